@@ -1,0 +1,52 @@
+"""VideoMAE end to end on the Hugging Face stack.
+
+The public names below are loaded when they are first used: `import hf_videomae` by itself loads neither torch nor
+transformers, and changes nothing outside this package. The parts are public modules: `hf_videomae.ops.masking`,
+`hf_videomae.video.decoding`, `hf_videomae.convert` and so on.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .auto import register_auto_classes
+    from .configuration_videomae import VideoMAEConfig
+    from .inference import reconstruct
+    from .modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+    from .video_processing_videomae import VideoMAEVideoProcessor
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "VideoMAEConfig": "configuration_videomae",
+    "VideoMAEForPreTraining": "modeling_videomae",
+    "VideoMAEForVideoClassification": "modeling_videomae",
+    "VideoMAEModel": "modeling_videomae",
+    "VideoMAEVideoProcessor": "video_processing_videomae",
+    "reconstruct": "inference",
+    "register_auto_classes": "auto",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+__all__ = [
+    "VideoMAEConfig",
+    "VideoMAEForPreTraining",
+    "VideoMAEForVideoClassification",
+    "VideoMAEModel",
+    "VideoMAEVideoProcessor",
+    "__version__",
+    "reconstruct",
+    "register_auto_classes",
+]

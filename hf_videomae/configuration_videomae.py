@@ -1,0 +1,315 @@
+"""VideoMAEConfig: the fields of stock transformers under their stock names, and ours."""
+
+import difflib
+from dataclasses import fields
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+
+Task = Literal["pretraining", "classification"]
+
+# Architectures of the paper (appendix, table 8), of its released code, and of VideoMAE V2 (giant).
+_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "image_size": 64,
+        "num_frames": 8,
+        "mask_ratio": 0.75,
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "decoder_hidden_size": 96,
+        "decoder_num_hidden_layers": 2,
+        "decoder_num_attention_heads": 3,
+        "decoder_intermediate_size": 384,
+    },
+    "small": {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "decoder_hidden_size": 192,
+        "decoder_num_hidden_layers": 4,
+        "decoder_num_attention_heads": 3,
+        "decoder_intermediate_size": 768,
+    },
+    "base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "decoder_hidden_size": 384,
+        "decoder_num_hidden_layers": 4,
+        "decoder_num_attention_heads": 6,
+        "decoder_intermediate_size": 1536,
+    },
+    "large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "decoder_hidden_size": 512,
+        "decoder_num_hidden_layers": 12,
+        "decoder_num_attention_heads": 8,
+        "decoder_intermediate_size": 2048,
+    },
+    "huge": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "intermediate_size": 5120,
+        "decoder_hidden_size": 640,
+        "decoder_num_hidden_layers": 12,
+        "decoder_num_attention_heads": 8,
+        "decoder_intermediate_size": 2560,
+    },
+    "giant": {
+        "patch_size": 14,
+        "hidden_size": 1408,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 16,
+        "intermediate_size": 6144,
+        "decoder_hidden_size": 512,
+        "decoder_num_hidden_layers": 4,
+        "decoder_num_attention_heads": 8,
+        "decoder_intermediate_size": 2234,  # V2 gives its decoder the encoder's MLP ratio, 48/11
+        "decoder_mask_type": "running_cell",
+    },
+}
+PRESETS: tuple[str, ...] = tuple(_SIZES)
+
+
+@strict
+class VideoMAEConfig(PreTrainedConfig):
+    """Architecture and pre-training task of a VideoMAE.
+
+    The first block of fields is that of `transformers.VideoMAEConfig`, so that either side reads the other's
+    `config.json`; the second block is ours and survives a round trip through stock transformers.
+
+    Args:
+        image_size: height and width of a frame in pixels, one number or (height, width).
+        patch_size: height and width of a cube in pixels, one number or (height, width).
+        num_channels: channels of a frame.
+        num_frames: frames of a clip.
+        tubelet_size: frames of a cube.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder.
+        hidden_act: activation of the MLPs.
+        hidden_dropout_prob, attention_probs_dropout_prob: dropout; 0 in every recipe of the paper.
+        initializer_range: deviation of fresh weights of a backbone or classifier.
+        layer_norm_eps: of the blocks. The originals use 1e-6, which presets and converted checkpoints carry.
+        qv_bias: queries and values have a bias (keys never have one).
+        use_mean_pooling: the classifier averages all tokens and the encoder ends without a norm; otherwise the encoder
+            ends with a norm, as in pre-training, and a classifier reads token 0 (there is no [CLS] token).
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size:
+            the decoder of pre-training.
+        norm_pix_loss: targets normalised per cube (paper, section 3.1); otherwise pixels in [0, 1].
+        mask_type: `tube`, `random`, `frame` or `running_cell`: the mask drawn where none is given.
+        mask_ratio: its share of hidden tokens, in (0, 1).
+        decoder_mask_type: None, or the mask of the tokens that are not decoded (`running_cell` in V2).
+        decoder_mask_ratio: its share, in (0, 1).
+        reconstruction_loss: `mse`, `l1` or `smooth_l1`.
+        drop_path_rate: stochastic depth of the last encoder layer; it grows linearly from 0.
+        head_dropout: dropout before the classifier.
+        head_init_scale: factor on a fresh classifier's weights (0.001 in the paper's code: the first loss is ln K).
+        image_mean, image_std: per channel, what pixels in [0, 1] are normalised with. ImageNet's for 3 channels.
+        final_layer_norm_eps: of the decoder's norm and of `fc_norm`. Stock transformers fixes 1e-5; the originals use
+            1e-6. Between the two lie at most 2e-5 in the logits.
+        position_grid: (T', H', W') that the position table was trained on, where it is not the grid of the clip: the
+            table is then interpolated. None: the grid of the clip.
+
+    Raises:
+        ValueError: for a configuration that cannot work, when it is built.
+    """
+
+    model_type = "videomae"
+
+    image_size: int | list[int] | tuple[int, int] = 224
+    patch_size: int | list[int] | tuple[int, int] = 16
+    num_channels: int = 3
+    num_frames: int = 16
+    tubelet_size: int = 2
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    qv_bias: bool = True
+    use_mean_pooling: bool = True
+    decoder_num_attention_heads: int = 6
+    decoder_hidden_size: int = 384
+    decoder_num_hidden_layers: int = 4
+    decoder_intermediate_size: int = 1536
+    norm_pix_loss: bool = True
+
+    mask_type: str = "tube"
+    mask_ratio: float = 0.9
+    decoder_mask_type: str | None = None
+    decoder_mask_ratio: float = 0.5
+    reconstruction_loss: str = "mse"
+    drop_path_rate: float | int = 0.0
+    head_dropout: float | int = 0.0
+    head_init_scale: float | int = 0.001
+    image_mean: list[float] | tuple[float, ...] | None = None
+    image_std: list[float] | tuple[float, ...] | None = None
+    final_layer_norm_eps: float = 1e-5
+    position_grid: list[int] | tuple[int, int, int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if "qkv_bias" in kwargs:
+            self.qv_bias = kwargs.pop("qkv_bias")
+        _refuse_misspelt(kwargs, known=[field.name for field in fields(self)])
+        super().__post_init__(**kwargs)
+        if self.image_mean is None:
+            self.image_mean = list(IMAGENET_MEAN) if self.num_channels == 3 else [0.5] * self.num_channels
+        if self.image_std is None:
+            self.image_std = list(IMAGENET_STD) if self.num_channels == 3 else [0.5] * self.num_channels
+        self._check_widths()
+        self._check_pixels()
+        self._check_task()
+
+    @classmethod
+    def from_preset(cls, name: str, *, task: Task = "pretraining", **overrides: Any) -> "VideoMAEConfig":
+        """The published architectures by name.
+
+        Args:
+            name: `tiny` (64x64 pixels, 8 frames, for CPUs), `small`, `base`, `large`, `huge` (paper) or `giant` (V2).
+            task: `pretraining` ends the encoder with a norm, `classification` pools the mean, as in the paper's code.
+            **overrides: any field, over the preset's.
+
+        Raises:
+            ValueError: for an unknown name or task, or a field that does not exist.
+        """
+        if name not in _SIZES:
+            raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(_SIZES)}")
+        if task not in ("pretraining", "classification"):
+            raise ValueError(f"there is no task {task!r}; choose pretraining or classification")
+        # Norms: the paper's 1e-6 in the blocks; the final ones stay at stock's 1e-5, so that what is trained here
+        # gives the same logits there.
+        values = {"layer_norm_eps": 1e-6, "use_mean_pooling": task == "classification", **_SIZES[name], **overrides}
+        return cls(**values)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers, but overrides are checked together, and the trained position grid is kept.
+
+        Raises:
+            ValueError: for the configuration of another kind of model.
+        """
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(
+                f"this is the configuration of a {found!r} model, not of a VideoMAE (model_type 'videomae'): "
+                f"give a VideoMAE checkpoint, or convert the weights with `hf-videomae convert`"
+            )
+        own = {field.name for field in fields(cls)}
+        overrides = {
+            name: kwargs.pop(name) for name in list(kwargs) if name in own and name not in _LEFT_TO_TRANSFORMERS
+        }
+        values = {**config_dict, **overrides}
+        if values.get("position_grid") is None and _GEOMETRY & overrides.keys():
+            trained = cls(**{name: config_dict[name] for name in _GEOMETRY if name in config_dict}).grid
+            if cls(**{name: values[name] for name in _GEOMETRY if name in values}).grid != trained:
+                values["position_grid"] = list(trained)
+        return super().from_dict(values, **kwargs)
+
+    @property
+    def cube(self) -> tuple[int, int, int]:
+        """(frames, pixels, pixels) of one token."""
+        return self.tubelet_size, *_pair(self.patch_size)
+
+    @property
+    def image_height_width(self) -> tuple[int, int]:
+        """(height, width) of a frame in pixels."""
+        return _pair(self.image_size)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(T', H', W') tokens of a clip of the configured size."""
+        height, width = self.image_height_width
+        return self.num_frames // self.cube[0], height // self.cube[1], width // self.cube[2]
+
+    @property
+    def table_grid(self) -> tuple[int, int, int]:
+        """(T', H', W') of the position table: `position_grid`, or the clip's own grid."""
+        return self.grid if self.position_grid is None else tuple(self.position_grid)  # type: ignore[return-value]
+
+    def _check_widths(self) -> None:
+        for prefix in ("", "decoder_"):
+            width, heads = getattr(self, f"{prefix}hidden_size"), getattr(self, f"{prefix}num_attention_heads")
+            if heads < 1 or width < heads or width % heads:
+                raise ValueError(
+                    f"{prefix}hidden_size={width} is not divisible by {prefix}num_attention_heads={heads}: "
+                    f"every head needs the same width; change one of the two"
+                )
+        for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is negative; give the number of layers, 0 or more")
+        for name in ("drop_path_rate", "head_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is outside [0, 1)")
+
+    def _check_pixels(self) -> None:
+        from .ops.cubes import grid_of
+
+        height, width = self.image_height_width
+        if min(self.cube) < 1 or self.num_channels < 1:
+            raise ValueError(
+                f"tubelet_size={self.tubelet_size}, patch_size={self.patch_size} and num_channels={self.num_channels} "
+                f"must be 1 or more"
+            )
+        grid_of(num_frames=self.num_frames, height=height, width=width, cube=self.cube)
+        for name in ("image_mean", "image_std"):
+            values = getattr(self, name)
+            if len(values) != self.num_channels:
+                raise ValueError(
+                    f"{name} has {len(values)} values for num_channels={self.num_channels}; give one per channel"
+                )
+        if min(self.image_std or ()) <= 0:
+            raise ValueError(f"image_std={self.image_std} must be above 0: pixels are divided by it")
+        if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
+            raise ValueError(f"position_grid={self.position_grid} must be three positive numbers (T', H', W')")
+
+    def _check_task(self) -> None:
+        from .ops.losses import RECONSTRUCTION_LOSSES
+        from .ops.masking import masked_count
+
+        if self.reconstruction_loss not in RECONSTRUCTION_LOSSES:
+            raise ValueError(
+                f"reconstruction_loss={self.reconstruction_loss!r} is not known; "
+                f"choose one of {', '.join(RECONSTRUCTION_LOSSES)}"
+            )
+        masked_count(self.mask_type, self.grid, self.mask_ratio)
+        if self.decoder_mask_type is not None:
+            masked_count(self.decoder_mask_type, self.grid, self.decoder_mask_ratio)
+
+
+_GEOMETRY = {"image_size", "patch_size", "num_frames", "tubelet_size"}
+# transformers treats these itself when it builds a configuration from a dictionary.
+_LEFT_TO_TRANSFORMERS = {"num_labels", "id2label", "label2id", "dtype", "output_hidden_states", "return_dict"}
+
+
+def _pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if len(size) != 2:
+        raise ValueError(f"{size} is neither one number nor (height, width)")
+    return int(size[0]), int(size[1])
+
+
+def _refuse_misspelt(extra: dict[str, Any], *, known: list[str]) -> None:
+    """transformers keeps unknown fields silently; one that is nearly a known name is a typing error."""
+    for name in extra:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+        if close and not name.startswith("_"):
+            raise ValueError(f"VideoMAEConfig has no field {name!r}; did you mean {close[0]!r}?")
+
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PRESETS", "VideoMAEConfig"]

@@ -1,0 +1,125 @@
+"""Loading and saving weights under the published names, with nothing lost on the way."""
+
+import copy
+import re
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.utils import logging
+
+logger = logging.get_logger("hf_videomae")
+
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+def register_published_names() -> None:
+    """Teach transformers the names on disk: `q_bias` and `v_bias` are `query.bias` and `value.bias` in memory.
+
+    transformers has this for its own classes alone (and releases before September 2026 not even for them: those load
+    the biases as zeros). It is applied on load and reversed on save.
+    """
+    register_checkpoint_conversion_mapping(
+        "videomae",
+        [
+            WeightRenaming(r"attention\.attention\.q_bias", "attention.attention.query.bias"),
+            WeightRenaming(r"attention\.attention\.v_bias", "attention.attention.value.bias"),
+        ],
+        overwrite=True,
+    )
+
+
+class CheckedLoading(PreTrainedModel):
+    """`from_pretrained` in which a weight that finds no place, or a place that finds no weight, is an error."""
+
+    # Keys that may be in the file and not in the model, and the other way round: patterns after an optional
+    # "videomae.".
+    _left_in_file: tuple[str, ...] = ()
+    _fresh_in_model: tuple[str, ...] = ()
+    _key_advice = "Check that the file is a VideoMAE checkpoint and that its config.json belongs to it."
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """As `PreTrainedModel.from_pretrained`, but nothing is lost silently.
+
+        Args:
+            pretrained_model_name_or_path: a Hub id or a folder.
+            output_loading_info: also return what was missing and unexpected.
+            **kwargs: as in transformers; configuration fields override the file's. A clip size other than the trained
+                one (`num_frames`, `image_size`) keeps the trained position table, interpolated.
+
+        Raises:
+            ValueError: naming every missing or unexpected key that the head does not explain.
+        """
+        loaded = cls._load(
+            pretrained_model_name_or_path, args, kwargs, fresh=cls._fresh_in_model, left=cls._left_in_file
+        )
+        return loaded if output_loading_info else loaded[0]
+
+    @classmethod
+    def _load(
+        cls,
+        source: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        fresh: tuple[str, ...],
+        left: tuple[str, ...],
+    ) -> tuple[Any, dict[str, Any]]:
+        """The model and what was missing and unexpected, of which only keys like `fresh` and `left` are allowed."""
+        model, info = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        missing = sorted(key for key in info["missing_keys"] if not key_matches(key, fresh))
+        unexpected = sorted(key for key in info["unexpected_keys"] if not key_matches(key, left))
+        if missing or unexpected:
+            raise ValueError(
+                f"the weights of {source} do not fit {cls.__name__}. "
+                + (f"Not in the file: {', '.join(missing)}. " if missing else "")
+                + (f"Not in the model: {', '.join(unexpected)}. " if unexpected else "")
+                + cls._key_advice
+            )
+        return model, info
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """As `PreTrainedModel.save_pretrained`; notes where stock transformers would read other positions."""
+        if self.config.table_grid != self.config.grid:
+            logger.warning(
+                f"This model interpolates the position table of the grid {self.config.table_grid} to "
+                f"{self.config.grid}. "
+                f"hf_videomae reads that from its config; stock transformers does not, and would give other numbers."
+            )
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+
+def saved_without_classifier(source: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a checkpoint's config says that another head than a classifier wrote it; False where it says nothing."""
+    config = kwargs.get("config")
+    if isinstance(config, PreTrainedConfig):
+        architectures = config.architectures
+    else:
+        hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
+        values, _ = PreTrainedConfig.get_config_dict(source if config is None else config, **hub)
+        architectures = values.get("architectures")
+    return bool(architectures) and not any("Classification" in name for name in architectures)
+
+
+def pooling_the_mean(source: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `from_pretrained` with mean pooling, and a note; the caller's config is left as it was."""
+    logger.warning(
+        f"{source} holds no classifier: a new one is made on the mean of all tokens with a fresh fc_norm, as in the "
+        f"paper, "
+        f"whatever its config says (use_mean_pooling=False would read token 0 alone; pass it to have that)."
+    )
+    config = kwargs.get("config")
+    if isinstance(config, PreTrainedConfig):
+        config = copy.deepcopy(config)
+        config.use_mean_pooling = True
+        return {**kwargs, "config": config}
+    return {**kwargs, "use_mean_pooling": True}
+
+
+def key_matches(key: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a parameter's name begins with one of the patterns, with or without the backbone's prefix."""
+    return any(re.match(rf"(videomae\.)?{pattern}", key) for pattern in patterns)

@@ -1,0 +1,603 @@
+"""VideoMAE: attention -> layer -> encoder -> decoder -> the heads.
+
+Module and parameter names are those of stock transformers, and on disk those of the published checkpoints.
+
+Shapes: B clips, T frames, C channels, H x W pixels, N tokens, V visible, M masked, K decoded, D width, P pixels of a
+    cube.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_videomae import VideoMAEConfig
+from .loading import CheckedLoading, key_matches, pooling_the_mean, register_published_names, saved_without_classifier
+from .ops.cubes import (
+    Grid,
+    grid_of,
+    interpolate_positions,
+    pick_cubes,
+    pixel_targets,
+    sinusoid_table,
+    to_cubes,
+)
+from .ops.losses import classification_loss, reconstruction_loss
+from .ops.masking import make_mask, mask_indices
+
+register_published_names()
+
+
+@dataclass
+class VideoMAEForPreTrainingOutput(ModelOutput):
+    """What the pre-training head returns.
+
+    Attributes:
+        loss: scalar float32, the reconstruction loss.
+        logits: (B, K, P * C) predictions at the decoded tokens in raster order: the masked ones, or with a decoder
+            mask the ones that it keeps.
+        bool_masked_pos: (B, N) bool, the encoder's mask, True = masked: the given one, or the one drawn.
+        bool_decoder_masked_pos: (B, N) bool, True = not decoded; None where everything masked is decoded.
+        hidden_states, attentions: of the encoder, where asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    bool_masked_pos: Tensor | None = None
+    bool_decoder_masked_pos: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attention with visible weights. The query is scaled before the product, which keeps float16 from overflowing."""
+    weights = torch.matmul(query * scaling, key.transpose(2, 3))  # (B, heads, N, N)
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class VideoMAESelfAttention(nn.Module):
+    """Joint space-time attention. Keys have no bias (as in BEiT): it would have no gradient, but would decay."""
+
+    def __init__(self, config: VideoMAEConfig, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.config = config
+        self.head_size = hidden_size // num_heads
+        self.scaling = self.head_size**-0.5
+        self.dropout_prob = config.attention_probs_dropout_prob
+        self.is_causal = False
+        self.query = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.value = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
+        for part in (self.query, self.key, self.value):
+            part.jointly = 3  # type: ignore[assignment]  # one (3D, D) matrix in the originals: xavier's fan-out
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        heads = (*hidden_states.shape[:-1], -1, self.head_size)
+        query = self.query(hidden_states).view(heads).transpose(1, 2)  # (B, heads, N, D / heads)
+        key = self.key(hidden_states).view(heads).transpose(1, 2)
+        value = self.value(hidden_states).view(heads).transpose(1, 2)
+        context, weights = self._attend(kwargs)(
+            self,
+            query,
+            key,
+            value,
+            None,
+            is_causal=self.is_causal,
+            scaling=self.scaling,
+            dropout=self.dropout_prob if self.training else 0.0,
+        )
+        return context.flatten(2), weights
+
+    def _attend(self, kwargs: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+        """The configured attention; eager for a call that asks for the weights, which the fused ones do not have."""
+        wanted = kwargs.get("output_attentions", self.config.output_attentions)
+        name = "eager" if wanted else self.config._attn_implementation
+        return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+
+
+class VideoMAESelfOutput(nn.Module):
+    def __init__(self, config: VideoMAEConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.dropout(self.dense(hidden_states))
+
+
+class VideoMAEAttention(nn.Module):
+    def __init__(self, config: VideoMAEConfig, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention = VideoMAESelfAttention(config, hidden_size, num_heads)
+        self.output = VideoMAESelfOutput(config, hidden_size)
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        context, _ = self.attention(hidden_states, **kwargs)
+        return self.output(context)
+
+
+class VideoMAEIntermediate(nn.Module):
+    def __init__(self, config: VideoMAEConfig, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, intermediate_size)
+        self.intermediate_act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.intermediate_act_fn(self.dense(hidden_states))
+
+
+class VideoMAEOutput(nn.Module):
+    def __init__(self, config: VideoMAEConfig, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.dropout(self.dense(hidden_states))
+
+
+class VideoMAEDropPath(nn.Module):
+    """Stochastic depth: leaves out the branch of some clips of the batch while training (table 9 of the paper)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return branch
+        keep = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate
+        return branch * keep.to(branch.dtype) / (1.0 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+class VideoMAELayer(GradientCheckpointingLayer):
+    """A pre-norm transformer block, of the encoder or of the decoder."""
+
+    def __init__(
+        self,
+        config: VideoMAEConfig,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        *,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention = VideoMAEAttention(config, hidden_size, num_heads)
+        self.intermediate = VideoMAEIntermediate(config, hidden_size, intermediate_size)
+        self.output = VideoMAEOutput(config, hidden_size, intermediate_size)
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.drop_path = VideoMAEDropPath(drop_path)
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        hidden_states = hidden_states + self.drop_path(self.attention(self.layernorm_before(hidden_states), **kwargs))
+        mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)))
+        return hidden_states + self.drop_path(mlp)
+
+
+class VideoMAECubeProjection(nn.Conv3d):
+    """The cube embedding: a convolution whose stride is its kernel, so one matrix product on cubes already cut."""
+
+    def forward(self, cubes: Tensor) -> Tensor:
+        weight = self.weight.flatten(1)  # (D, C * P)
+        return nn.functional.linear(cubes.flatten(2).to(weight.dtype), weight, self.bias)
+
+
+class VideoMAEPatchEmbeddings(nn.Module):
+    """Clips (B, T, C, H, W) to tokens (B, V, D); only the cubes that are asked for are cut and embedded."""
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.cube = config.cube
+        self.num_patches = math.prod(config.grid)
+        self.projection = VideoMAECubeProjection(
+            config.num_channels, config.hidden_size, kernel_size=config.cube, stride=config.cube
+        )
+
+    def forward(self, pixel_values: Tensor, index: Tensor | None = None) -> Tensor:
+        if index is None:
+            return self.projection(to_cubes(pixel_values, self.cube))
+        return self.projection(pick_cubes(pixel_values, self.cube, index))
+
+
+class VideoMAEEmbeddings(nn.Module):
+    position_table: Tensor
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.table_grid = config.table_grid
+        self.patch_embeddings = VideoMAEPatchEmbeddings(config)
+        table = sinusoid_table(math.prod(self.table_grid), config.hidden_size)
+        self.register_buffer("position_table", table, persistent=False)
+
+    def forward(self, pixel_values: Tensor, grid: Grid, index: Tensor | None = None) -> Tensor:
+        tokens = self.patch_embeddings(pixel_values, index)
+        table = interpolate_positions(self.position_table, source=self.table_grid, target=grid)
+        positions = table if index is None else table[index]
+        return tokens + positions.to(tokens.dtype)
+
+
+class VideoMAEEncoder(nn.Module):
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        rates = torch.linspace(0, config.drop_path_rate, config.num_hidden_layers, device="cpu").tolist()
+        size, heads, inner = config.hidden_size, config.num_attention_heads, config.intermediate_size
+        self.layer = nn.ModuleList(VideoMAELayer(config, size, heads, inner, drop_path=rate) for rate in rates)
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, **kwargs)
+        return hidden_states
+
+
+class VideoMAEPreTrainedModel(CheckedLoading):
+    """What all heads share: what transformers must know of the model, and how weights begin."""
+
+    config: VideoMAEConfig
+    base_model_prefix = "videomae"
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["VideoMAEEmbeddings", "VideoMAELayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": VideoMAELayer, "attentions": VideoMAESelfAttention}
+
+    _xavier = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As the paper's code: xavier for pre-training, deviation 0.02 for the rest, torch's default for the cubes."""
+        if isinstance(module, VideoMAECubeProjection):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, nn.Linear):
+            if self._xavier:
+                bound = math.sqrt(6 / (module.in_features + getattr(module, "jointly", 1) * module.out_features))
+                init.uniform_(module.weight, -bound, bound)
+            else:
+                init.normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, VideoMAEEmbeddings):
+            # Not in any file, and a buffer comes back from the meta device unfilled.
+            init.copy_(module.position_table, _table_like(module.position_table))
+
+
+class VideoMAEModel(VideoMAEPreTrainedModel):
+    """The encoder: tokens of a clip, or of its visible cubes, as the last layer leaves them.
+
+    There is no [CLS] token: average the tokens for a feature of the clip.
+    """
+
+    _left_in_file = (
+        r"decoder\.",
+        r"encoder_to_decoder\.",
+        r"mask_token$",
+        r"fc_norm\.",
+        r"classifier\.",
+        r"layernorm\.",
+    )
+
+    def __init__(self, config: VideoMAEConfig, *, xavier: bool = False) -> None:
+        super().__init__(config)
+        self._xavier = xavier
+        self.embeddings = VideoMAEEmbeddings(config)
+        self.encoder = VideoMAEEncoder(config)
+        self.layernorm = None
+        if not config.use_mean_pooling:
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embeddings
+
+    def clip_grid(self, pixel_values: Tensor) -> Grid:
+        """The token grid (T', H', W') of a batch of clips.
+
+        Raises:
+            ValueError: for anything that is not (B, T, C, H, W) with the configured channels and whole cubes.
+        """
+        channels = self.config.num_channels
+        if pixel_values.dim() != 5 or pixel_values.shape[2] != channels:
+            raise ValueError(
+                f"pixel_values have shape {tuple(pixel_values.shape)}; wanted (batch, frames, {channels}, height, "
+                f"width) "
+                f"as VideoMAEVideoProcessor gives"
+            )
+        _, num_frames, _, height, width = pixel_values.shape
+        return grid_of(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: Tensor,
+        bool_masked_pos: Tensor | None = None,
+        visible_index: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Encode clips.
+
+        Args:
+            pixel_values: (B, T, C, H, W), normalised. Other sizes than the trained one are taken: the position table
+                is interpolated.
+            bool_masked_pos: (B, N) bool, True = masked: these cubes are never embedded. All are visible where it is
+                None.
+            visible_index: (B, V) the visible tokens by number, instead of a mask.
+            **kwargs: `output_hidden_states`, `output_attentions`.
+
+        Returns:
+            `last_hidden_state` (B, V, D), visible tokens in raster order.
+
+        Raises:
+            ValueError: for clips or masks of the wrong shape, or masks with unequal counts.
+        """
+        grid = self.clip_grid(pixel_values)
+        if bool_masked_pos is not None:
+            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid)
+        tokens = self.encoder(self.embeddings(pixel_values, grid, visible_index), **kwargs)
+        if self.layernorm is not None:
+            tokens = self.layernorm(tokens)
+        return BaseModelOutput(last_hidden_state=tokens)
+
+
+class VideoMAEDecoder(nn.Module):
+    """The light decoder: predicts the pixels of the last `num_decoded` tokens."""
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        size, heads, inner = (
+            config.decoder_hidden_size,
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+        )
+        depth = config.decoder_num_hidden_layers
+        self.decoder_layers = nn.ModuleList(VideoMAELayer(config, size, heads, inner) for _ in range(depth))
+        # Stock fixes this eps at 1e-5, so it is a field of its own.
+        self.norm = nn.LayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
+        self.head = nn.Linear(config.decoder_hidden_size, config.num_channels * math.prod(config.cube))
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states: Tensor, num_decoded: int) -> Tensor:
+        for layer in self.decoder_layers:
+            hidden_states = layer(hidden_states, output_attentions=False)
+        start = hidden_states.shape[1] - num_decoded
+        return self.head(self.norm(hidden_states[:, start:]))
+
+
+class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
+    """Masked auto-encoding of video: encoder, decoder, targets and loss (paper, section 3; decoder mask: V2, 3.2)."""
+
+    _xavier = True
+    _key_advice = (
+        "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to begin "
+        "with "
+        "a fresh decoder; otherwise check that config.json belongs to these weights."
+    )
+
+    decoder_position_table: Tensor
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__(config)
+        self.videomae = VideoMAEModel(config, xavier=True)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
+        table = sinusoid_table(math.prod(config.table_grid), config.decoder_hidden_size)
+        self.register_buffer("decoder_position_table", table, persistent=False)
+        self.decoder = VideoMAEDecoder(config)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        new_decoder: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As for every head; `new_decoder=True` begins with a fresh decoder where the file holds an encoder only."""
+        fresh = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$") if new_decoder else ()
+        left = (r"fc_norm\.", r"classifier\.") if new_decoder else ()
+        loaded = cls._load(pretrained_model_name_or_path, args, kwargs, fresh=fresh, left=left)
+        return loaded if output_loading_info else loaded[0]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self:
+            init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+            init.copy_(self.decoder_position_table, _table_like(self.decoder_position_table))
+        elif module is self.encoder_to_decoder:
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # torch's default: the paper's code leaves it alone
+        else:
+            super()._init_weights(module)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        bool_masked_pos: Tensor | None = None,
+        bool_decoder_masked_pos: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> VideoMAEForPreTrainingOutput:
+        """Hide, encode, decode, compare.
+
+        Args:
+            pixel_values: (B, T, C, H, W), normalised by `config.image_mean` and `config.image_std`.
+            bool_masked_pos: (B, N) bool, True = masked, the same count in every clip. Drawn from the config
+                (`mask_type`, `mask_ratio`) where it is None.
+            bool_decoder_masked_pos: (B, N) bool, True = not decoded. Drawn where the config names a
+                `decoder_mask_type`.
+            generator: for masks that are drawn; not under `torch.compile`, which cannot take one: draw the masks
+                outside with `hf_videomae.ops.masking`.
+            **kwargs: `output_hidden_states`, `output_attentions`.
+
+        Returns:
+            VideoMAEForPreTrainingOutput. With a decoder mask the loss is the mean over tokens decoded and masked.
+
+        Raises:
+            ValueError: for clips or masks of the wrong shape, or masks with unequal counts.
+        """
+        grid = self.videomae.clip_grid(pixel_values)
+        mask, decoder_mask = self._masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
+        visible, decoded = mask_indices(mask, clips=pixel_values, grid=grid)
+        weight = None
+        if decoder_mask is not None:
+            decoded, _ = mask_indices(decoder_mask, clips=pixel_values, grid=grid, name="bool_decoder_masked_pos")
+            weight = mask.gather(1, decoded)
+
+        outputs = self.videomae(pixel_values, visible_index=visible, **kwargs)
+        logits = self._decode(outputs.last_hidden_state, grid, visible, decoded)  # (B, K, P * C)
+        loss = reconstruction_loss(
+            logits, self.targets(pixel_values, decoded), kind=self.config.reconstruction_loss, weight=weight
+        )
+        return VideoMAEForPreTrainingOutput(
+            loss=loss,
+            logits=logits,
+            bool_masked_pos=mask,
+            bool_decoder_masked_pos=decoder_mask,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def targets(self, pixel_values: Tensor, index: Tensor) -> Tensor:
+        """The pixels to predict at some tokens: (B, T, C, H, W) and (B, K) -> (B, K, P * C) float32."""
+        config = self.config
+        cubes = pick_cubes(pixel_values, config.cube, index)
+        mean, std = config.image_mean or (), config.image_std or ()
+        return pixel_targets(cubes, mean=mean, std=std, normalize=config.norm_pix_loss)
+
+    def _masks(
+        self,
+        pixel_values: Tensor,
+        grid: Grid,
+        mask: Tensor | None,
+        decoder_mask: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        config, device = self.config, pixel_values.device
+        options: dict[str, Any] = {"batch_size": pixel_values.shape[0], "generator": generator, "device": device}
+        if mask is None:
+            mask = make_mask(config.mask_type, grid, config.mask_ratio, **options)
+        if decoder_mask is None and config.decoder_mask_type is not None:
+            decoder_mask = make_mask(config.decoder_mask_type, grid, config.decoder_mask_ratio, **options)
+        return mask.to(device), None if decoder_mask is None else decoder_mask.to(device)
+
+    def _decode(self, visible_tokens: Tensor, grid: Grid, visible: Tensor, decoded: Tensor) -> Tensor:
+        """[visible + position | mask token + position], never put back in order: the last tokens are the answer."""
+        tokens = self.encoder_to_decoder(visible_tokens)  # (B, V, decoder D)
+        table = interpolate_positions(self.decoder_position_table, source=self.config.table_grid, target=grid)
+        table = table.to(tokens.dtype)
+        hidden = torch.cat((tokens + table[visible], self.mask_token.to(tokens.dtype) + table[decoded]), dim=1)
+        return self.decoder(hidden, decoded.shape[1])
+
+
+class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
+    """A classifier: the mean of all tokens, `fc_norm`, a linear head (paper, appendix; its released code)."""
+
+    _left_in_file = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$", r"layernorm\.")
+    _fresh_in_model = (r"fc_norm\.", r"classifier\.")
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.videomae = VideoMAEModel(config)
+        self.fc_norm = None
+        if config.use_mean_pooling:
+            self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """As for every head. A checkpoint without a classifier gets the paper's: mean pooling and a fresh `fc_norm`.
+
+        Published pre-training configurations say `use_mean_pooling: false`, with which a new classifier would read
+        token 0 alone. A checkpoint that holds a classifier keeps its own pooling.
+        """
+        if "use_mean_pooling" not in kwargs and saved_without_classifier(pretrained_model_name_or_path, kwargs):
+            kwargs = pooling_the_mean(pretrained_model_name_or_path, kwargs)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        new_head = any(key_matches(key, (r"classifier\.",)) for key in info["missing_keys"])
+        if new_head and model.fc_norm is None and "use_mean_pooling" not in kwargs:
+            kwargs = pooling_the_mean(pretrained_model_name_or_path, kwargs)
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        return (model, info) if output_loading_info else model
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.classifier and isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=self.config.initializer_range * self.config.head_init_scale)
+
+    @can_return_tuple
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
+        """Classify clips.
+
+        Args:
+            pixel_values: (B, T, C, H, W), normalised.
+            labels: (B,) classes, or (B, K) soft targets; see `hf_videomae.ops.losses.classification_loss`.
+            **kwargs: `output_hidden_states`, `output_attentions`.
+
+        Returns:
+            `logits` (B, K), `loss` where labels were given, `hidden_states` and `attentions` where asked for.
+        """
+        outputs = self.videomae(pixel_values, **kwargs)
+        tokens = outputs.last_hidden_state  # (B, N, D)
+        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(1))
+        logits = self.classifier(self.dropout(pooled))
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels.to(logits.device), problem_type=self.config.problem_type)
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def _table_like(table: Tensor) -> Tensor:
+    return sinusoid_table(table.shape[0], table.shape[1], device=table.device)
+
+
+__all__ = ["VideoMAEForPreTraining", "VideoMAEForVideoClassification", "VideoMAEModel", "VideoMAEPreTrainedModel"]

@@ -1,0 +1,1 @@
+"""Pure tensor arithmetic: cubes and positions, masks, losses. No files, no model."""

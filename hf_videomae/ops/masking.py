@@ -1,0 +1,240 @@
+"""Which tokens are hidden: tube, random, frame and running-cell masks, and indices out of masks.
+
+A mask is (B, N) bool, True = masked (hidden from the encoder), N in raster order (t, h, w) of the grid (T', H', W').
+Every sample of a batch has the same number of masked tokens, and that number is `masked_count`. Numbers are drawn on
+the generator's device (the default one without a generator), then moved: the same seed gives the same masks
+everywhere.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .cubes import Grid
+
+MaskType = Literal["tube", "random", "frame", "running_cell"]
+MASK_TYPES: tuple[str, ...] = get_args(MaskType)
+CELL = 4  # tokens of the 2 x 2 cell that the running-cell mask repeats
+
+
+def masked_count(mask_type: str, grid: Grid, ratio: float) -> int:
+    """How many of the N tokens a mask hides; fractions are cut off per unit (slice, clip, frame, cell) as in the
+    paper's code.
+
+    Tube 0.9 on a (8, 14, 14) grid hides int(0.9 * 196) = 176 tokens of each of 8 slices: 1408, not 1411.
+
+    Raises:
+        ValueError: for an unknown type, a ratio outside (0, 1), or one that hides nothing or everything on this grid.
+    """
+    if mask_type not in MASK_TYPES:
+        raise ValueError(f"mask type {mask_type!r} is not known; choose one of {', '.join(MASK_TYPES)}")
+    if not 0 < ratio < 1:
+        raise ValueError(f"mask ratio {ratio} is outside (0, 1); the paper uses 0.9 (tube)")
+    frames, height, width = grid
+    unit, repeats = {
+        "tube": (height * width, frames),
+        "random": (frames * height * width, 1),
+        "frame": (frames, height * width),
+        "running_cell": (CELL, frames * height * width // CELL),
+    }[mask_type]
+    if mask_type == "running_cell" and (height % 2 or width % 2):
+        raise ValueError(
+            f"running-cell masks repeat a 2x2 cell and need an even grid, got {height}x{width} tokens; "
+            f"use another image size or another mask type"
+        )
+    hidden = int(ratio * unit)
+    if not 0 < hidden < unit:
+        raise ValueError(
+            f"a {mask_type} mask of ratio {ratio} on the grid {grid} hides {hidden} of {unit} "
+            f"{_UNIT_NAMES[mask_type]}: "
+            f"at least one must be hidden and one left visible; change the ratio or the clip's size"
+        )
+    return hidden * repeats
+
+
+_UNIT_NAMES = {
+    "tube": "tokens of a slice",
+    "random": "tokens",
+    "frame": "slices",
+    "running_cell": "tokens of a cell",
+}
+
+
+def tube_mask(
+    grid: Grid,
+    ratio: float,
+    *,
+    batch_size: int = 1,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """One random spatial mask per clip, the same in every slice (paper, section 3.2).
+
+    Args:
+        grid: (T', H', W') tokens.
+        ratio: share of hidden tokens, in (0, 1); `int(ratio * H' * W')` per slice.
+        batch_size: clips B.
+        generator: source of randomness; its device is where numbers are drawn.
+        device: where the mask is wanted.
+
+    Returns:
+        (B, N) bool, True = masked.
+
+    Raises:
+        ValueError: see `masked_count`.
+    """
+    hidden = masked_count("tube", grid, ratio) // grid[0]
+    plane = _random_subset(batch_size, grid[1] * grid[2], hidden, generator=generator, device=device)
+    return plane.repeat(1, grid[0])
+
+
+def random_mask(
+    grid: Grid,
+    ratio: float,
+    *,
+    batch_size: int = 1,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """`int(ratio * N)` tokens anywhere in space and time (paper, table 1b). Arguments and errors as `tube_mask`."""
+    hidden = masked_count("random", grid, ratio)
+    return _random_subset(batch_size, grid[0] * grid[1] * grid[2], hidden, generator=generator, device=device)
+
+
+def frame_mask(
+    grid: Grid,
+    ratio: float,
+    *,
+    batch_size: int = 1,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """`int(ratio * T')` whole slices (paper, table 1b: 87.5 %, 7 of 8). Arguments and errors as `tube_mask`."""
+    plane = grid[1] * grid[2]
+    hidden = masked_count("frame", grid, ratio) // plane
+    slices = _random_subset(batch_size, grid[0], hidden, generator=generator, device=device)
+    return slices.repeat_interleave(plane, dim=1)
+
+
+def running_cell_mask(
+    grid: Grid,
+    ratio: float,
+    *,
+    batch_size: int = 1,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """A 2 x 2 cell tiled over space whose hidden tokens move on by one each slice (VideoMAE V2, section 3.2).
+
+    V2 hides decoder tokens with it (ratio 0.5): True = not decoded. There are only four different masks: the cell's
+    starting offsets. Arguments and errors as `tube_mask`; H' and W' must be even.
+    """
+    frames, height, width = grid
+    hidden = masked_count("running_cell", grid, ratio) * CELL // (frames * height * width)
+    start = torch.randint(CELL, (batch_size, 1, 1), generator=generator, device=_drawing_device(generator, device))
+    step = torch.arange(1, frames + 1, device=start.device)[None, :, None]
+    place = torch.arange(CELL, device=start.device)[None, None, :]
+    cell = (place + start + step) % CELL < hidden  # (B, T', 4)
+    tiled = cell.unflatten(2, (2, 2)).repeat(1, 1, height // 2, width // 2)
+    return tiled.flatten(1).to(device)
+
+
+def make_mask(
+    mask_type: str,
+    grid: Grid,
+    ratio: float,
+    *,
+    batch_size: int = 1,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The mask of the named type: `tube`, `random`, `frame` or `running_cell`. Returns (B, N) bool, True = masked."""
+    makers: dict[str, Callable[..., Tensor]] = {
+        "tube": tube_mask,
+        "random": random_mask,
+        "frame": frame_mask,
+        "running_cell": running_cell_mask,
+    }
+    if mask_type not in makers:
+        raise ValueError(f"mask type {mask_type!r} is not known; choose one of {', '.join(MASK_TYPES)}")
+    return makers[mask_type](grid, ratio, batch_size=batch_size, generator=generator, device=device)
+
+
+def count_masked(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") -> int:
+    """The number of True in each row of a mask, which must be one and the same, and leave something on both sides.
+
+    Raises:
+        ValueError: for a mask that is not (B, N) bool with equal, sensible counts.
+    """
+    if mask.dim() != 2 or mask.shape[1] != num_tokens:
+        raise ValueError(
+            f"{name} has shape {tuple(mask.shape)}; wanted (batch, {num_tokens}): one value per token of the clip, "
+            f"in raster order (time, height, width)"
+        )
+    if mask.dtype != torch.bool:
+        raise ValueError(f"{name} is {mask.dtype}; wanted torch.bool with True = masked: pass {name}.bool()")
+    counts = mask.sum(1).tolist()
+    if len(set(counts)) != 1:
+        raise ValueError(
+            f"{name} hides {counts} tokens in the clips of this batch; every clip must have the same number "
+            f"(hf_videomae.ops.masking makes such masks)"
+        )
+    if not 0 < counts[0] < num_tokens:
+        raise ValueError(
+            f"{name} hides {counts[0]} of {num_tokens} tokens; some must be hidden and some left (True = masked)"
+        )
+    return counts[0]
+
+
+def split_by_mask(mask: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
+    """Token numbers of the False and of the True places: (B, N - M) and (B, M), each in raster order."""
+    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
+    visible = mask.shape[1] - num_masked
+    return order[:, :visible], order[:, visible:]
+
+
+def mask_indices(mask: Tensor, *, clips: Tensor, grid: Grid, name: str = "bool_masked_pos") -> tuple[Tensor, Tensor]:
+    """The checked mask of a batch as token numbers, visible and masked: (B, N - M) and (B, M).
+
+    Under `torch.compile` the count M is read off the first batch, so that all shapes are static; a batch with another
+    count then fails.
+
+    Raises:
+        ValueError: for a mask of another shape than (len(clips), T' * H' * W'), or one that `count_masked` refuses.
+    """
+    if mask.shape[0] != clips.shape[0]:
+        raise ValueError(f"{name} is for {mask.shape[0]} clips, pixel_values hold {clips.shape[0]}")
+    mask = mask.to(clips.device)
+    num_masked = _count_once(mask, grid[0] * grid[1] * grid[2], name)
+    if torch.compiler.is_compiling():
+        torch._assert_async(
+            (mask.sum(1) == num_masked).all(),
+            f"{name}: another number of masked tokens than the model was compiled with; compile it anew for another "
+            f"ratio",
+        )
+    return split_by_mask(mask, num_masked)
+
+
+@torch.compiler.assume_constant_result
+def _count_once(mask: Tensor, num_tokens: int, name: str) -> int:
+    return count_masked(mask, num_tokens=num_tokens, name=name)
+
+
+def _drawing_device(generator: torch.Generator | None, device: torch.device | str | None) -> torch.device | str | None:
+    return generator.device if generator is not None else device
+
+
+def _random_subset(
+    batch_size: int,
+    size: int,
+    hidden: int,
+    *,
+    generator: torch.Generator | None,
+    device: torch.device | str | None,
+) -> Tensor:
+    """(B, size) bool with exactly `hidden` True in each row."""
+    noise = torch.rand(batch_size, size, generator=generator, device=_drawing_device(generator, device))
+    rank = noise.argsort(dim=1).argsort(dim=1)
+    return (rank < hidden).to(device)

@@ -1,0 +1,45 @@
+"""Shared by all tests: where the real files are, and a fresh seed for each test."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# No test reaches the network: the clients of the Hub are told so before anything imports them.
+if os.environ.get("HF_NETWORK") != "1":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        pytest.skip(f"needs the folder {path.relative_to(SHARED.parent)} beside the project, which is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def clips_dir() -> Path:
+    """Real video files with quirks."""
+    return _folder(SHARED / "clips")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """A small real action set in class folders."""
+    return _folder(SHARED / "data" / "ut_interaction")
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Golden numbers of the original implementations; they travel with the tests."""
+    return Path(__file__).parent / "parity" / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test begins with the same random state, whatever ran before it."""
+    import torch
+
+    torch.manual_seed(0)

@@ -1,0 +1,156 @@
+"""Conversion of original checkpoints: wrappers, prefixes, inference of the architecture, every key used or named."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from hf_videomae.convert import load_original_checkpoint
+
+FIELDS = {"image_size": 32, "num_attention_heads": 3, "decoder_num_attention_heads": 3}
+
+
+@pytest.fixture
+def pretrained(fixtures_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(fixtures_dir / "original_pretrain_tube90.pth", weights_only=True)["model"]
+
+
+@pytest.fixture
+def fine_tuned(fixtures_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(fixtures_dir / "original_finetune.pth", weights_only=True)["module"]
+
+
+def equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    one, two = first.state_dict(), second.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("wrapper", ["model", "module", None])
+def test_wrappers_and_prefixes(pretrained, prefix: str, wrapper: str | None, tmp_path: Path) -> None:
+    weights = {f"{prefix}{name}": value for name, value in pretrained.items()}
+    torch.save({"a": weights, "epoch": 3, wrapper: weights} if wrapper else weights, tmp_path / "file.pth")
+    torch.save({"model": pretrained}, tmp_path / "plain.pth")
+    found = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
+    assert isinstance(found, VideoMAEForPreTraining)
+    assert equal(found, load_original_checkpoint(tmp_path / "plain.pth", **FIELDS))
+
+
+def test_architecture_comes_from_the_weights(pretrained, tmp_path: Path) -> None:
+    torch.save({"model": pretrained}, tmp_path / "file.pth")
+    config = load_original_checkpoint(tmp_path / "file.pth", **FIELDS).config
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (48, 3, 192)
+    assert (config.decoder_hidden_size, config.decoder_num_hidden_layers) == (24, 2)
+    assert (config.patch_size, config.tubelet_size, config.num_frames) == (8, 2, 16)
+    assert config.layer_norm_eps == config.final_layer_norm_eps == 1e-6
+    assert config.use_mean_pooling is False
+
+
+@pytest.mark.parametrize(
+    ("preset", "heads", "decoder_heads"),
+    [("small", 6, 3), ("base", 12, 6), ("large", 16, 8), ("huge", 16, 8), ("giant", 16, 8)],
+)
+def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: int) -> None:
+    from hf_videomae.convert import _infer_config
+
+    config = VideoMAEConfig.from_preset(preset)
+    shapes = {
+        "mask_token": (1, 1, config.decoder_hidden_size),
+        "encoder.patch_embed.proj.weight": (config.hidden_size, 3, *config.cube),
+        "encoder.norm.weight": (config.hidden_size,),
+        "encoder.blocks.0.attn.q_bias": (config.hidden_size,),
+        f"encoder.blocks.{config.num_hidden_layers - 1}.norm1.weight": (config.hidden_size,),
+        "encoder.blocks.0.mlp.fc1.weight": (config.intermediate_size, config.hidden_size),
+        f"decoder.blocks.{config.decoder_num_hidden_layers - 1}.norm1.weight": (config.decoder_hidden_size,),
+        "decoder.blocks.0.mlp.fc1.weight": (config.decoder_intermediate_size, config.decoder_hidden_size),
+    }
+    found = _infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, "file")
+    assert (found["num_attention_heads"], found["decoder_num_attention_heads"]) == (heads, decoder_heads)
+    expected = config.to_dict()
+    assert {name: expected[name] for name in found if name != "final_layer_norm_eps"} == {
+        name: value for name, value in found.items() if name != "final_layer_norm_eps"
+    }
+
+
+def test_training_arguments_are_read_and_the_caller_wins(pretrained, tmp_path: Path) -> None:
+    arguments = argparse.Namespace(num_frames=16, input_size=32, mask_ratio=0.75, decoder_mask_type="run_cell")
+    torch.save({"model": pretrained, "args": arguments}, tmp_path / "file.pth")
+    fields = {"num_attention_heads": 3, "decoder_num_attention_heads": 3}
+    config = load_original_checkpoint(tmp_path / "file.pth", **fields).config
+    assert (config.image_size, config.mask_ratio, config.decoder_mask_type) == (32, 0.75, "running_cell")
+    config = load_original_checkpoint(tmp_path / "file.pth", **fields, mask_ratio=0.5).config
+    assert config.mask_ratio == 0.5
+
+
+def test_fine_tuned_and_its_parts(fine_tuned, tmp_path: Path) -> None:
+    fields = {"image_size": 32, "num_attention_heads": 3}
+    torch.save({"module": fine_tuned}, tmp_path / "file.pth")
+    model = load_original_checkpoint(tmp_path / "file.pth", **fields)
+    assert isinstance(model, VideoMAEForVideoClassification) and model.fc_norm is not None and model.num_labels == 5
+
+    headless = {name: value for name, value in fine_tuned.items() if not name.startswith("head.")}
+    torch.save(headless, tmp_path / "headless.pth")
+    features = load_original_checkpoint(tmp_path / "headless.pth", **fields)
+    clip = torch.randn(1, 16, 3, 32, 32)
+    expected = model.fc_norm(model.videomae(clip).last_hidden_state.mean(1))
+    torch.testing.assert_close(features(clip).logits, expected)
+
+    torch.save({name: value for name, value in headless.items() if "fc_norm" not in name}, tmp_path / "encoder.pth")
+    assert isinstance(load_original_checkpoint(tmp_path / "encoder.pth", **fields), VideoMAEModel)
+
+
+def test_what_is_saved_loads_with_the_originals_numbers(pretrained, tmp_path: Path) -> None:
+    torch.save({"model": pretrained}, tmp_path / "file.pth")
+    model = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
+    model.save_pretrained(tmp_path / "ours")
+    assert equal(VideoMAEForPreTraining.from_pretrained(tmp_path / "ours"), model)
+
+
+def test_fixed_positions_are_left_and_learned_ones_refused(pretrained, tmp_path: Path) -> None:
+    from hf_videomae.ops.cubes import sinusoid_table
+
+    table = sinusoid_table(128, 48)[None]
+    torch.save({"model": {**pretrained, "encoder.pos_embed": table}}, tmp_path / "fixed.pth")
+    assert load_original_checkpoint(tmp_path / "fixed.pth", **FIELDS)
+    torch.save({"model": {**pretrained, "encoder.pos_embed": torch.randn_like(table)}}, tmp_path / "learned.pth")
+    with pytest.raises(ValueError, match="encoder.pos_embed that are not VideoMAE's fixed sinusoid"):
+        load_original_checkpoint(tmp_path / "learned.pth", **FIELDS)
+
+
+class TestErrors:
+    def check(self, path: Path, word: str, **fields) -> None:
+        with pytest.raises(ValueError, match=word):
+            load_original_checkpoint(path, **{**FIELDS, **fields})
+
+    def test_files(self, tmp_path: Path, fixtures_dir: Path) -> None:
+        self.check(tmp_path / "none.pth", "there is no checkpoint file")
+        (tmp_path / "text.pth").write_text("hello")
+        self.check(tmp_path / "text.pth", "cannot be read as a checkpoint")
+        whole = (fixtures_dir / "original_finetune.pth").read_bytes()
+        (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+        self.check(tmp_path / "cut.pth", "cannot be read as a checkpoint")
+        (tmp_path / "bad.safetensors").write_bytes(b"12345678901234567890")
+        self.check(tmp_path / "bad.safetensors", "cannot be read as safetensors")
+        torch.save({"model": {"conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+        self.check(tmp_path / "other.pth", "is not a checkpoint of the VideoMAE")
+
+    def test_nothing_is_unpickled(self, tmp_path: Path) -> None:
+        torch.save({"model": {}, "args": Path("x")}, tmp_path / "objects.pth")
+        self.check(tmp_path / "objects.pth", "never unpickled")
+
+    def test_weights(self, pretrained, tmp_path: Path) -> None:
+        torch.save({"model": {**pretrained, "encoder.blocks.0.gamma_1": torch.ones(48)}}, tmp_path / "extra.pth")
+        self.check(tmp_path / "extra.pth", "no place for: encoder.blocks.0.gamma_1")
+        lost = {name: value for name, value in pretrained.items() if name != "encoder.blocks.1.norm1.bias"}
+        torch.save({"model": lost}, tmp_path / "lost.pth")
+        self.check(tmp_path / "lost.pth", "Not in the file: videomae.encoder.layer.1.layernorm_before.bias")
+        torch.save({"model": pretrained}, tmp_path / "file.pth")
+        self.check(tmp_path / "file.pth", "Other shapes", intermediate_size=96)
+        self.check(tmp_path / "file.pth", "no field num_layers", num_layers=2)
+
+    def test_unknown_width_asks_for_heads(self, pretrained, tmp_path: Path) -> None:
+        torch.save({"model": pretrained}, tmp_path / "file.pth")
+        with pytest.raises(ValueError, match="num_attention_heads"):
+            load_original_checkpoint(tmp_path / "file.pth", image_size=32)

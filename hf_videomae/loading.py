@@ -11,6 +11,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger("hf_videomae")
 
+# transformers 5.6 to 5.17 give keys a bias. It adds the same to all scores of a query, which softmax takes away again.
+_KEY_BIAS = r"(encoder\.layer|decoder\.decoder_layers)\.\d+\.attention\.attention\.key\.bias$"
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -72,13 +74,17 @@ class CheckedLoading(PreTrainedModel):
         """The model and what was missing and unexpected, of which only keys like `fresh` and `left` are allowed."""
         model, info = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
         missing = sorted(key for key in info["missing_keys"] if not key_matches(key, fresh))
-        unexpected = sorted(key for key in info["unexpected_keys"] if not key_matches(key, left))
+        unexpected = sorted(key for key in info["unexpected_keys"] if not key_matches(key, (*left, _KEY_BIAS)))
         if missing or unexpected:
             raise ValueError(
                 f"the weights of {source} do not fit {cls.__name__}. "
                 + (f"Not in the file: {', '.join(missing)}. " if missing else "")
                 + (f"Not in the model: {', '.join(unexpected)}. " if unexpected else "")
                 + cls._key_advice
+            )
+        if any(key_matches(key, (_KEY_BIAS,)) for key in info["unexpected_keys"]):
+            logger.warning(
+                f"{source} holds biases of keys (from transformers 5.6 to 5.17), which softmax ignores: left."
             )
         return model, info
 

@@ -377,6 +377,29 @@ class TestLoading:
         with pytest.raises(ValueError, match=r"Not in the model: .*k_bias"):
             VideoMAEModel.from_pretrained(tmp_path)
 
+    def test_biases_of_keys_are_left_because_softmax_ignores_them(self, tmp_path: Path) -> None:
+        """transformers 5.6 to 5.17 saved them, with the query's and value's under their names in memory."""
+        from safetensors.torch import load_file, save_file
+
+        model, clip, mask = small(), clips(), tube_mask(GRID, 0.75, batch_size=2)
+        model.save_pretrained(tmp_path)
+        path = tmp_path / "model.safetensors"
+        renamed = {
+            name.replace("q_bias", "query.bias").replace("v_bias", "value.bias"): value
+            for name, value in load_file(path).items()
+        }
+        queries = [name for name in renamed if name.endswith("query.bias")]
+        added = {name.replace("query", "key"): torch.randn(len(renamed[name])) for name in queries}
+        save_file({**renamed, **added}, path, metadata={"format": "pt"})
+        loaded = VideoMAEForPreTraining.from_pretrained(tmp_path)
+        assert torch.equal(loaded(clip, mask).logits, model(clip, mask).logits)
+
+        with torch.no_grad():  # and with the biases in place the numbers are the same
+            for name, module in loaded.named_modules():
+                if name.endswith(".key"):
+                    module.bias = torch.nn.Parameter(added[f"{name}.bias"])
+        torch.testing.assert_close(loaded(clip, mask).logits, model(clip, mask).logits, atol=1e-5, rtol=0)
+
     def test_a_decoder_is_new_only_when_asked(self, tmp_path: Path) -> None:
         config = VideoMAEConfig(**{**SMALL, "use_mean_pooling": True}, num_labels=5)
         classifier = VideoMAEForVideoClassification(config)

@@ -126,6 +126,8 @@ class TestErrors:
 
     def test_files(self, tmp_path: Path, fixtures_dir: Path) -> None:
         self.check(tmp_path / "none.pth", "there is no checkpoint file")
+        (tmp_path / "empty.pth").touch()
+        self.check(tmp_path / "empty.pth", "cannot be read as a checkpoint")
         (tmp_path / "text.pth").write_text("hello")
         self.check(tmp_path / "text.pth", "cannot be read as a checkpoint")
         whole = (fixtures_dir / "original_finetune.pth").read_bytes()

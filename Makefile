@@ -1,0 +1,67 @@
+# `make help` lists the targets. Each installs what it needs by itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+# Asked rather than looked up: a version manager's shim may be there and not run.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+# Where torch comes from: empty = pip's own index, https://download.pytorch.org/whl/cpu = CPU wheels.
+TORCH_INDEX ?=
+DATASET ?= motion
+ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+DEMO := outputs/demo
+
+.PHONY: help install demo pretrain test test-all quality
+
+help:  ## list the targets
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  TORCH_INDEX=URL takes torch from another index, https://download.pytorch.org/whl/cpu for CPU wheels."
+
+install: $(STAMP)  ## make .venv with the package, the pinned versions and FFmpeg's libraries
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python found: install Python 3.11, 3.12 or 3.13, or name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit(f"$(PYTHON) is Python {sys.version.split()[0]}: install 3.11, 3.12 or 3.13, or name one with make PYTHON=...")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt_install,python3-venv)
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and from its own index: a later package that asks for torch finds it there and pulls no other build.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable '.[dev]'
+	@$(has_ffmpeg) || $(call apt_install,ffmpeg)
+	@$(has_ffmpeg) || { echo "torchcodec finds no FFmpeg libraries: $(ffmpeg_remedy), then run make again." >&2; exit 1; }
+	@touch $@
+
+has_ffmpeg = $(BIN)/python -c 'import torchcodec' >/dev/null 2>&1
+ffmpeg_remedy = install FFmpeg 4 to 8 (Debian, Ubuntu: apt-get install ffmpeg; macOS: brew install ffmpeg; conda install ffmpeg)
+# Installs a Debian package where that is possible; otherwise says so and lets the caller decide.
+apt_install = { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "Installing Debian's $(1)"; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(1) >/dev/null; \
+	else echo "$(1) is missing and apt-get needs root here." >&2; fi; }
+
+demo: $(STAMP)  ## pre-train the tiny model on the built-in motion videos, draw its loss and reconstructions
+	$(BIN)/python examples/pretrain.py --recipe tiny --output_dir $(DEMO) --overwrite $(ARGS)
+	@echo "The loss curve and the reconstructions:" && ls $(DEMO)/loss.png $(DEMO)/reconstruction*
+
+pretrain: $(STAMP)  ## pre-train on DATASET=... (folder, glob, Hub id) with ARGS="..."; ARGS=--help lists the flags
+	$(BIN)/accelerate launch examples/pretrain.py --dataset "$(DATASET)" $(ARGS)
+
+test: $(STAMP)  ## the tests, without the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quality: $(STAMP)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

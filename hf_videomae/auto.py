@@ -1,0 +1,63 @@
+"""Our classes behind transformers' Auto classes, only when asked.
+
+transformers owns the model type `videomae`. Registering sends every later `AutoModel...from_pretrained` of a VideoMAE
+in this process to the classes of this package, so nothing registers at import.
+"""
+
+import logging
+
+logger = logging.getLogger(__name__)
+
+
+def register_auto_classes() -> list[str]:
+    """Let the Auto classes of transformers give the classes of this package for `model_type: videomae`.
+
+    The configuration and all heads are registered together: with some of them missing, transformers would mix its own
+    modeling code with our configuration. May be called again at no harm.
+
+    Returns:
+        The names of the Auto classes that now give ours. `AutoVideoProcessor` is among them only where torchvision and
+        Pillow are installed, since transformers refuses its use without them; a warning says so. Without it,
+        `VideoMAEVideoProcessor.from_pretrained` works all the same.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForPreTraining,
+        AutoModelForVideoClassification,
+    )
+
+    from .configuration_videomae import VideoMAEConfig
+    from .modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+
+    AutoConfig.register(VideoMAEConfig.model_type, VideoMAEConfig, exist_ok=True)
+    AutoModel.register(VideoMAEConfig, VideoMAEModel, exist_ok=True)
+    AutoModelForPreTraining.register(VideoMAEConfig, VideoMAEForPreTraining, exist_ok=True)
+    AutoModelForVideoClassification.register(VideoMAEConfig, VideoMAEForVideoClassification, exist_ok=True)
+    registered = ["AutoConfig", "AutoModel", "AutoModelForPreTraining", "AutoModelForVideoClassification"]
+    if _register_video_processor():
+        registered.append("AutoVideoProcessor")
+    return registered
+
+
+def _register_video_processor() -> bool:
+    from transformers import AutoVideoProcessor
+    from transformers.utils import is_torchvision_available, is_vision_available
+
+    if not (is_torchvision_available() and is_vision_available()):
+        logger.warning(
+            "AutoVideoProcessor is left out: transformers refuses it without torchvision and Pillow. "
+            "Use hf_videomae.VideoMAEVideoProcessor.from_pretrained, which needs no torchvision."
+        )
+        return False
+
+    from .configuration_videomae import VideoMAEConfig
+    from .video_processing_videomae import VideoMAEVideoProcessor
+
+    AutoVideoProcessor.register(
+        VideoMAEConfig, video_processor_classes={"torchvision": VideoMAEVideoProcessor}, exist_ok=True
+    )
+    return True
+
+
+__all__ = ["register_auto_classes"]

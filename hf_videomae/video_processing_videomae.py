@@ -1,0 +1,560 @@
+"""VideoMAEVideoProcessor: from whatever holds a video to `pixel_values`, with torch alone.
+
+Shapes: B videos, V views of each, T frames of a clip, C channels, H and W pixels.
+"""
+
+import difflib
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import BatchFeature
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from .video.decoding import VideoDecodeError, decode_clip
+from .video.sampling import ClipPlan
+from .video.transforms import center_crop, normalize, resize
+
+# The names and numbers that Pillow gives the filters, as they stand in published files.
+_FILTERS = {2: "bilinear", 3: "bicubic"}
+_IMAGE_PROCESSOR_FIELDS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+)
+# What older and newer releases of transformers write beside the settings: who wrote the file, not how to read a video.
+_NOT_SETTINGS = {
+    "image_processor_type",
+    "video_processor_type",
+    "feature_extractor_type",
+    "processor_class",
+    "auto_map",
+}
+_IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
+
+Size = int | Sequence[int] | dict[str, int]
+ChannelOrder = Literal["channels_first", "channels_last"]
+
+
+class VideoMAEVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
+    """The settings of transformers' video processors and ours."""
+
+    frame_stride: int
+    sampling_mode: str
+    num_views: int
+
+
+class VideoMAEVideoProcessor(VideoProcessorMixin):
+    """Samples the clips of a video, resizes, crops and normalises them.
+
+    The steps and their order are those of the paper's test code (resize the short side, cut, normalise) and of stock
+    transformers' `VideoMAEImageProcessor`; neither torchvision nor Pillow is needed. `save_pretrained` writes
+    `video_preprocessor_config.json` and `preprocessor_config.json`, both as stock transformers reads them;
+    `from_pretrained` reads either, and the older forms of published checkpoints.
+
+    Args:
+        do_resize: resize the frames to `size`, bilinear and antialiased.
+        size: `{"shortest_edge": n}` or a number n: the short side in pixels, the aspect kept; a frame that would then
+            be smaller than the crop is enlarged until it covers it. `{"height": h, "width": w}`: exactly this.
+        resample: Pillow's number or name of the filter: 2 (bilinear) or 3 (bicubic).
+        do_center_crop: cut the centre out.
+        crop_size: `{"height": h, "width": w}` or a number. Where it is missing: the square (or rectangle) of `size`.
+        do_rescale: multiply by `rescale_factor`. Pixels that already lie in [0, 1] are not rescaled again: a warning
+            says so.
+        rescale_factor: 1/255 for 8-bit frames.
+        do_normalize: subtract `image_mean`, divide by `image_std`.
+        image_mean, image_std: one value per channel, or one for three channels. ImageNet's by default, which every
+            published VideoMAE uses (the 0.5 that stock transformers defaults to is wrong for them). Their number is
+            the number of channels: grey videos are repeated over them; a model of one channel gets the luma of colour.
+        do_sample_frames: sample `num_frames` frames; otherwise all frames of the video are taken.
+        num_frames: T.
+        frame_stride: frames between two sampled ones (paper, section 4.1: 4 on Kinetics, 2 on Something-Something).
+        sampling_mode: `dense` (strided clips) or `uniform` (spread over the whole video, TSN).
+        num_views: clips per video, spread over its length.
+
+    Raises:
+        ValueError: for settings that cannot work.
+    """
+
+    model_input_names = ["pixel_values"]
+    valid_kwargs = VideoMAEVideoProcessorKwargs
+    default_to_square = False
+
+    def __init__(
+        self,
+        *,
+        do_resize: bool | None = True,
+        size: Size | None = None,
+        resample: int | str | None = 2,
+        do_center_crop: bool | None = True,
+        crop_size: Size | None = None,
+        do_rescale: bool | None = True,
+        rescale_factor: float | None = 1 / 255,
+        do_normalize: bool | None = True,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        do_sample_frames: bool | None = True,
+        num_frames: int | None = 16,
+        frame_stride: int | None = 4,
+        sampling_mode: str | None = "dense",
+        num_views: int | None = 1,
+        **extra: Any,
+    ) -> None:
+        _refuse_misspelt(extra)
+        super().__init__(**{name: value for name, value in extra.items() if name not in _NOT_SETTINGS})
+        # Values that stand on the class alone are not written to the files: all are set here, null the default.
+        self.do_resize = _or_default(do_resize, True)
+        self.size = _size(size)
+        self.resample = _filter_number(resample)
+        self.do_center_crop = _or_default(do_center_crop, True)
+        self.crop_size = _crop_size(crop_size, self.size)
+        self.do_rescale = _or_default(do_rescale, True)
+        self.rescale_factor = float(_or_default(rescale_factor, 1 / 255))
+        self.do_normalize = _or_default(do_normalize, True)
+        self.image_mean = _per_channel(image_mean, IMAGENET_MEAN)
+        self.image_std = _per_channel(image_std, IMAGENET_STD)
+        self.do_sample_frames = _or_default(do_sample_frames, True)
+        self.num_frames = _or_default(num_frames, 16)
+        self.frame_stride = _or_default(frame_stride, 4)
+        self.sampling_mode = _or_default(sampling_mode, "dense")
+        self.num_views = _or_default(num_views, 1)
+        self._check()
+
+    @classmethod
+    def from_config(cls, config: VideoMAEConfig, **settings: Any) -> "VideoMAEVideoProcessor":
+        """The processor that belongs to a model: its size, frames, mean and std; `settings` are over them."""
+        height, width = config.image_height_width
+        values: dict[str, Any] = {
+            "size": {"shortest_edge": min(height, width)},
+            "crop_size": {"height": height, "width": width},
+            "image_mean": config.image_mean,
+            "image_std": config.image_std,
+            "num_frames": config.num_frames,
+        }
+        return cls(**{**values, **settings})
+
+    @classmethod
+    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; a file without a clip plan of ours gets the default plan.
+
+        Stock transformers writes `do_sample_frames: false` everywhere, because its own plan is not the paper's.
+        """
+        values = dict(video_processor_dict)
+        if "frame_stride" not in values:
+            values.pop("do_sample_frames", None)
+        return super().from_dict(values, **kwargs)
+
+    @property
+    def clip_plan(self) -> ClipPlan:
+        """How clips are sampled: the same object that training and evaluation use."""
+        mode: Any = self.sampling_mode
+        return ClipPlan(num_frames=self.num_frames, stride=self.frame_stride, mode=mode, views=self.num_views)
+
+    @property
+    def num_channels(self) -> int:
+        """C, the number of values in `image_mean`."""
+        return len(self.image_mean)
+
+    def preprocess(
+        self,
+        videos: Any,
+        *,
+        return_tensors: str | None = "pt",
+        input_data_format: ChannelOrder | None = None,
+        device: str | torch.device | None = None,
+        **overrides: Any,
+    ) -> BatchFeature:
+        """Turn one video or a list of videos into `pixel_values`.
+
+        Args:
+            videos: one video or a list of them, each
+                - a path, a URL, the bytes of a file, an open binary file, a row of a `datasets.Video` column (decoded
+                  or not), or a torchcodec `VideoDecoder`: sampled by the clip plan;
+                - decoded frames: a tensor or array (T, C, H, W), (T, H, W, C) or grey (T, H, W), or a list of PIL
+                  images or of (C, H, W), (H, W, C) or (H, W) frames. With exactly `num_frames` frames they are the
+                  clip; more are sampled by the clip plan; fewer are all kept and the last is repeated, as the paper's
+                  code fills up short videos (a stride would drop frames of what may well be a sampled clip).
+                A tensor or array of five dimensions is a batch.
+            return_tensors: `pt` or `np`.
+            input_data_format: `channels_first` or `channels_last` of decoded frames, where their shape does not tell.
+            device: where to compute, for example `cuda`.
+            **overrides: any setting, for this call.
+
+        Returns:
+            A BatchFeature whose `pixel_values` is (B, T, C, H, W) float32; with V views per video (B * V, T, C, H, W),
+            the views of a video in a row, so that the model takes them as they are and
+            `logits.view(B, V, -1)` belongs to the videos again.
+
+        Raises:
+            ValueError: for input that is no video, with what came and what is wanted; a `VideoDecodeError` where a
+                file is bad.
+        """
+        settings = self._with(overrides)
+        clips = [
+            settings._pixels(clip, device=device)
+            for video in _as_batch(videos)
+            for clip in settings._clips(video, channel_order=input_data_format)
+        ]
+        shapes = {tuple(clip.shape) for clip in clips}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the videos end with different shapes {sorted(shapes)} and make no batch: leave do_resize, "
+                f"do_center_crop and do_sample_frames on, or give one video at a time"
+            )
+        return BatchFeature({"pixel_values": torch.stack(clips)}, tensor_type=return_tensors)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Write `video_preprocessor_config.json`, and `preprocessor_config.json` for what reads image processors.
+
+        Returns:
+            The paths of the files.
+        """
+        files = super().save_pretrained(save_directory)
+        image_processor = {name: getattr(self, name) for name in _IMAGE_PROCESSOR_FIELDS}
+        image_processor["image_processor_type"] = "VideoMAEImageProcessor"
+        path = Path(save_directory) / _IMAGE_PROCESSOR_FILE
+        path.write_text(json.dumps(image_processor, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return [*files, str(path)]
+
+    def _with(self, overrides: dict[str, Any]) -> "VideoMAEVideoProcessor":
+        """This processor with other settings; itself where there are none."""
+        # Stock transformers passes these along: colour is ours to convert anyway, and no plan of ours needs the rate.
+        overrides = {name: v for name, v in overrides.items() if name not in ("do_convert_rgb", "video_metadata")}
+        unknown = overrides.keys() - _SETTINGS
+        if unknown:
+            raise ValueError(f"no setting is called {', '.join(sorted(unknown))}; there are {', '.join(_SETTINGS)}")
+        if not overrides:
+            return self
+        if "size" in overrides:
+            overrides.setdefault("crop_size", None)
+        return type(self)(**{**{name: getattr(self, name) for name in _SETTINGS}, **overrides})
+
+    def _check(self) -> None:
+        if len(self.image_mean) != len(self.image_std):
+            raise ValueError(
+                f"image_mean has {len(self.image_mean)} values, image_std {len(self.image_std)}: one per channel each"
+            )
+        if min(self.image_std) <= 0 or self.rescale_factor <= 0:
+            raise ValueError(f"image_std={self.image_std} and rescale_factor={self.rescale_factor} must be above 0")
+        _ = self.clip_plan  # refuses a plan that cannot work
+
+    # Sampling: any kind of video -> its clips, (T, C, H, W) each, pixels as they came.
+
+    def _clips(self, video: Any, *, channel_order: ChannelOrder | None) -> list[Tensor]:
+        # A decoded row of `datasets` remembers its file, which we number by what really decodes.
+        video = getattr(video, "_hf_encoded", None) or video
+        if isinstance(video, dict) and ("bytes" in video or "path" in video):
+            name, video = video.get("path"), video.get("bytes") or video.get("path")
+            return self._views_of(decode_clip(video, self._indices_of_file, name=name))
+        if _is_file(video):
+            return self._views_of(decode_clip(video, self._indices_of_file))
+        if _is_decoder(video):
+            return self._views_of(_decoder_frames(video, self._indices_of_file))
+        frames = _match_channels(_frames(video, self.num_channels, channel_order), self.num_channels)
+        return [frames[indices] for indices in self._indices_of_frames(len(frames))]
+
+    def _indices_of_file(self, total: int, fps: float) -> list[int]:
+        if not self.do_sample_frames:
+            return list(range(total))
+        return [index for view in self.clip_plan.test_indices(total) for index in view]
+
+    def _indices_of_frames(self, total: int) -> list[list[int]]:
+        if not self.do_sample_frames:
+            return [list(range(total))]
+        if total > self.num_frames:
+            return self.clip_plan.test_indices(total)
+        return [[min(index, total - 1) for index in range(self.num_frames)]] * self.num_views
+
+    def _views_of(self, frames: Tensor) -> list[Tensor]:
+        frames = _match_channels(frames, self.num_channels)
+        return list(frames.split(self.num_frames)) if self.do_sample_frames else [frames]
+
+    # Pixels: one clip -> normalised, at the model's size.
+
+    def _pixels(self, clip: Tensor, *, device: str | torch.device | None) -> Tensor:
+        factor = self._rescale_factor_for(clip)
+        # Frame by frame: a clip of large frames in float32 would take gigabytes.
+        frames = [self._cut(frame[None].to(device).float() * factor) for frame in clip]
+        pixels = torch.cat(frames)
+        return normalize(pixels, self.image_mean, self.image_std) if self.do_normalize else pixels
+
+    def _rescale_factor_for(self, clip: Tensor) -> float:
+        low, high = float(clip.min()), float(clip.max())
+        if not self.do_rescale:
+            return 1.0
+        if not clip.is_floating_point():
+            if high > 255 or low < 0:
+                raise ValueError(
+                    f"integer pixels lie in [{low:.0f}, {high:.0f}], outside 8 bits: give uint8 frames, or set "
+                    f"do_rescale=False and give floats in [0, 1]"
+                )
+            return self.rescale_factor
+        if low < 0:
+            warnings.warn(
+                f"pixels go down to {low:.3g}, so they seem to be normalised already; for such input set "
+                f"do_rescale=False and do_normalize=False",
+                stacklevel=2,
+            )
+        elif high <= 1:
+            warnings.warn(
+                "pixels lie in [0, 1] already and are not rescaled a second time; set do_rescale=False for such input",
+                stacklevel=2,
+            )
+            return 1.0
+        return self.rescale_factor
+
+    def _cut(self, frames: Tensor) -> Tensor:
+        crop = (self.crop_size["height"], self.crop_size["width"])
+        if self.do_resize:
+            target = self._target(frames.shape[-2], frames.shape[-1])
+            bilinear = _FILTERS[self.resample] == "bilinear"
+            frames = resize(frames, target) if bilinear else _resize_bicubic(frames, target, clamp=self.do_rescale)
+        if not self.do_center_crop:
+            return frames
+        if frames.shape[-2] < crop[0] or frames.shape[-1] < crop[1]:
+            raise ValueError(
+                f"frames of {frames.shape[-2]}x{frames.shape[-1]} pixels are below crop_size {crop[0]}x{crop[1]}: "
+                f"leave do_resize on, with a size that is not below it"
+            )
+        return center_crop(frames, crop)
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) to resize to."""
+        if "height" in self.size:
+            return self.size["height"], self.size["width"]
+        short, wanted = min(height, width), self.size["shortest_edge"]
+        # Rounded down, as in the paper's code and in stock transformers.
+        target = wanted * height // short, wanted * width // short
+        crop = (self.crop_size["height"], self.crop_size["width"])
+        if not self.do_center_crop or (target[0] >= crop[0] and target[1] >= crop[1]):
+            return target
+        scale = max(crop[0] / height, crop[1] / width)
+        return max(crop[0], round(height * scale)), max(crop[1], round(width * scale))
+
+
+_SETTINGS = tuple(
+    name
+    for name, parameter in inspect.signature(VideoMAEVideoProcessor.__init__).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+)
+
+
+# What came in: files, decoders, arrays, lists.
+
+
+def _is_file(video: Any) -> bool:
+    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read")
+
+
+def _is_decoder(video: Any) -> bool:
+    return hasattr(video, "get_frames_at") and hasattr(video, "metadata")
+
+
+def _is_picture(frame: Any) -> bool:
+    """A PIL image, told without importing PIL."""
+    return hasattr(frame, "getbands") and hasattr(frame, "convert")
+
+
+def _is_frame(item: Any) -> bool:
+    return _is_picture(item) or (isinstance(item, (Tensor, np.ndarray)) and item.ndim in (2, 3))
+
+
+def _as_batch(videos: Any) -> list[Any]:
+    if isinstance(videos, (Tensor, np.ndarray)):
+        if videos.ndim not in (3, 4, 5):
+            raise ValueError(
+                f"an array of shape {tuple(videos.shape)} is no video: give (T, C, H, W), (T, H, W, C) or grey "
+                f"(T, H, W) frames, or a batch of them with five dimensions"
+            )
+        return list(videos) if videos.ndim == 5 else [videos]
+    if _is_file(videos) or _is_decoder(videos) or isinstance(videos, dict):
+        return [videos]
+    if not isinstance(videos, (list, tuple)):
+        raise ValueError(
+            f"{type(videos).__name__} is no video: give a path, URL, bytes, decoder, array, or list of frames"
+        )
+    if not videos:
+        raise ValueError("an empty list came; give at least one video")
+    return [videos] if all(_is_frame(item) for item in videos) else list(videos)
+
+
+def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -> Tensor:
+    """Frames (T, C, H, W) of a torchcodec VideoDecoder."""
+    metadata = decoder.metadata
+    try:
+        indices = plan(metadata.num_frames, metadata.average_fps or 0.0)
+        frames: Tensor = decoder.get_frames_at(indices=list(indices)).data
+    except (RuntimeError, IndexError) as error:
+        # A decoder seeks by packets, and some files have more of them than frames.
+        reason = f"this VideoDecoder cannot seek in it ({error}); give its path or bytes, which are decoded in order"
+        raise VideoDecodeError("a VideoDecoder's video", " ".join(reason.split())) from error
+    # A decoder opened with dimension_order="NHWC" gives the channels last.
+    return (
+        frames if (frames.shape[-2], frames.shape[-1]) == (metadata.height, metadata.width) else frames.movedim(-1, 1)
+    )
+
+
+def _frames(video: Any, num_channels: int, channel_order: ChannelOrder | None) -> Tensor:
+    """Decoded frames in any form -> (T, C, H, W)."""
+    if isinstance(video, (list, tuple)):
+        video = _stack(video, num_channels)
+    if not isinstance(video, (Tensor, np.ndarray)):
+        raise ValueError(
+            f"{type(video).__name__} is no video: give a path, URL, bytes, decoder, array, or list of frames"
+        )
+    frames = _tensor(video)
+    if frames.ndim == 3:
+        frames = frames[:, None]
+    elif frames.ndim == 4:
+        last = channel_order == "channels_last" if channel_order else _channels_last(frames, num_channels)
+        frames = frames.movedim(-1, 1) if last else frames
+    if frames.ndim != 4 or 0 in frames.shape or frames.dtype == torch.bool or frames.is_complex():
+        raise ValueError(
+            f"{frames.dtype} frames of shape {tuple(frames.shape)} came; give (T, C, H, W), (T, H, W, C) or grey "
+            f"(T, H, W) as uint8 or float"
+        )
+    return frames
+
+
+def _stack(frames: Sequence[Any], num_channels: int) -> Tensor:
+    """A list of pictures or arrays -> (T, H, W), (T, C, H, W) or (T, H, W, C)."""
+    mode = {1: "L", 3: "RGB"}.get(num_channels)
+    arrays = []
+    for frame in frames:
+        if not _is_frame(frame):
+            raise ValueError(f"a frame of type {type(frame).__name__} came; give PIL images, arrays or tensors")
+        if _is_picture(frame):
+            frame = np.array(frame.convert(mode) if mode else frame)
+        arrays.append(_tensor(frame))
+    shapes = {tuple(array.shape) for array in arrays}
+    if len(shapes) != 1:
+        raise ValueError(f"the frames of one video must have one shape; {sorted(shapes)} came")
+    return torch.stack(arrays)
+
+
+def _tensor(array: Tensor | np.ndarray) -> Tensor:
+    if isinstance(array, Tensor):
+        return array
+    if array.dtype in (np.uint16, np.uint32):
+        array = array.astype(np.int64)  # torch computes little in unsigned types other than uint8
+    # torch takes neither the negative strides of array[..., ::-1] nor, without a warning, read-only memory.
+    plain = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if plain else array.copy())
+
+
+def _channels_last(frames: Tensor, num_channels: int) -> bool:
+    first, last = frames.shape[1], frames.shape[3]
+    likely = {1, 3, 4, num_channels}
+    if first == last == num_channels or (first not in likely and last not in likely):
+        raise ValueError(
+            f"the shape {tuple(frames.shape)} does not tell where the {num_channels} channels are: give (T, C, H, W) "
+            f"or (T, H, W, C), and input_data_format='channels_first' or 'channels_last' where both may be meant"
+        )
+    if num_channels in (first, last):
+        return last == num_channels
+    return first not in likely
+
+
+def _match_channels(frames: Tensor, wanted: int) -> Tensor:
+    """Frames (T, any, H, W) -> (T, wanted, H, W): grey repeated, colour to luma; anything else is refused."""
+    found = frames.shape[1]
+    if found == wanted:
+        return frames
+    if found == 1:
+        return frames.expand(-1, wanted, -1, -1)
+    if (found, wanted) == (3, 1):
+        # ITU-R 601, which is also what Pillow's convert("L") computes.
+        weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
+        luma = (frames * weights).sum(1, keepdim=True)
+        return luma if frames.is_floating_point() else luma.round().to(frames.dtype)
+    raise ValueError(
+        f"frames of {found} channels came for {wanted} (the number of values in image_mean): choose the channels "
+        f"first, for example video[:, :{wanted}]"
+    )
+
+
+def _resize_bicubic(frames: Tensor, size: tuple[int, int], *, clamp: bool) -> Tensor:
+    """As Pillow: first the rows, then the columns, each cut off to [0, 1] where it overshoots."""
+    for height, width in ((frames.shape[-2], size[1]), size):
+        frames = F.interpolate(frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
+        frames = frames.clamp(0, 1) if clamp else frames
+    return frames
+
+
+# Settings in the forms that files hold.
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _size(size: Size | None) -> dict[str, int]:
+    if size is None:
+        return {"shortest_edge": 224}
+    if isinstance(size, int):
+        return _positive({"shortest_edge": size}, "size")
+    if not isinstance(size, dict) and len(size) == 2:
+        return _positive({"height": size[0], "width": size[1]}, "size")
+    found = {} if not isinstance(size, dict) else {name: value for name, value in size.items() if value is not None}
+    if found.keys() not in ({"shortest_edge"}, {"height", "width"}):
+        raise ValueError(f"size={size!r}: give a number, {{'shortest_edge': n}} or {{'height': h, 'width': w}}")
+    return _positive(found, "size")
+
+
+def _crop_size(crop_size: Size | None, size: dict[str, int]) -> dict[str, int]:
+    crop = _size(crop_size) if crop_size is not None else size
+    if "shortest_edge" in crop:
+        return {"height": crop["shortest_edge"], "width": crop["shortest_edge"]}
+    return dict(crop)
+
+
+def _positive(size: dict[str, int], name: str) -> dict[str, int]:
+    if any(int(value) != value or value < 1 for value in size.values()):
+        raise ValueError(f"{name}={size} must be whole pixels, 1 or more")
+    return {key: int(value) for key, value in size.items()}
+
+
+def _filter_number(resample: int | str | None) -> int:
+    numbers = {name: number for number, name in _FILTERS.items()}
+    found = numbers.get(resample.lower(), -1) if isinstance(resample, str) else int(_or_default(resample, 2))
+    if found not in _FILTERS:
+        raise ValueError(f"resample={resample!r} is not supported: 2 (bilinear) and 3 (bicubic) are")
+    return found
+
+
+def _per_channel(values: float | Sequence[float] | None, default: list[float]) -> list[float]:
+    if values is None:
+        return list(default)
+    return [float(values)] * 3 if isinstance(values, (int, float)) else [float(value) for value in values]
+
+
+def _refuse_misspelt(extra: dict[str, Any]) -> None:
+    """Files may hold more than we know; a name that is nearly ours is a typing error."""
+    for name in extra.keys() - VideoMAEVideoProcessorKwargs.__annotations__.keys():
+        close = difflib.get_close_matches(name, _SETTINGS, n=1, cutoff=0.88)
+        if close:
+            raise ValueError(f"VideoMAEVideoProcessor has no setting {name!r}; did you mean {close[0]!r}?")
+
+
+__all__ = ["VideoMAEVideoProcessor"]

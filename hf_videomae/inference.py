@@ -1,0 +1,240 @@
+"""For people: what a model makes of a video. Masked reconstruction, as numbers and as pictures.
+
+Shapes: B clips, T frames, C channels, H x W pixels, N tokens, M masked, P pixels of a cube.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .configuration_videomae import VideoMAEConfig
+from .modeling_videomae import VideoMAEForPreTraining
+from .ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes, to_cubes, unnormalize
+from .ops.masking import make_mask, split_by_mask
+from .video_processing_videomae import VideoMAEVideoProcessor
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Hidden cubes predicted from visible ones; visible cubes are shown as they are.
+
+    With normalised targets (`norm_pix_loss`) the model predicts structure without brightness and contrast, which must
+    come from somewhere to make a picture. The fields differ in where from. All but the masks are (B, T, C, H, W) in
+    [0, 1].
+
+    Attributes:
+        original: the clip.
+        masked: hidden cubes in grey.
+        prediction: hidden cubes as predicted, on a fixed grey scale (0.5 + 0.2 x the normalised value): no statistics
+            used. Pixels themselves where targets are not normalised.
+        visible_statistics: mean and deviation of every hidden cube guessed from the visible cubes, the nearer the more
+            weight: what the model and the visible cubes give alone.
+        true_statistics: the hidden cubes' true mean and deviation, as in the paper's pictures. Uses the ground truth.
+        bool_masked_pos: (B, N) True = hidden.
+        loss: the reconstruction loss of these clips.
+        normalized: whether the targets are normalised; if not, the three pictures are one.
+    """
+
+    original: Tensor
+    masked: Tensor
+    prediction: Tensor
+    visible_statistics: Tensor
+    true_statistics: Tensor
+    bool_masked_pos: Tensor
+    loss: float
+    normalized: bool
+
+
+@torch.no_grad()
+def reconstruct(
+    model: VideoMAEForPreTraining | str | os.PathLike[str],
+    video: Any,
+    *,
+    bool_masked_pos: Tensor | None = None,
+    mask_ratio: float | None = None,
+    processor: VideoMAEVideoProcessor | None = None,
+    seed: int = 0,
+) -> Reconstruction:
+    """Hide most of a video and let the model paint it (paper, figures 5 to 8).
+
+    Args:
+        model: a pre-training model, or the Hub id or folder of one.
+        video: a file, a URL or whatever `VideoMAEVideoProcessor` takes; or (B, T, C, H, W) normalised floating-point
+            `pixel_values`, used as they are.
+        bool_masked_pos: (B, N) which tokens to hide; drawn from the model's config where it is None.
+        mask_ratio: share of hidden tokens instead of the config's.
+        processor: how a video becomes a clip; the one saved with the model, or one made for its config.
+        seed: of the drawn mask.
+
+    Returns:
+        Reconstruction, on the CPU.
+
+    Raises:
+        ValueError: for a video or mask of the wrong shape; `VideoDecodeError` for one that cannot be decoded.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        processor = processor or VideoMAEVideoProcessor.from_pretrained(model)
+        network: VideoMAEForPreTraining = VideoMAEForPreTraining.from_pretrained(model)
+    else:
+        network = model
+    config = network.config
+    if not (isinstance(video, Tensor) and video.dim() == 5 and video.is_floating_point()):
+        processor = processor or VideoMAEVideoProcessor.from_config(config)
+        video = processor(video, return_tensors="pt")["pixel_values"]
+    clip = video.to(network.device)
+    grid = network.videomae.clip_grid(clip)
+    if bool_masked_pos is None:
+        generator = torch.Generator().manual_seed(seed)
+        ratio = config.mask_ratio if mask_ratio is None else mask_ratio
+        bool_masked_pos = make_mask(config.mask_type, grid, ratio, batch_size=len(clip), generator=generator)
+    mask = bool_masked_pos.to(clip.device)
+    training = network.training
+    network.eval()
+    try:
+        outputs = network(clip, mask, bool_decoder_masked_pos=~mask)  # decode all that is hidden, and nothing else
+    finally:
+        network.train(training)
+    return _pictures(config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item())
+
+
+def _pictures(
+    config: VideoMAEConfig, grid: Grid, clip: Tensor, mask: Tensor, logits: Tensor, loss: float
+) -> Reconstruction:
+    mean, std = list(config.image_mean or []), list(config.image_std or [])
+    cubes = unnormalize(to_cubes(clip.float(), config.cube), mean, std)  # (B, N, C, P)
+    predicted = pixels_to_cubes(logits, config.num_channels)  # (B, M, C, P)
+    _, hidden = split_by_mask(mask, predicted.shape[1])
+
+    def picture(values: Tensor, *, base: Tensor = cubes) -> Tensor:
+        return _paste(base, hidden, values, config.cube, grid)
+
+    grey = torch.full_like(predicted, 0.5)
+    if not config.norm_pix_loss:
+        painted = picture(predicted)
+        return Reconstruction(picture(cubes[:, :0]), picture(grey), painted, painted, painted, mask, loss, False)
+    center, scale = cube_statistics(cubes)
+    guessed_center, guessed_scale = (_from_visible(values, mask, grid) for values in (center, scale))
+    index = hidden[:, :, None, None].expand(-1, -1, config.num_channels, 1)
+    return Reconstruction(
+        original=picture(cubes[:, :0]),
+        masked=picture(grey),
+        prediction=picture(0.5 + 0.2 * predicted, base=0.5 + 0.2 * (cubes - center) / scale),
+        visible_statistics=picture(predicted * guessed_scale.gather(1, index) + guessed_center.gather(1, index)),
+        true_statistics=picture(predicted * scale.gather(1, index) + center.gather(1, index)),
+        bool_masked_pos=mask,
+        loss=loss,
+        normalized=True,
+    )
+
+
+def _paste(base: Tensor, hidden: Tensor, values: Tensor, cube: Cube, grid: Grid) -> Tensor:
+    """`base` cubes with `values` at the hidden ones (none where there are none), as clips in [0, 1]."""
+    cubes = base.clone()
+    if values.shape[1]:
+        cubes.scatter_(1, hidden[:, :, None, None].expand_as(values), values)
+    return from_cubes(cubes, cube, grid).clamp(0, 1)
+
+
+def _from_visible(values: Tensor, mask: Tensor, grid: Grid, *, reach: float = 1.0) -> Tensor:
+    """Every token's value guessed from the visible ones, weighted by a Gaussian of the distance in the grid.
+
+    Args:
+        values: (B, N, C, 1).
+        mask: (B, N), True = hidden.
+        reach: deviation of the Gaussian in tokens.
+    """
+    axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in grid), indexing="ij")
+    places = torch.stack(axes, dim=-1).view(-1, 3)  # (N, 3)
+    distance = torch.cdist(places, places).square() / (2 * reach**2)
+    weights = torch.where(mask[:, None, :], -torch.inf, -distance).softmax(-1)  # (B, N, N)
+    return torch.einsum("bnm,bmcp->bncp", weights, values)
+
+
+def save_reconstruction(
+    reconstruction: Reconstruction,
+    stem: str | os.PathLike[str],
+    *,
+    sample: int = 0,
+    columns: int = 8,
+    frames_per_second: float = 6.0,
+) -> list[Path]:
+    """Write a strip of frames (`STEM.png`) and an animation (`STEM.gif`), each row labelled.
+
+    Args:
+        reconstruction: of `reconstruct`.
+        stem: path without ending; folders are made.
+        sample: which clip of the batch.
+        columns: frames in the strip, evenly spread.
+        frames_per_second: of the animation.
+
+    Returns:
+        the two files.
+    """
+    from PIL import Image
+
+    panels = _panels(reconstruction)
+    clips = [(label, _to_bytes(clip[sample])) for label, clip in panels]
+    num_frames = clips[0][1].shape[0]
+    shown = [round(step * (num_frames - 1) / max(columns - 1, 1)) for step in range(min(columns, num_frames))]
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    strip, animation = Path(f"{stem}.png"), Path(f"{stem}.gif")
+    _sheet([(label, clip[shown]) for label, clip in clips]).save(strip)
+    pages: list[Image.Image] = [
+        _sheet([(label, clip[t : t + 1]) for label, clip in clips], beside=True) for t in range(num_frames)
+    ]
+    pages[0].save(
+        animation, save_all=True, append_images=pages[1:], duration=round(1000 / frames_per_second), loop=0, disposal=2
+    )
+    return [strip, animation]
+
+
+def _panels(found: Reconstruction) -> list[tuple[str, Tensor]]:
+    hidden = round(100 * found.bool_masked_pos.float().mean().item())
+    panels = [("original", found.original), (f"given to the model: {hidden} % hidden", found.masked)]
+    if not found.normalized:
+        return [*panels, ("painted by the model", found.prediction)]
+    return [
+        *panels,
+        ("predicted, normalised cubes (no brightness)", found.prediction),
+        ("painted, brightness from visible cubes", found.visible_statistics),
+        ("painted, true brightness (uses ground truth)", found.true_statistics),
+    ]
+
+
+def _to_bytes(clip: Tensor) -> Tensor:
+    """(T, C, H, W) in [0, 1] -> (T, H, W, 3) uint8; one channel as grey, more than three by their first three."""
+    if clip.shape[1] != 3:
+        clip = clip[:, :1].expand(-1, 3, -1, -1) if clip.shape[1] < 3 else clip[:, :3]
+    return (clip * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _sheet(rows: list[tuple[str, Tensor]], *, beside: bool = False) -> Any:
+    """Rows of frames under their labels; with `beside` the single frames stand side by side."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = rows[0][1].shape[1:3]
+    zoom = max(1, round(128 / width))
+    height, width, gap, label_height = height * zoom, width * zoom, 4, 18
+    font = ImageFont.load_default(size=12)
+    longest = max(round(font.getlength(label)) for label, _ in rows) + 8
+    across = [max(width, longest if beside else 0)] * (len(rows) if beside else rows[0][1].shape[0])
+    total_width = max(sum(across) + gap * (len(across) + 1), longest + gap)
+    down = 1 if beside else len(rows)
+    sheet = Image.new("RGB", (total_width, down * (label_height + height + gap) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (label, frames) in enumerate(rows):
+        left = gap + (number * (across[0] + gap) if beside else 0)
+        top = gap + (0 if beside else number * (label_height + height + gap))
+        draw.text((left, top), label, fill="black", font=font)
+        for column, frame in enumerate(frames):
+            picture = Image.fromarray(frame.numpy()).resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left + column * (width + gap), top + label_height))
+    return sheet
+
+
+__all__ = ["Reconstruction", "reconstruct", "save_reconstruction"]

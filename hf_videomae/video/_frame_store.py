@@ -1,0 +1,46 @@
+"""Frames by their place in decoding order: the one numbering that no container can get wrong."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+Frame = TypeVar("Frame")
+
+# Above this a pass keeps nothing and the frames asked for cost a second pass: memory stays bounded.
+MAX_KEPT_BYTES = 256 * 2**20
+
+
+class FrameStore(Generic[Frame]):
+    """Decodes a video once from its start, counts the frames that come, and keeps them while they fit.
+
+    Args:
+        decode_all: starts decoding at the first frame, at every call anew.
+        nbytes: the memory that one kept frame holds.
+    """
+
+    num_frames: int
+
+    def __init__(self, decode_all: Callable[[], Iterator[Frame]], *, nbytes: Callable[[Frame], int]) -> None:
+        self._decode_all = decode_all
+        self._kept: list[Frame] | None = []
+        self.num_frames = 0
+        kept_bytes = 0
+        for frame in decode_all():
+            self.num_frames += 1
+            kept_bytes += nbytes(frame)
+            if kept_bytes > MAX_KEPT_BYTES:
+                self._kept = None
+            if self._kept is not None:
+                self._kept.append(frame)
+
+    def pick(self, indices: Sequence[int]) -> list[Frame]:
+        """The frames at `indices` (each below `num_frames`, at least one), in that order, repeats allowed."""
+        if self._kept is not None:
+            return [self._kept[index] for index in indices]
+        wanted, last = set(indices), max(indices)
+        found: dict[int, Frame] = {}
+        for index, frame in enumerate(self._decode_all()):
+            if index in wanted:
+                found[index] = frame
+            if index == last:
+                break
+        return [found[index] for index in indices]

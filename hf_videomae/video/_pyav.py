@@ -1,0 +1,95 @@
+"""Videos through PyAV, whose wheels carry their own FFmpeg: the second decoder, always in decoding order."""
+
+import functools
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._frame_store import FrameStore
+from ._source import ResolvedSource
+from .errors import BackendFailure
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+
+@functools.cache
+def why_missing() -> str | None:
+    """Why PyAV cannot be used on this machine, or None."""
+    try:
+        import av  # noqa: F401
+    except (ImportError, OSError) as error:
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
+
+
+class PyavVideo:
+    """One video, decoded once; only the frames asked for are turned to RGB."""
+
+    name = "pyav"
+    fps: float = 0.0
+
+    def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
+        self._source = source
+        self._num_threads = num_threads
+        with _file_failures():
+            self._store: FrameStore[VideoFrame] | None = FrameStore(self._decode_in_order, nbytes=_yuv_bytes)
+            self.num_frames = self._store.num_frames
+            if self.num_frames == 0:
+                raise BackendFailure("no frame of it can be decoded")
+            self._coded_size = _coded_size(self._store.pick([0])[0])
+            _, self.height, self.width = _to_rgb(self._store.pick([0])[0], self._coded_size).permute(2, 0, 1).shape
+
+    def frames(self, indices: Sequence[int]) -> torch.Tensor:
+        """`(len(indices), 3, H, W)` uint8."""
+        assert self._store is not None
+        with _file_failures():
+            distinct = sorted(set(indices))
+            picked = self._store.pick(distinct)
+            rgb = {index: _to_rgb(frame, self._coded_size) for index, frame in zip(distinct, picked, strict=True)}
+            return torch.stack([rgb[index] for index in indices]).permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        self._store = None
+
+    def _decode_in_order(self) -> Iterator["VideoFrame"]:
+        import av
+
+        data = self._source.data
+        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise BackendFailure("there is no video stream in it")
+            stream.codec_context.thread_count = self._num_threads
+            stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
+            self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
+            yield from container.decode(stream)
+
+
+def _coded_size(frame: "VideoFrame") -> tuple[int, int]:
+    return frame.height, frame.width
+
+
+def _yuv_bytes(frame: "VideoFrame") -> int:
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+def _to_rgb(frame: "VideoFrame", size: tuple[int, int]) -> torch.Tensor:
+    """`(H, W, 3)` uint8, turned as the display matrix says, at the `size` of the stream's first frame."""
+    height, width = size
+    rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
+    quarter_turns = round(frame.rotation / 90)  # counter-clockwise
+    return torch.rot90(torch.from_numpy(rgb.to_ndarray()), quarter_turns).contiguous()
+
+
+@contextmanager
+def _file_failures() -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error

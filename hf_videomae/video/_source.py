@@ -1,0 +1,124 @@
+"""What the caller named, to what a decoder takes: an absolute path, or the whole file in memory."""
+
+import http.client
+import os
+import stat
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from .errors import VideoBackendError, VideoDecodeError
+
+VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
+
+_DOWNLOAD_TIMEOUT_SECONDS = 60.0
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+_FIRST_BOXES_OF_MP4 = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """`name` is what errors call it; `data` an absolute path or the bytes of the whole file."""
+
+    name: str
+    data: str | bytes
+
+    @property
+    def can_be_sought(self) -> bool:
+        """Whether the container is one with time stamps and a table of key frames: MP4, MOV, Matroska, WebM.
+
+        Goes by the first bytes, whatever the file is called. AVI has no time stamps, MPEG streams have no table.
+        """
+        if isinstance(self.data, bytes):
+            head = self.data[:8]
+        else:
+            with open(self.data, "rb") as file:
+                head = file.read(8)
+        return head[:4] == _MATROSKA or head[4:8] in _FIRST_BOXES_OF_MP4
+
+
+def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedSource:
+    """Checks a path, or reads a URL, a binary file object or bytes whole.
+
+    Raises:
+        VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.
+        ValueError: the source is of no kind that can be read.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _in_memory(bytes(source), name=name or "<bytes>")
+    if isinstance(source, str | os.PathLike):
+        path = os.fsdecode(source)
+        if path.startswith("file://"):
+            path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
+        elif "://" in path:
+            return _in_memory(_download(path), name=name or path)
+        return _on_disk(path, name=name or path)
+    if hasattr(source, "read"):
+        return _in_memory(_read_file_object(source), name=name or str(getattr(source, "name", "<file object>")))
+    raise ValueError(f"a video source is a path, a URL, bytes or a binary file object, got {type(source).__name__}")
+
+
+def _in_memory(data: bytes, *, name: str) -> ResolvedSource:
+    if not data:
+        raise VideoDecodeError(name, "it is empty (0 bytes)")
+    return ResolvedSource(name, data)
+
+
+def _on_disk(path: str, *, name: str) -> ResolvedSource:
+    try:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode):
+            with open(path, "rb"):
+                pass
+    except OSError as error:
+        raise VideoDecodeError(name, (error.strerror or str(error)).lower()) from error
+    except ValueError as error:  # a NUL character in the path
+        raise VideoDecodeError(name, str(error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoDecodeError(name, "it is a directory, not a video file")
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoDecodeError(name, "it is not a regular file")
+    if status.st_size == 0:
+        raise VideoDecodeError(name, "it is empty (0 bytes)")
+    # Absolute, because FFmpeg takes "12:30.mp4" for a protocol called "12".
+    return ResolvedSource(name, os.path.abspath(path))
+
+
+def _read_file_object(file: BinaryIO) -> bytes:
+    data = file.read()
+    if isinstance(data, str):
+        raise ValueError("the file object is opened as text; open it with mode 'rb'")
+    return bytes(data)
+
+
+def _download(url: str) -> bytes:
+    """The whole content. http(s) as it is; `hf://` and other stores through fsspec, which knows their credentials."""
+    read: Callable[[str], bytes] = _read_http if url.lower().startswith(("http://", "https://")) else _read_fsspec
+    try:
+        return read(url)
+    except urllib.error.HTTPError as error:
+        raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
+    except ImportError as error:
+        raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise VideoDecodeError(url, f"it cannot be downloaded: {str(error) or type(error).__name__}") from error
+
+
+def _read_http(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": "hf-videomae"})
+    with urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT_SECONDS) as response:
+        content: bytes = response.read()
+    return content
+
+
+def _read_fsspec(url: str) -> bytes:
+    import fsspec  # type: ignore[import-untyped]
+
+    with fsspec.open(url, "rb") as file:
+        content: bytes = file.read()
+    return content

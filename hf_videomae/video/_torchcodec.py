@@ -1,0 +1,158 @@
+"""Videos through torchcodec: by index where its index proves sound, in decoding order where it does not.
+
+torchcodec finds frame i by the i-th smallest time stamp among the packets. That is wrong wherever packets and frames
+differ: packed B-frames in AVI (most packets have no time stamp), edit lists, hidden VP8 frames. It then returns
+neighbours, repeats, or fails at the tail, in both of its seek modes ("approximate" also errs on files that "exact"
+reads well). In MPEG streams it seeks to places from which frames come out damaged. So the file is opened in exact
+mode, whose scan of the packets costs well under a millisecond for a short clip, and the index is used only where it
+pays, in containers made for it, and if its first and last frame are what the scan says. Everywhere else frames are
+numbered as they come out of the decoder, which is what FFmpeg and every player do.
+"""
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._frame_store import FrameStore
+from ._source import ResolvedSource
+from .errors import BackendFailure
+
+if TYPE_CHECKING:
+    from torchcodec.decoders import VideoDecoder
+
+# Up to here decoding every frame costs less than checking the index and seeking.
+_DECODE_WHOLE_BYTES = 16 * 2**20
+# "NameOfFunction, /build/path/File.cpp:80, the message"
+_CPP_PREFIX = re.compile(r"^\w+, \S+:\d+, ")
+
+
+@functools.cache
+def why_missing() -> str | None:
+    """Why torchcodec cannot be used on this machine, or None. Kept, as Python retries a failed import every time."""
+    try:
+        from torchcodec._core import get_next_frame  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
+
+
+class TorchcodecVideo:
+    """One open video; `frames` takes indices below `num_frames`. Not to be shared with a forked process."""
+
+    name = "torchcodec"
+
+    def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
+        self._source = source
+        self._num_threads = num_threads
+        self._indexed: VideoDecoder | None = None
+        self._store: FrameStore[torch.Tensor] | None = None
+        self._at_start: VideoDecoder | None = None
+        with _file_failures():
+            decoder = self._at_start = self._open()
+            metadata = decoder.metadata
+            self.height, self.width = int(metadata.height or 0), int(metadata.width or 0)
+            self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
+            if self._index_is_sound(decoder):
+                self._indexed, self.num_frames = decoder, len(decoder)
+            else:
+                self._decode_whole()
+
+    def frames(self, indices: Sequence[int]) -> torch.Tensor:
+        """`(len(indices), 3, H, W)` uint8. `num_frames` may shrink on the way, where the index proves wrong."""
+        with _file_failures():
+            if self._indexed is not None:
+                by_index = _frames_by_index(self._indexed, indices)
+                if by_index is not None:
+                    return by_index
+                self._decode_whole()
+            assert self._store is not None
+            picked = self._store.pick([min(index, self.num_frames - 1) for index in indices])
+            # Stacked as (T, H, W, C) and seen as (T, C, H, W): 4 times cheaper, and resizing likes it better.
+            return torch.stack(picked).permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        self._indexed = self._store = self._at_start = None
+
+    def _open(self) -> "VideoDecoder":
+        from torchcodec.decoders import VideoDecoder
+
+        return VideoDecoder(
+            self._source.data,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=self._num_threads,
+            device="cpu",
+            seek_mode="exact",
+        )
+
+    def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
+        """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
+        metadata = decoder.metadata
+        if len(decoder) * self.height * self.width * 3 <= _DECODE_WHOLE_BYTES:
+            return False
+        if metadata.codec == "vp8" or not self._source.can_be_sought:
+            return False
+        self._at_start = None
+        try:
+            first, last = decoder.get_frame_at(0), decoder.get_frame_at(len(decoder) - 1)
+        except (RuntimeError, IndexError):
+            return False
+        begin, end = metadata.begin_stream_seconds or 0.0, metadata.end_stream_seconds or 0.0
+        half_frame = 0.5 / (metadata.average_fps or 1.0)
+        starts_as_said = abs(first.pts_seconds - begin) < half_frame
+        return starts_as_said and abs(last.pts_seconds + last.duration_seconds - end) < half_frame
+
+    def _decode_whole(self) -> None:
+        self._indexed = None
+        self._store = FrameStore(self._decode_in_order, nbytes=lambda frame: frame.nbytes)
+        self.num_frames = self._store.num_frames
+        if self.num_frames == 0:
+            raise BackendFailure("no frame of it can be decoded")
+
+    def _decode_in_order(self) -> Iterator[torch.Tensor]:
+        """Every frame `(H, W, C)` as the decoder puts it out. Only this private operation neither seeks nor drops."""
+        from torchcodec._core import get_next_frame
+
+        decoder, self._at_start = self._at_start or self._open(), None
+        while True:
+            try:
+                frame, *_ = get_next_frame(decoder._decoder)
+            except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
+                return
+            yield frame
+
+
+def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:
+    """Seeks each frame once; None where it fails, or where two indices lead to one and the same frame."""
+    distinct = sorted(set(indices))
+    try:
+        batch = decoder.get_frames_at(distinct)
+    except (RuntimeError, IndexError):
+        return None
+    if len(distinct) > 1 and not bool((batch.pts_seconds.diff() > 0).all()):
+        return None
+    frames = batch.data
+    if distinct != list(indices):
+        place = {index: position for position, index in enumerate(distinct)}
+        frames = frames[[place[index] for index in indices]]
+    return frames.permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _file_failures() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise BackendFailure(_short_reason(str(error))) from error
+
+
+def _short_reason(message: str) -> str:
+    if "best video stream is unknown" in message:
+        return "there is no video stream in it"
+    if "stack expects each tensor to be equal size" in message:
+        return "the frame size changes on the way"
+    lines = _CPP_PREFIX.sub("", message).strip().splitlines()
+    return lines[0].strip() if lines else "it cannot be decoded"

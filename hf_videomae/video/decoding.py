@@ -1,0 +1,265 @@
+"""A video file, a URL or bytes, to the frames that a player shows.
+
+torchcodec decodes first. A file on which it gives up is tried with PyAV, if that is installed; both having failed is
+one `VideoDecodeError` with both reasons. A machine on which neither can be loaded is a `VideoBackendError`, whatever
+the file. The number of frames is the number that can be decoded, never the one the container states; rotation and edit
+lists are applied, pixel aspect ratios are not; of several video streams FFmpeg's best one is read.
+
+No decoder outlives its reader, none is kept between calls, and a reader carried into a forked process opens its file
+anew there.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+import torch
+
+from . import _pyav, _torchcodec
+from ._source import ResolvedSource, VideoSource, resolve_source
+from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+
+__all__ = [
+    "VideoBackendError",
+    "VideoDecodeError",
+    "VideoReader",
+    "VideoSource",
+    "backend_status",
+    "decode_clip",
+    "fallback_count",
+    "open_video",
+]
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("torchcodec", "pyav")
+
+_REMEDY = (
+    "Install FFmpeg's libraries (`apt-get install ffmpeg`, `brew install ffmpeg` or `conda install ffmpeg`) and a "
+    "torchcodec that matches your torch, or `pip install av`, whose wheels carry their own FFmpeg."
+)
+
+# What has been said and counted in this process.
+_fallbacks: Counter[str] = Counter()
+_warned: set[str] = set()
+
+
+class _OpenVideo(Protocol):
+    name: str
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+
+    def frames(self, indices: Sequence[int]) -> torch.Tensor: ...
+
+    def close(self) -> None: ...
+
+
+class VideoReader:
+    """One open video, by `open_video`; use it as a context manager. Frames are numbered as a player shows them.
+
+    Attributes:
+        clamped: how many of the frames asked for lay past the end, and were answered with the last frame.
+    """
+
+    def __init__(self, source: ResolvedSource, *, backends: Sequence[str], num_threads: int) -> None:
+        self._source = source
+        self._num_threads = num_threads
+        self._maybe_open: _OpenVideo | None = None
+        self.clamped = 0
+        self._start(backends)
+
+    @property
+    def name(self) -> str:
+        """What errors call this video."""
+        return self._source.name
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames decode; at least 1."""
+        return self._open.num_frames
+
+    @property
+    def fps(self) -> float:
+        """Frame rate in 1/s, as FFmpeg guesses it (nominal where it varies); 0.0 where the file does not say."""
+        return self._open.fps
+
+    @property
+    def height(self) -> int:
+        """In pixels, as displayed (after rotation)."""
+        return self._open.height
+
+    @property
+    def width(self) -> int:
+        """In pixels, as displayed (after rotation)."""
+        return self._open.width
+
+    @property
+    def backend(self) -> str:
+        """The decoder in use, `"torchcodec"` or `"pyav"`."""
+        return self._open.name
+
+    def frames(self, indices: Sequence[int]) -> torch.Tensor:
+        """The frames at `indices`, in the order asked, repeats allowed.
+
+        An index past the end gives the last frame and is counted in `clamped`.
+
+        Returns:
+            `(len(indices), 3, H, W)` uint8 RGB. The values lie in memory as `(T, H, W, C)`, which is how decoders
+            write and resizing reads them: use `reshape` or `contiguous()`, not `view`.
+
+        Raises:
+            VideoDecodeError: the file breaks off or is damaged at one of these frames, for every decoder there is.
+            ValueError: an index is negative, or the reader is closed.
+        """
+        wanted = [int(index) for index in indices]
+        if any(index < 0 for index in wanted):
+            raise ValueError(f"frame indices count from 0 and are never negative, got {wanted}")
+        if self._open and os.getpid() != self._pid:
+            self._start(self._backends)
+        if not wanted:
+            return torch.empty(0, 3, self.height, self.width, dtype=torch.uint8)
+        while True:
+            try:
+                frames = self._open.frames([min(index, self.num_frames - 1) for index in wanted])
+            except BackendFailure as failure:
+                self._give_up_on_backend(failure)
+            else:
+                self.clamped += sum(index >= self.num_frames for index in wanted)
+                return frames
+
+    def close(self) -> None:
+        """Frees the decoder and what it kept; `frames` is an error from here on."""
+        self._open.close()
+        self._maybe_open = None
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._maybe_open is not None:
+            self.close()
+
+    @property
+    def _open(self) -> _OpenVideo:
+        if self._maybe_open is None and not self._backends:
+            raise VideoDecodeError(self.name, "; ".join(self._failures))
+        if self._maybe_open is None:
+            raise ValueError(f"the reader of {self.name} is closed")
+        return self._maybe_open
+
+    def _start(self, backends: Sequence[str]) -> None:
+        self._pid = os.getpid()
+        self._backends = list(backends)
+        self._failures: list[str] = []
+        self._maybe_open = self._open_with_next_backend()
+
+    def _open_with_next_backend(self) -> _OpenVideo:
+        """`_backends[0]` is the one in use; those that gave up have left the list."""
+        while self._backends:
+            try:
+                video = _open_with(self._backends[0], self._source, num_threads=self._num_threads)
+            except BackendFailure as failure:
+                self._failures.append(f"{self._backends.pop(0)}: {failure}")
+            else:
+                if self._failures:
+                    _note_fallback(self.name, failures=self._failures, backend=video.name)
+                return video
+        raise VideoDecodeError(self.name, "; ".join(self._failures))
+
+    def _give_up_on_backend(self, failure: BackendFailure) -> None:
+        self._failures.append(f"{self._backends.pop(0)}: {failure}")
+        self._maybe_open = None
+        self._maybe_open = self._open_with_next_backend()
+
+
+def open_video(
+    source: VideoSource, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader:
+    """Opens a video.
+
+    Args:
+        source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole), the bytes of a file, or a binary
+            file object (read whole, from where it stands).
+        name: what errors call a source that has no name of its own, such as bytes.
+        backend: `"auto"` (torchcodec, then PyAV), `"torchcodec"` or `"pyav"`.
+        num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.
+
+    Raises:
+        VideoDecodeError: the file is missing, empty, not a video, or damaged.
+        VideoBackendError: no decoder can be used on this machine.
+        ValueError: an argument makes no sense.
+    """
+    if num_threads < 0:
+        raise ValueError(f"num_threads must be 0 (FFmpeg chooses) or more, got {num_threads}")
+    backends = _usable_backends(backend)
+    return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+
+
+def decode_clip(
+    source: VideoSource,
+    plan: Callable[[int, float], Sequence[int]],
+    *,
+    name: str | None = None,
+    backend: str = "auto",
+    num_threads: int = 1,
+) -> torch.Tensor:
+    """Opens a video, asks `plan(num_frames, fps)` for frame indices, and returns those frames.
+
+    Returns:
+        `(len(plan(...)), 3, H, W)` uint8 RGB, as from `VideoReader.frames`. Raises as `open_video` does.
+    """
+    with open_video(source, name=name, backend=backend, num_threads=num_threads) as reader:
+        return reader.frames(plan(reader.num_frames, reader.fps))
+
+
+def backend_status() -> dict[str, str | None]:
+    """For each decoder why it cannot be used on this machine, or None where it can."""
+    return {"torchcodec": _torchcodec.why_missing(), "pyav": _pyav.why_missing()}
+
+
+def fallback_count() -> int:
+    """How many files of this process the first decoder gave up on and the second one read."""
+    return sum(_fallbacks.values())
+
+
+def _usable_backends(backend: str) -> list[str]:
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend must be one of 'auto', 'torchcodec', 'pyav', got {backend!r}")
+    status = backend_status()
+    asked = BACKENDS if backend == "auto" else (backend,)
+    usable = [name for name in asked if status[name] is None]
+    if not usable:
+        reasons = "; ".join(f"{name}: {status[name]}" for name in asked)
+        raise VideoBackendError(f"no video decoder can be loaded here ({reasons}). {_REMEDY}")
+    if usable[0] != asked[0]:
+        _warn_once(f"{asked[0]} cannot be loaded ({status[asked[0]]}); videos are decoded with {usable[0]}")
+    return usable
+
+
+def _open_with(backend: str, source: ResolvedSource, *, num_threads: int) -> _OpenVideo:
+    video = _torchcodec.TorchcodecVideo if backend == "torchcodec" else _pyav.PyavVideo
+    return video(source, num_threads=num_threads)
+
+
+def _note_fallback(name: str, *, failures: Sequence[str], backend: str) -> None:
+    _fallbacks[backend] += 1
+    logger.debug("%s: %s; read with %s", name, "; ".join(failures), backend)
+    if "fallback" not in _warned:
+        _warned.add("fallback")
+        logger.warning(
+            "%s: %s; read with %s. Further such files are counted in fallback_count(), not warned about.",
+            name, "; ".join(failures), backend,
+        )  # fmt: skip
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message)

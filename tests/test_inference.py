@@ -1,0 +1,91 @@
+"""Reconstruction: what is shown where, and the pictures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, reconstruct
+from hf_videomae.inference import save_reconstruction
+from hf_videomae.ops.masking import tube_mask
+
+
+def model(**fields) -> VideoMAEForPreTraining:
+    return VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, **fields)).eval()
+
+
+def clip(pixels: torch.Tensor, config: VideoMAEConfig) -> torch.Tensor:
+    mean, std = (torch.tensor(values)[:, None, None] for values in (config.image_mean, config.image_std))
+    return (pixels - mean) / std
+
+
+def hidden_pixels(mask: torch.Tensor) -> torch.Tensor:
+    """(B, N) on the 4x4x4 grid -> (B, T, 1, H, W)."""
+    return mask.view(-1, 4, 1, 4, 4).repeat_interleave(2, 1).repeat_interleave(16, 3).repeat_interleave(16, 4)
+
+
+def test_visible_pixels_are_the_clip_and_hidden_ones_are_not() -> None:
+    network = model()
+    pixels = torch.rand(2, 8, 3, 64, 64)
+    mask = tube_mask((4, 4, 4), 0.75, batch_size=2)
+    found = reconstruct(network, clip(pixels, network.config), bool_masked_pos=mask)
+    hidden = hidden_pixels(mask).expand_as(pixels)
+    torch.testing.assert_close(found.original, pixels, atol=1e-5, rtol=0)
+    for picture in (found.masked, found.visible_statistics, found.true_statistics):
+        torch.testing.assert_close(picture[~hidden], pixels[~hidden], atol=1e-5, rtol=0)
+    assert (found.masked[hidden] == 0.5).all()
+    assert not torch.equal(found.true_statistics, found.visible_statistics)
+    assert found.loss == pytest.approx(network(clip(pixels, network.config), mask).loss.item(), abs=1e-5)
+
+
+def test_a_perfect_prediction_gives_the_clip_back() -> None:
+    """With the true statistics and the true targets the picture is the original: the two formulas are inverses."""
+    network = model()
+    pixels = torch.rand(1, 8, 3, 64, 64)
+    values = clip(pixels, network.config)
+    mask = tube_mask((4, 4, 4), 0.75)
+    index = mask.nonzero()[:, 1].view(1, -1)
+    network.decoder.forward = lambda hidden, count: network.targets(values, index)
+    found = reconstruct(network, values, bool_masked_pos=mask)
+    torch.testing.assert_close(found.true_statistics, pixels, atol=1e-4, rtol=0)
+    assert found.loss < 1e-6
+
+
+def test_brightness_is_guessed_from_near_visible_cubes() -> None:
+    network = model()
+    pixels = torch.rand(1, 8, 3, 64, 64) * 0.1
+    pixels[..., 32:] += 0.9  # the right half is bright
+    pixels.clamp_(0, 1)
+    network.decoder.forward = lambda hidden, count: torch.zeros(1, count, 1536)
+    found = reconstruct(network, clip(pixels, network.config), mask_ratio=0.5, seed=1)
+    hidden = hidden_pixels(found.bool_masked_pos).expand_as(pixels)
+    left, right = hidden.clone(), hidden.clone()
+    left[..., 16:], right[..., :48] = False, False
+    assert found.visible_statistics[left].mean() < 0.45 < 0.6 < found.visible_statistics[right].mean()
+
+
+def test_seed_ratio_and_unnormalised_targets() -> None:
+    network = model(norm_pix_loss=False)
+    values = torch.randn(1, 8, 3, 64, 64)
+    first, again, other = (reconstruct(network, values, seed=seed, mask_ratio=0.5) for seed in (1, 1, 2))
+    assert torch.equal(first.bool_masked_pos, again.bool_masked_pos)
+    assert not torch.equal(first.bool_masked_pos, other.bool_masked_pos)
+    assert first.bool_masked_pos.float().mean() == 0.5
+    assert not first.normalized and torch.equal(first.prediction, first.true_statistics)
+
+
+def test_pictures(tmp_path: Path) -> None:
+    network = model()
+    found = reconstruct(network, torch.randn(1, 8, 3, 64, 64))
+    strip, animation = save_reconstruction(found, tmp_path / "deep" / "strip")
+    with Image.open(strip) as picture:
+        assert picture.width >= 8 * 128 and picture.height >= 5 * 128
+    with Image.open(animation) as picture:
+        assert picture.n_frames == 8
+
+
+def test_a_file_goes_in(clips_dir: Path) -> None:
+    found = reconstruct(model(), clips_dir / "mma_demo.mp4")
+    assert found.original.shape == (1, 8, 3, 64, 64)
+    assert found.original.std() > 0.05

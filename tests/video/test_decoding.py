@@ -1,0 +1,566 @@
+"""Decoding against the README of the real clips, against FFmpeg's own output, and on files broken on purpose."""
+
+import csv
+import http.server
+import io
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_videomae.video import _frame_store, _pyav, _torchcodec, decoding
+from hf_videomae.video._frame_store import FrameStore
+from hf_videomae.video.decoding import (
+    VideoBackendError,
+    VideoDecodeError,
+    VideoReader,
+    decode_clip,
+    fallback_count,
+    open_video,
+)
+from hf_videomae.video.errors import BackendFailure
+
+# name: frames that decode, (height, width) as displayed, frames per second
+CLIPS = {
+    "dec_flipping_a_pancake.mkv": (310, (240, 426), 30.0),
+    "dec_unordered.mov": (4, (50, 50), 32.0),
+    "dec_video_0.mov": (3, (320, 568), 30.0),
+    "dec_video_180.mov": (3, (320, 568), 30.0),
+    "dec_video_90.mov": (3, (568, 320), 30.0),
+    "ffw_bbb_180_10s.webm": (300, (180, 320), 30.0),
+    "hfd_test_video_66x50.mov": (82, (50, 66), 60.0),
+    "iio_realshort.mp4": (36, (240, 320), 30.02),
+    "intel_asl_book.mkv": (109, (480, 640), 30.0),
+    "intel_asl_milk.mkv": (51, (480, 640), 30.0),
+    "mdn_rabbit320.webm": (234, (240, 320), 30.0),
+    "mma_demo.mp4": (280, (256, 340), 28.0),
+    "mma_test.avi": (164, (240, 320), 25.0),
+    "mpy_bitmap.mp4": (5, (1, 1), 1.0),
+    "mpy_chaplin.mp4": (241, (360, 640), 25.0),
+    "skv_bikes.mp4": (250, (272, 640), 25.0),
+    "skv_carphone_pristine.mp4": (120, (144, 176), 29.97),
+    "tc_h264_10bits.mp4": (30, (200, 200), 30.0),
+    "tc_h265_video.mp4": (10, (128, 128), 10.0),
+    "tc_nasa_13013.mp4": (390, (270, 480), 29.97),
+}
+BACKENDS = ["torchcodec", "pyav"]
+LEVEL = 10  # frame i of a numbered video is grey of value i * LEVEL
+
+needs_pyav = pytest.mark.skipif(_pyav.why_missing() is not None, reason="needs PyAV (`pip install av`)")
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
+
+
+def with_pyav(name: str) -> object:
+    return pytest.param(name, marks=needs_pyav) if name == "pyav" else name
+
+
+each_backend = pytest.mark.parametrize("backend", [with_pyav(name) for name in BACKENDS])
+
+
+def numbered_video(num_frames: int = 24, *, height: int = 32, width: int = 48, container: str = "mp4") -> bytes:
+    from torchcodec.encoders import VideoEncoder
+
+    levels = torch.arange(num_frames, dtype=torch.uint8).view(-1, 1, 1, 1) * LEVEL
+    frames = levels.expand(num_frames, 3, height, width).contiguous()
+    encoded = VideoEncoder(frames, frame_rate=12).to_tensor(format=container, codec="libx264", crf=1)
+    return encoded.numpy().tobytes()
+
+
+@pytest.fixture(scope="module")
+def numbered() -> bytes:
+    return numbered_video()
+
+
+def numbers(frames: torch.Tensor) -> list[int]:
+    """Which frames of a numbered video these are."""
+    return (frames.float().mean(dim=(1, 2, 3)) / LEVEL).round().int().tolist()
+
+
+def ffmpeg_frames(path: Path, size: tuple[int, int]) -> torch.Tensor:
+    """(T, 3, H, W): every frame that the program ffmpeg decodes, turned as it turns them."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-vsync", "passthrough"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(-1, *size, 3).permute(0, 3, 1, 2)
+
+
+def assert_same_frames(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 0.5) -> None:
+    difference = (ours.float() - theirs.float()).abs().mean(dim=(1, 2, 3))
+    assert difference.max() <= tolerance, difference
+
+
+# real files
+
+
+@each_backend
+@pytest.mark.parametrize("name", sorted(CLIPS))
+def test_real_clips_have_the_frames_of_their_readme(clips_dir: Path, name: str, backend: str) -> None:
+    num_frames, (height, width), fps = CLIPS[name]
+    with open_video(clips_dir / name, backend=backend) as reader:
+        assert (reader.num_frames, reader.height, reader.width) == (num_frames, height, width)
+        assert reader.fps == pytest.approx(fps, abs=0.01)
+        ends = reader.frames([0, num_frames // 2, num_frames - 1])
+        assert ends.shape == (3, 3, height, width) and ends.dtype == torch.uint8
+        assert reader.backend == backend and reader.clamped == 0
+
+
+def test_the_table_above_is_the_whole_folder(clips_dir: Path) -> None:
+    assert sorted(CLIPS) == sorted(path.name for path in clips_dir.iterdir() if path.suffix != ".md")
+
+
+@needs_ffmpeg
+@each_backend
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dec_video_90.mov", "dec_video_180.mov", "dec_unordered.mov", "hfd_test_video_66x50.mov", "mma_test.avi",
+        "mma_demo.mp4", "tc_nasa_13013.mp4", "tc_h265_video.mp4", "tc_h264_10bits.mp4", "mpy_bitmap.mp4",
+        "skv_carphone_pristine.mp4",
+    ],
+)  # fmt: skip
+def test_random_access_is_what_ffmpeg_plays(clips_dir: Path, name: str, backend: str) -> None:
+    num_frames, size, _ = CLIPS[name]
+    played = ffmpeg_frames(clips_dir / name, size)
+    assert len(played) == num_frames
+    wanted = torch.randint(num_frames, (12,)).tolist() + [num_frames - 1, 0]
+    with open_video(clips_dir / name, backend=backend) as reader:
+        # Chroma of 10 bits is interpolated differently by different releases of FFmpeg.
+        assert_same_frames(reader.frames(wanted), played[wanted], tolerance=4.0 if "10bits" in name else 0.5)
+
+
+@needs_ffmpeg
+@each_backend
+def test_packed_b_frames_of_real_avi(data_dir: Path, backend: str) -> None:
+    """The containers count 1 to 3 frames too many, and most packets have no time stamp."""
+    with open(data_dir / "index.csv", newline="") as file:
+        rows = list(csv.DictReader(file))[::20]
+    for row in rows:
+        decoded, size = int(row["decoded_frames"]), (int(row["height"]), int(row["width"]))
+        assert decoded < int(row["packets"])
+        played = ffmpeg_frames(data_dir / row["path"], size)
+        wanted = [decoded - 1, 0, decoded // 2, 7]
+        with open_video(data_dir / row["path"], backend=backend) as reader:
+            assert reader.num_frames == decoded
+            assert_same_frames(reader.frames(wanted), played[wanted])
+
+
+def test_turned_files_show_the_upright_scene(clips_dir: Path) -> None:
+    """The three files hold one scene; as coded, one lies on its side and one on its head."""
+    upright, head, side = (
+        decode_clip(clips_dir / f"dec_video_{turn}.mov", lambda total, fps: [0])[0].float() for turn in (0, 180, 90)
+    )
+    smaller = torch.nn.functional.interpolate
+    assert side.shape == (3, 568, 320)
+    thumbnails = [
+        smaller(frame[None], size=(8, 8), mode="area").flatten() for frame in (upright, head, head.flip(1, 2))
+    ]
+    right, wrong = (torch.corrcoef(torch.stack([thumbnails[0], other]))[0, 1] for other in thumbnails[1:])
+    assert right > wrong
+
+
+@each_backend
+def test_numbers_printed_in_the_frames(clips_dir: Path, backend: str) -> None:
+    """Each frame of this file prints its own number: all differ, and order and repeats are as asked."""
+    with open_video(clips_dir / "tc_h265_video.mp4", backend=backend) as reader:
+        in_order = reader.frames(range(10))
+        assert all(not torch.equal(in_order[i], in_order[j]) for i in range(10) for j in range(i))
+    for wanted in ([7, 3, 3, 9, 0], [9], [5, 4, 3, 2, 1, 0]):
+        assert torch.equal(decode_clip(clips_dir / "tc_h265_video.mp4", lambda n, fps, w=wanted: w), in_order[wanted])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("through_index", [True, False])
+@pytest.mark.parametrize(
+    ("container", "options"),
+    [
+        ("mp4", ["-ss", "1.3", "-i", "{source}", "-c", "copy"]),  # an edit list hides the frames before 1.3 s
+        ("mov", ["-ss", "1.3", "-to", "2.6", "-i", "{source}", "-c", "copy"]),
+        ("mp4", ["-i", "{source}", "-vf", "select='not(mod(n,7))+gt(n,60)'", "-vsync", "vfr"]),  # variable rate
+        ("mkv", ["-i", "{source}", "-vf", "select='not(mod(n,7))+gt(n,60)'", "-vsync", "vfr"]),
+        ("avi", ["-i", "{source}", "-c:v", "mpeg4", "-bf", "2", "-q:v", "3"]),
+        ("mpg", ["-i", "{source}", "-c:v", "mpeg2video", "-bf", "2", "-q:v", "3"]),
+        ("ts", ["-i", "{source}", "-c", "copy"]),
+    ],
+)
+def test_trimmed_and_variable_rate_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str, options: list[str], through_index: bool
+) -> None:
+    source, path = tmp_path / "source.mp4", tmp_path / f"video.{container}"
+    quiet = ["ffmpeg", "-v", "error", "-y"]
+    pattern = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=s=64x48:r=30:d=3.5",
+        "-c:v",
+        "libx264",
+        "-g",
+        "30",
+        "-pix_fmt",
+        "yuv420p",
+    ]
+    subprocess.run([*quiet, *pattern, str(source)], check=True)
+    subprocess.run([*quiet, *(part.format(source=source) for part in options), str(path)], check=True)
+    if through_index:
+        monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    played = ffmpeg_frames(path, (48, 64))
+    with open_video(path, backend="torchcodec") as reader:
+        assert reader.num_frames == len(played)
+        wanted = [*torch.randint(len(played), (15,)).tolist(), len(played) - 1, 0]
+        assert_same_frames(reader.frames(wanted), played[wanted])
+
+
+# the two ways of torchcodec, and the store of the frames
+
+
+def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    whole = open_video(numbered, backend="torchcodec")
+    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    indexed = open_video(numbered, backend="torchcodec")
+    assert indexed._open._indexed is not None and whole._open._indexed is None  # type: ignore[attr-defined]
+    assert indexed.num_frames == whole.num_frames == 24
+    for wanted in ([3, 20, 20, 0], [5], [23, 22, 21]):
+        assert numbers(indexed.frames(wanted)) == wanted
+        assert torch.equal(indexed.frames(wanted), whole.frames(wanted))
+
+
+@pytest.mark.parametrize("name", ["hfd_test_video_66x50.mov", "mma_test.avi"])
+def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
+    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    with open_video(clips_dir / name, backend="torchcodec") as reader:
+        assert reader.num_frames == CLIPS[name][0]
+        assert reader._open._indexed is None  # type: ignore[attr-defined]
+
+
+def test_an_index_that_fails_later_is_left(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_frames_by_index", lambda decoder, indices: None)
+    with open_video(numbered, backend="torchcodec") as reader:
+        assert numbers(reader.frames([2, 23, 40])) == [2, 23, 23]
+        assert reader.clamped == 1
+
+
+def test_index_answers_that_repeat_a_frame_are_not_believed(numbered: bytes) -> None:
+    class Repeating:
+        def get_frames_at(self, indices: list[int]) -> object:
+            from torchcodec import FrameBatch
+
+            times = torch.zeros(len(indices), dtype=torch.float64)
+            return FrameBatch(torch.zeros(len(indices), 4, 4, 3, dtype=torch.uint8), times, times)
+
+    assert _torchcodec._frames_by_index(Repeating(), [1, 2]) is None  # type: ignore[arg-type]
+    assert _torchcodec._frames_by_index(Repeating(), [1, 1]) is not None  # type: ignore[arg-type]
+
+
+def test_a_short_clip_costs_one_open_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    opened, open_decoder = [], _torchcodec.TorchcodecVideo._open
+    monkeypatch.setattr(_torchcodec.TorchcodecVideo, "_open", lambda self: opened.append(1) or open_decoder(self))
+    assert numbers(decode_clip(numbered, lambda total, fps: range(0, total, 4))) == [0, 4, 8, 12, 16, 20]
+    assert len(opened) == 1
+
+
+@each_backend
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str) -> None:
+    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 5 * 32 * 48 * 3)
+    with open_video(numbered, backend=backend) as reader:
+        assert reader._open._store._kept is None  # type: ignore[attr-defined]
+        assert reader.num_frames == 24
+        assert numbers(reader.frames([20, 3, 3, 23])) == [20, 3, 3, 23]
+
+
+def test_frame_store_stops_decoding_at_the_last_frame_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def decode_all() -> Iterator[int]:
+        for number in range(100):
+            decoded.append(number)
+            yield number
+
+    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 10)
+    store = FrameStore(decode_all, nbytes=lambda frame: 1)
+    assert store.num_frames == 100
+    decoded.clear()
+    assert store.pick([7, 2, 7]) == [7, 2, 7]
+    assert decoded == list(range(8))
+
+
+# what is asked
+
+
+@each_backend
+def test_order_repeats_and_clamping(numbered: bytes, backend: str) -> None:
+    with open_video(numbered, backend=backend) as reader:
+        assert numbers(reader.frames([9, 2, 2, 17])) == [9, 2, 2, 17]
+        assert reader.clamped == 0
+        assert numbers(reader.frames([23, 24, 1000])) == [23, 23, 23]
+        assert reader.clamped == 2
+        assert reader.frames([]).shape == (0, 3, 32, 48)
+        with pytest.raises(ValueError, match="never negative"):
+            reader.frames([-1])
+    with pytest.raises(ValueError, match="closed"):
+        reader.frames([0])
+
+
+@each_backend
+@pytest.mark.parametrize("num_threads", [0, 1, 2])
+def test_threads_change_nothing(numbered: bytes, backend: str, num_threads: int) -> None:
+    clip = decode_clip(numbered, lambda total, fps: range(total), backend=backend, num_threads=num_threads)
+    assert numbers(clip) == list(range(24))
+
+
+def test_arguments_that_make_no_sense(numbered: bytes) -> None:
+    with pytest.raises(ValueError, match="num_threads"):
+        open_video(numbered, num_threads=-1)
+    with pytest.raises(ValueError, match="'decord'"):
+        open_video(numbered, backend="decord")
+    with pytest.raises(ValueError, match="got int"):
+        open_video(5)  # type: ignore[arg-type]
+
+
+def test_the_plan_gets_count_and_rate(numbered: bytes) -> None:
+    seen = []
+    clip = decode_clip(numbered, lambda total, fps: seen.append((total, fps)) or [4, 6])
+    assert seen == [(24, 12.0)] and numbers(clip) == [4, 6]
+
+
+@each_backend
+def test_one_frame(backend: str) -> None:
+    with open_video(numbered_video(1), backend=backend) as reader:
+        assert reader.num_frames == 1
+        assert numbers(reader.frames([0, 0, 5])) == [0, 0, 0]
+
+
+@needs_pyav
+def test_both_decoders_give_the_same_pixels(numbered: bytes) -> None:
+    first, second = (decode_clip(numbered, lambda total, fps: range(total), backend=name) for name in BACKENDS)
+    assert_same_frames(first, second, tolerance=1.0)
+
+
+# sources
+
+
+def test_every_kind_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    path = tmp_path / "12:30.mp4"  # FFmpeg by itself takes "12" for a protocol
+    path.write_bytes(numbered)
+    monkeypatch.chdir(tmp_path)
+    with open(path, "rb") as opened:
+        for source in (path, str(path), "12:30.mp4", numbered, memoryview(numbered), io.BytesIO(numbered), opened):
+            assert numbers(decode_clip(source, lambda total, fps: [8])) == [8]
+        assert numbers(decode_clip(path.as_uri(), lambda total, fps: [8])) == [8]
+
+
+def test_a_file_opened_as_text_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with open(tmp_path / "a.txt") as file, pytest.raises(ValueError, match="'rb'"):
+        open_video(file)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def server(tmp_path: Path, numbered: bytes) -> Iterator[str]:
+    (tmp_path / "video.mp4").write_bytes(numbered)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))  # type: ignore[arg-type]
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_urls(server: str) -> None:
+    assert numbers(decode_clip(f"{server}/video.mp4", lambda total, fps: [8])) == [8]
+    with pytest.raises(VideoDecodeError, match="HTTP 404") as caught:
+        open_video(f"{server}/nothing.mp4")
+    assert caught.value.path == f"{server}/nothing.mp4"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/video.mp4", "nosuchstore://video.mp4", "memory://no/such/file.mp4"]
+)
+def test_urls_that_lead_nowhere(url: str) -> None:
+    with pytest.raises(VideoDecodeError, match="cannot be downloaded") as caught:
+        open_video(url)
+    assert caught.value.path == url
+
+
+# bad files
+
+
+def sound_only() -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(4000))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+@pytest.mark.parametrize("backend", ["auto", *[with_pyav(name) for name in BACKENDS]])
+@pytest.mark.parametrize("kind", ["empty", "text", "zeros", "truncated", "sound"])
+def test_bad_files_are_one_typed_error(
+    tmp_path: Path, numbered: bytes, kind: str, backend: str, as_path: bool
+) -> None:
+    data = {
+        "empty": b"",
+        "text": b"this is not a video\n" * 200,
+        "zeros": bytes(20_000),
+        "truncated": numbered[: len(numbered) // 2],
+        "sound": sound_only(),
+    }[kind]
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(data)
+    start = time.monotonic()
+    with pytest.raises(VideoDecodeError) as caught:
+        open_video(path if as_path else data, name=None if as_path else "shard-0/clip", backend=backend)
+    assert time.monotonic() - start < 5
+    assert caught.value.path == (str(path) if as_path else "shard-0/clip")
+    expected = {"empty": "empty", "sound": "no video stream"}.get(kind, "Invalid data")
+    assert expected in caught.value.reason and "\n" not in str(caught.value)
+    assert ".cpp" not in caught.value.reason and "report an issue" not in caught.value.reason
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none.mp4", "no such file"), (tmp_path, "directory"), ("a\0b", "null")):
+        with pytest.raises(VideoDecodeError, match=reason) as caught:
+            open_video(path)
+        assert caught.value.path == str(path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(VideoDecodeError, match="not a regular file"):
+            open_video(tmp_path / "pipe")
+
+
+def test_a_damaged_middle_decodes_or_is_a_typed_error(clips_dir: Path) -> None:
+    whole = (clips_dir / "mma_demo.mp4").read_bytes()
+    noise = torch.randint(256, (len(whole) // 3,), dtype=torch.uint8).numpy().tobytes()
+    damaged = whole[: len(whole) // 3] + noise + whole[2 * len(whole) // 3 :]
+    try:
+        clip = decode_clip(damaged, lambda total, fps: range(0, 280, 20), name="damaged")
+    except VideoDecodeError as error:
+        assert error.path == "damaged" and error.reason
+    else:
+        assert clip.shape == (14, 3, 256, 340)
+
+
+def test_errors_are_of_the_promised_kinds() -> None:
+    error = VideoDecodeError("a.mp4", "it is empty")
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(error, ValueError) and not issubclass(VideoBackendError, ValueError)
+    assert (again.path, again.reason, str(again)) == ("a.mp4", "it is empty", "cannot decode a.mp4: it is empty")
+    # torch's DataLoader rebuilds the error of a worker from one string
+    assert "a.mp4" in str(VideoDecodeError(f"Caught in worker 0: {error}"))
+
+
+# machines without decoders, and the second decoder
+
+
+def test_no_decoder_is_a_set_up_error_and_never_a_bad_video(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    monkeypatch.setattr(_torchcodec, "why_missing", lambda: "Could not load libtorchcodec")
+    monkeypatch.setattr(_pyav, "why_missing", lambda: "No module named 'av'")
+    for source in (numbered, b"not a video", "no/such/file.mp4"):
+        with pytest.raises(VideoBackendError) as caught:
+            open_video(source)
+        for part in ("libtorchcodec", "No module named 'av'", "apt-get install ffmpeg", "pip install av"):
+            assert part in str(caught.value)
+
+
+def test_a_broken_import_is_reported_with_its_reason() -> None:
+    code = """
+import sys
+sys.modules["torchcodec"] = sys.modules["av"] = None
+from hf_videomae.video.decoding import VideoBackendError, open_video
+try:
+    open_video(b"data")
+except VideoBackendError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torchcodec: " in result.stdout and "pip install av" in result.stdout
+
+
+@needs_pyav
+def test_without_torchcodec_pyav_decodes_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, numbered: bytes
+) -> None:
+    monkeypatch.setattr(_torchcodec, "why_missing", lambda: "no FFmpeg here")
+    monkeypatch.setattr(decoding, "_warned", set())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            with open_video(numbered) as reader:
+                assert reader.backend == "pyav" and numbers(reader.frames([5])) == [5]
+    assert len(caplog.records) == 1 and "no FFmpeg here" in caplog.text
+    with pytest.raises(VideoBackendError, match="no FFmpeg here"):
+        open_video(numbered, backend="torchcodec")
+
+
+@needs_pyav
+def test_a_file_torchcodec_cannot_open_is_read_with_pyav(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, numbered: bytes
+) -> None:
+    def refuse(self: object, source: object, *, num_threads: int) -> None:
+        raise BackendFailure("a reason of its own")
+
+    monkeypatch.setattr(_torchcodec.TorchcodecVideo, "__init__", refuse)
+    monkeypatch.setattr(decoding, "_warned", set())
+    before = fallback_count()
+    with caplog.at_level(logging.WARNING):
+        for name in ("first", "second"):
+            with open_video(numbered, name=name) as reader:
+                assert reader.backend == "pyav" and numbers(reader.frames([5, 30])) == [5, 23]
+                assert reader.clamped == 1
+    assert fallback_count() == before + 2
+    assert len(caplog.records) == 1 and "first" in caplog.text and "a reason of its own" in caplog.text
+
+
+@needs_pyav
+def test_a_file_that_breaks_off_later_is_read_with_pyav(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    def fail(self: object, indices: object) -> torch.Tensor:
+        raise BackendFailure("broken half-way")
+
+    monkeypatch.setattr(_torchcodec.TorchcodecVideo, "frames", fail)
+    with open_video(numbered) as reader:
+        assert reader.backend == "torchcodec"
+        assert numbers(reader.frames([5])) == [5]
+        assert reader.backend == "pyav"
+    with open_video(numbered, backend="torchcodec") as reader:
+        for _ in range(2):
+            with pytest.raises(VideoDecodeError, match="half-way"):
+                reader.frames([5])
+
+
+def test_frames_that_change_their_size() -> None:
+    """Two MPEG-TS streams in a row; a player scales to the first size. torchcodec cannot, PyAV can."""
+    data = numbered_video(6, container="mpegts") + numbered_video(6, height=16, width=16, container="mpegts")
+    try:
+        clip = decode_clip(data, lambda total, fps: range(total))
+    except VideoDecodeError as error:
+        assert _pyav.why_missing() is not None and "frame size changes" in error.reason
+    else:
+        assert clip.shape == (12, 3, 32, 48)
+
+
+def test_a_forked_process_opens_the_file_anew(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    reader: VideoReader = open_video(numbered)
+    decoder = reader._open
+    assert numbers(reader.frames([3])) == [3] and reader._open is decoder
+    monkeypatch.setattr(decoding.os, "getpid", lambda: -1)
+    assert numbers(reader.frames([3])) == [3] and reader._open is not decoder

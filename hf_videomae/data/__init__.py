@@ -1,0 +1,24 @@
+"""A data set -> a stream of batches.
+
+`open_source` opens what the user named, `build_loader` makes the endless batches of one rank from it: sharded,
+shuffled, the same whatever the number of workers, resumable at any step, and honest about bad videos.
+"""
+
+from .collate import ClipSettings
+from .motion import MotionSource
+from .samples import DataError, Sample, Source, StreamedSource, describe_source
+from .sources import open_source
+from .stream import Loader, build_loader
+
+__all__ = [
+    "ClipSettings",
+    "DataError",
+    "Loader",
+    "MotionSource",
+    "Sample",
+    "Source",
+    "StreamedSource",
+    "build_loader",
+    "describe_source",
+    "open_source",
+]

@@ -1,0 +1,242 @@
+"""Video files on a disk: a folder, a glob pattern or a single file; labels from class folders or an index file."""
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from .samples import DataError, Sample
+
+VIDEO_EXTENSIONS = frozenset(
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+)
+INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
+# What people call the folders of a split.
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval"),
+}
+_GLOB_SIGNS = frozenset("*?[")
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file is taken for a video: by its extension, hidden files (macOS leaves `._x.mp4`) left out."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def is_pattern(dataset: str) -> bool:
+    """Whether a name is a glob pattern."""
+    return not _GLOB_SIGNS.isdisjoint(dataset)
+
+
+def find_videos(root: Path) -> list[str]:
+    """Relative posix paths of all videos under a folder, sorted; symbolic links are followed, each folder once."""
+    found, visited = [], {os.path.realpath(root)}
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and _first_visit(folder, name, visited)]
+        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        found += [str(relative / name) for name in files if is_video_name(name)]
+    return sorted(found)
+
+
+def _first_visit(folder: str, name: str, visited: set[str]) -> bool:
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return True
+    target = os.path.realpath(path)
+    is_new = target not in visited
+    visited.add(target)
+    return is_new
+
+
+class FolderSource:
+    """Files on a disk as a `Source`, by `open_folder`, `open_pattern` or `open_file`.
+
+    Args:
+        name: what messages call it.
+        root: the paths are relative to it; it is no part of the samples' ids.
+        paths: relative posix paths, which are the samples' ids.
+        labels: of each path, or None for an unlabelled set.
+    """
+
+    def __init__(self, name: str, *, root: Path, paths: list[str], labels: list[str] | None = None) -> None:
+        self.name, self.root, self.paths = name, root, paths
+        self.class_names: list[str] | None = None if labels is None else sorted(set(labels))
+        classes = {label: index for index, label in enumerate(self.class_names or [])}
+        self._labels = None if labels is None else [classes[label] for label in labels]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        label = None if self._labels is None else self._labels[index]
+        return Sample(id=path, video=str(self.root / path), label=label)
+
+
+def open_folder(dataset: str, *, split: str = "train", require_labels: bool = False) -> FolderSource:
+    """Open all videos under a folder.
+
+    An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
+    says which videos belong to the set. Without one, all videos do; the folder that directly holds a video is its
+    class, unless that is the top or the folder of a split (`SPLIT_FOLDERS`).
+
+    Raises:
+        DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, or
+            missing labels where they are required.
+    """
+    root = Path(dataset)
+    index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
+    paths = find_videos(root)
+    if index is not None:
+        source = _open_index(dataset, root=root, index=index, present=set(paths), split=split)
+    elif not paths:
+        raise DataError(_without_videos(root))
+    else:
+        paths, prefix = _of_split(paths, split=split, dataset=dataset)
+        source = FolderSource(dataset, root=root, paths=paths, labels=_folder_labels(paths, prefix=prefix))
+    return _checked_labels(source, require_labels)
+
+
+def open_pattern(pattern: str, *, split: str = "train", require_labels: bool = False) -> FolderSource:
+    """Open the videos that a glob pattern matches (`**` is recursive). Ids are relative to the folder before the first
+    sign.
+
+    Raises:
+        DataError: when nothing matches, no match is a video, or labels are required and missing.
+    """
+    if split != "train":
+        raise DataError(f"{pattern} is a pattern and has no split {split!r}; give the pattern of that split's files")
+    matches = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    videos = [path for path in matches if is_video_name(os.path.basename(path))]
+    if not videos:
+        what = f"{len(matches)} files match but none has a video's extension" if matches else "no file matches"
+        raise DataError(f"{pattern}: {what}; check the pattern, or give a folder (its subfolders are searched)")
+    fixed = pattern[: min(pattern.index(sign) for sign in _GLOB_SIGNS if sign in pattern)]
+    root = Path(os.path.dirname(fixed) or ".")
+    paths = [Path(path).relative_to(root).as_posix() for path in videos]
+    source = FolderSource(pattern, root=root, paths=paths, labels=_folder_labels(paths, prefix=""))
+    return _checked_labels(source, require_labels)
+
+
+def open_file(dataset: str, *, require_labels: bool = False) -> FolderSource:
+    """Open a single video, or the folder of an index file that was named itself.
+
+    Raises:
+        DataError: for any other file.
+    """
+    path = Path(dataset)
+    if path.name in INDEX_FILES:
+        return open_folder(str(path.parent), require_labels=require_labels)
+    if not is_video_name(path.name):
+        known = " ".join(sorted(VIDEO_EXTENSIONS))
+        raise DataError(f"{dataset} is not a video file (known extensions: {known}); give a folder of videos")
+    return _checked_labels(FolderSource(dataset, root=path.parent, paths=[path.name]), require_labels)
+
+
+def _without_videos(root: Path) -> str:
+    others = sum(len(files) for _, _, files in os.walk(root))
+    what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
+    return f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth"
+
+
+# Splits and labels from folders.
+
+
+def _of_split(paths: list[str], *, split: str, dataset: str) -> tuple[list[str], str]:
+    """The paths of a split, and the split's folder ("" without split folders: all is training data)."""
+    known = {folder: name for name, folders in SPLIT_FOLDERS.items() for folder in folders}
+    tops = {path.split("/", 1)[0] for path in paths}
+    # Classes may be called "train" too: only when every folder at the top is a split, they are splits.
+    present = {known[top]: top for top in sorted(tops) if top in known} if tops <= known.keys() else {}
+    present.setdefault("train", "") if not present else None
+    if split not in present:
+        raise DataError(
+            f"{dataset} has no split {split!r} (it has: {', '.join(sorted(present))}); name a split that it has, put "
+            f"the split's videos into a folder {split}/, or add a column `split` to its index file"
+        )
+    prefix = present[split] and present[split] + "/"
+    return [path for path in paths if path.startswith(prefix)], prefix
+
+
+def _folder_labels(paths: list[str], *, prefix: str) -> list[str] | None:
+    """Each video's folder is its class; None when any lies outside of a class folder, or there is but one class."""
+    parents = [os.path.dirname(path[len(prefix) :]).rsplit("/", 1)[-1] for path in paths]
+    return parents if all(parents) and len(set(parents)) > 1 else None
+
+
+def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
+    if require_labels and source.class_names is None:
+        raise DataError(
+            f"{source.name} has no labels; put each class's videos into a folder of its name (two or more), or "
+            f"add an {INDEX_FILES[0]} with the columns path,label"
+        )
+    return source
+
+
+# Index files.
+
+
+def _open_index(dataset: str, *, root: Path, index: Path, present: set[str], split: str) -> FolderSource:
+    rows = _rows_of_split(list(_read_rows(index)), split=split, index=index)
+    paths = [_path_of(row, number, index=index) for number, row in enumerate(rows, start=1)]
+    # Files that the walk left out (hidden, or with another extension) may be listed all the same.
+    missing = [path for path in paths if path not in present and not (root / path).is_file()]
+    if missing:
+        raise DataError(
+            f"{index}: {len(missing)} of the {len(paths)} videos listed are not there, the first is {missing[0]}; "
+            f"paths are relative to {root}: remove those rows or fetch the files"
+        )
+    repeated = len(paths) - len(set(paths))
+    if repeated:
+        raise DataError(f"{index} lists {repeated} videos more than once; remove the repeated rows")
+    labels = [(row.get("label") or "").strip() for row in rows]
+    unlabelled = [path for path, label in zip(paths, labels, strict=True) if not label]
+    if unlabelled and len(unlabelled) < len(paths):
+        raise DataError(
+            f"{index}: {len(unlabelled)} of {len(paths)} rows have no label, the first is {unlabelled[0]}; "
+            f"label all or none"
+        )
+    return FolderSource(dataset, root=root, paths=paths, labels=None if unlabelled else labels)
+
+
+def _read_rows(index: Path) -> Iterator[dict[str, str]]:
+    try:
+        with open(index, encoding="utf-8-sig", newline="") as file:
+            yield from (_json_rows(file) if index.suffix == ".jsonl" else csv.DictReader(file))
+    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError(f"{index} cannot be read ({error}); write it as UTF-8 text") from error
+
+
+def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    for line in filter(str.strip, lines):
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise json.JSONDecodeError("not a JSON object", line, 0)
+        yield {name: "" if value is None else str(value) for name, value in row.items()}
+
+
+def _rows_of_split(rows: list[dict[str, str]], *, split: str, index: Path) -> list[dict[str, str]]:
+    if not rows:
+        raise DataError(f"{index} lists no videos; add a row for each, or remove it to take every video in the folder")
+    if "split" not in rows[0]:
+        if split != "train":
+            raise DataError(f"{index} has no column `split`, so all its videos are `train`; {split!r} was asked for")
+        return rows
+    names = (split, *SPLIT_FOLDERS.get(split, ()))
+    kept = [row for row in rows if row["split"] in names]
+    if not kept:
+        known = ", ".join(sorted({str(row["split"]) for row in rows}))
+        raise DataError(f"{index} has no rows of the split {split!r} (it has: {known}); name one of those")
+    return kept
+
+
+def _path_of(row: dict[str, str], number: int, *, index: Path) -> str:
+    path = row.get("path") or row.get("file_name")
+    if not path:
+        columns = ", ".join(str(name) for name in row)
+        raise DataError(f"{index}: row {number} has no `path` or `file_name` (its columns: {columns}); add one")
+    return PurePosixPath(path).as_posix()

@@ -1,0 +1,325 @@
+"""The built-in motion data set: short H.264 clips made on the spot, whose label is the motion alone.
+
+Every clip shows one large shape over a colour gradient, filmed by a slightly shaking camera. The shape moves, turns,
+grows or shrinks, and that is the label. One frame says nothing about it, and this holds exactly, by construction:
+where the shape is, how it is turned and how large it is are each a point on a circle (the picture's plane is a torus,
+the angle is an angle, the size runs through a range and begins again), the point starts uniformly, and a constant
+speed along a circle leaves a uniform point uniform. So at any single time all classes look the same, and only time
+tells them apart.
+
+What is hidden can be predicted from what surrounds it (gradients, one large shape, soft bands), as in natural video:
+with fine random texture, or with flat areas where only codec noise is left, the patch-normalised loss could never
+leave 1.
+
+Frames are drawn with plain multiplications and additions from rounded parameters, so they are the same on every
+machine; the encoded bytes also depend on the encoder's version.
+"""
+
+import hashlib
+import io
+import math
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..video.decoding import VideoBackendError
+from .samples import DataError, Sample
+
+# Shapes: T frames, H and W pixels.
+CLASS_NAMES = (
+    "move_left",
+    "move_right",
+    "move_up",
+    "move_down",
+    "rotate_clockwise",
+    "rotate_counterclockwise",
+    "grow",
+    "shrink",
+)
+SPLIT_SIZES = {"train": 2048, "validation": 512, "test": 512}
+NUM_FRAMES = 24
+FRAME_RATE = 12.0
+IMAGE_SIZE = 64
+
+# The torus is larger than the picture, so that a shape leaves on one side before it enters on the other.
+TORUS = 72.0
+SMALLEST, LARGEST = 13.0, 30.0  # radius of the shape, in pixels
+# Part of the recipe behind a clip: raise it with any change to what is drawn.
+_VERSION = 1
+
+Field = np.ndarray
+Outline = Callable[[Field, Field, float], Field]
+
+
+def _ellipse(u: Field, v: Field, aspect: float) -> Field:
+    ratio = np.float32(1 / aspect)
+    return (np.sqrt(u * u + (v * ratio) * (v * ratio)) - np.float32(1)) * np.float32(aspect)
+
+
+def _box(u: Field, v: Field, aspect: float) -> Field:
+    return np.maximum(np.abs(u) - np.float32(0.85), np.abs(v) - np.float32(0.85 * aspect))
+
+
+def _triangle(u: Field, v: Field, aspect: float) -> Field:
+    sides = np.abs(u) * np.float32(0.875) + v * np.float32(0.484)
+    return np.maximum(sides - np.float32(0.5), -v - np.float32(0.65))
+
+
+def _half_disc(u: Field, v: Field, aspect: float) -> Field:
+    return np.maximum(np.sqrt(u * u + v * v) - np.float32(1), v - np.float32(0.3))
+
+
+def _diamond(u: Field, v: Field, aspect: float) -> Field:
+    ratio = np.float32(1 / aspect)
+    return (np.abs(u) + np.abs(v) * ratio - np.float32(1)) * np.float32(aspect * 0.8)
+
+
+# Signed distance to the outline in units of the shape's radius: negative inside.
+OUTLINES: tuple[Outline, ...] = (_ellipse, _box, _triangle, _half_disc, _diamond)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Velocity along each of the circles, per frame: pixels, pixels, radians, share of the range of sizes."""
+
+    x: float = 0.0
+    y: float = 0.0
+    angle: float = 0.0
+    size: float = 0.0
+
+
+def _draw_motion(label: int, rng: random.Random) -> Motion:
+    # All three speeds are drawn for every class, so that a class draws nothing else than another would.
+    pixels, radians, share = rng.uniform(0.9, 1.6), rng.uniform(0.08, 0.14), 1 / rng.uniform(40.0, 60.0)
+    return (
+        Motion(x=-pixels),
+        Motion(x=pixels),
+        Motion(y=-pixels),
+        Motion(y=pixels),
+        Motion(angle=radians),
+        Motion(angle=-radians),
+        Motion(size=share),
+        Motion(size=-share),
+    )[label]
+
+
+def _wave(u: Field) -> Field:
+    # A sine made of two parabolas: unlike sin it is the same on every machine.
+    s = (u - np.floor(u)) * np.float32(2) - np.float32(1)
+    return s * (np.float32(1) - np.abs(s)) * np.float32(4)
+
+
+def _per_frame(values: list[float]) -> Field:
+    # Rounding hides the last-bit differences between the mathematical libraries of two machines.
+    return np.array([round(value, 6) for value in values], dtype=np.float32).reshape(-1, 1, 1)
+
+
+def _shake(rng: random.Random, num_frames: int) -> Field:
+    """Offset of a hand-held camera along one axis, (T, 1, 1) in pixels."""
+    waves = [(rng.uniform(0.2, 0.6), rng.uniform(6.0, 18.0), rng.uniform(0, math.tau)) for _ in range(2)]
+    return _per_frame(
+        [sum(a * math.sin(math.tau * t / period + phase) for a, period, phase in waves) for t in range(num_frames)]
+    )
+
+
+def _wrapped(distance: Field) -> Field:
+    half = np.float32(TORUS / 2)
+    return distance - np.floor((distance + half) * np.float32(1 / TORUS)) * np.float32(TORUS)
+
+
+@dataclass(frozen=True)
+class _Paint:
+    """Colours along one direction: a straight gradient with soft bands."""
+
+    direction: tuple[float, float]
+    base: tuple[float, ...]
+    slope: tuple[float, ...]
+    bands: float
+    wavelength: float
+
+    def along(self, u: Field, v: Field) -> Field:
+        """Position in the gradient, from coordinates."""
+        position = u * np.float32(self.direction[0]) + v * np.float32(self.direction[1])
+        return position + _wave(position * np.float32(1 / self.wavelength)) * np.float32(self.bands)
+
+
+def _direction(rng: random.Random) -> tuple[float, float]:
+    angle = rng.uniform(0, math.tau)
+    return round(math.cos(angle), 6), round(math.sin(angle), 6)
+
+
+def _signed(rng: random.Random, low: float, high: float) -> float:
+    return rng.choice((-1, 1)) * rng.uniform(low, high)
+
+
+def _draw_paints(rng: random.Random) -> tuple[_Paint, _Paint]:
+    """Background (per pixel) and shape (per radius). Every channel of both has a slope: nothing is flat."""
+    base = tuple(rng.uniform(110, 145) for _ in range(3))
+    background = _Paint(
+        direction=_direction(rng),
+        base=base,
+        slope=tuple(_signed(rng, 1.0, 1.9) for _ in range(3)),
+        bands=rng.uniform(0, 3),
+        wavelength=rng.uniform(40, 80),
+    )
+    shape = _Paint(
+        direction=_direction(rng),
+        base=tuple(value + _signed(rng, 35, 60) for value in base),
+        slope=tuple(_signed(rng, 30, 50) for _ in range(3)),
+        bands=rng.uniform(0.1, 0.35),
+        wavelength=rng.uniform(0.9, 1.6),
+    )
+    return background, shape
+
+
+def _paint(background: _Paint, shape: _Paint, ground: Field, surface: Field, inside: Field) -> Field:
+    """(T, H, W) fields -> (T, 3, H, W) uint8."""
+    frames = np.empty((len(ground), 3, *ground.shape[1:]), dtype=np.uint8)
+    for channel in range(3):
+        below = ground * np.float32(background.slope[channel]) + np.float32(background.base[channel])
+        above = surface * np.float32(shape.slope[channel]) + np.float32(shape.base[channel])
+        colour = below + inside * (above - below)
+        frames[:, channel] = np.clip(colour + np.float32(0.5), 0, 255)
+    return frames
+
+
+def render_clip(
+    label: int, *, rng: random.Random, num_frames: int = NUM_FRAMES, image_size: int = IMAGE_SIZE
+) -> Field:
+    """Draw one clip of class `label`.
+
+    Args:
+        label: index into `CLASS_NAMES`.
+        rng: source of everything else; the same state gives the same frames on every machine.
+        num_frames: length of the clip.
+        image_size: height and width in pixels; the scene grows with it.
+
+    Returns:
+        (T, 3, H, W) uint8, RGB.
+    """
+    motion = _draw_motion(label, rng)
+    x, y, angle, size = rng.uniform(0, TORUS), rng.uniform(0, TORUS), rng.uniform(0, math.tau), rng.random()
+    outline, aspect = rng.choice(OUTLINES), rng.uniform(0.6, 0.85)
+    background, shape = _draw_paints(rng)
+    shake_x, shake_y = _shake(rng, num_frames), _shake(rng, num_frames)
+
+    frames = range(num_frames)
+    pixels = (np.arange(image_size, dtype=np.float32) + np.float32(0.5)) * np.float32(IMAGE_SIZE / image_size)
+    seen_x, seen_y = pixels.reshape(1, 1, -1) + shake_x, pixels.reshape(1, -1, 1) + shake_y
+    dx = _wrapped(seen_x - _per_frame([x + motion.x * t for t in frames]))
+    dy = _wrapped(seen_y - _per_frame([y + motion.y * t for t in frames]))
+    radii = [SMALLEST * (LARGEST / SMALLEST) ** ((size + motion.size * t) % 1.0) for t in frames]
+    turns = [angle + motion.angle * t for t in frames]
+    cosine = _per_frame([math.cos(a) / r for a, r in zip(turns, radii, strict=True)])
+    sine = _per_frame([math.sin(a) / r for a, r in zip(turns, radii, strict=True)])
+    u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
+
+    edge = outline(u, v, aspect) * _per_frame(radii)
+    inside = np.clip(np.float32(0.5) - edge, 0, 1)
+    centre = np.float32(IMAGE_SIZE / 2)
+    return _paint(background, shape, background.along(seen_x - centre, seen_y - centre), shape.along(u, v), inside)
+
+
+def encode_clip(frames: Field, *, frame_rate: float = FRAME_RATE) -> bytes:
+    """(T, 3, H, W) uint8 -> an MP4 file (H.264, yuv420p), of so high a quality that smooth areas stay smooth.
+
+    Raises:
+        VideoBackendError: when nothing here can encode H.264.
+    """
+    failures = []
+    for name, encode in (("torchcodec", _encode_with_torchcodec), ("pyav", _encode_with_pyav)):
+        try:
+            return encode(frames, frame_rate)
+        # torchcodec raises RuntimeError both for missing libraries and for an FFmpeg without H.264.
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            failures.append(f"{name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+    raise VideoBackendError(
+        f"the motion data set needs an H.264 encoder, and none works here ({'; '.join(failures)}); install FFmpeg "
+        f"with libx264 (apt-get install ffmpeg), or PyAV (pip install av)"
+    )
+
+
+# One thread: with several, the file depends on how many cores there are.
+_ENCODER_OPTIONS = {"preset": "ultrafast", "qp": "8", "threads": "1"}
+
+
+def _encode_with_torchcodec(frames: Field, frame_rate: float) -> bytes:
+    import torch
+    from torchcodec.encoders import VideoEncoder
+
+    encoder = VideoEncoder(torch.from_numpy(frames), frame_rate=frame_rate)
+    encoded = encoder.to_tensor("mp4", codec="libx264", pixel_format="yuv420p", extra_options=_ENCODER_OPTIONS)
+    return encoded.numpy().tobytes()
+
+
+def _encode_with_pyav(frames: Field, frame_rate: float) -> bytes:
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=round(frame_rate), options=_ENCODER_OPTIONS)
+        stream.height, stream.width = frames.shape[-2:]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames.transpose(0, 2, 3, 1):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+class MotionSource:
+    """The motion data set as a `Source`. Clip i is made when it is asked for, from (seed, split, i) alone.
+
+    Args:
+        split: one of `SPLIT_SIZES`.
+        seed: another seed is another data set.
+        num_videos: clips in this split; the classes take turns, so that they are balanced.
+        cache_bytes: encoded clips kept in memory, at most this many bytes per process.
+
+    Raises:
+        DataError: for an unknown split or fewer than one clip.
+    """
+
+    name = "motion"
+
+    def __init__(
+        self, *, split: str = "train", seed: int = 0, num_videos: int | None = None, cache_bytes: int = 128 * 2**20
+    ) -> None:
+        if split not in SPLIT_SIZES:
+            raise DataError(f"the motion data set has no split {split!r}; choose one of {', '.join(SPLIT_SIZES)}")
+        self.split, self.seed = split, seed
+        self.num_videos = SPLIT_SIZES[split] if num_videos is None else num_videos
+        if self.num_videos < 1:
+            raise DataError(f"the motion data set was asked for {self.num_videos} videos; ask for at least one")
+        self.class_names: list[str] | None = list(CLASS_NAMES)
+        self._cache_limit, self._cache_size = cache_bytes, 0
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self.num_videos
+
+    def __getitem__(self, index: int) -> Sample:
+        if index not in self._cache:
+            self._remember(index, encode_clip(self.frames(index)))
+        return Sample(id=f"{self.split}/{index}", video=self._cache[index], label=index % len(CLASS_NAMES))
+
+    def frames(self, index: int) -> Field:
+        """The clip before it is encoded: (T, 3, H, W) uint8."""
+        if not 0 <= index < self.num_videos:
+            raise IndexError(f"clip {index} of {self.num_videos}")
+        key = f"motion {_VERSION} {self.seed} {self.split} {index}".encode()
+        rng = random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
+        return render_clip(index % len(CLASS_NAMES), rng=rng)
+
+    def _remember(self, index: int, video: bytes) -> None:
+        self._cache[index] = video
+        self._cache_size += len(video)
+        while self._cache_size > self._cache_limit and len(self._cache) > 1:
+            self._cache_size -= len(self._cache.popitem(last=False)[1])
+
+    def __getstate__(self) -> dict[str, object]:
+        # A spawned worker makes its own clips: cheaper than sending them.
+        return {**self.__dict__, "_cache": OrderedDict(), "_cache_size": 0}

@@ -1,0 +1,312 @@
+"""An endless stream of batches for one rank: drawn by a plan, made by workers, counted in the training process."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..video.decoding import VideoBackendError, VideoDecodeError
+from .collate import Batch, ClipSettings, collate, make_clip
+from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
+from .samples import AnySource, DataError, Source
+
+# A share of bad videos says little before this many were seen (or all of a smaller data set).
+_JUDGED_FROM = 50
+# So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
+_PATIENCE = 20
+_STATE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a worker sends: a batch and its bad videos, or the error that ends the run.
+
+    An error raised in a worker would arrive wrapped into a traceback; users shall read its one line.
+    """
+
+    after: Cursor
+    batch: Batch | None = None
+    bad: tuple[dict[str, str], ...] = ()
+    error: str = ""
+    error_type: type[Exception] = DataError
+
+
+class _BatchMaker(Dataset[_Made]):
+    """Jobs -> batches, in any process. No decoder outlives its clip, so that none is shared between processes."""
+
+    def __init__(
+        self, plan: Plan, *, settings: ClipSettings, seed: int, name: str, labelled: bool, patience: int
+    ) -> None:
+        self.plan, self.settings, self.seed = plan, settings, seed
+        self.name, self.labelled, self.patience = name, labelled, patience
+
+    def __getitem__(self, job: Job) -> _Made:
+        bad: list[dict[str, str]] = []
+        try:
+            batch = self._make(job, bad)
+        except (DataError, VideoBackendError) as error:
+            return _Made(after=job.after, error=str(error), error_type=type(error))
+        return _Made(after=job.after, batch=batch, bad=tuple(bad))
+
+    def _make(self, job: Job, bad: list[dict[str, str]]) -> Batch:
+        draws, replacements = self.plan.draws(job)
+        clips, samples = [], []
+        for draw in draws:
+            clip = self._clip(draw, bad)
+            in_a_row = 1
+            while clip is None:
+                draw = self._replacement(replacements, bad, in_a_row)
+                clip = self._clip(draw, bad)
+                in_a_row += 1
+            clips.append(clip)
+            samples.append(draw.sample)
+        return collate(clips, samples, labelled=self.labelled)
+
+    def _clip(self, draw: Draw, bad: list[dict[str, str]]) -> dict[str, torch.Tensor] | None:
+        sample = draw.sample
+        try:
+            return make_clip(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
+        except (VideoDecodeError, OSError) as error:
+            # A file that vanished, or that may not be read, is as bad as a broken one.
+            reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
+            path = sample.video if isinstance(sample.video, str) else sample.id
+            bad.append({"path": path, "id": sample.id, "reason": reason})
+            return None
+
+    def _replacement(self, replacements: Iterator[Draw], bad: list[dict[str, str]], in_a_row: int) -> Draw:
+        draw = next(replacements, None) if in_a_row < self.patience else None
+        if draw is None:
+            raise DataError(
+                f"no video of {self.name} decodes: {in_a_row} in a row failed, the last is {bad[-1]['path']} "
+                f"({bad[-1]['reason']}); check the files with a video player"
+            )
+        return draw
+
+
+@dataclass(kw_only=True)
+class _BadVideos:
+    """The account of bad videos of one rank, kept in the training process over all workers."""
+
+    name: str
+    max_share: float
+    size: int | None
+    drawn: int = 0
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, made: _Made, *, batch_size: int) -> None:
+        """Count one batch, and stop the run when too many of the videos seen are bad.
+
+        Each bad video counts once. What was drawn is what was seen, up to the size of the data set.
+        """
+        self.drawn += batch_size + len(made.bad)
+        for entry in made.bad:
+            self.found.setdefault(entry["id"], entry)
+        seen = max(self.drawn, _JUDGED_FROM) if self.size is None else min(max(self.drawn, _JUDGED_FROM), self.size)
+        if len(self.found) > self.max_share * seen:
+            first = next(iter(self.found.values()))
+            raise DataError(
+                f"{len(self.found)} of the first {min(self.drawn, seen)} videos of {self.name} cannot be decoded, "
+                f"more than the share of {self.max_share:g} allowed; the first is {first['path']} "
+                f"({first['reason']}): mend or remove them, or raise --max_bad_share"
+            )
+
+
+class Loader:
+    """Batches of one rank, for ever; by `build_loader`.
+
+    Each is a dict of `pixel_values` (B, T, C, H, W) float32, normalised; `bool_masked_pos` (B, N) bool with a grid in
+    the settings; `bool_decoder_masked_pos` (B, N) bool with a decoder mask; `sample_ids`, B strings; and `labels` (B,)
+    of a labelled source.
+
+    Iterating goes on where the last iteration stopped: at the first batch that was not handed out.
+
+    Attributes:
+        steps_per_epoch: whole batches in one pass over the data, or None where its size is not known.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        maker: _BatchMaker,
+        *,
+        share: Share,
+        account: _BadVideos,
+        num_workers: int,
+        prefetch: int,
+        pin_memory: bool,
+        start_method: str | None,
+    ) -> None:
+        self._plan, self._maker, self._share, self._account = plan, maker, share, account
+        self._workers: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+        if num_workers:
+            self._workers |= {"prefetch_factor": prefetch, "worker_init_fn": _keep_working}
+            self._workers["multiprocessing_context"] = start_method
+        self._cursor, self._step = plan.start, 0
+        self.steps_per_epoch = plan.steps_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next sample, counted from 0."""
+        return self._plan.epoch(self._cursor)
+
+    @property
+    def bad_videos(self) -> list[dict[str, str]]:
+        """Each bad video that this rank met, once: `path`, `id`, `reason`."""
+        return list(self._account.found.values())
+
+    def __iter__(self) -> Iterator[Batch]:
+        for made in self._made():
+            if made.batch is None:
+                raise made.error_type(made.error)
+            self._account.add(made, batch_size=self._share.batch_size)
+            self._cursor, self._step = made.after, self._step + 1
+            yield made.batch
+
+    def _made(self) -> Iterator[_Made]:
+        # The generator of its own keeps the process's global random state untouched.
+        return iter(
+            DataLoader(
+                self._maker,
+                batch_size=None,
+                sampler=_Jobs(self._plan, self._cursor),
+                collate_fn=_as_it_is,
+                generator=torch.Generator(),
+                **self._workers,
+            )
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the last batch that was handed out, JSON-able; batches in preparation do not count."""
+        return {
+            "version": _STATE_VERSION,
+            "source": self._account.name,
+            "size": self._account.size,
+            "step": self._step,
+            "cursor": dict(self._cursor),
+            "drawn": self._account.drawn,
+            "bad_videos": self.bad_videos,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at a saved position, with the next iteration.
+
+        Raises:
+            DataError: for a position in other data than these.
+        """
+        if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._plan.start.keys():
+            raise DataError(
+                "the saved position in the data is of another kind of data set or version; start a new run"
+            )
+        if state["size"] != self._account.size:
+            raise DataError(
+                f"{self._account.name} has {self._account.size} videos, but had {state['size']} when the position was "
+                f"saved: the run cannot go on exactly; restore the data set, or start a new run from the weights"
+            )
+        self._cursor, self._step = dict(state["cursor"]), state["step"]
+        self._account.drawn = state["drawn"]
+        self._account.found = {entry["id"]: entry for entry in state["bad_videos"]}
+
+
+class _Jobs:
+    """A plan's jobs, as the `sampler` of a DataLoader: it iterates them in the training process."""
+
+    def __init__(self, plan: Plan, cursor: Cursor) -> None:
+        self.plan, self.cursor = plan, cursor
+
+    def __iter__(self) -> Iterator[Job]:
+        return self.plan.jobs(self.cursor)
+
+
+def _as_it_is(made: Any) -> Any:
+    return made
+
+
+def _keep_working(worker: int) -> None:
+    """Ctrl-C and a job system's SIGTERM reach every process of the group, but only the training process decides.
+
+    It may want to finish its step and save. A second SIGTERM, or the end of the training process, ends a worker.
+    """
+
+    def survive(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, survive)
+
+
+def build_loader(
+    source: AnySource,
+    *,
+    settings: ClipSettings,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    start_step: int = 0,
+    max_bad_share: float = 0.1,
+    window_bytes: int = WINDOW_BYTES,
+    prefetch: int = 2,
+    pin_memory: bool = False,
+    start_method: str | None = None,
+) -> Loader:
+    """The batches of one rank.
+
+    The order of the samples depends on (seed, epoch, rank, world size), a sample's clip, crop and masks on (seed,
+    epoch, sample id), and neither on the number of workers. A bad video is replaced by another sample of the same
+    rank, counted and listed in `Loader.bad_videos`.
+
+    Args:
+        source: by `open_source`.
+        settings: what the model wants.
+        batch_size: clips per step of this rank.
+        seed: of order, clips, crops and masks.
+        rank: of this process.
+        world_size: number of training processes.
+        num_workers: processes that decode; 0 decodes in this one.
+        start_step: steps to leave out; `Loader.load_state_dict` is the better way to resume.
+        max_bad_share: share of undecodable videos above which the run stops; 0 stops at the first.
+        window_bytes: encoded videos held to shuffle a streamed source.
+        prefetch: batches that each worker keeps ready.
+        pin_memory: for copies to a GPU in the background.
+        start_method: of the workers: `fork`, `spawn` or `forkserver`; None for the platform's.
+
+    Raises:
+        DataError: for too few videos for one batch of all ranks; while iterating, for too many bad ones.
+        VideoBackendError: while iterating, when no decoder works on this machine.
+    """
+    if not 0 <= max_bad_share <= 1:
+        raise DataError(f"max_bad_share is {max_bad_share}; it is a share, from 0 to 1")
+    if num_workers < 0:
+        raise DataError(f"num_workers is {num_workers}; give 0 to decode in the training process, or more")
+    share = Share(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+    if isinstance(source, Source):
+        plan: Plan = SeekablePlan(source, share, start_step=start_step)
+        size: int | None = len(source)
+    else:
+        plan = StreamedPlan(source, share, start_step=start_step, window_bytes=window_bytes)
+        size = source.num_samples
+    # Where nearly all may be bad, a longer row of bad ones is no proof.
+    patience = _PATIENCE if max_bad_share <= 0.5 else 10 * _PATIENCE
+    maker = _BatchMaker(
+        plan,
+        settings=settings,
+        seed=seed,
+        name=source.name,
+        labelled=source.class_names is not None,
+        patience=patience,
+    )
+    return Loader(
+        plan,
+        maker,
+        share=share,
+        account=_BadVideos(name=source.name, max_share=max_bad_share, size=size),
+        num_workers=num_workers,
+        prefetch=prefetch,
+        pin_memory=pin_memory,
+        start_method=start_method,
+    )

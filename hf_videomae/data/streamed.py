@@ -1,0 +1,206 @@
+"""Data sets of the Hub, read shard by shard with `datasets`: Parquet and WebDataset. Videos stay encoded."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .samples import DataError, Sample
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_PROBE_SECONDS = 10.0
+
+
+def is_hub_id(dataset: str) -> bool:
+    """Whether a name has the form of a Hub data set, `org/name`."""
+    return _HUB_ID.fullmatch(dataset) is not None and not dataset.endswith((".git", ".mp4"))
+
+
+class DatasetsSource:
+    """A data set that `datasets` opens, as a `StreamedSource`.
+
+    Nothing is decoded by `datasets`: it would do so ahead of time, in threads, and end the shard at the first bad
+    file.
+
+    Args:
+        path: `org/name`, or a local folder with the same files.
+        split: of the data set.
+        config: of the data set, where it has several.
+        revision: branch, tag or commit.
+        video_column: found by its type where there is one of type `Video`.
+        label_column: found where it is called `label` or of type `ClassLabel`.
+        require_labels: refuse a data set without labels.
+
+    Raises:
+        DataError: when the data set cannot be reached or opened, or has no such split or columns.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        split: str = "train",
+        config: str | None = None,
+        revision: str | None = None,
+        video_column: str | None = None,
+        label_column: str | None = None,
+        require_labels: bool = False,
+    ) -> None:
+        self.name, self.split = path, split
+        is_local = os.path.isdir(path)
+        if not is_local:
+            _probe_hub(path, revision=revision)
+        builder = _builder(path, config=config, revision=revision)
+        stream = _open_split(builder, path=path, split=split).decode(False)
+        features = stream.features or {}
+        self.video_column = _find_video(features, asked=video_column, path=path)
+        self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path)
+        if require_labels and self.class_names is None:
+            raise DataError(
+                f"{path} has no labels: {_of_columns(features)}; name a ClassLabel column with label_column"
+            )
+        wanted = [self.video_column, self.label_column, "__key__"]
+        self._stream = stream.select_columns([name for name in wanted if name in features])
+        self.num_shards = int(stream.num_shards)
+        self._shard_names = _shard_names(builder, split=split, count=self.num_shards, root=path if is_local else None)
+        known = (builder.info.splits or {}).get(split)
+        self.num_samples: int | None = (known.num_examples or None) if known is not None else None
+
+    def read_shard(self, shard: int) -> Iterator[Sample]:
+        """The samples of one shard, in file order."""
+        rows = self._stream.shard(num_shards=self.num_shards, index=shard)
+        name = self._shard_names[shard]
+        for number, row in enumerate(rows):
+            label = row[self.label_column] if self.label_column is not None else None
+            yield Sample(
+                id=f"{name}/{row['__key__']}" if "__key__" in row else f"{name}#{number}",
+                video=self._encoded(row[self.video_column], row=f"{name}#{number}"),
+                label=None if label is None or label < 0 else int(label),
+            )
+
+    def _encoded(self, value: Any, *, row: str) -> bytes | str:
+        """`datasets` gives embedded bytes, or the path or URL of a file; a row without a video is a bad video."""
+        if isinstance(value, dict):
+            value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+        if value is None:
+            return b""
+        if not isinstance(value, (bytes, str)):
+            raise DataError(
+                f"{self.name}: column {self.video_column!r} holds {type(value).__name__} in {row}, not an encoded "
+                f"video; name another column with video_column"
+            )
+        return value
+
+
+def _probe_hub(path: str, *, revision: str | None) -> None:
+    """Ask the Hub once: `datasets` would retry for half a minute and then not say why."""
+    from huggingface_hub import HfApi
+
+    # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
+    except GatedRepoError as error:
+        raise DataError(
+            f"{path} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise DataError(f"{path} has no revision {revision!r}; give a branch, tag or commit that it has") from error
+    except RepositoryNotFoundError as error:
+        raise DataError(
+            f"{path} is neither a folder here nor a data set on the Hub that you may read; check the name, and "
+            f"for a private one log in with `hf auth login`"
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise DataError(
+            f"{path} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or give a local folder"
+        ) from error
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} is no folder here, and the Hub cannot be reached ({reason}); check the network, give a local "
+            f"folder, or use the built-in `motion`"
+        ) from error
+
+
+def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return datasets.load_dataset_builder(path, name=config, revision=revision)
+    except (DatasetsError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
+
+
+def _open_split(builder: Any, *, path: str, split: str) -> Any:
+    # Data sets without their own card do not know their splits before the files are looked at.
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    if known and split not in known:
+        raise DataError(f"{path} has no split {split!r}; choose one of {', '.join(known)}")
+    try:
+        return builder.as_streaming_dataset(split)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
+
+
+def _of_columns(features: Any) -> str:
+    return "its columns are " + (
+        ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items()) or "unknown"
+    )
+
+
+def _find_video(features: Any, *, asked: str | None, path: str) -> str:
+    import datasets
+
+    found = [name for name, kind in features.items() if isinstance(kind, datasets.Video)]
+    if asked is not None:
+        if asked in features:
+            return asked
+        raise DataError(f"{path} has no column {asked!r}: {_of_columns(features)}")
+    if len(found) == 1 or "video" in found:
+        return "video" if "video" in found else found[0]
+    if not found:
+        # Files written without `datasets` hold the bytes in a plain column.
+        plain = [name for name in ("video", "mp4", "bytes") if name in features]
+        if plain:
+            return plain[0]
+    what = "several video columns" if found else "no video column"
+    raise DataError(f"{path} has {what}: {_of_columns(features)}; name one with video_column")
+
+
+def _find_labels(features: Any, *, asked: str | None, path: str) -> tuple[str | None, list[str] | None]:
+    import datasets
+
+    if asked is not None and asked not in features:
+        raise DataError(f"{path} has no column {asked!r}: {_of_columns(features)}")
+    classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    chosen = asked or ("label" if "label" in classes else classes[0] if len(classes) == 1 else None)
+    if chosen is None:
+        return None, None
+    if chosen not in classes:
+        raise DataError(
+            f"{path}: column {chosen!r} is not a ClassLabel, so its classes are unknown: {_of_columns(features)}"
+        )
+    return chosen, list(features[chosen].names)
+
+
+def _shard_names(builder: Any, *, split: str, count: int, root: str | None) -> list[str]:
+    """A stable name for each shard: its file's path within the data set where shards are files."""
+    files = [str(file) for file in (builder.config.data_files or {}).get(split, [])]
+    if len(files) != count:
+        return [f"{split}-{shard:05d}" for shard in range(count)]
+    if root is not None:
+        return [Path(file).relative_to(Path(root).resolve()).as_posix() for file in files]
+    # hf://datasets/org/name@revision/data/train-00000.parquet
+    return [file.split("@", 1)[-1].split("/", 1)[-1] for file in files]

@@ -1,0 +1,43 @@
+"""Small data sets written by the tests."""
+
+from pathlib import Path
+
+from hf_videomae.data import MotionSource
+
+
+def write_folder(root: Path, *, count: int = 8, classes: int = 2) -> Path:
+    """`count` videos in class folders `class_0`, `class_1`, ..."""
+    source = MotionSource()
+    for index in range(count):
+        folder = root / f"class_{index % classes}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index:03d}.mp4").write_bytes(source[index].video)
+    return root
+
+
+def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[int, ...] = ()) -> Path:
+    """A data set of the Hub as a folder: one Parquet file per entry of `rows`, with embedded videos and labels."""
+    import datasets
+
+    source = MotionSource(split="validation")
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "video": datasets.Video(),
+            "label": datasets.ClassLabel(names=source.class_names),
+        }
+    )
+    (root / "data").mkdir(parents=True)
+    index = 0
+    for shard, count in enumerate(rows):
+        samples = [source[place] for place in range(index, index + count)]
+        videos = [b"broken" * 50 if place in bad else source[place].video for place in range(index, index + count)]
+        columns = {
+            "text": ["a caption"] * count,
+            "video": [{"bytes": video, "path": None} for video in videos],
+            "label": [sample.label for sample in samples],
+        }
+        table = datasets.Dataset.from_dict(columns, features=features)
+        table.to_parquet(root / "data" / f"train-{shard:05d}-of-{len(rows):05d}.parquet")
+        index += count
+    return root

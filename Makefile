@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := outputs/demo
 
-.PHONY: help install demo pretrain test test-all quality
+.PHONY: help install demo pretrain test test-all quality bench
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,3 +65,6 @@ quality: $(STAMP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(STAMP)  ## what is claimed to be fast, measured side by side with what it replaces
+	@for script in examples/benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done

@@ -45,8 +45,7 @@ class VideoMAEForPreTrainingOutput(ModelOutput):
 
     Attributes:
         loss: scalar float32, the reconstruction loss.
-        logits: (B, K, P * C) predictions at the decoded tokens in raster order: the masked ones, or with a decoder
-            mask the ones that it keeps.
+        logits: (B, K, P * C) at the decoded tokens in raster order: the masked ones, or what the decoder mask keeps.
         bool_masked_pos: (B, N) bool, the encoder's mask, True = masked: the given one, or the one drawn.
         bool_decoder_masked_pos: (B, N) bool, True = not decoded; None where everything masked is decoded.
         hidden_states, attentions: of the encoder, where asked for.
@@ -382,13 +381,11 @@ class VideoMAEDecoder(nn.Module):
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
-        size, heads, inner = (
-            config.decoder_hidden_size,
-            config.decoder_num_attention_heads,
-            config.decoder_intermediate_size,
+        heads, inner = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        self.decoder_layers = nn.ModuleList(
+            VideoMAELayer(config, config.decoder_hidden_size, heads, inner)
+            for _ in range(config.decoder_num_hidden_layers)
         )
-        depth = config.decoder_num_hidden_layers
-        self.decoder_layers = nn.ModuleList(VideoMAELayer(config, size, heads, inner) for _ in range(depth))
         # Stock fixes this eps at 1e-5, so it is a field of its own.
         self.norm = nn.LayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
         self.head = nn.Linear(config.decoder_hidden_size, config.num_channels * math.prod(config.cube))

@@ -1,0 +1,68 @@
+"""Pre-train a VideoMAE: hide most cubes of each clip, reconstruct them.
+
+    python examples/pretrain.py                                       # tiny model, built-in data, minutes on a CPU
+    python examples/pretrain.py --recipe tiny --output_dir outputs/tiny
+    python examples/pretrain.py --output_dir outputs/tiny --resume    # goes on exactly where it stopped
+    accelerate launch examples/pretrain.py --recipe v1-ucf101-base --dataset DIR
+
+Settings come from defaults, then the recipe file, then the flags. Ctrl-C and SIGTERM save a checkpoint and leave.
+"""
+
+import sys
+from pathlib import Path
+
+from hf_videomae.data import DataError, build_loader, open_source
+from hf_videomae.training import (
+    PretrainRecipe,
+    PretrainTask,
+    Run,
+    RunError,
+    announce,
+    build_accelerator,
+    build_pretraining_model,
+    clip_settings,
+    parse_recipe,
+    resume_point,
+    user_errors,
+)
+from hf_videomae.video.decoding import VideoBackendError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Pre-train; returns the exit code: 0, or 128 + the signal that stopped the run."""
+    recipe = parse_recipe(PretrainRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
+
+    # Whatever is wrong shows here, in one line, before anything is written.
+    with user_errors():
+        accelerator = build_accelerator(recipe)
+        resume = resume_point(recipe)
+        source = open_source(recipe.dataset, split=recipe.split)
+        model = build_pretraining_model(recipe, resume)
+        announce(recipe, model=model, source=source)
+        loader = build_loader(
+            source,
+            settings=clip_settings(recipe, model.config),
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            num_workers=recipe.num_workers,
+            max_bad_share=recipe.max_bad_share,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        run = Run(
+            recipe,
+            accelerator=accelerator,
+            model=model,
+            task=PretrainTask(recipe, model=model, source=source),
+            loader=loader,
+            resume=resume,
+        )
+
+    # From here on only what the data or the numbers do can end the run early.
+    with user_errors(RunError, DataError, VideoBackendError):
+        return run.train().exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Training: recipes, optimizer, and the run under Accelerate. `examples/` shows how the parts go together."""
+
+from .checkpoints import CheckpointError, find_checkpoint, newest_checkpoint
+from .errors import RunError, say, user_errors
+from .optim import CosineSchedule, build_optimizer, parameter_groups, scaled_lr
+from .preparation import Loader, Task, build_accelerator, resume_point
+from .pretraining import (
+    PretrainRecipe,
+    PretrainTask,
+    announce,
+    build_pretraining_model,
+    clip_settings,
+)
+from .recipes import RecipeError, RunRecipe, parse_recipe, setting
+from .run import NotFiniteError, Outcome, Run
+
+__all__ = [
+    "CheckpointError",
+    "CosineSchedule",
+    "Loader",
+    "NotFiniteError",
+    "Outcome",
+    "PretrainRecipe",
+    "PretrainTask",
+    "RecipeError",
+    "Run",
+    "RunError",
+    "RunRecipe",
+    "Task",
+    "announce",
+    "build_accelerator",
+    "build_optimizer",
+    "build_pretraining_model",
+    "clip_settings",
+    "find_checkpoint",
+    "newest_checkpoint",
+    "parameter_groups",
+    "parse_recipe",
+    "resume_point",
+    "say",
+    "scaled_lr",
+    "setting",
+    "user_errors",
+]

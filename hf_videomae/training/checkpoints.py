@@ -1,0 +1,311 @@
+"""Checkpoints of a run: written whole or not at all, and read without pickle.
+
+OUTPUT_DIR/checkpoint-STEP/ holds the model as `from_pretrained` reads it, and beside it the state of the run:
+
+    optimizer.safetensors     moments by parameter name
+    rank-R.safetensors, .json generators and position in the data of process R
+    run_state.json            step, counters, recipe, the other files and their sizes; written last
+
+The directory is filled under a temporary name and renamed when everything is on the disk.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .errors import RunError, say
+
+STATE_FILE = "run_state.json"
+OPTIMIZER_FILE = "optimizer.safetensors"
+FORMAT = 1
+_NAME = re.compile(r"checkpoint-(\d+)")
+_TEMPORARY = ".unfinished-"
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is missing, incomplete, or of another model or run."""
+
+
+# Finding.
+
+
+def step_of(folder: Path) -> int | None:
+    """The step in a checkpoint's name, or None for another name."""
+    match = _NAME.fullmatch(folder.name)
+    return int(match.group(1)) if match else None
+
+
+def list_checkpoints(output_dir: str | Path) -> list[Path]:
+    """All directories named checkpoint-STEP, oldest first, whole or not."""
+    root = Path(output_dir)
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if path.is_dir() and step_of(path) is not None]
+    return sorted(found, key=lambda path: step_of(path) or 0)
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """Why a checkpoint is not whole, or None when it is: every file that its state names, in its full size."""
+    state_file = checkpoint / STATE_FILE
+    try:
+        state = json.loads(state_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"it has no {STATE_FILE}"
+    except (OSError, ValueError):
+        return f"its {STATE_FILE} cannot be read"
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return f"its {STATE_FILE} is of another format"
+    for name, size in state["files"].items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+    return None
+
+
+def newest_checkpoint(output_dir: str | Path) -> Path | None:
+    """The newest whole checkpoint; half-written ones are passed over, visibly."""
+    for checkpoint in reversed(list_checkpoints(output_dir)):
+        fault = fault_of(checkpoint)
+        if fault is None:
+            return checkpoint
+        say(f"note: {checkpoint} is not whole ({fault}) and is passed over")
+    return None
+
+
+def find_checkpoint(resume: str, *, output_dir: str | Path) -> Path | None:
+    """The checkpoint that `--resume` means.
+
+    Args:
+        resume: `auto`, a checkpoint directory, or a directory of checkpoints.
+        output_dir: where `auto` looks.
+
+    Returns:
+        the checkpoint; None when `auto` finds none yet: one command line serves the first and every later start.
+
+    Raises:
+        CheckpointError: for a directory that is no checkpoint, holds none, or is not whole.
+    """
+    if resume == "auto":
+        return newest_checkpoint(output_dir)
+    folder = Path(resume)
+    if not folder.is_dir():
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", resume) and not folder.parent.is_dir():
+            raise CheckpointError(
+                f"--resume {resume}: resuming from the Hub comes in a later release; give a local checkpoint directory"
+            )
+        raise CheckpointError(
+            f"--resume {resume}: there is no such directory; give OUTPUT_DIR/checkpoint-STEP, or auto"
+        )
+    if step_of(folder.resolve()) is None and not (folder / STATE_FILE).exists():
+        newest = newest_checkpoint(folder)
+        if newest is None:
+            raise CheckpointError(f"--resume {resume}: no whole checkpoint-STEP directory is in there")
+        return newest
+    fault = fault_of(folder)
+    if fault is not None:
+        raise CheckpointError(
+            f"--resume {resume}: this checkpoint is not whole: {fault}; give an earlier one, or auto"
+        )
+    return folder
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What `run_state.json` holds: step, counters, recipe, processes, optimizer settings, files."""
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return state
+
+
+# Optimizer state, by parameter name.
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's tensors as `ENTRY/PARAMETER`, on the CPU. Groups carry `names` (`optim.parameter_groups`)."""
+    tensors = {}
+    for name, parameter in _named(optimizer):
+        for entry, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{entry}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    return tensors
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        CheckpointError: when a tensor's name or shape does not belong to this optimizer.
+    """
+    by_name: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        entry, _, name = key.partition("/")
+        by_name.setdefault(name, {})[entry] = value
+    known = dict(_named(optimizer))
+    if by_name and by_name.keys() != known.keys():
+        odd = sorted(by_name.keys() ^ known.keys())
+        raise CheckpointError(
+            f"the checkpoint's optimizer state is of another model: {odd[0]} and {len(odd) - 1} more differ"
+        )
+    for name, entries in by_name.items():
+        for entry, value in entries.items():
+            if value.ndim and value.shape != known[name].shape:
+                raise CheckpointError(
+                    f"the checkpoint's optimizer state for {name} is {tuple(value.shape)}, "
+                    f"the parameter {tuple(known[name].shape)}"
+                )
+            # AdamW counts its steps in a tensor that stays on the CPU unless its kernels are fused.
+            device = known[name].device if value.ndim or optimizer.defaults.get("fused") else value.device
+            optimizer.state[known[name]][entry] = value.to(device)
+
+
+def _named(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, torch.Tensor]]:
+    for group in optimizer.param_groups:
+        yield from zip(group["names"], group["params"], strict=True)
+
+
+# Generators.
+
+
+def generator_state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """State of Python's, numpy's and torch's generators of this process: tensors, and JSON values."""
+    tensors = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    tensors["numpy"] = torch.from_numpy(np.asarray(keys, dtype=np.int64).copy())
+    version, internal, gauss_next = random.getstate()
+    values = {
+        "python": [version, list(internal), gauss_next],
+        "numpy": [name, int(position), int(has_gauss), float(gauss)],
+    }
+    return tensors, values
+
+
+def restore_generators(tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+    """The inverse of `generator_state`."""
+    torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
+    name, position, has_gauss, gauss = values["numpy"]
+    np.random.set_state((name, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = values["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+# Writing and reading a whole checkpoint.
+
+
+def save_rank(folder: Path, rank: int, *, stream: dict[str, Any]) -> None:
+    """One process's share: its generators and its position in the data."""
+    tensors, values = generator_state()
+    save_file(tensors, folder / f"rank-{rank}.safetensors")
+    (folder / f"rank-{rank}.json").write_text(json.dumps({"generators": values, "stream": stream}), encoding="utf-8")
+
+
+def load_rank(checkpoint: Path, rank: int) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
+    """Generator tensors, generator values and stream state of one process, for `restore_generators` and the loader."""
+    values = json.loads((checkpoint / f"rank-{rank}.json").read_text(encoding="utf-8"))
+    return load_file(checkpoint / f"rank-{rank}.safetensors"), values["generators"], values["stream"]
+
+
+def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Fill an optimizer from a checkpoint.
+
+    Raises:
+        CheckpointError: when the state is damaged or of another model.
+    """
+    try:
+        tensors = load_file(checkpoint / OPTIMIZER_FILE)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{checkpoint / OPTIMIZER_FILE} is damaged ({error}); resume from another checkpoint"
+        ) from None
+    load_optimizer_tensors(optimizer, tensors)
+
+
+def write_checkpoint(
+    output_dir: Path,
+    step: int,
+    *,
+    state: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    save_model: Callable[[Path], None],
+    stream: dict[str, Any],
+    rank: int = 0,
+    barrier: Callable[[], None] = lambda: None,
+    keep: int = 2,
+) -> Path:
+    """Write checkpoint-STEP from all processes, then drop the oldest beyond `keep`.
+
+    Args:
+        output_dir: a directory that all processes share.
+        step: steps done.
+        state: JSON values that go into `run_state.json`.
+        optimizer: its groups carry `names`.
+        save_model: writes the model (and what belongs to it) into a directory; called in process 0.
+        stream: this process's position in the data.
+        rank: of this process.
+        barrier: waits for all processes.
+        keep: how many checkpoints stay.
+    """
+    final, folder = output_dir / f"checkpoint-{step}", output_dir / f"{_TEMPORARY}{step}"
+    if rank == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    barrier()
+    save_rank(folder, rank, stream=stream)
+    if rank == 0:
+        save_model(folder)
+        save_file(optimizer_tensors(optimizer), folder / OPTIMIZER_FILE)
+    barrier()
+    if rank == 0:
+        _seal(folder, {**state, "format": FORMAT, "step": step})
+        _replace(folder, final)
+        prune(output_dir, keep=keep)
+    barrier()
+    return final
+
+
+def _seal(folder: Path, state: dict[str, Any]) -> None:
+    """Bring every file to the disk and name them all in the state file, which is written last."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        _sync(path)
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    (folder / STATE_FILE).write_text(json.dumps({**state, "files": sizes}, indent=1), encoding="utf-8")
+    _sync(folder / STATE_FILE)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _replace(folder: Path, final: Path) -> None:
+    """Rename; a directory of that name (a resumed run writes a step again) gives way only to the finished one."""
+    if final.exists():
+        old = final.with_name(f"{_TEMPORARY}old-{final.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+        folder.rename(final)
+        shutil.rmtree(old)
+    else:
+        folder.rename(final)
+
+
+def prune(output_dir: Path, *, keep: int) -> None:
+    """Drop the oldest whole checkpoints beyond `keep`, and what an interrupted write left."""
+    whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
+    for path in whole[:-keep]:
+        shutil.rmtree(path)
+    for path in output_dir.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(path)

@@ -1,0 +1,63 @@
+"""The lines of JSON that a run writes while it goes."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import report
+
+
+class Journal:
+    """metrics.jsonl, nonfinite.jsonl and bad_videos.jsonl of the first process, samples-RANK.jsonl of each.
+
+    Args:
+        output_dir: of the run; it exists.
+        rank: of this process.
+        log_samples: write the ids of every step's samples.
+        keep_until: the step that the run goes on from: lines of later steps are dropped. None: start anew.
+    """
+
+    def __init__(self, output_dir: Path, *, rank: int, log_samples: bool, keep_until: int | None) -> None:
+        def open_lines(name: str) -> report.JsonLines:
+            return report.JsonLines(output_dir / name, keep_until=keep_until)
+
+        self.writes = rank == 0
+        self._samples = open_lines(f"samples-{rank}.jsonl") if log_samples else None
+        self.bad_paths: set[str] = set()
+        if self.writes:
+            self._metrics = open_lines(report.METRICS_FILE)
+            self._not_finite = open_lines(report.NOT_FINITE_FILE)
+            self._bad_videos = open_lines(report.BAD_VIDEOS_FILE)
+            self.bad_paths = {line["path"] for line in report.read_lines(self._bad_videos.path)}
+
+    def samples(self, step: int, sample_ids: list[str]) -> None:
+        """What a step was trained on in this process, where that was asked for."""
+        if self._samples is not None:
+            self._samples.write({"step": step, "sample_ids": sample_ids})
+
+    def metrics(self, values: dict[str, Any]) -> None:
+        """A logged step."""
+        if self.writes:
+            self._metrics.write(values)
+
+    def not_finite(self, values: dict[str, Any]) -> None:
+        """A step that was not applied, and the samples it saw."""
+        if self.writes:
+            self._not_finite.write(values)
+
+    def bad_videos(self, step: int, lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Videos that could not be decoded; each is written once. Returns those that are new."""
+        new: list[dict[str, Any]] = []
+        for line in lines if self.writes else ():
+            if line["path"] not in self.bad_paths:
+                self.bad_paths.add(line["path"])
+                self._bad_videos.write({"step": step, **line})
+                new.append(line)
+        return new
+
+
+def summary(output_dir: Path) -> tuple[float | None, float | None]:
+    """The loss of a run, the mean over the last twentieth of its logged steps, and the mean of its baseline."""
+    lines = report.read_lines(output_dir / report.METRICS_FILE)
+    last = lines[-max(1, len(lines) // 20) :]
+    return report.mean_of(line["loss"] for line in last), report.mean_of(line.get("baseline") for line in lines)

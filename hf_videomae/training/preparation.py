@@ -1,0 +1,223 @@
+"""Before a run: what it needs of its task and its data, its processes, its length, and where it starts."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from . import report
+from .checkpoints import CheckpointError, find_checkpoint, list_checkpoints, read_state, step_of
+from .errors import RunError, say
+from .optim import CosineSchedule, scaled_lr
+from .recipes import RunRecipe
+
+Batch = dict[str, Any]
+
+WARMUP_SHARE = 0.05
+_RUN_FILES = (
+    report.METRICS_FILE,
+    report.RUN_FILE,
+    report.PICTURE_FILE,
+    report.BAD_VIDEOS_FILE,
+    report.NOT_FINITE_FILE,
+    "samples-*.jsonl",
+    "reconstruction-*",
+    "config.json",
+    "model.safetensors",
+)
+
+
+class Loader(Protocol):
+    """What a run needs of `hf_videomae.data.build_loader`'s result."""
+
+    epoch: int
+    steps_per_epoch: int | None
+    bad_videos: list[dict[str, Any]]
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Task(Protocol):
+    """What a run trains.
+
+    Attributes:
+        name: of the task, e.g. "pretrain".
+        baseline_name: what `baseline` measures, for the loss picture; None: nothing.
+    """
+
+    name: str
+    baseline_name: str | None
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss over a batch. Accumulation averages it over equal batches."""
+
+    def baseline(self, batch: Batch) -> float | None:
+        """The loss of the simplest prediction on this batch."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model and what belongs to it, as `from_pretrained` reads it."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says of the task: `data` (a dictionary), `parents`, and so on."""
+
+    def finish(self, output_dir: Path) -> list[str]:
+        """After the last step, in the first process: pictures and the like. Returns what was written, for the user."""
+
+
+# Before the run.
+
+
+def build_accelerator(recipe: RunRecipe) -> Accelerator:
+    """The processes of the run, connected and seeded.
+
+    Raises:
+        RunError: for what this loop does not train with (fp16, DeepSpeed, FSDP), or a tracker that is not installed.
+    """
+    _refuse_publishing(recipe)
+    for tracker in recipe.report_to:
+        if importlib.util.find_spec(tracker) is None and not (
+            tracker == "tensorboard" and importlib.util.find_spec("tensorboardX")
+        ):
+            raise RunError(f"--report_to {tracker}: it is not installed; pip install {tracker}")
+    _check_launch()
+    accelerator = Accelerator(
+        # Without this, several processes on a machine without a GPU would each train by themselves.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=recipe.mixed_precision,
+        log_with=list(recipe.report_to) or None,
+        project_dir=recipe.output_dir,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+    )
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise RunError(f"mixed precision {accelerator.mixed_precision} is not supported; use bf16 or no")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise RunError("set accumulation with --gradient_accumulation, not in Accelerate's configuration")
+    plain = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+    if accelerator.distributed_type not in plain:
+        raise RunError(f"{accelerator.distributed_type.value} is not supported; launch with one process per GPU (DDP)")
+    set_seed(recipe.seed, device_specific=True)  # drop path must not be the same everywhere
+    if accelerator.device.type == "cpu":
+        _share_cores()
+    logging.disable_progress_bar()  # one for each checkpoint would break ours
+    return accelerator
+
+
+def _share_cores() -> None:
+    """On a CPU half of a process's cores compute and half are left to decode, whatever the number of workers.
+
+    Threads that wait for each other on a core which a worker has taken cost ten times the speed. The number must not
+    depend on the workers: sums over other numbers of threads differ in their last bits, and a resumed run would.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), mine // 2)))
+
+
+def _check_launch() -> None:
+    """`accelerate launch --num_processes 2` starts one process on a CPU and says nothing; its traces do."""
+    asked = "ACCELERATE_USE_CPU" in os.environ and os.environ.get("MASTER_ADDR") == "127.0.0.1"
+    if asked and "MASTER_PORT" in os.environ and "LOCAL_RANK" not in os.environ:
+        raise RunError(
+            "accelerate launch was asked for several processes, but without GPUs it starts one; launch them with "
+            "--config_file examples/accelerate/cpu-2.yaml, or add --multi_gpu (they will run on the CPU over gloo)"
+        )
+
+
+def _refuse_publishing(recipe: RunRecipe) -> None:
+    if recipe.push_to_hub or recipe.hub_model_id is not None:
+        raise RunError(
+            "--push_to_hub: publishing comes in a later release; leave --push_to_hub and --hub_model_id out"
+        )
+
+
+def resume_point(recipe: RunRecipe) -> Path | None:
+    """The checkpoint that the run goes on from, or None for a new run.
+
+    Raises:
+        CheckpointError: when `--resume` names something that cannot be resumed, or the model is another one.
+        RunError: when the output directory holds an earlier run and neither `--resume` nor `--overwrite` was given.
+    """
+    if recipe.resume is None:
+        _check_free(recipe)
+        return None
+    checkpoint = find_checkpoint(recipe.resume, output_dir=recipe.output_dir)
+    if checkpoint is None:
+        _check_free(recipe)
+        say(f"--resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
+        return None
+    trained = read_state(checkpoint)["recipe"].get("model")
+    if trained != recipe.model:
+        raise CheckpointError(
+            f"{checkpoint} was trained with --model {trained}, not {recipe.model}; give its --model or leave it out"
+        )
+    later = [
+        path
+        for path in list_checkpoints(recipe.output_dir)
+        if (step_of(path) or 0) > (step_of(checkpoint.resolve()) or 0)
+    ]
+    if later and checkpoint != find_checkpoint("auto", output_dir=recipe.output_dir) and not recipe.overwrite:
+        raise CheckpointError(
+            f"{recipe.output_dir} holds {later[-1].name}, later than {checkpoint.name}; resume that one, give another "
+            f"--output_dir, or --overwrite to drop the later ones"
+        )
+    return checkpoint
+
+
+def _check_free(recipe: RunRecipe) -> None:
+    folder = Path(recipe.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"--output_dir {folder} is a file; give a directory")
+    if not recipe.overwrite and earlier_files(folder):
+        raise RunError(
+            f"{folder} holds an earlier run; go on with --resume, start anew with --overwrite, "
+            f"or give another --output_dir"
+        )
+
+
+def earlier_files(folder: Path) -> list[Path]:
+    """What an earlier run left in an output directory."""
+    files = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
+    return [*files, *list_checkpoints(folder)]
+
+
+def plan_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: int | None) -> CosineSchedule:
+    """Length, warm-up and learning rate of a run, in steps.
+
+    Epochs are converted with the steps that one pass over the data takes. A warm-up given in epochs keeps its share
+    when `--max_steps` makes the run shorter or longer.
+
+    Raises:
+        RunError: when the length cannot be known or the warm-up does not fit.
+    """
+    if recipe.base_lr is None:
+        raise RunError("the learning rate is missing; give --base_lr, for 256 clips per step")
+    total = recipe.max_steps
+    if total is None:
+        if recipe.epochs is None:
+            raise RunError("the length of the run is missing; give --max_steps, or --epochs")
+        if steps_per_epoch is None:
+            raise RunError("--epochs needs a data set whose size is known, this one is streamed; give --max_steps")
+        total = max(1, round(recipe.epochs * steps_per_epoch))
+    if recipe.warmup_steps is not None:
+        warmup = recipe.warmup_steps
+    elif recipe.warmup_epochs is not None and recipe.epochs is not None:
+        warmup = round(total * recipe.warmup_epochs / recipe.epochs)
+    elif recipe.warmup_epochs is not None and steps_per_epoch is not None:
+        warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    else:
+        warmup = round(total * WARMUP_SHARE)
+    return CosineSchedule(
+        peak=scaled_lr(recipe.base_lr, global_batch),
+        floor=scaled_lr(recipe.min_lr, global_batch),
+        total_steps=total,
+        warmup_steps=warmup,
+    )

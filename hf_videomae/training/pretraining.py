@@ -1,0 +1,216 @@
+"""Masked pre-training as a task for the run engine: its recipe, model, data settings, loss and pictures."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..configuration_videomae import PRESETS, VideoMAEConfig
+from . import report
+from .errors import RunError, say
+from .preparation import Batch
+from .recipes import RunRecipe, setting
+
+if TYPE_CHECKING:
+    from ..data import ClipSettings
+    from ..data.samples import AnySource
+    from ..modeling_videomae import VideoMAEForPreTraining
+    from ..video_processing_videomae import VideoMAEVideoProcessor
+
+_PICTURED = 3
+"""Clips of which a picture is made."""
+
+MaskType = Literal["tube", "random", "frame", "running_cell"]
+
+# What the paper's code pre-trains with, and what suits the tiny preset, where a recipe leaves it open.
+_PAPER = {"base_lr": 1.5e-4, "frame_stride": 4}
+_TINY = {"base_lr": 1.6e-2, "frame_stride": 2, "max_steps": 1000}
+_CONFIG_FIELDS = (
+    "num_frames",
+    "image_size",
+    "drop_path_rate",
+    "mask_type",
+    "mask_ratio",
+    "decoder_mask_type",
+    "decoder_mask_ratio",
+    "reconstruction_loss",
+    "norm_pix_loss",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe(RunRecipe):
+    """Settings of a pre-training run. What is None is left to the model: its preset or its checkpoint."""
+
+    mask_type: MaskType | None = setting(None, "which tokens are hidden (paper: tube)", group="masking")
+    mask_ratio: float | None = setting(None, "share of hidden tokens (paper: 0.9)", group="masking")
+    decoder_mask_type: MaskType | None = setting(
+        None, "which tokens are not decoded (VideoMAE V2: running_cell)", group="masking"
+    )
+    decoder_mask_ratio: float | None = setting(None, "share of tokens that are not decoded (V2: 0.5)", group="masking")
+    reconstruction_loss: Literal["mse", "l1", "smooth_l1"] | None = setting(
+        None, "distance to the hidden pixels", group="masking"
+    )
+    norm_pix_loss: bool | None = setting(
+        None, "targets normalised per cube: true or false (paper: true)", group="masking"
+    )
+    decoder_layers: int | None = setting(None, "depth of the decoder (default: the preset's)", group="model")
+    decoder_width: int | None = setting(None, "width of the decoder (default: the preset's)", group="model")
+    new_decoder: bool = setting(False, "start from a checkpoint that holds an encoder alone", group="model")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mask_ratio", "decoder_mask_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise RunError(f"{name} is {value}; give a share between 0 and 1, e.g. 0.9")
+        for name, value in (_TINY if self.model == "tiny" else _PAPER).items():
+            if getattr(self, name) is None and not (name == "max_steps" and self.epochs is not None):
+                object.__setattr__(self, name, value)
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of `VideoMAEConfig` that the recipe sets."""
+        fields = {name: getattr(self, name) for name in _CONFIG_FIELDS if getattr(self, name) is not None}
+        if self.decoder_layers is not None:
+            fields["decoder_num_hidden_layers"] = self.decoder_layers
+        if self.decoder_width is not None:
+            fields |= {"decoder_hidden_size": self.decoder_width, "decoder_intermediate_size": 4 * self.decoder_width}
+        return fields
+
+
+def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) -> "VideoMAEForPreTraining":
+    """The model that the recipe names: a preset with fresh weights, a checkpoint, or that of the resumed run.
+
+    Raises:
+        RunError: for a name that is neither a preset nor a checkpoint.
+        ValueError: for a checkpoint of another model, or settings that do not fit it.
+    """
+    from ..modeling_videomae import VideoMAEForPreTraining
+
+    fields = recipe.config_fields()
+    if resume is None and recipe.model in PRESETS:
+        model = VideoMAEForPreTraining(VideoMAEConfig.from_preset(recipe.model, task="pretraining", **fields))
+    else:
+        source = str(resume or _check_checkpoint(recipe.model))
+        options = {"new_decoder": True} if recipe.new_decoder and resume is None else {}
+        model = VideoMAEForPreTraining.from_pretrained(source, dtype=torch.float32, **options, **fields)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
+
+
+def _check_checkpoint(name: str) -> str:
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise RunError(
+                f"--model {name}: the directory holds no config.json, so no checkpoint; "
+                f"give one that save_pretrained wrote"
+            )
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        if found != "videomae":
+            raise RunError(f"--model {name}: this is a checkpoint of another model ({found}), not of VideoMAE")
+    elif "/" not in name or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise RunError(f"--model {name}: neither a preset ({', '.join(PRESETS)}) nor a directory nor org/name")
+    return name
+
+
+def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig) -> "ClipSettings":
+    """How the loader makes clips and masks for a model: masks are drawn there, so that the step compiles."""
+    from ..data import ClipSettings
+
+    assert recipe.frame_stride is not None  # the recipe fills it in
+    augment = recipe.augment or "multi_scale_crop"
+    return ClipSettings.from_config(config, stride=recipe.frame_stride, augment=augment, flip=recipe.flip)
+
+
+class PretrainTask:
+    """Reconstruct hidden cubes.
+
+    Args:
+        recipe: of the run.
+        model: the bare model, as it is saved.
+        source: the data, for `run.json`.
+    """
+
+    name = "pretrain"
+    baseline_name = "predict the mean of each cube"
+
+    def __init__(self, recipe: PretrainRecipe, *, model: "VideoMAEForPreTraining", source: "AnySource") -> None:
+        self.recipe, self.model, self.source = recipe, model, source
+        self.processor = build_processor(recipe, model.config)
+        self._last: Batch | None = None
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean over hidden (and, with a decoder mask, decoded) pixels."""
+        self._last = batch
+        masks = {name: batch[name] for name in ("bool_masked_pos", "bool_decoder_masked_pos") if name in batch}
+        loss: Tensor = model(batch["pixel_values"], **masks).loss
+        return loss
+
+    @torch.no_grad()
+    def baseline(self, batch: Batch) -> float:
+        """The loss of predicting every hidden cube's mean colour: about 1 with normalised targets and MSE."""
+        from ..ops.losses import reconstruction_loss
+
+        channels = self.model.config.num_channels
+        mask = batch["bool_masked_pos"]
+        index = mask.nonzero()[:, 1].view(mask.shape[0], -1)  # (B, M)
+        target = self.model.targets(batch["pixel_values"], index)  # (B, M, P * C), channels last
+        mean = target.unflatten(-1, (-1, channels)).mean(-2, keepdim=True)
+        prediction = mean.expand(-1, -1, target.shape[-1] // channels, -1).flatten(-2)
+        return float(reconstruction_loss(prediction, target, kind=self.model.config.reconstruction_loss))
+
+    def save(self, folder: Path) -> None:
+        """Model and processor, as `from_pretrained` reads them."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """Data and parents for `run.json`."""
+        parents = [] if self.recipe.model in PRESETS else [report.parent_of(self.recipe.model)]
+        return {"data": source_facts(self.recipe, self.source), "parents": parents}
+
+    def finish(self, output_dir: Path) -> list[str]:
+        """Strips and animations of original, masked and reconstructed frames, of clips of the last batch."""
+        if self._last is None:
+            return []
+        from ..inference import reconstruct, save_reconstruction
+
+        clips, masks = (self._last[name][:_PICTURED] for name in ("pixel_values", "bool_masked_pos"))
+        result = reconstruct(self.model, clips, bool_masked_pos=masks)
+        stem = output_dir / "reconstruction"
+        written = [save_reconstruction(result, f"{stem}-{number + 1}", sample=number) for number in range(len(clips))]
+        return [str(path) for paths in written for path in paths]
+
+
+def build_processor(recipe: RunRecipe, config: VideoMAEConfig) -> "VideoMAEVideoProcessor":
+    """The processor that is saved beside the model: its size, frames, stride, mean and standard deviation."""
+    from ..video_processing_videomae import VideoMAEVideoProcessor
+
+    return VideoMAEVideoProcessor.from_config(config, frame_stride=recipe.frame_stride)
+
+
+def source_facts(recipe: RunRecipe, source: "AnySource") -> dict[str, Any]:
+    """What `run.json` says of the data."""
+    from ..data import Source
+
+    count = len(source) if isinstance(source, Source) else source.num_samples
+    return {"dataset": recipe.dataset, "split": recipe.split, "name": source.name, "videos": count}
+
+
+def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "AnySource") -> None:
+    """What is trained on what, a line each."""
+    from ..data import describe_source
+
+    say(describe_source(source))
+    config = model.config
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    height, width = config.image_height_width
+    say(
+        f"{recipe.model}: {millions:.1f} million parameters, clips of {config.num_frames} frames, "
+        f"{height} x {width} pixels, stride {recipe.frame_stride}, {config.mask_type} mask {config.mask_ratio:g}"
+    )

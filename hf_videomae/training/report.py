@@ -1,0 +1,179 @@
+"""The files that tell what a run did: lines of JSON, run.json and the loss picture."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from .errors import RunError
+
+METRICS_FILE = "metrics.jsonl"
+RUN_FILE = "run.json"
+PICTURE_FILE = "loss.png"
+BAD_VIDEOS_FILE = "bad_videos.jsonl"
+NOT_FINITE_FILE = "nonfinite.jsonl"
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torchcodec", "safetensors")
+
+
+class JsonLines:
+    """A file of one JSON object per line, written through at once.
+
+    A run that goes on from step n first drops the lines of later steps: it will write them again.
+    """
+
+    def __init__(self, path: Path, *, keep_until: int | None = None) -> None:
+        self.path = path
+        if keep_until is None:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            kept = [json.dumps(line) + "\n" for line in read_lines(path) if line.get("step", 0) <= keep_until]
+            _write_whole(path, "".join(kept))
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Append one object."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; the last may have been cut by a kill and is then left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    result = []
+    for number, line in enumerate(lines):
+        try:
+            result.append(json.loads(line))
+        except ValueError:
+            if number != len(lines) - 1:
+                raise RunError(f"{path}, line {number + 1}, is not JSON; repair or move the file away") from None
+    return result
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".unfinished")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    _write_whole(path, json.dumps(values, indent=2) + "\n")
+
+
+def status_of(output_dir: Path) -> str | None:
+    """What `run.json` says of a run: running, stopped, finished or failed."""
+    path = output_dir / RUN_FILE
+    status = json.loads(path.read_text(encoding="utf-8")).get("status") if path.exists() else None
+    return status if isinstance(status, str) else None
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def hardware(processes: int, device: torch.device) -> dict[str, Any]:
+    """What the run ran on."""
+    facts = {"platform": platform.platform(), "cpu": _cpu_name(), "cpu_cores": os.cpu_count(), "processes": processes}
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return {**facts, "device": device.type, "threads_per_process": torch.get_num_threads()}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape the numbers."""
+    found = {"hf_videomae": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def command_line() -> str:
+    """The command as it was typed, as far as the process can know."""
+    import shlex
+
+    return shlex.join([Path(sys.executable).name, *sys.argv])
+
+
+def parent_of(model: str) -> dict[str, Any] | None:
+    """The checkpoint that a model started from and its licence, where its card says one."""
+    card = Path(model) / "README.md"
+    licence = None
+    if card.is_file():
+        import yaml
+
+        parts = card.read_text(encoding="utf-8").split("---")
+        facts = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
+        licence = facts.get("license") if isinstance(facts, dict) else None
+    return {"model": model, "license": licence}
+
+
+# The loss picture.
+
+
+def draw_loss(output_dir: Path, *, title: str, baseline_name: str | None) -> None:
+    """loss.png from metrics.jsonl: each logged loss, a running mean, and the loss of the simplest prediction.
+
+    Args:
+        output_dir: of the run.
+        title: headline.
+        baseline_name: what the metric `baseline` is, e.g. "predict the mean of each cube"; None: no line.
+    """
+    lines = [line for line in read_lines(output_dir / METRICS_FILE) if line["loss"] is not None]
+    if not lines:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    from matplotlib.figure import Figure
+
+    steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of a step")
+    axes.plot(steps, running_mean(losses), color="tab:blue", linewidth=2, label="running mean")
+    baseline = mean_of(line.get("baseline") for line in lines)
+    if baseline is not None and baseline_name is not None:
+        axes.axhline(baseline, color="tab:red", linestyle="--", label=f"{baseline_name}: {baseline:.3f}")
+    axes.set(xlabel="step", ylabel="loss", title=title)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = output_dir / f".unfinished-{PICTURE_FILE}"
+    figure.savefig(temporary, dpi=120, format="png")
+    os.replace(temporary, output_dir / PICTURE_FILE)
+
+
+def running_mean(values: list[float], share: float = 0.05) -> list[float]:
+    """The mean over the last few values (a share of all), shorter at the start."""
+    width = max(1, round(len(values) * share))
+    return [sum(window := values[max(0, end - width) : end]) / len(window) for end in range(1, len(values) + 1)]
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the numbers among some values."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

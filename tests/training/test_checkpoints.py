@@ -1,0 +1,134 @@
+"""Checkpoints are whole or absent, and hold everything by name, without pickle."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hf_videomae.training.checkpoints import (
+    CheckpointError,
+    find_checkpoint,
+    generator_state,
+    list_checkpoints,
+    load_optimizer,
+    load_rank,
+    newest_checkpoint,
+    restore_generators,
+    write_checkpoint,
+)
+from hf_videomae.training.optim import build_optimizer, parameter_groups
+
+
+def trained(seed: int = 0, width: int = 3) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Linear(2, width), torch.nn.LayerNorm(width))
+    optimizer = build_optimizer(parameter_groups(model, weight_decay=0.1), betas=(0.9, 0.95), eps=1e-8)
+    for _ in range(2):
+        model(torch.randn(4, 2)).pow(2).sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def write(folder: Path, step: int, optimizer: torch.optim.Optimizer | None = None, **options: object) -> Path:
+    def save_model(target: Path) -> None:
+        (target / "model.safetensors").write_bytes(b"weights")
+
+    return write_checkpoint(
+        folder,
+        step,
+        state={"recipe": {}},
+        optimizer=optimizer or trained()[1],
+        save_model=save_model,
+        stream={"step": step},
+        **options,
+    )
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 7)
+    assert checkpoint.name == "checkpoint-7"
+    assert {path.suffix for path in checkpoint.iterdir()} == {".json", ".safetensors"}
+
+
+def test_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    _, before = trained()
+    checkpoint = write(tmp_path, 1, before)
+    _, after = trained(seed=5)
+    load_optimizer(checkpoint, after)
+    old, new = before.state_dict()["state"], after.state_dict()["state"]
+    assert old.keys() == new.keys() and len(old) == 4
+    for index in old:
+        assert {"exp_avg", "exp_avg_sq", "step"} == old[index].keys() == new[index].keys()
+        for name in old[index]:
+            assert torch.equal(old[index][name], new[index][name])
+
+
+def test_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 1)
+    with pytest.raises(CheckpointError, match="0.bias is .3,., the parameter .4,."):
+        load_optimizer(checkpoint, trained(width=4)[1])
+    other = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(parameter_groups(other, weight_decay=0.0), betas=(0.9, 0.95), eps=1e-8)
+    with pytest.raises(CheckpointError, match="of another model"):
+        load_optimizer(checkpoint, optimizer)
+
+
+def test_generators_and_stream_come_back(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 3)
+    expected = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
+    tensors, values, stream = load_rank(checkpoint, 0)
+    restore_generators(tensors, values)
+    again = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
+    assert stream == {"step": 3}
+    assert expected[:3] == again[:3] and torch.equal(expected[3], again[3])
+
+
+def test_generator_values_are_json() -> None:
+    _, values = generator_state()
+    assert json.loads(json.dumps(values)) == values
+
+
+def test_half_written_checkpoints_are_never_picked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = write(tmp_path, 2, keep=9)
+    write(tmp_path, 4, keep=9).joinpath("run_state.json").unlink()
+    write(tmp_path, 6, keep=9).joinpath("model.safetensors").write_bytes(b"wei")
+    write(tmp_path, 8, keep=9).joinpath("optimizer.safetensors").unlink()
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / ".unfinished-12").mkdir()
+    assert newest_checkpoint(tmp_path) == good
+    notes = capsys.readouterr().out
+    for reason in ("model.safetensors has 3 bytes instead of 7", "optimizer.safetensors is missing", "no run_state"):
+        assert reason in notes
+    with pytest.raises(CheckpointError, match="checkpoint is not whole: model.safetensors has 3 bytes"):
+        find_checkpoint(str(tmp_path / "checkpoint-6"), output_dir=tmp_path)
+
+
+def test_a_failure_while_writing_leaves_nothing_to_pick(tmp_path: Path) -> None:
+    earlier = write(tmp_path, 1)
+
+    def full_disk(folder: Path) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write_checkpoint(tmp_path, 2, state={}, optimizer=trained()[1], save_model=full_disk, stream={})
+    assert list_checkpoints(tmp_path) == [earlier] == [newest_checkpoint(tmp_path)]
+    write(tmp_path, 3)
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_the_last_ones_are_kept_and_a_step_may_be_written_again(tmp_path: Path) -> None:
+    for step in (9, 10, 11, 11):
+        write(tmp_path, step, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-11"]
+
+
+def test_resume_takes_a_directory_of_checkpoints(tmp_path: Path) -> None:
+    newest = write(tmp_path / "run", 5)
+    assert find_checkpoint(str(tmp_path / "run"), output_dir="elsewhere") == newest
+    assert find_checkpoint("auto", output_dir=tmp_path / "run") == newest
+    assert find_checkpoint("auto", output_dir=tmp_path / "new") is None
+    with pytest.raises(CheckpointError, match="no whole checkpoint-STEP"):
+        find_checkpoint(str(tmp_path), output_dir=tmp_path)

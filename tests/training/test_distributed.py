@@ -1,0 +1,71 @@
+"""The run engine in two processes over gloo: one decision for both, and the numbers of one with both batches."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import toy_train
+
+from hf_videomae.training.report import read_lines
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(__file__).with_name("toy_main.py")
+
+
+def in_two_processes(output_dir: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*launch, str(PROGRAM), str(output_dir), json.dumps(settings)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
+    done = in_two_processes(tmp_path / "two", noise=0, log_samples=True, batch_size=4)
+    assert done.returncode == 0, done.stderr
+    toy_train(tmp_path / "one", noise=0, log_samples=True, batch_size=8)
+    two, one = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
+    assert all(torch.allclose(one[name], two[name], atol=1e-6, rtol=0) for name in one)
+    seen = [read_lines(tmp_path / "two" / f"samples-{rank}.jsonl") for rank in (0, 1)]
+    together = [first["sample_ids"] + second["sample_ids"] for first, second in zip(*seen, strict=True)]
+    assert together == [line["sample_ids"] for line in read_lines(tmp_path / "one" / "samples-0.jsonl")]
+    assert done.stdout.count("done: 6 steps") == 1
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: Path) -> None:
+    # Batch 2 of process 1 is poisoned; then the run is resumed, and equals one that was not interrupted.
+    done = in_two_processes(tmp_path / "straight", poison=[2])
+    assert done.returncode == 0, done.stderr
+    (named,) = read_lines(tmp_path / "straight" / "nonfinite.jsonl")
+    assert named["step"] == 3 and [row["process"] for row in named["samples"]] == [1]
+    assert named["losses"][1] == "nan" and named["losses"][0] != "nan"
+    weights = load_file(tmp_path / "straight" / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+    in_two_processes(tmp_path / "parts", poison=[2], stop_at_step=4)
+    resumed = in_two_processes(tmp_path / "parts", poison=[2], resume="auto")
+    assert resumed.returncode == 0, resumed.stderr
+    metrics = [read_lines(tmp_path / name / "metrics.jsonl") for name in ("straight", "parts")]
+    assert [line["loss"] for line in metrics[0]] == [line["loss"] for line in metrics[1]]
+    again = load_file(tmp_path / "parts" / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.slow
+def test_other_numbers_of_processes_do_not_resume(tmp_path: Path) -> None:
+    toy_train(tmp_path, stop_at_step=2)
+    done = in_two_processes(tmp_path, resume="auto")
+    assert done.returncode != 0
+    assert done.stderr.count("was written by 1 processes and cannot go on exactly with 2") == 1

@@ -1,0 +1,142 @@
+"""Pre-training as a task: the model that a recipe means, its loss, its baseline, accumulation on the real model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from hf_videomae.ops.masking import tube_mask
+from hf_videomae.training import PretrainRecipe, PretrainTask, RunError, build_pretraining_model
+from hf_videomae.training.optim import build_optimizer, parameter_groups, set_learning_rate
+
+SMALL = {"num_hidden_layers": 2, "decoder_num_hidden_layers": 1}
+
+
+class NoSource:
+    name = "none"
+    class_names = None
+
+    def __len__(self) -> int:
+        return 0
+
+
+def batch_of(size: int, *, seed: int = 0) -> dict[str, object]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "pixel_values": torch.randn(size, 8, 3, 64, 64, generator=generator),
+        "bool_masked_pos": tube_mask((4, 4, 4), 0.75, batch_size=size, generator=generator),
+        "sample_ids": [str(i) for i in range(size)],
+    }
+
+
+def task_for(model: VideoMAEForPreTraining, **settings: object) -> PretrainTask:
+    return PretrainTask(PretrainRecipe(**settings), model=model, source=NoSource())
+
+
+def test_defaults_are_those_of_the_model_size() -> None:
+    tiny, base = PretrainRecipe(), PretrainRecipe(model="base", max_steps=5)
+    assert (tiny.base_lr, tiny.frame_stride, tiny.max_steps) == (1.6e-2, 2, 1000)
+    assert (base.base_lr, base.frame_stride) == (1.5e-4, 4)
+    assert PretrainRecipe(epochs=3).max_steps is None
+    assert PretrainRecipe(base_lr=1.0, frame_stride=7).base_lr == 1.0
+
+
+def test_recipe_sets_the_model(tmp_path: Path) -> None:
+    settings = {"mask_type": "random", "mask_ratio": 0.5, "decoder_mask_type": "running_cell", "norm_pix_loss": False}
+    recipe = PretrainRecipe(num_frames=4, image_size=32, decoder_layers=1, decoder_width=48, **settings)
+    config = build_pretraining_model(recipe).config
+    assert (config.num_frames, config.image_size, config.grid) == (4, 32, (2, 2, 2))
+    assert (config.mask_type, config.mask_ratio, config.norm_pix_loss) == ("random", 0.5, False)
+    assert (config.decoder_num_hidden_layers, config.decoder_hidden_size) == (1, 48)
+    assert config.decoder_mask_type == "running_cell" and config.hidden_size == 128
+
+
+def test_start_from_a_checkpoint_and_from_an_encoder(tmp_path: Path) -> None:
+    config = VideoMAEConfig.from_preset("tiny", **SMALL)
+    saved = VideoMAEForPreTraining(config)
+    saved.save_pretrained(tmp_path / "whole")
+    model = build_pretraining_model(PretrainRecipe(model=str(tmp_path / "whole"), mask_ratio=0.5, max_steps=1))
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.config.mask_ratio == 0.5 and model.training
+
+    saved.videomae.save_pretrained(tmp_path / "encoder")
+    recipe = {"model": str(tmp_path / "encoder"), "max_steps": 1}
+    with pytest.raises(ValueError, match="decoder"):
+        build_pretraining_model(PretrainRecipe(**recipe))
+    model = build_pretraining_model(PretrainRecipe(new_decoder=True, **recipe))
+    weight = "videomae.encoder.layer.0.output.dense.weight"
+    assert torch.equal(model.state_dict()[weight], saved.state_dict()[weight])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("smal", "neither a preset .tiny, small"), ("./nowhere", "neither a preset"), ("a/b/c", "neither a preset")],
+)
+def test_names_that_are_no_model(name: str, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        build_pretraining_model(PretrainRecipe(model=name, max_steps=1))
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no config.json"):
+        build_pretraining_model(PretrainRecipe(model=str(tmp_path), max_steps=1))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(RunError, match="a checkpoint of another model .vit., not of VideoMAE"):
+        build_pretraining_model(PretrainRecipe(model=str(tmp_path), max_steps=1))
+
+
+def test_a_classifier_is_no_pretraining_checkpoint(tmp_path: Path) -> None:
+    config = VideoMAEConfig.from_preset("tiny", task="classification", num_labels=2, **SMALL)
+    VideoMAEForVideoClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="classifier|decoder"):
+        build_pretraining_model(PretrainRecipe(model=str(tmp_path), max_steps=1))
+
+
+def test_baseline_is_the_loss_of_predicting_nothing() -> None:
+    task = task_for(VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL)))
+    # Normalised per cube and channel over 512 pixels with the unbiased variance: the mean square is 511 / 512.
+    assert task.baseline(batch_of(2)) == pytest.approx(511 / 512, abs=1e-4)
+
+
+def test_baseline_of_plain_pixels_is_their_variance_within_cubes() -> None:
+    model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", norm_pix_loss=False, **SMALL))
+    batch = batch_of(2)
+    expected = torch.tensor(model.config.image_std).square().mean() * 511 / 512  # unit noise, brought back to [0, 1]
+    assert task_for(model).baseline(batch) == pytest.approx(expected.item(), rel=0.02)
+    batch["pixel_values"] = torch.ones(2, 8, 3, 64, 64)
+    assert task_for(model).baseline(batch) == pytest.approx(0, abs=1e-10)
+
+
+def test_accumulation_equals_the_large_batch_on_the_model() -> None:
+    config = VideoMAEConfig.from_preset("tiny", **SMALL)
+    results = []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        model = VideoMAEForPreTraining(config)
+        task, batch = task_for(model), batch_of(4)
+        optimizer = build_optimizer(parameter_groups(model, weight_decay=0.05), betas=(0.9, 0.95), eps=1e-8)
+        for _ in range(3):
+            set_learning_rate(optimizer, 1e-3)
+            for chunk in zip(*(batch[name].chunk(parts) for name in ("pixel_values", "bool_masked_pos")), strict=True):
+                part = dict(zip(("pixel_values", "bool_masked_pos"), chunk, strict=True))
+                (task.loss(model, part) / parts).backward()
+            gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+            optimizer.step()
+            optimizer.zero_grad()
+        results.append((gradients, {name: p.detach() for name, p in model.named_parameters()}))
+    for name, gradient in results[0][0].items():
+        assert torch.allclose(gradient, results[1][0][name], atol=1e-6, rtol=0), name
+        # AdamW divides by tiny second moments, so weights are compared to the size of a step.
+        assert torch.allclose(results[0][1][name], results[1][1][name], atol=1e-5, rtol=0), name
+
+
+def test_the_saved_model_brings_its_processor(tmp_path: Path) -> None:
+    from hf_videomae import VideoMAEVideoProcessor
+
+    model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
+    task_for(model, frame_stride=3).save(tmp_path)
+    processor = VideoMAEVideoProcessor.from_pretrained(tmp_path)
+    assert (processor.num_frames, processor.frame_stride) == (8, 3)
+    assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.hidden_size == 128

@@ -1,0 +1,86 @@
+"""The files that tell what a run did."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_videomae.training import report
+from hf_videomae.training.errors import RunError
+from hf_videomae.training.progress import Clock, Progress
+
+
+def test_lines_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
+    lines = report.JsonLines(tmp_path / "m.jsonl")
+    for step in (1, 2, 3):
+        lines.write({"step": step})
+    with lines.path.open("a") as file:
+        file.write('{"step": 4, "lo')  # killed while writing
+    again = report.JsonLines(tmp_path / "m.jsonl", keep_until=2)
+    again.write({"step": 3, "new": True})
+    assert report.read_lines(again.path) == [{"step": 1}, {"step": 2}, {"step": 3, "new": True}]
+
+
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(RunError, match="line 2, is not JSON"):
+        report.read_lines(path)
+
+
+def red_pixels(path: Path) -> int:
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int(((pixels[..., 0] > 180) & (pixels[..., 1:] < 80).all(-1)).sum())
+
+
+def test_loss_picture_shows_the_baseline(tmp_path: Path) -> None:
+    lines = report.JsonLines(tmp_path / "metrics.jsonl")
+    for step in range(1, 30):
+        lines.write({"step": step, "loss": 1 / step if step != 5 else None, "baseline": 0.998})
+    report.draw_loss(tmp_path, title="t", baseline_name="predict the mean")
+    assert red_pixels(tmp_path / "loss.png") > 200
+    report.draw_loss(tmp_path, title="t", baseline_name=None)
+    assert red_pixels(tmp_path / "loss.png") == 0
+
+
+def test_running_mean() -> None:
+    assert report.running_mean([1.0, 3.0, 5.0, 7.0], share=0.5) == [1.0, 2.0, 4.0, 6.0]
+
+
+def test_parent_and_licence(tmp_path: Path) -> None:
+    assert report.parent_of("org/model") == {"model": "org/model", "license": None}
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
+    assert report.parent_of(str(tmp_path)) == {"model": str(tmp_path), "license": "cc-by-nc-4.0"}
+
+
+def test_json_file_is_replaced_whole(tmp_path: Path) -> None:
+    report.write_json(tmp_path / "run.json", {"status": "running"})
+    report.write_json(tmp_path / "run.json", {"status": "finished"})
+    assert report.status_of(tmp_path) == "finished" and len(list(tmp_path.iterdir())) == 1
+    assert json.loads((tmp_path / "run.json").read_text()) == {"status": "finished"}
+
+
+def test_clock_shares_out_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("hf_videomae.training.progress.time.perf_counter", lambda: now[0])
+    clock = Clock()
+    with clock.waiting():
+        now[0] += 1
+    now[0] += 3
+    clock.count(8)
+    with clock.stopped():
+        now[0] += 100
+    assert clock.read() == (2.0, 0.25)
+    now[0] += 1
+    assert clock.read() == (0.0, 0.0)
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"step": 5, "loss": 0.91234, "lr": 1e-3, "clips_per_second": 123.4, "data_wait": 0.034}
+    progress = Progress(10, bar=False)
+    progress.show(metrics)
+    progress.close()
+    line = capsys.readouterr().out
+    assert line.startswith("step 5/10  loss 0.9123  123.4 clips/s  data 3 %  lr 1.00e-03  left ")

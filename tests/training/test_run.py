@@ -1,0 +1,228 @@
+"""The run engine, on a toy: accumulation, exact resume, steps that are not finite, signals, what is written."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import ToyLoader, toy_run, toy_train
+
+from hf_videomae.training import CheckpointError, NotFiniteError, RunError, RunRecipe
+from hf_videomae.training.preparation import build_accelerator, plan_schedule
+from hf_videomae.training.report import read_lines
+
+
+def metrics(folder: Path, *names: str) -> list[Any]:
+    return [tuple(line[name] for name in names) for line in read_lines(folder / "metrics.jsonl")]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_writes_its_files(tmp_path: Path) -> None:
+    outcome = toy_train(tmp_path, log_samples=True, save_every=2, keep_checkpoints=2)
+    assert (outcome.step, outcome.exit_code) == (6, 0)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "data_wait"}
+    assert all(wanted <= line.keys() for line in lines)
+    assert lines[0]["lr"] == 0 and lines[-1]["epoch"] == 0.6
+    ids = [line["sample_ids"] for line in read_lines(tmp_path / "samples-0.jsonl")]
+    assert ids == [[f"row-{4 * step + i}" for i in range(4)] for step in range(6)]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["status"], run["steps"], run["clips"], run["skipped_steps"]) == ("finished", 6, 24, 0)
+    assert {"command", "recipe", "hardware", "versions", "started", "seconds", "parents", "data"} <= run.keys()
+    assert (tmp_path / "loss.png").stat().st_size > 1000 and (tmp_path / "bad_videos.jsonl").exists() is False
+    assert weights(tmp_path).keys() == {"weight", "bias"}
+
+
+def test_resumed_twice_equals_straight_bit_for_bit(tmp_path: Path) -> None:
+    toy_train(tmp_path / "straight", log_samples=True)
+    for stop in (2, 4, None):
+        resume = None if stop == 2 else "auto"
+        outcome = toy_train(tmp_path / "parts", log_samples=True, stop_at_step=stop, resume=resume)
+        assert outcome.exit_code == 0
+    for name in ("loss", "lr", "grad_norm", "epoch", "baseline"):
+        assert metrics(tmp_path / "straight", "step", name) == metrics(tmp_path / "parts", "step", name)
+    assert (tmp_path / "straight/samples-0.jsonl").read_text() == (tmp_path / "parts/samples-0.jsonl").read_text()
+    for name, value in weights(tmp_path / "straight").items():
+        assert torch.equal(value, weights(tmp_path / "parts")[name])
+
+
+def test_what_was_logged_after_the_checkpoint_is_written_again_once(tmp_path: Path) -> None:
+    toy_train(tmp_path, save_every=2, stop_at_step=5, log_samples=True)
+    straight = metrics(tmp_path, "step", "loss")
+    import shutil
+
+    shutil.rmtree(tmp_path / "checkpoint-5")  # as if killed before it was written: goes on from 4
+    toy_train(tmp_path, resume="auto", log_samples=True)
+    assert metrics(tmp_path, "step", "loss")[:5] == straight
+    assert [line["step"] for line in read_lines(tmp_path / "samples-0.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_accumulation_equals_the_large_batch(tmp_path: Path) -> None:
+    toy_train(tmp_path / "large", batch_size=8, noise=0)
+    toy_train(tmp_path / "accumulated", batch_size=4, gradient_accumulation=2, noise=0, log_samples=True)
+    large, accumulated = weights(tmp_path / "large"), weights(tmp_path / "accumulated")
+    assert all(torch.allclose(large[name], accumulated[name], atol=1e-6, rtol=0) for name in large)
+    for name in ("loss", "lr", "grad_norm"):
+        pairs = zip(metrics(tmp_path / "large", name), metrics(tmp_path / "accumulated", name), strict=True)
+        assert all(one == pytest.approx(other, abs=1e-5) for one, other in pairs)
+    assert len(read_lines(tmp_path / "accumulated/samples-0.jsonl")[0]["sample_ids"]) == 8
+
+
+def test_a_loss_that_is_not_finite_is_never_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_train(tmp_path, poison=(2,), log_samples=True)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["loss"] is None for line in lines] == [False, False, True, False, False, False]
+    assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+    (named,) = read_lines(tmp_path / "nonfinite.jsonl")
+    assert (named["step"], named["what"], named["samples"][0]["sample_ids"][0]) == (3, "loss", "row-8")
+    assert "step 3: the loss is not finite and was not applied (1 in a row, 1 in all)" in capsys.readouterr().out
+
+
+def test_weights_stay_those_of_the_step_before(tmp_path: Path) -> None:
+    toy_train(tmp_path / "poisoned", poison=(3, 4, 5))
+    toy_train(tmp_path / "clean", stop_at_step=3)
+    for name, value in weights(tmp_path / "clean" / "checkpoint-3").items():
+        assert torch.equal(value, weights(tmp_path / "poisoned")[name])
+
+
+def test_several_in_a_row_end_the_run_and_leave_the_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(NotFiniteError, match="3 steps in a row, up to step 5; .*checkpoint-2 is intact"):
+        toy_train(tmp_path, poison=(2, 3, 4, 5), max_nonfinite=3, save_every=2, keep_checkpoints=1, stop_at_step=6)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_leave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    def send(call: int) -> None:
+        if call == 3:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    outcome = toy_train(tmp_path / "parts", before_step=send)
+    assert (outcome.step, outcome.exit_code) == (3, code)
+    assert signal.getsignal(number) is before
+    assert "after step 3 of 6; saved checkpoint-3. Go on with: --output_dir" in capsys.readouterr().out
+    assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
+    toy_train(tmp_path / "parts", resume="auto")
+    toy_train(tmp_path / "straight")
+    assert metrics(tmp_path / "parts", "step", "loss") == metrics(tmp_path / "straight", "step", "loss")
+
+
+def test_an_earlier_run_is_left_alone(tmp_path: Path) -> None:
+    toy_train(tmp_path)
+    before = snapshot(tmp_path)
+    with pytest.raises(RunError, match="holds an earlier run; go on with --resume"):
+        toy_train(tmp_path)
+    assert toy_train(tmp_path, resume="auto").step == 6
+    assert snapshot(tmp_path) == before
+    toy_train(tmp_path, overwrite=True, max_steps=2)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_bad_data_leaves_the_earlier_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_train(tmp_path)
+    before = snapshot(tmp_path)
+
+    def broken(self: ToyLoader) -> Any:
+        raise ValueError("no video can be decoded")
+        yield
+
+    monkeypatch.setattr(ToyLoader, "__iter__", broken)
+    for options in ({"overwrite": True}, {"resume": "auto", "max_steps": 9}):
+        with pytest.raises(ValueError, match="no video"):
+            toy_train(tmp_path, **options)
+    assert snapshot(tmp_path) == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resume_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_train(tmp_path, stop_at_step=2)
+    capsys.readouterr()
+    toy_train(tmp_path, resume="auto", base_lr=3.2, log_every=2)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert notes == ["note: base_lr was 6.4 and is 3.2 from here on: this is not the run that was interrupted"]
+
+
+def test_resume_of_another_model_is_refused(tmp_path: Path) -> None:
+    toy_train(tmp_path, stop_at_step=2)
+    with pytest.raises(CheckpointError, match="was trained with --model tiny, not base"):
+        toy_train(tmp_path, resume="auto", model="base")
+
+
+def test_an_older_checkpoint_is_not_mixed_with_later_ones(tmp_path: Path) -> None:
+    toy_train(tmp_path, save_every=2, keep_checkpoints=3, stop_at_step=4)
+    with pytest.raises(CheckpointError, match="holds checkpoint-4, later than checkpoint-2"):
+        toy_train(tmp_path, resume=str(tmp_path / "checkpoint-2"))
+    toy_train(tmp_path, resume=str(tmp_path / "checkpoint-2"), overwrite=True, stop_at_step=3)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_resume_without_a_checkpoint_starts_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy_train(tmp_path / "new", resume="auto").step == 6
+    assert "no checkpoint in" in capsys.readouterr().out
+
+
+def test_bad_videos_are_listed_once(tmp_path: Path) -> None:
+    run = toy_run(tmp_path)
+    run.loader.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
+    run.train()
+    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 1, "path": "a.mp4", "reason": "no video stream"}]
+    assert json.loads((tmp_path / "run.json").read_text())["bad_videos"] == 1
+
+
+def test_gradients_are_clipped_only_when_asked(tmp_path: Path) -> None:
+    toy_train(tmp_path / "free")
+    toy_train(tmp_path / "clipped", clip_grad=0.01)
+    free, clipped = metrics(tmp_path / "free", "grad_norm"), metrics(tmp_path / "clipped", "grad_norm")
+    assert free[0] == clipped[0] and free[0][0] > 0.01  # the norm is that before clipping
+
+
+@pytest.mark.parametrize(
+    ("settings", "total", "warmup"),
+    [
+        ({"max_steps": 100}, 100, 5),
+        ({"epochs": 800, "warmup_epochs": 40}, 8000, 400),
+        ({"epochs": 800, "warmup_epochs": 40, "max_steps": 50}, 50, 2),
+        ({"max_steps": 60, "warmup_epochs": 1}, 60, 10),
+        ({"max_steps": 60, "warmup_steps": 3, "warmup_epochs": 1}, 60, 3),
+    ],
+)
+def test_epochs_become_steps(settings: dict[str, Any], total: int, warmup: int) -> None:
+    schedule = plan_schedule(RunRecipe(base_lr=1.5e-4, **settings), global_batch=2048, steps_per_epoch=10)
+    assert (schedule.total_steps, schedule.warmup_steps) == (total, warmup)
+    assert (schedule.peak, schedule.floor) == pytest.approx((1.2e-3, 8e-5))
+
+
+def test_epochs_of_a_stream_are_refused() -> None:
+    with pytest.raises(RunError, match="give --max_steps"):
+        plan_schedule(RunRecipe(base_lr=1e-3, epochs=3), global_batch=8, steps_per_epoch=None)
+
+
+@pytest.mark.parametrize("settings", [{"push_to_hub": True}, {"hub_model_id": "org/name"}])
+def test_publishing_comes_later(settings: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match="publishing comes in a later release"):
+        build_accelerator(RunRecipe(**settings))
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RunError, match="pip install wandb"):
+        build_accelerator(RunRecipe(report_to=("wandb",)))

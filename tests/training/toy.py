@@ -1,0 +1,100 @@
+"""A run small enough to test the engine by: a linear model on numbers, batches from a pure function of their place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_videomae.training import Outcome, Run, RunRecipe, build_accelerator, resume_point
+
+
+class ToyLoader:
+    """Batch n holds rows seeded by n; `poison` names the steps whose rows are not finite."""
+
+    def __init__(self, batch_size: int, *, rank: int = 0, world_size: int = 1, poison: tuple[int, ...] = ()) -> None:
+        self.batch_size, self.rank, self.world_size, self.poison = batch_size, rank, world_size, poison
+        self.place, self.epoch, self.steps_per_epoch = 0, 0, 10
+        self.bad_videos: list[dict[str, Any]] = []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            first = (self.place * self.world_size + self.rank) * self.batch_size
+            rows = [torch.randn(4, generator=torch.Generator().manual_seed(first + i)) for i in range(self.batch_size)]
+            x = torch.stack(rows)
+            if self.place in self.poison and self.rank == self.world_size - 1:
+                x[0, 0] = float("nan")
+            self.place += 1
+            yield {"x": x, "sample_ids": [f"row-{first + i}" for i in range(self.batch_size)]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.place = state["place"]
+
+
+class ToyTask:
+    name = "toy"
+    baseline_name = "predict nothing"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.calls = 0
+        self.before_step: Any = None
+        self.noise = 0.1
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        self.calls += 1
+        if self.before_step is not None:
+            self.before_step(self.calls)
+        noise = self.noise * torch.rand(())  # the engine must bring generators back, too
+        return (model(batch["x"]) - batch["x"].sum(1, keepdim=True) + noise).pow(2).mean()
+
+    def baseline(self, batch: dict[str, Any]) -> float | None:
+        return float(batch["x"].sum(1).pow(2).mean())
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file(self.model.state_dict(), folder / "model.safetensors")
+
+    def facts(self) -> dict[str, Any]:
+        return {"data": {}, "parents": []}
+
+    def finish(self, output_dir: Path) -> list[str]:
+        return []
+
+
+def toy_run(
+    output_dir: Path, *, noise: float = 0.1, poison: tuple[int, ...] = (), before_step: Any = None, **settings: Any
+) -> Run:
+    """A run of the toy, resumed where the settings say so."""
+    options = {
+        "max_steps": 6,
+        "batch_size": 4,
+        "base_lr": 6.4,
+        "log_every": 1,
+        "warmup_steps": 1,
+        "seed": 3,
+        "save_every": 99,
+    }
+    recipe = RunRecipe(output_dir=str(output_dir), **{**options, **settings})
+    accelerator = build_accelerator(recipe)
+    resume = resume_point(recipe)
+    model = nn.Linear(4, 1)
+    if resume is not None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(resume / "model.safetensors"))
+    loader = ToyLoader(
+        recipe.batch_size, rank=accelerator.process_index, world_size=accelerator.num_processes, poison=poison
+    )
+    task = ToyTask(model)
+    task.before_step, task.noise = before_step, noise
+    return Run(recipe, accelerator=accelerator, model=model, task=task, loader=loader, resume=resume)
+
+
+def toy_train(output_dir: Path, **options: Any) -> Outcome:
+    return toy_run(output_dir, **options).train()

@@ -84,7 +84,7 @@ class RunRecipe:
     )
     base_lr: float | None = setting(
         None,
-        "learning rate for 256 clips per step, scaled by the batch (default: 1.5e-4, the paper's; 1.6e-2 for tiny)",
+        "learning rate for 256 clips per step, scaled by the batch (default: 1.5e-4, the paper's; 8e-3 for tiny)",
         group="optimization",
     )
     min_lr: float = setting(1e-5, "floor of the cosine for 256 clips per step; scaled too", group="optimization")

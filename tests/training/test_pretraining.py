@@ -37,7 +37,7 @@ def task_for(model: VideoMAEForPreTraining, **settings: object) -> PretrainTask:
 
 def test_defaults_are_those_of_the_model_size() -> None:
     tiny, base = PretrainRecipe(), PretrainRecipe(model="base", max_steps=5)
-    assert (tiny.base_lr, tiny.frame_stride, tiny.max_steps) == (1.6e-2, 2, 1000)
+    assert (tiny.base_lr, tiny.frame_stride, tiny.max_steps) == (8e-3, 2, 1000)
     assert (base.base_lr, base.frame_stride) == (1.5e-4, 4)
     assert PretrainRecipe(epochs=3).max_steps is None
     assert PretrainRecipe(base_lr=1.0, frame_stride=7).base_lr == 1.0

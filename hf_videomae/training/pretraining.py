@@ -94,7 +94,7 @@ def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) 
     if resume is None and recipe.model in PRESETS:
         model = VideoMAEForPreTraining(VideoMAEConfig.from_preset(recipe.model, task="pretraining", **fields))
     else:
-        source = str(resume or _check_checkpoint(recipe.model))
+        source = str(resume or check_checkpoint(recipe.model))
         options = {"new_decoder": True} if recipe.new_decoder and resume is None else {}
         model = VideoMAEForPreTraining.from_pretrained(source, dtype=torch.float32, **options, **fields)
     if recipe.gradient_checkpointing:
@@ -102,7 +102,12 @@ def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) 
     return model.train()
 
 
-def _check_checkpoint(name: str) -> str:
+def check_checkpoint(name: str) -> str:
+    """`--model` where it is no preset: a local checkpoint of a VideoMAE, or what can be a name on the Hub.
+
+    Raises:
+        RunError: for anything else.
+    """
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

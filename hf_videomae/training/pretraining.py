@@ -31,7 +31,6 @@ _TINY = {"base_lr": 1.6e-2, "frame_stride": 2, "max_steps": 1000}
 _CONFIG_FIELDS = (
     "num_frames",
     "image_size",
-    "drop_path_rate",
     "mask_type",
     "mask_ratio",
     "decoder_mask_type",
@@ -74,6 +73,8 @@ class PretrainRecipe(RunRecipe):
     def config_fields(self) -> dict[str, Any]:
         """The fields of `VideoMAEConfig` that the recipe sets."""
         fields = {name: getattr(self, name) for name in _CONFIG_FIELDS if getattr(self, name) is not None}
+        if self.drop_path is not None:
+            fields["drop_path_rate"] = self.drop_path
         if self.decoder_layers is not None:
             fields["decoder_num_hidden_layers"] = self.decoder_layers
         if self.decoder_width is not None:

@@ -3,7 +3,7 @@
     python examples/finetune.py --model outputs/demo                  # from a pre-trained checkpoint, built-in data
     python examples/finetune.py --model tiny                          # from scratch
     python examples/finetune.py --output_dir outputs/mine --resume    # goes on exactly where it stopped
-    accelerate launch examples/finetune.py --model MCG-NJU/videomae-base --dataset DIR --epochs 50
+    accelerate launch examples/finetune.py --model MCG-NJU/videomae-base --dataset DIR --epochs 50 --test_split test
 
 Labels come from the class folders of the data set, or from its index.csv (path,label). Settings come from defaults,
 then the recipe file, then the flags. Ctrl-C and SIGTERM save a checkpoint and leave.
@@ -12,7 +12,11 @@ then the recipe file, then the flags. Ctrl-C and SIGTERM save a checkpoint and l
 import sys
 from pathlib import Path
 
+import torch
+
+from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data import DataError, build_loader, open_source
+from hf_videomae.data.samples import AnySource
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
@@ -27,6 +31,7 @@ from hf_videomae.training import (
     layer_decay_scales,
     parse_recipe,
     resume_point,
+    say,
     user_errors,
 )
 from hf_videomae.video.decoding import VideoBackendError
@@ -41,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
         source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=recipe.problem_type)
+        test = None if recipe.test_split is None else open_test(recipe)
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
@@ -72,7 +78,31 @@ def main(arguments: list[str] | None = None) -> int:
 
     # From here on only what the data or the numbers do can end the run early.
     with user_errors(RunError, DataError, VideoBackendError):
-        return run.train().exit_code
+        outcome = run.train()
+        if test is not None and outcome.step == run.schedule.total_steps and accelerator.is_main_process:
+            test_saved(recipe, test, device=accelerator.device)
+    return outcome.exit_code
+
+
+def open_test(recipe: FinetuneRecipe) -> AnySource:
+    """The videos of `--test_split`."""
+    assert recipe.test_split is not None
+    return open_source(recipe.dataset, split=recipe.test_split, require_labels=True)
+
+
+def test_saved(recipe: FinetuneRecipe, source: AnySource, *, device: torch.device) -> None:
+    """Evaluate the model that was saved (the average of the weights, where there is one) by the paper's protocol."""
+    from hf_videomae.evaluation import evaluate
+
+    result = evaluate(
+        VideoMAEForVideoClassification.from_pretrained(recipe.output_dir).to(device),
+        source,
+        processor=VideoMAEVideoProcessor.from_pretrained(recipe.output_dir),
+        views=recipe.views,
+        num_workers=recipe.num_workers,
+    )
+    result.save(recipe.output_dir)
+    say(result.summary())
 
 
 if __name__ == "__main__":

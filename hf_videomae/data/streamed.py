@@ -61,7 +61,7 @@ class DatasetsSource:
         self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
         if require_labels and self.label_column is None:
             raise DataError(
-                f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs a column of "
+                f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
                 f"{_WANTED_LABELS[label_kind]}"
             )
         wanted = [self.video_column, self.label_column, "__key__"]
@@ -191,9 +191,9 @@ def _find_video(features: Any, *, asked: str | None, path: str) -> str:
 
 
 _WANTED_LABELS = {
-    "single_label_classification": "type ClassLabel",
-    "multi_label_classification": "lists of ClassLabel",
-    "regression": "numbers, called label",
+    "single_label_classification": "a ClassLabel",
+    "multi_label_classification": "a list of ClassLabel",
+    "regression": "a column of numbers called label",
 }
 
 
@@ -217,7 +217,7 @@ def _find_labels(
         return None, None
     if chosen not in classes:
         raise DataError(
-            f"{path}: column {chosen!r} is not of {_WANTED_LABELS[kind]}, so its classes are unknown: "
+            f"{path}: column {chosen!r} is not {_WANTED_LABELS[kind]}, so its classes are unknown: "
             f"{_of_columns(features)}"
         )
     return chosen, list(classes[chosen].names)

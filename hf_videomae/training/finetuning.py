@@ -122,6 +122,8 @@ class FinetuneRecipe(RunRecipe):
                 RandAugment.parse(self.rand_augment)
             except ValueError as error:
                 raise RecipeError(f"rand_augment: {error}") from None
+        if self.test_split is not None and self.problem_type != "single_label_classification":
+            raise RecipeError(f"test_split: the test is of one class per video, not {self.problem_type}; leave it out")
         if re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.views) is None:
             raise RecipeError(f"views is {self.views!r}; write clips x crops, e.g. 5x3")
         if self.mixing is not None and self.batch_size * self.num_sample < 2:
@@ -140,12 +142,6 @@ class FinetuneRecipe(RunRecipe):
         """How batches are mixed; None for regression, whose targets are no classes."""
         mixing = Mixing(mixup=self.mixup, cutmix=self.cutmix, probability=self.mix_prob, switch=self.mix_switch_prob)
         return mixing if mixing.is_on and self.problem_type != "regression" else None
-
-    @property
-    def views_pair(self) -> tuple[int, int]:
-        """(clips, crops) of `views`."""
-        clips, crops = self.views.split("x")
-        return int(clips), int(crops)
 
     def config_fields(self) -> dict[str, Any]:
         """The fields of `VideoMAEConfig` that the recipe sets."""

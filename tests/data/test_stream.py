@@ -94,7 +94,7 @@ def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> Non
     colour, grey = (
         make_clips(
             motion[0], settings=ClipSettings(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
-        )
+        )[0]
         for n in (3, 1)
     )
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)

@@ -320,6 +320,8 @@ def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySourc
     )
     if recipe.flip and not settings.flip:
         say("note: the classes tell left from right, so nothing is flipped")
+    if settings.frame_seconds is not None:
+        say(f"note: the saved processor counts in frames, {settings.stride} apart, whatever the frame rate")
     if recipe.problem_type == "regression" and (recipe.mixup or recipe.cutmix or recipe.label_smoothing):
         say("note: regression: neither mixup, cutmix nor label smoothing")
     _warn_of_scarce_classes(source)

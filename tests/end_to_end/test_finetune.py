@@ -178,6 +178,18 @@ def test_variants_train(clips: Path, pretrained: Path, tmp_path: Path, extra: li
     assert same == ("--freeze" in extra)
 
 
+def test_a_split_is_tested_after_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("hf_videomae.evaluation")
+    source = MotionSource()
+    for number in range(24):
+        path = tmp_path / "clips" / ("train" if number < 16 else "test") / CLASS_NAMES[number % 8] / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source[number].video)
+    arguments = ["--dataset", tmp_path / "clips", "--test_split", "test", "--views", "2x1", "--max_steps", "1"]
+    assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "run") == 0
+    assert (tmp_path / "run" / "evaluation.json").exists() and "on 8 videos" in capsys.readouterr().out
+
+
 def test_numbers_are_learned(clips: Path, tmp_path: Path) -> None:
     rows = [f"{path.relative_to(clips).as_posix()},{number / 10}" for number, path in enumerate(clips.glob("*/*.mp4"))]
     folder = tmp_path / "numbers"

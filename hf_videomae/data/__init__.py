@@ -5,6 +5,7 @@ shuffled, the same whatever the number of workers, resumable at any step, and ho
 """
 
 from .collate import ClipSettings
+from .labels import LabelCoding, LabelKind
 from .motion import MotionSource
 from .samples import DataError, Sample, Source, StreamedSource, describe_source
 from .sources import open_source
@@ -13,6 +14,8 @@ from .stream import Loader, build_loader
 __all__ = [
     "ClipSettings",
     "DataError",
+    "LabelCoding",
+    "LabelKind",
     "Loader",
     "MotionSource",
     "Sample",

@@ -1,7 +1,7 @@
-"""One encoded video -> one clip with its masks; several of them -> a batch."""
+"""One encoded video -> its clips with their masks; several of them -> a batch."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..ops.masking import make_mask, masked_count
 from ..video import sampling, transforms
-from ..video.decoding import decode_clip
+from ..video.augment import RandAugment, random_erasing
+from ..video.decoding import VideoDecodeError, decode_clip
+from .labels import LabelCoding
 from .samples import DataError, Sample
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 # Shapes: B clips, T frames, C channels, H, W pixels, N tokens.
 Batch = dict[str, Any]
-Augment = Literal["multi_scale_crop", "random_resized_crop", "center_crop"]
+Augment = Literal["multi_scale_crop", "random_resized_crop", "center_crop", "finetune"]
+Sampling = Literal["pretrain", "dense", "uniform"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # ITU-R BT.601, as PIL's mode L.
 _LUMA = (0.299, 0.587, 0.114)
@@ -36,7 +39,15 @@ class ClipSettings:
         stride: distance of neighbouring frames, in frames of the video.
         image_size: of the clip, one number or (height, width).
         image_mean, image_std: per channel, for pixels in [0, 1]. One channel makes the clip grey.
-        augment: `multi_scale_crop` (the paper's pre-training), `random_resized_crop`, or `center_crop` (no chance).
+        sampling: `pretrain` (exactly `stride` apart), `dense` (over a window of num_frames * stride) or `uniform` (one
+            frame from each of num_frames segments): the paper's tables.
+        frame_seconds: the stride in seconds instead, by each video's own frame rate; plays no part in `uniform`.
+        augment: `multi_scale_crop` (the paper's pre-training), `finetune` (its fine-tuning: RandAugment, random
+            resized crop, erasing), `random_resized_crop` alone, or `center_crop` (no chance).
+        rand_augment: policy of `finetune`, in timm's words; None: none.
+        crop_scale: bounds of the crop's share of the frame, of `finetune`.
+        erasing: probability of erasing a box, of `finetune`.
+        num_sample: clips made of each decoded video (repeated augmentation): the same frames, other pixels and masks.
         flip: probability of a horizontal flip of the whole clip; the published code does not flip in pre-training.
         grid: (T', H', W') tokens of the model; None draws no masks.
         mask_type, mask_ratio: of the encoder's mask.
@@ -51,7 +62,13 @@ class ClipSettings:
     image_size: int | tuple[int, int] = 224
     image_mean: Sequence[float] = IMAGENET_MEAN
     image_std: Sequence[float] = IMAGENET_STD
+    sampling: Sampling = "pretrain"
+    frame_seconds: float | None = None
     augment: Augment = "multi_scale_crop"
+    rand_augment: str | None = None
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    erasing: float = 0.0
+    num_sample: int = 1
     flip: float = 0.0
     grid: tuple[int, int, int] | None = None
     mask_type: str = "tube"
@@ -60,13 +77,22 @@ class ClipSettings:
     decoder_mask_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, value in (("num_frames", self.num_frames), ("stride", self.stride), ("image_size", min(self.size))):
+        counts = {"num_frames": self.num_frames, "stride": self.stride, "num_sample": self.num_sample}
+        for name, value in {**counts, "image_size": min(self.size)}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.augment not in get_args(Augment):
-            raise ValueError(f"augment is {self.augment!r}; choose one of {', '.join(get_args(Augment))}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip is {self.flip}; it is a probability, from 0 to 1")
+        for name, choice, known in (("augment", self.augment, Augment), ("sampling", self.sampling, Sampling)):
+            if choice not in get_args(known):
+                raise ValueError(f"{name} is {choice!r}; choose one of {', '.join(get_args(known))}")
+        for name, share in (("flip", self.flip), ("erasing", self.erasing)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}; it is a probability, from 0 to 1")
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale is {self.crop_scale}; give two shares of the frame, e.g. 0.08 and 1")
+        if self.frame_seconds is not None and not self.frame_seconds > 0:
+            raise ValueError(f"frame_seconds is {self.frame_seconds}; give the seconds between two frames of a clip")
+        if self.rand_augment is not None:
+            RandAugment.parse(self.rand_augment)
         if len(self.image_mean) not in (1, 3) or len(self.image_std) != len(self.image_mean):
             raise ValueError(
                 f"image_mean has {len(self.image_mean)} and image_std {len(self.image_std)} values; videos have 3 "
@@ -117,12 +143,12 @@ def sample_generator(sample_id: str, *, seed: int, epoch: int, purpose: str) -> 
     return torch.Generator().manual_seed(stable_seed(seed, epoch, purpose, sample_id))
 
 
-def make_clip(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int) -> dict[str, Tensor]:
-    """Decode one clip, transform it and draw its masks, by (seed, epoch, sample id) alone.
+def make_clips(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int) -> list[dict[str, Tensor]]:
+    """Decode one clip, then `num_sample` times transform it and draw its masks, by (seed, epoch, sample id) alone.
 
     Returns:
-        `pixel_values` (T, C, H, W) float32, normalised; with a grid `bool_masked_pos` (N,) bool, and with a decoder
-        mask `bool_decoder_masked_pos` (N,) bool.
+        for each: `pixel_values` (T, C, H, W) float32, normalised; with a grid `bool_masked_pos` (N,) bool, and with a
+        decoder mask `bool_decoder_masked_pos` (N,) bool.
 
     Raises:
         VideoDecodeError: when the video is bad.
@@ -132,23 +158,47 @@ def make_clip(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int) 
     def generator(purpose: str) -> torch.Generator:
         return sample_generator(sample.id, seed=seed, epoch=epoch, purpose=purpose)
 
-    def plan(total: int, fps: float) -> list[int]:
-        return sampling.pretrain_indices(
-            total, num_frames=settings.num_frames, stride=settings.stride, generator=generator("frames")
-        )
-
     name = sample.id if isinstance(sample.video, bytes) else None
+
+    def plan(total: int, fps: float) -> list[int]:
+        stride = _stride(settings, fps, name=sample.id if name is None else name)
+        return _frame_plan(total, settings=settings, stride=stride, generator=generator("frames"))
+
     frames = decode_clip(sample.video, plan, name=name)
-    clip = {"pixel_values": _transform(frames, settings=settings, generator=generator("pixels"))}
+    clips = []
+    for repeat in range(settings.num_sample):
+        suffix = f" {repeat}" if repeat else ""
+        clip = {"pixel_values": _transform(frames, settings=settings, generator=generator("pixels" + suffix))}
+        clips.append({**clip, **_masks(settings, generator=generator, suffix=suffix)})
+    return clips
+
+
+def _stride(settings: ClipSettings, fps: float, *, name: str) -> int:
+    if settings.frame_seconds is None or settings.sampling == "uniform":
+        return settings.stride
+    if not fps > 0:
+        raise VideoDecodeError(name, "it does not say its frame rate, which frame_seconds needs")
+    return max(1, round(settings.frame_seconds * fps))
+
+
+def _frame_plan(total: int, *, settings: ClipSettings, stride: int, generator: torch.Generator) -> list[int]:
+    if settings.sampling == "pretrain":
+        return sampling.pretrain_indices(total, num_frames=settings.num_frames, stride=stride, generator=generator)
+    plan = sampling.ClipPlan(num_frames=settings.num_frames, stride=stride, mode=settings.sampling)
+    return plan.train_indices(total, generator=generator)
+
+
+def _masks(settings: ClipSettings, *, generator: Callable[[str], torch.Generator], suffix: str) -> dict[str, Tensor]:
+    clip: dict[str, Tensor] = {}
     if settings.grid is not None:
-        mask = make_mask(settings.mask_type, settings.grid, settings.mask_ratio, generator=generator("mask"))
+        mask = make_mask(settings.mask_type, settings.grid, settings.mask_ratio, generator=generator("mask" + suffix))
         clip["bool_masked_pos"] = mask[0]
         if settings.decoder_mask_type is not None:
             mask = make_mask(
                 settings.decoder_mask_type,
                 settings.grid,
                 settings.decoder_mask_ratio,
-                generator=generator("decoder mask"),
+                generator=generator("decoder mask" + suffix),
             )
             clip["bool_decoder_masked_pos"] = mask[0]
     return clip
@@ -156,6 +206,8 @@ def make_clip(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int) 
 
 def _transform(frames: Tensor, *, settings: ClipSettings, generator: torch.Generator) -> Tensor:
     """(T, 3, H, W) uint8 as decoded -> (T, C, H, W) float32 as the model wants it."""
+    if settings.augment == "finetune":
+        return _finetune(frames, settings=settings, generator=generator)
     if settings.augment == "multi_scale_crop":
         clip = transforms.multi_scale_crop(frames, settings.size, generator=generator)
     elif settings.augment == "random_resized_crop":
@@ -164,7 +216,26 @@ def _transform(frames: Tensor, *, settings: ClipSettings, generator: torch.Gener
         clip = _center(frames, settings.size)
     if settings.flip:
         clip = transforms.horizontal_flip(clip, generator=generator, probability=settings.flip)
-    clip = transforms.to_float(clip)
+    return _normalized(clip, settings)
+
+
+def _finetune(frames: Tensor, *, settings: ClipSettings, generator: torch.Generator) -> Tensor:
+    """The paper's code in its order: the crop comes after the normalisation, and shrinks without a filter."""
+    if settings.rand_augment is not None:
+        frames = RandAugment.parse(settings.rand_augment)(frames, generator=generator)
+    clip = _normalized(frames, settings)
+    clip = transforms.random_resized_crop(
+        clip, settings.size, generator=generator, scale=settings.crop_scale, antialias=False
+    )
+    if settings.flip:
+        clip = transforms.horizontal_flip(clip, generator=generator, probability=settings.flip)
+    if settings.erasing:
+        clip = random_erasing(clip, probability=settings.erasing, generator=generator)
+    return clip
+
+
+def _normalized(frames: Tensor, settings: ClipSettings) -> Tensor:
+    clip = transforms.to_float(frames)
     if len(settings.image_mean) == 1:
         clip = (clip * clip.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     return transforms.normalize(clip, settings.image_mean, settings.image_std)
@@ -178,12 +249,25 @@ def _center(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return transforms.resize(transforms.center_crop(frames, crop), size)
 
 
-def collate(clips: list[dict[str, Tensor]], samples: list[Sample], *, labelled: bool) -> Batch:
-    """Clips -> `pixel_values` (B, T, C, H, W), masks (B, N), `sample_ids`, and `labels` (B,) of a labelled source."""
+def collate(clips: list[list[dict[str, Tensor]]], samples: list[Sample], *, labels: LabelCoding | bool) -> Batch:
+    """The clips of each sample (R of them) -> a batch.
+
+    Args:
+        clips: by `make_clips`, of each sample.
+        samples: B of them.
+        labels: how to make `labels`; True: class numbers where there are any, `NO_LABEL` elsewhere; False: none.
+
+    Returns:
+        `pixel_values` (B * R, T, C, H, W), masks (B * R, N), `labels` with B * R rows, and `sample_ids`, B strings.
+    """
     if not clips:
         raise DataError("a batch needs at least one clip; give a batch size of 1 or more")
-    batch: Batch = {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+    every = [clip for repeats in clips for clip in repeats]
+    batch: Batch = {name: torch.stack([clip[name] for clip in every]) for name in every[0]}
     batch["sample_ids"] = [sample.id for sample in samples]
-    if labelled:
-        batch["labels"] = torch.tensor([NO_LABEL if sample.label is None else sample.label for sample in samples])
+    if isinstance(labels, LabelCoding):
+        batch["labels"] = labels.tensor(samples).repeat_interleave(len(clips[0]), 0)
+    elif labels:
+        numbers = torch.tensor([NO_LABEL if sample.label is None else sample.label for sample in samples])
+        batch["labels"] = numbers.repeat_interleave(len(clips[0]), 0)
     return batch

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from .samples import DataError, Sample
+from .labels import MISSING, SEPARATOR, SINGLE, LabelKind, parse_labels
+from .samples import DataError, Label, Sample
 
 VIDEO_EXTENSIONS = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
@@ -60,29 +61,42 @@ class FolderSource:
         root: the paths are relative to it; it is no part of the samples' ids.
         paths: relative posix paths, which are the samples' ids.
         labels: of each path, or None for an unlabelled set.
+        kind: what the labels say.
     """
 
-    def __init__(self, name: str, *, root: Path, paths: list[str], labels: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        root: Path,
+        paths: list[str],
+        labels: list[str] | None = None,
+        kind: LabelKind = SINGLE,
+    ) -> None:
         self.name, self.root, self.paths = name, root, paths
-        self.class_names: list[str] | None = None if labels is None else sorted(set(labels))
-        classes = {label: index for index, label in enumerate(self.class_names or [])}
-        self._labels = None if labels is None else [classes[label] for label in labels]
+        self.class_names: list[str] | None = None
+        self.labels: list[Label] | None = None
+        if labels is not None:
+            self.class_names, self.labels = parse_labels(labels, kind=kind, ids=paths, name=name)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        label = None if self._labels is None else self._labels[index]
+        label = None if self.labels is None else self.labels[index]
         return Sample(id=path, video=str(self.root / path), label=label)
 
 
-def open_folder(dataset: str, *, split: str = "train", require_labels: bool = False) -> FolderSource:
+def open_folder(
+    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE
+) -> FolderSource:
     """Open all videos under a folder.
 
     An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
     says which videos belong to the set. Without one, all videos do; the folder that directly holds a video is its
-    class, unless that is the top or the folder of a split (`SPLIT_FOLDERS`).
+    class, unless that is the top or the folder of a split (`SPLIT_FOLDERS`). Several classes of one video are
+    separated by `|`.
 
     Raises:
         DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, or
@@ -92,16 +106,19 @@ def open_folder(dataset: str, *, split: str = "train", require_labels: bool = Fa
     index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
     paths = find_videos(root)
     if index is not None:
-        source = _open_index(dataset, root=root, index=index, present=set(paths), split=split)
+        source = _open_index(dataset, root=root, index=index, present=set(paths), split=split, kind=kind)
     elif not paths:
         raise DataError(_without_videos(root))
     else:
         paths, prefix = _of_split(paths, split=split, dataset=dataset)
-        source = FolderSource(dataset, root=root, paths=paths, labels=_folder_labels(paths, prefix=prefix))
+        labels = _folder_labels(paths, prefix=prefix)
+        source = FolderSource(dataset, root=root, paths=paths, labels=labels, kind=kind)
     return _checked_labels(source, require_labels)
 
 
-def open_pattern(pattern: str, *, split: str = "train", require_labels: bool = False) -> FolderSource:
+def open_pattern(
+    pattern: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE
+) -> FolderSource:
     """Open the videos that a glob pattern matches (`**` is recursive). Ids are relative to the folder before the first
     sign.
 
@@ -118,11 +135,12 @@ def open_pattern(pattern: str, *, split: str = "train", require_labels: bool = F
     fixed = pattern[: min(pattern.index(sign) for sign in _GLOB_SIGNS if sign in pattern)]
     root = Path(os.path.dirname(fixed) or ".")
     paths = [Path(path).relative_to(root).as_posix() for path in videos]
-    source = FolderSource(pattern, root=root, paths=paths, labels=_folder_labels(paths, prefix=""))
+    labels = _folder_labels(paths, prefix="")
+    source = FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind)
     return _checked_labels(source, require_labels)
 
 
-def open_file(dataset: str, *, require_labels: bool = False) -> FolderSource:
+def open_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = SINGLE) -> FolderSource:
     """Open a single video, or the folder of an index file that was named itself.
 
     Raises:
@@ -130,7 +148,7 @@ def open_file(dataset: str, *, require_labels: bool = False) -> FolderSource:
     """
     path = Path(dataset)
     if path.name in INDEX_FILES:
-        return open_folder(str(path.parent), require_labels=require_labels)
+        return open_folder(str(path.parent), require_labels=require_labels, kind=kind)
     if not is_video_name(path.name):
         known = " ".join(sorted(VIDEO_EXTENSIONS))
         raise DataError(f"{dataset} is not a video file (known extensions: {known}); give a folder of videos")
@@ -169,7 +187,7 @@ def _folder_labels(paths: list[str], *, prefix: str) -> list[str] | None:
 
 
 def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
-    if require_labels and source.class_names is None:
+    if require_labels and source.labels is None:
         raise DataError(
             f"{source.name} has no labels; put each class's videos into a folder of its name (two or more), or "
             f"add an {INDEX_FILES[0]} with the columns path,label"
@@ -180,7 +198,9 @@ def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
 # Index files.
 
 
-def _open_index(dataset: str, *, root: Path, index: Path, present: set[str], split: str) -> FolderSource:
+def _open_index(
+    dataset: str, *, root: Path, index: Path, present: set[str], split: str, kind: LabelKind
+) -> FolderSource:
     rows = _rows_of_split(list(_read_rows(index)), split=split, index=index)
     paths = [_path_of(row, number, index=index) for number, row in enumerate(rows, start=1)]
     # Files that the walk left out (hidden, or with another extension) may be listed all the same.
@@ -194,13 +214,13 @@ def _open_index(dataset: str, *, root: Path, index: Path, present: set[str], spl
     if repeated:
         raise DataError(f"{index} lists {repeated} videos more than once; remove the repeated rows")
     labels = [(row.get("label") or "").strip() for row in rows]
-    unlabelled = [path for path, label in zip(paths, labels, strict=True) if not label]
+    unlabelled = [path for path, label in zip(paths, labels, strict=True) if label.lower() in MISSING]
     if unlabelled and len(unlabelled) < len(paths):
         raise DataError(
             f"{index}: {len(unlabelled)} of {len(paths)} rows have no label, the first is {unlabelled[0]}; "
             f"label all or none"
         )
-    return FolderSource(dataset, root=root, paths=paths, labels=None if unlabelled else labels)
+    return FolderSource(dataset, root=root, paths=paths, labels=None if unlabelled else labels, kind=kind)
 
 
 def _read_rows(index: Path) -> Iterator[dict[str, str]]:
@@ -216,7 +236,13 @@ def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
         row = json.loads(line)
         if not isinstance(row, dict):
             raise json.JSONDecodeError("not a JSON object", line, 0)
-        yield {name: "" if value is None else str(value) for name, value in row.items()}
+        yield {name: _json_text(value) for name, value in row.items()}
+
+
+def _json_text(value: object) -> str:
+    if isinstance(value, list):
+        return SEPARATOR.join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _rows_of_split(rows: list[dict[str, str]], *, split: str, index: Path) -> list[dict[str, str]]:

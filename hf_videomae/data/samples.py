@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+Label = int | float | tuple[int, ...]
+"""One class, a number, or several classes (of a multi-label set)."""
+
 
 class DataError(ValueError):
     """A data set cannot be used as asked: it is missing, empty, too small, unlabelled or mostly broken.
@@ -21,12 +24,12 @@ class Sample:
         id: unique and stable within the data set: the relative path (folder), `file#row` (Parquet), `shard/__key__`
             (WebDataset), `split/index` (motion).
         video: the file's bytes, or a path or URL.
-        label: index into the source's `class_names`, where the source is labelled.
+        label: index (or indices) into the source's `class_names`, or a number, where the source is labelled.
     """
 
     id: str
     video: bytes | str
-    label: int | None = None
+    label: Label | None = None
 
     @property
     def num_bytes(self) -> int:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
+from .labels import SINGLE, LabelKind
 from .motion import MotionSource
 from .samples import AnySource, DataError
 from .streamed import DatasetsSource, is_hub_id
@@ -22,6 +23,7 @@ def open_source(
     revision: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
+    label_kind: LabelKind = SINGLE,
 ) -> AnySource:
     """Open a data set by the name that the user gave.
 
@@ -37,6 +39,7 @@ def open_source(
         revision: of a Hub data set: branch, tag or commit.
         video_column: of a Hub data set; found by its type.
         label_column: of a Hub data set; found by its type.
+        label_kind: one class per video, several, or a number.
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
@@ -50,6 +53,8 @@ def open_source(
         )
     path = os.path.expanduser(dataset)
     if dataset == BUILT_IN:
+        if label_kind != SINGLE:
+            raise DataError(f"the motion data set has one class per video, no labels for {label_kind}")
         return MotionSource(split=split)
     streamed = partial(
         DatasetsSource,
@@ -59,15 +64,16 @@ def open_source(
         video_column=video_column,
         label_column=label_column,
         require_labels=require_labels,
+        label_kind=label_kind,
     )
     if os.path.isdir(path):
         if _is_sharded(path):
             return streamed(path)
-        return open_folder(path, split=split, require_labels=require_labels)
+        return open_folder(path, split=split, require_labels=require_labels, kind=label_kind)
     if os.path.isfile(path):
-        return open_file(path, require_labels=require_labels)
+        return open_file(path, require_labels=require_labels, kind=label_kind)
     if is_pattern(dataset):
-        return open_pattern(path, split=split, require_labels=require_labels)
+        return open_pattern(path, split=split, require_labels=require_labels, kind=label_kind)
     if is_hub_id(dataset) and not _looks_like_path(dataset):
         return streamed(dataset)
     raise DataError(_not_found(dataset))

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..video.decoding import VideoBackendError, VideoDecodeError
-from .collate import Batch, ClipSettings, collate, make_clip
+from .collate import Batch, ClipSettings, collate, make_clips
+from .labels import LabelCoding
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
 from .samples import AnySource, DataError, Source
 
@@ -43,10 +44,17 @@ class _BatchMaker(Dataset[_Made]):
     """Jobs -> batches, in any process. No decoder outlives its clip, so that none is shared between processes."""
 
     def __init__(
-        self, plan: Plan, *, settings: ClipSettings, seed: int, name: str, labelled: bool, patience: int
+        self,
+        plan: Plan,
+        *,
+        settings: ClipSettings,
+        seed: int,
+        name: str,
+        labels: LabelCoding | bool,
+        patience: int,
     ) -> None:
         self.plan, self.settings, self.seed = plan, settings, seed
-        self.name, self.labelled, self.patience = name, labelled, patience
+        self.name, self.labels, self.patience = name, labels, patience
         self._made = 0
 
     def __getitem__(self, job: Job) -> _Made:
@@ -62,22 +70,23 @@ class _BatchMaker(Dataset[_Made]):
 
     def _make(self, job: Job, bad: list[dict[str, str]]) -> Batch:
         draws, replacements = self.plan.draws(job)
-        clips, samples = [], []
+        clips: list[list[dict[str, torch.Tensor]]] = []
+        samples = []
         for draw in draws:
-            clip = self._clip(draw, bad)
+            clip = self._clips(draw, bad)
             in_a_row = 1
             while clip is None:
                 draw = self._replacement(replacements, bad, in_a_row)
-                clip = self._clip(draw, bad)
+                clip = self._clips(draw, bad)
                 in_a_row += 1
             clips.append(clip)
             samples.append(draw.sample)
-        return collate(clips, samples, labelled=self.labelled)
+        return collate(clips, samples, labels=self.labels)
 
-    def _clip(self, draw: Draw, bad: list[dict[str, str]]) -> dict[str, torch.Tensor] | None:
+    def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> list[dict[str, torch.Tensor]] | None:
         sample = draw.sample
         try:
-            return make_clip(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
+            return make_clips(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
@@ -127,8 +136,8 @@ class Loader:
     """Batches of one rank, for ever; by `build_loader`.
 
     Each is a dict of `pixel_values` (B, T, C, H, W) float32, normalised; `bool_masked_pos` (B, N) bool with a grid in
-    the settings; `bool_decoder_masked_pos` (B, N) bool with a decoder mask; `sample_ids`, B strings; and `labels` (B,)
-    of a labelled source.
+    the settings; `bool_decoder_masked_pos` (B, N) bool with a decoder mask; `sample_ids`, B strings; and `labels` of a
+    labelled source. With `num_sample` R in the settings the tensors have B * R rows, those of one video side by side.
 
     Iterating goes on where the last iteration stopped: at the first batch that was not handed out.
 
@@ -268,6 +277,7 @@ def build_loader(
     prefetch: int = 2,
     pin_memory: bool = False,
     start_method: str | None = None,
+    labels: LabelCoding | None = None,
 ) -> Loader:
     """The batches of one rank.
 
@@ -289,6 +299,7 @@ def build_loader(
         prefetch: batches that each worker keeps ready.
         pin_memory: for copies to a GPU in the background.
         start_method: of the workers: `fork`, `spawn` or `forkserver`; None for the platform's.
+        labels: every sample must have a label of this kind, for training on labels.
 
     Raises:
         DataError: for too few videos for one batch of all ranks; while iterating, for too many bad ones.
@@ -312,7 +323,7 @@ def build_loader(
         settings=settings,
         seed=seed,
         name=source.name,
-        labelled=source.class_names is not None,
+        labels=source.class_names is not None if labels is None else labels,
         patience=patience,
     )
     return Loader(

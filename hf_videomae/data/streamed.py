@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .samples import DataError, Sample
+from .labels import SINGLE, LabelKind
+from .samples import DataError, Label, Sample
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _PROBE_SECONDS = 10.0
@@ -31,6 +32,7 @@ class DatasetsSource:
         video_column: found by its type where there is one of type `Video`.
         label_column: found where it is called `label` or of type `ClassLabel`.
         require_labels: refuse a data set without labels.
+        label_kind: `ClassLabel`, a list of it, or numbers.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -46,6 +48,7 @@ class DatasetsSource:
         video_column: str | None = None,
         label_column: str | None = None,
         require_labels: bool = False,
+        label_kind: LabelKind = SINGLE,
     ) -> None:
         self.name, self.split = path, split
         is_local = os.path.isdir(path)
@@ -55,10 +58,11 @@ class DatasetsSource:
         stream = _open_split(builder, path=path, split=split).decode(False)
         features = stream.features or {}
         self.video_column = _find_video(features, asked=video_column, path=path)
-        self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path)
-        if require_labels and self.class_names is None:
+        self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
+        if require_labels and self.label_column is None:
             raise DataError(
-                f"{path} has no labels: {_of_columns(features)}; name a ClassLabel column with label_column"
+                f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
+                f"{_WANTED_LABELS[label_kind]}"
             )
         wanted = [self.video_column, self.label_column, "__key__"]
         self._stream = stream.select_columns([name for name in wanted if name in features])
@@ -76,7 +80,7 @@ class DatasetsSource:
             yield Sample(
                 id=f"{name}/{row['__key__']}" if "__key__" in row else f"{name}#{number}",
                 video=self._encoded(row[self.video_column], row=f"{name}#{number}"),
-                label=None if label is None or label < 0 else int(label),
+                label=_label(label),
             )
 
     def _encoded(self, value: Any, *, row: str) -> bytes | str:
@@ -91,6 +95,13 @@ class DatasetsSource:
                 f"video; name another column with video_column"
             )
         return value
+
+
+def _label(value: Any) -> Label | None:
+    """A row's label; -1 is how `datasets` writes a missing class."""
+    if isinstance(value, list):
+        return tuple(value)
+    return None if isinstance(value, int) and value < 0 else value
 
 
 def _probe_hub(path: str, *, revision: str | None) -> None:
@@ -179,20 +190,46 @@ def _find_video(features: Any, *, asked: str | None, path: str) -> str:
     raise DataError(f"{path} has {what}: {_of_columns(features)}; name one with video_column")
 
 
-def _find_labels(features: Any, *, asked: str | None, path: str) -> tuple[str | None, list[str] | None]:
+_WANTED_LABELS = {
+    "single_label_classification": "a ClassLabel",
+    "multi_label_classification": "a list of ClassLabel",
+    "regression": "a column of numbers called label",
+}
+
+
+def _find_labels(
+    features: Any, *, asked: str | None, path: str, kind: LabelKind
+) -> tuple[str | None, list[str] | None]:
     import datasets
 
     if asked is not None and asked not in features:
         raise DataError(f"{path} has no column {asked!r}: {_of_columns(features)}")
-    classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    chosen = asked or ("label" if "label" in classes else classes[0] if len(classes) == 1 else None)
+    if kind == "regression":
+        return _find_numbers(features, asked=asked or "label", path=path), None
+    # What a list holds is its `feature`.
+    inner = {
+        name: getattr(feature, "feature", None) if kind == "multi_label_classification" else feature
+        for name, feature in features.items()
+    }
+    classes = {name: feature for name, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
+    chosen = asked or ("label" if "label" in classes else next(iter(classes)) if len(classes) == 1 else None)
     if chosen is None:
         return None, None
     if chosen not in classes:
         raise DataError(
-            f"{path}: column {chosen!r} is not a ClassLabel, so its classes are unknown: {_of_columns(features)}"
+            f"{path}: column {chosen!r} is not {_WANTED_LABELS[kind]}, so its classes are unknown: "
+            f"{_of_columns(features)}"
         )
-    return chosen, list(features[chosen].names)
+    return chosen, list(classes[chosen].names)
+
+
+def _find_numbers(features: Any, *, asked: str, path: str) -> str | None:
+    if asked not in features:
+        return None
+    kind = str(getattr(features[asked], "dtype", ""))
+    if not kind.startswith(("int", "uint", "float")):
+        raise DataError(f"{path}: column {asked!r} holds {kind or 'no numbers'}, but regression wants numbers")
+    return asked
 
 
 def _shard_names(builder: Any, *, split: str, count: int, root: str | None) -> list[str]:

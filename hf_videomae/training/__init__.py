@@ -2,6 +2,16 @@
 
 from .checkpoints import CheckpointError, find_checkpoint, newest_checkpoint
 from .errors import RunError, say, user_errors
+from .finetuning import (
+    FinetuneRecipe,
+    FinetuneTask,
+    announce_finetuning,
+    build_classifier,
+    find_stride,
+    finetune_settings,
+    label_coding,
+    layer_decay_scales,
+)
 from .optim import CosineSchedule, build_optimizer, parameter_groups, scaled_lr
 from .preparation import Loader, Task, build_accelerator, resume_point
 from .pretraining import (
@@ -17,6 +27,8 @@ from .run import NotFiniteError, Outcome, Run
 __all__ = [
     "CheckpointError",
     "CosineSchedule",
+    "FinetuneRecipe",
+    "FinetuneTask",
     "Loader",
     "NotFiniteError",
     "Outcome",
@@ -28,11 +40,17 @@ __all__ = [
     "RunRecipe",
     "Task",
     "announce",
+    "announce_finetuning",
     "build_accelerator",
+    "build_classifier",
     "build_optimizer",
     "build_pretraining_model",
     "clip_settings",
     "find_checkpoint",
+    "find_stride",
+    "finetune_settings",
+    "label_coding",
+    "layer_decay_scales",
     "newest_checkpoint",
     "parameter_groups",
     "parse_recipe",

@@ -29,6 +29,9 @@ _RUN_FILES = (
     report.NOT_FINITE_FILE,
     "samples-*.jsonl",
     "reconstruction-*",
+    "evaluation.json",
+    "predictions.jsonl",
+    "confusion.png",
     "config.json",
     "model.safetensors",
 )

@@ -31,7 +31,6 @@ _TINY = {"base_lr": 8e-3, "frame_stride": 2, "max_steps": 1000}
 _CONFIG_FIELDS = (
     "num_frames",
     "image_size",
-    "drop_path_rate",
     "mask_type",
     "mask_ratio",
     "decoder_mask_type",
@@ -74,6 +73,8 @@ class PretrainRecipe(RunRecipe):
     def config_fields(self) -> dict[str, Any]:
         """The fields of `VideoMAEConfig` that the recipe sets."""
         fields = {name: getattr(self, name) for name in _CONFIG_FIELDS if getattr(self, name) is not None}
+        if self.drop_path is not None:
+            fields["drop_path_rate"] = self.drop_path
         if self.decoder_layers is not None:
             fields["decoder_num_hidden_layers"] = self.decoder_layers
         if self.decoder_width is not None:
@@ -94,7 +95,7 @@ def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) 
     if resume is None and recipe.model in PRESETS:
         model = VideoMAEForPreTraining(VideoMAEConfig.from_preset(recipe.model, task="pretraining", **fields))
     else:
-        source = str(resume or _check_checkpoint(recipe.model))
+        source = str(resume or check_checkpoint(recipe.model))
         options = {"new_decoder": True} if recipe.new_decoder and resume is None else {}
         model = VideoMAEForPreTraining.from_pretrained(source, dtype=torch.float32, **options, **fields)
     if recipe.gradient_checkpointing:
@@ -102,7 +103,12 @@ def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) 
     return model.train()
 
 
-def _check_checkpoint(name: str) -> str:
+def check_checkpoint(name: str) -> str:
+    """`--model` where it is no preset: a local checkpoint of a VideoMAE, or what can be a name on the Hub.
+
+    Raises:
+        RunError: for anything else.
+    """
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

@@ -68,9 +68,7 @@ class RunRecipe:
     model: str = setting(
         "tiny", "preset (tiny small base large huge giant), a local checkpoint or a Hub model org/name", group="model"
     )
-    drop_path_rate: float | None = setting(
-        None, "stochastic depth of the last layer (default: the model's)", group="model"
-    )
+    drop_path: float | None = setting(None, "stochastic depth of the last layer (default: the model's)", group="model")
 
     max_steps: int | None = setting(None, "optimizer steps; wins over --epochs", group="optimization")
     epochs: float | None = setting(None, "passes over the data, where its size is known", group="optimization")

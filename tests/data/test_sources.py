@@ -263,6 +263,25 @@ def test_columns_and_splits_of_parquet(tmp_path: Path) -> None:
         open_source(path, split="test")
 
 
+def test_labels_of_other_kinds_in_parquet(tmp_path: Path) -> None:
+    import datasets
+
+    videos = [{"bytes": MotionSource()[place].video, "path": None} for place in range(3)]
+    kinds = {"video": datasets.Video(), "label": datasets.Value("float32"), "text": datasets.Value("string")}
+    features = datasets.Features({**kinds, "tags": datasets.List(datasets.ClassLabel(names=["run", "jump"]))})
+    columns = {"video": videos, "label": [0.5, None, 2.0], "text": ["a"] * 3, "tags": [[0, 1], [], [1]]}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "train.parquet")
+    numbers = open_source(str(tmp_path), label_kind="regression", require_labels=True)
+    assert numbers.class_names is None and [s.label for s in numbers.read_shard(0)] == [0.5, None, 2.0]  # type: ignore[union-attr]
+    several = open_source(str(tmp_path), label_kind="multi_label_classification", require_labels=True)
+    assert several.class_names == ["run", "jump"]
+    assert [sample.label for sample in several.read_shard(0)] == [(0, 1), (), (1,)]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="has no labels for single_label_classification.*it needs a ClassLabel"):
+        open_source(str(tmp_path), require_labels=True)
+    with pytest.raises(DataError, match="column 'text' holds string, but regression wants numbers"):
+        open_source(str(tmp_path), label_kind="regression", label_column="text")
+
+
 def test_a_folder_of_other_parquet_is_refused(tmp_path: Path) -> None:
     import datasets
 

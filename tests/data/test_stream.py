@@ -15,7 +15,7 @@ import torch
 from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
-from hf_videomae.data.collate import make_clip, stable_seed
+from hf_videomae.data.collate import make_clips, stable_seed
 from hf_videomae.data.order import shuffle_window
 from hf_videomae.video.decoding import VideoBackendError
 
@@ -92,9 +92,9 @@ def test_an_unlabelled_source_gives_no_labels_and_no_grid_no_masks(tmp_path: Pat
 def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> None:
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": (32, 16), "augment": augment}
     colour, grey = (
-        make_clip(
+        make_clips(
             motion[0], settings=ClipSettings(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
-        )
+        )[0]
         for n in (3, 1)
     )
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
@@ -106,7 +106,7 @@ def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> Non
 def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": 32, "augment": "center_crop"}
     plain, flipped = (
-        make_clip(motion[0], settings=ClipSettings(**options, flip=flip), seed=0, epoch=0)["pixel_values"]
+        make_clips(motion[0], settings=ClipSettings(**options, flip=flip), seed=0, epoch=0)[0]["pixel_values"]
         for flip in (0.0, 1.0)
     )
     assert torch.equal(plain.flip(-1), flipped)

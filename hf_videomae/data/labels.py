@@ -1,0 +1,114 @@
+"""Labels: one class, several classes or a number per video; from texts, and into the tensor of a batch.
+
+Shapes: B clips, K classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .samples import DataError, Label, Sample
+
+# The names of transformers' `problem_type`.
+LabelKind = Literal["single_label_classification", "multi_label_classification", "regression"]
+SINGLE: LabelKind = "single_label_classification"
+SEPARATOR = "|"
+# What a table says where a label is missing ("nan" is how pandas writes it).
+MISSING = frozenset(("", "nan"))
+
+
+def parse_labels(
+    texts: Sequence[str], *, kind: LabelKind, ids: Sequence[str], name: str
+) -> tuple[list[str] | None, list[Label]]:
+    """Labels as they stand in an index file or as folder names.
+
+    Args:
+        texts: of each video: a class, classes separated by `|`, or a number.
+        kind: which of these.
+        ids: of the videos, for errors.
+        name: of the data set, for errors.
+
+    Returns:
+        class names (numbers in their order, other names sorted; None for numbers as labels), and labels.
+
+    Raises:
+        DataError: for a label that is not a finite number where numbers are wanted.
+    """
+    if kind == "regression":
+        return None, [_number(text, id=id, name=name) for text, id in zip(texts, ids, strict=True)]
+    several = [[part.strip() for part in text.split(SEPARATOR)] if kind != SINGLE else [text] for text in texts]
+    names = sorted({part for parts in several for part in parts if part}, key=_class_order)
+    number = {part: index for index, part in enumerate(names)}
+    if kind == SINGLE:
+        return names, [number[text] for text in texts]
+    return names, [tuple(sorted({number[part] for part in parts if part})) for parts in several]
+
+
+def _class_order(name: str) -> tuple[bool, int, str]:
+    """Classes that are numbers keep the order of numbers: 10 comes after 9."""
+    is_number = name.isdecimal()
+    return not is_number, int(name) if is_number else 0, name
+
+
+def _number(text: str, *, id: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(
+            f"{name}: the label of {id} is {text!r}, but regression wants a finite number for every video; mend it, "
+            f"or leave --problem_type out to train on classes"
+        )
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCoding:
+    """How the labels of a batch become a tensor; every sample must have one.
+
+    Args:
+        kind: of the labels.
+        num_classes: K; plays no part in regression.
+    """
+
+    kind: LabelKind = SINGLE
+    num_classes: int = 1
+
+    def tensor(self, samples: Sequence[Sample]) -> Tensor:
+        """(B,) class numbers, (B, K) zeros and ones, or (B,) numbers.
+
+        Raises:
+            DataError: naming the sample whose label is missing, of another kind or out of range.
+        """
+        for sample in samples:
+            fault = self._fault(sample.label)
+            if fault is not None:
+                raise DataError(f"{sample.id} {fault}; mend its label or remove it")
+        if self.kind == "regression":
+            return torch.tensor([float(sample.label) for sample in samples])  # type: ignore[arg-type]
+        if self.kind == SINGLE:
+            return torch.tensor([sample.label for sample in samples])
+        targets = torch.zeros(len(samples), self.num_classes)
+        for row, sample in zip(targets, samples, strict=True):
+            row[list(sample.label)] = 1  # type: ignore[arg-type]
+        return targets
+
+    def _fault(self, label: Label | None) -> str | None:
+        if label is None:
+            return "has no label"
+        if self.kind == "regression":
+            is_number = isinstance(label, (int, float)) and math.isfinite(label)
+            return None if is_number else f"has the label {label!r}, but regression wants a finite number"
+        classes = label if isinstance(label, tuple) else (label,)
+        whole = all(isinstance(number, int) for number in classes)
+        if not whole or isinstance(label, tuple) == (self.kind == SINGLE):
+            wanted = "one class number" if self.kind == SINGLE else "class numbers"
+            return f"has the label {label!r}, but {wanted} of 0 to {self.num_classes - 1} is wanted"
+        if not all(0 <= number < self.num_classes for number in classes):
+            return f"has the label {label!r}, but the classes are 0 to {self.num_classes - 1}"
+        return None

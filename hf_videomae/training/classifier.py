@@ -1,0 +1,230 @@
+"""The model of a fine-tuning: its head for the classes of the data, what of it is trained, and at which rates."""
+
+import copy
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..configuration_videomae import PRESETS, VideoMAEConfig
+from .errors import RunError, say
+from .pretraining import check_checkpoint
+
+if TYPE_CHECKING:
+    from ..modeling_videomae import VideoMAEForVideoClassification
+    from .finetuning import FinetuneRecipe
+
+TRAINED_FILE = "trained.safetensors"
+"""In a checkpoint whose `model.safetensors` are not the trained weights themselves, but averaged or merged ones."""
+
+_LORA_TARGETS = ["query", "value"]
+_HEAD = ["fc_norm", "classifier"]
+
+
+def build_classifier(recipe: "FinetuneRecipe", resume: Path | None = None, *, class_names: list[str] | None) -> Any:
+    """The classifier that the recipe names, for the classes of the data set: a preset with fresh weights, a
+    pre-trained or fine-tuned checkpoint, or that of the resumed run.
+
+    A checkpoint that was trained on the same classes keeps its head; otherwise a fresh one is made, and said so.
+
+    Args:
+        recipe: of the run.
+        resume: from `resume_point`.
+        class_names: of the data set; None for regression.
+
+    Returns:
+        VideoMAEForVideoClassification, within a `peft.PeftModel` where the recipe asks for LoRA.
+
+    Raises:
+        RunError: for a name that is neither a preset nor a checkpoint, or classes that do not fit.
+        ValueError: for a checkpoint of another model, or settings that do not fit it.
+    """
+    model = _load(recipe, resume, class_names=_checked_classes(recipe, class_names))
+    model.config.problem_type = recipe.problem_type
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if recipe.freeze is not None:
+        freeze_layers(model, recipe.freeze)
+    if recipe.lora_rank is not None:
+        model = _with_lora(model, rank=recipe.lora_rank, alpha=recipe.lora_alpha)
+    if resume is not None and (resume / TRAINED_FILE).exists():
+        _set_trained(model, load_trained(resume, "weights"))
+    return model.train()
+
+
+def _checked_classes(recipe: "FinetuneRecipe", class_names: list[str] | None) -> list[str]:
+    if recipe.problem_type == "regression":
+        return ["value"]
+    if class_names is None or len(class_names) < (2 if recipe.problem_type.startswith("single") else 1):
+        found = "no labels" if class_names is None else f"the one class {class_names[0]!r}"
+        raise RunError(f"{recipe.dataset} has {found}; a classifier needs videos of two classes or more")
+    return class_names
+
+
+def _load(
+    recipe: "FinetuneRecipe", resume: Path | None, *, class_names: list[str]
+) -> "VideoMAEForVideoClassification":
+    from ..modeling_videomae import VideoMAEForVideoClassification
+
+    fields = recipe.config_fields()
+    if resume is not None and recipe.lora_rank is None:
+        return VideoMAEForVideoClassification.from_pretrained(str(resume), dtype=torch.float32, **fields)
+    if recipe.model in PRESETS:
+        if recipe.lora_rank is not None:
+            raise RunError(f"--lora_rank: LoRA adapts trained weights, --model {recipe.model} has none yet")
+        names = {"id2label": dict(enumerate(class_names)), "label2id": _numbered(class_names)}
+        config = VideoMAEConfig.from_preset(recipe.model, task="classification", **names, **fields)
+        return VideoMAEForVideoClassification(config)
+    source, options = check_checkpoint(recipe.model), {"dtype": torch.float32, **fields}
+    model, info = VideoMAEForVideoClassification.from_pretrained(source, output_loading_info=True, **options)
+    trained = None
+    if not any(key.startswith("classifier.") for key in info["missing_keys"]):
+        trained = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    if _keeps_head(recipe, model, trained=trained, class_names=class_names):
+        return model
+    if model.fc_norm is None:
+        say(f"note: {source} reads token 0 alone; the fresh head gets the mean of all tokens, as in the paper")
+        model = VideoMAEForVideoClassification.from_pretrained(source, use_mean_pooling=True, **options)
+    _new_head(model, class_names)
+    return model
+
+
+def _keeps_head(
+    recipe: "FinetuneRecipe",
+    model: "VideoMAEForVideoClassification",
+    *,
+    trained: list[str] | None,
+    class_names: list[str],
+) -> bool:
+    """Whether a checkpoint's head fits the classes of the data; says what happens where it does not."""
+    if recipe.head == "keep":
+        unknown = [name for name in class_names if name not in (trained or ())]
+        if unknown:
+            has = "no classifier" if trained is None else f"{len(trained)} classes, {trained[0]!r} and so on"
+            raise RunError(
+                f"--head keep: {recipe.model} has {has}, and none is {unknown[0]!r} of the data set "
+                f"({len(unknown)} such classes); rename them, or leave --head out for a fresh head"
+            )
+        return True
+    if trained is None:
+        return False
+    if recipe.head == "auto" and trained == class_names and model.config.problem_type in (None, recipe.problem_type):
+        return True
+    if recipe.head == "auto":
+        say(
+            f"note: {recipe.model} was trained on {len(trained)} classes, the data set has {len(class_names)} "
+            f"(others, or in another order): a fresh head is made (--head keep goes on with the old one)"
+        )
+    return False
+
+
+def _new_head(model: "VideoMAEForVideoClassification", class_names: list[str]) -> None:
+    model.num_labels = len(class_names)
+    model.config.id2label = dict(enumerate(class_names))
+    model.config.label2id = _numbered(class_names)
+    model.classifier = nn.Linear(model.config.hidden_size, len(class_names))
+    model._init_weights(model.classifier)
+
+
+def _numbered(class_names: list[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(class_names)}
+
+
+# What is trained.
+
+
+def freeze_layers(model: "VideoMAEForVideoClassification", what: str) -> None:
+    """Leave the cube embedding and the first layers as they are.
+
+    Args:
+        model: its parameters are marked.
+        what: how many layers, or `encoder` for all of it: then the head alone is trained.
+
+    Raises:
+        RunError: when there are fewer layers.
+    """
+    if what == "encoder":
+        model.videomae.requires_grad_(False)
+        return
+    layers = model.videomae.encoder.layer
+    if int(what) > len(layers):
+        raise RunError(f"--freeze {what}: the encoder has {len(layers)} layers; give at most that, or encoder")
+    if int(what):
+        model.videomae.embeddings.requires_grad_(False)
+        layers[: int(what)].requires_grad_(False)
+
+
+def _with_lora(model: "VideoMAEForVideoClassification", *, rank: int, alpha: float) -> Any:
+    if importlib.util.find_spec("peft") is None:
+        raise RunError("--lora_rank needs peft, which is not installed; pip install 'hf-videomae[lora]'")
+    import peft
+
+    head = _HEAD if model.fc_norm is not None else _HEAD[1:]
+    settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=_LORA_TARGETS, modules_to_save=head)
+    return peft.get_peft_model(model, settings)
+
+
+def merged(model: Any) -> Any:
+    """The model as it is saved: LoRA's adapters added to the weights, in a copy; any other model as it is."""
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    return copy.deepcopy(model).merge_and_unload()
+
+
+def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that require gradients, by name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def save_trained(folder: Path, **groups: dict[str, Tensor]) -> None:
+    """Write tensors of trained parameters, as GROUP/NAME."""
+    tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(plain, folder / TRAINED_FILE)
+
+
+def load_trained(folder: Path, group: str) -> dict[str, Tensor]:
+    """One group of `save_trained`, by name."""
+    tensors = load_file(folder / TRAINED_FILE)
+    return {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{group}/")}
+
+
+@torch.no_grad()
+def _set_trained(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    parameters = trained_parameters(model)
+    if tensors.keys() != parameters.keys():
+        odd = sorted(tensors.keys() ^ parameters.keys())
+        raise RunError(
+            f"the checkpoint trained other weights: {odd[0]} and {len(odd) - 1} more; keep --freeze as it was"
+        )
+    for name, value in tensors.items():
+        parameters[name].copy_(value)
+
+
+def layer_decay_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
+    """Layer-wise learning-rate decay (BEiT; the paper's fine-tuning): the deeper a parameter, the slower.
+
+    With L layers the cube embedding gets decay^(L + 1), layer i (from 0) decay^(L - i), norm and head 1. The factor
+    is on every value of the schedule.
+
+    Args:
+        model: whose `config` says how many layers there are.
+        decay: 0.75 in most recipes; 1 gives all the same rate.
+
+    Returns:
+        parameter name -> factor.
+    """
+    depth: int = model.config.num_hidden_layers  # type: ignore[union-attr, assignment]
+
+    def scale(name: str) -> float:
+        layer = re.search(r"(?:^|\.)encoder\.layer\.(\d+)\.", name)
+        if layer is not None:
+            return decay ** (depth - int(layer[1]))
+        return decay ** (depth + 1) if re.search(r"(?:^|\.)embeddings\.", name) else 1.0
+
+    return scale

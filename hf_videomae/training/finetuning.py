@@ -1,0 +1,352 @@
+"""Fine-tuning as a task for the run engine: its recipe, data, targets and loss (paper, appendix; its code)."""
+
+import math
+import re
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..configuration_videomae import PRESETS, VideoMAEConfig
+from ..data import ClipSettings, LabelCoding, LabelKind
+from ..data.folder import FolderSource
+from ..video.augment import RandAugment
+from . import report
+from .classifier import (
+    TRAINED_FILE,
+    build_classifier,
+    layer_decay_scales,
+    load_trained,
+    merged,
+    save_trained,
+    trained_parameters,
+)
+from .ema import WeightAverage
+from .errors import say
+from .mixing import Mixing, smooth_targets
+from .preparation import Batch
+from .pretraining import source_facts
+from .recipes import RecipeError, RunRecipe, setting
+
+if TYPE_CHECKING:
+    from ..data.samples import AnySource
+    from ..video_processing_videomae import VideoMAEVideoProcessor
+
+_PAPER = {"base_lr": 5e-4}
+_TINY = {"base_lr": 8e-3, "frame_stride": 2, "max_steps": 600}
+_DIRECTION = re.compile(r"(?<![a-z])(left|right|(anti|counter)?clockwise)(?![a-z])")
+_SHOWN_CLASSES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe(RunRecipe):
+    """Settings of a fine-tuning run; the defaults are the paper's."""
+
+    problem_type: LabelKind = setting(
+        "single_label_classification", "one class per video, several (separated by |), or a number", group="data"
+    )
+    sampling: Literal["dense", "uniform"] = setting(
+        "dense", "frames over a window of the stride (Kinetics), or one from each segment (SSV2)", group="data"
+    )
+    frame_seconds: float | None = setting(
+        None, "distance of a clip's frames in seconds, instead of --frame_stride: for mixed frame rates", group="data"
+    )
+    flip: float = setting(
+        0.5, "probability of a flip of the clip; off where the classes tell left from right", group="data"
+    )
+    rand_augment: str | None = setting(
+        "rand-m7-n4-mstd0.5-inc1", "RandAugment, the same for all frames of a clip; none: off", group="data"
+    )
+    crop_scale: tuple[float, float] = setting((0.08, 1.0), "bounds of the crop's share of the frame", group="data")
+    reprob: float = setting(0.25, "probability of erasing a box, the same in all frames", group="data")
+    num_sample: int = setting(2, "clips made of each decoded video (not counted in the batch)", group="data")
+    mixup: float = setting(0.8, "alpha of mixup, 0: off", group="data")
+    cutmix: float = setting(1.0, "alpha of cutmix, 0: off", group="data")
+    mix_prob: float = setting(1.0, "probability of mixing a batch", group="data")
+    mix_switch_prob: float = setting(0.5, "share of cutmix among the mixed batches", group="data")
+    label_smoothing: float = setting(0.1, "share of each target spread over all classes", group="data")
+
+    head: Literal["auto", "new", "keep"] = setting(
+        "auto",
+        "a checkpoint's classifier: kept where the classes are the same (auto), dropped, or kept",
+        group="model",
+    )
+    head_dropout: float = setting(0.0, "dropout before the classifier", group="model")
+    drop_path: float | None = setting(0.1, "stochastic depth of the last layer", group="model")
+    freeze: str | None = setting(
+        None, "layers that stay as they are: a number (and the embedding), or encoder", group="model"
+    )
+    lora_rank: int | None = setting(None, "train low-rank adapters of this rank and the head alone", group="model")
+    lora_alpha: float = setting(16.0, "scale of the adapters: they count alpha / rank", group="model")
+
+    betas: tuple[float, float] = setting((0.9, 0.999), "of AdamW", group="optimization")
+    min_lr: float = setting(1e-6, "floor of the cosine for 256 clips per step; scaled too", group="optimization")
+    layer_decay: float = setting(
+        0.75, "factor on the learning rate per layer, from the top down", group="optimization"
+    )
+    ema_decay: float | None = setting(
+        None, "average the weights, e.g. 0.9999; the average is saved and evaluated", group="optimization"
+    )
+
+    test_split: str | None = setting(None, "split to evaluate after training", group="evaluation", identity=False)
+    views: str = setting("5x3", "clips x crops of each video in that evaluation", group="evaluation", identity=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("reprob", "mix_prob", "mix_switch_prob", "label_smoothing", "head_dropout", "drop_path"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise RecipeError(f"{name} is {value}, but it is a share; give a number from 0 to 1")
+        for name in ("mixup", "cutmix", "lora_alpha"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
+        if not 0 < self.layer_decay <= 1:
+            raise RecipeError(f"layer_decay is {self.layer_decay}; give a factor above 0, 1 for none")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise RecipeError(f"ema_decay is {self.ema_decay}; give a number from 0 to below 1, e.g. 0.9999")
+        self._check_data()
+        self._check_trained()
+        for name, value in (_TINY if self.model == "tiny" else _PAPER).items():
+            if getattr(self, name) is None and not (name == "max_steps" and self.epochs is not None):
+                object.__setattr__(self, name, value)
+
+    def _check_data(self) -> None:
+        if self.num_sample < 1:
+            raise RecipeError(f"num_sample is {self.num_sample}; give 1 or more")
+        if self.rand_augment is not None:
+            try:
+                RandAugment.parse(self.rand_augment)
+            except ValueError as error:
+                raise RecipeError(f"rand_augment: {error}") from None
+        if self.test_split is not None and self.problem_type != "single_label_classification":
+            raise RecipeError(f"test_split: the test is of one class per video, not {self.problem_type}; leave it out")
+        if re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.views) is None:
+            raise RecipeError(f"views is {self.views!r}; write clips x crops, e.g. 5x3")
+        if self.mixing is not None and self.batch_size * self.num_sample < 2:
+            raise RecipeError("mixup and cutmix need two clips per forward pass; give --batch_size 2, or both as 0")
+
+    def _check_trained(self) -> None:
+        if self.freeze is not None and self.freeze != "encoder" and not self.freeze.isdecimal():
+            raise RecipeError(f"freeze is {self.freeze!r}; give a number of layers, or encoder")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise RecipeError(f"lora_rank is {self.lora_rank}; give 1 or more")
+        if self.lora_rank is not None and self.freeze is not None:
+            raise RecipeError("lora_rank freezes everything but the adapters and the head; leave freeze out")
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """How batches are mixed; None for regression, whose targets are no classes."""
+        mixing = Mixing(mixup=self.mixup, cutmix=self.cutmix, probability=self.mix_prob, switch=self.mix_switch_prob)
+        return mixing if mixing.is_on and self.problem_type != "regression" else None
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of `VideoMAEConfig` that the recipe sets."""
+        fields = {
+            "num_frames": self.num_frames,
+            "image_size": self.image_size,
+            "drop_path_rate": self.drop_path,
+            "head_dropout": self.head_dropout,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+# The data.
+
+
+def finetune_settings(
+    recipe: FinetuneRecipe, config: VideoMAEConfig, *, class_names: list[str] | None, stride: int
+) -> ClipSettings:
+    """How the loader makes the clips of a model; `stride` from `find_stride`."""
+    augment: Any = recipe.augment or "finetune"
+    return ClipSettings.from_config(
+        config,
+        masks=False,
+        stride=stride,
+        sampling=recipe.sampling,
+        frame_seconds=recipe.frame_seconds,
+        augment=augment,
+        flip=0.0 if tells_directions(class_names) else recipe.flip,
+        rand_augment=recipe.rand_augment,
+        crop_scale=recipe.crop_scale,
+        erasing=recipe.reprob,
+        num_sample=recipe.num_sample,
+    )
+
+
+def find_stride(recipe: FinetuneRecipe, resume: Path | None = None) -> int:
+    """The recipe's frame stride, or the one that the checkpoint was trained with, or 4."""
+    if recipe.frame_stride is not None or (resume is None and recipe.model in PRESETS):
+        return recipe.frame_stride or 4
+    from ..video_processing_videomae import VideoMAEVideoProcessor
+
+    source = str(resume or recipe.model)
+    try:
+        stride: int = VideoMAEVideoProcessor.from_pretrained(source).frame_stride
+    except OSError:
+        say(f"note: {source} has no processor; clips are taken with a stride of 4 (--frame_stride)")
+        return 4
+    return stride
+
+
+def tells_directions(class_names: list[str] | None) -> bool:
+    """Whether a class names left, right or a sense of rotation: a flipped clip would belong to another class."""
+    return any(_DIRECTION.search(name.lower().replace("_", " ")) for name in class_names or ())
+
+
+def label_coding(recipe: FinetuneRecipe, class_names: list[str] | None) -> LabelCoding:
+    """How the loader makes the labels of a batch."""
+    return LabelCoding(kind=recipe.problem_type, num_classes=len(class_names or [""]))
+
+
+# The task.
+
+
+class FinetuneTask:
+    """Classify clips, or predict a number.
+
+    Args:
+        recipe: of the run.
+        model: as `build_classifier` gives it, which is saved.
+        source: the data.
+        stride: of the processor that is saved beside the model.
+        resume: from `resume_point`.
+    """
+
+    name = "finetune"
+
+    def __init__(
+        self,
+        recipe: FinetuneRecipe,
+        *,
+        model: Any,
+        source: "AnySource",
+        stride: int = 4,
+        resume: Path | None = None,
+    ) -> None:
+        self.recipe, self.model, self.source = recipe, model, source
+        self.mixing = recipe.mixing
+        self.num_labels: int = model.config.num_labels
+        self.processor = _processor(recipe, model.config, stride=stride)
+        # A head that was kept may count the classes in another order.
+        places = [model.config.label2id[name] for name in source.class_names or ()]
+        self._places = torch.tensor(places)
+        self._loss_of_a_guess = {
+            "single_label_classification": math.log(self.num_labels),
+            "multi_label_classification": math.log(2),
+        }.get(recipe.problem_type)
+        self.baseline_name = None if self._loss_of_a_guess is None else "give every class the same chance"
+        self.average: WeightAverage | None = None
+        if recipe.ema_decay is not None:
+            self.average = WeightAverage(model, decay=recipe.ema_decay)
+            if resume is not None:
+                self.average.load(load_trained(resume, "average"))
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """What the loader gives -> (B, K) targets, or (B,) numbers of a regression."""
+        if self.recipe.problem_type == "regression":
+            return labels.float()
+        places = self._places.to(labels.device)
+        if self.recipe.problem_type == "multi_label_classification":
+            targets = labels.new_zeros(len(labels), self.num_labels)
+            return targets.index_copy(1, places, labels)
+        return smooth_targets(places[labels], num_classes=self.num_labels, smoothing=self.recipe.label_smoothing)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean over the clips of the batch, mixed and with smoothed targets."""
+        clips, targets = batch["pixel_values"], self.targets(batch["labels"])
+        if self.mixing is not None:
+            clips, targets = self.mixing(clips, targets)
+        loss: Tensor = model(clips, labels=targets).loss
+        return loss
+
+    def baseline(self, batch: Batch) -> float | None:
+        """ln K, whatever the targets; ln 2 where each class is a question of its own."""
+        return self._loss_of_a_guess
+
+    def watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take every step that is applied into the average of the weights."""
+        average = self.average
+        if average is not None:
+            optimizer.register_step_post_hook(lambda *_: average.update())
+
+    def save(self, folder: Path) -> None:
+        """Model and processor, as `from_pretrained` reads them: averaged and merged, where that was asked for.
+
+        What a resumed run needs besides goes into a file of its own.
+        """
+        if self.average is not None or self.recipe.lora_rank is not None:
+            average = {} if self.average is None else self.average.tensors
+            save_trained(folder, weights=trained_parameters(self.model), average=average)
+        with nullcontext() if self.average is None else self.average.in_place():
+            merged(self.model).save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """Data, classes and parents for `run.json`."""
+        parents = [] if self.recipe.model in PRESETS else [report.parent_of(self.recipe.model)]
+        data = {**source_facts(self.recipe, self.source), "classes": self.source.class_names}
+        return {"data": data, "parents": parents}
+
+    def finish(self, output_dir: Path) -> list[str]:
+        """The state of training stays in the checkpoints."""
+        (output_dir / TRAINED_FILE).unlink(missing_ok=True)
+        return []
+
+
+def _processor(recipe: FinetuneRecipe, config: VideoMAEConfig, *, stride: int) -> "VideoMAEVideoProcessor":
+    from ..video_processing_videomae import VideoMAEVideoProcessor
+
+    return VideoMAEVideoProcessor.from_config(config, frame_stride=stride, sampling_mode=recipe.sampling)
+
+
+def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySource", settings: ClipSettings) -> None:
+    """What is trained on what, and what deviates from what was asked for, a line each."""
+    from ..data import describe_source
+
+    say(describe_source(source))
+    counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or every) / 1e6 for every in (True, False)]
+    trained = "" if counts[0] == counts[1] else f" ({counts[1]:.2f} trained)"
+    height, width = settings.size
+    frames = f"stride {settings.stride}" if recipe.sampling == "dense" else "one of each segment"
+    if settings.frame_seconds is not None and recipe.sampling == "dense":
+        frames = f"{settings.frame_seconds:g} s apart"
+    say(
+        f"{recipe.model}: {counts[0]:.1f} million parameters{trained}, clips of {settings.num_frames} frames, "
+        f"{height} x {width} pixels, {frames}, {settings.num_sample} of each video, layer decay {recipe.layer_decay:g}"
+    )
+    if recipe.flip and not settings.flip:
+        say("note: the classes tell left from right, so nothing is flipped")
+    if settings.frame_seconds is not None:
+        say(f"note: the saved processor counts in frames, {settings.stride} apart, whatever the frame rate")
+    if recipe.problem_type == "regression" and (recipe.mixup or recipe.cutmix or recipe.label_smoothing):
+        say("note: regression: neither mixup, cutmix nor label smoothing")
+    _warn_of_scarce_classes(source)
+
+
+def _warn_of_scarce_classes(source: "AnySource") -> None:
+    if not isinstance(source, FolderSource) or source.class_names is None:
+        return
+    counts: Counter[object] = Counter()
+    for label in source.labels or ():
+        counts.update(label if isinstance(label, tuple) else (label,))
+    scarce = [name for number, name in enumerate(source.class_names) if counts[number] == 1]
+    if scarce:
+        shown = ", ".join(scarce[:_SHOWN_CLASSES]) + (" and more" if len(scarce) > _SHOWN_CLASSES else "")
+        say(f"warning: {len(scarce)} of {len(source.class_names)} classes have a single video: {shown}")
+
+
+__all__ = [
+    "FinetuneRecipe",
+    "FinetuneTask",
+    "announce_finetuning",
+    "build_classifier",
+    "find_stride",
+    "finetune_settings",
+    "label_coding",
+    "layer_decay_scales",
+    "tells_directions",
+]

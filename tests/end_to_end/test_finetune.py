@@ -1,0 +1,267 @@
+"""`examples/finetune.py` as a user runs it: learn, save, resume exactly, and refuse what cannot work in one line."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
+from hf_videomae.data import MotionSource
+from hf_videomae.data.motion import CLASS_NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "examples" / "finetune.py"
+QUICK = ["--batch_size", "8", "--num_workers", "0", "--log_every", "1", "--save_every", "100", "--log_samples"]
+NO_CHANCE = [
+    "--augment",
+    "center_crop",
+    "--num_sample",
+    "1",
+    "--mixup",
+    "0",
+    "--cutmix",
+    "0",
+    "--label_smoothing",
+    "0",
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps the precision of the first run of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def finetune(*arguments: str | Path | int) -> int:
+    """The script's main, in this process; returns its exit code."""
+    spec = importlib.util.spec_from_file_location("finetune_example", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return module.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code  # type: ignore[return-value]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 motion clips in a folder per class."""
+    folder, source = tmp_path_factory.mktemp("clips"), MotionSource()
+    for number in range(32):
+        path = folder / CLASS_NAMES[number % 8] / f"{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(source[number].video)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint as pre-training leaves it."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
+    config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=2, decoder_num_hidden_layers=1)
+    VideoMAEForPreTraining(config).save_pretrained(folder)
+    VideoMAEVideoProcessor.from_config(config, frame_stride=2).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(clips: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps of the whole recipe in one go, the average of the weights included."""
+    folder = tmp_path_factory.mktemp("straight")
+    arguments = ["--model", pretrained, "--dataset", clips, "--ema_decay", "0.9", "--base_lr", "1e-2"]
+    assert finetune(*QUICK, *arguments, "--max_steps", "6", "--output_dir", folder) == 0
+    return folder
+
+
+def test_it_writes_what_it_promises(straight: Path, pretrained: Path) -> None:
+    metrics = lines(straight / "metrics.jsonl")
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    assert metrics[0]["loss"] == pytest.approx(2.0794, abs=2e-3)  # ln 8
+    assert all(line["baseline"] == pytest.approx(2.0794, abs=1e-4) for line in metrics)
+    assert all(len(line["sample_ids"]) == 8 for line in lines(straight / "samples-0.jsonl"))
+    run = json.loads((straight / "run.json").read_text())
+    assert (run["status"], run["task"], run["steps"], run["clips"]) == ("finished", "finetune", 6, 48)
+    assert run["data"]["classes"] == sorted(CLASS_NAMES) and run["parents"][0]["model"] == str(pretrained)
+    assert not (straight / "trained.safetensors").exists()
+
+
+def test_what_it_saves_loads_with_its_classes(straight: Path) -> None:
+    model = VideoMAEForVideoClassification.from_pretrained(straight)
+    assert list(model.config.id2label.values()) == sorted(CLASS_NAMES)
+    assert model.config.problem_type == "single_label_classification"
+    processor = VideoMAEVideoProcessor.from_pretrained(straight)
+    assert (processor.num_frames, processor.frame_stride, processor.sampling_mode) == (8, 2, "dense")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_twice_equals_straight(
+    straight: Path, clips: Path, pretrained: Path, tmp_path: Path, workers: int
+) -> None:
+    arguments = ["--model", pretrained, "--dataset", clips, "--ema_decay", "0.9", "--base_lr", "1e-2"]
+    common = [*QUICK, "--num_workers", workers, *arguments, "--max_steps", "6", "--output_dir", tmp_path]
+    assert finetune(*common, "--stop_at_step", "2") == 0
+    again = ["--resume", "--output_dir", tmp_path, *QUICK, "--num_workers", workers]
+    assert finetune(*again, "--stop_at_step", "4") == 0
+    assert finetune(*common, "--resume") == 0
+    for name in ("loss", "lr", "grad_norm"):
+        expected = [line[name] for line in lines(straight / "metrics.jsonl")]
+        assert [line[name] for line in lines(tmp_path / "metrics.jsonl")] == expected
+    assert (tmp_path / "samples-0.jsonl").read_text() == (straight / "samples-0.jsonl").read_text()
+    before, after = (
+        VideoMAEForVideoClassification.from_pretrained(folder).state_dict() for folder in (straight, tmp_path)
+    )
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_it_learns_32_clips(clips: Path, tmp_path: Path) -> None:
+    arguments = ["--model", "tiny", "--dataset", clips, "--max_steps", "60", "--batch_size", "16"]
+    arguments += ["--drop_path", "0", "--layer_decay", "1", "--base_lr", "2e-2", "--num_workers", "0"]
+    assert finetune(*arguments, *NO_CHANCE, "--output_dir", tmp_path) == 0
+    assert lines(tmp_path / "metrics.jsonl")[-1]["loss"] < 1.3  # ln 8 = 2.08
+
+
+def test_accumulation_equals_the_large_batch(clips: Path, pretrained: Path, tmp_path: Path) -> None:
+    arguments = [*NO_CHANCE, "--model", pretrained, "--dataset", clips, "--max_steps", "3", "--drop_path", "0"]
+    arguments += ["--num_workers", "0", "--log_every", "1", "--base_lr", "1e-3", "--clip_grad", "1"]
+    assert finetune(*arguments, "--batch_size", "8", "--output_dir", tmp_path / "large") == 0
+    parts = ["--batch_size", "4", "--gradient_accumulation", "2"]
+    assert finetune(*arguments, *parts, "--output_dir", tmp_path / "parts") == 0
+    for one, other in zip(*(lines(tmp_path / name / "metrics.jsonl") for name in ("large", "parts")), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-6) and one["lr"] == other["lr"]
+    large, accumulated = (
+        VideoMAEForVideoClassification.from_pretrained(tmp_path / name).state_dict() for name in ("large", "parts")
+    )
+    assert all(torch.allclose(value, accumulated[name], atol=1e-6, rtol=0) for name, value in large.items())
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--freeze", "encoder", "--gradient_checkpointing"],
+        ["--freeze", "1", "--mixed_precision", "bf16"],
+        ["--sampling", "uniform", "--head_dropout", "0.5"],
+        ["--frame_seconds", "0.2", "--rand_augment", "none"],
+    ],
+)
+def test_variants_train(clips: Path, pretrained: Path, tmp_path: Path, extra: list[str]) -> None:
+    arguments = ["--model", pretrained, "--dataset", clips, "--max_steps", "2", "--output_dir", tmp_path]
+    assert finetune(*QUICK, *arguments, "--base_lr", "1e-2", *extra) == 0
+    before, after = (
+        VideoMAEForVideoClassification.from_pretrained(tmp_path),
+        VideoMAEForPreTraining.from_pretrained(pretrained),
+    )
+    same = torch.equal(
+        before.videomae.encoder.layer[0].layernorm_before.weight,
+        after.videomae.encoder.layer[0].layernorm_before.weight,
+    )
+    assert same == ("--freeze" in extra)
+
+
+def test_a_split_is_tested_after_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("hf_videomae.evaluation")
+    source = MotionSource()
+    for number in range(24):
+        path = tmp_path / "clips" / ("train" if number < 16 else "test") / CLASS_NAMES[number % 8] / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source[number].video)
+    arguments = ["--dataset", tmp_path / "clips", "--test_split", "test", "--views", "2x1", "--max_steps", "1"]
+    assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "run") == 0
+    assert (tmp_path / "run" / "evaluation.json").exists() and "on 8 videos" in capsys.readouterr().out
+
+
+def test_numbers_are_learned(clips: Path, tmp_path: Path) -> None:
+    rows = [f"{path.relative_to(clips).as_posix()},{number / 10}" for number, path in enumerate(clips.glob("*/*.mp4"))]
+    folder = tmp_path / "numbers"
+    folder.mkdir()
+    for name in CLASS_NAMES:
+        (folder / name).symlink_to(clips / name)
+    (folder / "index.csv").write_text("path,label\n" + "\n".join(rows))
+    arguments = ["--dataset", folder, "--problem_type", "regression", "--max_steps", "2"]
+    assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "run") == 0
+    config = VideoMAEConfig.from_pretrained(tmp_path / "run")
+    assert (config.num_labels, config.problem_type) == (1, "regression")
+
+
+def test_a_class_with_one_video_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [path.relative_to(clips).as_posix() for path in sorted(clips.glob("*/*.mp4"))]
+    folder = tmp_path / "scarce"
+    folder.mkdir()
+    for name in CLASS_NAMES:
+        (folder / name).symlink_to(clips / name)
+    rows = [f"{name},{'rare' if number == 0 else 'often'}" for number, name in enumerate(names)]
+    (folder / "index.csv").write_text("path,label\n" + "\n".join(rows))
+    assert finetune(*QUICK, "--dataset", folder, "--max_steps", "1", "--output_dir", tmp_path / "run") == 0
+    assert "warning: 1 of 2 classes have a single video: rare" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "{}/unlabelled"], "has no labels"),
+        (["--dataset", "{}/half"], "have no label, the first is b.mp4"),
+        (["--dataset", "{}/half", "--problem_type", "regression"], "have no label"),
+        (["--dataset", "{}/words", "--problem_type", "regression"], "regression wants a finite number"),
+        (["--dataset", "{}/one"], "the one class 'walk'"),
+        (["--model", "{}/classifier", "--head", "keep"], "none is 'move_left'"),
+        (["--model", "{}/classifier", "--freeze", "9"], "the encoder has 1 layers"),
+        (["--layer_decai", "1"], "did you mean --layer_decay"),
+        (["--model", "bases"], "neither a preset"),
+        (["--problem_type", "regression"], "one class per video"),
+        (["--model", "base"], "length of the run is missing"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_bad_inputs(tmp_path)
+    steps = [] if message.startswith("length") else ["--max_steps", "2"]
+    filled = [argument.format(tmp_path) for argument in arguments]
+    assert finetune(*QUICK, *steps, "--output_dir", tmp_path / "run", *filled) == 2
+    errors = [line for line in capfd.readouterr().err.strip().splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0], errors
+    assert not (tmp_path / "run").exists()
+
+
+def make_bad_inputs(folder: Path) -> None:
+    source = MotionSource()
+    sets = {"half": ("walk", "nan"), "words": ("walk", "run"), "one": ("walk", "walk"), "unlabelled": ()}
+    for name, labels in sets.items():
+        (folder / name).mkdir()
+        for number, file in enumerate(("a.mp4", "b.mp4")):
+            (folder / name / file).write_bytes(source[number].video)
+        if labels:
+            rows = [f"{file},{label}" for file, label in zip(("a.mp4", "b.mp4"), labels, strict=True)]
+            (folder / name / "index.csv").write_text("path,label\n" + "\n".join(rows))
+    config = VideoMAEConfig.from_preset("tiny", task="classification", num_hidden_layers=1, num_labels=2)
+    VideoMAEForVideoClassification(config).save_pretrained(folder / "classifier")
+
+
+@pytest.mark.slow
+def test_the_compiled_step_trains(clips: Path, pretrained: Path, tmp_path: Path) -> None:
+    arguments = [*QUICK, *NO_CHANCE, "--model", pretrained, "--dataset", clips, "--max_steps", "3", "--drop_path", "0"]
+    assert finetune(*arguments, "--output_dir", tmp_path / "eager") == 0
+    torch._dynamo.reset()
+    assert finetune(*arguments, "--compile", "--output_dir", tmp_path / "compiled") == 0
+    for one, other in zip(*(lines(tmp_path / name / "metrics.jsonl") for name in ("eager", "compiled")), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)

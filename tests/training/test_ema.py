@@ -1,0 +1,50 @@
+"""The moving average of the weights, by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from hf_videomae.training.ema import WeightAverage
+
+
+def model() -> nn.Linear:
+    linear = nn.Linear(1, 1)
+    with torch.no_grad():
+        linear.weight.fill_(1.0)
+        linear.bias.fill_(5.0)
+    linear.bias.requires_grad_(False)
+    return linear
+
+
+def test_the_average_by_hand() -> None:
+    linear = model()
+    average = WeightAverage(linear, decay=0.9)
+    for value in (2.0, 3.0):
+        with torch.no_grad():
+            linear.weight.fill_(value)
+        average.update()
+    # 0.9 x (0.9 x 1 + 0.1 x 2) + 0.1 x 3
+    assert average.tensors["weight"].item() == pytest.approx(1.29)
+    assert average.tensors.keys() == {"weight"}
+
+
+def test_in_place_and_back() -> None:
+    linear = model()
+    average = WeightAverage(linear, decay=0.5)
+    with torch.no_grad():
+        linear.weight.fill_(3.0)
+    average.update()
+    with pytest.raises(RuntimeError), average.in_place():
+        assert linear.weight.item() == 2.0
+        raise RuntimeError
+    assert linear.weight.item() == 3.0 and linear.weight.requires_grad
+
+
+def test_saved_averages_of_another_model() -> None:
+    average = WeightAverage(model(), decay=0.5)
+    average.load({"weight": torch.tensor([[7.0]])})
+    assert average.tensors["weight"].item() == 7.0
+    with pytest.raises(ValueError, match="another model: other"):
+        average.load({"weight": torch.zeros(1, 1), "other": torch.zeros(1)})
+    with pytest.raises(ValueError, match="decay"):
+        WeightAverage(model(), decay=1.0)

@@ -1,0 +1,69 @@
+"""Mixup and cutmix by hand: labels follow the pixels, height and width are cut, time never."""
+
+import pytest
+import torch
+
+from hf_videomae.training.mixing import Mixing, cutmix, draw_box, kept_share, mixup, smooth_targets
+
+
+def test_smoothed_targets_are_timms() -> None:
+    # off = 0.1 / 4, on = 1 - 0.1 + off
+    expected = torch.tensor([[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]])
+    assert torch.allclose(smooth_targets(torch.tensor([2, 0]), num_classes=4, smoothing=0.1), expected)
+
+
+def test_mixup_by_hand() -> None:
+    clips = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1, 1).expand(3, 2, 3, 4, 4)
+    mixed = mixup(clips, 0.75)
+    assert torch.allclose(mixed[:, 0, 0, 0, 0], torch.tensor([1.5, 2.0, 2.5]))  # 0.75 x 1 + 0.25 x 3, ...
+    assert torch.allclose(mixup(torch.eye(3), 0.75), torch.tensor([[0.75, 0, 0.25], [0, 1.0, 0], [0.25, 0, 0.75]]))
+
+
+def test_cutmix_touches_height_and_width_only() -> None:
+    clips = torch.arange(2.0).view(2, 1, 1, 1, 1).expand(2, 8, 3, 6, 10)
+    mixed = cutmix(clips, (1, 4, 2, 7))
+    inside = torch.zeros(6, 10, dtype=torch.bool)
+    inside[1:4, 2:7] = True
+    for clip, (own, partner) in zip(mixed, ((0, 1), (1, 0)), strict=True):
+        for frame in clip.flatten(0, 1):  # every frame and channel alike
+            assert (frame[inside] == partner).all() and (frame[~inside] == own).all()
+    assert kept_share(6, 10, (1, 4, 2, 7)) == 1 - 15 / 60
+    assert (clips[0] == 0).all()
+
+
+def test_boxes_are_timms() -> None:
+    for _ in range(200):
+        top, bottom, left, right = draw_box(32, 64, 0.75)
+        # sqrt(1 - 0.75) = 0.5: 16 x 32, less where the edge cuts it
+        assert 0 <= top <= bottom <= 32 and 0 <= left <= right <= 64
+        assert bottom - top <= 16 and right - left <= 32
+        if 0 < top and bottom < 32:
+            assert bottom - top == 16
+    assert draw_box(32, 64, 1.0)[0] == draw_box(32, 64, 1.0)[1] or kept_share(32, 64, draw_box(32, 64, 1.0)) == 1
+
+
+def test_labels_follow_the_pixels() -> None:
+    clips = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 2, 1, 20, 20)
+    targets, kinds = torch.eye(4), set()
+    for _ in range(60):
+        mixed, soft = Mixing()(clips, targets)
+        assert mixed.shape == clips.shape and torch.allclose(soft.sum(1), torch.ones(4))
+        # The mean of each clip is the mean of the class numbers under its target, for mixup and for cutmix.
+        assert torch.allclose(mixed.mean((1, 2, 3, 4)), soft @ torch.arange(4.0), atol=1e-5)
+        kinds.add(bool((mixed == mixed.round()).all()))
+    assert kinds == {True, False}
+
+
+def test_switches() -> None:
+    clips, targets = torch.rand(4, 2, 3, 8, 8), torch.eye(4)
+    for off in (Mixing(probability=0), Mixing(mixup=0, cutmix=0)):
+        assert not off.is_on and off(clips, targets)[0] is clips
+    alone = Mixing(mixup=0, cutmix=1)(clips, targets)[0]
+    assert ((alone == clips) | (alone == clips.flip(0))).all()
+    assert sum(Mixing(probability=0.3)(clips, targets)[0] is clips for _ in range(400)) == pytest.approx(280, abs=40)
+
+
+@pytest.mark.parametrize("wrong", [{"mixup": -1}, {"cutmix": float("nan")}, {"probability": 2}, {"switch": -0.1}])
+def test_what_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Mixing(**wrong)

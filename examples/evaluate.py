@@ -27,7 +27,7 @@ from hf_videomae.video.sampling import ClipPlan
 class EvaluationRecipe:
     """What is evaluated, on what, and how."""
 
-    model: str = setting("", "classification checkpoint: a folder or a Hub id org/name", group="model")
+    model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
     dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
     split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
     match_labels: Literal["name", "index"] = setting(

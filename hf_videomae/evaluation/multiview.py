@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.samples import AnySource, DataError, Sample, Source
+from ..data.stream import TRIM_EVERY, give_memory_back
 from ..inference.files import our_config
 from ..ops.views import merge_views
 from ..video.decoding import VideoBackendError, VideoDecodeError
@@ -61,9 +62,13 @@ class _Videos(Dataset[_Read]):
 
     def __init__(self, source: AnySource, plan: ViewPlan) -> None:
         self.source, self.plan = source, plan
+        self._made = 0
 
     def __getitem__(self, job: _Job) -> _Read:
         sample = job.sample
+        self._made += 1
+        if self._made % TRIM_EVERY == 0:
+            give_memory_back()
         try:
             if sample is None:
                 assert isinstance(self.source, Source)
@@ -169,7 +174,7 @@ def evaluate(
     """Test a single-label classifier on a labelled data set, as the paper does.
 
     Args:
-        model: ours or stock transformers', where it shall compute; left in the mode it came in.
+        model: ours or stock transformers', unwrapped, where it shall compute; left in the mode it came in.
         source: by `hf_videomae.data.open_source`; every video is seen once.
         processor: size, mean and deviation of the views, and their sampling where there is no `plan`; made for the
             model's configuration where it is None.

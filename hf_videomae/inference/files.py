@@ -54,7 +54,7 @@ def load_classifier(model: Model) -> PreTrainedModel:
         if not hasattr(model, "classifier"):
             raise ValueError(f"{type(model).__name__} has no classifier; give a VideoMAEForVideoClassification")
         return model
-    if saved_without_classifier(model, {}):
+    if _lacks_classifier(model):
         raise ValueError(
             f"{model} holds no classifier (it is a pre-trained checkpoint): fine-tune it first with "
             f"examples/finetune.py, or take its features with hf_videomae.extract_features"
@@ -71,9 +71,20 @@ def load_encoder(model: Model) -> PreTrainedModel:
     """Any VideoMAE by name or as it is: a classifier where the checkpoint holds one, else the bare encoder."""
     if isinstance(model, PreTrainedModel):
         return model
-    kind = VideoMAEModel if saved_without_classifier(model, {}) else VideoMAEForVideoClassification
+    kind = VideoMAEModel if _lacks_classifier(model) else VideoMAEForVideoClassification
     loaded: PreTrainedModel = kind.from_pretrained(model).eval()
     return loaded
+
+
+def _lacks_classifier(model: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
+    try:
+        return saved_without_classifier(model, {})
+    except OSError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{model} is no folder here with a config.json, and the Hub does not give it ({reason}); check the name"
+        ) from error
 
 
 def processor_for(model: Model, network: PreTrainedModel) -> VideoMAEVideoProcessor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .auto import register_auto_classes
     from .configuration_videomae import VideoMAEConfig
-    from .inference import reconstruct
+    from .inference import extract_features, predict, reconstruct
     from .modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
     from .video_processing_videomae import VideoMAEVideoProcessor
 
@@ -23,6 +23,8 @@ _HOMES = {
     "VideoMAEForVideoClassification": "modeling_videomae",
     "VideoMAEModel": "modeling_videomae",
     "VideoMAEVideoProcessor": "video_processing_videomae",
+    "extract_features": "inference",
+    "predict": "inference",
     "reconstruct": "inference",
     "register_auto_classes": "auto",
 }
@@ -47,6 +49,8 @@ __all__ = [
     "VideoMAEModel",
     "VideoMAEVideoProcessor",
     "__version__",
+    "extract_features",
+    "predict",
     "reconstruct",
     "register_auto_classes",
 ]

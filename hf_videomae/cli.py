@@ -17,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status: 0, or 2 for a mistake of the user, which is told in one line on stderr.
+        The exit status: 0; 1 where some videos could not be decoded; or 2 for a mistake of the user, which is told
+        in one line on stderr.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -65,7 +66,53 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("--output", required=True, metavar="STEM", help="path of the pictures without extension")
     reconstruct.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
     reconstruct.set_defaults(run=_reconstruct, takes_fields=False)
+    _add_predict(commands)
+    _add_features(commands)
     return parser
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="name what happens in videos, with a fine-tuned model",
+        description="Name what happens in videos, with a fine-tuned model. A video that cannot be decoded is named "
+        "and left out; the exit status is then 1.",
+    )
+    predict.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
+    predict.add_argument("--model", required=True, help="directory or Hub id of a fine-tuned VideoMAE, stock or ours")
+    predict.add_argument("--views", default="1x1", help="temporal positions x crops, averaged: 5x3 (default: 1x1)")
+    predict.add_argument("--sampling", choices=("dense", "uniform"), help="of frames (default: the model's)")
+    predict.add_argument("--stride", type=int, help="frames between two of a dense clip (default: the model's)")
+    predict.add_argument("--top_k", "--top-k", type=int, default=5, help="classes in the answer (default: 5)")
+    predict.add_argument("--batch_size", "--batch-size", type=int, default=16, help="clips per forward pass")
+    predict.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    predict.add_argument("--json", action="store_true", help="one JSON object per video instead of a table")
+    predict.set_defaults(run=_predict, takes_fields=False)
+
+
+def _add_features(commands: Any) -> None:
+    features = commands.add_parser(
+        "features",
+        help="write the features that a model sees in videos, as Parquet or safetensors",
+        description="Write the features that a VideoMAE sees in videos. A cube is two frames deep, so 16 frames have "
+        "8 slices; there is no [CLS] token. The same command goes on where it was interrupted.",
+    )
+    features.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
+    features.add_argument("--model", required=True, help="directory or Hub id of any VideoMAE")
+    features.add_argument("--output_dir", "--output-dir", required=True, help="folder of the files")
+    features.add_argument("--format", choices=("parquet", "safetensors"), default="parquet", help="default: parquet")
+    features.add_argument(
+        "--pool",
+        choices=("mean", "frame", "token"),
+        default="mean",
+        help="mean of all tokens (default), one feature per slice of two frames, or all tokens",
+    )
+    features.add_argument("--layer", type=int, default=-1, help="-1: the encoder's end; 1 is the first block's output")
+    features.add_argument("--hop", type=int, help="slide over the whole video, a window every HOP frames")
+    features.add_argument("--stride", type=int, help="frames between two of a window (default: the model's)")
+    features.add_argument("--batch_size", "--batch-size", type=int, default=8, help="windows per forward pass")
+    features.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    features.set_defaults(run=_features, takes_fields=False)
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -101,6 +148,77 @@ def _reconstruct(arguments: argparse.Namespace, rest: list[str]) -> int:
         print(path)
     print(f"loss {reconstruction.loss:.3f} on {int(reconstruction.bool_masked_pos.sum())} hidden tokens")
     return 0
+
+
+def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .inference import find_inputs, predict
+    from .video.decoding import VideoBackendError
+
+    try:
+        found = predict(
+            arguments.model,
+            find_inputs(arguments.videos),
+            views=arguments.views,
+            top_k=arguments.top_k,
+            sampling=arguments.sampling,
+            stride=arguments.stride,
+            device=arguments.device or _device(),
+            batch_size=arguments.batch_size,
+            keep_going=True,
+        )
+    except VideoBackendError as error:
+        _fail(str(error))
+    width = max(len(answer.video) for answer in found)
+    for answer in found:
+        if arguments.json:
+            print(json.dumps(answer.to_dict()))
+        elif answer.error is not None:
+            print(f"{answer.video:{width}}  cannot be decoded: {answer.error}")
+        else:
+            scored = zip(answer.labels, answer.scores, strict=True)
+            print(f"{answer.video:{width}}  {'  '.join(f'{label} {score:.3f}' for label, score in scored)}")
+    return _told_of_bad(sum(answer.error is not None for answer in found), len(found))
+
+
+def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .inference import FeatureExtractor, store_features
+    from .video.decoding import VideoBackendError
+
+    extractor = FeatureExtractor(
+        arguments.model,
+        pool=arguments.pool,
+        layer=arguments.layer,
+        hop=arguments.hop,
+        stride=arguments.stride,
+        device=arguments.device or _device(),
+        batch_size=arguments.batch_size,
+    )
+    try:
+        stored = store_features(
+            extractor,
+            arguments.videos,
+            arguments.output_dir,
+            model=arguments.model,
+            file_format=arguments.format,
+            progress=print,
+        )
+    except VideoBackendError as error:
+        _fail(str(error))
+    print(f"{stored.written} videos written to {arguments.output_dir}, {stored.skipped} were there already")
+    return _told_of_bad(len(stored.bad), stored.written + stored.skipped + len(stored.bad))
+
+
+def _device() -> str:
+    import torch
+
+    return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
+
+
+def _told_of_bad(bad: int, count: int) -> int:
+    """The exit status: 1 where videos had to be left out."""
+    if bad:
+        print(f"{bad} of {count} videos could not be decoded", file=sys.stderr)
+    return 1 if bad else 0
 
 
 def _tell_progress() -> None:

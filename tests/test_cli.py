@@ -26,7 +26,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"]):
         status, output, _ = run(capsys, *arguments)
         assert status == 0
-        assert "convert" in output and "reconstruct" in output
+        assert all(command in output for command in ("convert", "reconstruct", "predict", "features"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +76,10 @@ def test_convert_writes_a_whole_checkpoint(
             ["reconstruct", "video.mp4", "--model", "missing-directory", "--output", "x", "--stray", "1"],
             "unrecognized",
         ),
+        (["predict", "--model", "m"], "required"),
+        (["predict", "x.mp4", "--model", "missing-directory"], "missing-directory"),
+        (["features", "x.mp4", "--model", "m"], "required"),
+        (["features", "x.mp4", "--model", "m", "--output_dir", "o", "--pool", "cls"], "invalid choice"),
         (["dance"], "dance"),
     ],
 )
@@ -132,3 +136,41 @@ def test_reconstruct_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     (tmp_path / "bad.mp4").write_text("no video")
     status, _, errors = run(capsys, "reconstruct", str(tmp_path / "bad.mp4"), *arguments)
     assert status == 2 and "bad.mp4" in errors.strip().splitlines()[-1]
+
+
+def write_classifier(folder: Path) -> None:
+    names = {0: "boxing", 1: "waving"}
+    config = hf_videomae.VideoMAEConfig.from_preset("tiny", task="classification", id2label=names)
+    hf_videomae.VideoMAEForVideoClassification(config).save_pretrained(folder)
+    hf_videomae.VideoMAEVideoProcessor.from_config(config).save_pretrained(folder)
+
+
+def test_predict_and_features(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from hf_videomae.data import MotionSource
+
+    write_classifier(tmp_path / "model")
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "good.mp4").write_bytes(MotionSource()[0].video)
+    (tmp_path / "clips" / "worse.mp4").write_bytes(b"no video")
+    model = ["--model", str(tmp_path / "model"), "--device", "cpu"]
+    capsys.readouterr()
+
+    status, output, errors = run(capsys, "predict", str(tmp_path / "clips" / "good.mp4"), *model, "--views", "2x3")
+    assert status == 0 and len(output.splitlines()) == 1
+    assert "good.mp4" in output and "boxing 0." in output and "waving 0." in output
+
+    status, output, errors = run(capsys, "predict", str(tmp_path / "clips"), *model, "--json", "--top-k", "1")
+    good, worse = (json.loads(line) for line in output.splitlines())
+    assert status == 1 and "1 of 2 videos could not be decoded" in errors
+    assert len(good["predictions"]) == 1 and good["views"] == "1x1" and "error" in worse
+
+    written = ["features", str(tmp_path / "clips"), *model, "--output_dir", str(tmp_path / "out"), "--hop", "4"]
+    for count in (1, 0):
+        status, output, errors = run(capsys, *written)
+        assert status == 1 and f"{count} videos written" in output and "1 of 2 videos" in errors
+    status, output, errors = run(capsys, *written, "--layer", "1")
+    assert status == 2 and "give another folder" in errors.strip().splitlines()[-1]
+    from hf_videomae.inference import load_features
+
+    (features,) = load_features(tmp_path / "out").values()
+    assert features.shape[1] == 128

@@ -23,7 +23,7 @@ _JUDGED_FROM = 50
 _PATIENCE = 20
 _STATE_VERSION = 1
 # glibc keeps what decoding frees in pieces: without this a worker grew by a gigabyte in 500 batches.
-_TRIM_EVERY = 25
+TRIM_EVERY = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class _BatchMaker(Dataset[_Made]):
     def __getitem__(self, job: Job) -> _Made:
         bad: list[dict[str, str]] = []
         self._made += 1
-        if self._made % _TRIM_EVERY == 0:
-            _give_memory_back()
+        if self._made % TRIM_EVERY == 0:
+            give_memory_back()
         try:
             batch = self._make(job, bad)
         except (DataError, VideoBackendError) as error:
@@ -238,7 +238,7 @@ class _Jobs:
         return self.plan.jobs(self.cursor)
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Return freed memory to the system, where the C library can (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

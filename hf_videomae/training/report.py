@@ -2,25 +2,33 @@
 
 import json
 import os
-import platform
-import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .. import __version__
+from ..records import command_line, hardware, now, versions, write_json, write_whole
 from .errors import RunError
+
+__all__ = [
+    "JsonLines",
+    "command_line",
+    "draw_loss",
+    "hardware",
+    "mean_of",
+    "now",
+    "parent_of",
+    "read_lines",
+    "running_mean",
+    "status_of",
+    "versions",
+    "write_json",
+]
 
 METRICS_FILE = "metrics.jsonl"
 RUN_FILE = "run.json"
 PICTURE_FILE = "loss.png"
 BAD_VIDEOS_FILE = "bad_videos.jsonl"
 NOT_FINITE_FILE = "nonfinite.jsonl"
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torchcodec", "safetensors")
 
 
 class JsonLines:
@@ -35,7 +43,7 @@ class JsonLines:
             path.unlink(missing_ok=True)
         elif path.exists():
             kept = [json.dumps(line) + "\n" for line in read_lines(path) if line.get("step", 0) <= keep_until]
-            _write_whole(path, "".join(kept))
+            write_whole(path, "".join(kept))
 
     def write(self, values: dict[str, Any]) -> None:
         """Append one object."""
@@ -58,64 +66,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return result
 
 
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    _write_whole(path, json.dumps(values, indent=2) + "\n")
-
-
 def status_of(output_dir: Path) -> str | None:
     """What `run.json` says of a run: running, stopped, finished or failed."""
     path = output_dir / RUN_FILE
     status = json.loads(path.read_text(encoding="utf-8")).get("status") if path.exists() else None
     return status if isinstance(status, str) else None
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def hardware(processes: int, device: torch.device) -> dict[str, Any]:
-    """What the run ran on."""
-    facts = {"platform": platform.platform(), "cpu": _cpu_name(), "cpu_cores": os.cpu_count(), "processes": processes}
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
-    return {**facts, "device": device.type, "threads_per_process": torch.get_num_threads()}
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers."""
-    found = {"hf_videomae": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
-
-
-def command_line() -> str:
-    """The command as it was typed, as far as the process can know."""
-    import shlex
-
-    return shlex.join([Path(sys.executable).name, *sys.argv])
 
 
 def parent_of(model: str) -> dict[str, Any] | None:

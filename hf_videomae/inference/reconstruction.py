@@ -1,4 +1,4 @@
-"""For people: what a model makes of a video. Masked reconstruction, as numbers and as pictures.
+"""Masked reconstruction of a video, as numbers and as pictures.
 
 Shapes: B clips, T frames, C channels, H x W pixels, N tokens, M masked, P pixels of a cube.
 """
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .configuration_videomae import VideoMAEConfig
-from .modeling_videomae import VideoMAEForPreTraining
-from .ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes, to_cubes, unnormalize
-from .ops.masking import make_mask, split_by_mask
-from .video_processing_videomae import VideoMAEVideoProcessor
+from ..configuration_videomae import VideoMAEConfig
+from ..modeling_videomae import VideoMAEForPreTraining
+from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes, to_cubes, unnormalize
+from ..ops.masking import make_mask, split_by_mask
+from ..video_processing_videomae import VideoMAEVideoProcessor
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+"""Evaluate a video classifier by the paper's protocol: several views of every video, their scores averaged.
+
+    python examples/evaluate.py --model outputs/finetuned                              # the built-in data's test split
+    python examples/evaluate.py --model MCG-NJU/videomae-base-finetuned-kinetics --dataset DIR --views 5x3
+    python examples/evaluate.py --model DIR --dataset DIR --views 2x3 --sampling uniform     # Something-Something
+    accelerate launch examples/evaluate.py --model DIR --dataset org/name --split validation
+
+Any VideoMAE classification checkpoint will do, of this package or of stock transformers, a folder or a Hub id. The
+classes of the data set are found among the model's by name. Writes evaluation.json, predictions.jsonl and
+confusion.png. Videos that cannot be decoded are listed, and count as wrong.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from hf_videomae.data import DataError, describe_source, open_source
+from hf_videomae.evaluation import evaluate, parse_views
+from hf_videomae.inference import load_classifier, processor_for
+from hf_videomae.records import command_line, hardware
+from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
+from hf_videomae.video.decoding import VideoBackendError
+from hf_videomae.video.sampling import ClipPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecipe:
+    """What is evaluated, on what, and how."""
+
+    model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
+    dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
+    split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
+    match_labels: Literal["name", "index"] = setting(
+        "name", "how the data set's classes find the model's; index: class i is class i", group="data"
+    )
+    views: str = setting("5x3", "temporal positions x spatial crops (SSV2: 2x3, HMDB51: 10x3)", group="views")
+    sampling: Literal["dense", "uniform"] | None = setting(
+        None, "dense, or uniform over the whole video as on Something-Something (default: the model's)", group="views"
+    )
+    frame_stride: int | None = setting(None, "of dense clips (default: the model's)", group="views")
+    antialias: bool = setting(
+        False, "resize as the serving processor does; the paper's test code does not filter", group="views"
+    )
+    batch_size: int = setting(16, "views per process and forward pass", group="speed")
+    num_workers: int = setting(1, "decoding processes per process; 0 decodes in it", group="speed")
+    mixed_precision: Literal["no", "bf16"] | None = setting(
+        None, "arithmetic of the forward pass (default: what accelerate launch says)", group="speed"
+    )
+    output_dir: str = setting("outputs/evaluation", "where the results are written")
+    log_every: int = setting(50, "videos between two lines of progress")
+    seed: int = setting(0, "plays no part: an evaluation draws nothing")
+    push_to_hub: bool = setting(False, "publish the results (comes in a later release)")
+    hub_model_id: str | None = setting(None, "repository to publish to")
+
+    report_to = ()  # no trackers: there is one result
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise RunError("--model is missing; give a fine-tuned checkpoint: a folder, or org/name of the Hub")
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("log_every", 1), ("frame_stride", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RunError(f"--{name} is {value}; give {least} or more")
+        try:
+            parse_views(self.views)
+        except ValueError as error:
+            raise RunError(f"--views: {error}") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; returns the exit code, 0."""
+    recipe = parse_recipe(EvaluationRecipe, arguments, description=__doc__)
+
+    with user_errors():
+        accelerator = build_accelerator(recipe)
+        source = open_source(recipe.dataset, split=recipe.split, require_labels=True)
+        model = load_classifier(recipe.model).to(accelerator.device)
+        processor = processor_for(recipe.model, model)
+        plan = ClipPlan(
+            num_frames=processor.num_frames,
+            stride=recipe.frame_stride or processor.frame_stride,
+            mode=recipe.sampling or processor.sampling_mode,
+        )
+        say(f"{describe_source(source)}; split {recipe.split}")
+        say(f"{recipe.model}: {len(model.config.id2label)} classes; {recipe.views} views, {plan.mode}")
+
+    def progress(done: int, total: int | None) -> None:
+        if done % recipe.log_every == 0:
+            say(f"{done}{'' if total is None else f'/{total}'} videos of the first process")
+
+    with user_errors(RunError, DataError, VideoBackendError, ValueError, OSError):
+        result = evaluate(
+            model,
+            source,
+            processor=processor,
+            plan=plan,
+            views=recipe.views,
+            batch_size=recipe.batch_size,
+            num_workers=recipe.num_workers,
+            accelerator=accelerator,
+            matching=recipe.match_labels,
+            antialias=recipe.antialias,
+            progress=progress,
+        )
+        if accelerator.is_main_process:
+            result.data.update(dataset=recipe.dataset, split=recipe.split)
+            where = hardware(accelerator.num_processes, accelerator.device)
+            files = result.save(recipe.output_dir, extra={"command": command_line(), "hardware": where})
+            say(f"{result.table()}\n{result.summary()}")
+            say("\n".join(map(str, files)))
+    accelerator.end_training()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,410 @@
+"""The multi-view test: every video of a data set once, its views' scores averaged, in any number of processes.
+
+Videos are dealt out to the processes and the workers by their place in the data set. At the end every process sends
+(place, scores) of its videos, filled up to equal counts; the filling is dropped, the rest is put in order. So nothing
+is seen twice or lost, whatever the number of processes, and two files of one name stay two videos.
+
+Shapes: B videos, V views, T frames, K classes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.samples import AnySource, DataError, Sample, Source
+from ..data.stream import TRIM_EVERY, give_memory_back
+from ..inference.files import our_config
+from ..ops.views import merge_views
+from ..video.decoding import VideoBackendError, VideoDecodeError
+from ..video.sampling import ClipPlan
+from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
+from ..video_processing_videomae import VideoMAEVideoProcessor
+from .labels import Matching, match_classes
+from .results import Evaluation, FailedVideo
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Key = tuple[int, int]  # (shard, number in it); a source in any order is one shard
+_NO_KEY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One video to read: its place, and of a streamed source the sample itself."""
+
+    key: Key
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a worker sends: the frames of a video, or why it has none, or the error that ends the evaluation."""
+
+    key: Key
+    id: str = ""
+    path: str = ""
+    label: int = _NO_KEY
+    views: ReadViews | None = None
+    reason: str = ""
+    error: str = ""
+    error_type: type[Exception] = DataError
+
+
+class _Videos(Dataset[_Read]):
+    """Jobs -> frames, in any process."""
+
+    def __init__(self, source: AnySource, plan: ViewPlan) -> None:
+        self.source, self.plan = source, plan
+        self._made = 0
+
+    def __getitem__(self, job: _Job) -> _Read:
+        sample = job.sample
+        self._made += 1
+        if self._made % TRIM_EVERY == 0:
+            give_memory_back()
+        try:
+            if sample is None:
+                assert isinstance(self.source, Source)
+                sample = self.source[job.key[1]]
+            return self._read(sample, job.key)
+        except (DataError, VideoBackendError) as error:
+            return _Read(job.key, error=str(error), error_type=type(error))
+
+    def _read(self, sample: Sample, key: Key) -> _Read:
+        classes = len(self.source.class_names or ())
+        if sample.label is None or not 0 <= sample.label < classes:
+            raise DataError(
+                f"{self.source.name}: the label of {sample.id} is {sample.label}, none of its {classes} classes; "
+                f"every video of an evaluation needs one: take a labelled split, or remove this video"
+            )
+        path = sample.video if isinstance(sample.video, str) else sample.id
+        try:
+            views = read_views(sample.video, plan=self.plan, name=sample.id if path == sample.id else None)
+        except (VideoDecodeError, OSError) as error:
+            reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
+            return _Read(key, sample.id, path, sample.label, reason=reason)
+        return _Read(key, sample.id, path, sample.label, views)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers of a streamed source get their samples with the job.
+        if isinstance(self.source, Source):
+            return self.__dict__
+        return {**self.__dict__, "source": _Named(self.source.name, self.source.class_names)}
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+    class_names: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Jobs:
+    """The videos of one process, as the `sampler` of a DataLoader: it iterates them in the evaluating process."""
+
+    source: AnySource
+    rank: int
+    world_size: int
+
+    def __iter__(self) -> Iterator[_Job]:
+        source = self.source
+        if isinstance(source, Source):
+            yield from (_Job((0, place)) for place in range(self.rank, len(source), self.world_size))
+            return
+        # With fewer shards than processes all read all shards, and each takes its share of the samples.
+        whole = source.num_shards >= self.world_size
+        for shard in range(self.rank if whole else 0, source.num_shards, self.world_size if whole else 1):
+            samples = enumerate(source.read_shard(shard))
+            mine = samples if whole else islice(samples, self.rank, None, self.world_size)
+            yield from (_Job((shard, number), sample) for number, sample in mine)
+
+
+@dataclass
+class _Scores:
+    """What one process, or all together, found: a row per video."""
+
+    keys: list[Key] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    failed: dict[Key, FailedVideo] = field(default_factory=dict)
+    scores: list[Tensor] = field(default_factory=list)  # (2, K) each: probabilities, logits
+
+    def add(self, read: _Read, scores: Tensor) -> None:
+        self.keys.append(read.key)
+        self.ids.append(read.id)
+        self.labels.append(read.label)
+        self.scores.append(scores)
+        if read.views is None:
+            self.failed[read.key] = FailedVideo(id=read.id, path=read.path, reason=read.reason)
+
+    def in_order(self) -> "_Scores":
+        """Sorted by place. Every place comes once: anything else is a fault of ours."""
+        assert len(set(self.keys)) == len(self.keys), "a video was evaluated twice"
+        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        return _Scores(
+            keys=[self.keys[row] for row in order],
+            ids=[self.ids[row] for row in order],
+            labels=[self.labels[row] for row in order],
+            failed=self.failed,
+            scores=[self.scores[row] for row in order],
+        )
+
+
+def evaluate(
+    model: nn.Module,
+    source: AnySource,
+    *,
+    processor: VideoMAEVideoProcessor | None = None,
+    plan: ClipPlan | None = None,
+    views: str | tuple[int, int] = (5, 3),
+    batch_size: int = 16,
+    num_workers: int = 0,
+    accelerator: "Accelerator | None" = None,
+    matching: Matching = "name",
+    antialias: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Evaluation:
+    """Test a single-label classifier on a labelled data set, as the paper does.
+
+    Args:
+        model: ours or stock transformers', unwrapped, where it shall compute; left in the mode it came in.
+        source: by `hf_videomae.data.open_source`; every video is seen once.
+        processor: size, mean and deviation of the views, and their sampling where there is no `plan`; made for the
+            model's configuration where it is None.
+        plan: frames, stride and mode of the clips; its own number of views plays no part.
+        views: temporal positions x crops: 5x3 on Kinetics, 2x3 on Something-Something, 10x3 on HMDB51.
+        batch_size: views per forward pass.
+        num_workers: decoding processes.
+        accelerator: of several processes, which then share the videos and all get the whole result.
+        matching: how the data set's classes find the model's; see `match_classes`.
+        antialias: resize as the serving processor does, instead of as the paper's test code.
+        progress: called with (videos done by this process, its number of videos or None).
+
+    Returns:
+        Evaluation.
+
+    Raises:
+        DataError: for a data set without labels, with an unlabelled video, empty, or of which nothing decodes;
+            `LabelError` where its classes are not the model's.
+        ValueError: for a model that is no single-label classifier, or gives scores that are not finite.
+        VideoBackendError: when no decoder works on this machine.
+    """
+    config: Any = getattr(model, "config", None)
+    _check_model(model, config)
+    if batch_size < 1 or num_workers < 0:
+        raise ValueError(f"batch_size is {batch_size}, num_workers {num_workers}; give at least 1, at least 0")
+    if source.class_names is None:
+        raise DataError(
+            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in the README"
+        )
+    numbers = match_classes(source.class_names, config.id2label, matching=matching)
+    wanted = _view_plan(config, processor=processor, plan=plan, views=parse_views(views), antialias=antialias)
+    rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    jobs = _Jobs(source, rank, world)
+    training = model.training
+    model.eval()
+    error: Exception | None = None
+    found = _Scores()
+    try:
+        with nullcontext() if accelerator is None else accelerator.autocast():
+            reads = _loader(source, jobs, wanted, num_workers)
+            found = _score(model, reads, wanted, batch_size, _told(progress, jobs))
+    except (DataError, VideoBackendError, ValueError) as problem:
+        error = problem
+    finally:
+        model.train(training)
+    _agree(error, accelerator)
+    found = _gather(found, len(config.id2label), accelerator).in_order()
+    return _result(found, numbers, model=model, source=source, plan=wanted)
+
+
+def _check_model(model: nn.Module, config: Any) -> None:
+    if config is None or not hasattr(model, "classifier") or len(config.id2label) < 2:
+        raise ValueError(
+            f"{type(model).__name__} is no classifier of two or more classes; give a VideoMAEForVideoClassification"
+        )
+    if config.problem_type not in (None, "single_label_classification"):
+        raise ValueError(f"the model's problem_type is {config.problem_type}; accuracy is of single-label classifiers")
+
+
+def _view_plan(
+    config: Any,
+    *,
+    processor: VideoMAEVideoProcessor | None,
+    plan: ClipPlan | None,
+    views: tuple[int, int],
+    antialias: bool,
+) -> ViewPlan:
+    processor = processor or VideoMAEVideoProcessor.from_config(our_config(config))
+    clip = plan or processor.clip_plan
+    return ViewPlan(
+        clip=replace(clip, views=views[0]),
+        crops=views[1],
+        size=(processor.crop_size["height"], processor.crop_size["width"]),
+        image_mean=processor.image_mean,
+        image_std=processor.image_std,
+        antialias=antialias,
+    )
+
+
+def _loader(source: AnySource, jobs: _Jobs, plan: ViewPlan, num_workers: int) -> Iterator[_Read]:
+    sampler: Any = jobs
+    # A generator of its own leaves the process's random state alone.
+    generator = torch.Generator()
+    return iter(
+        DataLoader(
+            _Videos(source, plan),
+            batch_size=None,
+            sampler=sampler,
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            generator=generator,
+        )
+    )
+
+
+def _as_it_is(read: Any) -> Any:
+    return read
+
+
+def _told(progress: Callable[[int, int | None], None] | None, jobs: _Jobs) -> Callable[[int], None]:
+    total = len(range(jobs.rank, len(jobs.source), jobs.world_size)) if isinstance(jobs.source, Source) else None
+    return lambda done: progress(done, total) if progress is not None else None
+
+
+@torch.no_grad()
+def _score(
+    model: nn.Module, reads: Iterator[_Read], plan: ViewPlan, batch_size: int, tell: Callable[[int], None]
+) -> _Scores:
+    """The scores of this process's videos."""
+    found = _Scores()
+    waiting: list[_Read] = []
+    num_classes = len(model.config.id2label)  # type: ignore[union-attr, arg-type]
+
+    def flush() -> None:
+        for read, scores in zip(waiting, _forward(model, waiting, plan, batch_size), strict=True):
+            if not torch.isfinite(scores).all():
+                raise ValueError(f"the model's scores for {read.id} are not finite: its weights or precision are bad")
+            found.add(read, scores)
+        waiting.clear()
+
+    for read in reads:
+        if read.error:
+            raise read.error_type(read.error)
+        if read.views is None:
+            found.add(read, torch.zeros(2, num_classes))
+        else:
+            waiting.append(read)
+        if len(waiting) * plan.num_views >= batch_size:
+            flush()
+        tell(len(found.keys) + len(waiting))
+    flush()
+    return found
+
+
+def _forward(model: nn.Module, reads: list[_Read], plan: ViewPlan, batch_size: int) -> list[Tensor]:
+    """(2, K) of each video: the mean of its views' softmax, and of their logits."""
+    if not reads:
+        return []
+    weights = next(model.parameters())
+    clips = torch.cat([make_views(read.views, plan=plan, device=weights.device) for read in reads if read.views])
+    clips = clips.to(weights.dtype)
+    logits = torch.cat([model(pixel_values=part).logits.float().cpu() for part in clips.split(batch_size)])
+    per_video = logits.view(len(reads), plan.num_views, -1)
+    return list(torch.stack([merge_views(per_video), per_video.mean(1)], dim=1))
+
+
+# Several processes.
+
+
+def _agree(error: Exception | None, accelerator: "Accelerator | None") -> None:
+    """Raise what went wrong here or in another process, in all of them: none waits for one that has left."""
+    messages = [None if error is None else str(error)]
+    if accelerator is not None and accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        messages = gather_object(messages)
+    if error is not None:
+        raise error
+    for message in filter(None, messages):
+        raise DataError(message)
+
+
+def _gather(found: _Scores, num_classes: int, accelerator: "Accelerator | None") -> _Scores:
+    """The rows of all processes: numbers as tensors of equal length, whose filling is dropped again, and names."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return found
+    from accelerate.utils import gather_object
+
+    device = accelerator.device
+    count = torch.tensor([len(found.keys)], device=device)
+    most = int(accelerator.gather(count).max())
+    keys = torch.full((most, 2), _NO_KEY, dtype=torch.long)
+    scores = torch.zeros(most, 2, num_classes)
+    if found.keys:
+        keys[: len(found.keys)] = torch.tensor(found.keys)
+        scores[: len(found.keys)] = torch.stack(found.scores)
+    keys, scores = (accelerator.gather(values.to(device)).cpu() for values in (keys, scores))
+    real = keys[:, 0] != _NO_KEY
+    return _Scores(
+        keys=[(shard, number) for shard, number in keys[real].tolist()],
+        ids=gather_object(found.ids),
+        labels=gather_object(found.labels),
+        failed=dict(gather_object(list(found.failed.items()))),
+        scores=list(scores[real]),
+    )
+
+
+def _result(found: _Scores, numbers: list[int], *, model: nn.Module, source: AnySource, plan: ViewPlan) -> Evaluation:
+    if not found.keys:
+        raise DataError(f"{source.name} is empty: there is nothing to evaluate")
+    failed = [found.failed[key] for key in found.keys if key in found.failed]
+    if len(failed) == len(found.keys):
+        raise DataError(
+            f"none of the {len(failed)} videos of {source.name} can be decoded; the first is {failed[0].path} "
+            f"({failed[0].reason})"
+        )
+    config: Any = model.config
+    scores = torch.stack(found.scores)  # (N, 2, K)
+    return Evaluation(
+        sample_ids=found.ids,
+        labels=torch.tensor([numbers[label] for label in found.labels]),
+        probabilities=scores[:, 0],
+        logits=scores[:, 1],
+        decoded=torch.tensor([key not in found.failed for key in found.keys]),
+        failed=failed,
+        class_names=[config.id2label[number] for number in sorted(config.id2label)],
+        views=_described(plan),
+        model={
+            "name": config.name_or_path or type(model).__name__,
+            "class": f"{type(model).__module__.split('.')[0]}.{type(model).__name__}",
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            "classes": len(config.id2label),
+        },
+        data={"name": source.name, "videos": len(found.keys), "classes": len(numbers)},
+    )
+
+
+def _described(plan: ViewPlan) -> dict[str, Any]:
+    clip = plan.clip
+    return {
+        "temporal": clip.views,
+        "spatial": plan.crops,
+        "frames": clip.num_frames,
+        "stride": clip.stride if clip.mode == "dense" else None,
+        "sampling": clip.mode,
+        "size": list(plan.size),
+        "antialias": plan.antialias,
+        "merge": "mean of softmax",
+    }
+
+
+__all__ = ["evaluate"]

@@ -1,0 +1,208 @@
+"""The result of an evaluation: its numbers, as files and as tables.
+
+Shapes: N videos, K classes of the model.
+"""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..records import now, versions, write_json, write_whole
+from .metrics import ClassScore, class_scores, confusion_matrix, mean_class_accuracy, top_k_accuracy
+
+EVALUATION_FILE = "evaluation.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+PICTURE_FILE = "confusion.png"
+_NAMED, _NUMBERED = 40, 16  # classes up to which the picture has names, and numbers in its cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedVideo:
+    """A video that could not be decoded."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model answered for every video of a data set, in the data set's order.
+
+    Attributes:
+        sample_ids: N.
+        labels: (N,) the model's number of each video's class.
+        probabilities: (N, K) the mean of the views' softmax; zeros where the video was not decoded.
+        logits: (N, K) the mean of the views' logits, likewise; the metrics do not use them.
+        decoded: (N,) bool. The others are in `failed`, and count as wrong.
+        failed: the videos that could not be decoded.
+        class_names: K, the model's.
+        views: how the views were cut.
+        model: what was evaluated.
+        data: on what.
+    """
+
+    sample_ids: list[str]
+    labels: Tensor
+    probabilities: Tensor
+    logits: Tensor
+    decoded: Tensor
+    failed: list[FailedVideo]
+    class_names: list[str]
+    views: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def top1(self) -> float:
+        """Share of the videos whose class is the best one."""
+        return top_k_accuracy(self.probabilities, self.labels, decoded=self.decoded, k=1)
+
+    @property
+    def top5(self) -> float:
+        """Share of the videos whose class is among the five best (all, where the model has fewer)."""
+        return top_k_accuracy(self.probabilities, self.labels, decoded=self.decoded, k=5)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """The mean over the classes of each one's share."""
+        return mean_class_accuracy(self.probabilities, self.labels, decoded=self.decoded)
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """(K, K) counts, row: true class, column: answer; without the failed videos."""
+        return confusion_matrix(self.probabilities, self.labels, decoded=self.decoded)
+
+    @cached_property
+    def classes(self) -> list[ClassScore]:
+        """A row for each class that has videos."""
+        return class_scores(self.probabilities, self.labels, decoded=self.decoded, class_names=self.class_names)
+
+    def facts(self) -> dict[str, Any]:
+        """What `evaluation.json` holds, and a model card reads."""
+        count, top1 = len(self.sample_ids), self.top1
+        return {
+            "views": self.views,
+            "counts": {"videos": count, "decoded": int(self.decoded.sum()), "failed": len(self.failed)},
+            "metrics": {
+                "top1": top1,
+                "top5": self.top5,
+                "mean_class_accuracy": self.mean_class_accuracy,
+                "top1_standard_error": math.sqrt(top1 * (1 - top1) / count),
+            },
+            "failed_videos": [asdict(video) for video in self.failed],
+            "failed_count_as": "wrong",
+            "per_class": [{**asdict(row), "accuracy": row.accuracy} for row in self.classes],
+            "confusion": self._named_confusion(),
+            "model": self.model,
+            "data": self.data,
+            "date": now(),
+            "versions": versions(),
+        }
+
+    def table(self, *, limit: int | None = 20) -> str:
+        """The per-class table as text, the worst classes first where there are more than `limit`."""
+        rows = self.classes
+        shown = rows if limit is None or len(rows) <= limit else sorted(rows, key=lambda row: row.accuracy)[:limit]
+        width = max(len("class"), *(len(row.name) for row in shown))
+        lines = [f"{'class':{width}}  videos  failed  accuracy  most often mistaken for"]
+        for row in shown:
+            failed = row.failed or "-"
+            lines.append(
+                f"{row.name:{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  {row.mistaken_for or '-'}"
+            )
+        if len(shown) < len(rows):
+            lines.append(f"({len(shown)} of {len(rows)} classes, the worst; all are in {EVALUATION_FILE})")
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """The numbers in a line, and how many videos failed in another."""
+        count = len(self.sample_ids)
+        line = (
+            f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, mean class accuracy {self.mean_class_accuracy:.4f} "
+            f"on {count} videos, {self.views['temporal']}x{self.views['spatial']} views"
+        )
+        if not self.failed:
+            return line
+        first = self.failed[0]
+        return (
+            f"{line}\n{len(self.failed)} of {count} videos could not be decoded and count as wrong; the first is "
+            f"{first.path} ({first.reason})"
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, extra: dict[str, Any] | None = None) -> list[Path]:
+        """Write `evaluation.json`, `predictions.jsonl` (five best of each video) and `confusion.png`.
+
+        Args:
+            folder: made where it is not there.
+            extra: more facts for `evaluation.json`, such as the command.
+
+        Returns:
+            The files.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / name for name in (EVALUATION_FILE, PREDICTIONS_FILE, PICTURE_FILE)]
+        write_json(files[0], {**self.facts(), **(extra or {})})
+        write_whole(files[1], "".join(json.dumps(line) + "\n" for line in self._predictions()))
+        self.draw_confusion(files[2])
+        return files
+
+    def draw_confusion(self, path: str | os.PathLike[str]) -> None:
+        """Draw the classes that occur, as videos or as answers: each row's shares, failed videos in a last column."""
+        from matplotlib.figure import Figure
+
+        answered = self.confusion.sum(0)
+        videos = torch.bincount(self.labels, minlength=len(self.class_names))
+        kept = ((videos > 0) | (answered > 0)).nonzero().flatten()
+        counts = self.confusion[kept][:, kept]
+        names = [self.class_names[number] for number in kept.tolist()]
+        columns = list(names)
+        if self.failed:
+            lost = torch.bincount(self.labels[~self.decoded], minlength=len(self.class_names))[kept]
+            counts, columns = torch.cat([counts, lost[:, None]], dim=1), [*names, "(not decoded)"]
+        size = min(5 + 0.3 * len(names), 16)
+        figure = Figure(figsize=(size + 1.2, size), layout="constrained")
+        axes = figure.subplots()
+        shares = counts / videos[kept][:, None].clamp(min=1)
+        picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class's videos")
+        axes.set(xlabel="answer", ylabel="true class", title=f"top-1 {self.top1:.3f}, {len(self.sample_ids)} videos")
+        if len(names) <= _NAMED:
+            axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
+            axes.set_yticks(range(len(names)), names)
+        if len(names) <= _NUMBERED:
+            for row, column in counts.nonzero().tolist():
+                dark = shares[row, column] > 0.5
+                text = str(int(counts[row, column]))
+                axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+        figure.savefig(path, dpi=120, format="png")
+
+    def _named_confusion(self) -> dict[str, dict[str, int]]:
+        """true class -> answer -> count, without zeros: 400 classes would be 160 000 numbers."""
+        named: dict[str, dict[str, int]] = {}
+        for row, column in self.confusion.nonzero().tolist():
+            named.setdefault(self.class_names[row], {})[self.class_names[column]] = int(self.confusion[row, column])
+        return named
+
+    def _predictions(self) -> list[dict[str, Any]]:
+        best = self.probabilities.topk(min(5, len(self.class_names)), dim=1)
+        lines = []
+        for number, sample_id in enumerate(self.sample_ids):
+            line: dict[str, Any] = {"id": sample_id, "label": self.class_names[int(self.labels[number])]}
+            if self.decoded[number]:
+                line["predictions"] = [
+                    {"label": self.class_names[place], "score": score}
+                    for score, place in zip(best.values[number].tolist(), best.indices[number].tolist(), strict=True)
+                ]
+            else:
+                line["predictions"] = None
+            lines.append(line)
+        return lines

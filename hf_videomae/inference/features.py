@@ -1,0 +1,217 @@
+"""What a VideoMAE has learned to see, as numbers: features of clips, of their frames, or of their tokens.
+
+Two things to know. A cube is two frames deep (`tubelet_size`), so a clip of T frames has T' = T / 2 slices, not T: 8
+for 16 frames. And there is no [CLS] token: the feature of a clip is the mean of its tokens. Nothing is hidden here:
+features taken through a random mask, as in scripts that circulate, describe a part of the video.
+
+Shapes: W windows of one video, T frames of a window, T' slices, H' x W' places of the token grid, D width.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..ops.cubes import Grid, grid_of
+from ..video.decoding import open_video
+from ..video.views import sliding_indices
+from ..video_processing_videomae import VideoMAEVideoProcessor
+from .files import load_encoder, our_config, processor_for
+from .prediction import named_videos
+
+Pool = Literal["mean", "frame", "token"]
+_FILES = (str, os.PathLike, bytes, bytearray, memoryview)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFeatures:
+    """The features of one video.
+
+    Attributes:
+        video: its path or URL, or `<video 0>` and so on for frames and bytes.
+        features: float32 on the CPU: (W, D) for `mean`, (W, T', D) for `frame`, (W, T', H', W', D) for `token`.
+        frames: (W, T) the frames of each window, counted from 0.
+        fps: frame rate in 1/s, 0.0 where it is not known; `frames / fps` are seconds where it is constant.
+    """
+
+    video: str
+    features: Tensor
+    frames: Tensor
+    fps: float = 0.0
+
+
+def extract_features(
+    model: PreTrainedModel | str | os.PathLike[str],
+    videos: Any,
+    *,
+    pool: Pool = "mean",
+    layer: int = -1,
+    hop: int | None = None,
+    stride: int | None = None,
+    processor: VideoMAEVideoProcessor | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 8,
+) -> list[VideoFeatures]:
+    """Features of videos.
+
+    Args:
+        model: any VideoMAE, pre-trained or fine-tuned, or the Hub id or folder of one: ours or stock transformers'.
+        videos: one or a list of: a path, a URL, a folder of videos, a glob pattern, or whatever
+            `VideoMAEVideoProcessor` takes. Decoded frames are one video.
+        pool: `mean` over all tokens of a window, `frame` over the places of each of the T' slices, or `token`, all
+            of them.
+        layer: -1 for what the encoder gives, its final norm included where it has one (`fc_norm` of a classifier
+            that pools the mean is applied for `pool="mean"`: this is what its last layer reads). Otherwise the output
+            of a block: 1 is the first, -2 the last but one, 0 the embeddings.
+        hop: None reads the clips that were saved with the model, one in the middle by default. A number slides a
+            window over the whole video, one every `hop` frames; `num_frames * stride` has them follow each other.
+        stride: frames between two frames of a window, instead of what was saved with the model.
+        processor: how a video becomes a clip; the one saved with the model, or one made for its configuration.
+        device: where to compute; where the model is, by default.
+        batch_size: windows per forward pass.
+
+    Returns:
+        one `VideoFeatures` per video, in order.
+
+    Raises:
+        ValueError: for settings that cannot work; `VideoDecodeError` for a video that cannot be decoded.
+    """
+    extractor = FeatureExtractor(
+        model,
+        pool=pool,
+        layer=layer,
+        hop=hop,
+        stride=stride,
+        processor=processor,
+        device=device,
+        batch_size=batch_size,
+    )
+    return [extractor(video, name=name) for name, video in named_videos(videos)]
+
+
+class FeatureExtractor:
+    """`extract_features` for one video at a time, the model loaded once; the arguments are the same."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str | os.PathLike[str],
+        *,
+        pool: Pool = "mean",
+        layer: int = -1,
+        hop: int | None = None,
+        stride: int | None = None,
+        processor: VideoMAEVideoProcessor | None = None,
+        device: str | torch.device | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        if pool not in get_args(Pool):
+            raise ValueError(f"pool is {pool!r}; choose one of {', '.join(get_args(Pool))}")
+        for name, value in (("hop", hop), ("stride", stride), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.network = load_encoder(model)
+        self.processor = processor or processor_for(model, self.network)
+        self.config = our_config(self.network.config)
+        depth = self.config.num_hidden_layers
+        if not -depth - 1 <= layer <= depth:
+            raise ValueError(f"layer is {layer}; this model has {depth} blocks: give 0 to {depth}, or -1 for the last")
+        self.layer = layer % (depth + 1)
+        self.pool, self.hop, self.batch_size = pool, hop, batch_size
+        self.stride = stride or self.processor.frame_stride
+        if device is not None:
+            self.network.to(device)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def __call__(self, video: Any, *, name: str = "<video 0>") -> VideoFeatures:
+        """The features of one video.
+
+        Raises:
+            ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded.
+        """
+        training = self.network.training
+        self.network.eval()
+        try:
+            if isinstance(video, _FILES):
+                return self._of_file(video, name)
+            return self._of_frames(video, name)
+        finally:
+            self.network.train(training)
+
+    def settings(self) -> dict[str, Any]:
+        """What shapes the numbers beside the weights, as plain values."""
+        return {
+            "pool": self.pool,
+            "layer": self.layer,
+            "hop": self.hop,
+            "num_frames": self.processor.num_frames,
+            "stride": self.stride,
+            "sampling": self.processor.sampling_mode,
+            "views": self.processor.num_views,
+        }
+
+    def _of_file(self, video: Any, name: str) -> VideoFeatures:
+        named = name if isinstance(video, (bytes, bytearray, memoryview)) else None
+        with open_video(video, name=named) as reader:
+            windows = self._windows(reader.num_frames)
+            # A few windows at a time: a long video's frames together would take gigabytes.
+            parts = []
+            for group in _groups(windows, self.batch_size):
+                distinct = sorted({index for window in group for index in window})
+                parts.append(self._encode(reader.frames(distinct), group, distinct))
+            return VideoFeatures(
+                video=name, features=torch.cat(parts), frames=torch.tensor(windows), fps=reader.fps or 0.0
+            )
+
+    def _of_frames(self, video: Any, name: str) -> VideoFeatures:
+        (pixels,) = self.processor(video, do_sample_frames=False)["pixel_values"]  # (all frames, C, H, W)
+        total, wanted = len(pixels), self.processor.num_frames
+        if self.hop is None and total <= wanted:
+            # As the processor takes them: a clip that was sampled already, short ones filled up.
+            windows = [[min(index, total - 1) for index in range(wanted)]]
+        else:
+            windows = self._windows(total)
+        parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in _groups(windows, self.batch_size)]
+        return VideoFeatures(video=name, features=torch.cat(parts), frames=torch.tensor(windows))
+
+    def _windows(self, total: int) -> list[list[int]]:
+        plan = self.processor.clip_plan
+        if self.hop is not None:
+            return sliding_indices(total, num_frames=plan.num_frames, stride=self.stride, hop=self.hop)
+        return type(plan).from_dict(plan.to_dict() | {"stride": self.stride}).test_indices(total)
+
+    def _encode(self, frames: Tensor, windows: Sequence[Sequence[int]], distinct: Sequence[int]) -> Tensor:
+        (pixels,) = self.processor(frames, do_sample_frames=False, input_data_format="channels_first")["pixel_values"]
+        place = {index: number for number, index in enumerate(distinct)}
+        return self._forward(torch.stack([pixels[[place[index] for index in window]] for window in windows]))
+
+    def _forward(self, clips: Tensor) -> Tensor:
+        """(W, T, C, H, W) -> features on the CPU."""
+        _, num_frames, _, height, width = clips.shape
+        grid = grid_of(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
+        clips = clips.to(device=self.network.device, dtype=self.network.dtype)
+        return self._pooled(self._tokens(clips), grid).float().cpu()
+
+    def _tokens(self, clips: Tensor) -> Tensor:
+        encoder = getattr(self.network, "videomae", self.network)
+        is_last = self.layer == self.config.num_hidden_layers
+        outputs = encoder(clips, output_hidden_states=not is_last)
+        tokens: Tensor = outputs.last_hidden_state if is_last else outputs.hidden_states[self.layer]
+        return tokens
+
+    def _pooled(self, tokens: Tensor, grid: Grid) -> Tensor:
+        if self.pool == "mean":
+            pooled = tokens.mean(1)
+            norm = getattr(self.network, "fc_norm", None)
+            is_last = self.layer == self.config.num_hidden_layers
+            return norm(pooled) if norm is not None and is_last else pooled
+        tokens = tokens.unflatten(1, grid)  # (W, T', H', W', D)
+        return tokens.mean((2, 3)) if self.pool == "frame" else tokens
+
+
+def _groups(windows: list[list[int]], size: int) -> Iterator[list[list[int]]]:
+    for start in range(0, len(windows), size):
+        yield windows[start : start + size]

@@ -1,0 +1,192 @@
+"""What happens in a video: the classes that a fine-tuned model sees in it.
+
+Shapes: S temporal views, C crops, V = S * C, T frames, K classes.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..ops.views import merge_views
+from ..video.decoding import VideoDecodeError
+from ..video.sampling import ClipPlan
+from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
+from ..video_processing_videomae import VideoMAEVideoProcessor
+from .files import find_inputs, load_classifier, processor_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer for one video.
+
+    Attributes:
+        video: its path or URL, or `<video 0>` and so on for frames and bytes.
+        labels: the most likely classes, the best first.
+        scores: of these classes: the mean of the views' softmax (of the sigmoid for several labels at once; a
+            regression's value as it is).
+        probabilities: (K,) of all classes.
+        views: (temporal views, crops) that were averaged.
+        error: why it could not be read; then there are no labels.
+    """
+
+    video: str
+    labels: list[str] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    probabilities: Tensor | None = None
+    views: tuple[int, int] = (1, 1)
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        if self.error is not None:
+            return {"video": self.video, "error": self.error}
+        answers = [{"label": label, "score": score} for label, score in zip(self.labels, self.scores, strict=True)]
+        return {"video": self.video, "predictions": answers, "views": "{}x{}".format(*self.views)}
+
+
+@torch.no_grad()
+def predict(
+    model: PreTrainedModel | str | os.PathLike[str],
+    videos: Any,
+    *,
+    views: str | tuple[int, int] = (1, 1),
+    top_k: int = 5,
+    sampling: str | None = None,
+    stride: int | None = None,
+    processor: VideoMAEVideoProcessor | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 16,
+    keep_going: bool = False,
+) -> list[Prediction]:
+    """Name what happens in videos.
+
+    Args:
+        model: a classifier, or the Hub id or folder of one: ours or stock transformers'.
+        videos: one or a list of: a path, a URL, a folder of videos, a glob pattern, or whatever
+            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video.
+        views: temporal positions x crops that are averaged. 1x1, the centre, is the quickest; the paper's test is 5x3
+            (Kinetics) or 2x3 (Something-Something), with the frames resized as `processor` does.
+        top_k: classes in the answer.
+        sampling: `dense` or `uniform`, instead of what was saved with the model.
+        stride: of dense clips, instead of what was saved with the model.
+        processor: how a video becomes a clip; the one saved with the model, or one made for its configuration.
+        device: where to compute; where the model is, by default.
+        batch_size: clips per forward pass.
+        keep_going: put the error of a video that cannot be decoded into its `Prediction` and go on.
+
+    Returns:
+        one `Prediction` per video, in order.
+
+    Raises:
+        ValueError: for a model without a classifier, or input that is no video; `VideoDecodeError` for a video that
+            cannot be decoded, unless `keep_going`.
+    """
+    wanted = parse_views(views)
+    if top_k < 1 or batch_size < 1:
+        raise ValueError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
+    network = load_classifier(model)
+    plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
+    if device is not None:
+        network.to(device)  # type: ignore[arg-type]
+    training = network.training
+    network.eval()
+    try:
+        return [
+            _predict_one(network, video, name, plan, wanted, top_k, batch_size, keep_going)
+            for name, video in named_videos(videos)
+        ]
+    finally:
+        network.train(training)
+
+
+def _predict_one(
+    network: PreTrainedModel,
+    video: Any,
+    name: str,
+    processor: VideoMAEVideoProcessor,
+    views: tuple[int, int],
+    top_k: int,
+    batch_size: int,
+    keep_going: bool,
+) -> Prediction:
+    try:
+        clips = view_clips(video, processor=processor, views=views)  # (V, T, channels, H, W)
+    except VideoDecodeError as error:
+        if not keep_going:
+            raise
+        return Prediction(video=name, error=error.reason or str(error))
+    clips = clips.to(network.dtype)
+    parts = [network(pixel_values=part.to(network.device)).logits.float().cpu() for part in clips.split(batch_size)]
+    scores = merge_views(torch.cat(parts)[None], problem_type=network.config.problem_type)[0]
+    best = scores.topk(min(top_k, len(scores)))
+    labels = [network.config.id2label[number] for number in best.indices.tolist()]
+    return Prediction(video=name, labels=labels, scores=best.values.tolist(), probabilities=scores, views=views)
+
+
+def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[int, int]) -> Tensor:
+    """The S x C views of one video, resized and normalised as the processor does: (S * C, T, channels, H, W).
+
+    Raises:
+        ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded.
+    """
+    positions, crops = views
+    if crops == 1:
+        clips: Tensor = processor(video, num_views=positions)["pixel_values"]
+        return clips
+    plan = ViewPlan(
+        clip=replace(processor.clip_plan, views=positions),
+        crops=crops,
+        size=(processor.crop_size["height"], processor.crop_size["width"]),
+        image_mean=processor.image_mean,
+        image_std=processor.image_std,
+        antialias=True,
+    )
+    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)):
+        return make_views(read_views(video, plan=plan), plan=plan)
+    raw = {"do_resize": False, "do_center_crop": False, "do_normalize": False}
+    pixels = processor(video, num_views=positions, **raw)["pixel_values"]  # (S, T, channels, H, W) in [0, 1]
+    return make_views(resize_views(pixels, plan=plan), plan=plan)
+
+
+def _with_sampling(
+    processor: VideoMAEVideoProcessor, *, sampling: str | None, stride: int | None
+) -> VideoMAEVideoProcessor:
+    """The processor, with another clip plan where one was asked for; the caller's is left as it was."""
+    if sampling is None and stride is None:
+        return processor
+    plan = processor.clip_plan
+    mode: Any = sampling or plan.mode
+    changed = ClipPlan(num_frames=plan.num_frames, stride=stride or plan.stride, mode=mode)
+    settings = processor.to_dict() | {"sampling_mode": changed.mode, "frame_stride": changed.stride}
+    adapted: VideoMAEVideoProcessor = type(processor).from_dict(settings)
+    return adapted
+
+
+def named_videos(videos: Any) -> list[tuple[str, Any]]:
+    """(name, video) of what the caller gave; folders and patterns opened."""
+    if _is_path(videos):
+        videos = [videos]
+    if isinstance(videos, Sequence) and not isinstance(videos, (bytes, bytearray, memoryview)):
+        if not videos:
+            raise ValueError("an empty list came; give at least one video")
+        if all(map(_is_path, videos)):
+            return [(name, name) for name in find_inputs(videos)]
+        if not all(_is_frame(item) for item in videos):
+            return [(os.fsdecode(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
+    elif getattr(videos, "ndim", 4) == 5:
+        return [(f"<video {number}>", video) for number, video in enumerate(videos)]
+    return [("<video 0>", videos)]
+
+
+def _is_path(video: Any) -> bool:
+    return isinstance(video, (str, os.PathLike))
+
+
+def _is_frame(item: Any) -> bool:
+    """A picture of one video, as `VideoMAEVideoProcessor` takes lists of them."""
+    return hasattr(item, "getbands") or getattr(item, "ndim", 0) in (2, 3)

@@ -1,0 +1,213 @@
+"""Features of many videos in files: Parquet or safetensors, a part at a time, resumable.
+
+A folder holds `features.json` (model and settings), `part-00000.parquet` and so on, each written whole or not at all,
+and `bad_videos.jsonl`. Going on with the same settings leaves out what the parts hold; other settings are refused.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..records import now, versions, write_json
+from ..video.decoding import VideoDecodeError
+from .features import FeatureExtractor, VideoFeatures
+from .files import find_inputs
+
+Format = Literal["parquet", "safetensors"]
+FACTS_FILE = "features.json"
+BAD_VIDEOS_FILE = "bad_videos.jsonl"
+_FRAMES = "frames of "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a call of `store_features` did.
+
+    Attributes:
+        written: videos whose features were written now.
+        skipped: videos that were there already.
+        bad: path and reason of each video that could not be decoded.
+    """
+
+    written: int
+    skipped: int
+    bad: list[dict[str, str]]
+
+
+def store_features(
+    extractor: FeatureExtractor,
+    videos: Sequence[str | os.PathLike[str]],
+    output_dir: str | os.PathLike[str],
+    *,
+    model: str,
+    file_format: Format = "parquet",
+    videos_per_file: int = 32,
+    progress: Callable[[str], None] | None = None,
+) -> Stored:
+    """Extract and write; what was written before is left out, bad videos are listed and tried again next time.
+
+    Args:
+        extractor: the model and what is taken from it.
+        videos: files, URLs, folders and glob patterns.
+        output_dir: made where it is not there.
+        model: its name, for `features.json`.
+        file_format: `parquet` has a row per window: `video`, `window`, `first_frame`, `last_frame`, `first_second`,
+            `last_second`, `shape`, and `features` flattened. `safetensors` has a tensor per video under its path, and
+            its frames under `frames of PATH`.
+        videos_per_file: how many are written, and lost by an interruption, together.
+        progress: called with a line for each video.
+
+    Raises:
+        ValueError: for features of other settings in the folder.
+    """
+    if file_format not in ("parquet", "safetensors") or videos_per_file < 1:
+        raise ValueError(
+            f"format {file_format!r}, {videos_per_file} videos per file: give parquet or safetensors, >= 1"
+        )
+    if file_format == "parquet":
+        _pyarrow()
+    folder = Path(output_dir)
+    _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
+    done, bad = stored_videos(folder), []
+    waiting: list[VideoFeatures] = []
+    wanted = find_inputs(videos)
+    todo = [video for video in wanted if video not in done]
+    for number, video in enumerate(todo, start=1):
+        try:
+            waiting.append(extractor(video, name=video))
+            note = f"{tuple(waiting[-1].features.shape)}"
+        except VideoDecodeError as error:
+            bad.append({"path": video, "reason": error.reason})
+            note = f"left out: {error.reason}"
+        if progress is not None:
+            progress(f"{number}/{len(todo)} {video} {note}")
+        if len(waiting) == videos_per_file:
+            _write_part(folder, waiting, file_format)
+            waiting = []
+    if waiting:
+        _write_part(folder, waiting, file_format)
+    text = "".join(json.dumps(line) + "\n" for line in bad)
+    (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
+    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad)
+
+
+def load_features(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """All features of a folder by video: (W, ...) float32, as `VideoFeatures.features`.
+
+    Raises:
+        ValueError: for a folder without features.
+    """
+    parts = _parts(Path(folder))
+    if not parts:
+        raise ValueError(f"{folder} holds no features (part-*.parquet or part-*.safetensors); check the path")
+    found: dict[str, Tensor] = {}
+    for part in parts:
+        found |= _read_safetensors(part) if part.suffix == ".safetensors" else _read_parquet(part)
+    return found
+
+
+def stored_videos(folder: Path) -> set[str]:
+    """The videos whose features are in a folder, without reading the features."""
+    names: set[str] = set()
+    for part in _parts(folder):
+        if part.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(part, framework="pt") as file:
+                names |= {key for key in file.keys() if not key.startswith(_FRAMES)}  # noqa: SIM118
+        else:
+            names |= set(_pyarrow().parquet.read_table(part, columns=["video"])["video"].to_pylist())
+    return names
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder, or see that what is in it was made in the same way."""
+    facts = folder / FACTS_FILE
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; give a directory")
+    if not facts.exists():
+        if _parts(folder):
+            raise ValueError(
+                f"{folder} holds parts without {FACTS_FILE}, so how they were made is unknown; give another"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(facts, {**settings, "date": now(), "versions": versions()})
+        return
+    before = json.loads(facts.read_text(encoding="utf-8"))
+    other = [
+        f"{name} {before.get(name)} (now {value})" for name, value in settings.items() if before.get(name) != value
+    ]
+    if other:
+        raise ValueError(f"{folder} holds features made with {', '.join(other)}; give another folder")
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("part-*") if path.suffix in (".parquet", ".safetensors"))
+
+
+def _write_part(folder: Path, videos: list[VideoFeatures], file_format: Format) -> None:
+    path = folder / f"part-{len(_parts(folder)):05d}.{file_format}"
+    temporary = path.with_name(f".unfinished-{path.name}")
+    if file_format == "parquet":
+        _write_parquet(temporary, videos)
+    else:
+        from safetensors.torch import save_file
+
+        tensors = {video.video: video.features.contiguous() for video in videos}
+        save_file(tensors | {_FRAMES + video.video: video.frames for video in videos}, temporary)
+    os.replace(temporary, path)
+
+
+def _write_parquet(path: Path, videos: list[VideoFeatures]) -> None:
+    arrow = _pyarrow()
+    rows = [row for video in videos for row in _rows(video)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    kinds = {"features": arrow.list_(arrow.float32()), "shape": arrow.list_(arrow.int32())}
+    arrays = {name: arrow.array(values, type=kinds.get(name)) for name, values in columns.items()}
+    arrow.parquet.write_table(arrow.table(arrays), path)
+
+
+def _rows(video: VideoFeatures) -> Iterable[dict[str, Any]]:
+    for number, (features, frames) in enumerate(zip(video.features, video.frames.tolist(), strict=True)):
+        yield {
+            "video": video.video,
+            "window": number,
+            "first_frame": frames[0],
+            "last_frame": frames[-1],
+            "first_second": frames[0] / video.fps if video.fps else None,
+            "last_second": frames[-1] / video.fps if video.fps else None,
+            "shape": list(features.shape),
+            "features": features.flatten().numpy(),
+        }
+
+
+def _read_parquet(path: Path) -> dict[str, Tensor]:
+    table = _pyarrow().parquet.read_table(path, columns=["video", "shape", "features"])
+    windows: dict[str, list[Tensor]] = {}
+    names, shapes = table["video"].to_pylist(), table["shape"].to_pylist()
+    for name, shape, values in zip(names, shapes, table["features"], strict=True):
+        array = np.array(values.values.to_numpy(zero_copy_only=False), dtype=np.float32)
+        windows.setdefault(name, []).append(torch.from_numpy(array).view(shape))
+    return {name: torch.stack(parts) for name, parts in windows.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: value for name, value in load_file(path).items() if not name.startswith(_FRAMES)}
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError("Parquet needs pyarrow: pip install pyarrow, or write safetensors") from error
+    return pyarrow

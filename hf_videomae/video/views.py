@@ -1,0 +1,167 @@
+"""Many clips of one video: the S x C views of a test, and windows that slide over a long one.
+
+The test of the paper's code: the short side is resized to the model's size (bilinear *without* antialiasing, as
+OpenCV's INTER_LINEAR: another filter than PIL's), S clips are cut out in time and C crops along the longer side.
+
+Shapes: S temporal views, C crops, T frames of a clip, U frames that any view needs, H, W pixels.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .decoding import VideoSource, open_video
+from .sampling import ClipPlan
+from .transforms import normalize, resize, resize_short_side, spatial_crop, to_float
+
+# ITU-R BT.601, as PIL's mode L.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPlan:
+    """The views of a test.
+
+    Args:
+        clip: frames of a view; its `views` is S.
+        crops: C, spread along the longer side; 1 is the centre.
+        size: (height, width) of a view in pixels.
+        image_mean, image_std: per channel; one value makes the views grey.
+        antialias: filter when shrinking, as PIL and the serving processor do; the published accuracies were measured
+            without.
+
+    Raises:
+        ValueError: when built with values that cannot work.
+    """
+
+    clip: ClipPlan
+    crops: int = 3
+    size: tuple[int, int] = (224, 224)
+    image_mean: Sequence[float] = (0.485, 0.456, 0.406)
+    image_std: Sequence[float] = (0.229, 0.224, 0.225)
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crops, bool) or not isinstance(self.crops, int) or self.crops < 1:
+            raise ValueError(f"crops must be a whole number of at least 1, got {self.crops!r}")
+        if min(self.size) < 1:
+            raise ValueError(f"size must be (height, width), each at least 1 pixel, got {self.size}")
+        if len(self.image_mean) not in (1, 3) or len(self.image_std) != len(self.image_mean):
+            raise ValueError(
+                f"image_mean has {len(self.image_mean)} and image_std {len(self.image_std)} values; videos have 3 "
+                f"colour channels, so both need 3 values, or 1 for grey views"
+            )
+
+    @property
+    def num_views(self) -> int:
+        """S x C."""
+        return self.clip.views * self.crops
+
+
+@dataclass(frozen=True, slots=True)
+class ReadViews:
+    """What the views of one video are cut from; small enough to travel between processes.
+
+    Attributes:
+        frames: (U, channels, H, W), resized: every frame that a view needs, once. uint8 as decoded, or in [0, 1].
+        indices: (S, T) which of them make each temporal view.
+    """
+
+    frames: Tensor
+    indices: Tensor
+
+
+def parse_views(text: str | Sequence[int]) -> tuple[int, int]:
+    """`"5x3"`, or a pair, to (temporal views, crops).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    pair = [int(part) for part in re.findall(r"\d+", text)] if isinstance(text, str) else list(text)
+    well_formed = not isinstance(text, str) or re.fullmatch(r"\s*\d+\s*[xX×]\s*\d+\s*", text)
+    if not well_formed or len(pair) != 2 or min(pair) < 1:
+        raise ValueError(
+            f"views are {text!r}; give temporal positions x crops, each at least 1, such as 5x3 (Kinetics), 2x3 "
+            f"(Something-Something) or 1x1"
+        )
+    return pair[0], pair[1]
+
+
+def read_views(video: VideoSource, *, plan: ViewPlan, name: str | None = None) -> ReadViews:
+    """Decode what the views need, and resize it.
+
+    Args:
+        video: a path, URL, bytes or binary file.
+        plan: of the views.
+        name: what errors call bytes.
+
+    Raises:
+        VideoDecodeError: when the video is bad; VideoBackendError when this machine cannot decode.
+    """
+    with open_video(video, name=name) as reader:
+        views = plan.clip.test_indices(reader.num_frames)
+        distinct = sorted({index for view in views for index in view})
+        frames = _cover(reader.frames(distinct), plan.size, antialias=plan.antialias)
+    place = {index: number for number, index in enumerate(distinct)}
+    return ReadViews(frames.contiguous(), torch.tensor([[place[index] for index in view] for view in views]))
+
+
+def resize_views(clips: Tensor, *, plan: ViewPlan) -> ReadViews:
+    """The same from clips that were cut already: (S, T, channels, H, W), uint8 or in [0, 1]."""
+    frames = _cover(clips.flatten(0, 1), plan.size, antialias=plan.antialias)
+    return ReadViews(frames, torch.arange(len(frames)).view(clips.shape[:2]))
+
+
+def make_views(read: ReadViews, *, plan: ViewPlan, device: torch.device | str | None = None) -> Tensor:
+    """The views as a model takes them, the crops of one temporal view in a row.
+
+    Returns:
+        (S * C, T, channels, H, W) float32, normalised, on `device`.
+    """
+    frames = read.frames.to(device)
+    clips = []
+    for crop in range(plan.crops):
+        cut = spatial_crop(frames, plan.size, index=crop, count=plan.crops)
+        clips.append(_normalized(cut, plan)[read.indices.to(cut.device)])  # (S, T, channels, H, W)
+    return torch.stack(clips, dim=1).flatten(0, 1)
+
+
+def sliding_indices(total: int, *, num_frames: int = 16, stride: int = 4, hop: int | None = None) -> list[list[int]]:
+    """Clips that slide over a whole video: one every `hop` frames, and a last one that ends with the video.
+
+    A video shorter than a clip gives one clip, its last frame repeated.
+
+    Args:
+        total: frames of the video.
+        num_frames, stride: of a clip, which spans `(num_frames - 1) * stride + 1` frames.
+        hop: frames between the starts of two clips; None: `num_frames * stride`, so that clips do not overlap.
+    """
+    hop = num_frames * stride if hop is None else hop
+    for name, value in (("total", total), ("num_frames", num_frames), ("stride", stride), ("hop", hop)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    last = max(total - ((num_frames - 1) * stride + 1), 0)
+    starts = list(range(0, last + 1, hop))
+    if starts[-1] != last:
+        starts.append(last)
+    return [[min(start + place * stride, total - 1) for place in range(num_frames)] for start in starts]
+
+
+def _cover(frames: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
+    """The smallest resizing, the aspect kept, that covers `size`; for a square: the short side becomes its side."""
+    if size[0] == size[1]:
+        return resize_short_side(frames, size[0], antialias=antialias)
+    height, width = frames.shape[-2:]
+    scale = max(size[0] / height, size[1] / width)
+    target = max(size[0], round(height * scale)), max(size[1], round(width * scale))
+    return resize(frames, target, antialias=antialias)
+
+
+def _normalized(frames: Tensor, plan: ViewPlan) -> Tensor:
+    if len(plan.image_mean) == 1 and frames.shape[1] == 3:
+        luma = torch.tensor(_LUMA, device=frames.device).view(3, 1, 1)
+        frames = (to_float(frames) * luma).sum(1, keepdim=True)
+    return normalize(frames, plan.image_mean, plan.image_std)

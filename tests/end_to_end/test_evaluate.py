@@ -1,0 +1,145 @@
+"""`examples/evaluate.py` as a user runs it, in one process and in two."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
+from hf_videomae.data import MotionSource
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "examples" / "evaluate.py"
+NAMES = ["Kicking", "hand shaking", "pushing"]
+
+
+def run_evaluation(*arguments: str | Path) -> int:
+    """The script's main, in this process; returns its exit code."""
+    spec = importlib.util.spec_from_file_location("evaluate_example", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # the recipe's types are looked up there
+    spec.loader.exec_module(module)
+    try:
+        return module.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(1)
+    values = {"num_hidden_layers": 2, "head_init_scale": 1.0, "id2label": dict(enumerate(NAMES))}
+    model = VideoMAEForVideoClassification(VideoMAEConfig.from_preset("tiny", task="classification", **values))
+    model.save_pretrained(folder)
+    VideoMAEVideoProcessor.from_config(model.config, frame_stride=2).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Seven clips; two of one file name, two damaged."""
+    motion = MotionSource(split="test")
+    places = ["kicking/a", "kicking/b", "kicking/c", "hand_shaking/a", "hand_shaking/d", "pushing/e", "pushing/f"]
+    for number, place in enumerate(places):
+        path = tmp_path / "clips" / f"{place}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        video = motion[number].video
+        path.write_bytes(video[:1500] if place.endswith(("c", "f")) else video)
+    return tmp_path / "clips"
+
+
+def common(model_dir: Path, clips: Path) -> list[str]:
+    arguments = ["--model", model_dir, "--dataset", clips, "--split", "train", "--views", "2x3", "--num_workers", 0]
+    return [str(argument) for argument in arguments]
+
+
+def predictions(folder: Path) -> dict[str, Any]:
+    return {line["id"]: line for line in map(json.loads, (folder / "predictions.jsonl").read_text().splitlines())}
+
+
+def test_it_writes_and_says_what_it_found(
+    model_dir: Path, clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_evaluation(*common(model_dir, clips), "--output_dir", tmp_path / "out") == 0
+    output = capfd.readouterr().out
+    assert "2 of 7 videos could not be decoded and count as wrong" in output and "top-1" in output
+    facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert facts["counts"] == {"videos": 7, "decoded": 5, "failed": 2}
+    assert facts["data"]["dataset"] == str(clips) and facts["data"]["split"] == "train"
+    assert facts["model"]["name"] == str(model_dir) and facts["views"]["temporal"] == 2
+    assert {row["name"] for row in facts["per_class"]} == set(NAMES)
+    assert facts["metrics"]["top1"] <= 5 / 7
+    assert len(predictions(tmp_path / "out")) == 7
+    assert (tmp_path / "out" / "confusion.png").stat().st_size > 2000
+
+
+def make_bad_models(folder: Path) -> None:
+    VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny")).save_pretrained(folder / "pretrained")
+    config = VideoMAEConfig.from_preset("tiny", task="classification", num_labels=3)
+    VideoMAEForVideoClassification(config).save_pretrained(folder / "unnamed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "{}/pretrained"], "fine-tune it first"),
+        (["--model", "{}/unnamed"], "--match_labels index"),
+        (["--model", "{}/nowhere"], "nowhere"),
+        (["--dataset", "motion", "--split", "test"], "unknown to the model"),
+        (["--views", "5"], "--views"),
+        (["--view", "5x3"], "did you mean --views"),
+        (["--split", "tset"], "tset"),
+        (["--batch_size", "0"], "--batch_size is 0"),
+        (["--push_to_hub"], "comes in a later release"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    model_dir: Path,
+    clips: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    make_bad_models(tmp_path)
+    capfd.readouterr()
+    filled = [argument.format(tmp_path) for argument in arguments]
+    assert run_evaluation(*common(model_dir, clips), "--output_dir", tmp_path / "out", *filled) == 2
+    errors = [line for line in capfd.readouterr().err.strip().splitlines() if "Loading weights" not in line]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and words in errors[0], errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_without_names_by_index(clips: Path, tmp_path: Path) -> None:
+    make_bad_models(tmp_path)
+    arguments = [*common(tmp_path / "unnamed", clips), "--match_labels", "index", "--views", "1x1"]
+    assert run_evaluation(*arguments, "--output_dir", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["model"]["classes"] == 3
+
+
+@pytest.mark.slow
+def test_two_launched_processes_give_the_same(model_dir: Path, clips: Path, tmp_path: Path) -> None:
+    assert run_evaluation(*common(model_dir, clips), "--output_dir", tmp_path / "one") == 0
+    config = ROOT / "examples" / "accelerate" / "cpu-2.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), str(SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command += [*common(model_dir, clips), "--output_dir", str(tmp_path / "two")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
+    assert two["hardware"]["processes"] == 2
+    for part in ("counts", "metrics", "failed_videos", "per_class", "confusion"):
+        assert one[part] == two[part]
+    first, second = predictions(tmp_path / "one"), predictions(tmp_path / "two")
+    assert first.keys() == second.keys()
+    for name, line in first.items():
+        for mine, other in zip(line["predictions"] or [], second[name]["predictions"] or [], strict=True):
+            assert mine["label"] == other["label"] and mine["score"] == pytest.approx(other["score"], abs=1e-5)

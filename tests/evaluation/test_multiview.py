@@ -1,0 +1,142 @@
+"""Every video once, its views merged, the bad ones counted; what cannot be evaluated is refused."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from videos import NAMES, Listed, answers, classifier, processor, samples, write_right_folder
+
+from hf_videomae.data import DataError, MotionSource, Sample, open_source
+from hf_videomae.evaluation import LabelError, evaluate
+from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.views import ViewPlan, make_views, read_views
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_threads() -> None:
+    torch.set_num_threads(1)
+
+
+def test_scores_are_the_mean_of_the_views_softmax() -> None:
+    model = classifier()
+    found = evaluate(model, Listed(samples(3)), processor=processor(model), views="2x3", batch_size=5)
+    plan = ViewPlan(clip=ClipPlan(num_frames=8, stride=2, views=2), crops=3, size=(64, 64))
+    for number, sample in enumerate(samples(3)):
+        with torch.no_grad():
+            logits = model(make_views(read_views(sample.video, plan=plan), plan=plan)).logits
+        torch.testing.assert_close(found.probabilities[number], logits.softmax(-1).mean(0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.logits[number], logits.mean(0), atol=1e-5, rtol=0)
+    assert found.sample_ids == ["0/clip.mp4", "1/clip.mp4", "2/clip.mp4"]
+    assert (found.views["temporal"], found.views["spatial"]) == (2, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_files_are_counted_and_lower_the_accuracy(tmp_path: Path, workers: int) -> None:
+    model = classifier()
+    folder = write_right_folder(tmp_path, model, count=9)
+    settings = {"processor": processor(model), "views": "2x3", "num_workers": workers}
+    whole = evaluate(model, open_source(str(folder)), **settings)
+    assert (whole.top1, len(whole.failed)) == (1.0, 0)
+
+    damaged = random.Random(1).sample(sorted(folder.rglob("*.mp4")), 2)
+    damaged[0].write_bytes(damaged[0].read_bytes()[:2000])
+    damaged[1].write_bytes(b"")
+    found = evaluate(model, open_source(str(folder)), **settings)
+    assert {video.path for video in found.failed} == {str(path) for path in damaged}
+    assert all(video.reason for video in found.failed)
+    assert len(found.sample_ids) == 9 and found.top1 == pytest.approx(7 / 9)
+    assert found.facts()["counts"] == {"videos": 9, "decoded": 7, "failed": 2}
+    torch.testing.assert_close(found.logits[found.decoded], whole.logits[found.decoded], atol=1e-5, rtol=0)
+
+
+def test_a_streamed_source_is_seen_once(tmp_path: Path) -> None:
+    from hf_videomae.data.streamed import DatasetsSource
+
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"video": datasets.Video(), "label": datasets.ClassLabel(names=NAMES)})
+    motion = MotionSource(split="test")
+    (tmp_path / "data").mkdir()
+    for shard, places in enumerate([range(0, 3), range(3, 5)]):
+        rows = {
+            "video": [{"bytes": motion[place].video, "path": None} for place in places],
+            "label": [place % 3 for place in places],
+        }
+        table = datasets.Dataset.from_dict(rows, features=features)
+        table.to_parquet(tmp_path / "data" / f"test-{shard:05d}-of-00002.parquet")
+    model = classifier()
+    streamed = evaluate(model, DatasetsSource(str(tmp_path), split="test"), processor=processor(model), views="1x1")
+    listed = evaluate(model, Listed(samples(5, labels=[0, 1, 2, 0, 1])), processor=processor(model), views="1x1")
+    torch.testing.assert_close(streamed.logits, listed.logits, atol=1e-5, rtol=0)
+    assert streamed.labels.tolist() == listed.labels.tolist() and len(set(streamed.sample_ids)) == 5
+
+
+def test_a_stock_model_gives_the_same_numbers(tmp_path: Path) -> None:
+    ours = classifier()
+    ours.save_pretrained(tmp_path)
+    stock = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path)
+    first, second = (evaluate(model, Listed(samples(2)), views="1x1") for model in (ours, stock))
+    torch.testing.assert_close(first.logits, second.logits, atol=1e-5, rtol=0)
+    assert second.model["class"] == "transformers.VideoMAEForVideoClassification"
+
+
+def test_classes_are_matched_by_name_into_a_larger_head() -> None:
+    model = classifier(id2label={0: "walking", 1: "waving", 2: "clapping", 3: "Boxing"})
+    found = evaluate(model, Listed(samples(3, labels=[0, 1, 2])), processor=processor(model), views="1x1")
+    assert found.labels.tolist() == [3, 2, 1]
+    assert found.data["classes"] == 3 and found.model["classes"] == 4
+
+
+def test_the_mode_and_the_random_state_are_left_alone() -> None:
+    model = classifier().train()
+    state = torch.get_rng_state()
+    evaluate(model, Listed(samples(1)), processor=processor(model), views="1x1")
+    assert model.training and torch.equal(torch.get_rng_state(), state)
+
+
+def broken(model_change: str) -> torch.nn.Module:
+    model = classifier()
+    if model_change == "nan":
+        with torch.no_grad():
+            model.classifier.weight.fill_(float("nan"))
+    elif model_change == "several":
+        model.config.problem_type = "multi_label_classification"
+    elif model_change == "encoder":
+        return model.videomae
+    return model
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "error", "words"),
+    [
+        (Listed(samples(2, labels=[0, 7])), "", DataError, "the label of 1/clip.mp4 is 7, none of its 3 classes"),
+        (Listed([Sample(id="x", video=b"", label=None)]), "", DataError, "the label of x is None"),
+        (Listed([Sample(id="x", video=b"", label=0)]), "", DataError, "none of the 1 videos"),
+        (Listed([]), "", DataError, "empty"),
+        (Listed(samples(1), class_names=["other"]), "", LabelError, "'other'"),
+        (Listed(samples(1)), "nan", ValueError, "not finite"),
+        (Listed(samples(1)), "several", ValueError, "multi_label_classification"),
+        (Listed(samples(1)), "encoder", ValueError, "VideoMAEModel is no classifier"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(source: Listed, change: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        evaluate(broken(change), source, views="1x1")
+
+
+def test_unlabelled_sets_and_settings_are_refused() -> None:
+    source = Listed(samples(1))
+    source.class_names = None
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(classifier(), source)
+    with pytest.raises(ValueError, match="5x3"):
+        evaluate(classifier(), Listed(samples(1)), views="five")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        evaluate(classifier(), Listed(samples(1)), batch_size=0)
+
+
+def test_the_answers_vary_so_that_these_tests_can_fail() -> None:
+    assert len(set(answers(classifier(), 9))) > 1
+    assert replace(samples(1)[0], label=1).label == 1

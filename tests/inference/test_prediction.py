@@ -1,0 +1,136 @@
+"""`predict`: what goes in, which views are averaged, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from models import NAMES, save_model, write_video
+
+from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor, predict
+from hf_videomae.video.decoding import VideoDecodeError, open_video
+from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.views import ViewPlan, make_views, read_views
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=2)
+
+
+def scores(found: list) -> torch.Tensor:
+    return torch.stack([answer.probabilities for answer in found])
+
+
+def test_one_view_is_what_model_and_processor_give(model_dir: Path, video: Path) -> None:
+    (found,) = predict(model_dir, video, top_k=2)
+    model = VideoMAEForVideoClassification.from_pretrained(model_dir).eval()
+    with torch.no_grad():
+        logits = model(VideoMAEVideoProcessor.from_pretrained(model_dir)(video)["pixel_values"]).logits
+    torch.testing.assert_close(found.probabilities, logits.softmax(-1)[0], atol=1e-6, rtol=0)
+    best = logits[0].argsort(descending=True)[:2].tolist()
+    assert found.labels == [NAMES[number] for number in best] and len(found.scores) == 2
+    assert found.video == str(video) and found.views == (1, 1)
+
+
+@pytest.mark.parametrize("views", ["3x1", "2x3"])
+def test_views_are_averaged_after_the_softmax(model_dir: Path, video: Path, views: str) -> None:
+    (found,) = predict(model_dir, video, views=views, batch_size=4)
+    positions, crops = (int(part) for part in views.split("x"))
+    clip = ClipPlan(num_frames=8, stride=2, views=positions)
+    plan = ViewPlan(clip=clip, crops=crops, size=(64, 64), antialias=True)
+    model = VideoMAEForVideoClassification.from_pretrained(model_dir).eval()
+    with torch.no_grad():
+        expected = model(make_views(read_views(video, plan=plan), plan=plan)).logits.softmax(-1).mean(0)
+    torch.testing.assert_close(found.probabilities, expected, atol=1e-5, rtol=0)
+
+
+def test_frames_bytes_and_files_agree(model_dir: Path, video: Path) -> None:
+    with open_video(video) as reader:
+        frames = reader.frames(range(reader.num_frames))
+    by_path = scores(predict(model_dir, video, views="2x3"))
+    for same in (frames, frames.permute(0, 2, 3, 1).numpy(), video.read_bytes(), [video.read_bytes()]):
+        torch.testing.assert_close(scores(predict(model_dir, same, views="2x3")), by_path, atol=1e-4, rtol=0)
+    pair = predict(model_dir, torch.stack([frames, frames.flip(0)]))
+    assert [answer.video for answer in pair] == ["<video 0>", "<video 1>"]
+    assert not torch.equal(pair[0].probabilities, pair[1].probabilities)
+    assert len(predict(model_dir, list(frames))) == 1  # the frames of one video
+
+
+def test_crops_of_wide_frames_differ(model_dir: Path) -> None:
+    frames = torch.randint(0, 256, (8, 3, 80, 160), dtype=torch.uint8)
+    first, second = (predict(model_dir, frames, views=views)[0] for views in ("1x1", "1x3"))
+    assert (first.probabilities - second.probabilities).abs().max() > 1e-4
+
+
+def test_folders_and_patterns_in_order(model_dir: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_video(tmp_path / f"{number}.mp4", index=number)
+    (tmp_path / "notes.txt").write_text("no video")
+    by_folder = predict(model_dir, tmp_path)
+    assert [answer.video for answer in by_folder] == [str(tmp_path / f"{number}.mp4") for number in range(3)]
+    by_pattern = predict(model_dir, [str(tmp_path / "[12].mp4"), tmp_path / "2.mp4"])
+    assert [answer.video for answer in by_pattern] == [str(tmp_path / "1.mp4"), str(tmp_path / "2.mp4")]
+    torch.testing.assert_close(scores(by_pattern), scores(by_folder)[1:])
+
+
+def test_sampling_may_be_changed(model_dir: Path, video: Path) -> None:
+    plain, dense, uniform = (
+        predict(model_dir, video, **settings)[0].probabilities
+        for settings in ({}, {"stride": 5}, {"sampling": "uniform"})
+    )
+    assert not torch.allclose(plain, dense, atol=1e-4) and not torch.allclose(plain, uniform, atol=1e-4)
+    processor = VideoMAEVideoProcessor.from_pretrained(model_dir, sampling_mode="uniform")
+    torch.testing.assert_close(predict(model_dir, video, processor=processor)[0].probabilities, uniform)
+
+
+def test_stock_models_and_several_labels(model_dir: Path, video: Path) -> None:
+    stock = transformers.VideoMAEForVideoClassification.from_pretrained(model_dir)
+    processor = VideoMAEVideoProcessor.from_pretrained(model_dir)
+    (found,) = predict(stock, video, processor=processor)
+    torch.testing.assert_close(found.probabilities, predict(model_dir, video)[0].probabilities, atol=1e-5, rtol=0)
+    stock.config.problem_type = "multi_label_classification"
+    (several,) = predict(stock, video, processor=processor)
+    torch.testing.assert_close(
+        several.probabilities.logit() - several.probabilities.logit().mean(),
+        found.probabilities.log() - found.probabilities.log().mean(),
+        atol=1e-4,
+        rtol=0,
+    )
+
+
+def test_bad_videos_are_raised_or_kept(model_dir: Path, video: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(video.read_bytes()[:1000])
+    with pytest.raises(VideoDecodeError, match="bad.mp4"):
+        predict(model_dir, [bad, video])
+    first, second = predict(model_dir, [bad, video], keep_going=True)
+    assert first.error and not first.labels and second.error is None
+    assert first.to_dict() == {"video": str(bad), "error": first.error}
+    assert second.to_dict()["predictions"][0]["label"] in NAMES
+
+
+def test_what_cannot_be_predicted_is_refused(model_dir: Path, video: Path, tmp_path: Path) -> None:
+    pretrained = save_model(tmp_path / "pretrained", task="pretraining")
+    with pytest.raises(ValueError, match="fine-tune it first"):
+        predict(pretrained, video)
+    with pytest.raises(ValueError, match="5x3"):
+        predict(model_dir, video, views="many")
+    with pytest.raises(ValueError, match="top_k"):
+        predict(model_dir, video, top_k=0)
+    with pytest.raises(ValueError, match="empty list"):
+        predict(model_dir, [])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="holds no videos"):
+        predict(model_dir, tmp_path / "nothing")
+
+
+def test_a_checkpoint_without_a_processor_file(model_dir: Path, video: Path, tmp_path: Path) -> None:
+    VideoMAEForVideoClassification.from_pretrained(model_dir).save_pretrained(tmp_path)
+    found = predict(tmp_path, video, stride=2)[0]
+    torch.testing.assert_close(found.probabilities, predict(model_dir, video)[0].probabilities)

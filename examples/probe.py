@@ -21,8 +21,8 @@ from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.data import describe_source, open_source
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
-from hf_videomae.records import command_line, hardware, versions, write_json
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+from hf_videomae.training.report import command_line, hardware, versions, write_json
 
 RESULT_FILE = "probe.json"
 
@@ -47,7 +47,7 @@ class ProbeRecipe:
 
     model: str = setting("tiny", "a local checkpoint, org/name of the Hub, or a preset (untrained)", group="model")
     layer: int = setting(-1, "layer of the encoder: 0 the embeddings, -1 the output", group="model")
-    pool: Pool | None = setting(None, "of an attentive probe: none (all tokens) or per_frame", group="model")
+    pool: Pool | None = setting(None, "of an attentive probe: tokens (all of them) or per_frame", group="model")
 
     probe: ProbeKind = setting("linear", "linear, attentive or knn", group="probe")
     epochs: int | None = setting(None, "passes over the features (linear: 100, attentive: 50)", group="probe")
@@ -77,7 +77,7 @@ class ProbeRecipe:
         if self.sampling not in (None, "dense", "uniform"):
             raise RecipeError(f"sampling is {self.sampling!r}; choose dense or uniform")
         if self.pool == "mean" and self.probe == "attentive":
-            raise RecipeError("pool is mean, but an attentive probe attends over tokens; choose none or per_frame")
+            raise RecipeError("pool is mean, but an attentive probe attends over tokens; choose tokens or per_frame")
         if self.pool not in (None, "mean") and self.probe != "attentive":
             raise RecipeError(f"pool is {self.pool}, but a {self.probe} probe takes the mean of all tokens")
 
@@ -126,7 +126,7 @@ def encode(
         model,
         source,
         clips=clips,
-        pool=(recipe.pool or "none") if recipe.probe == "attentive" else "mean",
+        pool=(recipe.pool or "tokens") if recipe.probe == "attentive" else "mean",
         layer=recipe.layer,
         batch_size=recipe.forward_batch,
         num_workers=recipe.num_workers,

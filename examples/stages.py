@@ -15,9 +15,8 @@ from hf_videomae.data.samples import AnySource
 from hf_videomae.evaluation import evaluate, parse_views
 from hf_videomae.evaluation.baselines import repeated_frame
 from hf_videomae.evaluation.comparison import Entry, draw_comparison, markdown_table
-from hf_videomae.records import command_line, versions, write_json
 from hf_videomae.training import RecipeError, say
-from hf_videomae.training.report import status_of
+from hf_videomae.training.report import command_line, status_of, versions, write_json
 
 EXAMPLES = Path(__file__).resolve().parent
 STAGE_FILE = "stage.json"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..modeling_videomae import VideoMAEModel
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
-Pool = Literal["mean", "per_frame", "none"]
+Pool = Literal["mean", "per_frame", "tokens"]
 ClipMaker = Callable[[Sample], Tensor]
 """Sample -> (V, T, C, H, W), normalised."""
 
@@ -131,7 +131,7 @@ def frozen_features(
         model: the encoder; it is put into evaluation mode for this.
         source: labelled videos.
         clips: how a video becomes clips, `TestViews` or `AugmentedClips`.
-        pool: `mean` over all tokens, `per_frame` over each tubelet's, or `none`.
+        pool: `mean` over all tokens, `per_frame` over each tubelet's, or all `tokens`.
         layer: of the encoder, counted as in `hidden_states`: 0 the embeddings, -1 the output (with the final norm
             where the checkpoint has one).
         batch_size: clips per forward pass.

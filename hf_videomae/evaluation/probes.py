@@ -187,7 +187,7 @@ def _check_shapes(kind: str, train: Tensor, test: Tensor) -> None:
     wanted = 4 if kind == "attentive" else 3
     for name, features in (("train", train), ("test", test)):
         if features.dim() != wanted:
-            form = "(videos, clips, tokens, width): pool none or per_frame" if wanted == 4 else "pooled by the mean"
+            form = "(videos, clips, tokens, width): pool tokens or per_frame" if wanted == 4 else "pooled by the mean"
             raise ValueError(f"the {name} features have shape {tuple(features.shape)}; a {kind} probe wants {form}")
     if train.shape[-1] != test.shape[-1]:
         raise ValueError(f"train features are {train.shape[-1]} wide and test features {test.shape[-1]}: one model")

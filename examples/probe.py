@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.configuration_videomae import PRESETS
@@ -103,6 +104,7 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         processor = VideoMAEVideoProcessor.from_config(config, **settings)
         say(f"note: {recipe.model} is a preset, so its weights are untrained: this is what to compare others with")
     else:
+        logging.disable_progress_bar()  # a bar for a second of loading
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

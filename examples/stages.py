@@ -1,5 +1,6 @@
 """What the comparisons share: stages that are run as a user runs them and kept once done, their test, their report."""
 
+import hashlib
 import json
 import shlex
 import subprocess
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data.samples import AnySource
 from hf_videomae.evaluation import evaluate, parse_views
 from hf_videomae.evaluation.baselines import repeated_frame
 from hf_videomae.evaluation.comparison import Entry, draw_comparison, markdown_table
 from hf_videomae.training import RecipeError, say
-from hf_videomae.training.report import command_line, status_of, versions, write_json
+from hf_videomae.training.report import RUN_FILE, command_line, status_of, versions, write_json
 
 EXAMPLES = Path(__file__).resolve().parent
 STAGE_FILE = "stage.json"
@@ -25,7 +28,8 @@ STAGE_FILE = "stage.json"
 def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path) -> Path:
     """Run an example script into a directory, unless the same command has finished there.
 
-    A stage that was interrupted goes on where it stopped; one of another command begins anew.
+    A stage that was interrupted goes on where it stopped; one of another command, of a recipe file that was changed or
+    of a model that was trained anew begins anew.
 
     Args:
         script: name of a file of `examples/`.
@@ -39,12 +43,14 @@ def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path)
         SystemExit: with the script's exit code, where it is not 0; it has said why.
     """
     flags = [str(argument) for argument in arguments]
-    same = _known_command(output_dir) == [script, *flags]
+    wanted = {"command": [script, *flags], "inputs": _inputs(flags)}
+    known = output_dir / STAGE_FILE
+    same = known.exists() and json.loads(known.read_text(encoding="utf-8")) == wanted
     if same and status_of(output_dir) == "finished":
         say(f"kept: {output_dir} is finished")
         return output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / STAGE_FILE, {"command": [script, *flags]})
+    write_json(known, wanted)
     resume = same and any(output_dir.glob("checkpoint-*"))
     flags = [*flags, "--output_dir", str(output_dir), "--resume" if resume else "--overwrite"]
     say(f"\n$ python examples/{shlex.join([script, *flags])}")
@@ -54,9 +60,16 @@ def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path)
     return output_dir
 
 
-def _known_command(output_dir: Path) -> list[str] | None:
-    path = output_dir / STAGE_FILE
-    return json.loads(path.read_text(encoding="utf-8"))["command"] if path.exists() else None
+def _inputs(flags: Sequence[str]) -> dict[str, str]:
+    """What a command depends on besides its words: recipe files, and when the models it starts from were trained."""
+    found = {}
+    for flag in flags:
+        recipe, run = EXAMPLES / "recipes" / f"{flag}.yaml", Path(flag) / RUN_FILE
+        if recipe.is_file():
+            found[flag] = hashlib.blake2b(recipe.read_bytes(), digest_size=8).hexdigest()
+        elif run.is_file():
+            found[flag] = json.loads(run.read_text(encoding="utf-8"))["updated"]
+    return found
 
 
 def optional(flag: str, value: object) -> list[str]:
@@ -92,6 +105,7 @@ def checked_views(text: str) -> tuple[int, int]:
 
 def accuracy(folder: Path, source: AnySource, *, test: TestSettings, still: bool = False) -> float:
     """Top-1 accuracy of a fine-tuned model; with `still` it sees the middle frame repeated, in one view."""
+    logging.disable_progress_bar()  # a bar for a second of loading
     model = VideoMAEForVideoClassification.from_pretrained(folder)
     with repeated_frame(model) if still else nullcontext():
         found = evaluate(

@@ -104,7 +104,7 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
     def run(command: list[str], *, check: bool) -> object:
         commands.append(command[1:])
         folder = Path(command[command.index("--output_dir") + 1])
-        (folder / "run.json").write_text(json.dumps({"status": status}))
+        (folder / "run.json").write_text(json.dumps({"status": status, "updated": f"time {len(commands)}"}))
         return type("Done", (), {"returncode": 0 if status == "finished" else 130})()
 
     monkeypatch.setattr(stages.subprocess, "run", run)
@@ -121,6 +121,35 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
     status = "finished"
     stages.run_stage("pretrain.py", ["--seed", "2"], output_dir=out)
     assert commands[-1][-1] == "--resume"
+
+
+def test_a_stage_follows_what_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+
+    def run(command: list[str], *, check: bool) -> object:
+        folder = Path(command[command.index("--output_dir") + 1])
+        runs.append(folder.name)
+        (folder / "run.json").write_text(json.dumps({"status": "finished", "updated": f"time {len(runs)}"}))
+        return type("Done", (), {"returncode": 0})()
+
+    monkeypatch.setattr(stages.subprocess, "run", run)
+    monkeypatch.setattr(stages, "EXAMPLES", tmp_path)
+    recipe = tmp_path / "recipes" / "mine.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text("epochs: 1\n")
+    encoder, classifier = tmp_path / "encoder", tmp_path / "classifier"
+
+    def both(*, seed: int) -> list[str]:
+        before = len(runs)
+        stages.run_stage("pretrain.py", ["--seed", str(seed)], output_dir=encoder)
+        stages.run_stage("finetune.py", ["--recipe", "mine", "--model", encoder], output_dir=classifier)
+        return runs[before:]
+
+    assert both(seed=0) == ["encoder", "classifier"]
+    assert both(seed=0) == []
+    assert both(seed=1) == ["encoder", "classifier"]  # the second command is the same, its model is not
+    recipe.write_text("epochs: 2\n")
+    assert both(seed=1) == ["classifier"]
 
 
 def test_both_models_get_the_same_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

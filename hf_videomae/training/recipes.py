@@ -426,7 +426,8 @@ def _assemble(recipe_class: type[RecipeType], given: dict[str, Any], folder: str
     resume = flags.get("resume", settings.get("resume"))
     if resume is not None:
         earlier = _earlier(recipe_class, resume, {**settings, **flags}, take=file is None)
-    return recipe_class(**_merge(earlier, settings, flags))
+    known = _hints(recipe_class)  # not every recipe counts in steps
+    return recipe_class(**{name: value for name, value in _merge(earlier, settings, flags).items() if name in known})
 
 
 def _merge(*layers: dict[str, Any]) -> dict[str, Any]:

@@ -146,13 +146,3 @@ def test_changes_are_named() -> None:
         "d": (None, 3),
         "c": (2, None),
     }
-
-
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_recipe_is_whole(path: Path) -> None:
-    import yaml
-
-    about = yaml.safe_load(path.read_text(encoding="utf-8"))["about"]
-    assert {"title", "command", "hardware", "cost", "reaches"} <= about.keys()
-    assert f"--recipe {path.stem}" in about["command"]
-    PretrainRecipe(**load_recipe_file(path, PretrainRecipe))

@@ -1,0 +1,110 @@
+"""Does pre-training help? On the built-in motion videos, whose label is in no single frame, at equal budgets.
+
+    python examples/compare_motion.py --output_dir outputs/motion                          # one seed
+    python examples/compare_motion.py --recipe compare-motion --output_dir outputs/motion  # three seeds
+
+For each seed: pre-train without labels, fine-tune that encoder and a fresh one with the same labels, steps and
+settings, and test both on the test videos with several views. A third row shows the pre-trained model one frame of
+each video, repeated: what it gets right then is in the picture and not in the motion. The stages are the other
+examples, run as a user runs them; one that is done is kept, so an interrupted comparison goes on.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages import TestSettings, accuracy, checked_views, optional, run_stage, write_comparison
+
+from hf_videomae.data import DataError, open_source
+from hf_videomae.data.samples import AnySource
+from hf_videomae.evaluation.comparison import Entry, advantage, shown
+from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+
+PRETRAINED, SCRATCH, STILL = "pre-trained, then fine-tuned", "from scratch", "pre-trained, shown one repeated frame"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionComparison:
+    """Settings of the comparison."""
+
+    seeds: tuple[int, ...] = setting((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
+    model: str = setting("tiny", "preset that is pre-trained, and that starts from scratch", group="runs")
+    pretrained: str | None = setting(
+        None, "a pre-trained checkpoint instead of pre-training here (one seed)", group="runs"
+    )
+    pretrain_recipe: str = setting("tiny", "of examples/pretrain.py", group="runs")
+    pretrain_steps: int | None = setting(None, "instead of the recipe's", group="runs")
+    finetune_recipe: str = setting("tiny-finetune", "of examples/finetune.py", group="runs")
+    finetune_steps: int | None = setting(None, "instead of the recipe's, for both", group="runs")
+    split: str = setting("test", "split that is tested", group="test")
+    views: str = setting("3x1", "temporal views x crops of the test", group="test")
+    batch_size: int = setting(32, "clips per forward pass of the test", group="test")
+    num_workers: int = setting(1, "decoding processes", group="speed")
+    output_dir: str = setting("outputs/motion", "where everything is written")
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
+        if self.pretrained is not None and len(self.seeds) > 1:
+            raise RecipeError("pretrained names one checkpoint, but each seed has its own pre-training: give one seed")
+        checked_views(self.views)
+
+
+def fine_tuned(settings: MotionComparison, *, seed: int, folder: Path) -> tuple[Path, Path]:
+    """The two models of a seed: from the pre-trained encoder, and from scratch."""
+    shared = ["--dataset", "motion", "--seed", str(seed), "--num_workers", str(settings.num_workers)]
+    encoder = Path(settings.pretrained or folder / "pretrain")
+    if settings.pretrained is None:
+        steps = optional("max_steps", settings.pretrain_steps)
+        chosen = ["--recipe", settings.pretrain_recipe, "--model", settings.model]
+        run_stage("pretrain.py", [*chosen, *shared, *steps], output_dir=encoder)
+    common = ["--recipe", settings.finetune_recipe, *shared, *optional("max_steps", settings.finetune_steps)]
+    return (
+        run_stage("finetune.py", [*common, "--model", encoder], output_dir=folder / "pretrained"),
+        run_stage("finetune.py", [*common, "--model", settings.model], output_dir=folder / "scratch"),
+    )
+
+
+def compare(settings: MotionComparison, source: AnySource) -> list[Entry]:
+    """The rows of the table, the better way first."""
+    test = TestSettings(checked_views(settings.views), settings.batch_size, settings.num_workers)
+    values: dict[str, list[float]] = {PRETRAINED: [], SCRATCH: [], STILL: []}
+    for seed in settings.seeds:
+        pretrained, scratch = fine_tuned(settings, seed=seed, folder=Path(settings.output_dir) / f"seed-{seed}")
+        values[PRETRAINED].append(accuracy(pretrained, source, test=test))
+        values[SCRATCH].append(accuracy(scratch, source, test=test))
+        values[STILL].append(accuracy(pretrained, source, test=test, still=True))
+        say(f"seed {seed}: " + ", ".join(f"{name} {found[-1]:.3f}" for name, found in values.items()))
+    return [Entry(name, tuple(found), is_baseline=name == STILL) for name, found in values.items()]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is missing, print the table, draw the picture; returns the exit code."""
+    folder = Path(__file__).parent / "recipes"
+    settings = parse_recipe(MotionComparison, arguments, description=__doc__, folder=folder)
+    with user_errors():
+        source = open_source("motion", split=settings.split, require_labels=True)
+        if source.class_names is None:
+            raise DataError("the motion data set has no labels")
+        entries = compare(settings, source)
+        difference, error = advantage(entries[0], entries[1])
+        times = "" if not error else f", {difference / error:.1f} standard errors"
+        gap = shown([a - b for a, b in zip(entries[0].values, entries[1].values, strict=True)])
+        chance = 1 / len(source.class_names)
+        write_comparison(
+            entries,
+            Path(settings.output_dir),
+            title=f"{settings.model} on the motion videos, {settings.split} split",
+            chance=chance,
+            seeds=settings.seeds,
+            facts={"settings": vars(settings), "pretrained_above_scratch": [difference, error]},
+            remarks=[
+                f"{PRETRAINED} is {gap} above {SCRATCH}{times}.",
+                f"Chance is {chance:.3f}; {len(source)} test videos, {settings.views} views, one for the frame.",
+            ],
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

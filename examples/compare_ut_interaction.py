@@ -1,0 +1,221 @@
+"""Does pre-training help on a small real data set? UT-Interaction: 83 clips of two people, 6 interactions.
+
+    python examples/compare_ut_interaction.py --recipe compare-ut-interaction --dataset ../shared/data/ut_interaction
+
+Five folds by recording sequence (the list is `recipes/ut-interaction-folds.csv`). In each fold three models get the
+same labels, steps and settings: from scratch; pre-trained on the fold's training clips; pre-trained on the built-in
+motion videos and then on those clips. No pre-training sees a test clip. Beside them stand what a single frame gives
+(the third model shown one repeated frame, and hand-made features of the middle frame) and what a clip's aspect ratio
+and length give away: these clips were cut by hand. The data set is never copied: folds are folders of links.
+"""
+
+import csv
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from stages import TestSettings, accuracy, checked_views, optional, run_stage, write_comparison
+
+from hf_videomae.data import DataError, Source, open_source
+from hf_videomae.evaluation.baselines import kernel_ridge, middle_frame_features, video_geometry
+from hf_videomae.evaluation.comparison import Entry, binomial_error
+from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+SCRATCH, PRETRAINED, MOTION = "from scratch", "pre-trained on the clips", "pre-trained on motion, then on the clips"
+STILL, FRAME = "the third model, shown one repeated frame", "middle frame, hand-made features"
+GEOMETRY = "aspect ratio and length alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractionComparison:
+    """Settings of the comparison."""
+
+    dataset: str = setting("../shared/data/ut_interaction", "folder of the clips and their index.csv", group="data")
+    folds: str = setting("ut-interaction-folds.csv", "fold of each sequence: a file, or one in recipes/", group="data")
+    only_fold: int | None = setting(None, "run one fold and stop, e.g. to share the work", group="data")
+    seeds: tuple[int, ...] = setting((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
+    model: str = setting("tiny", "preset of all three models", group="runs")
+    motion_recipe: str = setting("ut-motion", "of pre-training on the motion videos", group="runs")
+    motion_steps: int | None = setting(None, "instead of the recipe's", group="runs")
+    pretrain_recipe: str = setting("ut-pretrain", "of pre-training on the clips", group="runs")
+    pretrain_steps: int | None = setting(None, "instead of the recipe's", group="runs")
+    finetune_recipe: str = setting("ut-finetune", "of fine-tuning", group="runs")
+    finetune_steps: int | None = setting(None, "instead of the recipe's, for all three", group="runs")
+    views: str = setting("4x1", "temporal views x crops of the test", group="test")
+    batch_size: int = setting(16, "clips per forward pass of the test", group="test")
+    num_workers: int = setting(1, "decoding processes", group="speed")
+    output_dir: str = setting("outputs/ut-interaction", "where everything is written")
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
+        checked_views(self.views)
+
+
+# The folds.
+
+
+def read_folds(file: str | Path) -> dict[str, int]:
+    """Sequence -> fold, of a table with the columns fold and sequence.
+
+    Raises:
+        DataError: for a missing file, a missing column, or a sequence in two folds.
+    """
+    path = Path(file) if Path(file).is_file() else RECIPES / file
+    if not path.is_file():
+        raise DataError(f"there is no list of folds {file}; give a CSV file with the columns fold,sequence")
+    with open(path, encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    folds: dict[str, int] = {}
+    for row in rows:
+        if not (row.get("fold") or "").isdecimal() or not row.get("sequence"):
+            raise DataError(f"{path}: a row is {row}; every row needs a number `fold` and a `sequence`")
+        if folds.setdefault(row["sequence"], int(row["fold"])) != int(row["fold"]):
+            raise DataError(f"{path}: sequence {row['sequence']} is in two folds, so its clips would be tested twice")
+    if len(set(folds.values())) < 2:
+        raise DataError(f"{path} lists {len(set(folds.values()))} folds; cross-validation needs two or more")
+    return folds
+
+
+def fold_of_clips(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
+    """Path -> fold of every clip of the data set's index.csv.
+
+    Raises:
+        DataError: for a missing index, or a clip whose sequence is in no fold.
+    """
+    index = dataset / "index.csv"
+    if not index.is_file():
+        raise DataError(f"{dataset} has no index.csv; give the folder of UT-Interaction with path,label,sequence")
+    with open(index, encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    lost = [row["path"] for row in rows if row.get("sequence") not in folds]
+    if lost:
+        raise DataError(f"{len(lost)} clips are of sequences in no fold, the first is {lost[0]}; add them to the list")
+    return {row["path"]: folds[row["sequence"]] for row in rows}
+
+
+def link_fold(dataset: Path, folder: Path, *, fold: int, clips: dict[str, int]) -> Path:
+    """`folder/{train,test}/CLASS/CLIP` as links to the data set: what `--dataset` of the stages names.
+
+    Raises:
+        DataError: for a class that is missing in either part.
+    """
+    parts = {path: "test" if own == fold else "train" for path, own in clips.items()}
+    classes = {part: {os.path.dirname(path) for path in parts if parts[path] == part} for part in ("train", "test")}
+    if classes["train"] != classes["test"]:
+        missing = sorted(classes["train"] ^ classes["test"])
+        raise DataError(f"fold {fold} has no clip of {missing[0]} in training or in test; make other folds")
+    for path, part in parts.items():
+        link, target = folder / part / path, (dataset / path).resolve()
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() and link.resolve() != target:
+            link.unlink()
+        if not link.is_symlink():
+            link.symlink_to(target)
+    found = {link.relative_to(folder).as_posix() for link in folder.glob("*/*/*")}
+    foreign = found - {f"{part}/{path}" for path, part in parts.items()}
+    if foreign:
+        raise DataError(f"{folder} holds {min(foreign)} of other folds; give another --output_dir, or remove it")
+    return folder
+
+
+# The models of a fold.
+
+
+def train_models(settings: InteractionComparison, *, fold: Path, motion: Path, seed: int, folder: Path) -> list[Path]:
+    """The three fine-tuned models of a fold: from scratch, pre-trained, and motion first."""
+    shared = ["--dataset", fold, "--seed", str(seed), "--num_workers", str(settings.num_workers)]
+    pretrain = ["--recipe", settings.pretrain_recipe, *shared, *optional("max_steps", settings.pretrain_steps)]
+    finetune = ["--recipe", settings.finetune_recipe, *shared, *optional("max_steps", settings.finetune_steps)]
+    on_clips = run_stage("pretrain.py", [*pretrain, "--model", settings.model], output_dir=folder / "pretrain")
+    on_both = run_stage("pretrain.py", [*pretrain, "--model", motion], output_dir=folder / "pretrain-motion")
+    starts = {"scratch": settings.model, "pretrained": on_clips, "motion": on_both}
+    return [
+        run_stage("finetune.py", [*finetune, "--model", start], output_dir=folder / name)
+        for name, start in starts.items()
+    ]
+
+
+def learned(settings: InteractionComparison, folds: Sequence[Path]) -> list[Entry]:
+    """Accuracy over all clips of all folds, per seed: the three models and the single frame."""
+    names = (SCRATCH, PRETRAINED, MOTION, STILL)
+    right: dict[str, list[float]] = {name: [] for name in names}
+    test = TestSettings(checked_views(settings.views), settings.batch_size, settings.num_workers)
+    total = 0
+    for seed in settings.seeds:
+        root = Path(settings.output_dir) / f"seed-{seed}"
+        chosen = ["--recipe", settings.motion_recipe, "--model", settings.model, "--seed", str(seed)]
+        chosen += ["--num_workers", str(settings.num_workers), *optional("max_steps", settings.motion_steps)]
+        motion = run_stage("pretrain.py", chosen, output_dir=root / "motion")
+        counts, total = Counter[str](), 0
+        for fold in folds:
+            models = train_models(settings, fold=fold, motion=motion, seed=seed, folder=root / f"fold-{fold.name}")
+            source = open_source(str(fold), split="test", require_labels=True)
+            assert isinstance(source, Source)
+            total += len(source)
+            for name, model in zip(names, [*models, models[-1]], strict=True):
+                counts[name] += round(accuracy(model, source, test=test, still=name == STILL) * len(source))
+            say(f"seed {seed}, fold {fold.name}: {total} clips so far, right: {dict(counts)}")
+        for name in names:
+            right[name].append(counts[name] / total)
+    return [Entry(name, tuple(right[name]), is_baseline=name == STILL) for name in names]
+
+
+def hand_made(dataset: Path, clips: dict[str, int], *, folds: Sequence[int]) -> list[Entry]:
+    """Kernel ridge on the middle frame and on the geometry, on the same folds."""
+    source = open_source(str(dataset), require_labels=True)
+    assert isinstance(source, Source) and source.class_names is not None
+    samples = [source[index] for index in range(len(source))]
+    labels = torch.tensor([sample.label for sample in samples])
+    own = torch.tensor([clips[sample.id] for sample in samples])
+    entries = []
+    for name, make in ((FRAME, middle_frame_features), (GEOMETRY, video_geometry)):
+        features = make(source, range(len(source)))
+        right = tested = 0
+        for fold in folds:
+            test = own == fold
+            answers = kernel_ridge(features[~test], labels[~test], features[test], num_classes=len(source.class_names))
+            right, tested = right + int((answers == labels[test]).sum()), tested + int(test.sum())
+        entries.append(Entry(name, (right / tested,), is_baseline=True))
+    return entries
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is missing, print the table, draw the picture; returns the exit code."""
+    settings = parse_recipe(InteractionComparison, arguments, description=__doc__, folder=RECIPES)
+    with user_errors():
+        dataset = Path(settings.dataset)
+        clips = fold_of_clips(dataset, read_folds(settings.folds))
+        numbers = sorted(set(clips.values()))
+        if settings.only_fold is not None:
+            if settings.only_fold not in numbers:
+                raise RecipeError(f"only_fold is {settings.only_fold}; the list has the folds {numbers}")
+            numbers = [settings.only_fold]
+        root = Path(settings.output_dir) / "folds"
+        folds = [link_fold(dataset, root / str(number), fold=number, clips=clips) for number in numbers]
+        entries = [*learned(settings, folds), *hand_made(dataset, clips, folds=numbers)]
+        tested = sum(fold in numbers for fold in clips.values())
+        spread = binomial_error(entries[2].values[0], tested)
+        write_comparison(
+            entries,
+            Path(settings.output_dir),
+            title=f"{settings.model} on UT-Interaction, {len(numbers)} folds by sequence",
+            chance=1 / 6,
+            seeds=settings.seeds,
+            facts={"settings": vars(settings), "clips": tested, "folds": numbers},
+            remarks=[
+                f"Chance is {1 / 6:.3f}; {tested} test clips in {len(numbers)} folds by sequence, {settings.views} "
+                f"views, one for the repeated frame.",
+                f"So few clips alone give every row a standard error of about {spread:.3f}, seeds come on top.",
+            ],
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Probe a frozen VideoMAE: what its features say of the class without any training of the encoder.
+
+    python examples/probe.py --model outputs/demo --probe linear      # the paper's linear probe, built-in data
+    python examples/probe.py --model outputs/demo --probe attentive   # one learned query over all tokens
+    python examples/probe.py --model tiny --probe knn                 # fresh weights: what to compare with
+    python examples/probe.py --recipe v1-ssv2-base-linear --dataset DIR
+
+Any VideoMAE checkpoint serves, pre-trained or fine-tuned, a directory or org/name of the Hub. Videos are decoded and
+encoded once; the probe itself takes seconds. Settings come from defaults, then the recipe file, then the flags.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers.utils import logging
+
+from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
+from hf_videomae.configuration_videomae import PRESETS
+from hf_videomae.data import describe_source, open_source
+from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
+from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
+from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+from hf_videomae.training.report import command_line, hardware, versions, write_json
+
+RESULT_FILE = "probe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecipe:
+    """Settings of a probe. What is None is the probe's own: the paper's for a linear one."""
+
+    dataset: str = setting("motion", "motion, a folder, a glob, or a Hub data set org/name", group="data")
+    split: str = setting("train", "split that the probe learns from", group="data")
+    test_dataset: str | None = setting(None, "data set of the test videos (default: --dataset)", group="data")
+    test_split: str = setting("test", "split of the test videos", group="data")
+    views: int = setting(1, "temporal views of a test video, whose softmax is averaged", group="data")
+    clips: int = setting(
+        0, "random crops of each training video; 0: its centre; as many as epochs: the paper's", group="data"
+    )
+    frame_stride: int | None = setting(
+        None, "distance of a clip's frames (default: the checkpoint's; 2 for tiny, else 4)", group="data"
+    )
+    sampling: str | None = setting(None, "dense or uniform test clips (default: the checkpoint's)", group="data")
+    num_workers: int = setting(1, "decoding processes; 0 decodes in this one", group="data")
+
+    model: str = setting("tiny", "a local checkpoint, org/name of the Hub, or a preset (untrained)", group="model")
+    layer: int = setting(-1, "layer of the encoder: 0 the embeddings, -1 the output", group="model")
+    pool: Pool | None = setting(None, "of an attentive probe: tokens (all of them) or per_frame", group="model")
+
+    probe: ProbeKind = setting("linear", "linear, attentive or knn", group="probe")
+    epochs: int | None = setting(None, "passes over the features (linear: 100, attentive: 50)", group="probe")
+    warmup_epochs: int | None = setting(None, "of them warm-up (linear: 10, attentive: 5)", group="probe")
+    batch_size: int | None = setting(None, "videos per step (linear: 1024, attentive: 128)", group="probe")
+    learning_rate: float | None = setting(
+        None, "the peak, not scaled by the batch (linear: 0.1, attentive: 1e-3)", group="probe"
+    )
+    momentum: float = setting(0.9, "of SGD", group="probe")
+    weight_decay: float | None = setting(None, "linear: 0, attentive: 0.05", group="probe")
+    standardize: bool | None = setting(None, "features to mean 0 and deviation 1 (default: true)", group="probe")
+    neighbours: int = setting(20, "k of knn", group="probe")
+
+    forward_batch: int = setting(16, "clips per forward pass of the encoder", group="speed")
+    output_dir: str = setting("outputs/probe", f"where {RESULT_FILE} is written")
+    overwrite: bool = setting(False, f"write over an earlier {RESULT_FILE}")
+    seed: int = setting(0, "of the random crops, the probe's weights and the order of the videos")
+    log_every: int = setting(10, "epochs between lines")
+
+    def __post_init__(self) -> None:
+        for name in ("views", "forward_batch", "neighbours", "log_every"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 1 or more")
+        for name in ("clips", "num_workers", "seed"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
+        if self.sampling not in (None, "dense", "uniform"):
+            raise RecipeError(f"sampling is {self.sampling!r}; choose dense or uniform")
+        if self.pool == "mean" and self.probe == "attentive":
+            raise RecipeError("pool is mean, but an attentive probe attends over tokens; choose tokens or per_frame")
+        if self.pool not in (None, "mean") and self.probe != "attentive":
+            raise RecipeError(f"pool is {self.pool}, but a {self.probe} probe takes the mean of all tokens")
+
+    def training(self) -> ProbeTraining:
+        """The probe's own training with what was asked for over it."""
+        own = ATTENTIVE if self.probe == "attentive" else PAPER_LINEAR
+        names = ("epochs", "warmup_epochs", "batch_size", "learning_rate", "weight_decay", "standardize")
+        asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if "epochs" in asked and "warmup_epochs" not in asked:
+            asked["warmup_epochs"] = round(asked["epochs"] * own.warmup_epochs / own.epochs)
+        return replace(own, momentum=self.momentum, seed=self.seed, **asked)
+
+
+def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProcessor]:
+    """The frozen encoder and the processor that belongs to it."""
+    settings = {"frame_stride": recipe.frame_stride, "sampling_mode": recipe.sampling}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if recipe.model in PRESETS:
+        torch.manual_seed(recipe.seed)
+        config = VideoMAEConfig.from_preset(recipe.model)
+        settings.setdefault("frame_stride", 2 if recipe.model == "tiny" else 4)
+        model = VideoMAEModel(config)
+        processor = VideoMAEVideoProcessor.from_config(config, **settings)
+        say(f"note: {recipe.model} is a preset, so its weights are untrained: this is what to compare others with")
+    else:
+        logging.disable_progress_bar()  # a bar for a second of loading
+        model = VideoMAEModel.from_pretrained(recipe.model)
+        processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return model.requires_grad_(False).eval().to(device), processor
+
+
+def encode(
+    recipe: ProbeRecipe, model: VideoMAEModel, processor: VideoMAEVideoProcessor, *, test: bool
+) -> FrozenFeatures:
+    """Features of the training or the test videos."""
+    dataset, split = recipe.dataset, recipe.split
+    if test:
+        dataset, split = recipe.test_dataset or recipe.dataset, recipe.test_split
+    source = open_source(dataset, split=split, require_labels=True)
+    say(f"{'test' if test else 'training'} videos: {describe_source(source)}")
+    clips: TestViews | AugmentedClips = TestViews(processor, num_views=recipe.views if test else 1)
+    if recipe.clips and not test:
+        clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)
+    started = time.time()
+    found = frozen_features(
+        model,
+        source,
+        clips=clips,
+        pool=(recipe.pool or "tokens") if recipe.probe == "attentive" else "mean",
+        layer=recipe.layer,
+        batch_size=recipe.forward_batch,
+        num_workers=recipe.num_workers,
+    )
+    say(f"encoded {len(found.labels)} videos in {time.time() - started:.0f} s, {len(found.failed)} do not decode")
+    for entry in found.failed[:3]:
+        say(f"warning: {entry['id']} cannot be decoded ({entry['reason']})")
+    return found
+
+
+def report(recipe: ProbeRecipe, result: ProbeResult, *, seconds: float, device: torch.device) -> None:
+    """The numbers, for people and as a file."""
+    top5 = f", top-5 {result.top(5):.4f}" if len(result.class_names) > 5 else ""
+    failed = f", {len(result.failed)} of which do not decode and count as wrong" if result.failed else ""
+    chance = 1 / len(result.class_names)
+    say(
+        f"{recipe.probe} probe of {recipe.model}: top-1 {result.top(1):.4f}{top5}, mean class accuracy "
+        f"{result.mean_class_accuracy:.4f}, chance {chance:.4f}, on {result.num_videos} videos{failed}"
+    )
+    facts = {
+        **result.to_dict(),
+        "views": recipe.views,
+        "command": command_line(),
+        "recipe": vars(recipe),
+        "hardware": hardware(1, device),
+        "versions": versions(),
+        "seconds": round(seconds, 1),
+    }
+    path = Path(recipe.output_dir) / RESULT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, facts)
+    say(f"wrote {path}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Encode, probe, report; returns the exit code."""
+    recipe = parse_recipe(ProbeRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
+    started = time.time()
+    with user_errors():
+        path = Path(recipe.output_dir) / RESULT_FILE
+        if path.exists() and not recipe.overwrite:
+            raise RecipeError(f"{path} is there already; give another --output_dir, or --overwrite")
+        training = recipe.training()
+        model, processor = load_encoder(recipe)
+        train, test = (encode(recipe, model, processor, test=test) for test in (False, True))
+        if recipe.probe != "knn":
+            say(
+                f"{recipe.probe} probe: {training.optimizer}, learning rate {training.learning_rate:g}, "
+                f"{min(training.batch_size, len(train.labels))} videos per step, {training.epochs} epochs"
+            )
+        if recipe.probe == "linear" and len(train.labels) < training.batch_size:
+            say(
+                f"warning: {len(train.labels)} training videos are one batch, the recipe's is {training.batch_size}: "
+                f"so few steps may not be enough, --batch_size 64 makes more of them"
+            )
+
+        def progress(epoch: int, loss: float) -> None:
+            if epoch % recipe.log_every == 0 or epoch == training.epochs:
+                say(f"epoch {epoch}: loss {loss:.4f}")
+
+        result = run_probe(
+            recipe.probe,
+            train,
+            test,
+            training=training,
+            neighbours=recipe.neighbours,
+            device=model.device,
+            progress=progress,
+        )
+        report(recipe, result, seconds=time.time() - started, device=model.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

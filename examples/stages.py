@@ -1,0 +1,143 @@
+"""What the comparisons share: stages that are run as a user runs them and kept once done, their test, their report."""
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
+from hf_videomae.data.samples import AnySource
+from hf_videomae.evaluation import evaluate, parse_views
+from hf_videomae.evaluation.baselines import repeated_frame
+from hf_videomae.evaluation.comparison import Entry, draw_comparison, markdown_table
+from hf_videomae.training import RecipeError, say
+from hf_videomae.training.report import RUN_FILE, command_line, status_of, versions, write_json
+
+EXAMPLES = Path(__file__).resolve().parent
+STAGE_FILE = "stage.json"
+
+
+def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path) -> Path:
+    """Run an example script into a directory, unless the same command has finished there.
+
+    A stage that was interrupted goes on where it stopped; one of another command, of a recipe file that was changed or
+    of a model that was trained anew begins anew.
+
+    Args:
+        script: name of a file of `examples/`.
+        arguments: its flags, all but `--output_dir`, `--overwrite` and `--resume`.
+        output_dir: of this stage alone.
+
+    Returns:
+        the output directory, which holds the model.
+
+    Raises:
+        SystemExit: with the script's exit code, where it is not 0; it has said why.
+    """
+    flags = [str(argument) for argument in arguments]
+    wanted = {"command": [script, *flags], "inputs": _inputs(flags)}
+    known = output_dir / STAGE_FILE
+    same = known.exists() and json.loads(known.read_text(encoding="utf-8")) == wanted
+    if same and status_of(output_dir) == "finished":
+        say(f"kept: {output_dir} is finished")
+        return output_dir
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(known, wanted)
+    resume = same and any(output_dir.glob("checkpoint-*"))
+    flags = [*flags, "--output_dir", str(output_dir), "--resume" if resume else "--overwrite"]
+    say(f"\n$ python examples/{shlex.join([script, *flags])}")
+    done = subprocess.run([sys.executable, str(EXAMPLES / script), *flags], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return output_dir
+
+
+def _inputs(flags: Sequence[str]) -> dict[str, str]:
+    """What a command depends on besides its words: recipe files, and when the models it starts from were trained."""
+    found = {}
+    for flag in flags:
+        recipe, run = EXAMPLES / "recipes" / f"{flag}.yaml", Path(flag) / RUN_FILE
+        if recipe.is_file():
+            found[flag] = hashlib.blake2b(recipe.read_bytes(), digest_size=8).hexdigest()
+        elif run.is_file():
+            found[flag] = json.loads(run.read_text(encoding="utf-8"))["updated"]
+    return found
+
+
+def optional(flag: str, value: object) -> list[str]:
+    """`--flag value`, or nothing for None."""
+    return [] if value is None else [f"--{flag}", str(value)]
+
+
+# Testing what the stages made.
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """How models are tested: (temporal views, crops), clips per forward pass, decoding processes."""
+
+    __test__ = False  # a name that pytest would collect
+
+    views: tuple[int, int]
+    batch_size: int
+    num_workers: int
+
+
+def checked_views(text: str) -> tuple[int, int]:
+    """`5x3` -> (5, 3).
+
+    Raises:
+        RecipeError: for anything else.
+    """
+    try:
+        return parse_views(text)
+    except ValueError as error:
+        raise RecipeError(f"views: {error}") from None
+
+
+def accuracy(folder: Path, source: AnySource, *, test: TestSettings, still: bool = False) -> float:
+    """Top-1 accuracy of a fine-tuned model; with `still` it sees the middle frame repeated, in one view."""
+    logging.disable_progress_bar()  # a bar for a second of loading
+    model = VideoMAEForVideoClassification.from_pretrained(folder)
+    with repeated_frame(model) if still else nullcontext():
+        found = evaluate(
+            model,
+            source,
+            processor=VideoMAEVideoProcessor.from_pretrained(folder),
+            views=(1, 1) if still else test.views,
+            batch_size=test.batch_size,
+            num_workers=test.num_workers,
+            antialias=True,  # as the clips of these trainings were resized
+        )
+    return float(found.top1)
+
+
+def write_comparison(
+    entries: Sequence[Entry],
+    folder: Path,
+    *,
+    title: str,
+    chance: float,
+    seeds: Sequence[int],
+    facts: dict[str, Any],
+    remarks: Sequence[str],
+) -> None:
+    """The table on the screen and as comparison.md, the picture comparison.png, the numbers comparison.json."""
+    table = markdown_table(entries, seeds=seeds, first_column="top-1 accuracy")
+    text = "\n".join([table, "", *remarks])
+    say(f"\n{text}\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.md").write_text(f"# {title}\n\n{text}\n", encoding="utf-8")
+    rows = [{"name": entry.name, "values": entry.values, "baseline": entry.is_baseline} for entry in entries]
+    record = {"title": title, "seeds": seeds, "chance": chance, "rows": rows, **facts, "remarks": remarks}
+    write_json(folder / "comparison.json", {**record, "command": command_line(), "versions": versions()})
+    draw_comparison(entries, folder / "comparison.png", title=title, chance=chance)
+    say(f"wrote {folder / 'comparison.md'}, {folder / 'comparison.json'} and {folder / 'comparison.png'}")

@@ -1,0 +1,277 @@
+"""Frozen features of a labelled data set: each video through the encoder once, kept in memory for the probes.
+
+Shapes: S videos, V clips of each, T frames, C channels, H, W pixels, N tokens of a clip, T' tubelets, D width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from ..data import DataError, Sample, Source
+from ..data.collate import sample_generator
+from ..data.samples import AnySource
+from ..video.decoding import VideoBackendError, VideoDecodeError, decode_clip
+from ..video.transforms import multi_scale_crop
+
+if TYPE_CHECKING:
+    from ..modeling_videomae import VideoMAEModel
+    from ..video_processing_videomae import VideoMAEVideoProcessor
+
+Pool = Literal["mean", "per_frame", "tokens"]
+ClipMaker = Callable[[Sample], Tensor]
+"""Sample -> (V, T, C, H, W), normalised."""
+
+LARGEST = 16 * 2**30
+"""Bytes of features that are kept before the user is asked for a smaller form."""
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What a frozen encoder makes of a data set.
+
+    Attributes:
+        features: (S, V, D) pooled, (S, V, T', D) per tubelet or (S, V, N, D) tokens, on the CPU.
+        labels: (S,) class numbers.
+        sample_ids: S names.
+        class_names: what the numbers mean.
+        failed: videos that could not be decoded: `id`, `label`, `reason`. They are not among the S.
+    """
+
+    features: Tensor
+    labels: Tensor
+    sample_ids: list[str]
+    class_names: list[str]
+    failed: list[dict[str, Any]]
+
+    def relabelled(self, class_names: Sequence[str]) -> "FrozenFeatures":
+        """The same with the class numbers of another data set.
+
+        Raises:
+            DataError: for a class that the other data set does not have.
+        """
+        foreign = [name for name in self.class_names if name not in class_names]
+        if foreign:
+            raise DataError(
+                f"the class {foreign[0]!r} is tested and never trained ({len(foreign)} such classes): give splits of "
+                f"one data set, with the same class names"
+            )
+        numbers = torch.tensor([class_names.index(name) for name in self.class_names])
+        failed = [{**entry, "label": int(numbers[entry["label"]])} for entry in self.failed]
+        return replace(self, labels=numbers[self.labels], class_names=list(class_names), failed=failed)
+
+
+class TestViews:
+    """The clips of a test: `num_views` of them spread over the video, centre crop.
+
+    Args:
+        processor: of the checkpoint.
+        num_views: temporal views V.
+    """
+
+    __test__ = False  # a name that pytest would collect
+
+    def __init__(self, processor: "VideoMAEVideoProcessor", *, num_views: int = 1) -> None:
+        self.processor, self.num_views = processor, num_views
+
+    def __call__(self, sample: Sample) -> Tensor:
+        clips: Tensor = self.processor(sample.video, num_views=self.num_views, return_tensors="pt")["pixel_values"]
+        return clips
+
+
+class AugmentedClips:
+    """Random clips of training: random frames and multi-scale crops, the same for the same (seed, sample).
+
+    Args:
+        processor: of the checkpoint.
+        count: clips V of each video. With as many as the probe has epochs every epoch sees a fresh one.
+        seed: of frames and crops.
+    """
+
+    def __init__(self, processor: "VideoMAEVideoProcessor", *, count: int = 1, seed: int = 0) -> None:
+        self.processor, self.count, self.seed = processor, count, seed
+
+    def __call__(self, sample: Sample) -> Tensor:
+        return torch.cat([self._clip(sample, place) for place in range(self.count)])
+
+    def _clip(self, sample: Sample, place: int) -> Tensor:
+        def generator(purpose: str) -> torch.Generator:
+            return sample_generator(sample.id, seed=self.seed, epoch=place, purpose=purpose)
+
+        def plan(total: int, fps: float) -> list[int]:
+            return self.processor.clip_plan.train_indices(total, generator=generator("frames"))
+
+        frames = decode_clip(sample.video, plan, name=sample.id if isinstance(sample.video, bytes) else None)
+        size = (self.processor.crop_size["height"], self.processor.crop_size["width"])
+        crop = multi_scale_crop(frames, size, generator=generator("pixels"))
+        clip: Tensor = self.processor(
+            crop, do_sample_frames=False, input_data_format="channels_first", return_tensors="pt"
+        )["pixel_values"]
+        return clip
+
+
+def frozen_features(
+    model: "VideoMAEModel",
+    source: AnySource,
+    *,
+    clips: ClipMaker,
+    pool: Pool = "mean",
+    layer: int = -1,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    largest: int = LARGEST,
+    progress: Callable[[int], None] | None = None,
+) -> FrozenFeatures:
+    """Encode every video of a data set.
+
+    Args:
+        model: the encoder; it is put into evaluation mode for this.
+        source: labelled videos.
+        clips: how a video becomes clips, `TestViews` or `AugmentedClips`.
+        pool: `mean` over all tokens, `per_frame` over each tubelet's, or all `tokens`.
+        layer: of the encoder, counted as in `hidden_states`: 0 the embeddings, -1 the output (with the final norm
+            where the checkpoint has one).
+        batch_size: clips per forward pass.
+        num_workers: decoding processes.
+        largest: bytes of features to keep at most.
+        progress: called with the number of videos done.
+
+    Raises:
+        DataError: for a data set without labels, without a video that decodes, features that do not fit or that are
+            not finite.
+        ValueError: for a layer that the model does not have.
+    """
+    if source.class_names is None:
+        raise DataError(f"{source.name} has no labels, and a probe needs them; put each class into a folder")
+    if pool not in get_args(Pool):
+        raise ValueError(f"pool is {pool!r}; choose one of {', '.join(get_args(Pool))}")
+    depth = model.config.num_hidden_layers
+    if not -depth - 1 <= layer <= depth:
+        raise ValueError(f"layer is {layer}; the model has the embeddings (0) and the layers 1 to {depth}")
+    found: list[tuple[int, str, int, Tensor]] = []
+    failed: list[dict[str, Any]] = []
+    encode = _Encoder(model, pool=pool, layer=layer, batch_size=batch_size)
+    training = model.training
+    model.eval()
+    try:
+        for made in _made(source, clips, num_workers):
+            if made.clips is None:
+                failed.append({"id": made.id, "label": made.label, "reason": made.reason})
+            else:
+                features = encode(made.clips)
+                _check_size(features, source, largest)
+                if not torch.isfinite(features).all():
+                    raise DataError(f"the features of {made.id} are not finite: the checkpoint holds broken weights")
+                found.append((made.place, made.id, made.label, features))
+            if progress is not None:
+                progress(len(found) + len(failed))
+    finally:
+        model.train(training)
+    if not found:
+        first = f"; the first is {failed[0]['id']} ({failed[0]['reason']})" if failed else ""
+        raise DataError(f"none of the {len(failed)} videos of {source.name} decodes{first}")
+    found.sort(key=lambda entry: entry[0])
+    return FrozenFeatures(
+        features=torch.stack([entry[3] for entry in found]),
+        labels=torch.tensor([entry[2] for entry in found]),
+        sample_ids=[entry[1] for entry in found],
+        class_names=list(source.class_names),
+        failed=sorted(failed, key=lambda entry: str(entry["id"])),
+    )
+
+
+class _Encoder:
+    """(V, T, C, H, W) clips of one video -> (V, ..., D) features on the CPU."""
+
+    def __init__(self, model: "VideoMAEModel", *, pool: Pool, layer: int, batch_size: int) -> None:
+        self.model, self.pool, self.layer, self.batch_size = model, pool, layer, batch_size
+        self.last = layer in (-1, model.config.num_hidden_layers)
+
+    @torch.inference_mode()
+    def __call__(self, clips: Tensor) -> Tensor:
+        return torch.cat([self._batch(part) for part in clips.split(self.batch_size)])
+
+    def _batch(self, clips: Tensor) -> Tensor:
+        clips = clips.to(self.model.device, self.model.dtype)
+        outputs = self.model(clips, output_hidden_states=not self.last)
+        tokens = outputs.last_hidden_state if self.last else outputs.hidden_states[self.layer]  # (V, N, D)
+        tokens = tokens.float()
+        if self.pool == "mean":
+            return tokens.mean(1).cpu()
+        if self.pool == "per_frame":
+            return tokens.unflatten(1, (self.model.clip_grid(clips)[0], -1)).mean(2).cpu()
+        return tokens.half().cpu()  # tokens of a large set are many: half the memory
+
+
+def _check_size(features: Tensor, source: AnySource, largest: int) -> None:
+    count = len(source) if isinstance(source, Source) else source.num_samples or 0
+    needed = features.numel() * features.element_size() * count
+    if needed > largest:
+        raise DataError(
+            f"the features of {count} videos take {needed / 2**30:.1f} GiB, more than the {largest / 2**30:.1f} GiB "
+            f"allowed; pool them more (mean, per_frame), take fewer clips of each video, or raise the limit"
+        )
+
+
+# Decoding, in any number of processes.
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A video's clips, or why there are none."""
+
+    place: int
+    id: str
+    label: int
+    clips: Tensor | None = None
+    reason: str = ""
+    broken_machine: str = ""
+
+
+class _Decoded(IterableDataset[_Made]):
+    def __init__(self, source: AnySource, clips: ClipMaker) -> None:
+        self.source, self.clips = source, clips
+
+    def __iter__(self) -> Iterator[_Made]:
+        worker = get_worker_info()
+        mine, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for place, sample in _samples(self.source, mine, count):
+            yield self._make(place, sample)
+
+    def _make(self, place: int, sample: Sample) -> _Made:
+        assert self.source.class_names is not None
+        label, classes = sample.label, len(self.source.class_names)
+        if not isinstance(label, int) or not 0 <= label < classes:
+            raise DataError(f"{sample.id} has the label {label}; wanted 0 to {classes - 1}: label it or leave it out")
+        try:
+            return _Made(place, sample.id, label, self.clips(sample))
+        except (VideoDecodeError, OSError) as error:
+            reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
+            return _Made(place, sample.id, label, reason=reason)
+        except VideoBackendError as error:
+            return _Made(place, sample.id, label, broken_machine=str(error))
+
+
+def _samples(source: AnySource, mine: int, count: int) -> Iterator[tuple[int, Sample]]:
+    """This worker's samples with their places; a place orders the result, whoever decoded it."""
+    if isinstance(source, Source):
+        for index in range(mine, len(source), count):
+            yield index, source[index]
+    else:
+        for shard in range(mine, source.num_shards, count):
+            for row, sample in enumerate(source.read_shard(shard)):
+                yield (shard << 32) + row, sample
+
+
+def _made(source: AnySource, clips: ClipMaker, num_workers: int) -> Iterator[_Made]:
+    loader = DataLoader(_Decoded(source, clips), batch_size=None, num_workers=num_workers, generator=torch.Generator())
+    for made in loader:
+        if made.broken_machine:
+            raise VideoBackendError(made.broken_machine)
+        yield made
+
+
+__all__ = ["AugmentedClips", "FrozenFeatures", "TestViews", "frozen_features"]

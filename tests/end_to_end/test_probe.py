@@ -1,0 +1,101 @@
+"""`examples/probe.py` as a user runs it."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
+from hf_videomae.data import MotionSource
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "probe.py"
+
+
+def probe(*arguments: str | Path) -> int:
+    """The script's main, in this process; returns its exit code."""
+    spec = importlib.util.spec_from_file_location("probe_example", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    try:
+        return module.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that differ at a glance, with a broken test video."""
+    root = tmp_path_factory.mktemp("videos")
+    for split, count in (("train", 12), ("test", 7)):
+        source = MotionSource(split=split)
+        for index in range(count):
+            folder = root / split / f"class_{index % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{index:03d}.mp4").write_bytes(source[index].video)
+    (root / "test" / "class_1" / "broken.mp4").write_bytes(b"no video")
+    return root
+
+
+def checkpoint(folder: Path, *, head: bool) -> Path:
+    task = "classification" if head else "pretraining"
+    config = VideoMAEConfig.from_preset("tiny", task=task)
+    model = (VideoMAEForVideoClassification if head else VideoMAEForPreTraining)(config)
+    model.save_pretrained(folder)
+    VideoMAEVideoProcessor.from_config(config, frame_stride=2).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "more"),
+    [
+        ("linear", False, ["--epochs", "5", "--clips", "2", "--views", "2"]),
+        ("attentive", True, ["--epochs", "3"]),
+        ("knn", True, ["--layer", "2", "--neighbours", "3"]),
+    ],
+)
+def test_it_probes_any_checkpoint(
+    kind: str, head: bool, more: list[str], videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = checkpoint(tmp_path / "model", head=head)
+    arguments = ["--probe", kind, "--model", model, "--dataset", videos, "--num_workers", "0", *more]
+    assert probe(*arguments, "--output_dir", tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    assert f"{kind} probe of {model}: top-1" in text and "1 of which do not decode and count as wrong" in text
+    assert ("12 training videos are one batch" in text) == (kind == "linear")
+    result = json.loads((tmp_path / "out" / "probe.json").read_text())
+    assert (result["videos"], result["train_videos"], result["train_failed"]) == (8, 12, 0)
+    assert [entry["id"] for entry in result["failed_videos"]] == ["test/class_1/broken.mp4"]
+    assert 0 <= result["top1"] <= 7 / 8 and result["recipe"]["probe"] == kind
+    assert probe(*arguments, "--output_dir", tmp_path / "out") == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_preset_is_an_untrained_control(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe("--probe", "knn", "--dataset", videos, "--num_workers", "0", "--output_dir", tmp_path) == 0
+    assert "its weights are untrained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--probe", "quadratic"], "choose one of linear, attentive, knn"),
+        (["--views", "0"], "views is 0"),
+        (["--probe", "attentive", "--pool", "mean"], "choose tokens or per_frame"),
+        (["--pool", "tokens"], "takes the mean of all tokens"),
+        (["--sampling", "sparse"], "choose dense or uniform"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--test_split", "holdout"], "no split 'holdout'"),
+        (["--probes", "linear"], "did you mean --probe"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], videos: Path
+) -> None:
+    assert probe(*arguments, "--dataset", videos, "--num_workers", "0", "--output_dir", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

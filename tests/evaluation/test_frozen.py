@@ -1,0 +1,139 @@
+"""Frozen features: those of the encoder, in the data set's order, with nothing lost silently."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
+from hf_videomae.data import DataError, MotionSource, Sample
+from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, TestViews, frozen_features
+
+CONFIG = VideoMAEConfig.from_preset("tiny")
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoMAEModel:
+    torch.manual_seed(0)
+    return VideoMAEModel(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def processor() -> VideoMAEVideoProcessor:
+    return VideoMAEVideoProcessor.from_config(CONFIG, frame_stride=2)
+
+
+class Broken:
+    """Motion videos of which some are not videos."""
+
+    name, class_names = "broken", MotionSource().class_names
+
+    def __init__(self, *, count: int = 6, bad: tuple[int, ...] = (1, 4)) -> None:
+        self.inner, self.bad = MotionSource(num_videos=count), bad
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.inner[index]
+        return replace(sample, video=b"no video" * 9) if index in self.bad else sample
+
+
+class Sharded:
+    """The same videos, shard by shard."""
+
+    name, class_names, num_shards = "sharded", MotionSource().class_names, 3
+
+    def __init__(self) -> None:
+        self.inner, self.num_samples = MotionSource(num_videos=6), 6
+
+    def read_shard(self, shard: int) -> list[Sample]:
+        return [self.inner[2 * shard + row] for row in range(2)]
+
+
+@torch.no_grad()
+def test_they_are_the_encoders(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+    source = MotionSource(num_videos=3)
+    clips = processor(source[1].video, num_views=2)["pixel_values"]
+    outputs = model.eval()(clips, output_hidden_states=True)
+    views = TestViews(processor, num_views=2)
+    pooled = frozen_features(model, source, clips=views)
+    assert pooled.features.shape == (3, 2, 128) and pooled.labels.tolist() == [0, 1, 2]
+    assert pooled.sample_ids == [f"train/{i}" for i in range(3)]
+    assert torch.allclose(pooled.features[1], outputs.last_hidden_state.mean(1), atol=1e-5)
+    per_frame = frozen_features(model, source, clips=views, pool="per_frame", layer=2)
+    assert per_frame.features.shape == (3, 2, 4, 128)
+    expected = outputs.hidden_states[2].unflatten(1, (4, 16)).mean(2)
+    assert torch.allclose(per_frame.features[1], expected, atol=1e-5)
+    tokens = frozen_features(model, source, clips=views, pool="tokens", layer=4, batch_size=1)
+    assert torch.allclose(tokens.features[1].float(), outputs.last_hidden_state, atol=5e-3)
+
+
+def test_order_does_not_depend_on_workers(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+    sources = (Broken(), Sharded())
+    for source in sources:
+        here = frozen_features(model, source, clips=TestViews(processor))
+        there = frozen_features(model, source, clips=TestViews(processor), num_workers=2)
+        assert here.sample_ids == there.sample_ids and here.failed == there.failed
+        assert torch.equal(here.features, there.features)
+    assert here.sample_ids == [f"train/{i}" for i in range(6)]
+
+
+def test_failures_are_listed_with_their_class(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+    done: list[int] = []
+    found = frozen_features(model, Broken(), clips=TestViews(processor), progress=done.append)
+    assert len(found.labels) == 4 and done == [1, 2, 3, 4, 5, 6]
+    assert [(entry["id"], entry["label"]) for entry in found.failed] == [("train/1", 1), ("train/4", 4)]
+    assert all(entry["reason"] for entry in found.failed)
+    turned = found.relabelled(list(reversed(found.class_names)))
+    assert turned.labels.tolist() == [7 - label for label in found.labels.tolist()]
+    assert [entry["label"] for entry in turned.failed] == [6, 3]
+    with pytest.raises(DataError, match="none of the 3 videos"):
+        frozen_features(model, Broken(count=3, bad=(0, 1, 2)), clips=TestViews(processor))
+
+
+def test_random_clips_are_random_and_repeatable(processor: VideoMAEVideoProcessor) -> None:
+    sample = MotionSource(num_videos=1)[0]
+    first, again = (AugmentedClips(processor, count=3, seed=5)(sample) for _ in range(2))
+    assert first.shape == (3, 8, 3, 64, 64) and torch.equal(first, again)
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(AugmentedClips(processor, count=1, seed=5)(sample)[0], first[0])
+    assert not torch.equal(AugmentedClips(processor, count=1, seed=6)(sample)[0], first[0])
+    assert abs(float(first.mean())) < 2 and 0.2 < float(first.std()) < 2  # normalised once
+
+
+def test_the_model_keeps_its_mode(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+    model.train()
+    frozen_features(model, MotionSource(num_videos=1), clips=TestViews(processor))
+    assert model.training
+
+
+def test_what_cannot_be(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+    source, views = MotionSource(num_videos=2), TestViews(processor)
+    with pytest.raises(ValueError, match="layer is 5"):
+        frozen_features(model, source, clips=views, layer=5)
+    with pytest.raises(ValueError, match="pool is 'max'"):
+        frozen_features(model, source, clips=views, pool="max")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="GiB allowed; pool them more"):
+        frozen_features(model, source, clips=views, largest=100)
+    unlabelled = MotionSource(num_videos=2)
+    unlabelled.class_names = None
+    with pytest.raises(DataError, match="has no labels"):
+        frozen_features(model, unlabelled, clips=views)
+    unlabelled.class_names = ["move_left"]
+    with pytest.raises(DataError, match="train/1 has the label 1; wanted 0 to 0"):
+        frozen_features(model, unlabelled, clips=views)
+
+
+def test_broken_weights_are_named(processor: VideoMAEVideoProcessor) -> None:
+    broken = VideoMAEModel(CONFIG)
+    with torch.no_grad():
+        broken.encoder.layer[0].output.dense.bias.fill_(float("nan"))
+    with pytest.raises(DataError, match="features of train/0 are not finite"):
+        frozen_features(broken, MotionSource(num_videos=1), clips=TestViews(processor))
+
+
+def test_relabelled_refuses_foreign_classes() -> None:
+    features = FrozenFeatures(torch.zeros(1, 1, 2), torch.tensor([0]), ["a"], ["dog"], [])
+    with pytest.raises(DataError, match="'dog' is tested and never trained"):
+        features.relabelled(["cat"])

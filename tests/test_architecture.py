@@ -31,7 +31,7 @@ FLOORS = {
     "cli": 6,
 }
 # Rooms of one floor that one may import from the other all the same.
-NEIGHBOURS = {("training", "inference"), ("evaluation", "inference")}
+NEIGHBOURS = {("training", "inference"), ("training", "evaluation"), ("evaluation", "inference")}
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "torchcodec", "numpy", "PIL", "matplotlib", "av")
 FORBIDDEN = {"torchvision", "decord", "einops", "timm", "cv2"}
 

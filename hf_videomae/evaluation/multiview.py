@@ -79,9 +79,10 @@ class _Videos(Dataset[_Read]):
 
     def _read(self, sample: Sample, key: Key) -> _Read:
         classes = len(self.source.class_names or ())
-        if sample.label is None or not 0 <= sample.label < classes:
+        label = sample.label
+        if not isinstance(label, int) or not 0 <= label < classes:
             raise DataError(
-                f"{self.source.name}: the label of {sample.id} is {sample.label}, none of its {classes} classes; "
+                f"{self.source.name}: the label of {sample.id} is {label}, none of its {classes} classes; "
                 f"every video of an evaluation needs one: take a labelled split, or remove this video"
             )
         path = sample.video if isinstance(sample.video, str) else sample.id
@@ -89,8 +90,8 @@ class _Videos(Dataset[_Read]):
             views = read_views(sample.video, plan=self.plan, name=sample.id if path == sample.id else None)
         except (VideoDecodeError, OSError) as error:
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
-            return _Read(key, sample.id, path, sample.label, reason=reason)
-        return _Read(key, sample.id, path, sample.label, views)
+            return _Read(key, sample.id, path, label, reason=reason)
+        return _Read(key, sample.id, path, label, views)
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers of a streamed source get their samples with the job.

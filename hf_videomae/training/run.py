@@ -246,6 +246,7 @@ class Run:
             self._write_run("failed")
             raise
         finally:
+            self._batches = iter(())  # the workers go here, not in whatever order the interpreter ends
             self.progress.close()
             self.stop.__exit__()
         return self._finish(number)

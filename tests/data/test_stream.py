@@ -479,6 +479,7 @@ next(batches)
 os.killpg(os.getpgid(0), signal.SIGINT)
 os.killpg(os.getpgid(0), signal.SIGTERM)
 print(sum(len(next(batches)["sample_ids"]) for _ in range(12)))
+batches.close()
 """
     began = time.monotonic()
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}

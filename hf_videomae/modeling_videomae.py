@@ -172,9 +172,6 @@ class VideoMAEDropPath(nn.Module):
         keep = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate
         return branch * keep.to(branch.dtype) / (1.0 - self.rate)
 
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.3f}"
-
 
 class VideoMAELayer(GradientCheckpointingLayer):
     """A pre-norm transformer block, of the encoder or of the decoder."""

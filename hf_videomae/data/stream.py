@@ -305,17 +305,10 @@ def build_loader(
         DataError: for too few videos for one batch of all ranks; while iterating, for too many bad ones.
         VideoBackendError: while iterating, when no decoder works on this machine.
     """
-    if not 0 <= max_bad_share <= 1:
-        raise DataError(f"max_bad_share is {max_bad_share}; it is a share, from 0 to 1")
-    if num_workers < 0:
-        raise DataError(f"num_workers is {num_workers}; give 0 to decode in the training process, or more")
+    _check_options(max_bad_share=max_bad_share, num_workers=num_workers)
     share = Share(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
-    if isinstance(source, Source):
-        plan: Plan = SeekablePlan(source, share, start_step=start_step)
-        size: int | None = len(source)
-    else:
-        plan = StreamedPlan(source, share, start_step=start_step, window_bytes=window_bytes)
-        size = source.num_samples
+    plan = _plan_of(source, share, start_step=start_step, window_bytes=window_bytes)
+    size = len(source) if isinstance(source, Source) else source.num_samples
     # Where nearly all may be bad, a longer row of bad ones is no proof.
     patience = _PATIENCE if max_bad_share <= 0.5 else 10 * _PATIENCE
     maker = _BatchMaker(
@@ -336,3 +329,16 @@ def build_loader(
         pin_memory=pin_memory,
         start_method=start_method,
     )
+
+
+def _check_options(*, max_bad_share: float, num_workers: int) -> None:
+    if not 0 <= max_bad_share <= 1:
+        raise DataError(f"max_bad_share is {max_bad_share}; it is a share, from 0 to 1")
+    if num_workers < 0:
+        raise DataError(f"num_workers is {num_workers}; give 0 to decode in the training process, or more")
+
+
+def _plan_of(source: AnySource, share: Share, *, start_step: int, window_bytes: int) -> Plan:
+    if isinstance(source, Source):
+        return SeekablePlan(source, share, start_step=start_step)
+    return StreamedPlan(source, share, start_step=start_step, window_bytes=window_bytes)

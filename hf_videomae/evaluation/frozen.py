@@ -144,16 +144,10 @@ def frozen_features(
             not finite.
         ValueError: for a layer that the model does not have.
     """
-    if source.class_names is None:
-        raise DataError(f"{source.name} has no labels, and a probe needs them; put each class into a folder")
-    if pool not in get_args(Pool):
-        raise ValueError(f"pool is {pool!r}; choose one of {', '.join(get_args(Pool))}")
-    depth = model.config.num_hidden_layers
-    if not -depth - 1 <= layer <= depth:
-        raise ValueError(f"layer is {layer}; the model has the embeddings (0) and the layers 1 to {depth}")
+    class_names = _checked_names(source)
+    encode = _Encoder(model, pool=pool, layer=layer, batch_size=batch_size)
     found: list[tuple[int, str, int, Tensor]] = []
     failed: list[dict[str, Any]] = []
-    encode = _Encoder(model, pool=pool, layer=layer, batch_size=batch_size)
     training = model.training
     model.eval()
     try:
@@ -178,15 +172,26 @@ def frozen_features(
         features=torch.stack([entry[3] for entry in found]),
         labels=torch.tensor([entry[2] for entry in found]),
         sample_ids=[entry[1] for entry in found],
-        class_names=list(source.class_names),
+        class_names=class_names,
         failed=sorted(failed, key=lambda entry: str(entry["id"])),
     )
+
+
+def _checked_names(source: AnySource) -> list[str]:
+    if source.class_names is None:
+        raise DataError(f"{source.name} has no labels, and a probe needs them; put each class into a folder")
+    return list(source.class_names)
 
 
 class _Encoder:
     """(V, T, C, H, W) clips of one video -> (V, ..., D) features on the CPU."""
 
     def __init__(self, model: "VideoMAEModel", *, pool: Pool, layer: int, batch_size: int) -> None:
+        if pool not in get_args(Pool):
+            raise ValueError(f"pool is {pool!r}; choose one of {', '.join(get_args(Pool))}")
+        depth = model.config.num_hidden_layers
+        if not -depth - 1 <= layer <= depth:
+            raise ValueError(f"layer is {layer}; the model has the embeddings (0) and the layers 1 to {depth}")
         self.model, self.pool, self.layer, self.batch_size = model, pool, layer, batch_size
         self.last = layer in (-1, model.config.num_hidden_layers)
 

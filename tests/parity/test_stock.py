@@ -72,11 +72,11 @@ def clip_and_mask(config: transformers.PreTrainedConfig) -> tuple[torch.Tensor, 
     return clip, tube_mask(grid, 0.75, batch_size=2, generator=generator)
 
 
-def same(first: torch.Tensor, second: torch.Tensor) -> None:
+def check_same(first: torch.Tensor, second: torch.Tensor) -> None:
     torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
 
 
-def nothing_lost(info: dict) -> None:
+def check_nothing_lost(info: dict) -> None:
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
 
 
@@ -88,15 +88,15 @@ def test_pretraining_both_ways(fields: dict, tmp_path: Path) -> None:
         expected = stock(clip, mask)
         stock.save_pretrained(tmp_path / "stock")
         ours, info = VideoMAEForPreTraining.from_pretrained(tmp_path / "stock", output_loading_info=True)
-        nothing_lost(info)
+        check_nothing_lost(info)
         found = ours(clip, mask)
-        same(found.logits, expected.logits)
+        check_same(found.logits, expected.logits)
         assert abs(found.loss - expected.loss) < 1e-6
 
         ours.save_pretrained(tmp_path / "ours")
         again, info = transformers.VideoMAEForPreTraining.from_pretrained(tmp_path / "ours", output_loading_info=True)
-        nothing_lost(info)
-        same(again.eval()(clip, mask).logits, expected.logits)
+        check_nothing_lost(info)
+        check_same(again.eval()(clip, mask).logits, expected.logits)
     saved = load_file(tmp_path / "ours" / "model.safetensors")
     assert saved.keys() == load_file(tmp_path / "stock" / "model.safetensors").keys()
     assert "videomae.encoder.layer.0.attention.attention.q_bias" in saved
@@ -112,16 +112,16 @@ def test_classification_both_ways(fields: dict, tmp_path: Path) -> None:
         expected = stock(clip, labels=labels)
         stock.save_pretrained(tmp_path / "stock")
         ours, info = VideoMAEForVideoClassification.from_pretrained(tmp_path / "stock", output_loading_info=True)
-        nothing_lost(info)
+        check_nothing_lost(info)
         found = ours(clip, labels=labels)
-        same(found.logits, expected.logits)
+        check_same(found.logits, expected.logits)
         assert abs(found.loss - expected.loss) < 1e-5
         ours.save_pretrained(tmp_path / "ours")
         again, info = transformers.VideoMAEForVideoClassification.from_pretrained(
             tmp_path / "ours", output_loading_info=True
         )
-        nothing_lost(info)
-        same(again.eval()(clip).logits, expected.logits)
+        check_nothing_lost(info)
+        check_same(again.eval()(clip).logits, expected.logits)
 
 
 def test_a_model_made_here_and_never_loaded_is_read_by_stock(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_model_made_here_and_never_loaded_is_read_by_stock(tmp_path: Path) -> 
     clip, mask = clip_and_mask(ours.config)
     ours.save_pretrained(tmp_path)
     stock, info = transformers.VideoMAEForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
-    nothing_lost(info)
+    check_nothing_lost(info)
     with torch.no_grad():
-        same(stock.eval()(clip, mask).logits, ours(clip, mask).logits)
+        check_same(stock.eval()(clip, mask).logits, ours(clip, mask).logits)
 
 
 def test_parameter_names_are_those_of_stock() -> None:
@@ -156,7 +156,7 @@ def test_published_configurations(name: str) -> None:
         ours.load_state_dict(stock.state_dict())
         inputs = (clip[:1], mask[:1]) if our_class is VideoMAEForPreTraining else (clip[:1],)
         with torch.no_grad():
-            same(ours(*inputs).logits, stock(*inputs).logits)
+            check_same(ours(*inputs).logits, stock(*inputs).logits)
 
 
 def test_our_fields_survive_stock(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_backbone_from_either_head(tmp_path: Path) -> None:
     clip, _ = clip_and_mask(config)
     with torch.no_grad():
         backbone = VideoMAEModel.from_pretrained(tmp_path)
-        same(backbone(clip).last_hidden_state, classifier.videomae(clip).last_hidden_state)
+        check_same(backbone(clip).last_hidden_state, classifier.videomae(clip).last_hidden_state)
 
 
 @pytest.mark.skipif("not __import__('os').environ.get('HF_NETWORK')", reason="needs the Hub: set HF_NETWORK=1")

@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := outputs/demo
 
-.PHONY: help install demo demo-finetune demo-seeds pretrain test test-all quality bench
+.PHONY: help install demo demo-seeds pretrain test test-all quality bench
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,14 +48,13 @@ apt_install = { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(1) >/dev/null; \
 	else echo "$(1) is missing and apt-get needs root here." >&2; fi; }
 
-demo: $(STAMP)  ## pre-train the tiny model on the built-in motion videos, draw its loss and reconstructions
+demo: $(STAMP)  ## pre-train the tiny model on the built-in videos, fine-tune it and a fresh one, compare them
 	$(BIN)/python examples/pretrain.py --recipe tiny --output_dir $(DEMO) --overwrite $(ARGS)
-	@echo "The loss curve and the reconstructions:" && ls $(DEMO)/loss.png $(DEMO)/reconstruction*
-
-demo-finetune: $(STAMP)  ## after make demo: fine-tune its model and a fresh one with the same budget, compare
 	$(BIN)/python examples/compare_motion.py --pretrained $(DEMO) --output_dir $(DEMO)-comparison
+	@echo "The loss curve, the reconstructions and the comparison:"
+	@ls $(DEMO)/loss.png $(DEMO)/reconstruction* $(DEMO)-comparison/comparison.*
 
-demo-seeds: $(STAMP)  ## that comparison with three seeds, pre-training included: half an hour
+demo-seeds: $(STAMP)  ## the same with three seeds, pre-training included: half an hour
 	$(BIN)/python examples/compare_motion.py --recipe compare-motion --output_dir $(DEMO)-seeds
 
 pretrain: $(STAMP)  ## pre-train on DATASET=... (folder, glob, Hub id) with ARGS="..."; ARGS=--help lists the flags

@@ -15,6 +15,7 @@ from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForPreTraining
 from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes, to_cubes, unnormalize
 from ..ops.masking import make_mask, split_by_mask
+from ..ops.seams import continue_brightness
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
 
@@ -31,8 +32,8 @@ class Reconstruction:
         masked: hidden cubes in grey.
         prediction: hidden cubes as predicted, on a fixed grey scale (0.5 + 0.2 x the normalised value): no statistics
             used. Pixels themselves where targets are not normalised.
-        visible_statistics: mean and deviation of every hidden cube guessed from the visible cubes, the nearer the more
-            weight: what the model and the visible cubes give alone.
+        visible_statistics: mean and deviation of every hidden cube chosen so that the picture goes on across the
+            borders of cubes, from the visible ones inwards: what the model and the visible cubes give alone.
         true_statistics: the hidden cubes' true mean and deviation, as in the paper's pictures. Uses the ground truth.
         bool_masked_pos: (B, N) True = hidden.
         loss: the reconstruction loss of these clips.
@@ -117,12 +118,18 @@ def _pictures(
         painted = picture(predicted)
         return Reconstruction(picture(cubes[:, :0]), picture(grey), painted, painted, painted, mask, loss, False)
     center, scale = cube_statistics(cubes)
-    guessed_center, guessed_scale = (_from_visible(values, mask, grid) for values in (center, scale))
     index = hidden[:, :, None, None].expand(-1, -1, config.num_channels, 1)
+    structure = ((cubes - center) / scale).scatter(1, index.expand_as(predicted), predicted)
+    near = [
+        torch.where(mask[:, :, None, None], _from_visible(values, mask, grid), values) for values in (center, scale)
+    ]
+    guessed_center, guessed_scale = continue_brightness(
+        structure, mask, center=near[0], scale=near[1], cube=config.cube, grid=grid
+    )
     return Reconstruction(
         original=picture(cubes[:, :0]),
         masked=picture(grey),
-        prediction=picture(0.5 + 0.2 * predicted, base=0.5 + 0.2 * (cubes - center) / scale),
+        prediction=picture(0.5 + 0.2 * predicted, base=0.5 + 0.2 * structure),
         visible_statistics=picture(predicted * guessed_scale.gather(1, index) + guessed_center.gather(1, index)),
         true_statistics=picture(predicted * scale.gather(1, index) + center.gather(1, index)),
         bool_masked_pos=mask,
@@ -201,7 +208,7 @@ def _panels(found: Reconstruction) -> list[tuple[str, Tensor]]:
     return [
         *panels,
         ("predicted, normalised cubes (no brightness)", found.prediction),
-        ("painted, brightness from visible cubes", found.visible_statistics),
+        ("painted, brightness continued from visible cubes", found.visible_statistics),
         ("painted, true brightness (uses ground truth)", found.true_statistics),
     ]
 

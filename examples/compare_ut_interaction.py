@@ -40,7 +40,10 @@ class InteractionComparison:
     only_fold: int | None = setting(None, "run one fold and stop, e.g. to share the work", group="data")
     seeds: tuple[int, ...] = setting((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
     model: str = setting("tiny", "preset of all three models", group="runs")
-    motion_recipe: str = setting("ut-motion", "of pre-training on the motion videos", group="runs")
+    motion_model: str | None = setting(
+        None, "a checkpoint pre-trained on the motion videos instead of pre-training it here (one seed)", group="runs"
+    )
+    motion_recipe: str = setting("tiny", "of pre-training on the motion videos", group="runs")
     motion_steps: int | None = setting(None, "instead of the recipe's", group="runs")
     pretrain_recipe: str = setting("ut-pretrain", "of pre-training on the clips", group="runs")
     pretrain_steps: int | None = setting(None, "instead of the recipe's", group="runs")
@@ -54,6 +57,8 @@ class InteractionComparison:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
+        if self.motion_model is not None and len(self.seeds) > 1:
+            raise RecipeError("motion_model names one checkpoint, but each seed has its own: give one seed")
         checked_views(self.views)
 
 
@@ -141,6 +146,15 @@ def train_models(settings: InteractionComparison, *, fold: Path, motion: Path, s
     ]
 
 
+def on_motion(settings: InteractionComparison, *, seed: int, folder: Path) -> Path:
+    """The model pre-trained on the motion videos, one for all folds of a seed."""
+    if settings.motion_model is not None:
+        return Path(settings.motion_model)
+    chosen = ["--recipe", settings.motion_recipe, "--model", settings.model, "--seed", str(seed)]
+    chosen += ["--num_workers", str(settings.num_workers), *optional("max_steps", settings.motion_steps)]
+    return run_stage("pretrain.py", chosen, output_dir=folder / "motion")
+
+
 def learned(settings: InteractionComparison, folds: Sequence[Path]) -> list[Entry]:
     """Accuracy over all clips of all folds, per seed: the three models and the single frame."""
     names = (SCRATCH, PRETRAINED, MOTION, STILL)
@@ -149,9 +163,7 @@ def learned(settings: InteractionComparison, folds: Sequence[Path]) -> list[Entr
     total = 0
     for seed in settings.seeds:
         root = Path(settings.output_dir) / f"seed-{seed}"
-        chosen = ["--recipe", settings.motion_recipe, "--model", settings.model, "--seed", str(seed)]
-        chosen += ["--num_workers", str(settings.num_workers), *optional("max_steps", settings.motion_steps)]
-        motion = run_stage("pretrain.py", chosen, output_dir=root / "motion")
+        motion = on_motion(settings, seed=seed, folder=root)
         counts, total = Counter[str](), 0
         for fold in folds:
             models = train_models(settings, fold=fold, motion=motion, seed=seed, folder=root / f"fold-{fold.name}")

@@ -27,7 +27,7 @@ MaskType = Literal["tube", "random", "frame", "running_cell"]
 
 # What the paper's code pre-trains with, and what suits the tiny preset, where a recipe leaves it open.
 _PAPER = {"base_lr": 1.5e-4, "frame_stride": 4}
-_TINY = {"base_lr": 1.2e-2, "frame_stride": 2, "max_steps": 1300}
+_TINY = {"base_lr": 1.2e-2, "frame_stride": 2, "max_steps": 1700}
 _CONFIG_FIELDS = (
     "num_frames",
     "image_size",
@@ -59,9 +59,16 @@ class PretrainRecipe(RunRecipe):
     decoder_layers: int | None = setting(None, "depth of the decoder (default: the preset's)", group="model")
     decoder_width: int | None = setting(None, "width of the decoder (default: the preset's)", group="model")
     new_decoder: bool = setting(False, "start from a checkpoint that holds an encoder alone", group="model")
+    num_sample: int = setting(
+        1,
+        "clips made of each decoded video, with other crops and masks (V2: 4); not counted",
+        group="data",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.num_sample < 1:
+            raise RunError(f"num_sample is {self.num_sample}; give 1 or more")
         for name in ("mask_ratio", "decoder_mask_ratio"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -130,7 +137,9 @@ def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig) -> "ClipSettin
 
     assert recipe.frame_stride is not None  # the recipe fills it in
     augment = recipe.augment or "multi_scale_crop"
-    return ClipSettings.from_config(config, stride=recipe.frame_stride, augment=augment, flip=recipe.flip)
+    return ClipSettings.from_config(
+        config, stride=recipe.frame_stride, augment=augment, flip=recipe.flip, num_sample=recipe.num_sample
+    )
 
 
 class PretrainTask:

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from hf_videomae.data import MotionSource, build_loader
 from hf_videomae.ops.masking import tube_mask
 from hf_videomae.training import PretrainRecipe, PretrainTask, RunError, build_pretraining_model
 from hf_videomae.training.optim import build_optimizer, parameter_groups, set_learning_rate
+from hf_videomae.training.pretraining import clip_settings
 
 SMALL = {"num_hidden_layers": 2, "decoder_num_hidden_layers": 1}
 
@@ -37,7 +39,7 @@ def task_for(model: VideoMAEForPreTraining, **settings: object) -> PretrainTask:
 
 def test_defaults_are_those_of_the_model_size() -> None:
     tiny, base = PretrainRecipe(), PretrainRecipe(model="base", max_steps=5)
-    assert (tiny.base_lr, tiny.frame_stride, tiny.max_steps) == (8e-3, 2, 1000)
+    assert (tiny.base_lr, tiny.frame_stride, tiny.max_steps) == (1.2e-2, 2, 1700)
     assert (base.base_lr, base.frame_stride) == (1.5e-4, 4)
     assert PretrainRecipe(epochs=3).max_steps is None
     assert PretrainRecipe(base_lr=1.0, frame_stride=7).base_lr == 1.0
@@ -92,6 +94,16 @@ def test_a_classifier_is_no_pretraining_checkpoint(tmp_path: Path) -> None:
     VideoMAEForVideoClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="classifier|decoder"):
         build_pretraining_model(PretrainRecipe(model=str(tmp_path), max_steps=1))
+
+
+def test_several_clips_of_each_decoded_video_differ_in_their_masks() -> None:
+    recipe = PretrainRecipe(num_sample=3, batch_size=2, max_steps=1)
+    settings = clip_settings(recipe, VideoMAEConfig.from_preset("tiny"))
+    batch = next(iter(build_loader(MotionSource(num_videos=4), settings=settings, batch_size=2, seed=0)))
+    assert batch["pixel_values"].shape[0] == batch["bool_masked_pos"].shape[0] == 6
+    assert len({tuple(mask.tolist()) for mask in batch["bool_masked_pos"]}) == 6
+    with pytest.raises(RunError, match="num_sample is 0"):
+        PretrainRecipe(num_sample=0, max_steps=1)
 
 
 def test_baseline_is_the_loss_of_predicting_nothing() -> None:

@@ -20,7 +20,7 @@ from hf_videomae.inference import load_classifier, processor_for
 from hf_videomae.records import command_line, hardware
 from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
 from hf_videomae.video.decoding import VideoBackendError
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.sampling import check_frame_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class EvaluationRecipe:
         None, "dense, or uniform over the whole video as on Something-Something (default: the model's)", group="views"
     )
     frame_stride: int | None = setting(None, "of dense clips (default: the model's)", group="views")
+    frame_seconds: float | None = setting(
+        None, "distance of a dense clip's frames in seconds, instead of a stride (default: the model's)", group="views"
+    )
     antialias: bool = setting(
         False, "resize as the serving processor does; the paper's test code does not filter", group="views"
     )
@@ -62,6 +65,10 @@ class EvaluationRecipe:
             if value is not None and value < least:
                 raise RunError(f"--{name} is {value}; give {least} or more")
         try:
+            check_frame_seconds(self.frame_seconds)
+        except ValueError as error:
+            raise RunError(f"--frame_seconds: {error}") from None
+        try:
             parse_views(self.views)
         except ValueError as error:
             raise RunError(f"--views: {error}") from None
@@ -76,10 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         source = open_source(recipe.dataset, split=recipe.split, require_labels=True)
         model = load_classifier(recipe.model).to(accelerator.device)
         processor = processor_for(recipe.model, model)
-        plan = ClipPlan(
-            num_frames=processor.num_frames,
-            stride=recipe.frame_stride or processor.frame_stride,
-            mode=recipe.sampling or processor.sampling_mode,
+        plan = processor.clip_plan.changed(
+            mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
         say(f"{describe_source(source)}; split {recipe.split}")
         say(f"{recipe.model}: {len(model.config.id2label)} classes; {recipe.views} views, {plan.mode}")

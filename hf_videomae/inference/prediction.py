@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from ..ops.views import merge_views
 from ..video.decoding import VideoDecodeError
-from ..video.sampling import ClipPlan
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import find_inputs, load_classifier, processor_for
@@ -159,11 +158,10 @@ def _with_sampling(
     """The processor, with another clip plan where one was asked for; the caller's is left as it was."""
     if sampling is None and stride is None:
         return processor
-    plan = processor.clip_plan
-    mode: Any = sampling or plan.mode
-    changed = ClipPlan(num_frames=plan.num_frames, stride=stride or plan.stride, mode=mode)
-    settings = processor.to_dict() | {"sampling_mode": changed.mode, "frame_stride": changed.stride}
-    adapted: VideoMAEVideoProcessor = type(processor).from_dict(settings)
+    mode: Any = sampling
+    plan = processor.clip_plan.changed(mode=mode, stride=stride)
+    changes = {"sampling_mode": plan.mode, "frame_stride": plan.stride, "frame_seconds": plan.frame_seconds}
+    adapted: VideoMAEVideoProcessor = type(processor).from_dict(processor.to_dict() | changes)
     return adapted
 
 

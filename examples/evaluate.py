@@ -7,7 +7,8 @@
 
 Any VideoMAE classification checkpoint will do, of this package or of stock transformers, a folder or a Hub id. The
 classes of the data set are found among the model's by name. Writes evaluation.json, predictions.jsonl and
-confusion.png. Videos that cannot be decoded are listed, and count as wrong.
+confusion.png. Videos that cannot be decoded are listed, and count as wrong. What is measured follows from the model:
+accuracies of one class per video, mean average precision of several, errors of a regression (without a picture).
 """
 
 import sys
@@ -16,7 +17,7 @@ from typing import Literal
 
 from hf_videomae.data import DataError, describe_source, open_source
 from hf_videomae.evaluation import evaluate, parse_views
-from hf_videomae.inference import load_classifier, processor_for
+from hf_videomae.inference import head_kind, load_classifier, processor_for
 from hf_videomae.records import command_line, hardware
 from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
 from hf_videomae.video.decoding import VideoBackendError
@@ -80,14 +81,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     with user_errors():
         accelerator = build_accelerator(recipe)
-        source = open_source(recipe.dataset, split=recipe.split, require_labels=True)
-        model = load_classifier(recipe.model).to(accelerator.device)
+        model = load_classifier(recipe.model)
+        kind = head_kind(model.config)
+        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=kind)
+        model = model.to(accelerator.device)
         processor = processor_for(recipe.model, model)
         plan = processor.clip_plan.changed(
             mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
         say(f"{describe_source(source)}; split {recipe.split}")
-        say(f"{recipe.model}: {len(model.config.id2label)} classes; {recipe.views} views, {plan.mode}")
+        outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
+        say(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
 
     def progress(done: int, total: int | None) -> None:
         if done % recipe.log_every == 0:

@@ -119,8 +119,6 @@ class FinetuneRecipe(RunRecipe):
                 RandAugment.parse(self.rand_augment)
             except ValueError as error:
                 raise RecipeError(f"rand_augment: {error}") from None
-        if self.test_split is not None and self.problem_type != "single_label_classification":
-            raise RecipeError(f"test_split: the test is of one class per video, not {self.problem_type}; leave it out")
         if re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.views) is None:
             raise RecipeError(f"views is {self.views!r}; write clips x crops, e.g. 5x3")
         if self.mixing is not None and self.batch_size * self.num_sample < 2:

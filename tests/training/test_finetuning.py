@@ -76,7 +76,6 @@ def test_the_defaults_are_the_papers() -> None:
         ({"freeze": "half"}, "a number of layers, or encoder"),
         ({"lora_rank": 4, "freeze": "2"}, "leave freeze out"),
         ({"num_sample": 0}, "num_sample is 0"),
-        ({"test_split": "test", "problem_type": "regression"}, "one class per video"),
         ({"batch_size": 1, "num_sample": 1}, "need two clips per forward pass"),
     ],
 )

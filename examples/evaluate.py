@@ -7,7 +7,8 @@
 
 Any VideoMAE classification checkpoint will do, of this package or of stock transformers, a folder or a Hub id. The
 classes of the data set are found among the model's by name. Writes evaluation.json, predictions.jsonl and
-confusion.png. Videos that cannot be decoded are listed, and count as wrong.
+confusion.png. Videos that cannot be decoded are listed, and count as wrong. What is measured follows from the model:
+accuracies of one class per video, mean average precision of several, errors of a regression (without a picture).
 """
 
 import sys
@@ -16,11 +17,11 @@ from typing import Literal
 
 from hf_videomae.data import DataError, describe_source, open_source
 from hf_videomae.evaluation import evaluate, parse_views
-from hf_videomae.inference import load_classifier, processor_for
+from hf_videomae.inference import head_kind, load_classifier, processor_for
 from hf_videomae.records import command_line, hardware
 from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
 from hf_videomae.video.decoding import VideoBackendError
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.sampling import check_frame_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,9 @@ class EvaluationRecipe:
         None, "dense, or uniform over the whole video as on Something-Something (default: the model's)", group="views"
     )
     frame_stride: int | None = setting(None, "of dense clips (default: the model's)", group="views")
+    frame_seconds: float | None = setting(
+        None, "distance of a dense clip's frames in seconds, instead of a stride (default: the model's)", group="views"
+    )
     antialias: bool = setting(
         False, "resize as the serving processor does; the paper's test code does not filter", group="views"
     )
@@ -62,6 +66,10 @@ class EvaluationRecipe:
             if value is not None and value < least:
                 raise RunError(f"--{name} is {value}; give {least} or more")
         try:
+            check_frame_seconds(self.frame_seconds)
+        except ValueError as error:
+            raise RunError(f"--frame_seconds: {error}") from None
+        try:
             parse_views(self.views)
         except ValueError as error:
             raise RunError(f"--views: {error}") from None
@@ -73,16 +81,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     with user_errors():
         accelerator = build_accelerator(recipe)
-        source = open_source(recipe.dataset, split=recipe.split, require_labels=True)
-        model = load_classifier(recipe.model).to(accelerator.device)
+        model = load_classifier(recipe.model)
+        kind = head_kind(model.config)
+        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=kind)
+        model = model.to(accelerator.device)
         processor = processor_for(recipe.model, model)
-        plan = ClipPlan(
-            num_frames=processor.num_frames,
-            stride=recipe.frame_stride or processor.frame_stride,
-            mode=recipe.sampling or processor.sampling_mode,
+        plan = processor.clip_plan.changed(
+            mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
         say(f"{describe_source(source)}; split {recipe.split}")
-        say(f"{recipe.model}: {len(model.config.id2label)} classes; {recipe.views} views, {plan.mode}")
+        outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
+        say(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
 
     def progress(done: int, total: int | None) -> None:
         if done % recipe.log_every == 0:

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 def open_test(recipe: FinetuneRecipe) -> AnySource:
     """The videos of `--test_split`."""
     assert recipe.test_split is not None
-    return open_source(recipe.dataset, split=recipe.test_split, require_labels=True)
+    return open_source(recipe.dataset, split=recipe.test_split, require_labels=True, label_kind=recipe.problem_type)
 
 
 def test_saved(recipe: FinetuneRecipe, source: AnySource, *, device: torch.device) -> None:

@@ -75,7 +75,8 @@ def _add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="name what happens in videos, with a fine-tuned model",
-        description="Name what happens in videos, with a fine-tuned model. A video that cannot be decoded is named "
+        description="Name what happens in videos, with a fine-tuned model: its class, its classes with a probability "
+        "for each (multi-label), or its numbers (regression). A video that cannot be decoded is named "
         "and left out; the exit status is then 1.",
     )
     predict.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
@@ -172,11 +173,8 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
     for answer in found:
         if arguments.json:
             print(json.dumps(answer.to_dict()))
-        elif answer.error is not None:
-            print(f"{answer.video:{width}}  cannot be decoded: {answer.error}")
         else:
-            scored = zip(answer.labels, answer.scores, strict=True)
-            print(f"{answer.video:{width}}  {'  '.join(f'{label} {score:.3f}' for label, score in scored)}")
+            print(f"{answer.video:{width}}  {answer.to_text()}")
     return _told_of_bad(sum(answer.error is not None for answer in found), len(found))
 
 

@@ -22,6 +22,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from .video.decoding import VideoDecodeError, decode_clip
+from .video.errors import UnknownFrameRateError
 from .video.sampling import ClipPlan
 from .video.transforms import center_crop, normalize, resize
 
@@ -59,6 +60,7 @@ class VideoMAEVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[c
     frame_stride: int
     sampling_mode: str
     num_views: int
+    frame_seconds: float | None
 
 
 class VideoMAEVideoProcessor(VideoProcessorMixin):
@@ -88,6 +90,8 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         frame_stride: frames between two sampled ones (paper, section 4.1: 4 on Kinetics, 2 on Something-Something).
         sampling_mode: `dense` (strided clips) or `uniform` (spread over the whole video, TSN).
         num_views: clips per video, spread over its length.
+        frame_seconds: seconds between two sampled frames of a dense clip, for videos of mixed frame rates; it takes
+            the place of `frame_stride`, and giving a `frame_stride` for a call or on loading takes its place in turn.
 
     Raises:
         ValueError: for settings that cannot work.
@@ -115,6 +119,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         frame_stride: int | None = 4,
         sampling_mode: str | None = "dense",
         num_views: int | None = 1,
+        frame_seconds: float | None = None,
         **extra: Any,
     ) -> None:
         _refuse_misspelt(extra)
@@ -135,6 +140,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         self.frame_stride = _or_default(frame_stride, 4)
         self.sampling_mode = _or_default(sampling_mode, "dense")
         self.num_views = _or_default(num_views, 1)
+        self.frame_seconds = frame_seconds
         self._check()
 
     @classmethod
@@ -159,13 +165,19 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         values = dict(video_processor_dict)
         if "frame_stride" not in values:
             values.pop("do_sample_frames", None)
-        return super().from_dict(values, **kwargs)
+        return super().from_dict(values, **_one_stride(kwargs))
 
     @property
     def clip_plan(self) -> ClipPlan:
         """How clips are sampled: the same object that training and evaluation use."""
         mode: Any = self.sampling_mode
-        return ClipPlan(num_frames=self.num_frames, stride=self.frame_stride, mode=mode, views=self.num_views)
+        return ClipPlan(
+            num_frames=self.num_frames,
+            stride=self.frame_stride,
+            mode=mode,
+            views=self.num_views,
+            frame_seconds=self.frame_seconds,
+        )
 
     @property
     def num_channels(self) -> int:
@@ -179,6 +191,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         return_tensors: str | None = "pt",
         input_data_format: ChannelOrder | None = None,
         device: str | torch.device | None = None,
+        video_metadata: Any = None,
         **overrides: Any,
     ) -> BatchFeature:
         """Turn one video or a list of videos into `pixel_values`.
@@ -195,6 +208,8 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             return_tensors: `pt` or `np`.
             input_data_format: `channels_first` or `channels_last` of decoded frames, where their shape does not tell.
             device: where to compute, for example `cuda`.
+            video_metadata: transformers' `VideoMetadata` or a dictionary with `fps`, or a list of one per video: the
+                frame rate of decoded frames, which `frame_seconds` needs. Files and decoders say theirs themselves.
             **overrides: any setting, for this call.
 
         Returns:
@@ -207,10 +222,11 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
                 file is bad.
         """
         settings = self._with(overrides)
+        batch = _as_batch(videos)
         clips = [
             settings._pixels(clip, device=device)
-            for video in _as_batch(videos)
-            for clip in settings._clips(video, channel_order=input_data_format)
+            for video, fps in zip(batch, _frame_rates(video_metadata, len(batch)), strict=True)
+            for clip in settings._clips(video, channel_order=input_data_format, fps=fps)
         ]
         shapes = {tuple(clip.shape) for clip in clips}
         if len(shapes) > 1:
@@ -239,8 +255,8 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     def _with(self, overrides: dict[str, Any]) -> "VideoMAEVideoProcessor":
         """This processor with other settings; itself where there are none."""
-        # Stock transformers passes these along: colour is ours to convert anyway, and no plan of ours needs the rate.
-        overrides = {name: v for name, v in overrides.items() if name not in ("do_convert_rgb", "video_metadata")}
+        # Stock transformers passes this along: colour is ours to convert anyway.
+        overrides = _one_stride({name: value for name, value in overrides.items() if name != "do_convert_rgb"})
         unknown = overrides.keys() - _SETTINGS
         if unknown:
             raise ValueError(f"no setting is called {', '.join(sorted(unknown))}; there are {', '.join(_SETTINGS)}")
@@ -261,7 +277,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     # Sampling: any kind of video -> its clips, (T, C, H, W) each, pixels as they came.
 
-    def _clips(self, video: Any, *, channel_order: ChannelOrder | None) -> list[Tensor]:
+    def _clips(self, video: Any, *, channel_order: ChannelOrder | None, fps: float) -> list[Tensor]:
         # A decoded row of `datasets` remembers its file, which we number by what really decodes.
         video = getattr(video, "_hf_encoded", None) or video
         if isinstance(video, dict) and ("bytes" in video or "path" in video):
@@ -272,18 +288,22 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         if _is_decoder(video):
             return self._views_of(_decoder_frames(video, self._indices_of_file))
         frames = _match_channels(_frames(video, self.num_channels, channel_order), self.num_channels)
-        return [frames[indices] for indices in self._indices_of_frames(len(frames))]
+        return [frames[indices] for indices in self._indices_of_frames(len(frames), fps)]
 
     def _indices_of_file(self, total: int, fps: float) -> list[int]:
         if not self.do_sample_frames:
             return list(range(total))
-        return [index for view in self.clip_plan.test_indices(total) for index in view]
+        return [index for view in self.clip_plan.test_indices(total, fps) for index in view]
 
-    def _indices_of_frames(self, total: int) -> list[list[int]]:
+    def _indices_of_frames(self, total: int, fps: float) -> list[list[int]]:
         if not self.do_sample_frames:
             return [list(range(total))]
         if total > self.num_frames:
-            return self.clip_plan.test_indices(total)
+            try:
+                return self.clip_plan.test_indices(total, fps)
+            except UnknownFrameRateError as error:
+                remedy = "the file, or video_metadata={'fps': ...}"
+                raise ValueError(f"{total} frames came: {error}, {remedy}") from error
         return [[min(index, total - 1) for index in range(self.num_frames)]] * self.num_views
 
     def _views_of(self, frames: Tensor) -> list[Tensor]:
@@ -399,12 +419,24 @@ def _as_batch(videos: Any) -> list[Any]:
     return [videos] if all(_is_frame(item) for item in videos) else list(videos)
 
 
+def _frame_rates(metadata: Any, count: int) -> list[float]:
+    """Frames per second of each video, 0 where it is not said."""
+    if metadata is None:
+        return [0.0] * count
+    entries = metadata if isinstance(metadata, (list, tuple)) else [metadata]
+    if len(entries) != count:
+        raise ValueError(f"video_metadata has {len(entries)} entries for {count} videos; give one for each")
+    return [float((entry or {}).get("fps") or 0.0) for entry in entries]
+
+
 def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -> Tensor:
     """Frames (T, C, H, W) of a torchcodec VideoDecoder."""
     metadata = decoder.metadata
     try:
         indices = plan(metadata.num_frames, metadata.average_fps or 0.0)
         frames: Tensor = decoder.get_frames_at(indices=list(indices)).data
+    except UnknownFrameRateError as error:
+        raise VideoDecodeError("a VideoDecoder's video", str(error)) from error
     except (RuntimeError, IndexError) as error:
         # A decoder seeks by packets, and some files have more of them than frames.
         reason = f"this VideoDecoder cannot seek in it ({error}); give its path or bytes, which are decoded in order"
@@ -547,6 +579,11 @@ def _per_channel(values: float | Sequence[float] | None, default: list[float]) -
     if values is None:
         return list(default)
     return [float(values)] * 3 if isinstance(values, (int, float)) else [float(value) for value in values]
+
+
+def _one_stride(changes: dict[str, Any]) -> dict[str, Any]:
+    """A stride that is asked for in frames takes the place of one in seconds."""
+    return changes if changes.get("frame_stride") is None else {"frame_seconds": None, **changes}
 
 
 def _refuse_misspelt(extra: dict[str, Any]) -> None:

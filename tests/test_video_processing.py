@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
+from transformers.video_utils import VideoMetadata
 
 from hf_videomae import VideoMAEConfig, VideoMAEVideoProcessor
 from hf_videomae.video.decoding import VideoDecodeError, open_video
@@ -348,6 +349,37 @@ def test_views_of_a_file(video_file: Path) -> None:
     assert brightness.round().int().tolist() == processor.clip_plan.test_indices(40)
 
 
+def test_frames_in_seconds(video_file: Path) -> None:
+    processor = tiny(frame_seconds=0.2)
+    for rate, stride in ((10, 2), (25.0, 5), (4, 1)):
+        expected = tiny(frame_stride=stride).clip_plan.test_indices(100)
+        for metadata in ({"fps": rate}, [VideoMetadata(total_num_frames=100, fps=rate)]):
+            assert seen(processor, numbered(100), video_metadata=metadata) == expected
+    with open_video(video_file) as reader:
+        stride = round(0.2 * reader.fps)
+    assert stride not in (1, 2)
+    torch.testing.assert_close(
+        processor(video_file)["pixel_values"], tiny(frame_stride=stride)(video_file)["pixel_values"]
+    )
+
+
+def test_frames_in_seconds_need_a_rate() -> None:
+    processor = tiny(frame_seconds=0.2)
+    with pytest.raises(ValueError, match="100 frames came: its frame rate is not known.*video_metadata"):
+        processor(numbered(100))
+    with pytest.raises(ValueError, match="2 entries for 1 videos"):
+        processor(numbered(100), video_metadata=[{"fps": 1}, {"fps": 1}])
+    assert seen(processor, numbered(8)) == [list(range(8))]  # a clip already
+    assert seen(processor, numbered(100), frame_stride=2) == seen(tiny(), numbered(100))
+
+
+def test_a_stride_on_loading_takes_the_place_of_seconds(tmp_path: Path) -> None:
+    tiny(frame_seconds=0.2).save_pretrained(tmp_path)
+    assert VideoMAEVideoProcessor.from_pretrained(tmp_path).clip_plan == tiny(frame_seconds=0.2).clip_plan
+    changed = VideoMAEVideoProcessor.from_pretrained(tmp_path, frame_stride=3)
+    assert changed.clip_plan == tiny(frame_stride=3).clip_plan
+
+
 def test_serving_sees_what_the_decoder_gives_training(video_file: Path) -> None:
     """The clip of a file is the clip of its frames at the plan's indices: one sampler for training and serving."""
     processor = tiny()
@@ -404,6 +436,7 @@ def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
         "frame_stride": 3,
         "sampling_mode": "uniform",
         "num_views": 5,
+        "frame_seconds": 0.25,
     }
     files = VideoMAEVideoProcessor(**settings).save_pretrained(tmp_path)
     assert sorted(Path(file).name for file in files) == ["preprocessor_config.json", "video_preprocessor_config.json"]
@@ -423,7 +456,7 @@ def test_defaults_are_written(tmp_path: Path) -> None:
 def test_stock_reads_our_image_processor_file(tmp_path: Path) -> None:
     from transformers import AutoImageProcessor
 
-    VideoMAEVideoProcessor(size=112).save_pretrained(tmp_path)
+    VideoMAEVideoProcessor(size=112, frame_seconds=0.25).save_pretrained(tmp_path)
     frames = smooth_frames(16, 112, 112)
     for stock in (VideoMAEImageProcessorPil.from_pretrained(tmp_path), AutoImageProcessor.from_pretrained(tmp_path)):
         assert type(stock).__module__.startswith("transformers.")
@@ -473,6 +506,7 @@ def test_pushing_uploads_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"resample": 0}, "bilinear"),
         ({"num_frames": 0}, "num_frames"),
         ({"sampling_mode": "sparse"}, "sparse"),
+        ({"frame_seconds": -1.0}, "frame_seconds is -1.0"),
         ({"frame_strid": 2}, "did you mean 'frame_stride'"),
     ],
 )

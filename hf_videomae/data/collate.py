@@ -11,7 +11,7 @@ from torch import Tensor
 from ..ops.masking import make_mask, masked_count
 from ..video import sampling, transforms
 from ..video.augment import RandAugment, random_erasing
-from ..video.decoding import VideoDecodeError, decode_clip
+from ..video.decoding import decode_clip
 from .labels import LabelCoding
 from .samples import DataError, Sample
 
@@ -89,8 +89,7 @@ class ClipSettings:
                 raise ValueError(f"{name} is {share}; it is a probability, from 0 to 1")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"crop_scale is {self.crop_scale}; give two shares of the frame, e.g. 0.08 and 1")
-        if self.frame_seconds is not None and not self.frame_seconds > 0:
-            raise ValueError(f"frame_seconds is {self.frame_seconds}; give the seconds between two frames of a clip")
+        sampling.check_frame_seconds(self.frame_seconds)
         if self.rand_augment is not None:
             RandAugment.parse(self.rand_augment)
         if len(self.image_mean) not in (1, 3) or len(self.image_std) != len(self.image_mean):
@@ -161,8 +160,7 @@ def make_clips(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int)
     name = sample.id if isinstance(sample.video, bytes) else None
 
     def plan(total: int, fps: float) -> list[int]:
-        stride = _stride(settings, fps, name=sample.id if name is None else name)
-        return _frame_plan(total, settings=settings, stride=stride, generator=generator("frames"))
+        return _frame_plan(total, fps, settings=settings, generator=generator("frames"))
 
     frames = decode_clip(sample.video, plan, name=name)
     clips = []
@@ -173,19 +171,13 @@ def make_clips(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int)
     return clips
 
 
-def _stride(settings: ClipSettings, fps: float, *, name: str) -> int:
-    if settings.frame_seconds is None or settings.sampling == "uniform":
-        return settings.stride
-    if not fps > 0:
-        raise VideoDecodeError(name, "it does not say its frame rate, which frame_seconds needs")
-    return max(1, round(settings.frame_seconds * fps))
-
-
-def _frame_plan(total: int, *, settings: ClipSettings, stride: int, generator: torch.Generator) -> list[int]:
+def _frame_plan(total: int, fps: float, *, settings: ClipSettings, generator: torch.Generator) -> list[int]:
+    counts: dict[str, Any] = {"stride": settings.stride, "frame_seconds": settings.frame_seconds}
     if settings.sampling == "pretrain":
+        stride = sampling.stride_at(fps, **counts)
         return sampling.pretrain_indices(total, num_frames=settings.num_frames, stride=stride, generator=generator)
-    plan = sampling.ClipPlan(num_frames=settings.num_frames, stride=stride, mode=settings.sampling)
-    return plan.train_indices(total, generator=generator)
+    plan = sampling.ClipPlan(num_frames=settings.num_frames, mode=settings.sampling, **counts)
+    return plan.train_indices(total, fps, generator=generator)
 
 
 def _masks(settings: ClipSettings, *, generator: Callable[[str], torch.Generator], suffix: str) -> dict[str, Tensor]:

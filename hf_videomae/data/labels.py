@@ -73,37 +73,41 @@ class LabelCoding:
 
     Args:
         kind: of the labels.
-        num_classes: K; plays no part in regression.
+        num_classes: K; of a regression how many numbers each video has.
     """
 
     kind: LabelKind = SINGLE
     num_classes: int = 1
 
     def tensor(self, samples: Sequence[Sample]) -> Tensor:
-        """(B,) class numbers, (B, K) zeros and ones, or (B,) numbers.
+        """(B,) class numbers, (B, K) zeros and ones, or (B,) numbers ((B, K) where K is above 1).
 
         Raises:
             DataError: naming the sample whose label is missing, of another kind or out of range.
         """
         for sample in samples:
-            fault = self._fault(sample.label)
+            fault = self.fault(sample.label)
             if fault is not None:
                 raise DataError(f"{sample.id} {fault}; mend its label or remove it")
+        return self.targets([sample.label for sample in samples if sample.label is not None])
+
+    def targets(self, labels: Sequence[Label]) -> Tensor:
+        """The same from labels without a `fault`."""
         if self.kind == "regression":
-            return torch.tensor([float(sample.label) for sample in samples])  # type: ignore[arg-type]
+            return torch.tensor(labels, dtype=torch.float32)
         if self.kind == SINGLE:
-            return torch.tensor([sample.label for sample in samples])
-        targets = torch.zeros(len(samples), self.num_classes)
-        for row, sample in zip(targets, samples, strict=True):
-            row[list(sample.label)] = 1  # type: ignore[arg-type]
+            return torch.tensor(labels)
+        targets = torch.zeros(len(labels), self.num_classes)
+        for row, label in zip(targets, labels, strict=True):
+            row[list(label)] = 1  # type: ignore[arg-type]
         return targets
 
-    def _fault(self, label: Label | None) -> str | None:
+    def fault(self, label: Label | None) -> str | None:
+        """What is wrong with a label, to follow the name of its video; None where nothing is."""
         if label is None:
             return "has no label"
         if self.kind == "regression":
-            is_number = isinstance(label, (int, float)) and math.isfinite(label)
-            return None if is_number else f"has the label {label!r}, but regression wants a finite number"
+            return self._fault_of_numbers(label)
         classes = label if isinstance(label, tuple) else (label,)
         whole = all(isinstance(number, int) for number in classes)
         if not whole or isinstance(label, tuple) == (self.kind == SINGLE):
@@ -112,3 +116,11 @@ class LabelCoding:
         if not all(0 <= number < self.num_classes for number in classes):
             return f"has the label {label!r}, but the classes are 0 to {self.num_classes - 1}"
         return None
+
+    def _fault_of_numbers(self, label: Label) -> str | None:
+        numbers = label if isinstance(label, tuple) else (label,)
+        finite = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+        if finite and len(numbers) == self.num_classes and isinstance(label, tuple) == (self.num_classes > 1):
+            return None
+        wanted = "a finite number" if self.num_classes == 1 else f"{self.num_classes} finite numbers"
+        return f"has the label {label!r}, but regression wants {wanted}"

@@ -4,14 +4,22 @@ from ..ops.views import merge_views
 from ..video.views import parse_views
 from .labels import LabelError, match_classes
 from .metrics import ClassScore, class_scores, confusion_matrix, mean_class_accuracy, top_k_accuracy
+from .multilabel import LabelScore, MultiLabelEvaluation, average_precision
 from .multiview import evaluate
-from .results import Evaluation, FailedVideo
+from .regression import OutputScore, RegressionEvaluation
+from .results import BaseEvaluation, Evaluation, FailedVideo
 
 __all__ = [
+    "BaseEvaluation",
     "ClassScore",
     "Evaluation",
     "FailedVideo",
     "LabelError",
+    "LabelScore",
+    "MultiLabelEvaluation",
+    "OutputScore",
+    "RegressionEvaluation",
+    "average_precision",
     "class_scores",
     "confusion_matrix",
     "evaluate",

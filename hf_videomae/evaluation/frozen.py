@@ -102,7 +102,7 @@ class AugmentedClips:
             return sample_generator(sample.id, seed=self.seed, epoch=place, purpose=purpose)
 
         def plan(total: int, fps: float) -> list[int]:
-            return self.processor.clip_plan.train_indices(total, generator=generator("frames"))
+            return self.processor.clip_plan.train_indices(total, fps, generator=generator("frames"))
 
         frames = decode_clip(sample.video, plan, name=sample.id if isinstance(sample.video, bytes) else None)
         size = (self.processor.crop_size["height"], self.processor.crop_size["width"])

@@ -17,15 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.samples import AnySource, DataError, Sample, Source
+from ..data.labels import SINGLE, LabelCoding, LabelKind
+from ..data.samples import AnySource, DataError, Label, Sample, Source
 from ..data.stream import TRIM_EVERY, give_memory_back
-from ..inference.files import our_config
+from ..inference.files import head_kind, our_config
 from ..ops.views import merge_views
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from ..video.sampling import ClipPlan
 from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .labels import Matching, match_classes
+from .labels import LabelError, Matching, match_classes
+from .multilabel import MultiLabelEvaluation
+from .regression import RegressionEvaluation
 from .results import Evaluation, FailedVideo
 
 if TYPE_CHECKING:
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int]  # (shard, number in it); a source in any order is one shard
 _NO_KEY = -1
+_MERGES = {
+    "single_label_classification": "mean of softmax",
+    "multi_label_classification": "mean of sigmoid",
+    "regression": "mean",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class _Read:
     key: Key
     id: str = ""
     path: str = ""
-    label: int = _NO_KEY
+    label: Label = _NO_KEY
     views: ReadViews | None = None
     reason: str = ""
     error: str = ""
@@ -60,8 +68,8 @@ class _Read:
 class _Videos(Dataset[_Read]):
     """Jobs -> frames, in any process."""
 
-    def __init__(self, source: AnySource, plan: ViewPlan) -> None:
-        self.source, self.plan = source, plan
+    def __init__(self, source: AnySource, plan: ViewPlan, coding: LabelCoding) -> None:
+        self.source, self.plan, self.coding = source, plan, coding
         self._made = 0
 
     def __getitem__(self, job: _Job) -> _Read:
@@ -78,12 +86,11 @@ class _Videos(Dataset[_Read]):
             return _Read(job.key, error=str(error), error_type=type(error))
 
     def _read(self, sample: Sample, key: Key) -> _Read:
-        classes = len(self.source.class_names or ())
-        label = sample.label
-        if not isinstance(label, int) or not 0 <= label < classes:
+        fault, label = self.coding.fault(sample.label), sample.label
+        if fault is not None or label is None:
             raise DataError(
-                f"{self.source.name}: the label of {sample.id} is {label}, none of its {classes} classes; "
-                f"every video of an evaluation needs one: take a labelled split, or remove this video"
+                f"{self.source.name}: {sample.id} {fault}; every video of an evaluation needs a label: mend it, take "
+                f"a labelled split, or remove this video"
             )
         path = sample.video if isinstance(sample.video, str) else sample.id
         try:
@@ -97,13 +104,12 @@ class _Videos(Dataset[_Read]):
         # Workers of a streamed source get their samples with the job.
         if isinstance(self.source, Source):
             return self.__dict__
-        return {**self.__dict__, "source": _Named(self.source.name, self.source.class_names)}
+        return {**self.__dict__, "source": _Named(self.source.name)}
 
 
 @dataclass(frozen=True)
 class _Named:
     name: str
-    class_names: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +139,9 @@ class _Scores:
 
     keys: list[Key] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
     failed: dict[Key, FailedVideo] = field(default_factory=dict)
-    scores: list[Tensor] = field(default_factory=list)  # (2, K) each: probabilities, logits
+    scores: list[Tensor] = field(default_factory=list)  # (2, K) each: merged scores, mean logits
 
     def add(self, read: _Read, scores: Tensor) -> None:
         self.keys.append(read.key)
@@ -171,12 +177,13 @@ def evaluate(
     matching: Matching = "name",
     antialias: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
-) -> Evaluation:
-    """Test a single-label classifier on a labelled data set, as the paper does.
+) -> Evaluation | MultiLabelEvaluation | RegressionEvaluation:
+    """Test a model on a labelled data set, as the paper does: accuracies of a classifier of one class per video, mean
+    average precision where a video may have several, errors of a regression, as the model's `problem_type` says.
 
     Args:
         model: ours or stock transformers', unwrapped, where it shall compute; left in the mode it came in.
-        source: by `hf_videomae.data.open_source`; every video is seen once.
+        source: by `hf_videomae.data.open_source`, with the `label_kind` of the model; every video is seen once.
         processor: size, mean and deviation of the views, and their sampling where there is no `plan`; made for the
             model's configuration where it is None.
         plan: frames, stride and mode of the clips; its own number of views plays no part.
@@ -184,28 +191,25 @@ def evaluate(
         batch_size: views per forward pass.
         num_workers: decoding processes.
         accelerator: of several processes, which then share the videos and all get the whole result.
-        matching: how the data set's classes find the model's; see `match_classes`.
+        matching: how the data set's classes find the model's; see `match_classes`. Numbers need none.
         antialias: resize as the serving processor does, instead of as the paper's test code.
         progress: called with (videos done by this process, its number of videos or None).
 
     Returns:
-        Evaluation.
+        Evaluation, MultiLabelEvaluation or RegressionEvaluation.
 
     Raises:
-        DataError: for a data set without labels, with an unlabelled video, empty, or of which nothing decodes;
-            `LabelError` where its classes are not the model's.
-        ValueError: for a model that is no single-label classifier, or gives scores that are not finite.
+        DataError: for a data set without labels, with a video whose label is missing or of another kind, empty, or of
+            which nothing decodes; `LabelError` where its classes are not the model's.
+        ValueError: for a model without a classifier, or whose scores are not finite.
         VideoBackendError: when no decoder works on this machine.
     """
     config: Any = getattr(model, "config", None)
-    _check_model(model, config)
+    kind = _check_model(model, config)
     if batch_size < 1 or num_workers < 0:
         raise ValueError(f"batch_size is {batch_size}, num_workers {num_workers}; give at least 1, at least 0")
-    if source.class_names is None:
-        raise DataError(
-            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in the README"
-        )
-    numbers = match_classes(source.class_names, config.id2label, matching=matching)
+    numbers = _places(source, config, kind=kind, matching=matching)
+    coding = LabelCoding(kind=kind, num_classes=len(numbers))
     wanted = _view_plan(config, processor=processor, plan=plan, views=parse_views(views), antialias=antialias)
     rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     jobs = _Jobs(source, rank, world)
@@ -215,7 +219,7 @@ def evaluate(
     found = _Scores()
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
-            reads = _loader(source, jobs, wanted, num_workers)
+            reads = _loader(_Videos(source, wanted, coding), jobs, num_workers)
             found = _score(model, reads, wanted, batch_size, _told(progress, jobs))
     except (DataError, VideoBackendError, ValueError) as problem:
         error = problem
@@ -223,16 +227,32 @@ def evaluate(
         model.train(training)
     _agree(error, accelerator)
     found = _gather(found, len(config.id2label), accelerator).in_order()
-    return _result(found, numbers, model=model, source=source, plan=wanted)
+    return _result(found, numbers, coding=coding, model=model, source=source, plan=wanted)
 
 
-def _check_model(model: nn.Module, config: Any) -> None:
-    if config is None or not hasattr(model, "classifier") or len(config.id2label) < 2:
-        raise ValueError(
-            f"{type(model).__name__} is no classifier of two or more classes; give a VideoMAEForVideoClassification"
+def _check_model(model: nn.Module, config: Any) -> LabelKind:
+    if config is None or not hasattr(model, "classifier"):
+        raise ValueError(f"{type(model).__name__} has no classifier; give a VideoMAEForVideoClassification")
+    kind = head_kind(config)
+    if kind == SINGLE and len(config.id2label) < 2:
+        raise ValueError("the model knows a single class, so it is always right; give one of two or more classes")
+    return kind
+
+
+def _places(source: AnySource, config: Any, *, kind: LabelKind, matching: Matching) -> list[int]:
+    """The model's output of each class, or number, of the data set."""
+    if kind == "regression":
+        if source.class_names is not None:
+            raise LabelError(
+                f"{source.name} has {len(source.class_names)} classes, and the model predicts numbers; give a data "
+                f"set whose labels are numbers (label_kind='regression'), or a classifier"
+            )
+        return list(range(len(config.id2label)))
+    if source.class_names is None:
+        raise DataError(
+            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in the README"
         )
-    if config.problem_type not in (None, "single_label_classification"):
-        raise ValueError(f"the model's problem_type is {config.problem_type}; accuracy is of single-label classifiers")
+    return match_classes(source.class_names, config.id2label, matching=matching)
 
 
 def _view_plan(
@@ -255,13 +275,13 @@ def _view_plan(
     )
 
 
-def _loader(source: AnySource, jobs: _Jobs, plan: ViewPlan, num_workers: int) -> Iterator[_Read]:
+def _loader(videos: _Videos, jobs: _Jobs, num_workers: int) -> Iterator[_Read]:
     sampler: Any = jobs
     # A generator of its own leaves the process's random state alone.
     generator = torch.Generator()
     return iter(
         DataLoader(
-            _Videos(source, plan),
+            videos,
             batch_size=None,
             sampler=sampler,
             collate_fn=_as_it_is,
@@ -311,7 +331,7 @@ def _score(
 
 
 def _forward(model: nn.Module, reads: list[_Read], plan: ViewPlan, batch_size: int) -> list[Tensor]:
-    """(2, K) of each video: the mean of its views' softmax, and of their logits."""
+    """(2, K) of each video: the mean of its views' softmax (sigmoid, numbers), and of their logits."""
     if not reads:
         return []
     weights = next(model.parameters())
@@ -319,7 +339,8 @@ def _forward(model: nn.Module, reads: list[_Read], plan: ViewPlan, batch_size: i
     clips = clips.to(weights.dtype)
     logits = torch.cat([model(pixel_values=part).logits.float().cpu() for part in clips.split(batch_size)])
     per_video = logits.view(len(reads), plan.num_views, -1)
-    return list(torch.stack([merge_views(per_video), per_video.mean(1)], dim=1))
+    merged = merge_views(per_video, problem_type=head_kind(model.config))
+    return list(torch.stack([merged, per_video.mean(1)], dim=1))
 
 
 # Several processes.
@@ -363,7 +384,9 @@ def _gather(found: _Scores, num_classes: int, accelerator: "Accelerator | None")
     )
 
 
-def _result(found: _Scores, numbers: list[int], *, model: nn.Module, source: AnySource, plan: ViewPlan) -> Evaluation:
+def _result(
+    found: _Scores, numbers: list[int], *, coding: LabelCoding, model: nn.Module, source: AnySource, plan: ViewPlan
+) -> Evaluation | MultiLabelEvaluation | RegressionEvaluation:
     if not found.keys:
         raise DataError(f"{source.name} is empty: there is nothing to evaluate")
     failed = [found.failed[key] for key in found.keys if key in found.failed]
@@ -374,24 +397,36 @@ def _result(found: _Scores, numbers: list[int], *, model: nn.Module, source: Any
         )
     config: Any = model.config
     scores = torch.stack(found.scores)  # (N, 2, K)
-    return Evaluation(
-        sample_ids=found.ids,
-        labels=torch.tensor([numbers[label] for label in found.labels]),
-        probabilities=scores[:, 0],
-        logits=scores[:, 1],
-        decoded=torch.tensor([key not in found.failed for key in found.keys]),
-        failed=failed,
-        class_names=[config.id2label[number] for number in sorted(config.id2label)],
-        views=_described(plan),
-        model={
-            "name": config.name_or_path or type(model).__name__,
-            "class": f"{type(model).__module__.split('.')[0]}.{type(model).__name__}",
-            "parameters": sum(weight.numel() for weight in model.parameters()),
-            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-            "classes": len(config.id2label),
-        },
-        data={"name": source.name, "videos": len(found.keys), "classes": len(numbers)},
-    )
+    targets, places = coding.targets(found.labels), torch.tensor(numbers)
+    common: dict[str, Any] = {
+        "sample_ids": found.ids,
+        "decoded": torch.tensor([key not in found.failed for key in found.keys]),
+        "failed": failed,
+        "class_names": [config.id2label[number] for number in sorted(config.id2label)],
+        "views": {**_described(plan), "merge": _MERGES[coding.kind]},
+        "model": _described_model(model, kind=coding.kind),
+        "data": {"name": source.name, "videos": len(found.keys)},
+    }
+    if coding.kind == "regression":
+        return RegressionEvaluation(labels=targets.view(len(targets), -1), values=scores[:, 0], **common)
+    common["data"]["classes"] = len(numbers)
+    scored: dict[str, Any] = {"probabilities": scores[:, 0], "logits": scores[:, 1]}
+    if coding.kind == SINGLE:
+        return Evaluation(labels=places[targets], **scored, **common)
+    labels = torch.zeros(len(targets), len(config.id2label), dtype=torch.bool)
+    return MultiLabelEvaluation(labels=labels.index_copy(1, places, targets.bool()), **scored, **common)
+
+
+def _described_model(model: nn.Module, *, kind: LabelKind) -> dict[str, Any]:
+    config: Any = model.config
+    return {
+        "name": config.name_or_path or type(model).__name__,
+        "class": f"{type(model).__module__.split('.')[0]}.{type(model).__name__}",
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "problem_type": kind,
+        "outputs" if kind == "regression" else "classes": len(config.id2label),
+    }
 
 
 def _described(plan: ViewPlan) -> dict[str, Any]:
@@ -400,11 +435,11 @@ def _described(plan: ViewPlan) -> dict[str, Any]:
         "temporal": clip.views,
         "spatial": plan.crops,
         "frames": clip.num_frames,
-        "stride": clip.stride if clip.mode == "dense" else None,
+        "stride": clip.stride if clip.mode == "dense" and clip.frame_seconds is None else None,
+        "frame_seconds": clip.frame_seconds if clip.mode == "dense" else None,
         "sampling": clip.mode,
         "size": list(plan.size),
         "antialias": plan.antialias,
-        "merge": "mean of softmax",
     }
 
 

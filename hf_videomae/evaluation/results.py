@@ -6,10 +6,11 @@ Shapes: N videos, K classes of the model.
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,17 +34,15 @@ class FailedVideo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What a model answered for every video of a data set, in the data set's order.
+class BaseEvaluation(ABC):
+    """What a model answered for every video of a data set, in the data set's order, whatever its answers are.
 
     Attributes:
         sample_ids: N.
-        labels: (N,) the model's number of each video's class.
-        probabilities: (N, K) the mean of the views' softmax; zeros where the video was not decoded.
-        logits: (N, K) the mean of the views' logits, likewise; the metrics do not use them.
-        decoded: (N,) bool. The others are in `failed`, and count as wrong.
+        labels: what is true of each video, a row of N.
+        decoded: (N,) bool. The others are in `failed`.
         failed: the videos that could not be decoded.
-        class_names: K, the model's.
+        class_names: K, the model's; the names of the outputs of a regression.
         views: how the views were cut.
         model: what was evaluated.
         data: on what.
@@ -51,14 +50,95 @@ class Evaluation:
 
     sample_ids: list[str]
     labels: Tensor
-    probabilities: Tensor
-    logits: Tensor
     decoded: Tensor
     failed: list[FailedVideo]
     class_names: list[str]
     views: dict[str, Any]
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+
+    failed_count_as: ClassVar[str] = "wrong"
+    _of_failed: ClassVar[str] = "count as wrong"
+
+    @property
+    @abstractmethod
+    def metrics(self) -> dict[str, float | None]:
+        """The numbers of the whole; None where one is not defined."""
+
+    @abstractmethod
+    def details(self) -> dict[str, Any]:
+        """What else `evaluation.json` holds: the numbers of each class or output."""
+
+    @abstractmethod
+    def table(self, *, limit: int | None = 20) -> str:
+        """A row for each class or output as text, the worst where there are more than `limit`."""
+
+    @abstractmethod
+    def headline(self) -> str:
+        """The metrics in words."""
+
+    @abstractmethod
+    def predictions(self) -> list[dict[str, Any]]:
+        """The lines of `predictions.jsonl`, one per video."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `evaluation.json` holds, and a model card reads."""
+        counts = {"videos": len(self.sample_ids), "decoded": int(self.decoded.sum()), "failed": len(self.failed)}
+        return {
+            "views": self.views,
+            "counts": counts,
+            "metrics": self.metrics,
+            "failed_videos": [asdict(video) for video in self.failed],
+            "failed_count_as": self.failed_count_as,
+            **self.details(),
+            "model": self.model,
+            "data": self.data,
+            "date": now(),
+            "versions": versions(),
+        }
+
+    def summary(self) -> str:
+        """The numbers in a line, and how many videos failed in another."""
+        count = len(self.sample_ids)
+        line = f"{self.headline()} on {count} videos, {self.views['temporal']}x{self.views['spatial']} views"
+        if not self.failed:
+            return line
+        first = self.failed[0]
+        return (
+            f"{line}\n{len(self.failed)} of {count} videos could not be decoded and {self._of_failed}; the first is "
+            f"{first.path} ({first.reason})"
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, extra: dict[str, Any] | None = None) -> list[Path]:
+        """Write `evaluation.json` and `predictions.jsonl`, and `confusion.png` of one class per video.
+
+        Args:
+            folder: made where it is not there.
+            extra: more facts for `evaluation.json`, such as the command.
+
+        Returns:
+            The files.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / EVALUATION_FILE, folder / PREDICTIONS_FILE]
+        write_json(files[0], {**self.facts(), **(extra or {})})
+        write_whole(files[1], "".join(json.dumps(line) + "\n" for line in self.predictions()))
+        return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(BaseEvaluation):
+    """What a classifier of one class per video answered.
+
+    Attributes:
+        labels: (N,) the model's number of each video's class.
+        probabilities: (N, K) the mean of the views' softmax; zeros where the video was not decoded.
+        logits: (N, K) the mean of the views' logits, likewise; the metrics do not use them.
+    """
+
+    probabilities: Tensor
+    logits: Tensor
 
     @property
     def top1(self) -> float:
@@ -85,27 +165,21 @@ class Evaluation:
         """A row for each class that has videos."""
         return class_scores(self.probabilities, self.labels, decoded=self.decoded, class_names=self.class_names)
 
-    def facts(self) -> dict[str, Any]:
-        """What `evaluation.json` holds, and a model card reads."""
-        count, top1 = len(self.sample_ids), self.top1
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Top-1, top-5, mean class accuracy, and the standard error that the number of videos gives top-1."""
+        top1 = self.top1
         return {
-            "views": self.views,
-            "counts": {"videos": count, "decoded": int(self.decoded.sum()), "failed": len(self.failed)},
-            "metrics": {
-                "top1": top1,
-                "top5": self.top5,
-                "mean_class_accuracy": self.mean_class_accuracy,
-                "top1_standard_error": math.sqrt(top1 * (1 - top1) / count),
-            },
-            "failed_videos": [asdict(video) for video in self.failed],
-            "failed_count_as": "wrong",
-            "per_class": [{**asdict(row), "accuracy": row.accuracy} for row in self.classes],
-            "confusion": self._named_confusion(),
-            "model": self.model,
-            "data": self.data,
-            "date": now(),
-            "versions": versions(),
+            "top1": top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "top1_standard_error": math.sqrt(top1 * (1 - top1) / len(self.sample_ids)),
         }
+
+    def details(self) -> dict[str, Any]:
+        """Each class, and what it was mistaken for."""
+        per_class = [{**asdict(row), "accuracy": row.accuracy} for row in self.classes]
+        return {"per_class": per_class, "confusion": self._named_confusion()}
 
     def table(self, *, limit: int | None = 20) -> str:
         """The per-class table as text, the worst classes first where there are more than `limit`."""
@@ -122,37 +196,16 @@ class Evaluation:
             lines.append(f"({len(shown)} of {len(rows)} classes, the worst; all are in {EVALUATION_FILE})")
         return "\n".join(lines)
 
-    def summary(self) -> str:
-        """The numbers in a line, and how many videos failed in another."""
-        count = len(self.sample_ids)
-        line = (
-            f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, mean class accuracy {self.mean_class_accuracy:.4f} "
-            f"on {count} videos, {self.views['temporal']}x{self.views['spatial']} views"
-        )
-        if not self.failed:
-            return line
-        first = self.failed[0]
-        return (
-            f"{line}\n{len(self.failed)} of {count} videos could not be decoded and count as wrong; the first is "
-            f"{first.path} ({first.reason})"
-        )
+    def headline(self) -> str:
+        """The metrics in words."""
+        mean = f"mean class accuracy {self.mean_class_accuracy:.4f}"
+        return f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, {mean}"
 
     def save(self, folder: str | os.PathLike[str], *, extra: dict[str, Any] | None = None) -> list[Path]:
-        """Write `evaluation.json`, `predictions.jsonl` (five best of each video) and `confusion.png`.
-
-        Args:
-            folder: made where it is not there.
-            extra: more facts for `evaluation.json`, such as the command.
-
-        Returns:
-            The files.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / name for name in (EVALUATION_FILE, PREDICTIONS_FILE, PICTURE_FILE)]
-        write_json(files[0], {**self.facts(), **(extra or {})})
-        write_whole(files[1], "".join(json.dumps(line) + "\n" for line in self._predictions()))
-        self.draw_confusion(files[2])
+        """Write the files of every evaluation, and `confusion.png`."""
+        picture = Path(folder) / PICTURE_FILE
+        files = [*super().save(folder, extra=extra), picture]
+        self.draw_confusion(picture)
         return files
 
     def draw_confusion(self, path: str | os.PathLike[str]) -> None:
@@ -192,7 +245,8 @@ class Evaluation:
             named.setdefault(self.class_names[row], {})[self.class_names[column]] = int(self.confusion[row, column])
         return named
 
-    def _predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> list[dict[str, Any]]:
+        """The true class and the five best answers of each video."""
         best = self.probabilities.topk(min(5, len(self.class_names)), dim=1)
         lines = []
         for number, sample_id in enumerate(self.sample_ids):

@@ -1,7 +1,7 @@
 """For people: what a model makes of a video. Classes, features, reconstructions."""
 
 from .features import FeatureExtractor, VideoFeatures, extract_features
-from .files import find_inputs, load_classifier, processor_for
+from .files import find_inputs, head_kind, load_classifier, processor_for
 from .prediction import Prediction, predict
 from .reconstruction import Reconstruction, reconstruct, save_reconstruction
 from .storing import load_features, store_features
@@ -13,6 +13,7 @@ __all__ = [
     "VideoFeatures",
     "extract_features",
     "find_inputs",
+    "head_kind",
     "load_classifier",
     "load_features",
     "predict",

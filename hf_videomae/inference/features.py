@@ -121,7 +121,7 @@ class FeatureExtractor:
             raise ValueError(f"layer is {layer}; this model has {depth} blocks: give 0 to {depth}, or -1 for the last")
         self.layer = layer % (depth + 1)
         self.pool, self.hop, self.batch_size = pool, hop, batch_size
-        self.stride = stride or self.processor.frame_stride
+        self.plan = self.processor.clip_plan.changed(stride=stride)
         if device is not None:
             self.network.to(device)  # type: ignore[arg-type]
 
@@ -147,16 +147,17 @@ class FeatureExtractor:
             "pool": self.pool,
             "layer": self.layer,
             "hop": self.hop,
-            "num_frames": self.processor.num_frames,
-            "stride": self.stride,
-            "sampling": self.processor.sampling_mode,
-            "views": self.processor.num_views,
+            "num_frames": self.plan.num_frames,
+            "stride": self.plan.stride,
+            "frame_seconds": self.plan.frame_seconds,
+            "sampling": self.plan.mode,
+            "views": self.plan.views,
         }
 
     def _of_file(self, video: Any, name: str) -> VideoFeatures:
         named = name if isinstance(video, (bytes, bytearray, memoryview)) else None
         with open_video(video, name=named) as reader:
-            windows = self._windows(reader.num_frames)
+            windows = reader.plan(self._windows)
             # A few windows at a time: a long video's frames together would take gigabytes.
             parts = []
             for group in _groups(windows, self.batch_size):
@@ -177,11 +178,11 @@ class FeatureExtractor:
         parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in _groups(windows, self.batch_size)]
         return VideoFeatures(video=name, features=torch.cat(parts), frames=torch.tensor(windows))
 
-    def _windows(self, total: int) -> list[list[int]]:
-        plan = self.processor.clip_plan
+    def _windows(self, total: int, fps: float = 0.0) -> list[list[int]]:
+        plan = self.plan
         if self.hop is not None:
-            return sliding_indices(total, num_frames=plan.num_frames, stride=self.stride, hop=self.hop)
-        return type(plan).from_dict(plan.to_dict() | {"stride": self.stride}).test_indices(total)
+            return sliding_indices(total, num_frames=plan.num_frames, stride=plan.stride_at(fps), hop=self.hop)
+        return plan.test_indices(total, fps)
 
     def _encode(self, frames: Tensor, windows: Sequence[Sequence[int]], distinct: Sequence[int]) -> Tensor:
         (pixels,) = self.processor(frames, do_sample_frames=False, input_data_format="channels_first")["pixel_values"]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ..configuration_videomae import VideoMAEConfig
 from ..data.folder import find_videos, is_pattern, is_video_name
+from ..data.labels import SINGLE, LabelKind
 from ..loading import saved_without_classifier
 from ..modeling_videomae import VideoMAEForVideoClassification, VideoMAEModel
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -111,3 +112,14 @@ def our_config(config: Any) -> VideoMAEConfig:
         return config
     ours: VideoMAEConfig = VideoMAEConfig.from_dict(config.to_dict())
     return ours
+
+
+def head_kind(config: Any) -> LabelKind:
+    """What the outputs of a classifier are, as its configuration says.
+
+    Where it says nothing a single output is a number, as for the loss of transformers, and several are classes.
+    """
+    if config.problem_type is None:
+        return "regression" if len(config.id2label) == 1 else SINGLE
+    kind: LabelKind = config.problem_type
+    return kind

@@ -1,4 +1,4 @@
-"""What happens in a video: the classes that a fine-tuned model sees in it.
+"""What happens in a video: the class, the classes or the numbers that a fine-tuned model sees in it.
 
 Shapes: S temporal views, C crops, V = S * C, T frames, K classes.
 """
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
 from ..video.decoding import VideoDecodeError
-from ..video.sampling import ClipPlan
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import find_inputs, load_classifier, processor_for
+from .files import find_inputs, head_kind, load_classifier, processor_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,12 @@ class Prediction:
 
     Attributes:
         video: its path or URL, or `<video 0>` and so on for frames and bytes.
-        labels: the most likely classes, the best first.
-        scores: of these classes: the mean of the views' softmax (of the sigmoid for several labels at once; a
-            regression's value as it is).
-        probabilities: (K,) of all classes.
+        labels: the most likely classes, the best first; of a regression the names of all its outputs.
+        scores: of these classes: the mean of the views' softmax, or of their sigmoid where a video may have several
+            classes (each has a probability of its own, which do not sum to 1); of a regression the mean numbers.
+        probabilities: (K,) of all classes; None for a regression.
         views: (temporal views, crops) that were averaged.
+        kind: of the model: one class per video, several, or numbers.
         error: why it could not be read; then there are no labels.
     """
 
@@ -39,14 +40,25 @@ class Prediction:
     scores: list[float] = field(default_factory=list)
     probabilities: Tensor | None = None
     views: tuple[int, int] = (1, 1)
+    kind: LabelKind = SINGLE
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         if self.error is not None:
             return {"video": self.video, "error": self.error}
-        answers = [{"label": label, "score": score} for label, score in zip(self.labels, self.scores, strict=True)]
-        return {"video": self.video, "predictions": answers, "views": "{}x{}".format(*self.views)}
+        scored, views = list(zip(self.labels, self.scores, strict=True)), "{}x{}".format(*self.views)
+        if self.kind == "regression":
+            return {"video": self.video, "prediction": dict(scored), "views": views}
+        answers = [{"label": label, "score": score} for label, score in scored]
+        return {"video": self.video, "predictions": answers, "views": views}
+
+    def to_text(self) -> str:
+        """The answer in a line."""
+        if self.error is not None:
+            return f"cannot be decoded: {self.error}"
+        form = ".6g" if self.kind == "regression" else ".3f"
+        return "  ".join(f"{label} {score:{form}}" for label, score in zip(self.labels, self.scores, strict=True))
 
 
 @torch.no_grad()
@@ -63,7 +75,7 @@ def predict(
     batch_size: int = 16,
     keep_going: bool = False,
 ) -> list[Prediction]:
-    """Name what happens in videos.
+    """Name what happens in videos, or give the numbers that a regression predicts.
 
     Args:
         model: a classifier, or the Hub id or folder of one: ours or stock transformers'.
@@ -71,7 +83,7 @@ def predict(
             `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video.
         views: temporal positions x crops that are averaged. 1x1, the centre, is the quickest; the paper's test is 5x3
             (Kinetics) or 2x3 (Something-Something), with the frames resized as `processor` does.
-        top_k: classes in the answer.
+        top_k: classes in the answer; a regression gives all its numbers.
         sampling: `dense` or `uniform`, instead of what was saved with the model.
         stride: of dense clips, instead of what was saved with the model.
         processor: how a video becomes a clip; the one saved with the model, or one made for its configuration.
@@ -122,10 +134,16 @@ def _predict_one(
         return Prediction(video=name, error=error.reason or str(error))
     clips = clips.to(network.dtype)
     parts = [network(pixel_values=part.to(network.device)).logits.float().cpu() for part in clips.split(batch_size)]
-    scores = merge_views(torch.cat(parts)[None], problem_type=network.config.problem_type)[0]
+    kind, names = head_kind(network.config), network.config.id2label
+    scores = merge_views(torch.cat(parts)[None], problem_type=kind)[0]
+    if kind == "regression":
+        labels = [names[number] for number in range(len(scores))]
+        return Prediction(video=name, labels=labels, scores=scores.tolist(), views=views, kind=kind)
     best = scores.topk(min(top_k, len(scores)))
-    labels = [network.config.id2label[number] for number in best.indices.tolist()]
-    return Prediction(video=name, labels=labels, scores=best.values.tolist(), probabilities=scores, views=views)
+    labels = [names[number] for number in best.indices.tolist()]
+    return Prediction(
+        video=name, labels=labels, scores=best.values.tolist(), probabilities=scores, views=views, kind=kind
+    )
 
 
 def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[int, int]) -> Tensor:
@@ -159,11 +177,10 @@ def _with_sampling(
     """The processor, with another clip plan where one was asked for; the caller's is left as it was."""
     if sampling is None and stride is None:
         return processor
-    plan = processor.clip_plan
-    mode: Any = sampling or plan.mode
-    changed = ClipPlan(num_frames=plan.num_frames, stride=stride or plan.stride, mode=mode)
-    settings = processor.to_dict() | {"sampling_mode": changed.mode, "frame_stride": changed.stride}
-    adapted: VideoMAEVideoProcessor = type(processor).from_dict(settings)
+    mode: Any = sampling
+    plan = processor.clip_plan.changed(mode=mode, stride=stride)
+    changes = {"sampling_mode": plan.mode, "frame_stride": plan.stride, "frame_seconds": plan.frame_seconds}
+    adapted: VideoMAEVideoProcessor = type(processor).from_dict(processor.to_dict() | changes)
     return adapted
 
 

@@ -52,9 +52,6 @@ class FinetuneRecipe(RunRecipe):
     sampling: Literal["dense", "uniform"] = setting(
         "dense", "frames over a window of the stride (Kinetics), or one from each segment (SSV2)", group="data"
     )
-    frame_seconds: float | None = setting(
-        None, "distance of a clip's frames in seconds, instead of --frame_stride: for mixed frame rates", group="data"
-    )
     flip: float = setting(
         0.5, "probability of a flip of the clip; off where the classes tell left from right", group="data"
     )
@@ -122,8 +119,6 @@ class FinetuneRecipe(RunRecipe):
                 RandAugment.parse(self.rand_augment)
             except ValueError as error:
                 raise RecipeError(f"rand_augment: {error}") from None
-        if self.test_split is not None and self.problem_type != "single_label_classification":
-            raise RecipeError(f"test_split: the test is of one class per video, not {self.problem_type}; leave it out")
         if re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.views) is None:
             raise RecipeError(f"views is {self.views!r}; write clips x crops, e.g. 5x3")
         if self.mixing is not None and self.batch_size * self.num_sample < 2:
@@ -185,10 +180,13 @@ def find_stride(recipe: FinetuneRecipe, resume: Path | None = None) -> int:
 
     source = str(resume or recipe.model)
     try:
-        stride: int = VideoMAEVideoProcessor.from_pretrained(source).frame_stride
+        processor = VideoMAEVideoProcessor.from_pretrained(source)
     except OSError:
         say(f"note: {source} has no processor; clips are taken with a stride of 4 (--frame_stride)")
         return 4
+    if recipe.frame_seconds is None and processor.frame_seconds is not None:
+        say(f"note: {source} was trained on frames {processor.frame_seconds:g} s apart (--frame_seconds)")
+    stride: int = processor.frame_stride
     return stride
 
 
@@ -300,7 +298,9 @@ class FinetuneTask:
 def _processor(recipe: FinetuneRecipe, config: VideoMAEConfig, *, stride: int) -> "VideoMAEVideoProcessor":
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
-    return VideoMAEVideoProcessor.from_config(config, frame_stride=stride, sampling_mode=recipe.sampling)
+    return VideoMAEVideoProcessor.from_config(
+        config, frame_stride=stride, sampling_mode=recipe.sampling, frame_seconds=recipe.frame_seconds
+    )
 
 
 def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySource", settings: ClipSettings) -> None:

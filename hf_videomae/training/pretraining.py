@@ -138,7 +138,12 @@ def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig) -> "ClipSettin
     assert recipe.frame_stride is not None  # the recipe fills it in
     augment = recipe.augment or "multi_scale_crop"
     return ClipSettings.from_config(
-        config, stride=recipe.frame_stride, augment=augment, flip=recipe.flip, num_sample=recipe.num_sample
+        config,
+        stride=recipe.frame_stride,
+        frame_seconds=recipe.frame_seconds,
+        augment=augment,
+        flip=recipe.flip,
+        num_sample=recipe.num_sample,
     )
 
 
@@ -206,7 +211,9 @@ def build_processor(recipe: RunRecipe, config: VideoMAEConfig) -> "VideoMAEVideo
     """The processor that is saved beside the model: its size, frames, stride, mean and standard deviation."""
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
-    return VideoMAEVideoProcessor.from_config(config, frame_stride=recipe.frame_stride)
+    return VideoMAEVideoProcessor.from_config(
+        config, frame_stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
+    )
 
 
 def source_facts(recipe: RunRecipe, source: "AnySource") -> dict[str, Any]:
@@ -225,7 +232,8 @@ def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "Any
     config = model.config
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     height, width = config.image_height_width
+    apart = f"stride {recipe.frame_stride}" if recipe.frame_seconds is None else f"{recipe.frame_seconds:g} s apart"
     say(
         f"{recipe.model}: {millions:.1f} million parameters, clips of {config.num_frames} frames, "
-        f"{height} x {width} pixels, stride {recipe.frame_stride}, {config.mask_type} mask {config.mask_ratio:g}"
+        f"{height} x {width} pixels, {apart}, {config.mask_type} mask {config.mask_ratio:g}"
     )

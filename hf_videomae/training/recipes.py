@@ -55,6 +55,9 @@ class RunRecipe:
     frame_stride: int | None = setting(
         None, "distance of a clip's frames in the video's frames (default: 4, the paper's; 2 for tiny)", group="data"
     )
+    frame_seconds: float | None = setting(
+        None, "distance of a clip's frames in seconds, instead of --frame_stride: for mixed frame rates", group="data"
+    )
     image_size: int | None = setting(None, "pixels of a clip's sides (default: the model's)", group="data")
     augment: str | None = setting(None, "spatial augmentation of the clips (default: the task's)", group="data")
     flip: float = setting(0.0, "probability of a horizontal flip of the whole clip", group="data")
@@ -147,7 +150,7 @@ class RunRecipe:
         _at_least(
             self, 0, "num_workers", "warmup_steps", "warmup_epochs", "min_lr", "weight_decay", "adam_eps", "seed"
         )
-        _above_zero(self, "base_lr", "epochs", "clip_grad")
+        _above_zero(self, "base_lr", "epochs", "clip_grad", "frame_seconds")
         for name in ("max_bad_share", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but it is a share; give a number from 0 to 1")

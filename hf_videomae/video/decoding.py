@@ -14,13 +14,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
 from . import _pyav, _torchcodec
 from ._source import ResolvedSource, VideoSource, resolve_source
-from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+from .errors import BackendFailure, UnknownFrameRateError, VideoBackendError, VideoDecodeError
 
 __all__ = [
     "VideoBackendError",
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+Planned = TypeVar("Planned")
 
 BACKENDS = ("torchcodec", "pyav")
 
@@ -102,6 +104,17 @@ class VideoReader:
     def backend(self) -> str:
         """The decoder in use, `"torchcodec"` or `"pyav"`."""
         return self._open.name
+
+    def plan(self, plan: Callable[[int, float], Planned]) -> Planned:
+        """`plan(num_frames, fps)`: what is to be read of this video.
+
+        Raises:
+            VideoDecodeError: the plan counts in seconds, and the file does not say its frame rate.
+        """
+        try:
+            return plan(self.num_frames, self.fps)
+        except UnknownFrameRateError as error:
+            raise VideoDecodeError(self.name, str(error)) from error
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """The frames at `indices`, in the order asked, repeats allowed.
@@ -216,7 +229,7 @@ def decode_clip(
         `(len(plan(...)), 3, H, W)` uint8 RGB, as from `VideoReader.frames`. Raises as `open_video` does.
     """
     with open_video(source, name=name, backend=backend, num_threads=num_threads) as reader:
-        return reader.frames(plan(reader.num_frames, reader.fps))
+        return reader.frames(reader.plan(plan))
 
 
 def backend_status() -> dict[str, str | None]:

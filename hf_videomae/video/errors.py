@@ -23,5 +23,9 @@ class VideoBackendError(RuntimeError):
     """No video decoder can be used on this machine. Says how to get one; never the fault of a file."""
 
 
+class UnknownFrameRateError(ValueError):
+    """Clips are planned in seconds, and nothing says how many frames of this video make one."""
+
+
 class BackendFailure(Exception):
     """Internal: one backend gave up on one file, for the reason that it carries. Never reaches a user."""

@@ -8,15 +8,19 @@ Two families (paper, section 4 and appendix; the exact tables are those of the p
 - uniform (TSN): one frame from each of `num_frames` equal segments of the whole video. Used to fine-tune and test on
   Something-Something V2 (whose pre-training is dense, stride 2).
 
-Frame rates play no part in any of them. `total` is the number of frames that can be decoded; every index returned lies
-in [0, total). Randomness comes from a `torch.Generator` (None: torch's global one).
+Frame rates play no part in the tables; where a plan counts in seconds (`frame_seconds`, for sets of mixed rates), each
+video's rate gives the stride in whole frames. `total` is the number of frames that can be decoded; every index
+returned lies in [0, total). Randomness comes from a `torch.Generator` (None: torch's global one).
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 import torch
+
+from .errors import UnknownFrameRateError
 
 ClipMode = Literal["dense", "uniform"]
 
@@ -30,18 +34,21 @@ class ClipPlan:
         stride: distance of neighbouring frames of a dense clip; plays no part in `"uniform"`.
         mode: `"dense"` or `"uniform"`.
         views: temporal views in a test (5 on Kinetics, 2 on Something-Something V2).
+        frame_seconds: distance of neighbouring frames of a dense clip in seconds; it takes the place of `stride`.
     """
 
     num_frames: int = 16
     stride: int = 4
     mode: ClipMode = "dense"
     views: int = 1
+    frame_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "stride", "views"):
             _check_positive(name, getattr(self, name))
         if self.mode not in get_args(ClipMode):
             raise ValueError(f"mode must be 'dense' or 'uniform', got {self.mode!r}")
+        check_frame_seconds(self.frame_seconds)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -52,23 +59,66 @@ class ClipPlan:
             raise ValueError(f"a clip plan has no {', '.join(unknown)}; its fields are {', '.join(known)}")
         return cls(**values)
 
-    def to_dict(self) -> dict[str, int | str]:
+    def to_dict(self) -> dict[str, int | float | str | None]:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def train_indices(self, total: int, *, generator: torch.Generator | None = None) -> list[int]:
-        """One random clip for fine-tuning."""
+    def changed(
+        self, *, mode: ClipMode | None = None, stride: int | None = None, frame_seconds: float | None = None
+    ) -> Self:
+        """The plan with what is given instead of its own; a stride in frames also replaces one in seconds."""
+        seconds = frame_seconds if stride is not None or frame_seconds is not None else self.frame_seconds
+        return replace(self, mode=mode or self.mode, stride=stride or self.stride, frame_seconds=seconds)
+
+    def stride_at(self, fps: float) -> int:
+        """The distance of a dense clip's frames in frames of a video of this rate.
+
+        Args:
+            fps: frames per second; 0 where it is not known.
+
+        Raises:
+            UnknownFrameRateError: when the plan counts in seconds and the rate is not known.
+        """
+        return stride_at(fps, stride=self.stride, frame_seconds=self.frame_seconds)
+
+    def train_indices(self, total: int, fps: float = 0.0, *, generator: torch.Generator | None = None) -> list[int]:
+        """One random clip for fine-tuning; `fps` is needed where the plan counts in seconds."""
         if self.mode == "uniform":
             return uniform_train_indices(total, num_frames=self.num_frames, generator=generator)
-        return dense_train_indices(total, num_frames=self.num_frames, stride=self.stride, generator=generator)
+        stride = self.stride_at(fps)
+        return dense_train_indices(total, num_frames=self.num_frames, stride=stride, generator=generator)
 
-    def test_indices(self, total: int) -> list[list[int]]:
-        """`views` clips; a single dense view is the centred one."""
+    def test_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
+        """`views` clips; a single dense view is the centred one. `fps` is needed where the plan counts in seconds."""
         if self.mode == "uniform":
             return uniform_test_indices(total, num_frames=self.num_frames, views=self.views)
+        stride = self.stride_at(fps)
         if self.views == 1:
-            return [centred_indices(total, num_frames=self.num_frames, stride=self.stride)]
-        return dense_test_indices(total, num_frames=self.num_frames, stride=self.stride, views=self.views)
+            return [centred_indices(total, num_frames=self.num_frames, stride=stride)]
+        return dense_test_indices(total, num_frames=self.num_frames, stride=stride, views=self.views)
+
+
+def stride_at(fps: float, *, stride: int, frame_seconds: float | None) -> int:
+    """`stride`, or where `frame_seconds` is given the nearest whole number of frames to it, at least 1.
+
+    Raises:
+        UnknownFrameRateError: when seconds are given and `fps` is not above 0.
+    """
+    if frame_seconds is None:
+        return stride
+    if not 0 < fps < math.inf:
+        raise UnknownFrameRateError(
+            f"its frame rate is not known, and frame_seconds={frame_seconds:g} needs it; give a stride in frames"
+        )
+    return max(1, round(frame_seconds * fps))
+
+
+def check_frame_seconds(value: float | None) -> None:
+    """Raises ValueError for what is no distance of frames in seconds."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"frame_seconds is {value!r}; give the seconds between two frames of a clip")
 
 
 def pretrain_indices(

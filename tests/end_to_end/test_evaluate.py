@@ -125,6 +125,61 @@ def test_a_checkpoint_without_names_by_index(clips: Path, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["model"]["classes"] == 3
 
 
+def labelled(folder: Path, labels: list[str]) -> Path:
+    """Clips with an index file; the last is damaged."""
+    motion = MotionSource(split="test")
+    folder.mkdir()
+    for number in range(len(labels)):
+        video = motion[number].video
+        (folder / f"{number}.mp4").write_bytes(video if number < len(labels) - 1 else video[:1500])
+    rows = [f"{number}.mp4,{label}" for number, label in enumerate(labels)]
+    (folder / "index.csv").write_text("\n".join(["path,label", *rows]))
+    return folder
+
+
+def save_head(folder: Path, *, problem_type: str, names: list[str]) -> Path:
+    torch.manual_seed(2)
+    values = {"num_hidden_layers": 1, "head_init_scale": 1.0, "id2label": dict(enumerate(names))}
+    config = VideoMAEConfig.from_preset("tiny", task="classification", problem_type=problem_type, **values)
+    VideoMAEForVideoClassification(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_of_several_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = save_head(tmp_path / "m", problem_type="multi_label_classification", names=[*NAMES, "never seen"])
+    clips = labelled(tmp_path / "clips", ["kicking|pushing", "hand_shaking", "pushing", "kicking", "pushing"])
+    assert run_evaluation(*common(model, clips), "--output_dir", tmp_path / "out") == 0
+    output = capfd.readouterr().out
+    assert "mAP" in output and "over 3 classes (1 without a video left out: never seen)" in output
+    assert "1 of 5 videos could not be decoded and count as wrong; the first is" in output
+    facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert facts["classes_without_videos"] == ["never seen"] and facts["views"]["merge"] == "mean of sigmoid"
+    assert [(row["name"], row["videos"], row["failed"]) for row in facts["per_class"]] == [
+        ("Kicking", 2, 0),
+        ("hand shaking", 1, 0),
+        ("pushing", 3, 1),
+    ]
+    lines = predictions(tmp_path / "out")
+    assert lines["0.mp4"]["labels"] == ["Kicking", "pushing"] and len(lines["0.mp4"]["predictions"]) == 4
+    assert lines["4.mp4"]["predictions"] is None and not (tmp_path / "out" / "confusion.png").exists()
+
+
+def test_a_model_of_numbers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = save_head(tmp_path / "m", problem_type="regression", names=["value"])
+    clips = labelled(tmp_path / "clips", ["0.5", "1", "-2", "0.25", "7"])
+    assert run_evaluation(*common(model, clips), "--output_dir", tmp_path / "out") == 0
+    output = capfd.readouterr().out
+    assert "1 of 5 videos could not be decoded and are left out, as they have no error" in output
+    facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert facts["counts"] == {"videos": 5, "decoded": 4, "failed": 1} and facts["failed_count_as"] == "left out"
+    lines = predictions(tmp_path / "out")
+    errors = [abs(line["label"]["value"] - line["prediction"]["value"]) for line in list(lines.values())[:4]]
+    assert facts["metrics"]["mae"] == pytest.approx(sum(errors) / 4, rel=1e-5)
+    assert lines["4.mp4"] == {"id": "4.mp4", "label": {"value": 7.0}, "prediction": None}
+    assert run_evaluation(*common(model, tmp_path / "clips"), "--dataset", "motion") == 2
+    assert "one class per video, no labels for regression" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_launched_processes_give_the_same(model_dir: Path, clips: Path, tmp_path: Path) -> None:
     assert run_evaluation(*common(model_dir, clips), "--output_dir", tmp_path / "one") == 0

@@ -190,6 +190,29 @@ def test_a_split_is_tested_after_training(tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "run" / "evaluation.json").exists() and "on 8 videos" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "metric"),
+    [
+        ("multi_label_classification", ["up", "up|left", "left", "left|slow"], "mean_average_precision"),
+        ("regression", ["0.5", "1", "2", "-3"], "mae"),
+    ],
+)
+def test_several_labels_and_numbers_are_tested_too(
+    tmp_path: Path, problem_type: str, labels: list[str], metric: str
+) -> None:
+    source, rows = MotionSource(), ["path,label,split"]
+    for number in range(16):
+        (tmp_path / f"{number}.mp4").write_bytes(source[number].video)
+        rows.append(f"{number}.mp4,{labels[number % 4]},{'train' if number < 12 else 'test'}")
+    (tmp_path / "index.csv").write_text("\n".join(rows))
+    arguments = ["--dataset", tmp_path, "--test_split", "test", "--views", "1x1", "--max_steps", "1"]
+    arguments += ["--problem_type", problem_type, "--frame_seconds", "0.2", "--output_dir", tmp_path / "run"]
+    assert finetune(*QUICK, *arguments) == 0
+    facts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert facts["counts"]["videos"] == 4 and facts["metrics"][metric] > 0
+    assert facts["model"]["problem_type"] == problem_type and facts["views"]["frame_seconds"] == 0.2
+
+
 def test_numbers_are_learned(clips: Path, tmp_path: Path) -> None:
     rows = [f"{path.relative_to(clips).as_posix()},{number / 10}" for number, path in enumerate(clips.glob("*/*.mp4"))]
     folder = tmp_path / "numbers"

@@ -103,6 +103,8 @@ def broken(model_change: str) -> torch.nn.Module:
             model.classifier.weight.fill_(float("nan"))
     elif model_change == "several":
         model.config.problem_type = "multi_label_classification"
+    elif model_change == "numbers":
+        model.config.problem_type = "regression"
     elif model_change == "encoder":
         return model.videomae
     return model
@@ -111,14 +113,15 @@ def broken(model_change: str) -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("source", "change", "error", "words"),
     [
-        (Listed(samples(2, labels=[0, 7])), "", DataError, "the label of 1/clip.mp4 is 7, none of its 3 classes"),
-        (Listed([Sample(id="x", video=b"", label=None)]), "", DataError, "the label of x is None"),
+        (Listed(samples(2, labels=[0, 7])), "", DataError, "1/clip.mp4 has the label 7, but the classes are 0 to 2"),
+        (Listed([Sample(id="x", video=b"", label=None)]), "", DataError, "x has no label"),
         (Listed([Sample(id="x", video=b"", label=0)]), "", DataError, "none of the 1 videos"),
         (Listed([]), "", DataError, "empty"),
         (Listed(samples(1), class_names=["other"]), "", LabelError, "'other'"),
         (Listed(samples(1)), "nan", ValueError, "not finite"),
-        (Listed(samples(1)), "several", ValueError, "multi_label_classification"),
-        (Listed(samples(1)), "encoder", ValueError, "VideoMAEModel is no classifier"),
+        (Listed(samples(1)), "several", DataError, "0/clip.mp4 has the label 0, but class numbers"),
+        (Listed(samples(1)), "numbers", LabelError, "listed has 3 classes, and the model predicts numbers"),
+        (Listed(samples(1)), "encoder", ValueError, "VideoMAEModel has no classifier"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(source: Listed, change: str, error: type[Exception], words: str) -> None:

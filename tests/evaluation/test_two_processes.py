@@ -86,4 +86,4 @@ def test_an_error_in_one_process_ends_both(tmp_path: Path) -> None:
     folder = write_streamed(tmp_path / "set", (2,), [0, None])
     done = launch(folder, tmp_path / "two", processes=2)
     assert done.returncode != 0
-    assert done.stderr.count("train-00000-of-00001.parquet#1 is None") == 1, done.stderr
+    assert done.stderr.count("train-00000-of-00001.parquet#1 has no label") == 1, done.stderr

@@ -104,6 +104,32 @@ def test_stock_models_and_several_labels(model_dir: Path, video: Path) -> None:
     )
 
 
+def test_each_of_several_labels_has_its_own_probability(video: Path, tmp_path: Path) -> None:
+    folder = save_model(tmp_path, problem_type="multi_label_classification")
+    (found,) = predict(folder, video, views="2x1")
+    model = VideoMAEForVideoClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        clips = VideoMAEVideoProcessor.from_pretrained(folder)(video, num_views=2)["pixel_values"]
+        expected = model(clips).logits.sigmoid().mean(0)
+    torch.testing.assert_close(found.probabilities, expected, atol=1e-6, rtol=0)
+    assert sorted(found.labels) == sorted(NAMES) and found.scores == sorted(found.scores, reverse=True)
+
+
+@pytest.mark.parametrize("names", [["age"], ["height", "weight", "age"]])
+def test_numbers_are_given_as_they_are(video: Path, tmp_path: Path, names: list[str]) -> None:
+    kind = None if len(names) == 1 else "regression"  # a single output without a word is a number
+    folder = save_model(tmp_path, id2label=dict(enumerate(names)), problem_type=kind)
+    (found,) = predict(folder, video, views="2x1", top_k=1)
+    model = VideoMAEForVideoClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        clips = VideoMAEVideoProcessor.from_pretrained(folder)(video, num_views=2)["pixel_values"]
+        expected = model(clips).logits.mean(0).tolist()
+    assert found.labels == names and found.scores == pytest.approx(expected, abs=1e-5)
+    assert found.probabilities is None and found.kind == "regression"
+    assert found.to_dict()["prediction"] == dict(zip(names, found.scores, strict=True))
+    assert found.to_text().startswith(f"{names[0]} {found.scores[0]:.6g}")
+
+
 def test_bad_videos_are_raised_or_kept(model_dir: Path, video: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(video.read_bytes()[:1000])

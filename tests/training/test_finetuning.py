@@ -76,7 +76,6 @@ def test_the_defaults_are_the_papers() -> None:
         ({"freeze": "half"}, "a number of layers, or encoder"),
         ({"lora_rank": 4, "freeze": "2"}, "leave freeze out"),
         ({"num_sample": 0}, "num_sample is 0"),
-        ({"test_split": "test", "problem_type": "regression"}, "one class per video"),
         ({"batch_size": 1, "num_sample": 1}, "need two clips per forward pass"),
     ],
 )
@@ -359,23 +358,27 @@ def test_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
         class_names=None,
         stride=1,
     )
-    strides = []
+    windows: list[int] = []
     for fps in (12.0, 30.0, 59.94, 2.0):
-        seen: list[int] = []
-        monkeypatch.setattr(
-            collate, "_frame_plan", lambda total, *, stride, seen=seen, **_: seen.append(stride) or [0]
-        )
-        monkeypatch.setattr(
-            collate, "decode_clip", lambda video, plan, *, name, fps=fps: torch.zeros(len(plan(99, fps)), 3, 64, 64)
-        )
-        make_clips(Sample(id="x", video="x"), settings=settings, seed=0, epoch=0)
-        strides += seen
-    assert strides == [3, 8, 15, 1]  # 0.25 s x 12, 30, 59.94 and 2 per second, rounded, at least 1
-    from hf_videomae.video.decoding import VideoDecodeError
 
-    monkeypatch.setattr(collate, "decode_clip", lambda video, plan, *, name: plan(99, 0.0))
-    with pytest.raises(VideoDecodeError, match="frame rate"):
+        def decode(video: Any, plan: Any, *, name: str | None, fps: float = fps) -> torch.Tensor:
+            indices = plan(999, fps)
+            windows.append(indices[-1] - indices[0] + 1)
+            return torch.zeros(len(indices), 3, 64, 64)
+
+        monkeypatch.setattr(collate, "decode_clip", decode)
         make_clips(Sample(id="x", video="x"), settings=settings, seed=0, epoch=0)
+    # 0.25 s x 12, 30, 59.94 and 2 per second, rounded, at least 1; eight times each
+    assert windows == [8 * 3, 8 * 8, 8 * 15, 8 * 1]
+
+
+def test_the_saved_model_samples_in_seconds_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = recipe_of(frame_seconds=0.2)
+    task_for(build_classifier(recipe, class_names=MotionSource().class_names), frame_seconds=0.2).save(tmp_path)
+    saved = VideoMAEVideoProcessor.from_pretrained(tmp_path)
+    assert saved.clip_plan.frame_seconds == 0.2
+    assert find_stride(recipe_of(model=str(tmp_path))) == saved.frame_stride
+    assert "0.2 s apart (--frame_seconds)" in capsys.readouterr().out
 
 
 def test_the_stride_is_that_of_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,5 +150,14 @@ def test_the_saved_model_brings_its_processor(tmp_path: Path) -> None:
     model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
     task_for(model, frame_stride=3).save(tmp_path)
     processor = VideoMAEVideoProcessor.from_pretrained(tmp_path)
-    assert (processor.num_frames, processor.frame_stride) == (8, 3)
+    assert (processor.num_frames, processor.frame_stride, processor.frame_seconds) == (8, 3, None)
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.hidden_size == 128
+
+
+def test_frames_in_seconds_reach_the_loader_and_the_processor() -> None:
+    model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
+    task = task_for(model, frame_seconds=0.25)
+    assert clip_settings(task.recipe, model.config).frame_seconds == 0.25
+    assert task.processor.clip_plan.stride_at(30.0) == 8
+    with pytest.raises(ValueError, match="frame_seconds is 0"):
+        PretrainRecipe(frame_seconds=0.0)

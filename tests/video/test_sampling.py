@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_videomae.video.errors import UnknownFrameRateError
 from hf_videomae.video.sampling import (
     ClipPlan,
     centred_indices,
@@ -210,9 +211,30 @@ def test_numbers_that_make_no_sense_are_refused(wrong: object) -> None:
 # the plan
 
 
-def test_plan_survives_json() -> None:
-    plan = ClipPlan(num_frames=8, stride=2, mode="uniform", views=2)
+@pytest.mark.parametrize("frame_seconds", [None, 0.13])
+def test_plan_survives_json(frame_seconds: float | None) -> None:
+    plan = ClipPlan(num_frames=8, stride=2, mode="uniform", views=2, frame_seconds=frame_seconds)
     assert ClipPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_plan_in_seconds_takes_the_stride_of_the_frame_rate() -> None:
+    plan = ClipPlan(views=5, frame_seconds=4 / 30)
+    assert [plan.stride_at(fps) for fps in (30.0, 29.97, 15.0, 60.0, 25.0, 1.0)] == [4, 4, 2, 8, 3, 1]
+    assert plan.test_indices(300, 60.0) == dense_test_indices(300, stride=8, views=5)
+    assert plan.train_indices(300, 15.0, generator=generator()) == dense_train_indices(
+        300, stride=2, generator=generator()
+    )
+    with pytest.raises(UnknownFrameRateError, match="frame_seconds=0.133333 needs it"):
+        plan.test_indices(300)
+    assert ClipPlan(mode="uniform", frame_seconds=1.0).test_indices(300) == uniform_test_indices(300, views=1)
+
+
+def test_a_stride_in_frames_takes_the_place_of_one_in_seconds() -> None:
+    plan = ClipPlan(stride=3, frame_seconds=0.5)
+    assert plan.changed() == plan
+    assert plan.changed(mode="uniform") == ClipPlan(stride=3, frame_seconds=0.5, mode="uniform")
+    assert plan.changed(stride=2) == ClipPlan(stride=2)
+    assert plan.changed(frame_seconds=0.1) == ClipPlan(stride=3, frame_seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +244,9 @@ def test_plan_survives_json() -> None:
         ({"stride": 1.5}, "stride"),
         ({"views": -1}, "views"),
         ({"mode": "x"}, "mode"),
+        ({"frame_seconds": 0.0}, "frame_seconds is 0.0"),
+        ({"frame_seconds": float("inf")}, "frame_seconds is inf"),
+        ({"frame_seconds": "0.1"}, "frame_seconds is '0.1'"),
     ],
 )
 def test_plan_refuses_nonsense(fields: dict, named: str) -> None:

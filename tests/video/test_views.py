@@ -1,5 +1,7 @@
 """The views of a test are those of the paper's code: which frames, which crops, which filter."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,9 @@ class FakeReader:
         frames[:, 1] = torch.arange(self.height, dtype=torch.uint8)[:, None]
         frames[:, 2] = torch.arange(self.width, dtype=torch.uint8)
         return frames
+
+    def plan(self, plan: Callable[[int, float], list[list[int]]]) -> list[list[int]]:
+        return plan(self.num_frames, 25.0)
 
     def __enter__(self) -> "FakeReader":
         return self

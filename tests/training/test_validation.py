@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from toy import toy_train
 
-from hf_videomae.training import FinetuneRecipe, Measured, RecipeError, RunError
+from hf_videomae.data import MotionSource
+from hf_videomae.training import (
+    FinetuneRecipe,
+    FinetuneTask,
+    Measured,
+    RecipeError,
+    RunError,
+    SplitValidation,
+    build_classifier,
+)
 from hf_videomae.training.report import read_lines
 
 TIMING = {"clips_per_second", "data_wait"}
@@ -86,6 +97,24 @@ def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
         [line["loss"] for line in read_lines(tmp_path / name / "metrics.jsonl")] for name in ("straight", "parts")
     ]
     assert len(losses[0]) == 6 and losses[0] == losses[1]
+
+
+def test_the_average_is_what_is_measured() -> None:
+    # Whoever always answers "2" is right on two of the 11 videos; whoever always answers "5", on one.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    recipe = FinetuneRecipe(ema_decay=0.5, test_split="test", num_workers=0)
+    source = MotionSource(split="test", num_videos=11)
+    model = build_classifier(recipe, class_names=source.class_names).train()
+    task = FinetuneTask(recipe, model=model, source=source, stride=2)
+    task.watch(torch.optim.SGD(model.parameters()))
+    validation = SplitValidation(recipe, task=task, source=source, accelerator=Accelerator(cpu=True))
+    assert task.average is not None
+    task.average.tensors["classifier.bias"][2] = 1000.0
+    with torch.no_grad():
+        model.classifier.bias[5] = 1000.0
+    measured = validation.measure()
+    assert measured.numbers["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
+    assert model.classifier.bias[5] == 1000.0 and model.classifier.bias[2] != 1000.0 and model.training
 
 
 @pytest.mark.parametrize(

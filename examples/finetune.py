@@ -6,22 +6,21 @@
     accelerate launch examples/finetune.py --model MCG-NJU/videomae-base --dataset DIR --epochs 50 --test_split test
 
 Labels come from the class folders of the data set, or from its index.csv (path,label). Settings come from defaults,
-then the recipe file, then the flags. Ctrl-C and SIGTERM save a checkpoint and leave.
+then the recipe file, then the flags. With --test_split the model is validated after the last step (--eval_every N:
+every N steps as well) and what was saved is tested by the paper's protocol. Ctrl-C and SIGTERM save a checkpoint and
+leave.
 """
 
 import sys
 from pathlib import Path
 
-import torch
-
-from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data import DataError, build_loader, open_source
-from hf_videomae.data.samples import AnySource
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
     Run,
     RunError,
+    SplitValidation,
     announce_finetuning,
     build_accelerator,
     build_classifier,
@@ -31,7 +30,6 @@ from hf_videomae.training import (
     layer_decay_scales,
     parse_recipe,
     resume_point,
-    say,
     user_errors,
 )
 from hf_videomae.video.decoding import VideoBackendError
@@ -46,7 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
         source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=recipe.problem_type)
-        test = None if recipe.test_split is None else open_test(recipe)
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
@@ -65,6 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
             pin_memory=accelerator.device.type == "cuda",
         )
         task = FinetuneTask(recipe, model=model, source=source, stride=stride, resume=resume)
+        validation = None
+        if recipe.test_split is not None:
+            kind = recipe.problem_type
+            test = open_source(recipe.dataset, split=recipe.test_split, require_labels=True, label_kind=kind)
+            validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
         run = Run(
             recipe,
             accelerator=accelerator,
@@ -73,36 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
             loader=loader,
             resume=resume,
             lr_scale=layer_decay_scales(model, recipe.layer_decay),
+            validation=validation,
         )
         task.watch(run.optimizer)
 
     # From here on only what the data or the numbers do can end the run early.
     with user_errors(RunError, DataError, VideoBackendError):
-        outcome = run.train()
-        if test is not None and outcome.step == run.schedule.total_steps and accelerator.is_main_process:
-            test_saved(recipe, test, device=accelerator.device)
-    return outcome.exit_code
-
-
-def open_test(recipe: FinetuneRecipe) -> AnySource:
-    """The videos of `--test_split`."""
-    assert recipe.test_split is not None
-    return open_source(recipe.dataset, split=recipe.test_split, require_labels=True, label_kind=recipe.problem_type)
-
-
-def test_saved(recipe: FinetuneRecipe, source: AnySource, *, device: torch.device) -> None:
-    """Evaluate the model that was saved (the average of the weights, where there is one) by the paper's protocol."""
-    from hf_videomae.evaluation import evaluate
-
-    result = evaluate(
-        VideoMAEForVideoClassification.from_pretrained(recipe.output_dir).to(device),
-        source,
-        processor=VideoMAEVideoProcessor.from_pretrained(recipe.output_dir),
-        views=recipe.views,
-        num_workers=recipe.num_workers,
-    )
-    result.save(recipe.output_dir)
-    say(result.summary())
+        return run.train().exit_code
 
 
 if __name__ == "__main__":

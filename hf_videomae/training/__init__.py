@@ -13,7 +13,7 @@ from .finetuning import (
     layer_decay_scales,
 )
 from .optim import CosineSchedule, build_optimizer, parameter_groups, scaled_lr
-from .preparation import Loader, Task, build_accelerator, resume_point
+from .preparation import Loader, Measured, Task, Validation, build_accelerator, resume_point
 from .pretraining import (
     PretrainRecipe,
     PretrainTask,
@@ -23,6 +23,7 @@ from .pretraining import (
 )
 from .recipes import RecipeError, RunRecipe, parse_recipe, setting
 from .run import NotFiniteError, Outcome, Run
+from .validation import SplitValidation
 
 __all__ = [
     "CheckpointError",
@@ -30,6 +31,7 @@ __all__ = [
     "FinetuneRecipe",
     "FinetuneTask",
     "Loader",
+    "Measured",
     "NotFiniteError",
     "Outcome",
     "PretrainRecipe",
@@ -38,7 +40,9 @@ __all__ = [
     "Run",
     "RunError",
     "RunRecipe",
+    "SplitValidation",
     "Task",
+    "Validation",
     "announce",
     "announce_finetuning",
     "build_accelerator",

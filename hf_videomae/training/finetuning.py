@@ -3,7 +3,8 @@
 import math
 import re
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,8 +90,14 @@ class FinetuneRecipe(RunRecipe):
         None, "average the weights, e.g. 0.9999; the average is saved and evaluated", group="optimization"
     )
 
-    test_split: str | None = setting(None, "split to evaluate after training", group="evaluation", identity=False)
-    views: str = setting("5x3", "clips x crops of each video in that evaluation", group="evaluation", identity=False)
+    test_split: str | None = setting(
+        None, "split to validate on, and to test the saved model on", group="evaluation", identity=False
+    )
+    eval_every: int | None = setting(
+        None, "steps between two validations (default: after the last step alone)", group="evaluation", identity=False
+    )
+    eval_views: str = setting("1x1", "clips x crops of each video in a validation", group="evaluation", identity=False)
+    views: str = setting("5x3", "clips x crops of each video in the test", group="evaluation", identity=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,8 +126,13 @@ class FinetuneRecipe(RunRecipe):
                 RandAugment.parse(self.rand_augment)
             except ValueError as error:
                 raise RecipeError(f"rand_augment: {error}") from None
-        if re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.views) is None:
-            raise RecipeError(f"views is {self.views!r}; write clips x crops, e.g. 5x3")
+        for name in ("views", "eval_views"):
+            if re.fullmatch(r"[1-9]\d*x[1-9]\d*", getattr(self, name)) is None:
+                raise RecipeError(f"{name} is {getattr(self, name)!r}; write clips x crops, e.g. 5x3")
+        if self.eval_every is not None and self.eval_every < 1:
+            raise RecipeError(f"eval_every is {self.eval_every}; give a number of steps, 1 or more")
+        if self.eval_every is not None and self.test_split is None:
+            raise RecipeError("eval_every needs videos to validate on; name their split with test_split")
         if self.mixing is not None and self.batch_size * self.num_sample < 2:
             raise RecipeError("mixup and cutmix need two clips per forward pass; give --batch_size 2, or both as 0")
 
@@ -238,10 +250,7 @@ class FinetuneTask:
         }.get(recipe.problem_type)
         self.baseline_name = None if self._loss_of_a_guess is None else "give every class the same chance"
         self.average: WeightAverage | None = None
-        if recipe.ema_decay is not None:
-            self.average = WeightAverage(model, decay=recipe.ema_decay)
-            if resume is not None:
-                self.average.load(load_trained(resume, "average"))
+        self._resume = resume
 
     def targets(self, labels: Tensor) -> Tensor:
         """What the loader gives -> (B, K) targets, or (B,) numbers of a regression."""
@@ -266,10 +275,23 @@ class FinetuneTask:
         return self._loss_of_a_guess
 
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take every step that is applied into the average of the weights."""
-        average = self.average
-        if average is not None:
-            optimizer.register_step_post_hook(lambda *_: average.update())
+        """Take every step that is applied into the average of the weights.
+
+        It begins here, once the run is built: only then are the weights on their device and the same everywhere.
+        """
+        if self.recipe.ema_decay is None:
+            return
+        average = WeightAverage(self.model, decay=self.recipe.ema_decay)
+        if self._resume is not None:
+            average.load(load_trained(self._resume, "average"))
+        optimizer.register_step_post_hook(lambda *_: average.update())
+        self.average = average
+
+    @contextmanager
+    def as_saved(self) -> Iterator[nn.Module]:
+        """The classifier with the weights that are saved: inside, it has their average, where that was asked for."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield self.model.get_base_model() if self.recipe.lora_rank is not None else self.model
 
     def save(self, folder: Path) -> None:
         """Model and processor, as `from_pretrained` reads them: averaged and merged, where that was asked for.
@@ -279,7 +301,7 @@ class FinetuneTask:
         if self.average is not None or self.recipe.lora_rank is not None:
             average = {} if self.average is None else self.average.tensors
             save_trained(folder, weights=trained_parameters(self.model), average=average)
-        with nullcontext() if self.average is None else self.average.in_place():
+        with self.as_saved():
             merged(self.model).save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

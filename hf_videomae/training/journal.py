@@ -61,3 +61,12 @@ def summary(output_dir: Path) -> tuple[float | None, float | None]:
     lines = report.read_lines(output_dir / report.METRICS_FILE)
     last = lines[-max(1, len(lines) // 20) :]
     return report.mean_of(line["loss"] for line in last), report.mean_of(line.get("baseline") for line in lines)
+
+
+def best_validation(output_dir: Path) -> dict[str, Any] | None:
+    """The validation of the highest top-1 accuracy, the last of equals; None where there was none."""
+    found = report.validations(report.read_lines(output_dir / report.METRICS_FILE))
+    if not found:
+        return None
+    step, accuracy = max(reversed(found), key=lambda pair: pair[1])
+    return {"step": step, "top1": accuracy}

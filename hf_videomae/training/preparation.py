@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,6 +75,32 @@ class Task(Protocol):
 
     def finish(self, output_dir: Path) -> list[str]:
         """After the last step, in the first process: pictures and the like. Returns what was written, for the user."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a validation found.
+
+    Attributes:
+        numbers: by the names that they have in `metrics.jsonl`.
+        summary: a line for the user.
+    """
+
+    numbers: dict[str, float]
+    summary: str
+
+
+class Validation(Protocol):
+    """What a run measures on other data. All processes call it at the same time and get the same."""
+
+    def due(self, step: int, *, last: bool) -> bool:
+        """Whether to measure after a step, which may be the run's last."""
+
+    def measure(self) -> Measured:
+        """Of the model in training; `RunError` where nothing can be measured."""
+
+    def test(self) -> None:
+        """Of the final model, once it is saved."""
 
 
 # Before the run.

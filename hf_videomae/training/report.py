@@ -20,6 +20,7 @@ __all__ = [
     "read_lines",
     "running_mean",
     "status_of",
+    "validations",
     "versions",
     "write_json",
 ]
@@ -29,6 +30,8 @@ RUN_FILE = "run.json"
 PICTURE_FILE = "loss.png"
 BAD_VIDEOS_FILE = "bad_videos.jsonl"
 NOT_FINITE_FILE = "nonfinite.jsonl"
+ACCURACY = "eval_top1"
+"""The accuracy of a validation in `metrics.jsonl`."""
 
 
 class JsonLines:
@@ -86,18 +89,26 @@ def parent_of(model: str) -> dict[str, Any] | None:
     return {"model": model, "license": licence}
 
 
+def validations(lines: Iterable[dict[str, Any]]) -> list[tuple[int, float]]:
+    """(step, top-1 accuracy) of the lines of `metrics.jsonl` that hold a validation."""
+    return [(line["step"], line[ACCURACY]) for line in lines if ACCURACY in line]
+
+
 # The loss picture.
 
 
 def draw_loss(output_dir: Path, *, title: str, baseline_name: str | None) -> None:
     """loss.png from metrics.jsonl: each logged loss, a running mean, and the loss of the simplest prediction.
 
+    Validations have an axis of their own, on the right.
+
     Args:
         output_dir: of the run.
         title: headline.
         baseline_name: what the metric `baseline` is, e.g. "predict the mean of each cube"; None: no line.
     """
-    lines = [line for line in read_lines(output_dir / METRICS_FILE) if line["loss"] is not None]
+    logged = read_lines(output_dir / METRICS_FILE)
+    lines = [line for line in logged if line["loss"] is not None]
     if not lines:
         return
     import matplotlib
@@ -116,10 +127,21 @@ def draw_loss(output_dir: Path, *, title: str, baseline_name: str | None) -> Non
     axes.set(xlabel="step", ylabel="loss", title=title)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
+    _draw_validations(axes, validations(logged))
     axes.legend()
     temporary = output_dir / f".unfinished-{PICTURE_FILE}"
     figure.savefig(temporary, dpi=120, format="png")
     os.replace(temporary, output_dir / PICTURE_FILE)
+
+
+def _draw_validations(axes: Any, found: list[tuple[int, float]]) -> None:
+    """The accuracy over the steps, on an axis on the right; its name is in the legend of the left."""
+    if not found:
+        return
+    right, style = axes.twinx(), {"color": "tab:green", "marker": "o", "markersize": 4}
+    right.plot(*zip(*found, strict=True), **style)
+    right.set(ylabel="top-1 accuracy", ylim=(0, 1))
+    axes.plot([], [], **style, label="validation (right)")
 
 
 def running_mean(values: list[float], share: float = 0.05) -> list[float]:

@@ -24,6 +24,7 @@ from . import report
 from .checkpoints import (
     CheckpointError,
     find_checkpoint,
+    generator_state,
     list_checkpoints,
     load_optimizer,
     load_rank,
@@ -33,9 +34,9 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .errors import RunError, say
-from .journal import Journal, summary
+from .journal import Journal, best_validation, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
-from .preparation import Batch, Loader, Task, earlier_files, plan_schedule
+from .preparation import Batch, Loader, Measured, Task, Validation, earlier_files, plan_schedule
 from .progress import Clock, Progress
 from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
@@ -77,6 +78,7 @@ class Run:
         loader: an endless iterable of batches of this process.
         resume: from `resume_point`.
         lr_scale: name -> factor on the learning rate of a parameter (layer-wise decay).
+        validation: what is measured on other data, if anything.
     """
 
     def __init__(
@@ -89,7 +91,10 @@ class Run:
         loader: Loader,
         resume: Path | None = None,
         lr_scale: Any = None,
+        validation: Validation | None = None,
     ) -> None:
+        self.validation = validation
+        self._fault: RunError | None = None
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
         self.output_dir = Path(recipe.output_dir)
         self.clips_per_step = recipe.batch_size * recipe.gradient_accumulation * accelerator.num_processes
@@ -225,12 +230,14 @@ class Run:
 
         Raises:
             NotFiniteError: after too many steps in a row whose loss or gradient was not finite.
+            RunError: when a validation or the test fails; the training is saved.
         """
         if self._finished_before():
             say(
                 f"nothing to do: step {self.step} of {self.schedule.total_steps} is done; a larger --max_steps goes on"
             )
             self.stop.__exit__()
+            self._test()
             return Outcome(self.step, 0)
         self.progress = Progress(self.schedule.total_steps, start=self.step)
         number = 0
@@ -240,8 +247,10 @@ class Run:
                 number = self._one_step()
                 # In a row of steps that were not applied there is nothing new to save.
                 due = self.step % self.save_every == 0 and not self.skipped_in_a_row
-                if due or self._over() or number:
+                if due or self._over() or number or self._fault is not None:
                     self._save()
+                if self._fault is not None:
+                    raise self._fault
         except BaseException:
             self._write_run("failed")
             raise
@@ -271,8 +280,9 @@ class Run:
         self.progress.advance()
         self.journal.samples(self.step, sample_ids)
         self._account(finite, losses, norm, sample_ids)
-        if self.step % self.recipe.log_every == 0 or self.step == 1 or self._over() or signals:
-            self._log(mean, norm, learning_rate, batch)
+        measured = None if signals else self._validate()
+        if measured or self.step % self.recipe.log_every == 0 or self.step == 1 or self._over() or signals:
+            self._log(mean, norm, learning_rate, batch, measured)
         return signals
 
     def _accumulate(self) -> tuple[Tensor, list[str], Batch]:
@@ -312,6 +322,25 @@ class Run:
         norms = [row[2] for row in everyone]
         return [row[0] for row in everyone], sum(norms) / len(norms), int(max(row[1] for row in everyone))
 
+    def _validate(self) -> Measured | None:
+        """Measure where it is due. The training after it is the same, bit for bit, as without.
+
+        What cannot be measured ends the run once this step is saved: no training is lost to it.
+        """
+        last = self.step >= self.schedule.total_steps
+        if self.validation is None or not self.validation.due(self.step, last=last):
+            return None
+        generators = generator_state()
+        try:
+            with self.clock.stopped():
+                return self.validation.measure()
+        except RunError as error:
+            remedy = f"checkpoint-{self.step} is saved: mend it, or leave it out, and go on with --resume"
+            self._fault = RunError(f"the validation after step {self.step} failed: {error}. {remedy}")
+            return None
+        finally:
+            restore_generators(*generators)
+
     # Keeping account.
 
     def _account(self, finite: bool, losses: list[float], norm: float, sample_ids: list[str]) -> None:
@@ -343,7 +372,9 @@ class Run:
                 f"--clip_grad 1, or look at the samples in {self.output_dir / report.NOT_FINITE_FILE}"
             )
 
-    def _log(self, loss: float, norm: float, learning_rate: float, batch: Batch) -> None:
+    def _log(
+        self, loss: float, norm: float, learning_rate: float, batch: Batch, measured: Measured | None = None
+    ) -> None:
         """A line of metrics.jsonl, to the trackers and to the user."""
         self._log_bad_videos()
         clips, waited = self.clock.read()
@@ -363,8 +394,12 @@ class Run:
         baseline = self.task.baseline(batch)
         if baseline is not None:
             metrics["baseline"] = baseline
+        if measured is not None:
+            metrics.update(measured.numbers)
         self.journal.metrics(metrics)
         self.progress.show(metrics)
+        if measured is not None:
+            self.progress.say(f"validation after step {self.step}: {measured.summary}")
         if self.recipe.report_to:
             numbers = {name: value for name, value in metrics.items() if value is not None and name != "step"}
             self.accelerator.log(numbers, step=self.step)
@@ -420,9 +455,17 @@ class Run:
             self._publish_locally()
             self._write_run("finished")
             self._tell(loss, baseline)
+        if finished:
+            self._test()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return Outcome(self.step, 0 if finished or not number else 128 + number, loss, baseline)
+
+    def _test(self) -> None:
+        """Test the final model, in all processes, once it is there for all of them."""
+        if self.validation is not None:
+            self.accelerator.wait_for_everyone()
+            self.validation.test()
 
     def _publish_locally(self) -> None:
         """The final model at the top of the output directory, file by file whole, and the task's pictures."""
@@ -443,6 +486,9 @@ class Run:
             share = 100 * abs(1 - loss / baseline)
             place = f"{share:.1f} % {'under' if loss < baseline else 'over'} {baseline:.4f}"
             say(f"final loss {loss:.4f}, {place} ({self.task.baseline_name})")
+        best = best_validation(self.output_dir)
+        if best is not None and best["step"] != self.step:
+            say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
         say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
 
     def _total_seconds(self) -> float:
@@ -468,6 +514,7 @@ class Run:
                 "loss": loss,
                 "baseline": baseline,
                 "baseline_is": self.task.baseline_name,
+                "best_validation": best_validation(self.output_dir),
                 "learning_rate": self.schedule.peak,
                 "hardware": report.hardware(self.accelerator.num_processes, self.accelerator.device),
                 "versions": report.versions(),

@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,16 +182,134 @@ def test_variants_train(clips: Path, pretrained: Path, tmp_path: Path, extra: li
     assert same == ("--freeze" in extra)
 
 
-def test_a_split_is_tested_after_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("hf_videomae.evaluation")
-    source = MotionSource()
-    for number in range(24):
-        path = tmp_path / "clips" / ("train" if number < 16 else "test") / CLASS_NAMES[number % 8] / f"{number}.mp4"
+@pytest.fixture(scope="module")
+def split_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 motion clips to train on, and 7 to validate and test on."""
+    folder, source = tmp_path_factory.mktemp("splits"), MotionSource()
+    for number in range(23):
+        path = folder / ("train" if number < 16 else "test") / CLASS_NAMES[number % 8] / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source[number].video)
-    arguments = ["--dataset", tmp_path / "clips", "--test_split", "test", "--views", "2x1", "--max_steps", "1"]
-    assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "run") == 0
-    assert (tmp_path / "run" / "evaluation.json").exists() and "on 8 videos" in capsys.readouterr().out
+    return folder
+
+
+def without(line: dict[str, Any], *prefixes: str) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if not name.startswith(prefixes)}
+
+
+def test_validations_change_nothing_but_the_log(
+    split_clips: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", pretrained, "--dataset", split_clips, "--max_steps", "4", "--base_lr", "1e-2"]
+    arguments += ["--ema_decay", "0.5", "--head_dropout", "0.3"]
+    validated = ["--test_split", "test", "--eval_every", "2", "--eval_views", "1x1", "--views", "2x1"]
+    assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "plain") == 0
+    capsys.readouterr()
+    assert finetune(*QUICK, *arguments, *validated, "--output_dir", tmp_path / "straight") == 0
+    said = capsys.readouterr().out
+    assert said.count("on 7 videos, 1x1 views") == 2 and said.count("on 7 videos, 2x1 views") == 1
+    assert json.loads((tmp_path / "straight" / "evaluation.json").read_text())["counts"]["videos"] == 7
+    stopped = [*QUICK, *arguments, *validated, "--num_workers", "1", "--output_dir", tmp_path / "parts"]
+    assert finetune(*stopped, "--stop_at_step", "3") == 0
+    assert finetune(*stopped, "--resume") == 0
+
+    plain, straight, parts = (lines(tmp_path / name / "metrics.jsonl") for name in ("plain", "straight", "parts"))
+    assert [line["step"] for line in straight if "eval_top1" in line] == [2, 4]
+    timing = ("clips_per_second", "data_wait")
+    assert [without(line, "eval_", *timing) for line in straight] == [without(line, *timing) for line in plain]
+    assert [without(line, *timing) for line in parts] == [without(line, *timing) for line in straight]
+    models = [
+        VideoMAEForVideoClassification.from_pretrained(tmp_path / name) for name in ("plain", "straight", "parts")
+    ]
+    for name, value in models[0].state_dict().items():
+        assert all(torch.equal(value, model.state_dict()[name]) for model in models[1:]), name
+
+
+def broken_split(folder: Path, split: str, clips: Path, *, classes: Sequence[str]) -> None:
+    """A data set whose training videos are those of `clips`, and whose other split cannot be decoded."""
+    for name in classes:
+        (folder / split / name).mkdir(parents=True)
+        (folder / split / name / "a.mp4").write_bytes(b"no video")
+    if not (folder / "train").exists():
+        shutil.copytree(clips / "train", folder / "train")
+
+
+def test_what_cannot_be_validated_is_said_before_or_loses_no_training(
+    split_clips: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken_split(tmp_path / "set", "test", split_clips, classes=CLASS_NAMES[:2])
+    broken_split(tmp_path / "set", "validation", split_clips, classes=("handstand", CLASS_NAMES[0]))
+    arguments = [*QUICK, "--model", pretrained, "--dataset", tmp_path / "set", "--max_steps", "2", "--base_lr", "1e-2"]
+    arguments += ["--output_dir", tmp_path / "run"]
+    assert finetune(*arguments, "--test_split", "validation") == 2
+    assert "'handstand'" in capfd.readouterr().err and not (tmp_path / "run").exists()
+    assert finetune(*arguments, "--test_split", "test", "--eval_every", "1") == 2
+    message = capfd.readouterr().err
+    assert "after step 1 failed: --test_split test: none of the 2 videos" in message and "--resume" in message
+    assert finetune(*arguments, "--resume") == 0
+    assert [line["step"] for line in lines(tmp_path / "run" / "metrics.jsonl")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_both_batches(split_clips: Path, pretrained: Path, tmp_path: Path) -> None:
+    # 7 videos of the test split: the processes have 4 and 3 of them, and none counts twice.
+    arguments = [*NO_CHANCE, "--model", pretrained, "--dataset", split_clips, "--max_steps", "4", "--drop_path", "0"]
+    arguments += ["--log_every", "1", "--base_lr", "1e-2", "--ema_decay", "0.5", "--num_workers", "1"]
+    arguments += ["--test_split", "test", "--eval_every", "2", "--views", "2x1"]
+    assert finetune(*arguments, "--batch_size", "8", "--output_dir", tmp_path / "one") == 0
+    done = launch(*arguments, "--batch_size", "4", "--output_dir", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("on 7 videos, 1x1 views") == 2 and done.stdout.count("on 7 videos, 2x1 views") == 1
+
+    one, two = (lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert [line["step"] for line in two if "eval_top1" in line] == [2, 4]
+    for first, second in zip(one, two, strict=True):
+        assert first["lr"] == second["lr"] and first.get("eval_top1") == second.get("eval_top1")
+        assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
+    alone, together = (
+        VideoMAEForVideoClassification.from_pretrained(tmp_path / name).state_dict() for name in ("one", "two")
+    )
+    assert all(torch.allclose(value, together[name], atol=1e-5, rtol=0) for name, value in alone.items())
+    scores = [lines(tmp_path / name / "predictions.jsonl") for name in ("one", "two")]
+    assert [line["id"] for line in scores[0]] == [line["id"] for line in scores[1]] and len(scores[0]) == 7
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["hardware"]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_resume_exactly_with_all_augmentation(
+    split_clips: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", pretrained, "--dataset", split_clips, "--max_steps", "4", "--batch_size", "4"]
+    arguments += ["--log_every", "1", "--base_lr", "1e-2", "--ema_decay", "0.5", "--num_workers", "0"]
+    arguments += ["--test_split", "test", "--eval_every", "2", "--views", "1x1"]
+    for name, extra in (("straight", []), ("parts", ["--stop_at_step", "2"]), ("parts", ["--resume"])):
+        done = launch(*arguments, *extra, "--output_dir", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    straight, parts = (lines(tmp_path / name / "metrics.jsonl") for name in ("straight", "parts"))
+    timing = ("clips_per_second", "data_wait")
+    assert [without(line, *timing) for line in parts] == [without(line, *timing) for line in straight]
+
+
+@pytest.mark.slow
+def test_a_test_that_fails_ends_both_processes_with_one_line(
+    split_clips: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    broken_split(tmp_path / "set", "test", split_clips, classes=CLASS_NAMES[:2])
+    arguments = ["--model", pretrained, "--dataset", tmp_path / "set", "--max_steps", "2", "--batch_size", "4"]
+    arguments += ["--num_workers", "0", "--base_lr", "1e-2", "--test_split", "test"]
+    done = launch(*arguments, "--output_dir", tmp_path / "run")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert done.returncode != 0 and len(errors) == 1 and "checkpoint-2 is saved" in errors[0], done.stderr
+    assert (tmp_path / "run" / "checkpoint-2" / "run_state.json").exists()
+
+
+def launch(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
+    """The script in two processes, as the README says."""
+    config = ROOT / "examples" / "accelerate" / "cpu-2.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), str(SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command += [str(argument) for argument in arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize(

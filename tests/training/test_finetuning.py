@@ -199,6 +199,8 @@ def test_lora_trains_adapters_and_the_head_and_is_merged_when_saved(tmp_path: Pa
         expected = model.eval()(clips).logits
         assert torch.allclose(merged(clips).logits, expected, atol=1e-5)
         assert not torch.allclose(parent.eval()(clips).logits, expected, atol=1e-3)
+        with task.as_saved() as adapted:
+            assert torch.equal(adapted(clips).logits, expected) and adapted.config.num_labels == 8
     again = build_classifier(recipe, folder, class_names=list(CLASS_NAMES)).eval()
     assert torch.equal(again(clips).logits, expected)
     with pytest.raises(RunError, match="has none yet"):
@@ -284,12 +286,15 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
     with torch.no_grad():
         model.classifier.bias.add_(2.0)
     optimizer.step()
+    with task.as_saved() as inside:
+        assert torch.allclose(inside.get_parameter("classifier.bias"), before + 1.0)
     task.save(tmp_path)
     saved = VideoMAEForVideoClassification.from_pretrained(tmp_path)
     assert torch.allclose(saved.classifier.bias, before + 1.0) and torch.allclose(model.classifier.bias, before + 2.0)
     again = build_classifier(recipe, tmp_path, class_names=list(CLASS_NAMES))
     assert torch.equal(again.classifier.bias, model.classifier.bias)
     resumed = FinetuneTask(recipe, model=again, source=MotionSource(), resume=tmp_path)
+    resumed.watch(torch.optim.SGD(again.parameters(), lr=0.0))
     assert resumed.average is not None and task.average is not None
     assert all(torch.equal(value, task.average.tensors[name]) for name, value in resumed.average.tensors.items())
     task.finish(tmp_path)

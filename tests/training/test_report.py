@@ -9,6 +9,7 @@ from PIL import Image
 
 from hf_videomae.training import report
 from hf_videomae.training.errors import RunError
+from hf_videomae.training.journal import best_validation
 from hf_videomae.training.progress import Clock, Progress
 
 
@@ -35,6 +36,11 @@ def red_pixels(path: Path) -> int:
     return int(((pixels[..., 0] > 180) & (pixels[..., 1:] < 80).all(-1)).sum())
 
 
+def green_pixels(path: Path) -> int:
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int(((pixels[..., 1] > 140) & (pixels[..., [0, 2]] < 80).all(-1)).sum())
+
+
 def test_loss_picture_shows_the_baseline(tmp_path: Path) -> None:
     lines = report.JsonLines(tmp_path / "metrics.jsonl")
     for step in range(1, 30):
@@ -43,6 +49,19 @@ def test_loss_picture_shows_the_baseline(tmp_path: Path) -> None:
     assert red_pixels(tmp_path / "loss.png") > 200
     report.draw_loss(tmp_path, title="t", baseline_name=None)
     assert red_pixels(tmp_path / "loss.png") == 0
+
+
+def test_loss_picture_shows_validations(tmp_path: Path) -> None:
+    lines = report.JsonLines(tmp_path / "metrics.jsonl")
+    for step in range(1, 30):
+        lines.write({"step": step, "loss": 1 / step})
+    report.draw_loss(tmp_path, title="t", baseline_name=None)
+    assert green_pixels(tmp_path / "loss.png") == 0
+    for step, accuracy in ((30, 0.2), (35, 0.7), (40, 0.7), (45, 0.6)):
+        lines.write({"step": step, "loss": None, "eval_top1": accuracy})
+    report.draw_loss(tmp_path, title="t", baseline_name=None)
+    assert green_pixels(tmp_path / "loss.png") > 200
+    assert best_validation(tmp_path) == {"step": 40, "top1": 0.7}
 
 
 def test_running_mean() -> None:

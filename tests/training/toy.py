@@ -68,7 +68,13 @@ class ToyTask:
 
 
 def toy_run(
-    output_dir: Path, *, noise: float = 0.1, poison: tuple[int, ...] = (), before_step: Any = None, **settings: Any
+    output_dir: Path,
+    *,
+    noise: float = 0.1,
+    poison: tuple[int, ...] = (),
+    before_step: Any = None,
+    validation: Any = None,
+    **settings: Any,
 ) -> Run:
     """A run of the toy, resumed where the settings say so."""
     options = {
@@ -93,7 +99,8 @@ def toy_run(
     )
     task = ToyTask(model)
     task.before_step, task.noise = before_step, noise
-    return Run(recipe, accelerator=accelerator, model=model, task=task, loader=loader, resume=resume)
+    parts: dict[str, Any] = {"model": model, "task": task, "loader": loader}
+    return Run(recipe, accelerator=accelerator, resume=resume, validation=validation, **parts)
 
 
 def toy_train(output_dir: Path, **options: Any) -> Outcome:

@@ -1,0 +1,130 @@
+"""Validations of a run: when they come, what they leave untouched, and what happens when one fails."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from toy import toy_train
+
+from hf_videomae.data import MotionSource
+from hf_videomae.training import (
+    FinetuneRecipe,
+    FinetuneTask,
+    Measured,
+    RecipeError,
+    RunError,
+    SplitValidation,
+    build_classifier,
+)
+from hf_videomae.training.report import read_lines
+
+TIMING = {"clips_per_second", "data_wait"}
+
+
+class ToyValidation:
+    """Every `every` steps; draws from all generators, as careless code would."""
+
+    def __init__(self, every: int, *, fails_at: int | None = None) -> None:
+        self.every, self.fails_at = every, fails_at
+        self.step, self.measured, self.tested = 0, 0, 0
+
+    def due(self, step: int, *, last: bool) -> bool:
+        self.step = step
+        return last or step % self.every == 0
+
+    def measure(self) -> Measured:
+        self.measured += 1
+        if self.step == self.fails_at:
+            raise RunError("nothing decodes")
+        torch.rand(3), np.random.rand(3), random.random()
+        return Measured({"eval_top1": self.step / 10}, f"top-1 {self.step / 10}")
+
+    def test(self) -> None:
+        self.tested += 1
+
+
+def without_timing(folder: Path) -> list[dict[str, Any]]:
+    lines = read_lines(folder / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
+
+
+def test_a_run_with_validations_has_the_losses_of_one_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_train(tmp_path / "without")
+    validation = ToyValidation(2)
+    toy_train(tmp_path / "with", validation=validation)
+    assert (validation.measured, validation.tested) == (3, 1)
+    lines = without_timing(tmp_path / "with")
+    found = [(line["step"], line.pop("eval_top1")) for line in lines if "eval_top1" in line]
+    assert found == [(2, 0.2), (4, 0.4), (6, 0.6)] and lines == without_timing(tmp_path / "without")
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("with", "without")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert capsys.readouterr().out.count("validation after step") == 3
+
+
+def test_a_resumed_run_validates_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    toy_train(tmp_path / "straight", validation=ToyValidation(2))
+    for stop in (2, 3, None):
+        resume = None if stop == 2 else "auto"
+        toy_train(tmp_path / "parts", validation=ToyValidation(2), stop_at_step=stop, resume=resume)
+    assert without_timing(tmp_path / "parts") == without_timing(tmp_path / "straight")
+
+
+def test_a_validated_step_is_logged_and_the_test_comes_when_all_is_done(tmp_path: Path) -> None:
+    stopped = ToyValidation(4)
+    toy_train(tmp_path, validation=stopped, log_every=100, stop_at_step=5)
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 4, 5]
+    assert (stopped.measured, stopped.tested) == (1, 0)
+    toy_train(tmp_path, validation=ToyValidation(4), resume="auto")
+    again = ToyValidation(4)
+    toy_train(tmp_path, validation=again, resume="auto")  # nothing is left to do but the test
+    assert (again.measured, again.tested) == (0, 1)
+
+
+def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
+    toy_train(tmp_path / "straight")
+    with pytest.raises(RunError, match=r"after step 3 failed: nothing decodes. checkpoint-3 is saved"):
+        toy_train(tmp_path / "parts", validation=ToyValidation(1, fails_at=3))
+    toy_train(tmp_path / "parts", resume="auto")
+    losses = [
+        [line["loss"] for line in read_lines(tmp_path / name / "metrics.jsonl")] for name in ("straight", "parts")
+    ]
+    assert len(losses[0]) == 6 and losses[0] == losses[1]
+
+
+def test_the_average_is_what_is_measured() -> None:
+    # Whoever always answers "2" is right on two of the 11 videos; whoever always answers "5", on one.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    recipe = FinetuneRecipe(ema_decay=0.5, test_split="test", num_workers=0)
+    source = MotionSource(split="test", num_videos=11)
+    model = build_classifier(recipe, class_names=source.class_names).train()
+    task = FinetuneTask(recipe, model=model, source=source, stride=2)
+    task.watch(torch.optim.SGD(model.parameters()))
+    validation = SplitValidation(recipe, task=task, source=source, accelerator=Accelerator(cpu=True))
+    assert task.average is not None
+    task.average.tensors["classifier.bias"][2] = 1000.0
+    with torch.no_grad():
+        model.classifier.bias[5] = 1000.0
+    measured = validation.measure()
+    assert measured.numbers["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
+    assert model.classifier.bias[5] == 1000.0 and model.classifier.bias[2] != 1000.0 and model.training
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_every": 5}, "name their split with test_split"),
+        ({"eval_every": 0, "test_split": "test"}, "eval_every is 0"),
+        ({"eval_views": "5", "test_split": "test"}, "eval_views is '5'"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        FinetuneRecipe(**settings)

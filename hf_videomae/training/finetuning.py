@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
 _PAPER = {"base_lr": 5e-4}
-_TINY = {"base_lr": 8e-3, "frame_stride": 2, "max_steps": 300}
+_TINY = {"base_lr": 8e-3, "frame_stride": 2, "max_steps": 400}
 _DIRECTION = re.compile(r"(?<![a-z])(left|right|(anti|counter)?clockwise)(?![a-z])")
 _SHOWN_CLASSES = 3
 

@@ -101,9 +101,11 @@ class Answers:
         return None
 
     def _api(self, question: Question, repo: Repo, rest: list[str]) -> Answer:
-        refused = self._refused(question, repo, content=rest[:1] in (["tree"], ["paths-info"]))
+        refused = self._refused(question, repo, content=rest[:1] in (["tree"], ["paths-info"], ["auth-check"]))
         if refused is not None:
             return refused
+        if rest == ["auth-check"]:
+            return as_json({})
         if rest == ["refs"]:
             return as_json(_refs(repo))
         what, name = (rest[0], rest[1]) if len(rest) > 1 else ("revision", MAIN)
@@ -186,7 +188,5 @@ def _info(repo: Repo, revision: Revision, *, gated: bool) -> dict[str, object]:
         "downloads": 0,
         "likes": 0,
         "tags": [],
-        "siblings": [
-            {"rfilename": entry.path, "size": entry.size, "blobId": entry.oid} for entry in revision.entries
-        ],
+        "siblings": [{"rfilename": entry.path, "size": entry.size, "blobId": entry.oid} for entry in revision.entries],
     }

@@ -43,7 +43,9 @@ class Entry:
     def describe(self) -> dict[str, Any]:
         """As in the answers of `tree` and `paths-info`."""
         entry = {"type": "file", "path": self.path, "size": self.size, "oid": self.oid}
-        return {**entry, "lfs": {"oid": self.sha256, "size": self.size, "pointerSize": 130}} if self.is_large else entry
+        return (
+            {**entry, "lfs": {"oid": self.sha256, "size": self.size, "pointerSize": 130}} if self.is_large else entry
+        )
 
 
 def _version(file: Path) -> tuple[int, int]:

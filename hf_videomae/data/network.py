@@ -2,9 +2,9 @@
 
 What the clients do by themselves (huggingface_hub 2.4, datasets 5.2, tried on a server that fails on purpose):
 huggingface_hub asks again five times within 23 seconds, and heeds Retry-After; then `datasets` asks on for minutes
-after a refused connection, 429 and 504, but gives up at once after 500, 502 and 503. It also reads on from a broken
-stream as if it had ended: a tar file then lacks its last videos, and nobody is told. So here `datasets` is told not to
-try again (`one_try`), and what failed is read again from where it was.
+after a refused connection, 429 and 504, but gives up at once after 500, 502 and 503. A tar file whose connection
+breaks twice at one place it reads on as if it had ended there: a `tarfile.ReadError`, as of a damaged file. So here
+`datasets` is told not to try again (`one_try`), and what failed is read again from where it was.
 """
 
 import contextlib

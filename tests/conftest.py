@@ -1,9 +1,11 @@
 """Shared by all tests: where the real files are, and a fresh seed for each test."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_hub import LocalHub
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -43,3 +45,18 @@ def _seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """A Hub on loopback, empty, with the clients of this process turned to it; `hub.environment()` for others."""
+    from local_hub.clients import forget_connections, turn_to
+
+    hub = LocalHub(tmp_path / "hub", home=tmp_path / "hf_home")
+    hub.start()
+    try:
+        turn_to(hub, monkeypatch)
+        yield hub
+    finally:
+        hub.stop()
+        forget_connections()

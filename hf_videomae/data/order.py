@@ -9,11 +9,14 @@ the r-th B of them. Every epoch is exactly the data set, ranks never share a sam
 for ever, a resume costs nothing, and with the same global batch any number of ranks trains on the same batches.
 
 Streamed sources are read from the front, in the training process alone, whatever the number of workers: shards are
-shuffled per epoch, then samples within a window that is bounded in bytes. A resume reads the current epoch again up to
-where it was.
+shuffled per epoch, then samples within a window that is bounded in bytes. A shard that the network does not give is
+put back behind the others; the cursor says which and where, so that a resume, which reads the current epoch again up
+to where it was, puts it back at the same place.
 """
 
+import logging
 import random
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +27,15 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from .collate import stable_seed
+from .network import SHARD_SECONDS, SourceUnavailable, stop_waiting_on
 from .samples import DataError, Sample, Source, StreamedSource
 
-Cursor = dict[str, int]
+logger = logging.getLogger(__name__)
+
+Cursor = dict[str, Any]
+"""JSON-able: where a plan stands."""
+PutBack = list[list[int]]
+"""Of the current epoch, in order: [shard, samples of it that were read before the network failed]."""
 WINDOW_BYTES = 128 * 2**20
 WINDOW_SAMPLES = 8192
 
@@ -163,7 +172,7 @@ class StreamedPlan:
         if source.num_samples is not None:
             share.check_size(source.num_samples, name=source.name)
             self.steps_per_epoch = source.num_samples // share.global_batch
-        self.start: Cursor = {"epoch": 0, "offset": start_step * share.batch_size, "world_size": share.world_size}
+        self.start = self._cursor(epoch=0, offset=start_step * share.batch_size, put_back=[])
         self._num_spares = 1 + share.batch_size // 16
 
     def jobs(self, cursor: Cursor) -> Iterator[Job]:
@@ -187,28 +196,35 @@ class StreamedPlan:
         # Workers get their samples with the job: they need no source.
         return {**self.__dict__, "source": None}
 
+    def _cursor(self, *, epoch: int, offset: int, put_back: PutBack) -> Cursor:
+        return {"epoch": epoch, "offset": offset, "world_size": self.share.world_size, "put_back": put_back}
+
     def _jobs(self, cursor: Cursor) -> Iterator[Job]:
         stream = self._stream(cursor)
         size = self.share.batch_size
-        ahead: deque[tuple[Draw, int]] = deque()
+        ahead: deque[tuple[Draw, int, PutBack]] = deque()
         while True:
             ahead.extend(islice(stream, size + self._num_spares - len(ahead)))
             batch = [ahead.popleft() for _ in range(size)]
-            last, offset = batch[-1]
+            last, offset, put_back = batch[-1]
             yield Job(
-                after={"epoch": last.epoch, "offset": offset + 1, "world_size": self.share.world_size},
-                draws=tuple(draw for draw, _ in batch),
-                spares=tuple(draw for draw, _ in ahead),
+                after=self._cursor(epoch=last.epoch, offset=offset + 1, put_back=put_back),
+                draws=tuple(draw for draw, _, _ in batch),
+                spares=tuple(draw for draw, _, _ in ahead),
             )
 
-    def _stream(self, cursor: Cursor) -> Iterator[tuple[Draw, int]]:
-        """Each draw with its place in its epoch. The cursor's offset may lie beyond its epoch."""
+    def _stream(self, cursor: Cursor) -> Iterator[tuple[Draw, int, PutBack]]:
+        """Each draw with its place in its epoch and what was put back until then.
+
+        The cursor's offset may lie beyond its epoch.
+        """
         skip = cursor["offset"]
         for epoch in count(cursor["epoch"]):
             drawn = 0
-            for drawn, sample in enumerate(self._epoch(epoch), start=1):
+            put_back: PutBack = list(cursor["put_back"]) if epoch == cursor["epoch"] else []
+            for drawn, sample in enumerate(self._epoch(epoch, put_back), start=1):
                 if drawn > skip:
-                    yield Draw(epoch, sample), drawn - 1
+                    yield Draw(epoch, sample), drawn - 1, list(put_back)
             skip = max(0, skip - drawn)
             if drawn < self.share.batch_size:
                 raise DataError(
@@ -216,16 +232,46 @@ class StreamedPlan:
                     f"too few for one batch of {self.share.batch_size}; lower --batch_size or add videos"
                 )
 
-    def _epoch(self, epoch: int) -> Iterator[Sample]:
+    def _epoch(self, epoch: int, put_back: PutBack) -> Iterator[Sample]:
+        """One epoch; `put_back` says what to put back, and is added to."""
         share = self.share
         shards = permutation(self.source.num_shards, seed=share.seed, epoch=epoch).tolist()
         split_shards = self.source.num_shards >= share.world_size
         mine = shards[share.rank :: share.world_size] if split_shards else shards
-        samples: Iterator[Sample] = chain.from_iterable(self.source.read_shard(shard) for shard in mine)
-        if not split_shards:
-            samples = islice(samples, share.rank, None, share.world_size)
+        if split_shards:
+            samples = self._read(mine, put_back)
+        else:
+            # All ranks must read the same order here, so none puts a shard back: it waits for it.
+            every = chain.from_iterable(self.source.read_shard(shard) for shard in mine)
+            samples = islice(every, share.rank, None, share.world_size)
         rng = random.Random(stable_seed("window", share.seed, epoch, share.rank, share.world_size))
         return shuffle_window(samples, rng=rng, max_bytes=self.window_bytes)
+
+    def _read(self, shards: list[int], put_back: PutBack) -> Iterator[Sample]:
+        """All samples of the shards; one that stays out of reach is put back behind the others, and tried later."""
+        waiting, again = deque((shard, 0) for shard in shards), deque(put_back)
+        failed = 0
+        while waiting:
+            shard, read = waiting.popleft()
+            if again and again[0][0] == shard:
+                # As in the run that this one goes on with.
+                stop = again.popleft()[1]
+                yield from islice(self.source.read_shard(shard), read, stop)
+                waiting.append((shard, stop))
+                continue
+            # With all others out of reach as well there is nothing to do but wait.
+            patience = SHARD_SECONDS if failed < len(waiting) else None
+            try:
+                for sample in islice(self.source.read_shard(shard, patience=patience), read, None):
+                    read, failed = read + 1, 0
+                    yield sample
+            except SourceUnavailable as error:
+                if patience is None:
+                    raise
+                logger.warning("shard %d of %s is put back, to be tried later: %s", shard, self.source.name, error)
+                put_back.append([shard, read])
+                waiting.append((shard, read))
+                failed += 1
 
 
 def shuffle_window(
@@ -253,7 +299,8 @@ def _take_any(held: list[Sample], rng: random.Random) -> Sample:
 
 def _read_ahead(jobs: Iterator[Job]) -> Iterator[Job]:
     """Work out the next job while the last one is used; the thread starts only after the workers were forked."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+    called_off = threading.Event()
+    thread = ThreadPoolExecutor(1, "read-ahead", initializer=stop_waiting_on, initargs=(called_off,))
     try:
         coming = thread.submit(next, jobs)
         while True:
@@ -261,4 +308,5 @@ def _read_ahead(jobs: Iterator[Job]) -> Iterator[Job]:
             coming = thread.submit(next, jobs)
             yield job
     finally:
+        called_off.set()
         thread.shutdown(wait=False, cancel_futures=True)

@@ -55,14 +55,18 @@ class Source(Protocol):
 
 @runtime_checkable
 class StreamedSource(Protocol):
-    """A data set that can only be read shard by shard, from the front."""
+    """A data set that can only be read shard by shard, from the front.
+
+    `read_shard` sits out a network that fails for `patience` seconds (None: as long as a run may), then raises
+    `hf_videomae.data.network.SourceUnavailable`.
+    """
 
     name: str
     class_names: list[str] | None
     num_shards: int
     num_samples: int | None  # where the data set says so
 
-    def read_shard(self, shard: int) -> Iterator[Sample]: ...
+    def read_shard(self, shard: int, *, patience: float | None = None) -> Iterator[Sample]: ...
 
 
 AnySource = Source | StreamedSource

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from .collate import Batch, ClipSettings, collate, make_clips
 from .labels import LabelCoding
+from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
 from .samples import AnySource, DataError, Source
 
@@ -85,8 +86,16 @@ class _BatchMaker(Dataset[_Made]):
 
     def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> list[dict[str, torch.Tensor]] | None:
         sample = draw.sample
+        waiting = Patience(sample.id)
         try:
-            return make_clips(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
+            while True:
+                try:
+                    return make_clips(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
+                except VideoDecodeError as error:
+                    # The network's fault, not the video's.
+                    if not is_passing(error):
+                        raise
+                    waiting.wait(error)
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)

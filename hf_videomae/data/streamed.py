@@ -3,10 +3,12 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from .labels import SINGLE, LabelKind
+from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try
 from .samples import DataError, Label, Sample
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -71,17 +73,53 @@ class DatasetsSource:
         known = (builder.info.splits or {}).get(split)
         self.num_samples: int | None = (known.num_examples or None) if known is not None else None
 
-    def read_shard(self, shard: int) -> Iterator[Sample]:
-        """The samples of one shard, in file order."""
-        rows = self._stream.shard(num_shards=self.num_shards, index=shard)
+    def read_shard(self, shard: int, *, patience: float | None = None) -> Iterator[Sample]:
+        """The samples of one shard, in file order; what the network breaks off is read on from the same sample.
+
+        Args:
+            shard: its number.
+            patience: seconds without a sample until it gives up; None: 15 minutes.
+
+        Raises:
+            SourceUnavailable: when the network kept failing.
+        """
+        waiting = Patience(
+            f"{self.name}, {self._shard_names[shard]}", seconds=OUTAGE_SECONDS if patience is None else patience
+        )
+        read = 0
+        while True:
+            rows = self._rows(shard, start=read)
+            try:
+                for sample in rows:
+                    read += 1
+                    waiting.progress()
+                    yield sample
+                return
+            except Exception as error:
+                # Which library's error a broken connection becomes depends on the format and on versions.
+                if is_passing(error):
+                    waiting.wait(error)
+                    continue
+                raise
+
+    def _rows(self, shard: int, *, start: int) -> Iterator[Sample]:
+        rows = iter(self._stream.shard(num_shards=self.num_shards, index=shard))
         name = self._shard_names[shard]
-        for number, row in enumerate(rows):
-            label = row[self.label_column] if self.label_column is not None else None
-            yield Sample(
-                id=f"{name}/{row['__key__']}" if "__key__" in row else f"{name}#{number}",
-                video=self._encoded(row[self.video_column], row=f"{name}#{number}"),
-                label=_label(label),
-            )
+        for number in count():
+            with one_try():
+                row = next(rows, None)
+            if row is None:
+                return
+            if number >= start:
+                yield self._sample(row, place=f"{name}#{number}", name=name)
+
+    def _sample(self, row: dict[str, Any], *, place: str, name: str) -> Sample:
+        label = row[self.label_column] if self.label_column is not None else None
+        return Sample(
+            id=f"{name}/{row['__key__']}" if "__key__" in row else place,
+            video=self._encoded(row[self.video_column], row=place),
+            label=_label(label),
+        )
 
     def _encoded(self, value: Any, *, row: str) -> bytes | str:
         """`datasets` gives embedded bytes, or the path or URL of a file; a row without a video is a bad video."""
@@ -105,9 +143,7 @@ def _label(value: Any) -> Label | None:
 
 
 def _probe_hub(path: str, *, revision: str | None) -> None:
-    """Ask the Hub once: `datasets` would retry for half a minute and then not say why."""
-    from huggingface_hub import HfApi
-
+    """Ask the Hub first: `datasets` would retry for half a minute and then not say why."""
     # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -119,7 +155,7 @@ def _probe_hub(path: str, *, revision: str | None) -> None:
     )
 
     try:
-        HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
+        _ask_hub(path, revision=revision)
     except GatedRepoError as error:
         raise DataError(
             f"{path} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`"
@@ -141,6 +177,25 @@ def _probe_hub(path: str, *, revision: str | None) -> None:
             f"{path} is no folder here, and the Hub cannot be reached ({reason}); check the network, give a local "
             f"folder, or use the built-in `motion`"
         ) from error
+
+
+def _ask_hub(path: str, *, revision: str | None) -> None:
+    """A Hub that answers "too busy" is waited for: many processes start at once. One that does not answer is not."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    waiting = Patience(path, seconds=SHARD_SECONDS)
+    while True:
+        try:
+            info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
+            if info.gated:
+                # Anyone may see a gated data set, few may read it.
+                HfApi().auth_check(path, repo_type="dataset")
+            return
+        except HfHubHTTPError as error:
+            if not is_passing(error):
+                raise
+            waiting.wait(error)
 
 
 def _builder(path: str, *, config: str | None, revision: str | None) -> Any:

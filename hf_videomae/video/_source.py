@@ -105,8 +105,16 @@ def _download(url: str) -> bytes:
         raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
     except ImportError as error:
         raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise VideoDecodeError(url, f"it cannot be downloaded: {str(error) or type(error).__name__}") from error
+    except _download_errors() as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VideoDecodeError(url, f"it cannot be downloaded: {reason}") from error
+
+
+def _download_errors() -> tuple[type[Exception], ...]:
+    """A broken connection to the Hub is no `OSError`; which client's error it is depends on huggingface_hub."""
+    from huggingface_hub.errors import HTTPError
+
+    return (OSError, http.client.HTTPException, ValueError, HTTPError)
 
 
 def _read_http(url: str) -> bytes:

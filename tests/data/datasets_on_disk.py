@@ -1,5 +1,8 @@
 """Small data sets written by the tests."""
 
+import io
+import json
+import tarfile
 from pathlib import Path
 
 from hf_videomae.data import MotionSource
@@ -39,5 +42,32 @@ def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[i
         }
         table = datasets.Dataset.from_dict(columns, features=features)
         table.to_parquet(root / "data" / f"train-{shard:05d}-of-{len(rows):05d}.parquet")
+        index += count
+    return root
+
+
+def write_videofolder(root: Path, *, count: int = 6) -> Path:
+    """A data set of the Hub as a folder of files, with one `metadata.jsonl` that says their labels."""
+    source = MotionSource(split="validation")
+    (root / "train").mkdir(parents=True)
+    lines = []
+    for index in range(count):
+        (root / "train" / f"{index}.mp4").write_bytes(source[index].video)
+        lines.append(json.dumps({"file_name": f"{index}.mp4", "text": f"clip {index}"}))
+    (root / "train" / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_webdataset(root: Path, *, rows: tuple[int, ...] = (4, 3)) -> Path:
+    """A data set of the Hub as tar files, each with so many videos."""
+    source = MotionSource(split="validation")
+    root.mkdir(parents=True, exist_ok=True)
+    index = 0
+    for shard, count in enumerate(rows):
+        with tarfile.open(root / f"train-{shard:03d}.tar", "w") as tar:
+            for place in range(index, index + count):
+                entry = tarfile.TarInfo(f"clip{place}.mp4")
+                entry.size = len(source[place].video)
+                tar.addfile(entry, io.BytesIO(source[place].video))
         index += count
     return root

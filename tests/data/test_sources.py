@@ -1,6 +1,5 @@
 """Whatever the user names is opened, or refused in one line with the remedy."""
 
-import importlib
 import json
 import os
 import time
@@ -182,40 +181,7 @@ def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
-def hub_error(kind: str) -> Exception:
-    from huggingface_hub import errors
-
-    if kind == "HTTPError":
-        return errors.HTTPError("[Errno -2] Name or service not known")
-    if kind == "OfflineModeIsEnabled":
-        return errors.OfflineModeIsEnabled("offline")
-    client = importlib.import_module(errors.Response.__module__.split(".")[0])
-    request = client.Request("GET", "https://hub.example/api/datasets/org/name")
-    return getattr(errors, kind)("refused", response=errors.Response(404, request=request))
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("RepositoryNotFoundError", "neither a folder here nor a data set on the Hub that you may read"),
-        ("GatedRepoError", "is gated: accept its terms"),
-        ("RevisionNotFoundError", "has no revision"),
-        ("OfflineModeIsEnabled", "HF_HUB_OFFLINE"),
-        ("HTTPError", r"the Hub cannot be reached \(.*not known\); check the network"),
-        ("HfHubHTTPError", r"the Hub cannot be reached \(refused"),
-    ],
-)
-def test_a_hub_data_set_out_of_reach_is_one_line(monkeypatch, kind: str, message: str) -> None:
-    def refuse(*args: object, **options: object) -> None:
-        raise hub_error(kind)
-
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", refuse)
-    with pytest.raises(DataError, match=message) as caught:
-        open_source("org/name")
-    assert "\n" not in str(caught.value)
-
-
-# Data sets of the Hub, from a folder that stands in.
+# Data sets of the Hub, in a folder.
 
 
 def test_parquet_is_streamed_without_decoding(tmp_path: Path) -> None:
@@ -229,25 +195,6 @@ def test_parquet_is_streamed_without_decoding(tmp_path: Path) -> None:
     assert [(sample.video, sample.label) for sample in samples] == [
         (original[index].video, original[index].label) for index in range(7, 12)
     ]
-
-
-def test_a_hub_id_takes_the_same_path(tmp_path: Path, monkeypatch) -> None:
-    """With the two calls that reach the network answered from a folder."""
-    import datasets
-
-    root, build = write_parquet(tmp_path), datasets.load_dataset_builder
-    asked = []
-
-    def answer(path: str, name: str | None = None, revision: str | None = None) -> object:
-        asked.append((path, name, revision))
-        return build(str(root))
-
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *args, **options: None)
-    monkeypatch.setattr("datasets.load_dataset_builder", answer)
-    source = open_source("org/name", revision="v1")
-    assert asked == [("org/name", None, "v1")]
-    assert (source.name, source.num_shards) == ("org/name", 3)
-    assert next(source.read_shard(0)).id.endswith("train-00000-of-00003.parquet#0")
 
 
 def test_columns_and_splits_of_parquet(tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""Data sets of the Hub, streamed from a Hub on loopback by the real clients."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from local_hub import LocalHub
+
+from hf_videomae.data import ClipSettings, DataError, MotionSource, StreamedSource, build_loader, open_source
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+
+
+def videos(count: int) -> list[bytes]:
+    source = MotionSource(split="validation")
+    return [bytes(source[index].video) for index in range(count)]
+
+
+def read_all(source: Any) -> list[Any]:
+    assert isinstance(source, StreamedSource)
+    return [sample for shard in range(source.num_shards) for sample in source.read_shard(shard)]
+
+
+# What `datasets` gives, without us.
+
+
+def test_datasets_streams_each_format(hub: LocalHub) -> None:
+    write_parquet(hub.dataset("org/parquet"))
+    write_webdataset(hub.dataset("org/web"))
+    write_videofolder(hub.dataset("org/folder"))
+    found = {
+        name: list(datasets.load_dataset(f"org/{name}", split="train", streaming=True).decode(False))
+        for name in ("parquet", "web", "folder")
+    }
+    assert [row["video"]["bytes"] for row in found["parquet"]] == videos(18)
+    assert [row["mp4"]["bytes"] for row in found["web"]] == videos(7)
+    assert [row["video"]["path"].rpartition("/")[2] for row in found["folder"]] == [f"{n}.mp4" for n in range(6)]
+
+
+def test_datasets_decodes_from_the_hub(hub: LocalHub) -> None:
+    write_videofolder(hub.dataset("org/folder"), count=2)
+    for row in datasets.load_dataset("org/folder", split="train", streaming=True):
+        assert row["video"].get_frame_at(3).data.shape == (3, 64, 64)
+
+
+# Ours.
+
+
+def test_parquet_of_the_hub(hub: LocalHub) -> None:
+    write_parquet(hub.dataset("org/set"))
+    write_parquet(hub.dataset("org/set", revision="v1"), rows=(2,))
+    source = open_source("org/set")
+    assert isinstance(source, StreamedSource)
+    assert (source.name, source.num_shards, source.class_names) == ("org/set", 3, MotionSource().class_names)
+    samples = read_all(source)
+    assert [sample.video for sample in samples] == videos(18)
+    assert samples[7].id == "data/train-00001-of-00003.parquet#0"
+    assert len(read_all(open_source("org/set", revision="v1"))) == 2
+
+
+def test_webdataset_of_the_hub(hub: LocalHub) -> None:
+    write_webdataset(hub.dataset("org/set"))
+    samples = read_all(open_source("org/set"))
+    assert [sample.video for sample in samples] == videos(7)
+    assert samples[4].id == "train-001.tar/clip4"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_videofolder_of_the_hub(hub: LocalHub, workers: int) -> None:
+    write_videofolder(hub.dataset("org/set"))
+    loader = build_loader(open_source("org/set"), settings=SETTINGS, batch_size=2, seed=0, num_workers=workers)
+    hub.forget()
+    batches = list(islice(loader, 3))
+    assert len({name for batch in batches for name in batch["sample_ids"]}) == 6
+    assert loader.bad_videos == []
+    # Workers read whole files, each once; the next epoch's may be on their way.
+    assert 6 <= len(hub.requests(r"GET /cdn/.*mp4")) <= 12
+
+
+def refusals() -> dict[str, tuple[Callable[[LocalHub], None], dict[str, Any], str]]:
+    def nothing(hub: LocalHub) -> None:
+        """The Hub is as it is."""
+
+    return {
+        "missing": (nothing, {"dataset": "org/other"}, "neither a folder here nor a data set on the Hub"),
+        "revision": (nothing, {"revision": "v2"}, "has no revision 'v2'; give a branch, tag or commit"),
+        "split": (nothing, {"split": "test"}, "has no split 'test'; choose one of train"),
+        "private": (lambda hub: hub.hide("datasets/org/set"), {}, "for a private one log in with `hf auth login`"),
+        "gated": (lambda hub: hub.gate("datasets/org/set"), {}, "is gated: accept its terms"),
+        "broken": (lambda hub: hub.fail("/api/datasets/", status=400, times=None), {}, "cannot be reached"),
+        "away": (lambda hub: hub.stop(), {}, r"the Hub cannot be reached \(.*refused\); check the network"),
+    }
+
+
+@pytest.mark.parametrize("case", refusals())
+def test_what_cannot_be_opened_is_one_line_at_once(hub: LocalHub, case: str) -> None:
+    write_parquet(hub.dataset("org/set"), rows=(2,))
+    prepare, options, message = refusals()[case]
+    prepare(hub)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=message) as caught:
+        open_source(**{"dataset": "org/set", **options})
+    assert "\n" not in str(caught.value) and time.monotonic() - began < 10
+
+
+def test_a_hub_that_is_switched_off(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="the Hub is switched off .HF_HUB_OFFLINE."):
+        open_source("org/set")
+    assert hub.requests() == []
+
+
+def test_a_hub_that_is_too_busy_at_the_start_is_waited_for(hub: LocalHub) -> None:
+    write_parquet(hub.dataset("org/set"), rows=(2,))
+    hub.fail("/api/datasets/org/set$", status=429, retry_after=1)
+    began = time.monotonic()
+    assert len(read_all(open_source("org/set"))) == 2
+    assert time.monotonic() - began >= 1
+
+
+# A run, as a user starts it.
+
+
+def pretrain(*arguments: str) -> list[str]:
+    quick = ["--batch_size", "3", "--log_every", "1", "--log_samples", "--max_bad_share", "0"]
+    return [sys.executable, str(ROOT / "examples" / "pretrain.py"), *quick, *arguments]
+
+
+def environment(hub: LocalHub) -> dict[str, str]:
+    return {**hub.environment(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def epochs(folder: Path, *, size: int) -> list[list[str]]:
+    """The ids that were trained on, epoch by epoch, sorted."""
+    lines = (folder / "samples-0.jsonl").read_text().splitlines()
+    ids = [name for line in lines for name in json.loads(line)["sample_ids"]]
+    return [sorted(ids[start : start + size]) for start in range(0, len(ids), size)]
+
+
+def test_pre_training_streams_from_the_hub(hub: LocalHub, tmp_path: Path) -> None:
+    write_parquet(hub.dataset("org/set"))
+    hub.fail("GET /cdn/", status=503)
+    hub.cut_off("GET /cdn/", after_bytes=5000)
+    command = pretrain("--dataset", "org/set", "--max_steps", "6", "--num_workers", "1", "--output_dir", str(tmp_path))
+    done = subprocess.run(command, env=environment(hub), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "org/set" in done.stdout
+    expected = sorted(sample.id for sample in read_all(open_source("org/set")))
+    assert epochs(tmp_path, size=18) == [expected]
+    assert [request.fault for request in hub.requests("GET /cdn/") if request.fault] == ["status", "reset"]
+
+
+@pytest.mark.slow
+def test_a_run_survives_an_outage(hub: LocalHub, tmp_path: Path) -> None:
+    """Longer than what the clients sit out by themselves."""
+    write_parquet(hub.dataset("org/set"))
+    command = pretrain(
+        "--dataset", "org/set", "--max_steps", "30", "--num_workers", "1", "--output_dir", str(tmp_path)
+    )
+    process = subprocess.Popen(
+        command, env=environment(hub), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("step 1/"))
+        with hub.outage():
+            time.sleep(40)
+        _, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    expected = sorted(sample.id for sample in read_all(open_source("org/set")))
+    assert epochs(tmp_path, size=18) == [expected] * 5
+    assert "trying again" in errors

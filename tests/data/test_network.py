@@ -1,0 +1,260 @@
+"""A network that fails: what is tried again, for how long, and that no sample is lost, doubled or blamed for it."""
+
+import email.utils
+import json
+import threading
+import time
+import urllib.error
+from email.message import Message
+from itertools import islice
+from typing import Any
+
+import pytest
+from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from local_hub import LocalHub
+
+from hf_videomae.data import ClipSettings, DataError, build_loader, network, open_source
+from hf_videomae.data.network import Patience, SourceUnavailable, is_passing, one_try, retry_after, stop_waiting_on
+
+SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+# A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
+AT_ONCE = 520
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a twentieth of a second."""
+    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What would have been waited, in place of waiting; the clock goes on by as much."""
+    waited: list[float] = []
+    monkeypatch.setattr(network, "_sleep", waited.append)
+    monkeypatch.setattr(network.time, "monotonic", lambda: sum(waited))
+    return waited
+
+
+def http_error(status: int, **headers: str) -> urllib.error.HTTPError:
+    message = Message()
+    for name, value in headers.items():
+        message[name.replace("_", "-")] = value
+    return urllib.error.HTTPError("http://127.0.0.1/", status, "refused", message, None)
+
+
+# Which errors, and how long.
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (ConnectionResetError("reset"), True),
+        (TimeoutError(), True),
+        (urllib.error.URLError(ConnectionRefusedError("refused")), True),
+        (http_error(503), True),
+        (http_error(429), True),
+        (http_error(404), False),
+        (http_error(401), False),
+        (FileNotFoundError("gone"), False),
+        (ValueError("no tar file"), False),
+        (OfflineModeIsEnabled("off"), False),
+    ],
+)
+def test_which_errors_pass(error: Exception, passing: bool) -> None:
+    assert is_passing(error) == passing
+    wrapped = ValueError("it cannot be read")
+    wrapped.__cause__ = error
+    assert is_passing(wrapped) == passing
+
+
+@pytest.mark.parametrize(("status", "passing"), [(500, True), (503, True), (403, False), (404, False)])
+def test_which_errors_of_the_client_pass(hub: LocalHub, status: int, passing: bool) -> None:
+    hub.fail("/api/models", status=status)
+    with pytest.raises(HfHubHTTPError) as caught:
+        HfApi().model_info("org/name")
+    assert is_passing(caught.value) == passing
+    hub.stop()
+    with pytest.raises(Exception) as away:  # noqa: B017 - the HTTP client's own
+        HfApi().model_info("org/name")
+    assert is_passing(away.value)
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    assert retry_after(http_error(429, Retry_After="7")) == 7
+    date = email.utils.formatdate(time.time() + 30, usegmt=True)
+    assert 25 < (retry_after(http_error(503, Retry_After=date)) or 0) <= 30
+    assert retry_after(http_error(503, Retry_After="soon")) is None
+    assert retry_after(http_error(503)) is None and retry_after(ConnectionResetError()) is None
+
+
+def test_waits_grow_with_jitter_and_end(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    patience = Patience("org/set", seconds=100)
+    with pytest.raises(SourceUnavailable, match="failed|kept failing for .* s while org/set was read .reset.; when"):
+        while True:
+            patience.wait(ConnectionResetError("reset"))
+    assert 50 < sum(waits) <= 100
+    for number, wait in enumerate(waits):
+        full = min(2**number, 30)
+        assert full / 2 <= wait <= full
+    assert [record.getMessage() for record in caplog.records] == ["org/set: reset; trying again for 100 s"]
+
+
+def test_progress_begins_anew(waits: list[float]) -> None:
+    patience = Patience("org/set", seconds=10)
+    for _ in range(50):
+        patience.wait(ConnectionResetError("reset"))
+        patience.progress()
+    assert max(waits) <= 1
+
+
+def test_the_server_s_word_counts(waits: list[float]) -> None:
+    patience = Patience("org/set", seconds=10)
+    patience.wait(http_error(429, Retry_After="120"))
+    assert 120 <= waits[0] <= 121
+    with pytest.raises(SourceUnavailable):
+        Patience("org/set", seconds=10).wait(http_error(503, Retry_After="120"))
+
+
+def test_no_two_wait_alike(waits: list[float]) -> None:
+    for _ in range(20):
+        Patience("org/set").wait(ConnectionResetError("reset"))
+    assert len(set(waits)) > 10
+
+
+def test_a_wait_can_be_called_off() -> None:
+    called_off, ended = threading.Event(), []
+
+    def wait() -> None:
+        stop_waiting_on(called_off)
+        try:
+            Patience("org/set").wait(http_error(429, Retry_After="60"))
+        except SourceUnavailable as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    called_off.set()
+    thread.join(timeout=10)
+    assert ended == ["the wait for the network was called off"]
+
+
+def test_datasets_gets_its_own_patience_back() -> None:
+    from datasets import config
+
+    before = config.STREAMING_READ_MAX_RETRIES
+    with pytest.raises(KeyError), one_try():
+        assert config.STREAMING_READ_MAX_RETRIES == 1
+        raise KeyError
+    assert config.STREAMING_READ_MAX_RETRIES == before > 1
+
+
+# Shards.
+
+
+def read_all(source: Any) -> list[str]:
+    return [sample.id for shard in range(source.num_shards) for sample in source.read_shard(shard)]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset", "videofolder"])
+def test_a_shard_is_read_on_after_errors(hub: LocalHub, quick: None, kind: str) -> None:
+    write = {"parquet": write_parquet, "webdataset": write_webdataset, "videofolder": write_videofolder}[kind]
+    write(hub.dataset("org/set"))  # type: ignore[operator]
+    source = open_source("org/set")
+    expected = read_all(source)
+    hub.forget()
+    hub.fail("GET .*/resolve/.*(parquet|tar|jsonl)", status=AT_ONCE, times=3)
+    assert read_all(source) == expected
+    assert sum(request.fault == "status" for request in hub.requests()) == 3
+
+
+@pytest.mark.parametrize("after_bytes", [0, 512, 12_000])
+def test_a_tar_file_that_breaks_again_and_again_is_read_whole(hub: LocalHub, quick: None, after_bytes: int) -> None:
+    write_webdataset(hub.dataset("org/set"))
+    source = open_source("org/set")
+    expected = [sample.video for shard in range(2) for sample in source.read_shard(shard)]  # type: ignore[union-attr]
+    hub.cut_off("GET /cdn/", after_bytes=after_bytes, times=5, kind="truncate")
+    found = [sample.video for shard in range(2) for sample in source.read_shard(shard)]  # type: ignore[union-attr]
+    assert len(found) == 7 and found == expected
+
+
+def test_what_time_does_not_mend_is_raised_at_once(hub: LocalHub) -> None:
+    write_parquet(hub.dataset("org/set"))
+    source = open_source("org/set")
+    hub.fail("GET .*/resolve/", status=403, times=None)
+    with pytest.raises(HfHubHTTPError, match="403"):
+        read_all(source)
+
+
+def test_an_outage_without_end_is_one_line(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(hub.dataset("org/set"))
+    source = open_source("org/set")
+    monkeypatch.setattr("hf_videomae.data.streamed.OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr("hf_videomae.data.order.SHARD_SECONDS", 0.1)
+    hub.fail("GET .*/resolve/", status=AT_ONCE, times=None)
+    with pytest.raises(DataError, match="kept failing for .* s while org/set, data/train-.*--resume") as caught:
+        next(iter(build_loader(source, settings=SETTINGS, batch_size=2, seed=0)))
+    assert "\n" not in str(caught.value)
+
+
+def load(source: Any) -> Any:
+    return build_loader(source, settings=SETTINGS, batch_size=3, seed=0, max_bad_share=0)
+
+
+@pytest.fixture
+def half_away(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A data set whose second shard is out of reach at first."""
+    monkeypatch.setattr("hf_videomae.data.order.SHARD_SECONDS", 0.1)
+    write_parquet(hub.dataset("org/set"))
+    source = open_source("org/set")
+    hub.fail("GET .*/resolve/.*train-00001", status=AT_ONCE, times=5)
+    return source
+
+
+def test_a_shard_out_of_reach_is_put_back_and_none_is_lost(hub: LocalHub, half_away: Any) -> None:
+    loader = load(half_away)
+    ids = [name for batch in islice(loader, 6) for name in batch["sample_ids"]]
+    hub.heal()
+    assert sorted(ids) == sorted(read_all(half_away))
+    assert [shard for shard, _ in loader.state_dict()["cursor"]["put_back"]] == [1]
+    assert loader.bad_videos == []
+
+
+def test_a_run_with_a_shard_put_back_resumes_exactly(hub: LocalHub, half_away: Any) -> None:
+    loader = load(half_away)
+    states, drawn = [], []
+    for batch in islice(loader, 10):
+        drawn.append(batch["sample_ids"])
+        states.append(json.loads(json.dumps(loader.state_dict())))
+    assert any(state["cursor"]["put_back"] for state in states)
+    hub.heal()
+    for step in (0, 3, 5, 7):
+        again = load(half_away)
+        again.load_state_dict(states[step])
+        assert [batch["sample_ids"] for batch in islice(again, 9 - step)] == drawn[step + 1 :]
+
+
+# Single files, read by the workers.
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_network_s_fault_is_no_bad_video(hub: LocalHub, quick: None, workers: int) -> None:
+    write_videofolder(hub.dataset("org/set"))
+    source = open_source("org/set")
+    hub.fail("GET .*/resolve/.*mp4", status=AT_ONCE, times=4)
+    loader = build_loader(source, settings=SETTINGS, batch_size=2, seed=0, num_workers=workers, max_bad_share=0)
+    ids = [name for batch in islice(loader, 3) for name in batch["sample_ids"]]
+    assert len(set(ids)) == 6 and loader.bad_videos == []
+
+
+def test_a_file_that_is_gone_from_the_hub_is_a_bad_video(hub: LocalHub) -> None:
+    write_videofolder(hub.dataset("org/set"))
+    source = open_source("org/set")
+    hub.fail("GET .*/resolve/.*/3.mp4", status=404, times=None)
+    loader = build_loader(source, settings=SETTINGS, batch_size=2, seed=0, max_bad_share=0.5)
+    list(islice(loader, 6))
+    (bad,) = loader.bad_videos
+    assert bad["path"].endswith("3.mp4") and "cannot be downloaded" in bad["reason"]

@@ -1,0 +1,10 @@
+"""A small Hub on loopback for the tests: the real clients talk to it over HTTP, as they would to the real one.
+
+Files are served out of a folder, every request is written down, and faults can be injected. What the clients need of
+each answer was learnt from the clients themselves; that the real Hub answers the same in every detail is not claimed.
+"""
+
+from .faults import Request
+from .hub import LocalHub
+
+__all__ = ["LocalHub", "Request"]

@@ -1,0 +1,87 @@
+"""What goes wrong on purpose, and what was asked."""
+
+import re
+import threading
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["status", "reset", "truncate", "stall"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answered request; `path` with its query as it came, `range` the header, `sent` bytes of the body."""
+
+    method: str
+    path: str
+    status: int
+    range: str | None = None
+    sent: int = 0
+    token: bool = False
+    fault: str | None = None
+
+    @property
+    def line(self) -> str:
+        """As faults and assertions match it."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests whose `METHOD /path` a pattern finds; None: to all of them.
+
+    `status` is answered, with Retry-After where it is given; `reset` (TCP) and `truncate` (a clean end) stop after
+    `after_bytes` of the body; `stall` waits so many `seconds` before the answer, which is right then.
+    """
+
+    pattern: str
+    kind: Kind
+    status: int = 503
+    times: int | None = 1
+    retry_after: int | None = None
+    after_bytes: int = 0
+    seconds: float = 0.0
+
+    def take(self, line: str) -> bool:
+        """Whether this request is hit; counts it."""
+        if self.times == 0 or not re.search(self.pattern, line):
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+@dataclass
+class Record:
+    """The faults to come and the requests so far, shared by the server's threads."""
+
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_fault(self, fault: Fault) -> None:
+        with self._lock:
+            self.faults.append(fault)
+
+    def heal(self) -> None:
+        """No more faults."""
+        with self._lock:
+            self.faults.clear()
+
+    def next_fault(self, line: str) -> Fault | None:
+        with self._lock:
+            return next((fault for fault in self.faults if fault.take(line)), None)
+
+    def add(self, request: Request) -> None:
+        with self._lock:
+            self.requests.append(request)
+
+    def matching(self, pattern: str) -> list[Request]:
+        """The requests so far whose `METHOD /path` a pattern finds, in order."""
+        with self._lock:
+            return [request for request in self.requests if re.search(pattern, request.line)]
+
+    def forget(self) -> None:
+        """Begin a new log."""
+        with self._lock:
+            self.requests.clear()

@@ -1,0 +1,142 @@
+"""The Hub as the tests hold it: its folder, its address, its log, and what goes wrong on purpose."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from .answers import TOKEN, Answers
+from .faults import Fault, Kind, Record, Request
+from .server import Server
+
+# Settings of the user's own that would lead the clients elsewhere.
+SET_ASIDE = {
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"),
+    *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE"),
+}
+
+
+class LocalHub:
+    """A Hub on 127.0.0.1, running from `start` to `stop`.
+
+    Repositories are folders: put files into `hub.model("org/name")` or `hub.dataset("org/name")`.
+
+    Args:
+        root: folder of the repositories, made where it is missing.
+        home: folder for the private caches of the clients.
+    """
+
+    token = TOKEN
+
+    def __init__(self, root: Path, *, home: Path) -> None:
+        self.root, self.home = root, home
+        self.record = Record()
+        root.mkdir(parents=True, exist_ok=True)
+        self.answers = Answers(root, cdn="")
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self.port = 0
+
+    # Coming and going.
+
+    def start(self) -> None:
+        """Listen; on the same port again after `stop`."""
+        self._server = Server(port=self.port, answers=self.answers, record=self.record)
+        self.port = int(self._server.server_address[1])
+        # By another name: the clients must take it for another host, and send it no token.
+        self.answers.cdn = f"http://localhost:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse new connections and reset the ones there are."""
+        if self._server is not None and self._thread is not None:
+            self._server.cut()
+            self._thread.join()
+            self._server = self._thread = None
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """Away while the block runs: connections are refused, those that were open are reset."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    # What is there.
+
+    @property
+    def endpoint(self) -> str:
+        """For HF_ENDPOINT."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def model(self, id: str, *, revision: str | None = None) -> Path:
+        """The folder of a model, made where it is missing."""
+        return self._folder("models", id, revision)
+
+    def dataset(self, id: str, *, revision: str | None = None) -> Path:
+        """The folder of a data set, made where it is missing."""
+        return self._folder("datasets", id, revision)
+
+    def _folder(self, kind: str, id: str, revision: str | None) -> Path:
+        folder = self.root / kind / (id if revision is None else f"{id}@{revision}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def hide(self, key: str) -> None:
+        """Make `datasets/org/name` or `models/org/name` private."""
+        self.answers.private.add(key)
+
+    def gate(self, key: str) -> None:
+        """Ask for terms to be accepted before the files of `datasets/org/name` are read."""
+        self.answers.gated.add(key)
+
+    # What goes wrong.
+
+    def fail(self, pattern: str, *, status: int = 503, times: int | None = 1, retry_after: int | None = None) -> None:
+        """Answer the next `times` requests found by a pattern in `METHOD /path` with an error; None: all of them."""
+        self.record.add_fault(Fault(pattern, "status", status=status, times=times, retry_after=retry_after))
+
+    def cut_off(self, pattern: str, *, after_bytes: int, times: int | None = 1, kind: Kind = "reset") -> None:
+        """Break the connection after so many bytes of the body, by a reset or (`truncate`) a clean end."""
+        self.record.add_fault(Fault(pattern, kind, after_bytes=after_bytes, times=times))
+
+    def stall(self, pattern: str, *, seconds: float, times: int | None = 1) -> None:
+        """Answer late."""
+        self.record.add_fault(Fault(pattern, "stall", seconds=seconds, times=times))
+
+    def heal(self) -> None:
+        """Take back all faults."""
+        self.record.heal()
+
+    # What was asked.
+
+    def requests(self, pattern: str = "") -> list[Request]:
+        """The requests so far whose `METHOD /path?query` a pattern finds, in order."""
+        return self.record.matching(pattern)
+
+    def forget(self) -> None:
+        """Begin a new log."""
+        self.record.forget()
+
+    # Who asks.
+
+    def environment(self) -> dict[str, str]:
+        """For a subprocess: this one's environment, with this Hub in place of the real one and caches of its own."""
+        kept = {name: value for name, value in os.environ.items() if name not in SET_ASIDE}
+        return {**kept, **self.variables()}
+
+    def variables(self) -> dict[str, str]:
+        """What the clients read when they are imported."""
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(self.home),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }

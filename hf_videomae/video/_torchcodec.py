@@ -20,6 +20,7 @@ import torch
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from .errors import BackendFailure
+from .loader_errors import first_cause
 
 if TYPE_CHECKING:
     from torchcodec.decoders import VideoDecoder
@@ -36,7 +37,7 @@ def why_missing() -> str | None:
     try:
         from torchcodec._core import get_next_frame  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
-        return " ".join(str(error).split())[:300] or type(error).__name__
+        return first_cause(str(error)) or type(error).__name__
     return None
 
 

@@ -54,14 +54,12 @@ def is_healthy(findings: list[Finding]) -> bool:
 
 def check_packages(facts: Facts) -> list[Finding]:
     """Whether what the package needs is installed, and new enough."""
-    old = [
-        f"{name} {facts.packages.get(name) or 'is missing'}"
-        for name, minimum in MINIMUM.items()
-        if name not in ("torch", "torchcodec") and not _at_least(facts.packages.get(name), minimum)
-    ]
+    others = {name: minimum for name, minimum in MINIMUM.items() if name not in PAIR}
+    old = [name for name, minimum in others.items() if not _at_least(facts.packages.get(name), minimum)]
     if old:
-        wanted = " ".join(f"'{name}>={MINIMUM[name]}'" for name in MINIMUM if any(name in one for one in old))
-        return [Finding("packages", "broken", f"too old: {', '.join(old)}", f"pip install {wanted}")]
+        found = ", ".join(f"{name} {facts.packages.get(name) or 'is missing'}" for name in old)
+        wanted = " ".join(f"'{name}>={MINIMUM[name]}'" for name in old)
+        return [Finding("packages", "broken", f"missing or too old: {found}", f"pip install {wanted}")]
     missing = [name for name in TRAINING if facts.packages.get(name) is None]
     if missing:
         fix = "pip install 'hf-videomae[train]'"
@@ -89,7 +87,7 @@ def check_torch(facts: Facts) -> list[Finding]:
 
 def check_gpu(facts: Facts) -> list[Finding]:
     """Whether torch, the driver and the GPU fit each other. A machine without any is fine, and slow."""
-    if not facts.torch or facts.torch.get("error") or facts.torch.get("crash"):
+    if not _torch_works(facts):
         return []
     names, built_for = facts.gpu.get("names") or [], facts.torch.get("cuda")
     driver = f"driver {facts.driver}" if facts.driver else "no NVIDIA driver"
@@ -121,26 +119,24 @@ def _driver_problem(facts: Facts, built_for: str, driver: str) -> Finding:
 
 def check_decoders(facts: Facts) -> list[Finding]:
     """Whether videos can be decoded, and by which decoder. One that works is enough; torchcodec is the faster one."""
-    problems = {name: _decoder_problem(answer) for name, answer in _decoders(facts).items()}
-    works = [name for name, problem in problems.items() if problem is None]
-    findings = []
-    for name, problem in problems.items():
-        if problem is None:
-            version = facts.packages.get("av" if name == "pyav" else name)
-            fits = f"{version or ''} with FFmpeg {_decoders(facts)[name].get('ffmpeg')}, decodes the test clip".strip()
-            findings.append(_pair_finding(facts, fits) if name == "torchcodec" else Finding(name, "ok", fits))
-        elif name == "pyav" and facts.packages.get("av") is None and "torchcodec" in works:
-            found = "not installed: a second decoder for files on which torchcodec gives up"
-            findings.append(Finding(name, "note", found, "pip install av"))
-        else:
-            status: Status = "warning" if works else "broken"
-            fix = _torchcodec_fix(facts, problem) if name == "torchcodec" else "pip install --force-reinstall av"
-            findings.append(Finding(name, status, problem, fix))
+    if not _torch_works(facts):
+        return [Finding("decoders", "note", "not tried, as they need torch"), _ffmpeg_program(facts)]
+    problems = {"torchcodec": _decoder_problem(facts.torchcodec), "pyav": _decoder_problem(facts.pyav)}
+    broken: Status = "warning" if None in problems.values() else "broken"
+    findings = [_torchcodec_fits(facts), _pyav_fits(facts)]
+    if problems["torchcodec"] is not None:
+        fix = _torchcodec_fix(facts, problems["torchcodec"])
+        findings[0] = Finding("torchcodec", broken, problems["torchcodec"], fix)
+    if problems["pyav"] is not None and facts.packages.get("av") is None:
+        found = "not installed: the second decoder, for files on which torchcodec gives up"
+        findings[1] = Finding("pyav", "note", found, "pip install av")
+    elif problems["pyav"] is not None:
+        findings[1] = Finding("pyav", broken, problems["pyav"], "pip install --force-reinstall av")
     return [*findings, _ffmpeg_program(facts)]
 
 
-def _decoders(facts: Facts) -> dict[str, dict]:
-    return {"torchcodec": facts.torchcodec, "pyav": facts.pyav}
+def _torch_works(facts: Facts) -> bool:
+    return not (facts.torch.get("error") or facts.torch.get("crash"))
 
 
 def _decoder_problem(answer: dict) -> str | None:
@@ -153,21 +149,31 @@ def _decoder_problem(answer: dict) -> str | None:
     return None
 
 
-def _pair_finding(facts: Facts, fits: str) -> Finding:
-    """torchcodec works here; whether it also was made for this torch (its README's table)."""
+def _torchcodec_fits(facts: Facts) -> Finding:
+    """torchcodec works here; whether it also was made for this torch (the table in its README)."""
     torch, torchcodec = facts.torch.get("version") or "", facts.packages.get("torchcodec") or ""
+    found = f"{torchcodec} with FFmpeg {facts.torchcodec.get('ffmpeg')}, decodes the test clip"
     if _numbers(torchcodec) < (0, 12) and _numbers(torch)[:2] != (2, 11):
-        found = f"{fits}, but it was made for another torch than {torch}"
+        found = f"{found}, but was made for another torch than {torch}"
         return Finding("torchcodec", "warning", found, _reinstall_torchcodec())
-    return Finding("torchcodec", "ok", fits)
+    return Finding("torchcodec", "ok", found)
+
+
+def _pyav_fits(facts: Facts) -> Finding:
+    found = f"{facts.packages.get('av')} with FFmpeg {facts.pyav.get('ffmpeg')}, decodes the test clip"
+    return Finding("pyav", "ok", found)
 
 
 def _torchcodec_fix(facts: Facts, problem: str) -> str:
     """The remedy for what its loader says; the FFmpeg one only where it is FFmpeg that is missing."""
     if facts.packages.get("torchcodec") is None:
         return _reinstall_torchcodec().replace(" --force-reinstall", "")
+    if any(folder and folder in problem for folder in facts.library_path):
+        return "unset LD_LIBRARY_PATH  (the libraries that it puts first do not fit)"
     if _CUDA_LIBRARY.search(problem) or _WRONG_PAIR.search(problem) or "crashes" in problem:
         return _reinstall_torchcodec()
+    if "libpython" in problem:
+        return "pip install av  (torchcodec needs a Python that was built with its shared library, as conda's is)"
     if "GLIBC" in problem:
         return "conda install -c conda-forge 'libstdcxx-ng>=13', or a newer system: its C++ library is too old"
     return _install_ffmpeg(facts)

@@ -19,9 +19,9 @@ PACKAGES = (
     "pyyaml", "tqdm",
 )  # fmt: skip
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-# From the start of a Python to the last answer. Importing torch from a cold network disk takes a minute.
-_LIBRARY_SECONDS = 180.0
-_HUB_SECONDS = 8.0  # its one request has 3 of them; the rest is for a name server that does not answer
+# From the start of a Python to its last answer: importing torch from a cold network disk takes a minute. What goes
+# over the network has a limit of its own, of seconds.
+_PROBE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Facts:
         ffmpeg_program: version of the program `ffmpeg`; nothing here needs it, its libraries usually come along.
         driver: version of the NVIDIA driver.
         visible_gpus: `CUDA_VISIBLE_DEVICES`.
+        library_path: the folders of `LD_LIBRARY_PATH`, in which the loader looks first.
         output, cache: where runs and downloads go.
         shared_memory: None where the system has no `/dev/shm`.
         token: where the token comes from (`HF_TOKEN`, a file), never the token.
@@ -69,6 +70,7 @@ class Facts:
     ffmpeg_program: str | None = None
     driver: str | None = None
     visible_gpus: str | None = None
+    library_path: tuple[str, ...] = ()
     torch: dict[str, Any] = field(default_factory=dict)
     gpu: dict[str, Any] = field(default_factory=dict)
     torchcodec: dict[str, Any] = field(default_factory=dict)
@@ -92,9 +94,9 @@ def collect_facts(output_dir: str | os.PathLike = ".", *, network: bool = True) 
     """
     hub = _hub_settings()
     offline = tuple(name for name in OFFLINE_VARIABLES if _is_on(os.environ.get(name)))
-    answers = run_probes(["torch", "gpu", "torchcodec", "pyav"], seconds=_LIBRARY_SECONDS)
+    answers = run_probes(["torch", "gpu", "torchcodec", "pyav"])
     if network and not offline:
-        answers |= run_probes(["hub"], seconds=_HUB_SECONDS)
+        answers |= run_probes(["hub"])
     return Facts(
         system=sys.platform,
         installers=tuple(name for name in ("conda", "apt-get", "brew") if shutil.which(name)),
@@ -110,6 +112,7 @@ def collect_facts(output_dir: str | os.PathLike = ".", *, network: bool = True) 
         ffmpeg_program=_program_version(["ffmpeg", "-version"], word=2),
         driver=_program_version(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], word=0),
         visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        library_path=tuple(filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))),
         **answers,
     )
 
@@ -119,7 +122,7 @@ def versions() -> str:
     return f"hf_videomae {__version__}, Python {platform.python_version()}, {platform.platform()}"
 
 
-def run_probes(names: Sequence[str], *, seconds: float) -> dict[str, dict[str, Any]]:
+def run_probes(names: Sequence[str], *, seconds: float = _PROBE_SECONDS) -> dict[str, dict[str, Any]]:
     """The answers of some probes. One that dies answers `{"crash": why}`; those after it run in another process."""
     answers: dict[str, dict[str, Any]] = {}
     left = list(names)

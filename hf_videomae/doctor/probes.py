@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 CLIP = Path(__file__).with_name("clip.mp4")
@@ -64,7 +66,27 @@ def probe_pyav() -> dict[str, Any]:
 
 
 def probe_hub() -> dict[str, Any]:
-    """Whether the Hub answers, and whose token it is. The token itself goes nowhere but to the Hub."""
+    """Whether the Hub answers in time, and whose token it is. The token itself goes nowhere but to the Hub."""
+    import huggingface_hub.constants  # noqa: F401  importing takes its time, and is none of the network's
+
+    answer: Future[dict[str, Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_ask_hub())
+        except BaseException as error:
+            answer.set_exception(error)
+            raise
+
+    # Timeouts of a client do not cover looking up a name; a daemon thread is left behind where that hangs.
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(timeout=2 * HUB_SECONDS)
+    except TimeoutError:
+        return {"error": f"no answer within {2 * HUB_SECONDS:.0f} s", "status": None, "user": None}
+
+
+def _ask_hub() -> dict[str, Any]:
     from huggingface_hub import constants, errors, get_session, get_token
     from huggingface_hub.utils import build_hf_headers
 
@@ -74,9 +96,14 @@ def probe_hub() -> dict[str, Any]:
         answer = get_session().get(url, headers=build_hf_headers(token=token or False), timeout=HUB_SECONDS)
         user = answer.json().get("name") if answer.status_code == 200 else None
     except (errors.HTTPError, OSError, ValueError) as error:
-        message = f"{type(error).__name__}: {error}"
-        return {"error": message.replace(token, "***") if token else message, "status": None, "user": None}
+        message = f"{type(error).__name__}: {error}" if _may_be_said(str(error), token) else type(error).__name__
+        return {"error": message, "status": None, "user": None}
     return {"error": None, "status": answer.status_code, "user": user}
+
+
+def _may_be_said(message: str, token: str | None) -> bool:
+    """A token that makes no valid header is quoted by the client's error, escaped or cut."""
+    return token is None or not ("Bearer" in message or any(part in message for part in token.split()))
 
 
 PROBES: Mapping[str, Callable[[], dict[str, Any]]] = {
@@ -91,7 +118,7 @@ PROBES: Mapping[str, Callable[[], dict[str, Any]]] = {
 def _probe_decoder(backend: str) -> dict[str, Any]:
     from ..video.decoding import backend_status
 
-    missing = backend_status()[backend]
+    missing = backend_status([backend])[backend]
     return {"missing": missing, "decode_error": None if missing else _test_decode(backend)}
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import limits
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from .errors import BackendFailure
@@ -56,6 +57,8 @@ class TorchcodecVideo:
             decoder = self._at_start = self._open()
             metadata = decoder.metadata
             self.height, self.width = int(metadata.height or 0), int(metadata.width or 0)
+            limits.check_size(self.height, self.width)
+            limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
             if self._index_is_sound(decoder):
                 self._indexed, self.num_frames = decoder, len(decoder)
@@ -123,6 +126,7 @@ class TorchcodecVideo:
                 frame, *_ = get_next_frame(decoder._decoder)
             except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
                 return
+            limits.check_size(*frame.shape[:2])  # it may change on the way
             yield frame
 
 

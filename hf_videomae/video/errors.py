@@ -23,5 +23,9 @@ class VideoBackendError(RuntimeError):
     """No video decoder can be used on this machine. Says how to get one; never the fault of a file."""
 
 
+class LimitExceeded(Exception):
+    """Internal: a file goes beyond one of the `limits`, so no decoder is to be asked. Never reaches a user."""
+
+
 class BackendFailure(Exception):
     """Internal: one backend gave up on one file, for the reason that it carries. Never reaches a user."""

@@ -17,8 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status: 0; 1 where some videos could not be decoded; or 2 for a mistake of the user, which is told
-        in one line on stderr.
+        The exit status: 0; 1 where some videos could not be decoded, or the doctor found something broken; or 2 for
+        a mistake of the user, which is told in one line on stderr.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.set_defaults(run=_reconstruct, takes_fields=False)
     _add_predict(commands)
     _add_features(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -114,6 +115,23 @@ def _add_features(commands: Any) -> None:
     features.add_argument("--batch_size", "--batch-size", type=int, default=8, help="windows per forward pass")
     features.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     features.set_defaults(run=_features, takes_fields=False)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what on this machine keeps videos from being decoded, trained on or downloaded, and how to mend it",
+        description="Look at torch, the decoders and their FFmpeg, GPU and driver, shared memory, disks and the Hub; "
+        "decode a test clip; and for each problem say the one line that fixes it. No token is ever printed.",
+        epilog="The exit status is 0 when everything that is needed works, warnings or not, and 1 when something "
+        "needed is broken. The Hub counts as needed unless --offline is given or HF_HUB_OFFLINE is set.",
+    )
+    doctor.add_argument(
+        "--output_dir", "--output-dir", default=".", help="where runs will be written (default: the current folder)"
+    )
+    doctor.add_argument("--offline", action="store_true", help="leave the network alone")
+    doctor.add_argument("--json", action="store_true", help="one JSON object, with all facts, for a bug report")
+    doctor.set_defaults(run=_doctor, takes_fields=False)
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -204,6 +222,15 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
         _fail(str(error))
     print(f"{stored.written} videos written to {arguments.output_dir}, {stored.skipped} were there already")
     return _told_of_bad(len(stored.bad), stored.written + stored.skipped + len(stored.bad))
+
+
+def _doctor(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .doctor import collect_facts, diagnose, is_healthy, to_dict, to_table
+
+    facts = collect_facts(arguments.output_dir, network=not arguments.offline)
+    findings = diagnose(facts)
+    print(json.dumps(to_dict(facts, findings), indent=2) if arguments.json else to_table(findings))
+    return 0 if is_healthy(findings) else 1
 
 
 def _device() -> str:

@@ -28,6 +28,7 @@ FLOORS = {
     "training": 4,
     "evaluation": 4,
     "hub": 5,
+    "doctor": 5,
     "cli": 6,
 }
 # Rooms of one floor that one may import from the other all the same.

@@ -3,10 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from . import limits
+
 Frame = TypeVar("Frame")
 
 # Above this a pass keeps nothing and the frames asked for cost a second pass: memory stays bounded.
 MAX_KEPT_BYTES = 256 * 2**20
+# What a kept frame costs beside its pixels: without it, frames of one pixel would be kept without end.
+_OVERHEAD_BYTES = 1024
 
 
 class FrameStore(Generic[Frame]):
@@ -26,7 +30,8 @@ class FrameStore(Generic[Frame]):
         kept_bytes = 0
         for frame in decode_all():
             self.num_frames += 1
-            kept_bytes += nbytes(frame)
+            limits.check_count(self.num_frames)
+            kept_bytes += nbytes(frame) + _OVERHEAD_BYTES
             if kept_bytes > MAX_KEPT_BYTES:
                 self._kept = None
             if self._kept is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import limits
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from .errors import BackendFailure
@@ -66,7 +67,11 @@ class PyavVideo:
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
-            yield from container.decode(stream)
+            limits.check_size(stream.codec_context.height, stream.codec_context.width)
+            limits.check_count(stream.frames)
+            for frame in container.decode(stream):
+                limits.check_size(frame.height, frame.width)  # it may change on the way
+                yield frame
 
 
 def _coded_size(frame: "VideoFrame") -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What the caller named, to what a decoder takes: an absolute path, or the whole file in memory."""
 
 import http.client
+import io
 import os
 import stat
 import urllib.error
@@ -10,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .errors import VideoBackendError, VideoDecodeError
+from . import limits
+from .errors import LimitExceeded, VideoBackendError, VideoDecodeError
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
 _DOWNLOAD_TIMEOUT_SECONDS = 60.0
+_CHUNK_BYTES = 4 * 2**20
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _FIRST_BOXES_OF_MP4 = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
@@ -57,7 +60,11 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
             return _in_memory(_download(path), name=name or path)
         return _on_disk(path, name=name or path)
     if hasattr(source, "read"):
-        return _in_memory(_read_file_object(source), name=name or str(getattr(source, "name", "<file object>")))
+        name = name or str(getattr(source, "name", "<file object>"))
+        try:
+            return _in_memory(_read_file_object(source), name=name)
+        except LimitExceeded as error:
+            raise VideoDecodeError(name, str(error)) from error
     raise ValueError(f"a video source is a path, a URL, bytes or a binary file object, got {type(source).__name__}")
 
 
@@ -88,10 +95,13 @@ def _on_disk(path: str, *, name: str) -> ResolvedSource:
 
 
 def _read_file_object(file: BinaryIO) -> bytes:
-    data = file.read()
-    if isinstance(data, str):
-        raise ValueError("the file object is opened as text; open it with mode 'rb'")
-    return bytes(data)
+    content = io.BytesIO()
+    while chunk := file.read(_CHUNK_BYTES):
+        if isinstance(chunk, str):
+            raise ValueError("the file object is opened as text; open it with mode 'rb'")
+        content.write(chunk)
+        limits.check_fetched(content.tell())
+    return content.getvalue()
 
 
 def _download(url: str) -> bytes:
@@ -99,6 +109,8 @@ def _download(url: str) -> bytes:
     read: Callable[[str], bytes] = _read_http if url.lower().startswith(("http://", "https://")) else _read_fsspec
     try:
         return read(url)
+    except LimitExceeded as error:
+        raise VideoDecodeError(url, str(error)) from error
     except urllib.error.HTTPError as error:
         raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
@@ -120,7 +132,10 @@ def _download_errors() -> tuple[type[Exception], ...]:
 def _read_http(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "hf-videomae"})
     with urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT_SECONDS) as response:
-        content: bytes = response.read()
+        if response.length is None:
+            return _read_file_object(response)
+        limits.check_fetched(response.length)
+        content: bytes = response.read()  # in one: only so a connection that breaks off is an error
     return content
 
 
@@ -128,5 +143,6 @@ def _read_fsspec(url: str) -> bytes:
     import fsspec  # type: ignore[import-untyped]
 
     with fsspec.open(url, "rb") as file:
+        limits.check_fetched(getattr(file, "size", None) or 0)
         content: bytes = file.read()
     return content

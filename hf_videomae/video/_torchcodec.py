@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import limits
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from .errors import BackendFailure
+from .loader_errors import first_cause
 
 if TYPE_CHECKING:
     from torchcodec.decoders import VideoDecoder
@@ -36,7 +38,7 @@ def why_missing() -> str | None:
     try:
         from torchcodec._core import get_next_frame  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
-        return " ".join(str(error).split())[:300] or type(error).__name__
+        return first_cause(str(error)) or type(error).__name__
     return None
 
 
@@ -55,6 +57,8 @@ class TorchcodecVideo:
             decoder = self._at_start = self._open()
             metadata = decoder.metadata
             self.height, self.width = int(metadata.height or 0), int(metadata.width or 0)
+            limits.check_size(self.height, self.width)
+            limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
             if self._index_is_sound(decoder):
                 self._indexed, self.num_frames = decoder, len(decoder)
@@ -122,6 +126,7 @@ class TorchcodecVideo:
                 frame, *_ = get_next_frame(decoder._decoder)
             except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
                 return
+            limits.check_size(*frame.shape[:2])  # it may change on the way
             yield frame
 
 

@@ -5,6 +5,9 @@ one `VideoDecodeError` with both reasons. A machine on which neither can be load
 the file. The number of frames is the number that can be decoded, never the one the container states; rotation and edit
 lists are applied, pixel aspect ratios are not; of several video streams FFmpeg's best one is read.
 
+A file that claims, or turns out, to be larger than `limits` allow (pixels of a frame, frames of a video, bytes asked
+for at once) is a `VideoDecodeError` before it takes the memory.
+
 No decoder outlives its reader, none is kept between calls, and a reader carried into a forked process opens its file
 anew there.
 """
@@ -18,9 +21,9 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from . import _pyav, _torchcodec
+from . import _pyav, _torchcodec, limits
 from ._source import ResolvedSource, VideoSource, resolve_source
-from .errors import BackendFailure, UnknownFrameRateError, VideoBackendError, VideoDecodeError
+from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
 
 __all__ = [
     "VideoBackendError",
@@ -41,7 +44,8 @@ BACKENDS = ("torchcodec", "pyav")
 
 _REMEDY = (
     "Install FFmpeg's libraries (`apt-get install ffmpeg`, `brew install ffmpeg` or `conda install ffmpeg`) and a "
-    "torchcodec that matches your torch, or `pip install av`, whose wheels carry their own FFmpeg."
+    "torchcodec that matches your torch, or `pip install av`, whose wheels carry their own FFmpeg. "
+    "`hf-videomae doctor` says which."
 )
 
 # What has been said and counted in this process.
@@ -126,7 +130,8 @@ class VideoReader:
             write and resizing reads them: use `reshape` or `contiguous()`, not `view`.
 
         Raises:
-            VideoDecodeError: the file breaks off or is damaged at one of these frames, for every decoder there is.
+            VideoDecodeError: the file breaks off or is damaged at one of these frames, for every decoder there is;
+                or the frames together are larger than `limits.MAX_CLIP_BYTES`.
             ValueError: an index is negative, or the reader is closed.
         """
         wanted = [int(index) for index in indices]
@@ -138,9 +143,12 @@ class VideoReader:
             return torch.empty(0, 3, self.height, self.width, dtype=torch.uint8)
         while True:
             try:
+                limits.check_clip(len(wanted), self.height, self.width)
                 frames = self._open.frames([min(index, self.num_frames - 1) for index in wanted])
             except BackendFailure as failure:
                 self._give_up_on_backend(failure)
+            except LimitExceeded as error:
+                raise VideoDecodeError(self.name, str(error)) from error
             else:
                 self.clamped += sum(index >= self.num_frames for index in wanted)
                 return frames
@@ -180,6 +188,8 @@ class VideoReader:
                 video = _open_with(self._backends[0], self._source, num_threads=self._num_threads)
             except BackendFailure as failure:
                 self._failures.append(f"{self._backends.pop(0)}: {failure}")
+            except LimitExceeded as error:
+                raise VideoDecodeError(self.name, str(error)) from error
             else:
                 if self._failures:
                     _note_fallback(self.name, failures=self._failures, backend=video.name)
@@ -205,7 +215,7 @@ def open_video(
         num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.
 
     Raises:
-        VideoDecodeError: the file is missing, empty, not a video, or damaged.
+        VideoDecodeError: the file is missing, empty, not a video, damaged, or larger than `limits` allow.
         VideoBackendError: no decoder can be used on this machine.
         ValueError: an argument makes no sense.
     """
@@ -232,9 +242,9 @@ def decode_clip(
         return reader.frames(reader.plan(plan))
 
 
-def backend_status() -> dict[str, str | None]:
-    """For each decoder why it cannot be used on this machine, or None where it can."""
-    return {"torchcodec": _torchcodec.why_missing(), "pyav": _pyav.why_missing()}
+def backend_status(backends: Sequence[str] = BACKENDS) -> dict[str, str | None]:
+    """For each decoder why it cannot be used on this machine, or None where it can. Loads no other than these."""
+    return {name: (_torchcodec if name == "torchcodec" else _pyav).why_missing() for name in backends}
 
 
 def fallback_count() -> int:
@@ -245,8 +255,8 @@ def fallback_count() -> int:
 def _usable_backends(backend: str) -> list[str]:
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend must be one of 'auto', 'torchcodec', 'pyav', got {backend!r}")
-    status = backend_status()
     asked = BACKENDS if backend == "auto" else (backend,)
+    status = backend_status(asked)
     usable = [name for name in asked if status[name] is None]
     if not usable:
         reasons = "; ".join(f"{name}: {status[name]}" for name in asked)

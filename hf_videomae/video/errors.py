@@ -27,5 +27,9 @@ class UnknownFrameRateError(ValueError):
     """Clips are planned in seconds, and nothing says how many frames of this video make one."""
 
 
+class LimitExceeded(Exception):
+    """Internal: a file goes beyond one of the `limits`, so no decoder is to be asked. Never reaches a user."""
+
+
 class BackendFailure(Exception):
     """Internal: one backend gave up on one file, for the reason that it carries. Never reaches a user."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_videomae.video import _frame_store, _pyav, _torchcodec, decoding
+from hf_videomae.video import _frame_store, _pyav, _torchcodec, decoding, limits
 from hf_videomae.video._frame_store import FrameStore
 from hf_videomae.video.decoding import (
     VideoBackendError,
@@ -564,3 +564,102 @@ def test_a_forked_process_opens_the_file_anew(monkeypatch: pytest.MonkeyPatch, n
     assert numbers(reader.frames([3])) == [3] and reader._open is decoder
     monkeypatch.setattr(decoding.os, "getpid", lambda: -1)
     assert numbers(reader.frames([3])) == [3] and reader._open is not decoder
+
+
+# limits
+
+
+@needs_ffmpeg
+@each_backend
+def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) -> None:
+    """Frames of 16000 x 16000 pixels in 3 MB: one of them is 768 MB as RGB."""
+    path = tmp_path / "bomb.mov"
+    picture = ["-f", "lavfi", "-i", "color=c=black:s=16000x16000:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, "-pix_fmt", "yuvj420p", str(path)], check=True)
+    assert path.stat().st_size < 4 * 2**20
+    code = f"""
+import resource
+from hf_videomae.video.decoding import VideoDecodeError, backend_status, open_video
+backend_status([{backend!r}])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+try:
+    open_video({str(path)!r}, backend={backend!r})
+except VideoDecodeError as error:
+    print(error)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said, kilobytes = done.stdout.splitlines()
+    for part in (str(path), "16000 x 16000 = 256000000 pixels", "at most 134217728", "MAX_PIXELS"):
+        assert part in said
+    assert int(kilobytes) < 100_000
+
+
+@needs_ffmpeg
+@each_backend
+def test_8k_video_passes(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "8k.mov"
+    picture = ["-f", "lavfi", "-i", "color=c=gray:s=7680x4320:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, "-pix_fmt", "yuvj420p", str(path)], check=True)
+    assert decode_clip(path, lambda total, fps: [0], backend=backend).shape == (1, 3, 4320, 7680)
+
+
+def test_the_limits_let_long_and_large_videos_pass() -> None:
+    limits.check_size(8640, 15360)
+    limits.check_count(20 * 3600 * 120)
+    limits.check_clip(5 * 16, 4320, 7680)  # five views of sixteen 8K frames
+
+
+@each_backend
+def test_limits_name_what_came_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str
+) -> None:
+    monkeypatch.setattr(limits, "MAX_CLIP_BYTES", 10 * 32 * 48 * 3)
+    with open_video(numbered, name="clip", backend=backend) as reader:
+        assert numbers(reader.frames(range(10))) == list(range(10))
+        with pytest.raises(VideoDecodeError, match=r"11 frames of 48 x 32 .* 50688 bytes.* 46080 .*MAX_CLIP_BYTES"):
+            reader.frames([0] * 11)
+        assert numbers(reader.frames([3])) == [3]
+    monkeypatch.setattr(limits, "MAX_FRAMES", 23)
+    with pytest.raises(VideoDecodeError, match="clip: it has 24 frames .* at most 23 .*MAX_FRAMES"):
+        open_video(numbered, name="clip", backend=backend)
+    monkeypatch.setattr(limits, "MAX_FRAMES", 24)
+    assert open_video(numbered, backend=backend).num_frames == 24
+
+
+@each_backend
+def test_frames_that_grow_on_the_way(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    data = numbered_video(6, height=16, width=16, container="mpegts") + numbered_video(6, container="mpegts")
+    monkeypatch.setattr(limits, "MAX_PIXELS", 16 * 16)
+    with pytest.raises(VideoDecodeError, match=r"48 x 32 = 1536 pixels.* 256 .*MAX_PIXELS"):
+        open_video(data, backend=backend)
+
+
+def test_a_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    monkeypatch.setattr(limits, "MAX_PIXELS", 1)
+    before = fallback_count()
+    with pytest.raises(VideoDecodeError) as caught:
+        open_video(numbered)
+    assert "pyav" not in caught.value.reason and fallback_count() == before
+
+
+def test_what_is_read_into_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, numbered: bytes
+) -> None:
+    monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(numbered))
+    assert numbers(decode_clip(f"{server}/video.mp4", lambda total, fps: [8])) == [8]
+    monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(numbered) - 1)
+    endless = io.BytesIO(numbered)
+    for source in (f"{server}/video.mp4", endless):
+        with pytest.raises(VideoDecodeError, match=f"at most {len(numbered) - 1} .*MAX_FETCHED_BYTES"):
+            open_video(source)
+    path = tmp_path / "video.mp4"  # from a path nothing is read whole
+    path.write_bytes(numbered)
+    assert open_video(path).num_frames == 24
+
+
+def test_frames_of_one_pixel_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 2**20)
+    store = FrameStore(lambda: iter(range(5000)), nbytes=lambda frame: 3)
+    assert store._kept is None and store.pick([4999, 0]) == [4999, 0]

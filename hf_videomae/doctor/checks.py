@@ -1,0 +1,300 @@
+"""Facts to findings: what works, what does not, and for each problem the one line that fixes it. All pure."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .facts import Facts, Space
+
+Status = Literal["ok", "note", "warning", "broken"]
+
+# What pyproject.toml asks for, and the pair of constraints.txt; a test holds the three together.
+MINIMUM = {"torch": "2.11", "torchcodec": "0.11", "transformers": "5.17", "huggingface_hub": "1.30", "numpy": "1.26"}
+TRAINING = ("accelerate", "datasets", "matplotlib", "pyyaml", "tqdm")
+PAIR = {"torch": "2.13.0", "torchcodec": "0.13.0"}
+
+_GIB = 2**30
+# Below: loader workers die of a bus error with the first batches; Docker's own default is 64 MiB.
+_SHARED_MEMORY_NEEDED, _SHARED_MEMORY_WANTED = _GIB // 4, 2 * _GIB
+# A checkpoint of the base model with its optimizer is 1.1 GiB, its weights alone 0.4.
+_DISK_NEEDED, _DISK_WANTED = _GIB, 20 * _GIB
+_CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+_FIRST_DRIVER = {"12": "525", "13": "580"}  # of each CUDA: NVIDIA's table of minor version compatibility
+_CUDA_LIBRARY = re.compile(r"lib(cudart|nvrtc|npp\w*|nvcuvid|cuda|torch_cuda|c10_cuda)\b")
+_WRONG_PAIR = re.compile(r"undefined symbol|Symbol not found|lib(torch|c10)\w*\.(so|dylib)|register an operator")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        about: what was looked at.
+        status: `ok`; `note` (worth knowing); `warning` (it works, but not as it could); `broken`.
+        found: what is there, in one line.
+        fix: the one line that mends it.
+    """
+
+    about: str
+    status: Status
+    found: str
+    fix: str | None = None
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """Every finding about a machine, in the order in which things depend on each other."""
+    return [finding for check in CHECKS for finding in check(facts)]
+
+
+def is_healthy(findings: list[Finding]) -> bool:
+    """Whether nothing that is needed is broken."""
+    return all(finding.status != "broken" for finding in findings)
+
+
+def check_packages(facts: Facts) -> list[Finding]:
+    """Whether what the package needs is installed, and new enough."""
+    others = {name: minimum for name, minimum in MINIMUM.items() if name not in PAIR}
+    old = [name for name, minimum in others.items() if not _at_least(facts.packages.get(name), minimum)]
+    if old:
+        found = ", ".join(f"{name} {facts.packages.get(name) or 'is missing'}" for name in old)
+        wanted = " ".join(f"'{name}>={MINIMUM[name]}'" for name in old)
+        return [Finding("packages", "broken", f"missing or too old: {found}", f"pip install {wanted}")]
+    missing = [name for name in TRAINING if facts.packages.get(name) is None]
+    if missing:
+        fix = "pip install 'hf-videomae[train]'"
+        return [Finding("packages", "warning", f"training needs what is not installed: {', '.join(missing)}", fix)]
+    shown = ("transformers", "huggingface_hub", "accelerate", "datasets")
+    return [Finding("packages", "ok", ", ".join(f"{name} {facts.packages.get(name)}" for name in shown))]
+
+
+def check_torch(facts: Facts) -> list[Finding]:
+    """Whether torch is imported, and new enough."""
+    install = f"pip install torch=={PAIR['torch']} torchcodec=={PAIR['torchcodec']} --index-url {_CPU_WHEELS}"
+    problem = facts.torch.get("error") or facts.torch.get("crash")
+    if facts.packages.get("torch") is None and problem:
+        return [Finding("torch", "broken", "it is not installed", f"{install}  (for a GPU: pytorch.org/get-started)")]
+    if problem:
+        fix = install.replace("install", "install --force-reinstall", 1)
+        return [Finding("torch", "broken", f"it cannot be imported: {_line(problem)}", fix)]
+    version = facts.torch["version"]
+    if not _at_least(version, MINIMUM["torch"]):
+        fix = f"pip install --upgrade torch=={PAIR['torch']} torchcodec=={PAIR['torchcodec']}"
+        return [Finding("torch", "broken", f"{version}, and {MINIMUM['torch']} or later is needed", fix)]
+    built = f"for CUDA {facts.torch['cuda']}" if facts.torch.get("cuda") else "no CUDA"
+    return [Finding("torch", "ok", f"{version}, {built}")]
+
+
+def check_gpu(facts: Facts) -> list[Finding]:
+    """Whether torch, the driver and the GPU fit each other. A machine without any is fine, and slow."""
+    if not _torch_works(facts):
+        return []
+    names, built_for = facts.gpu.get("names") or [], facts.torch.get("cuda")
+    driver = f"driver {facts.driver}" if facts.driver else "no NVIDIA driver"
+    if names:
+        return [Finding("gpu", "ok", f"{len(names)} x {names[0]}, {driver}")]
+    if facts.driver is None and facts.gpu.get("driver_cuda") is None:
+        return [Finding("gpu", "note", f"none: everything runs on the CPU ({driver})")]
+    if built_for is None:
+        fix = "pip install --force-reinstall torch torchcodec, from the index that pytorch.org/get-started names"
+        return [Finding("gpu", "warning", f"there is one ({driver}), and this torch was built without CUDA", fix)]
+    if facts.visible_gpus is not None and not facts.visible_gpus.strip(" -1"):
+        found = f"hidden from this process by CUDA_VISIBLE_DEVICES={facts.visible_gpus!r}"
+        return [Finding("gpu", "warning", found, "unset CUDA_VISIBLE_DEVICES")]
+    return [_driver_problem(facts, str(built_for), driver)]
+
+
+def _driver_problem(facts: Facts, built_for: str, driver: str) -> Finding:
+    needed, supported = built_for.partition(".")[0], str(facts.gpu.get("driver_cuda") or "")
+    if supported and int(supported.partition(".")[0]) < int(needed):
+        release = _FIRST_DRIVER.get(needed)
+        found = f"{driver} goes up to CUDA {supported}, and torch was built for CUDA {built_for}"
+        wanted = f"{release} or later" if release else f"one for CUDA {needed}"
+        fix = f"update the NVIDIA driver to {wanted}, or install a torch for CUDA {supported.partition('.')[0]}"
+        return Finding("gpu", "broken", found, f"{fix} (pytorch.org/get-started)")
+    reason = _line(facts.gpu.get("error") or facts.gpu.get("crash") or "it does not say why")
+    fix = "nvidia-smi must list the GPU: restart the machine, or the container with --gpus all"
+    return Finding("gpu", "broken", f"torch cannot use it ({driver}): {reason}", fix)
+
+
+def check_decoders(facts: Facts) -> list[Finding]:
+    """Whether videos can be decoded, and by which decoder. One that works is enough; torchcodec is the faster one."""
+    if not _torch_works(facts):
+        return [Finding("decoders", "note", "not tried, as they need torch"), _ffmpeg_program(facts)]
+    problems = {"torchcodec": _decoder_problem(facts.torchcodec), "pyav": _decoder_problem(facts.pyav)}
+    broken: Status = "warning" if None in problems.values() else "broken"
+    findings = [_torchcodec_fits(facts), _pyav_fits(facts)]
+    if problems["torchcodec"] is not None:
+        fix = _torchcodec_fix(facts, problems["torchcodec"])
+        findings[0] = Finding("torchcodec", broken, problems["torchcodec"], fix)
+    if problems["pyav"] is not None and facts.packages.get("av") is None:
+        found = "not installed: the second decoder, for files on which torchcodec gives up"
+        findings[1] = Finding("pyav", "note", found, "pip install av")
+    elif problems["pyav"] is not None:
+        findings[1] = Finding("pyav", broken, problems["pyav"], "pip install --force-reinstall av")
+    return [*findings, _ffmpeg_program(facts)]
+
+
+def _torch_works(facts: Facts) -> bool:
+    return not (facts.torch.get("error") or facts.torch.get("crash"))
+
+
+def _decoder_problem(answer: dict) -> str | None:
+    if answer.get("crash"):
+        return f"it crashes as it loads: {_line(answer['crash'])}"
+    if answer.get("missing"):
+        return f"it cannot be loaded: {_line(answer['missing'])}"
+    if answer.get("decode_error"):
+        return f"it does not decode the test clip: {_line(answer['decode_error'])}"
+    return None
+
+
+def _torchcodec_fits(facts: Facts) -> Finding:
+    """torchcodec works here; whether it also was made for this torch (the table in its README)."""
+    torch, torchcodec = facts.torch.get("version") or "", facts.packages.get("torchcodec") or ""
+    found = f"{torchcodec} with FFmpeg {facts.torchcodec.get('ffmpeg')}, decodes the test clip"
+    if _numbers(torchcodec) < (0, 12) and _numbers(torch)[:2] != (2, 11):
+        found = f"{found}, but was made for another torch than {torch}"
+        return Finding("torchcodec", "warning", found, _reinstall_torchcodec())
+    return Finding("torchcodec", "ok", found)
+
+
+def _pyav_fits(facts: Facts) -> Finding:
+    found = f"{facts.packages.get('av')} with FFmpeg {facts.pyav.get('ffmpeg')}, decodes the test clip"
+    return Finding("pyav", "ok", found)
+
+
+def _torchcodec_fix(facts: Facts, problem: str) -> str:
+    """The remedy for what its loader says; the FFmpeg one only where it is FFmpeg that is missing."""
+    if facts.packages.get("torchcodec") is None:
+        return _reinstall_torchcodec().replace(" --force-reinstall", "")
+    if any(folder and folder in problem for folder in facts.library_path):
+        return "unset LD_LIBRARY_PATH  (the libraries that it puts first do not fit)"
+    if _CUDA_LIBRARY.search(problem) or _WRONG_PAIR.search(problem) or "crashes" in problem:
+        return _reinstall_torchcodec()
+    if "libpython" in problem:
+        return "pip install av  (torchcodec needs a Python that was built with its shared library, as conda's is)"
+    if "GLIBC" in problem:
+        return "conda install -c conda-forge 'libstdcxx-ng>=13', or a newer system: its C++ library is too old"
+    return _install_ffmpeg(facts)
+
+
+def _reinstall_torchcodec() -> str:
+    # The CPU build decodes just as well beside a torch for CUDA: frames are decoded on the CPU here.
+    return f"pip install --force-reinstall --no-deps torchcodec=={PAIR['torchcodec']} --index-url {_CPU_WHEELS}"
+
+
+def _install_ffmpeg(facts: Facts) -> str:
+    ways = {"conda": "conda install -c conda-forge 'ffmpeg<9'", "apt-get": "apt-get install ffmpeg"}
+    ways["brew"] = "brew install ffmpeg"
+    for name in facts.installers:
+        return f"{ways[name]}  (or: pip install av, a decoder with its own FFmpeg)"
+    return "pip install av  (a decoder with its own FFmpeg; or install FFmpeg 4 to 8 with shared libraries)"
+
+
+def _ffmpeg_program(facts: Facts) -> Finding:
+    found = facts.ffmpeg_program
+    return Finding("ffmpeg", "ok" if found else "note", f"program {found}" if found else "no program; none is needed")
+
+
+def check_shared_memory(facts: Facts) -> list[Finding]:
+    """Whether loader workers have room to hand over their batches."""
+    space = facts.shared_memory
+    if space is None:
+        return []
+    sizes = f"{_size(space.free)} free of {_size(space.total)}"
+    if space.error:
+        return [Finding("shared memory", "broken", f"/dev/shm: {space.error}", _more_shared_memory(facts))]
+    if space.total < _SHARED_MEMORY_NEEDED:
+        found = f"{sizes}: loader workers die of a bus error"
+        return [Finding("shared memory", "broken", found, _more_shared_memory(facts))]
+    if space.free < _SHARED_MEMORY_NEEDED:
+        fix = "rm /dev/shm/torch_*  (left by runs that were killed; when none is running)"
+        return [Finding("shared memory", "broken", f"{sizes}: full", fix)]
+    if space.free < _SHARED_MEMORY_WANTED:
+        found = f"{sizes}: little for several workers with large clips"
+        return [Finding("shared memory", "warning", found, _more_shared_memory(facts))]
+    return [Finding("shared memory", "ok", sizes)]
+
+
+def _more_shared_memory(facts: Facts) -> str:
+    here = "mount -o remount,size=8g /dev/shm  (as root)"
+    fix = "docker run --shm-size=8g ..." if facts.in_container else here
+    return f"{fix}  (until then: --num_workers 0)"
+
+
+def check_disk(facts: Facts) -> list[Finding]:
+    """Whether runs and downloads can be written."""
+    elsewhere = "give another folder: --output_dir /path/with/space"
+    cache = "export HF_HOME=/path/with/space"
+    return [_disk("output", facts.output, elsewhere), _disk("cache", facts.cache, cache)]
+
+
+def _disk(about: str, space: Space, fix: str) -> Finding:
+    if space.error:
+        return Finding(about, "broken", f"{space.path}: {space.error}", fix)
+    found = f"{space.path}: {_size(space.free)} free of {_size(space.total)}"
+    if space.free < _DISK_NEEDED:
+        return Finding(about, "broken", found, fix)
+    return Finding(about, "warning", found, fix) if space.free < _DISK_WANTED else Finding(about, "ok", found)
+
+
+def check_hub(facts: Facts) -> list[Finding]:
+    """Whether the Hub answers, and knows the user. Left alone, and fine, where the user or environment says so."""
+    token = f"a token in {facts.token}" if facts.token else "no token"
+    if facts.offline_variables:
+        names = ", ".join(facts.offline_variables)
+        found = f"not asked, as {names} is set: only what is in the cache can be used; {token}"
+        return [Finding("hub", "note", found, f"unset {names.replace(',', '')}")]
+    if not facts.network_asked:
+        return [Finding("hub", "note", f"not asked (--offline); {token}")]
+    problem = facts.hub.get("error") or facts.hub.get("crash")
+    if problem:
+        return [_unreachable(facts, _line(problem))]
+    status = facts.hub.get("status")
+    if status in (401, 403) and facts.token:
+        fix = f"unset {facts.token}" if facts.token.isupper() else "hf auth login"
+        found = f"{facts.endpoint} refuses the token in {facts.token} (HTTP {status}); public downloads fail too"
+        return [Finding("hub", "broken", found, fix)]
+    if status == 429 or (status is not None and status >= 500):
+        found = f"{facts.endpoint} answers HTTP {status}; {token}"
+        return [Finding("hub", "warning", found, "try again in some minutes; downloads are retried by themselves")]
+    if status not in (200, 401, 403):
+        return [_unreachable(facts, f"HTTP {status}")]
+    if facts.token is None:
+        found = f"{facts.endpoint} answers; no token: public repositories only, and nothing can be pushed"
+        return [Finding("hub", "note", found, "hf auth login")]
+    return [Finding("hub", "ok", f"{facts.endpoint} answers; {token}, of {facts.hub.get('user')}")]
+
+
+def _unreachable(facts: Facts, reason: str) -> Finding:
+    found = f"{facts.endpoint} cannot be reached: {reason}"
+    offline = "export HF_HUB_OFFLINE=1  (if this machine has no network"
+    if facts.endpoint.rstrip("/") != "https://huggingface.co":
+        return Finding("hub", "broken", found, f"unset HF_ENDPOINT  (if {facts.endpoint} is not meant); {offline})")
+    return Finding("hub", "broken", found, f"{offline}; behind a proxy: export HTTPS_PROXY=http://host:port)")
+
+
+CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
+    check_packages, check_torch, check_gpu, check_decoders, check_shared_memory, check_disk, check_hub,
+)  # fmt: skip
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`2.13.0+cpu` -> (2, 13, 0); what is no number ends it."""
+    leading = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in leading.group().split(".")) if leading else ()
+
+
+def _at_least(version: str | None, minimum: str) -> bool:
+    return version is not None and _numbers(version) >= _numbers(minimum)
+
+
+def _size(count: int) -> str:
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / 2**20:.0f} MiB"
+
+
+def _line(text: str) -> str:
+    """The first line that says something, cut where it goes on for ever."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return lines[0][:300] if lines else "it does not say why"

@@ -1,0 +1,220 @@
+"""What this machine is, collected and not judged: plain values, so that a broken machine is a few lines in a test."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+
+PACKAGES = (
+    "torch", "torchcodec", "av", "transformers", "huggingface_hub", "numpy", "accelerate", "datasets", "matplotlib",
+    "pyyaml", "tqdm",
+)  # fmt: skip
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+# From the start of a Python to its last answer: importing torch from a cold network disk takes a minute. What goes
+# over the network has a limit of its own, of seconds.
+_PROBE_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Space:
+    """A place where files go, in bytes; `error` is why it cannot be asked or written to."""
+
+    path: str
+    total: int = 0
+    free: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the checks look at.
+
+    Attributes:
+        system: `sys.platform`.
+        installers: which of `apt-get`, `conda` and `brew` there are.
+        packages: name -> installed version, or None.
+        torch, gpu, torchcodec, pyav: what the probes of those names answered; `{"crash": ...}` where one died, and
+            empty where it was not run.
+        hub: the same, empty where the network was left alone.
+        ffmpeg_program: version of the program `ffmpeg`; nothing here needs it, its libraries usually come along.
+        driver: version of the NVIDIA driver.
+        visible_gpus: `CUDA_VISIBLE_DEVICES`.
+        library_path: the folders of `LD_LIBRARY_PATH`, in which the loader looks first.
+        output, cache: where runs and downloads go.
+        shared_memory: None where the system has no `/dev/shm`.
+        token: where the token comes from (`HF_TOKEN`, a file), never the token.
+        offline_variables: which environment variables forbid the network.
+        network_asked: whether the user let the doctor use the network.
+    """
+
+    system: str
+    installers: tuple[str, ...]
+    in_container: bool
+    packages: dict[str, str | None]
+    output: Space
+    cache: Space
+    shared_memory: Space | None
+    endpoint: str
+    token: str | None
+    offline_variables: tuple[str, ...]
+    network_asked: bool
+    ffmpeg_program: str | None = None
+    driver: str | None = None
+    visible_gpus: str | None = None
+    library_path: tuple[str, ...] = ()
+    torch: dict[str, Any] = field(default_factory=dict)
+    gpu: dict[str, Any] = field(default_factory=dict)
+    torchcodec: dict[str, Any] = field(default_factory=dict)
+    pyav: dict[str, Any] = field(default_factory=dict)
+    hub: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _HubSettings:
+    endpoint: str
+    cache: Path
+    token_file: Path
+
+
+def collect_facts(output_dir: str | os.PathLike = ".", *, network: bool = True) -> Facts:
+    """Looks at this machine; takes some seconds, for importing torch.
+
+    Args:
+        output_dir: where runs are going to be written; need not be there yet.
+        network: whether the Hub may be asked. It is not where the environment forbids it.
+    """
+    hub = _hub_settings()
+    offline = tuple(name for name in OFFLINE_VARIABLES if _is_on(os.environ.get(name)))
+    answers = run_probes(["torch", "gpu", "torchcodec", "pyav"])
+    if network and not offline:
+        answers |= run_probes(["hub"])
+    return Facts(
+        system=sys.platform,
+        installers=tuple(name for name in ("conda", "apt-get", "brew") if shutil.which(name)),
+        in_container=any(Path(path).exists() for path in ("/.dockerenv", "/run/.containerenv")),
+        packages={name: _version(name) for name in PACKAGES},
+        output=_space(Path(output_dir)),
+        cache=_space(hub.cache),
+        shared_memory=_space(Path("/dev/shm")) if Path("/dev/shm").is_dir() else None,
+        endpoint=hub.endpoint,
+        token=_token_source(hub.token_file),
+        offline_variables=offline,
+        network_asked=network,
+        ffmpeg_program=_program_version(["ffmpeg", "-version"], word=2),
+        driver=_program_version(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], word=0),
+        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        library_path=tuple(filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))),
+        **answers,
+    )
+
+
+def versions() -> str:
+    """This package, Python and the system, in one line."""
+    return f"hf_videomae {__version__}, Python {platform.python_version()}, {platform.platform()}"
+
+
+def run_probes(names: Sequence[str], *, seconds: float = _PROBE_SECONDS) -> dict[str, dict[str, Any]]:
+    """The answers of some probes. One that dies answers `{"crash": why}`; those after it run in another process."""
+    answers: dict[str, dict[str, Any]] = {}
+    left = list(names)
+    while left:
+        output, crash = _run_python(left, seconds=seconds)
+        for line in output.splitlines():
+            said = json.loads(line)
+            answers[said["probe"]] = said["answer"]
+            left.remove(said["probe"])
+        if left:
+            answers[left.pop(0)] = {"crash": crash}
+    return answers
+
+
+def _run_python(probes: Sequence[str], *, seconds: float) -> tuple[str, str]:
+    """What the probes answered, and why there are not more answers."""
+    # -P and this path: what the process imports is what this one would, whatever lies in the current folder.
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    command = [sys.executable, "-P", "-m", "hf_videomae.doctor.probes", *probes]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=seconds,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except subprocess.TimeoutExpired as expired:
+        output = expired.stdout or b""
+        said = output.decode() if isinstance(output, bytes) else output
+        return said[: said.rfind("\n") + 1], f"no answer within {seconds:.0f} s"
+    return done.stdout, _why_ended(done.returncode, done.stderr)
+
+
+def _why_ended(status: int, errors: str) -> str:
+    """A signal by its name, an exception by its type alone: its message may hold a token."""
+    if status < 0:
+        import signal
+
+        return f"the process was killed by {signal.Signals(-status).name}"
+    last = (errors.strip().splitlines() or [""])[-1]
+    return f"the process ended with {last.partition(':')[0][:80] or f'status {status}'}"
+
+
+def _hub_settings() -> _HubSettings:
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # said by the check of the packages
+        home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+        return _HubSettings("https://huggingface.co", home / "hub", home / "token")
+    return _HubSettings(constants.ENDPOINT, Path(constants.HF_HUB_CACHE), Path(constants.HF_TOKEN_PATH))
+
+
+def _is_on(value: str | None) -> bool:
+    return (value or "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _space(path: Path) -> Space:
+    """Of the nearest folder above a path that is there already."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError as error:
+        return Space(str(path), error=(error.strerror or str(error)).lower())
+    if not place.is_dir():
+        return Space(str(path), usage.total, usage.free, f"{place} is a file")
+    writable = os.access(place, os.W_OK)
+    return Space(str(path), usage.total, usage.free, None if writable else "not writable")
+
+
+def _token_source(token_file: Path) -> str | None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if os.environ.get(name, "").strip():
+            return name
+    return str(token_file) if token_file.is_file() and token_file.stat().st_size else None
+
+
+def _program_version(command: Sequence[str], *, word: int) -> str | None:
+    """One word of what a program says first; None where it is not there or does not work."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = done.stdout.split()
+    return words[word] if done.returncode == 0 and len(words) > word else None

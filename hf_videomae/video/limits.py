@@ -1,0 +1,52 @@
+"""How much one video may take: a file of kilobytes that unpacks to gigabytes must not end a run, or a machine.
+
+What goes beyond a limit is a `VideoDecodeError` that names it, raised from what the file claims, before its frames
+take memory, and without asking another decoder. The limits are far beyond any camera; set them before decoding, in
+every process that decodes:
+
+    from hf_videomae.video import limits
+    limits.MAX_PIXELS = 1920 * 1080
+
+Attributes:
+    MAX_PIXELS: of one frame, height times width. 2**27 lets 16K (15360 x 8640) pass; 8K is a quarter of it.
+    MAX_FRAMES: of one video. Ten million are 23 hours at 120 frames per second.
+    MAX_CLIP_BYTES: of the frames asked for at once, as RGB. 16 GiB are 172 frames of 8K, or 2760 of full HD.
+    MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole.
+"""
+
+from .errors import LimitExceeded
+
+MAX_PIXELS = 2**27
+MAX_FRAMES = 10_000_000
+MAX_CLIP_BYTES = 16 * 2**30
+MAX_FETCHED_BYTES = 16 * 2**30
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises `LimitExceeded` where a frame of this size, in pixels, is too large."""
+    if height * width > MAX_PIXELS:
+        _refuse(f"its frames are {width} x {height} = {height * width} pixels", "MAX_PIXELS", MAX_PIXELS)
+
+
+def check_count(num_frames: int) -> None:
+    """Raises `LimitExceeded` where a video of this length is too long."""
+    if num_frames > MAX_FRAMES:
+        _refuse(f"it has {num_frames} frames or more", "MAX_FRAMES", MAX_FRAMES)
+
+
+def check_clip(num_frames: int, height: int, width: int) -> None:
+    """Raises `LimitExceeded` where this many RGB frames at once are too many."""
+    nbytes = num_frames * height * width * 3
+    if nbytes > MAX_CLIP_BYTES:
+        came = f"{num_frames} frames of {width} x {height} pixels at once are {nbytes} bytes"
+        _refuse(came, "MAX_CLIP_BYTES", MAX_CLIP_BYTES)
+
+
+def check_fetched(nbytes: int) -> None:
+    """Raises `LimitExceeded` where a file of this size is too large to be held in memory."""
+    if nbytes > MAX_FETCHED_BYTES:
+        _refuse(f"it is {nbytes} bytes or more to be read into memory", "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
+
+
+def _refuse(came: str, name: str, limit: int) -> None:
+    raise LimitExceeded(f"{came}, and at most {limit} are allowed (hf_videomae.video.limits.{name})")

@@ -1,0 +1,97 @@
+"""The one real cause out of torchcodec's report, in the forms in which its releases write it."""
+
+import pytest
+
+from hf_videomae.video.loader_errors import first_cause, loader_errors
+
+ABSENT = "{lib}: cannot open shared object file: No such file or directory"
+AVUTIL = {8: "libavutil.so.60", 7: "libavutil.so.59", 6: "libavutil.so.58", 5: "libavutil.so.57", 4: "libavutil.so.56"}
+
+
+def report(errors: dict[int, str]) -> str:
+    """As torchcodec 0.11 and later write it: per version a chain of two errors, the loader's own first."""
+    sections = [
+        f"""FFmpeg version {version}:
+Traceback (most recent call last):
+  File "/venv/lib/python3.12/site-packages/torch/_ops.py", line 1516, in load_library
+    ctypes.CDLL(path)
+  File "/usr/lib/python3.12/ctypes/__init__.py", line 379, in __init__
+    self._handle = _dlopen(self._name, mode)
+                   ^^^^^^^^^^^^^^^^^^^^^^^^^
+OSError: {error}
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/venv/lib/python3.12/site-packages/torchcodec/_internally_replaced_utils.py", line 93, in load
+    torch.ops.load_library(core_library_path)
+OSError: Could not load this library: /venv/lib/python3.12/site-packages/torchcodec/libtorchcodec_core{version}.so
+"""
+        for version, error in errors.items()
+    ]
+    return f"""Could not load libtorchcodec. Likely causes:
+          1. FFmpeg is not properly installed in your environment. We support
+             versions 4, 5, 6, 7, and 8, and we attempt to load libtorchcodec
+             for each of those versions. Errors for versions not installed on
+             your system are expected; only the error for your installed FFmpeg
+             version is relevant.
+          3. Another runtime dependency; see exceptions below.
+
+        The following exceptions were raised as we tried to load libtorchcodec:
+        \n[start of libtorchcodec loading traceback]
+{chr(10).join(sections)}[end of libtorchcodec loading traceback]."""
+
+
+def absent(*versions: int) -> dict[int, str]:
+    return {version: ABSENT.format(lib=AVUTIL[version]) for version in versions}
+
+
+def test_no_ffmpeg_at_all() -> None:
+    said = report(absent(8, 7, 6, 5, 4))
+    assert loader_errors(said) == absent(8, 7, 6, 5, 4)
+    assert first_cause(said) == "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
+
+
+@pytest.mark.parametrize(
+    "real",
+    [
+        "libnppicc.so.12: cannot open shared object file: No such file or directory",
+        "/venv/torchcodec/libtorchcodec_core6.so: undefined symbol: _ZN3c1013MessageLoggerC1EPKciib",
+        "libavdevice.so.60: cannot open shared object file: No such file or directory",
+        "/lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by libavutil.so.58)",
+    ],
+)
+def test_the_error_of_the_installed_version_is_the_real_one(real: str) -> None:
+    errors = {version: real if version == 6 else error for version, error in absent(8, 7, 6, 5, 4).items()}
+    assert first_cause(report(errors)) == f"{real} (with FFmpeg 6)"
+
+
+def test_what_all_versions_lack_is_said_once() -> None:
+    real = ABSENT.format(lib="libcudart.so.13")
+    assert first_cause(report(dict.fromkeys(AVUTIL, real))) == real
+
+
+def test_older_releases_give_one_line_per_version() -> None:
+    errors = {**absent(8, 7, 5, 4), 6: "undefined symbol: x"}
+    lines = "\n".join(f"        FFmpeg version {version}: {error}" for version, error in errors.items())
+    said = f"Could not load libtorchcodec.\n[start of libtorchcodec loading traceback]\n{lines}\n[end of libtorchcodec"
+    assert loader_errors(said) == errors
+    assert first_cause(said) == "undefined symbol: x (with FFmpeg 6)"
+
+
+def test_a_report_that_only_names_a_file_is_asked_about(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    library = tmp_path / "libtorchcodec_core8.so"
+    library.write_bytes(b"no library")
+    said = f"[start of libtorchcodec loading traceback]\n FFmpeg version 8: Could not load this library: {library}\n"
+    assert str(library) in first_cause(said) and "Could not load this library" not in first_cause(said)
+
+
+def test_macos_words() -> None:
+    missing = "dlopen(libtorchcodec_core8.dylib, 0x0006): Library not loaded: @rpath/libavutil.60.dylib"
+    said = report({8: missing, 7: "Symbol not found: __ZN3c10"})
+    assert first_cause(said) == "Symbol not found: __ZN3c10 (with FFmpeg 7)"
+
+
+def test_other_messages_stay_in_one_line() -> None:
+    assert first_cause("No module named 'torchcodec'") == "No module named 'torchcodec'"
+    assert first_cause("several\n  lines") == "several lines"

@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,6 +30,8 @@ _PRESET = "medium"
 _PATIENCE, _PATIENCE_PER_FRAME = 300.0, 1.0
 # A decoder that complains, of a file that has less than this share of the frames it states: it breaks off.
 _WHOLE = 0.9
+# How ffmpeg ends when it, or the group of processes that it belongs to, was told to end. That is no fault of the file.
+_INTERRUPTED = (255, -signal.SIGINT, -signal.SIGTERM)
 _BREAKS_OFF = re.compile(r"ended prematurely|partial file|truncat", re.IGNORECASE)
 _ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?")
 
@@ -247,6 +250,8 @@ def _run_ffmpeg(job: _Job, output: Path) -> str:
     lines = [_ADDRESS.sub("", line).strip() for line in said.splitlines()]
     lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("Last message repeated")]
     told = sorted(lines, key=lambda line: _BREAKS_OFF.search(line) is None)[0] if lines else ""
+    if done.returncode in _INTERRUPTED:
+        raise InterruptedError(errno.EINTR, "encoding was interrupted; the same command goes on", job.name)
     if done.returncode:
         raise VideoDecodeError(job.name, told or f"ffmpeg ended with status {done.returncode}")
     return told[:200]
@@ -259,7 +264,8 @@ def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> li
     stream = ["-map", f"0:{_best_stream(job.path)}", "-map_metadata", "-1", "-map_chapters", "-1"]
     times = [keep_time_stamps, "passthrough", "-enc_time_base", f"1:{_TIME_BASE}"]
     codec = ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(settings.crf), "-bf", "2", "-threads", "1"]
-    keys = ["-g", str(settings.gop), "-keyint_min", str(settings.gop), "-sc_threshold", "0", "-flags", "+cgop+bitexact"]
+    gop = str(settings.gop)
+    keys = ["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-flags", "+cgop+bitexact"]
     box = ["-fflags", "+bitexact", "-video_track_timescale", str(_TIME_BASE), "-movflags", "+faststart", "-f", "mp4"]
     return [
         *(program, "-hide_banner", "-nostdin", "-y", "-v", "error", "-filter_threads", "1"),

@@ -54,9 +54,9 @@ def _text(report: dict[str, Any]) -> str:
     parts = [
         f"# {report['source']}",
         f"Videos prepared for training with `hf-videomae prepare` (hf_videomae {report['versions']['hf_videomae']}): "
-        f"H.264 in MP4, short side at most {settings['short_side']} pixels, a key frame every {settings['gop']} frames, "
-        f"constant quality (crf {settings['crf']}), no audio, upright{_trimmed(settings)}. Every frame keeps its time "
-        f"stamp. Shards are in {_FORMATS[settings['format']]}, of nearly equal bytes, with classes mixed.",
+        f"H.264 in MP4, short side at most {settings['short_side']} pixels, a key frame every {settings['gop']} "
+        f"frames, constant quality (crf {settings['crf']}), no audio, upright{_trimmed(settings)}. Every frame keeps "
+        f"its time stamp. Shards are in {_FORMATS[settings['format']]}, of nearly equal bytes, with classes mixed.",
         "| split | videos | hours | MB | shards |\n|---|---|---|---|---|\n" + "\n".join(_split_lines(report)),
         *_class_table(report),
         _dropped(report),

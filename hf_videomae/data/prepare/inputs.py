@@ -102,7 +102,8 @@ def open_raw(
     if os.path.isdir(path):
         root = Path(path)
         videos = find_videos(root)
-        listing = Path(index) if index else next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
+        found = (root / name for name in INDEX_FILES if (root / name).is_file())
+        listing = Path(index) if index else next(found, None)
         if videos or listing is not None:
             return _open_folder(root, videos, listing=listing, kind=label_kind)
         if not _shards_of(root):
@@ -184,8 +185,9 @@ def _by_folders(videos: list[str]) -> tuple[list[_Entry], str]:
     outside = [path for path in inner if "/" not in path]
     why = ""
     if labels is None:
-        first = readable(outside[0]) if outside else ""
-        why = f"{len(outside)} videos lie in no class folder, the first is {first}" if outside else "there is one class"
+        why = "there are no two class folders"
+        if 0 < len(outside) < len(inner):
+            why = f"{len(outside)} videos lie in no class folder, the first is {readable(outside[0])}"
     entries = [
         _Entry(
             path=path,
@@ -238,9 +240,7 @@ def _entry_of(root: Path, path: str, row: dict[str, str], *, kind: LabelKind | N
     if kind == "regression" and not _is_number(label):
         raise ValueError(f"its label {label!r} is no finite number")
     split = (row.get("split") or "").strip() or "train"
-    return _Entry(
-        path=relative, label=label if kind is not None else "", split=_split_name(split), trim=_trim_of(row)
-    )
+    return _Entry(path=relative, label=label if kind is not None else "", split=_split_name(split), trim=_trim_of(row))
 
 
 def _trim_of(row: dict[str, str]) -> Trim | None:

@@ -6,18 +6,18 @@ looks like one. That takes twice the space of the result while it works.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...records import versions, write_json, write_whole
+from ...records import write_json, write_whole
 from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
 from ..samples import DataError
 from .card import render_card
 from .inputs import Dropped, RawSet, open_raw, without_repeats
+from .report import make_report
 from .shards import EXTENSIONS, MEGABYTE, Row, Shard, ShardFormat, features_of, plan_shards, write_shard
 from .workshop import FOLDER, Workshop, make_all
 
@@ -136,7 +136,8 @@ def prepare(
         if _is_done(before, raw, asked, destination):
             return Prepared(report=before, nothing_new=True, reused=before["kept"])
     workshop = _open_workshop(destination, settings=settings, asked=asked)
-    reused = len(list(workshop.clips.glob("*.mp4"))) or _restore(workshop, before, destination)
+    _restore(workshop, before, destination)
+    reused = len(list(workshop.clips.glob("*.mp4")))
     rows, dropped = _make(workshop, raw, jobs=jobs or _cores(), progress=progress)
     if not rows:
         workshop.close()
@@ -150,7 +151,7 @@ def _need_datasets() -> None:
     try:
         import datasets  # noqa: F401
     except ImportError as error:
-        raise DataError(f"preparing needs the package `datasets` ({error}): pip install 'hf-videomae[train]'") from error
+        raise DataError(f"preparing needs `datasets` ({error}): pip install 'hf-videomae[train]'") from error
 
 
 def _cores() -> int:
@@ -188,8 +189,11 @@ def _check_same(before: dict[str, Any], asked: dict[str, Any], destination: Path
 def _is_done(before: dict[str, Any], raw: RawSet, asked: dict[str, Any], destination: Path) -> bool:
     same = before["fingerprint"] == raw.fingerprint and {"source": before["source"], **before["settings"]} == asked
     whole = all((destination / name).exists() for name in (CARD, DROPPED, VIDEOS))
-    return same and whole and not (destination / FOLDER).exists() and len(_whole_shards(before, destination)) == sum(
-        len(split["shards"]) for split in before["splits"].values()
+    return (
+        same
+        and whole
+        and not (destination / FOLDER).exists()
+        and len(_whole_shards(before, destination)) == sum(len(split["shards"]) for split in before["splits"].values())
     )
 
 
@@ -217,16 +221,16 @@ def _open_workshop(destination: Path, *, settings: PrepareSettings, asked: dict[
     return workshop
 
 
-def _restore(workshop: Workshop, before: dict[str, Any] | None, destination: Path) -> int:
+def _restore(workshop: Workshop, before: dict[str, Any] | None, destination: Path) -> None:
     """Videos of the set that lies there need not be made again when others come or go."""
     videos = destination / VIDEOS
-    if before is None or not videos.exists():
-        return 0
+    # A set that is just being replaced is no longer what its report says; its videos are in the workshop.
+    if before is None or not videos.exists() or (workshop.folder / _PUBLISHING).exists():
+        return
     rows = [Row.from_dict(json.loads(line)["row"]) for line in videos.read_text(encoding="utf-8").splitlines()]
     wanted = {row.id: row for row in rows}
     for shard in _whole_shards(before, destination):
         workshop.restore(shard, wanted)
-    return len(list(workshop.clips.glob("*.mp4")))
 
 
 # Making.
@@ -274,7 +278,8 @@ def _build(
     shards = plan_shards(rows, format=settings.format, shard_bytes=shard_bytes, num_shards=settings.num_shards)
     plan = [[shard.file, [row.to_dict() for row in shard.rows]] for shard in shards]
     published = _write_shards(workshop, shards, features=features, plan=plan, destination=destination)
-    report = _report(raw, rows, dropped, shards=shards, sizes=_sizes(published), settings=settings)
+    flat = settings.to_dict()
+    report = make_report(raw, rows, dropped, shards=shards, sizes=_sizes(published), settings=flat)
     _publish(workshop, shards, destination=destination)
     lines = [{"shard": shard.file, "row": row.to_dict()} for shard in shards for row in shard.rows]
     write_whole(destination / VIDEOS, _lines(lines))
@@ -329,81 +334,4 @@ def _publish(workshop: Workshop, shards: list[Shard], *, destination: Path) -> N
             path.unlink()
 
 
-# The report.
-
-
-def _report(
-    raw: RawSet,
-    rows: list[Row],
-    dropped: list[Dropped],
-    *,
-    shards: list[Shard],
-    sizes: dict[str, int],
-    settings: PrepareSettings,
-) -> dict[str, Any]:
-    notes = [{"path": row.id, "note": row.made.note} for row in rows if row.made.note]
-    return {
-        "source": raw.name,
-        "fingerprint": raw.fingerprint,
-        "settings": settings.to_dict(),
-        "found": len(rows) + len(dropped),
-        "kept": len(rows),
-        "dropped": len(dropped),
-        "dropped_because": dict(Counter(drop.reason for drop in dropped).most_common(20)),
-        "kept_with_a_note": notes,
-        "classes": _class_counts(raw, rows),
-        "unlabelled": raw.unlabelled,
-        "splits": {split: _of_split(split, shards, sizes) for split in sorted({row.split for row in rows})},
-        "encoder": encoder(),
-        "versions": versions(),
-    }
-
-
-def _of_split(split: str, shards: list[Shard], sizes: dict[str, int]) -> dict[str, Any]:
-    own = [shard for shard in shards if shard.rows[0].split == split]
-    rows = [row for shard in own for row in shard.rows]
-    return {
-        "videos": len(rows),
-        "seconds": round(sum(row.made.num_frames / (row.made.fps or 25) for row in rows), 2),
-        "bytes": sum(shard.num_bytes for shard in own),
-        "shards": [
-            {"file": shard.file, "videos": len(shard.rows), "bytes": shard.num_bytes, "file_bytes": sizes[shard.file]}
-            for shard in own
-        ],
-    }
-
-
-def _class_counts(raw: RawSet, rows: list[Row]) -> dict[str, int] | None:
-    if raw.class_names is None:
-        return None
-    labels = [row.label if isinstance(row.label, tuple) else (row.label,) for row in rows]
-    counts = Counter(number for numbers in labels for number in numbers)
-    return {name: counts[number] for number, name in enumerate(raw.class_names)}
-
-
-def describe(prepared: Prepared, destination: str | os.PathLike[str]) -> list[str]:
-    """What was made, in lines for people."""
-    report = prepared.report
-    lines = [f"{destination} is up to date: nothing new in {report['source']}"] if prepared.nothing_new else []
-    for name, split in report["splits"].items():
-        shards = split["shards"]
-        low, high = (choose(shard["bytes"] for shard in shards) / MEGABYTE for choose in (min, max))
-        lines.append(
-            f"{name}: {split['videos']} videos, {split['seconds'] / 60:.1f} minutes, {split['bytes'] / MEGABYTE:.1f} MB "
-            f"in {len(shards)} shard{'' if len(shards) == 1 else 's'} of {low:.2f} to {high:.2f} MB; feeds up to "
-            f"{len(shards)} readers (ranks x workers) with shards of their own"
-        )
-    lines.append(
-        f"no labels: {report['unlabelled']}"
-        if report["unlabelled"]
-        else f"{len(report['classes'])} classes"
-        if report["classes"]
-        else "numbers as labels"
-    )
-    if report["kept_with_a_note"]:
-        lines.append(f"{len(report['kept_with_a_note'])} damaged videos were kept; {REPORT} says what their decoder said")
-    lines += [f"left out: {count} of {report['found']}: {reason}" for reason, count in report["dropped_because"].items()]
-    return lines
-
-
-__all__ = ["PrepareSettings", "Prepared", "describe", "prepare"]
+__all__ = ["PrepareSettings", "Prepared", "prepare"]

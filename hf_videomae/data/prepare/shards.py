@@ -107,7 +107,8 @@ def plan_shards(rows: Sequence[Row], *, format: ShardFormat, shard_bytes: int, n
     for split in sorted({row.split for row in rows}):
         own = [row for row in rows if row.split == split]
         total = sum(row.made.num_bytes for row in own)
-        count = min(num_shards, len(own)) if num_shards else choose_num_shards(len(own), total, shard_bytes=shard_bytes)
+        chosen = num_shards or choose_num_shards(len(own), total, shard_bytes=shard_bytes)
+        count = min(chosen, len(own))
         for number, part in enumerate(_balanced(own, count)):
             name = f"data/{split}-{number:05d}-of-{count:05d}.{EXTENSIONS[format]}"
             shards.append(Shard(name, sorted(part, key=lambda row: stable_seed("order", row.id))))

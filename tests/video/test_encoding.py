@@ -43,7 +43,7 @@ def write_video(
         stream.codec_context.time_base = stream.time_base = encoding.Fraction(1, 1000)
         sound = container.add_stream("aac", rate=8000, layout="mono") if audio else None
         for index in range(frames):
-            picture = np.full((height, width, 3), 60 + 6 * index, dtype=np.uint8)
+            picture = np.full((height, width, 3), 60 + 6 * index % 180, dtype=np.uint8)
             picture[:, : width // 2] = 0
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = times[index] if times else 40 * index, encoding.Fraction(1, 1000)

@@ -76,8 +76,8 @@ def describe_report(report: dict[str, Any]) -> list[str]:
         low, high = (choose(shard["bytes"] for shard in shards) / MEGABYTE for choose in (min, max))
         lines.append(
             f"{name}: {split['videos']} videos, {split['seconds'] / 60:.1f} minutes, "
-            f"{split['bytes'] / MEGABYTE:.1f} MB in {_count(len(shards), 'shard')} of {low:.2f} to {high:.2f} MB: "
-            f"each of up to {_count(len(shards), 'reader')} (ranks x workers) reads shards of its own"
+            f"{split['bytes'] / MEGABYTE:.1f} MB in {_count(len(shards), 'shard')} of {low:.2f} to {high:.2f} MB; "
+            f"up to {_count(len(shards), 'reader')} (ranks x workers) with shards of their own, for more: --num_shards"
         )
     if report["unlabelled"]:
         lines.append(f"no labels: {report['unlabelled']}")

@@ -329,7 +329,7 @@ def _publish(workshop: Workshop, shards: list[Shard], *, destination: Path) -> N
         if made.exists():
             os.replace(made, destination / shard.file)
     wanted = {Path(shard.file).name for shard in shards}
-    for path in data.iterdir():
+    for path in data.glob("*-of-*"):
         if path.name not in wanted:
             path.unlink()
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from . import __version__
 
 _USER_ERROR = 2
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_features(commands)
     _add_doctor(commands)
+    _add_prepare(commands)
     return parser
 
 
@@ -132,6 +134,52 @@ def _add_doctor(commands: Any) -> None:
     doctor.add_argument("--offline", action="store_true", help="leave the network alone")
     doctor.add_argument("--json", action="store_true", help="one JSON object, with all facts, for a bug report")
     doctor.set_defaults(run=_doctor, takes_fields=False)
+
+
+def _add_prepare(commands: Any) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="make a small, evenly sharded, streamable data set of raw videos",
+        description="Make a small, evenly sharded, streamable data set of raw videos: short side 256, short groups of "
+        "pictures, no audio, in Parquet or WebDataset, with labels, splits and a data card. Videos that cannot be "
+        "used are left out and named in dropped.jsonl. Killed, the same command goes on; with nothing new, it does "
+        "nothing. The work takes twice the space of the result.",
+    )
+    prepare.add_argument("source", metavar="SRC", help="folder of videos, of Parquet or WebDataset files, or org/name")
+    prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
+    prepare.add_argument("--short_side", "--short-side", type=int, default=256, help="pixels (default: 256)")
+    prepare.add_argument("--gop", type=int, default=12, help="frames from key frame to key frame (default: 12)")
+    prepare.add_argument("--crf", type=int, default=23, help="x264's constant quality, less is better (default: 23)")
+    prepare.add_argument("--trim", metavar="START:END", help="seconds to keep of each video: 0:10, 5: or :10")
+    prepare.add_argument("--format", choices=("parquet", "webdataset"), default="parquet", help="default: parquet")
+    prepare.add_argument(
+        "--index",
+        metavar="FILE",
+        help="CSV or JSONL with path, label, and split, start, end (seconds) as wanted (default: index.csv or "
+        "metadata.csv of SRC, else class and split folders)",
+    )
+    prepare.add_argument(
+        "--problem_type",
+        "--problem-type",
+        choices=("single_label_classification", "multi_label_classification", "regression"),
+        default="single_label_classification",
+        help="what the labels say (default: one class per video)",
+    )
+    prepare.add_argument(
+        "--shard_megabytes",
+        "--shard-megabytes",
+        type=float,
+        default=100.0,
+        help="size of a shard (default: 100; small sets get up to 16 smaller ones of 4 or more videos)",
+    )
+    prepare.add_argument("--num_shards", "--num-shards", type=int, help="of every split, instead")
+    prepare.add_argument("--license", help="of the videos, for the data card; none is stated otherwise")
+    prepare.add_argument("--jobs", type=int, help="videos at a time (default: one per core)")
+    prepare.add_argument("--config", help="of a Hub data set")
+    prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
+    prepare.add_argument("--video_column", "--video-column", help="of a Hub data set (default: found by its type)")
+    prepare.add_argument("--label_column", "--label-column", help="of a Hub data set (default: found by its type)")
+    prepare.set_defaults(run=_prepare, takes_fields=False)
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -231,6 +279,58 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> int:
     findings = diagnose(facts)
     print(json.dumps(to_dict(facts, findings), indent=2) if arguments.json else to_table(findings))
     return 0 if is_healthy(findings) else 1
+
+
+def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .data.prepare import PrepareSettings, describe_report, prepare
+    from .video.decoding import VideoBackendError
+    from .video.encoding import EncodeSettings
+
+    settings = PrepareSettings(
+        encode=EncodeSettings(short_side=arguments.short_side, gop=arguments.gop, crf=arguments.crf),
+        trim=_trim(arguments.trim),
+        format=arguments.format,
+        shard_megabytes=arguments.shard_megabytes,
+        num_shards=arguments.num_shards,
+        label_kind=arguments.problem_type,
+        license=arguments.license,
+    )
+    options = ("index", "config", "revision", "video_column", "label_column", "jobs")
+    try:
+        done = prepare(
+            arguments.source,
+            arguments.destination,
+            settings=settings,
+            progress=True,
+            **{name: getattr(arguments, name) for name in options},
+        )
+    except VideoBackendError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
+        return _INTERRUPTED
+    if done.nothing_new:
+        print(f"{arguments.destination} is up to date, nothing was done")
+    elif done.reused:
+        print(f"{done.reused} videos were there already")
+    print("\n".join(describe_report(done.report)))
+    print(f"{arguments.destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
+    return 0
+
+
+def _trim(text: str | None) -> Any:
+    from .video.encoding import Trim
+
+    if text is None:
+        return Trim()
+    start, colon, end = text.partition(":")
+    try:
+        first, last = float(start or 0), float(end) if end else None
+    except ValueError:
+        colon = ""
+    if not colon:
+        _fail(f"--trim {text} is not START:END in seconds; give for example 0:10, 5: or :10")
+    return Trim(start=first, end=last)
 
 
 def _device() -> str:

@@ -26,7 +26,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"]):
         status, output, _ = run(capsys, *arguments)
         assert status == 0
-        assert all(command in output for command in ("convert", "reconstruct", "predict", "features", "doctor"))
+        commands = ("convert", "reconstruct", "predict", "features", "prepare", "doctor")
+        assert all(command in output for command in commands)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,7 @@ def open_folder(
         raise DataError(_without_videos(root))
     else:
         paths, prefix = _of_split(paths, split=split, dataset=dataset)
-        labels = _folder_labels(paths, prefix=prefix)
+        labels = folder_labels(paths, prefix=prefix)
         source = FolderSource(dataset, root=root, paths=paths, labels=labels, kind=kind)
     return _checked_labels(source, require_labels)
 
@@ -135,7 +135,7 @@ def open_pattern(
     fixed = pattern[: min(pattern.index(sign) for sign in _GLOB_SIGNS if sign in pattern)]
     root = Path(os.path.dirname(fixed) or ".")
     paths = [Path(path).relative_to(root).as_posix() for path in videos]
-    labels = _folder_labels(paths, prefix="")
+    labels = folder_labels(paths, prefix="")
     source = FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind)
     return _checked_labels(source, require_labels)
 
@@ -164,12 +164,16 @@ def _without_videos(root: Path) -> str:
 # Splits and labels from folders.
 
 
-def _of_split(paths: list[str], *, split: str, dataset: str) -> tuple[list[str], str]:
-    """The paths of a split, and the split's folder ("" without split folders: all is training data)."""
+def split_folders(paths: list[str]) -> dict[str, str]:
+    """The split of each folder at the top: all are splits, or none is, as a class may be called "train" too."""
     known = {folder: name for name, folders in SPLIT_FOLDERS.items() for folder in folders}
     tops = {path.split("/", 1)[0] for path in paths}
-    # Classes may be called "train" too: only when every folder at the top is a split, they are splits.
-    present = {known[top]: top for top in sorted(tops) if top in known} if tops <= known.keys() else {}
+    return {top: known[top] for top in tops} if tops <= known.keys() else {}
+
+
+def _of_split(paths: list[str], *, split: str, dataset: str) -> tuple[list[str], str]:
+    """The paths of a split, and the split's folder ("" without split folders: all is training data)."""
+    present = {name: folder for folder, name in sorted(split_folders(paths).items())}
     present.setdefault("train", "") if not present else None
     if split not in present:
         raise DataError(
@@ -180,7 +184,7 @@ def _of_split(paths: list[str], *, split: str, dataset: str) -> tuple[list[str],
     return [path for path in paths if path.startswith(prefix)], prefix
 
 
-def _folder_labels(paths: list[str], *, prefix: str) -> list[str] | None:
+def folder_labels(paths: list[str], *, prefix: str = "") -> list[str] | None:
     """Each video's folder is its class; None when any lies outside of a class folder, or there is but one class."""
     parents = [os.path.dirname(path[len(prefix) :]).rsplit("/", 1)[-1] for path in paths]
     return parents if all(parents) and len(set(parents)) > 1 else None
@@ -201,7 +205,7 @@ def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
 def _open_index(
     dataset: str, *, root: Path, index: Path, present: set[str], split: str, kind: LabelKind
 ) -> FolderSource:
-    rows = _rows_of_split(list(_read_rows(index)), split=split, index=index)
+    rows = _rows_of_split(list(read_rows(index)), split=split, index=index)
     paths = [_path_of(row, number, index=index) for number, row in enumerate(rows, start=1)]
     # Files that the walk left out (hidden, or with another extension) may be listed all the same.
     missing = [path for path in paths if path not in present and not (root / path).is_file()]
@@ -223,7 +227,12 @@ def _open_index(
     return FolderSource(dataset, root=root, paths=paths, labels=None if unlabelled else labels, kind=kind)
 
 
-def _read_rows(index: Path) -> Iterator[dict[str, str]]:
+def read_rows(index: Path) -> Iterator[dict[str, str]]:
+    """The rows of an index file by column.
+
+    Raises:
+        DataError: for a file that is no table in UTF-8.
+    """
     try:
         with open(index, encoding="utf-8-sig", newline="") as file:
             yield from (_json_rows(file) if index.suffix == ".jsonl" else csv.DictReader(file))

@@ -209,6 +209,18 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
         raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
 
 
+def split_names(path: str, *, config: str | None = None, revision: str | None = None) -> list[str]:
+    """The splits of a data set that `DatasetsSource` opens.
+
+    Raises:
+        DataError: when it cannot be reached or opened.
+    """
+    if not os.path.isdir(path):
+        _probe_hub(path, revision=revision)
+    builder = _builder(path, config=config, revision=revision)
+    return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+
+
 def _open_split(builder: Any, *, path: str, split: str) -> Any:
     # Data sets without their own card do not know their splits before the files are looked at.
     known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]

@@ -1,0 +1,388 @@
+"""One video file, of whatever kind, to a small MP4 that is quick to stream and to decode.
+
+What comes out is H.264 in yuv420p with even sides, turned as a player turns it, of constant quality, in short closed
+groups of pictures, without audio and without metadata (a phone writes the place into it), with the index in front.
+Every frame keeps its time stamp. The program `ffmpeg` encodes: it survives what damaged files do to a process. PyAV
+does where the program is missing.
+"""
+
+import errno
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from . import _pyav, _torchcodec
+from .decoding import open_video
+from .errors import VideoBackendError, VideoDecodeError
+
+_TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
+_PRESET = "medium"
+# Seconds after which an encoder is taken for stuck: so many, and so many more for each frame of the source.
+_PATIENCE, _PATIENCE_PER_FRAME = 300.0, 1.0
+# A decoder that complains, of a file that has less than this share of the frames it states: it breaks off.
+_WHOLE = 0.9
+# How ffmpeg ends when it, or the group of processes that it belongs to, was told to end. That is no fault of the file.
+_INTERRUPTED = (255, -signal.SIGINT, -signal.SIGTERM)
+_BREAKS_OFF = re.compile(r"ended prematurely|partial file|truncat", re.IGNORECASE)
+_ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?")
+
+_REMEDY = (
+    "install FFmpeg with libx264 (`apt-get install ffmpeg`, `brew install ffmpeg` or `conda install ffmpeg`), or "
+    "`pip install av`, whose wheels carry it"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
+    """How videos are made small.
+
+    Args:
+        short_side: in pixels; smaller videos are not enlarged.
+        gop: frames from one key frame to the next.
+        crf: x264's constant rate factor; 18 is hardly visible, 28 is coarse.
+
+    Raises:
+        ValueError: for a setting that makes no sense.
+    """
+
+    short_side: int = 256
+    gop: int = 12
+    crf: int = 23
+
+    def __post_init__(self) -> None:
+        if self.short_side < 16:
+            raise ValueError(f"the short side must be 16 pixels or more, got {self.short_side}; 256 and 320 are usual")
+        if self.gop < 1:
+            raise ValueError(f"the distance of key frames (gop) must be 1 frame or more, got {self.gop}")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf must lie in 0 (lossless) to 51, got {self.crf}; 23 is usual")
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result, both even."""
+        scale = min(1.0, self.short_side / min(height, width))
+        return _even(height * scale), _even(width * scale)
+
+
+def _even(length: float) -> int:
+    return max(2, 2 * round(length / 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trim:
+    """What is kept of a video.
+
+    Args:
+        start: in seconds after the first frame.
+        end: likewise; None is the end of the video.
+
+    Raises:
+        ValueError: when nothing lies between.
+    """
+
+    start: float = 0.0
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.start >= 0 and (self.end is None or self.end > self.start)):
+            raise ValueError(f"nothing lies between {self.start:g} and {self.end} s; give START:END with START < END")
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is cut."""
+        return self.start == 0 and self.end is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedVideo:
+    """What was made.
+
+    Attributes:
+        num_frames: that decode.
+        fps: nominal frame rate in 1/s.
+        height: in pixels, as is the width.
+        num_bytes: of the file.
+        note: what the decoder complained of in a source that was kept all the same.
+    """
+
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+    num_bytes: int
+    note: str = ""
+
+
+def encode_video(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    settings: EncodeSettings,
+    trim: Trim | None = None,
+    name: str | None = None,
+) -> EncodedVideo:
+    """Make a small MP4 of a file, on one core; the same file and settings give the same bytes.
+
+    Args:
+        source: path of the file.
+        output: path of the result, written under another name until it is whole.
+        settings: size, key frames and quality.
+        trim: what is kept; everything.
+        name: what errors call the source.
+
+    Raises:
+        VideoDecodeError: the file cannot be decoded, breaks off, or holds nothing between the bounds of `trim`.
+        VideoBackendError: this machine cannot decode or cannot encode.
+        OSError: the result cannot be written.
+    """
+    name, trim = name or os.fspath(source), trim or Trim()
+    path = os.path.abspath(source)
+    try:
+        with open_video(path, name=name) as reader:
+            frames, (height, width) = reader.num_frames, settings.size_of(reader.height, reader.width)
+    except VideoDecodeError as error:
+        # What is written down of a video says nothing of where it lay.
+        raise VideoDecodeError(name, error.reason.replace(path, "the file")) from error
+    job = _Job(path, name, height, width, frames, trim, settings)
+    temporary = Path(f"{os.fspath(output)}.{os.getpid()}.unfinished")
+    try:
+        complaint = _run_ffmpeg(job, temporary) if encoder() == "ffmpeg" else _run_pyav(job, temporary)
+        made = _examined(job, temporary, complaint=complaint)
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return made
+
+
+@dataclass(frozen=True)
+class _Job:
+    path: str
+    name: str
+    height: int
+    width: int
+    frames: int  # of the source
+    trim: Trim
+    settings: EncodeSettings
+
+
+def _examined(job: _Job, path: Path, *, complaint: str) -> EncodedVideo:
+    """The result as our own decoder sees it."""
+    if not path.exists() or path.stat().st_size == 0:
+        raise VideoDecodeError(job.name, complaint or "no frame of it could be encoded")
+    with open_video(path, name=job.name) as reader:
+        made, fps = reader.num_frames, reader.fps
+        if (reader.height, reader.width) != (job.height, job.width):
+            raise VideoDecodeError(job.name, f"encoding gave {reader.width}x{reader.height}, not the size asked for")
+    if complaint:
+        stated = _stated_frames(job.path)
+        if _BREAKS_OFF.search(complaint) or (job.trim.keeps_all and made < _WHOLE * stated):
+            raise VideoDecodeError(job.name, f"it breaks off after {made} frames: {complaint}")
+    if job.trim.keeps_all and made != job.frames:
+        complaint = f"{job.frames} frames decode, {made} could be encoded{complaint and ': '}{complaint}"
+    return EncodedVideo(
+        num_frames=made,
+        fps=round(fps, 4),
+        height=job.height,
+        width=job.width,
+        num_bytes=path.stat().st_size,
+        note=complaint,
+    )
+
+
+# The program ffmpeg.
+
+
+def encoder() -> str:
+    """The encoder in use, `"ffmpeg"` (the program) or `"pyav"`.
+
+    Raises:
+        VideoBackendError: there is none.
+    """
+    if _ffmpeg_program() is not None:
+        return "ffmpeg"
+    if _pyav.why_missing() is None:
+        import av
+
+        if "libx264" in av.codecs_available:
+            return "pyav"
+    raise VideoBackendError(f"videos cannot be encoded here: {_REMEDY}")
+
+
+@functools.cache
+def _ffmpeg_program() -> tuple[str, str] | None:
+    """The program, if it has libx264, and its word for "keep every frame's time stamp"."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return None
+    command = [program, "-hide_banner"]
+    try:
+        encoders = subprocess.run([*command, "-encoders"], capture_output=True, stdin=subprocess.DEVNULL)
+        options = subprocess.run([*command, "-h", "long"], capture_output=True, stdin=subprocess.DEVNULL)
+    except OSError:  # a file of that name which does not run here
+        return None
+    if b" libx264 " not in encoders.stdout:
+        return None
+    return program, "-fps_mode" if b"-fps_mode" in options.stdout else "-vsync"
+
+
+def _run_ffmpeg(job: _Job, output: Path) -> str:
+    """Encodes; what it complained of, in one line."""
+    found = _ffmpeg_program()
+    assert found is not None
+    patience = _PATIENCE + _PATIENCE_PER_FRAME * job.frames
+    try:
+        done = subprocess.run(
+            _command(job, output, *found), capture_output=True, stdin=subprocess.DEVNULL, timeout=patience
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VideoDecodeError(job.name, f"encoding it did not end within {patience:.0f} s") from error
+    said = done.stderr.decode("utf-8", "replace").replace(str(output), "the result").replace(job.path, "the file")
+    if "No space left on device" in said:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
+    lines = [_ADDRESS.sub("", line).strip() for line in said.splitlines()]
+    lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("Last message repeated")]
+    told = sorted(lines, key=lambda line: _BREAKS_OFF.search(line) is None)[0] if lines else ""
+    if done.returncode in _INTERRUPTED:
+        raise InterruptedError(errno.EINTR, "encoding was interrupted; the same command goes on", job.name)
+    if done.returncode:
+        raise VideoDecodeError(job.name, told or f"ffmpeg ended with status {done.returncode}")
+    return told[:200]
+
+
+def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> list[str]:
+    settings = job.settings
+    # A file that is a playlist in disguise opens no connection.
+    source = ["-protocol_whitelist", "file", "-threads", "1", "-i", f"file:{job.path}"]
+    stream = ["-map", f"0:{_best_stream(job.path)}", "-map_metadata", "-1", "-map_chapters", "-1"]
+    times = [keep_time_stamps, "passthrough", "-enc_time_base", f"1:{_TIME_BASE}"]
+    codec = ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(settings.crf), "-bf", "2", "-threads", "1"]
+    gop = str(settings.gop)
+    keys = ["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-flags", "+cgop+bitexact"]
+    box = ["-fflags", "+bitexact", "-video_track_timescale", str(_TIME_BASE), "-movflags", "+faststart", "-f", "mp4"]
+    return [
+        *(program, "-hide_banner", "-nostdin", "-y", "-v", "error", "-filter_threads", "1"),
+        *(*source, *stream, *times, "-vf", _filters(job), *codec, *keys, *box, str(output)),
+    ]
+
+
+def _filters(job: _Job) -> str:
+    """ffmpeg turns the frames by itself, before these."""
+    trim = job.trim
+    cut = [] if trim.keeps_all else [f"trim=start={trim.start}" + ("" if trim.end is None else f":end={trim.end}")]
+    zero = "setpts=PTS-STARTPTS"
+    size = f"scale=w={job.width}:h={job.height}:flags=bicubic:out_range=tv"
+    return ",".join([zero, *cut, *([zero] if cut else []), size, "setsar=1", "format=yuv420p"])
+
+
+def _best_stream(path: str) -> int:
+    """The stream that FFmpeg calls best, which is the one that training reads."""
+    if _torchcodec.why_missing() is None:
+        from torchcodec.decoders import VideoDecoder
+
+        # What torchcodec cannot open at all was opened by PyAV before.
+        with suppress(RuntimeError, ValueError):
+            return int(VideoDecoder(path, seek_mode="approximate").stream_index)
+    import av
+
+    with av.open(path) as container:
+        return int(container.streams.best("video").index)
+
+
+def _stated_frames(path: str) -> int:
+    """How many frames the container says it has; 0 where it does not say."""
+    if _torchcodec.why_missing() is None:
+        from torchcodec.decoders import VideoDecoder
+
+        with suppress(RuntimeError, ValueError):
+            return int(VideoDecoder(path, seek_mode="approximate").metadata.num_frames_from_header or 0)
+    return 0
+
+
+# PyAV.
+
+
+def _run_pyav(job: _Job, output: Path) -> str:
+    import av
+
+    settings = job.settings
+    options = {"preset": _PRESET, "crf": str(settings.crf), "sc_threshold": "0", "flags": "+cgop+bitexact"}
+    options |= {"keyint_min": str(settings.gop), "bf": "2"}
+    muxing = {"movflags": "+faststart", "fflags": "+bitexact", "video_track_timescale": str(_TIME_BASE)}
+    try:
+        with av.open(job.path) as container, av.open(str(output), "w", format="mp4", options=muxing) as made:
+            source = container.streams.best("video")
+            source.codec_context.thread_count = 1
+            target = made.add_stream("libx264", rate=source.guessed_rate or 25, options=options)
+            target.width, target.height, target.pix_fmt = job.width, job.height, "yuv420p"
+            target.codec_context.gop_size, target.codec_context.thread_count = settings.gop, 1
+            target.codec_context.time_base = target.time_base = Fraction(1, _TIME_BASE)
+            for frame in _small_frames(job, container.decode(source), rate=source.guessed_rate or 25):
+                made.mux(target.encode(frame))
+            made.mux(target.encode())
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        # PyAV's errors are kin of OSError or ValueError, by their number.
+        raise VideoDecodeError(job.name, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise VideoDecodeError(job.name, str(error)) from error
+    return ""
+
+
+def _small_frames(job: _Job, frames: Iterable[Any], *, rate: Fraction | int) -> Iterable[Any]:
+    """Every frame that is kept: small, upright, its time counted from the first."""
+    first: float | None = None
+    last, step, turn = -1, max(1, round(_TIME_BASE / rate)), None
+    for number, frame in enumerate(frames):
+        time = frame.time if frame.time is not None else number / float(rate)
+        first = time if first is None else first
+        if time - first < job.trim.start:
+            continue
+        if job.trim.end is not None and time - first >= job.trim.end:
+            return
+        turn = turn or _Turn(job, quarters=round(frame.rotation / 90) % 4)
+        ticks = round((time - first - job.trim.start) * _TIME_BASE)
+        last = ticks if ticks > last else last + step
+        small = turn(frame)
+        small.pts, small.time_base, small.pict_type = last, Fraction(1, _TIME_BASE), 0
+        yield small
+
+
+class _Turn:
+    """Shrinks a frame, then turns it counter-clockwise by quarters."""
+
+    _FILTERS = {1: ("transpose=cclock",), 2: ("hflip", "vflip"), 3: ("transpose=clock",)}
+
+    def __init__(self, job: _Job, *, quarters: int) -> None:
+        import av
+
+        self.size = (job.height, job.width) if quarters % 2 == 0 else (job.width, job.height)
+        self.graph = None
+        if quarters:
+            self.graph = av.filter.Graph()
+            height, width = self.size
+            links = [self.graph.add_buffer(width=width, height=height, format="yuv420p", time_base=Fraction(1, 1000))]
+            for text in self._FILTERS[quarters]:
+                links.append(self.graph.add(*text.split("=")))
+            self.graph.link_nodes(*links, self.graph.add("buffersink")).configure()
+
+    def __call__(self, frame: Any) -> Any:
+        height, width = self.size
+        small = frame.reformat(
+            width=width, height=height, format="yuv420p", interpolation="BICUBIC", dst_color_range="MPEG"
+        )
+        if self.graph is None:
+            return small
+        self.graph.push(small)
+        return self.graph.pull()
+
+
+__all__ = ["EncodeSettings", "EncodedVideo", "Trim", "encode_video", "encoder"]

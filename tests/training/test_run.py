@@ -138,6 +138,7 @@ def test_an_earlier_run_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_bad_data_leaves_the_earlier_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     toy_train(tmp_path)
     before = snapshot(tmp_path)
 
@@ -150,7 +151,7 @@ def test_bad_data_leaves_the_earlier_run_alone(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(ValueError, match="no video"):
             toy_train(tmp_path, **options)
     assert snapshot(tmp_path) == before
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_resume_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

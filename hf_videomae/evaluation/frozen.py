@@ -167,11 +167,18 @@ def frozen_features(
     if not found:
         first = f"; the first is {failed[0]['id']} ({failed[0]['reason']})" if failed else ""
         raise DataError(f"none of the {len(failed)} videos of {source.name} decodes{first}")
-    found.sort(key=lambda entry: entry[0])
+    return _in_order(found, class_names=class_names, failed=failed)
+
+
+def _in_order(
+    found: list[tuple[int, str, int, Tensor]], *, class_names: list[str], failed: list[dict[str, Any]]
+) -> FrozenFeatures:
+    """From (place in the source, id, label, features), as the workers happened to finish them."""
+    places = sorted(range(len(found)), key=lambda index: found[index][0])
     return FrozenFeatures(
-        features=torch.stack([entry[3] for entry in found]),
-        labels=torch.tensor([entry[2] for entry in found]),
-        sample_ids=[entry[1] for entry in found],
+        features=torch.stack([found[index][3] for index in places]),
+        labels=torch.tensor([found[index][2] for index in places]),
+        sample_ids=[found[index][1] for index in places],
         class_names=class_names,
         failed=sorted(failed, key=lambda entry: str(entry["id"])),
     )

@@ -15,6 +15,8 @@ from .faults import Fault, Record, Request
 from .messages import Answer, Question, refuse
 
 _CHUNK = 64 * 1024
+# Comes from a proxy before the Hub, as a page.
+_BAD_GATEWAY = 502
 
 
 class Server(ThreadingHTTPServer):
@@ -98,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "status":
             retry = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             answer = refuse(fault.status, "", "out of order, on purpose", **retry)
+            if fault.status == _BAD_GATEWAY:
+                answer = Answer(fault.status, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
         else:
             answer = self.server.answers.answer(self._question(body))
         self._send(answer, fault, received=len(body))

@@ -144,6 +144,9 @@ def _add_prepare(commands: Any) -> None:
         "pictures, no audio, in Parquet or WebDataset, with labels, splits and a data card. Videos that cannot be "
         "used are left out and named in dropped.jsonl. Killed, the same command goes on; with nothing new, it does "
         "nothing. The work takes twice the space of the result.",
+        epilog="With --push_to_hub the whole set is published in one commit, after it was made: shards, data card, "
+        "report and lists. What is there already is not sent again, shards of an earlier push that are no longer in "
+        "the set go, and a push that broke off goes on with the same command; the set in DST is never touched by it.",
     )
     prepare.add_argument("source", metavar="SRC", help="folder of videos, of Parquet or WebDataset files, or org/name")
     prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
@@ -179,7 +182,24 @@ def _add_prepare(commands: Any) -> None:
     prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
     prepare.add_argument("--video_column", "--video-column", help="of a Hub data set (default: found by its type)")
     prepare.add_argument("--label_column", "--label-column", help="of a Hub data set (default: found by its type)")
+    _add_push(prepare)
     prepare.set_defaults(run=_prepare, takes_fields=False)
+
+
+def _add_push(prepare: argparse.ArgumentParser) -> None:
+    prepare.add_argument(
+        "--push_to_hub",
+        "--push-to-hub",
+        metavar="ORG/NAME",
+        help="publish the set on the Hub under this id (NAME alone: among your own); needs `hf auth login`",
+    )
+    prepare.add_argument("--private", action="store_true", help="with --push_to_hub: make it private, if it is new")
+    prepare.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --push_to_hub: replace what ORG/NAME holds, even if it is no earlier push of this set (it stays in "
+        "the history)",
+    )
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -282,7 +302,7 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from .data.prepare import PrepareSettings, describe_report, prepare
+    from .data.prepare import PrepareSettings, prepare, push_set
     from .video.decoding import VideoBackendError
     from .video.encoding import EncodeSettings
 
@@ -297,6 +317,7 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
     )
     options = ("index", "config", "revision", "video_column", "label_column", "jobs")
     try:
+        target = _target(arguments)
         done = prepare(
             arguments.source,
             arguments.destination,
@@ -304,18 +325,47 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
             progress=True,
             **{name: getattr(arguments, name) for name in options},
         )
+        _tell_prepared(arguments.destination, done)
+        if target is not None:
+            _tell_pushed(push_set(arguments.destination, target, progress=True))
     except VideoBackendError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
         return _INTERRUPTED
+    return 0
+
+
+def _target(arguments: argparse.Namespace) -> Any:
+    """Where the set is to be published, looked at before the work begins; None where it is not."""
+    from .data.prepare import check_target
+    from .data.prepare.inputs import name_of
+
+    options = {name: getattr(arguments, name) for name in ("private", "overwrite")}
+    if arguments.push_to_hub is not None:
+        return check_target(arguments.push_to_hub, source=name_of(arguments.source), **options)
+    if any(options.values()):
+        _fail("--private and --overwrite say how to publish; give --push_to_hub ORG/NAME as well, or leave them out")
+    return None
+
+
+def _tell_prepared(destination: str, done: Any) -> None:
+    from .data.prepare import describe_report
+
     if done.nothing_new:
-        print(f"{arguments.destination} is up to date, nothing was done")
+        print(f"{destination} is up to date, nothing was done")
     elif done.reused:
         print(f"{done.reused} videos were there already")
     print("\n".join(describe_report(done.report)))
-    print(f"{arguments.destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
-    return 0
+    print(f"{destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
+
+
+def _tell_pushed(pushed: Any) -> None:
+    if pushed.sent or pushed.removed:
+        gone = f", {pushed.removed} files of an earlier push are gone" if pushed.removed else ""
+        print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{gone}; {pushed.url}")
+    else:
+        print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")
 
 
 def _trim(text: str | None) -> Any:

@@ -129,14 +129,14 @@ class Patience:
         if now + wait - self._since > seconds:
             raise SourceUnavailable(
                 f"the network kept failing for {now - self._since:.0f} s while {self.name} was read "
-                f"({_reason(error)}); when it is back, run again (a run goes on with --resume)"
+                f"({reason_of(error)}); when it is back, run again (a run goes on with --resume)"
             ) from error
         if first:
-            logger.warning("%s: %s; trying again for %.0f s", self.name, _reason(error), seconds)
+            logger.warning("%s: %s; trying again for %.0f s", self.name, reason_of(error), seconds)
         _sleep(wait)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line: the innermost cause that says something."""
     said = [line for cause in causes(error) for line in str(cause).splitlines()[:1] if line]
     return said[-1] if said else type(error).__name__

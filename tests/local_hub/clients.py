@@ -1,5 +1,6 @@
 """The clients of this very process, turned to a local Hub: they read their settings once, when they are imported."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def turn_to(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
         patch.setenv(name, value)
     _turn_huggingface_hub(hub, patch)
     _turn_datasets(hub, patch)
+    _turn_transformers(patch)
     forget_connections()
 
 
@@ -63,3 +65,10 @@ def _turn_datasets(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
     }
     for name, value in values.items():
         patch.setattr(config, name, value)
+
+
+def _turn_transformers(patch: pytest.MonkeyPatch) -> None:
+    """It keeps one client for its uploads, made at the first."""
+    kept = sys.modules.get("transformers.utils.hub")
+    if kept is not None:
+        patch.setattr(kept, "_hf_api", None, raising=False)

@@ -5,12 +5,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["status", "reset", "truncate", "stall"]
+Kind = Literal["status", "reset", "truncate", "stall", "hang_up"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answered request; `path` with its query as it came, `range` the header, `sent` bytes of the body."""
+    """One answered request; `path` with its query as it came, `range` the header, `sent` bytes of its body and
+    `received` bytes of what was uploaded."""
 
     method: str
     path: str
@@ -19,6 +20,7 @@ class Request:
     sent: int = 0
     token: bool = False
     fault: str | None = None
+    received: int = 0
 
     @property
     def line(self) -> str:
@@ -31,7 +33,8 @@ class Fault:
     """What happens to the next `times` requests whose `METHOD /path` a pattern finds; None: to all of them.
 
     `status` is answered, with Retry-After where it is given; `reset` (TCP) and `truncate` (a clean end) stop after
-    `after_bytes` of the body; `stall` waits so many `seconds` before the answer, which is right then.
+    `after_bytes` of the body; `hang_up` resets after so many bytes of an upload; `stall` waits so many `seconds`
+    before the answer, which is right then.
     """
 
     pattern: str

@@ -5,8 +5,10 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
-from .answers import TOKEN, Answers
+from .access import READ_TOKEN, TOKEN
+from .answers import Answers
 from .faults import Fault, Kind, Record, Request
 from .server import Server
 
@@ -20,20 +22,21 @@ SET_ASIDE = {
 class LocalHub:
     """A Hub on 127.0.0.1, running from `start` to `stop`.
 
-    Repositories are folders: put files into `hub.model("org/name")` or `hub.dataset("org/name")`.
+    Repositories are folders: put files into `hub.model("org/name")` or `hub.dataset("org/name")`, or upload them:
+    every commit is a new revision, and those before it stay readable. `token` may write in `org` and `team`.
 
     Args:
         root: folder of the repositories, made where it is missing.
         home: folder for the private caches of the clients.
     """
 
-    token = TOKEN
+    token, read_token = TOKEN, READ_TOKEN
 
     def __init__(self, root: Path, *, home: Path) -> None:
         self.root, self.home = root, home
         self.record = Record()
         root.mkdir(parents=True, exist_ok=True)
-        self.answers = Answers(root, cdn="")
+        self.answers = Answers(root)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self.port = 0
@@ -45,7 +48,7 @@ class LocalHub:
         self._server = Server(port=self.port, answers=self.answers, record=self.record)
         self.port = int(self._server.server_address[1])
         # By another name: the clients must take it for another host, and send it no token.
-        self.answers.cdn = f"http://localhost:{self.port}"
+        self.answers.listen_at(self.endpoint, f"http://localhost:{self.port}")
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -81,17 +84,25 @@ class LocalHub:
         return self._folder("datasets", id, revision)
 
     def _folder(self, kind: str, id: str, revision: str | None) -> Path:
-        folder = self.root / kind / (id if revision is None else f"{id}@{revision}")
+        folder = self.root / kind / (id if revision is None else f"{id}@{quote(revision, safe='')}")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def hide(self, key: str) -> None:
         """Make `datasets/org/name` or `models/org/name` private."""
-        self.answers.private.add(key)
+        self.answers.access.private.add(key)
 
     def gate(self, key: str) -> None:
         """Ask for terms to be accepted before the files of `datasets/org/name` are read."""
-        self.answers.gated.add(key)
+        self.answers.access.gated.add(key)
+
+    def is_private(self, key: str) -> bool:
+        """Whether `datasets/org/name` or `models/org/name` is."""
+        return key in self.answers.access.private
+
+    def take_parts_of(self, size: int) -> None:
+        """Ask for larger files in parts of so many bytes."""
+        self.answers.uploads.part_bytes = size
 
     # What goes wrong.
 
@@ -102,6 +113,10 @@ class LocalHub:
     def cut_off(self, pattern: str, *, after_bytes: int, times: int | None = 1, kind: Kind = "reset") -> None:
         """Break the connection after so many bytes of the body, by a reset or (`truncate`) a clean end."""
         self.record.add_fault(Fault(pattern, kind, after_bytes=after_bytes, times=times))
+
+    def hang_up(self, pattern: str, *, after_bytes: int, times: int | None = 1) -> None:
+        """Break the connection in the middle of an upload."""
+        self.record.add_fault(Fault(pattern, "hang_up", after_bytes=after_bytes, times=times))
 
     def stall(self, pattern: str, *, seconds: float, times: int | None = 1) -> None:
         """Answer late."""

@@ -10,10 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from .answers import Answer, Answers, Question, refuse
+from .answers import Answers
 from .faults import Fault, Record, Request
+from .messages import Answer, Question, refuse
 
 _CHUNK = 64 * 1024
+# Comes from a proxy before the Hub, as a page.
+_BAD_GATEWAY = 502
 
 
 class Server(ThreadingHTTPServer):
@@ -77,20 +80,46 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def log_message(self, format: str, *args: Any) -> None:
         """The record is the log."""
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.record.next_fault(f"{self.command} {self.path}")
+        if fault is not None and fault.kind == "hang_up":
+            self._hang_up(fault)
+            return
+        body = self._body()
         if fault is not None and fault.kind == "stall":
             self.server.closing.wait(fault.seconds)
         if fault is not None and fault.kind == "status":
             retry = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             answer = refuse(fault.status, "", "out of order, on purpose", **retry)
+            if fault.status == _BAD_GATEWAY:
+                answer = Answer(fault.status, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
         else:
             answer = self.server.answers.answer(self._question(body))
-        self._send(answer, fault)
+        self._send(answer, fault, received=len(body))
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while (size := int(self.rfile.readline().split(b";")[0], 16)) > 0:
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _hang_up(self, fault: Fault) -> None:
+        received = len(self.rfile.read(min(fault.after_bytes, int(self.headers.get("Content-Length") or 0))))
+        self._record(0, 0, fault, received=received)
+        self._break(reset=True)
 
     def _question(self, body: bytes) -> Question:
         path, _, query = self.path.partition("?")
@@ -98,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         return Question(self.command, path, query=query, body=body, token=token, host=host)
 
-    def _send(self, answer: Answer, fault: Fault | None) -> None:
+    def _send(self, answer: Answer, fault: Fault | None, *, received: int) -> None:
         status, first, last = self._part(answer)
         size = 0 if status == 416 else last - first
         headers = dict(answer.headers)
@@ -114,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             sent = 0 if self.command == "HEAD" else self._send_body(answer, first, stop if size else first)
         finally:
-            self._record(status, sent, fault)
+            self._record(status, sent, fault, received=received)
         if broken is not None:
             self._break(reset=broken.kind == "reset")
 
@@ -149,11 +178,11 @@ class Handler(BaseHTTPRequestHandler):
             _reset_on_close(self.connection)
             self.connection.close()
 
-    def _record(self, status: int, sent: int, fault: Fault | None) -> None:
+    def _record(self, status: int, sent: int, fault: Fault | None, *, received: int) -> None:
         asked = self.headers.get("Range")
         token = "Authorization" in self.headers
         kind = None if fault is None else fault.kind
-        self.server.record.add(Request(self.command, self.path, status, asked, sent, token, kind))
+        self.server.record.add(Request(self.command, self.path, status, asked, sent, token, kind, received))
 
 
 def _size(answer: Answer) -> int:

@@ -1,15 +1,26 @@
-"""Repositories as folders: `models/org/name` and `datasets/org/name` are `main`, `.../name@v1` is the revision v1."""
+"""Repositories as folders: `models/org/name` and `datasets/org/name` are `main`, `.../name@v1` is the branch v1.
+
+What a commit replaces is kept beside them, in `history/models/org/name`, so that every revision stays readable.
+"""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 MAIN = "main"
 # What the Hub keeps beside git, and serves from another host.
 LARGE = {".safetensors", ".bin", ".pth", ".parquet", ".tar", ".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".png"}
+LARGE_BYTES = 10 * 1024**2
+
+
+def is_large(path: str, size: int) -> bool:
+    """Whether the Hub keeps a file beside git; an empty file never."""
+    return size > 0 and (Path(path).suffix in LARGE or size > LARGE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Entry:
 
     @property
     def is_large(self) -> bool:
-        return self.file.suffix in LARGE
+        return is_large(self.path, self.size)
 
     @property
     def oid(self) -> str:
@@ -61,9 +72,11 @@ def _hashes(file: Path, changed: int, size: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Revision:
-    """The files of a repository at one point."""
+    """The files of a repository at one point; `parent` is the commit before."""
 
     folder: Path
+    parent: str = ""
+    known_sha: str = ""
 
     @property
     def entries(self) -> list[Entry]:
@@ -73,7 +86,9 @@ class Revision:
     @property
     def sha(self) -> str:
         """Of the commit: changes with whatever the folder holds."""
-        text = "\n".join(f"{entry.oid} {entry.path}" for entry in self.entries)
+        if self.known_sha:
+            return self.known_sha
+        text = "\n".join([self.parent, *(f"{entry.oid} {entry.path}" for entry in self.entries)])
         return hashlib.sha1(text.encode()).hexdigest()
 
     def entry(self, path: str) -> Entry | None:
@@ -107,22 +122,46 @@ class Repo:
     id: str
 
     @property
+    def key(self) -> str:
+        """The id with its kind."""
+        return f"{self.kind}/{self.id}"
+
+    @property
     def exists(self) -> bool:
-        return self._folder(MAIN).is_dir()
+        return self.folder(MAIN).is_dir()
+
+    @property
+    def history(self) -> Path:
+        """Where commits, tags and uploaded objects are kept."""
+        return self.root / "history" / self.key
 
     def revision(self, name: str) -> Revision | None:
         """By branch, tag or commit."""
-        for branch, revision in self.revisions():
+        for branch, revision in self.branches():
             if name in (branch, revision.sha):
                 return revision
-        return None
+        sha = self.tags().get(name, name)
+        kept = self.history / "revisions" / quote(sha, safe="")
+        return Revision(kept, known_sha=sha) if kept.is_dir() else None
 
-    def revisions(self) -> Iterator[tuple[str, Revision]]:
+    def branches(self) -> Iterator[tuple[str, Revision]]:
         """Names and revisions, `main` first."""
-        yield MAIN, Revision(self._folder(MAIN))
         owner, _, name = self.id.partition("/")
-        for folder in sorted((self.root / self.kind / owner).glob(f"{name}@*")):
-            yield folder.name.partition("@")[2], Revision(folder)
+        found = sorted((self.root / self.kind / owner).glob(f"{name}@*"))
+        for branch in (MAIN, *(unquote(folder.name.partition("@")[2]) for folder in found)):
+            commits = self.commits(branch)
+            yield branch, Revision(self.folder(branch), commits[-1]["parent"] if commits else "")
 
-    def _folder(self, revision: str) -> Path:
-        return self.root / self.kind / (self.id if revision == MAIN else f"{self.id}@{revision}")
+    def tags(self) -> dict[str, str]:
+        """Commits by tag."""
+        file = self.history / "tags.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def commits(self, branch: str) -> list[dict[str, str]]:
+        """Those that were made by uploads, the first first: `parent`, `title`."""
+        file = self.history / "commits" / f"{quote(branch, safe='')}.json"
+        return json.loads(file.read_text()) if file.exists() else []
+
+    def folder(self, branch: str) -> Path:
+        """Of a branch."""
+        return self.root / self.kind / (self.id if branch == MAIN else f"{self.id}@{quote(branch, safe='')}")

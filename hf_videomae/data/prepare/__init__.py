@@ -2,10 +2,22 @@
 
 `inputs` finds the videos, their labels and splits; `workshop` makes each small, in parallel, and remembers what it
 made; `shards` spreads them over Parquet or WebDataset files; `report` and `card` describe the
-result; `run` is the way through.
+result; `run` is the way through; `target` and `push` publish it.
 """
 
+from .push import Pushed, push_set
 from .report import describe_report
 from .run import Prepared, PrepareSettings, prepare
+from .target import HubTarget, PushError, check_target
 
-__all__ = ["PrepareSettings", "Prepared", "describe_report", "prepare"]
+__all__ = [
+    "HubTarget",
+    "PrepareSettings",
+    "Prepared",
+    "PushError",
+    "Pushed",
+    "check_target",
+    "describe_report",
+    "prepare",
+    "push_set",
+]

@@ -4,6 +4,7 @@ from typing import Any
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _CLASSES_SHOWN = 100
+_ID = "org/name"
 
 
 def render_card(report: dict[str, Any], *, features: Any, license: str | None) -> str:
@@ -41,6 +42,12 @@ def render_card(report: dict[str, Any], *, features: Any, license: str | None) -
     return f"---\n{data.to_yaml()}\n---\n\n{_text(report)}"
 
 
+def with_id(card: str, id: str) -> str:
+    """The card of a published set: its examples name the set."""
+    before, use, example = card.rpartition("## Use\n")
+    return f"{before}{use}{example.replace(_ID, id)}"
+
+
 def _size(videos: int) -> str:
     return next((name for limit, name in _SIZES if videos < limit), "n>10M")
 
@@ -61,8 +68,8 @@ def _text(report: dict[str, Any]) -> str:
         *_class_table(report),
         _dropped(report),
         "## Use\n\n```python\nimport datasets\n\n"
-        'videos = datasets.load_dataset("org/name", split="train", streaming=True)  # or the path of this folder\n'
-        "```\n\n```bash\naccelerate launch examples/pretrain.py --dataset org/name\n```",
+        f'videos = datasets.load_dataset("{_ID}", split="train", streaming=True)  # or the path of this folder\n'
+        f"```\n\n```bash\naccelerate launch examples/pretrain.py --dataset {_ID}\n```",
         "The rights of the videos stay with their owners."
         + ("" if settings["license"] else " No licence was stated when this set was made."),
     ]

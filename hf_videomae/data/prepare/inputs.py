@@ -116,6 +116,12 @@ def open_raw(
     return _open_streamed(path, config=config, revision=revision, columns=columns)
 
 
+def name_of(source: str) -> str:
+    """What the set is called: the folder's name, or `org/name`."""
+    path = os.path.expanduser(source)
+    return Path(path).resolve().name if os.path.isdir(path) else source
+
+
 # A folder.
 
 
@@ -168,7 +174,7 @@ def _open_folder(root: Path, videos: list[str], *, listing: Path | None, kind: L
         for number, entry in enumerate(entries)
     ]
     return RawSet(
-        name=root.resolve().name,
+        name=name_of(str(root)),
         videos=raws,
         count=len(raws),
         fingerprint=_fingerprint([names, [[*_identity(raw)] for raw in raws], [[*_pair(drop)] for drop in refused]]),
@@ -290,7 +296,7 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
     content = _content_of_shards(path, revision=revision)
     fingerprint = _fingerprint([content, config, columns, [source.split for source in sources]])
     prepared = RawSet(
-        name=Path(path).resolve().name if os.path.isdir(path) else path,
+        name=name_of(path),
         videos=(),
         count=None if None in counts else sum(filter(None, counts)),
         fingerprint=fingerprint,

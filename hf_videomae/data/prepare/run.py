@@ -17,11 +17,11 @@ from ..labels import SINGLE, LabelKind
 from ..samples import DataError
 from .card import render_card
 from .inputs import Dropped, RawSet, open_raw, without_repeats
+from .layout import CARD, DROPPED, REPORT, VIDEOS, is_whole, read_report, whole_shards
 from .report import make_report
 from .shards import EXTENSIONS, MEGABYTE, Row, Shard, ShardFormat, features_of, plan_shards, write_shard
 from .workshop import FOLDER, Workshop, make_all
 
-REPORT, DROPPED, VIDEOS, CARD = "report.json", "dropped.jsonl", "videos.jsonl", "README.md"
 _UNFINISHED, _PUBLISHING = "unfinished.json", "publishing.json"
 # Of the settings, those that a video was made with; the others only say how videos are laid out.
 _OF_VIDEOS = ("source", "short_side", "gop", "crf", "start", "end")
@@ -168,11 +168,9 @@ def _claimed(source: str, destination: Path) -> dict[str, Any] | None:
         raise DataError(f"{destination} lies within {source}; give a folder outside of it")
     if destination.exists() and not destination.is_dir():
         raise DataError(f"{destination} is a file; give a folder")
-    report = destination / REPORT
-    if report.exists():
-        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        if "fingerprint" in found:
-            return found
+    found = read_report(destination)
+    if found is not None:
+        return found
     others = [path.name for path in destination.iterdir()] if destination.exists() else []
     if others and FOLDER not in others:
         raise DataError(f"{destination} holds other files ({sorted(others)[0]}, ...); give an empty or new folder")
@@ -188,20 +186,7 @@ def _check_same(before: dict[str, Any], asked: dict[str, Any], destination: Path
 
 def _is_done(before: dict[str, Any], raw: RawSet, asked: dict[str, Any], destination: Path) -> bool:
     same = before["fingerprint"] == raw.fingerprint and {"source": before["source"], **before["settings"]} == asked
-    whole = all((destination / name).exists() for name in (CARD, DROPPED, VIDEOS))
-    return (
-        same
-        and whole
-        and not (destination / FOLDER).exists()
-        and len(_whole_shards(before, destination)) == sum(len(split["shards"]) for split in before["splits"].values())
-    )
-
-
-def _whole_shards(report: dict[str, Any], destination: Path) -> list[Path]:
-    """The shards of a report that are there, as they were written."""
-    shards = [shard for split in report["splits"].values() for shard in split["shards"]]
-    paths = [(destination / shard["file"], shard["file_bytes"]) for shard in shards]
-    return [path for path, size in paths if path.exists() and path.stat().st_size == size]
+    return same and is_whole(before, destination) and not (destination / FOLDER).exists()
 
 
 def _open_workshop(destination: Path, *, settings: PrepareSettings, asked: dict[str, Any]) -> Workshop:
@@ -229,7 +214,7 @@ def _restore(workshop: Workshop, before: dict[str, Any] | None, destination: Pat
         return
     rows = [Row.from_dict(json.loads(line)["row"]) for line in videos.read_text(encoding="utf-8").splitlines()]
     wanted = {row.id: row for row in rows}
-    for shard in _whole_shards(before, destination):
+    for shard in whole_shards(before, destination):
         workshop.restore(shard, wanted)
 
 

@@ -1,0 +1,40 @@
+"""What lies where in a prepared set, and whether it is whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+REPORT, DROPPED, VIDEOS, CARD = "report.json", "dropped.jsonl", "videos.jsonl", "README.md"
+LISTS = (CARD, DROPPED, VIDEOS)
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """`report.json` of a prepared set, or None where there is none of ours."""
+    file = folder / REPORT
+    return parse_report(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def parse_report(text: str) -> dict[str, Any] | None:
+    """The text of a `report.json`; None where it is none of ours."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) and "fingerprint" in found and "splits" in found else None
+
+
+def shards_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The shards that a report lists: `file`, `videos`, `bytes`, `file_bytes`."""
+    return [shard for split in report["splits"].values() for shard in split["shards"]]
+
+
+def whole_shards(report: dict[str, Any], folder: Path) -> list[Path]:
+    """The shards of a report that are there, as they were written."""
+    paths = [(folder / shard["file"], shard["file_bytes"]) for shard in shards_of(report)]
+    return [path for path, size in paths if path.exists() and path.stat().st_size == size]
+
+
+def is_whole(report: dict[str, Any], folder: Path) -> bool:
+    """Whether everything is there that a report promises."""
+    listed = all((folder / name).exists() for name in LISTS)
+    return listed and len(whole_shards(report, folder)) == len(shards_of(report))

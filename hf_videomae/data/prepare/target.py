@@ -1,0 +1,227 @@
+"""Where on the Hub a set is to go: whether its owner may write there, and what lies there already."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..network import Patience, SourceUnavailable, causes, is_passing, reason_of
+from ..samples import DataError
+from ..streamed import is_hub_id
+from .layout import CARD, REPORT, parse_report
+
+# Nobody waits longer than this to hear that the Hub cannot be reached, before hours of work.
+_CHECK_SECONDS = 20.0
+# What the Hub, or whoever made an empty repository on its pages, put there.
+_EMPTY = {".gitattributes", CARD}
+_UNAUTHORIZED, _FORBIDDEN, _CHANGED = 401, 403, 412
+
+_Result = TypeVar("_Result")
+
+
+class PushError(DataError):
+    """A set is not on the Hub; the one that lies here is as whole as it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubTarget:
+    """A data set of the Hub that may be written.
+
+    Attributes:
+        id: `org/name`.
+        private: make it private, where it has to be made.
+        overwrite: replace what lies there, if it is something else than an earlier push of this set.
+    """
+
+    id: str
+    private: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of the Hub; `digest` is the SHA-256 of a large file and git's name of a small one."""
+
+    size: int
+    digest: str
+    is_large: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """What lies on the Hub.
+
+    Attributes:
+        commit: the head of `main`.
+        private: as it is there.
+        files: by path.
+        report: of a prepared set, or None.
+    """
+
+    commit: str
+    private: bool
+    files: dict[str, RemoteFile]
+    report: dict[str, Any] | None
+
+    def is_of(self, source: str) -> bool:
+        """Whether it is empty, or an earlier push of the set of this name."""
+        if self.report is not None:
+            return bool(self.report.get("source") == source)
+        return self.files.keys() <= _EMPTY
+
+
+def check_target(id: str, *, source: str, private: bool = False, overwrite: bool = False) -> HubTarget:
+    """See whether a set can be published, before hours are spent on making it. Nothing is changed.
+
+    Args:
+        id: `org/name`, or `name` for one's own.
+        source: name of the set, as in its report.
+        private: make it private, where it has to be made.
+        overwrite: replace what lies there, whatever it is; it stays in the history.
+
+    Raises:
+        PushError: in one line, for whatever is in the way.
+    """
+    if not is_hub_id(id if "/" in id else f"me/{id}"):
+        raise PushError(f"{id!r} is no id of the Hub; give org/name, or name for one of your own")
+    target = HubTarget(id=id, private=private, overwrite=overwrite)
+    waiting = Patience(f"looking at {id}", seconds=_CHECK_SECONDS)
+
+    def look() -> HubTarget:
+        named = _named(target, hub_client().whoami())
+        check_remote(named, read_remote(named.id), source=source)
+        return named
+
+    try:
+        return until_it_passes(look, waiting)
+    except SourceUnavailable as error:
+        cause = error.__cause__ or error
+        raise PushError(
+            f"the Hub cannot be reached ({reason_of(cause)}); without --push_to_hub the set is made here, and the "
+            f"command with it publishes it later"
+        ) from error
+    except Exception as error:
+        if (told := told_of(error, id)) is not None:
+            raise PushError(told) from error
+        raise
+
+
+def _named(target: HubTarget, user: dict[str, Any]) -> HubTarget:
+    """The target under its whole id, of a user who may write there as far as the Hub tells beforehand."""
+    owner, _, name = target.id.rpartition("/")
+    mine, teams = user["name"], [org["name"] for org in user.get("orgs", [])]
+    if (user.get("auth") or {}).get("accessToken", {}).get("role") == "read":
+        raise PushError("your token may only read; make one that may write, and log in with it (`hf auth login`)")
+    if (owner or mine).lower() not in {known.lower() for known in (mine, *teams)}:
+        raise PushError(
+            f"{target.id} is not yours: you are {mine}"
+            + (f", of {', '.join(teams)}" if teams else ", and a member of no organization")
+            + f"; give {mine}/{name}, or ask {owner} to let you in"
+        )
+    return HubTarget(id=f"{owner or mine}/{name}", private=target.private, overwrite=target.overwrite)
+
+
+def check_remote(target: HubTarget, remote: Remote | None, *, source: str) -> None:
+    """Refuse to publish over something else, or to all what was meant for few.
+
+    Raises:
+        PushError: naming what is there.
+    """
+    if remote is None:
+        return
+    if target.private and not remote.private:
+        raise PushError(
+            f"{target.id} is there already, and public; make it private in its settings on the Hub, or leave "
+            f"--private out"
+        )
+    if remote.is_of(source) or target.overwrite:
+        return
+    held = sorted(remote.files.keys() - _EMPTY)
+    what = (
+        f"a set made of {remote.report.get('source')}"
+        if remote.report is not None
+        else f"other files ({held[0]}, ...)"
+    )
+    raise PushError(
+        f"{target.id} holds {what}, not one made of {source}; give another id, or --overwrite to replace it (it stays "
+        f"in the history)"
+    )
+
+
+def hub_client() -> Any:
+    """The client, which knows the token of `hf auth login` or HF_TOKEN."""
+    from huggingface_hub import HfApi
+
+    from ... import __version__
+
+    return HfApi(library_name="hf_videomae", library_version=__version__)
+
+
+def read_remote(id: str) -> Remote | None:
+    """What lies on the Hub; None where nothing is there under this id."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    api = hub_client()
+    try:
+        info = api.dataset_info(id)
+    except RepositoryNotFoundError:
+        return None
+    tree = api.list_repo_tree(id, repo_type="dataset", revision=info.sha, recursive=True)
+    files = {
+        entry.path: RemoteFile(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.lfs is not None)
+        for entry in tree
+        if isinstance(entry, RepoFile)
+    }
+    report = None
+    if REPORT in files:
+        path = api.hf_hub_download(id, REPORT, repo_type="dataset", revision=info.sha)
+        report = parse_report(Path(path).read_text(encoding="utf-8"))
+    return Remote(commit=info.sha, private=bool(info.private), files=files, report=report)
+
+
+def until_it_passes(attempt: Callable[[], _Result], waiting: Patience) -> _Result:
+    """The result of an attempt, made again for as long as the network or the Hub fails.
+
+    Raises:
+        SourceUnavailable: when they kept failing.
+    """
+    while True:
+        try:
+            return attempt()
+        except Exception as error:
+            # Which client's error a broken connection becomes depends on versions; a proxy's page is read as JSON.
+            if is_passing(error) or isinstance(error, json.JSONDecodeError):
+                waiting.wait(error)
+                continue
+            raise
+
+
+def told_of(error: Exception, id: str) -> str | None:
+    """An error of the clients in words; None for what is none of theirs."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    for cause in causes(error):
+        if isinstance(cause, LocalTokenNotFoundError):
+            return "you are not logged in to the Hub; `hf auth login` with a token that may write, or set HF_TOKEN"
+        if isinstance(cause, OfflineModeIsEnabled):
+            return "the Hub is switched off (HF_HUB_OFFLINE); unset it"
+        if isinstance(cause, HfHubHTTPError):
+            return _told_of_status(cause.response.status_code, cause, id)
+    return None
+
+
+def _told_of_status(status: int, error: Any, id: str) -> str:
+    said = " ".join((error.server_message or str(error).strip().partition("\n")[0]).split())
+    if status == _UNAUTHORIZED:
+        where = "HF_TOKEN holds" if os.environ.get("HF_TOKEN") else "you are logged in with"
+        return (
+            f"the Hub does not know the token that {where} ({said}); `hf auth login` with a valid one that may write"
+        )
+    if status == _FORBIDDEN:
+        return f"you may not write to {id} ({said}); take a token that may, or another id"
+    if status == _CHANGED:
+        return f"somebody else changed {id} meanwhile"
+    return f"the Hub refuses it: {said}"

@@ -1,0 +1,361 @@
+"""Prepared sets are published by the real client to a Hub on loopback, and read back; whatever breaks on the way."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets_on_disk import write_folder
+from huggingface_hub import HfApi, snapshot_download
+from local_hub import LocalHub
+
+from hf_videomae.cli import main
+from hf_videomae.data import MotionSource, StreamedSource, network, open_source
+from hf_videomae.data.prepare import PrepareSettings, PushError, check_target, prepare, push_set
+from hf_videomae.video.encoding import EncodeSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+ID = "org/set"
+# A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
+AT_ONCE = 520
+
+
+@pytest.fixture
+def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
+    """As the user who may write in `org` and `team`; waits of a twentieth of a second."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    return hub
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Six videos of two classes, two of them for validation."""
+    write_folder(tmp_path / "raw" / "train", count=4)
+    return write_folder(tmp_path / "raw" / "val", count=2).parent
+
+
+def make(raw: Path, out: Path, **settings: Any) -> Path:
+    small = PrepareSettings(encode=EncodeSettings(short_side=32), **settings)
+    prepare(str(raw), out, settings=small, jobs=2)
+    return out
+
+
+def push(folder: Path, id: str = ID, *, source: str = "raw", **options: Any) -> Any:
+    return push_set(folder, check_target(id, source=source, **options))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != ".gitattributes"}
+
+
+def samples(name: str, split: str) -> tuple[Any, list[Any]]:
+    source = open_source(name, split=split, require_labels=True)
+    assert isinstance(source, StreamedSource)
+    read = [sample for shard in range(source.num_shards) for sample in source.read_shard(shard)]
+    return (source.class_names, source.num_samples, source.num_shards), read
+
+
+@pytest.mark.parametrize("format", ["parquet", "webdataset"])
+def test_the_pushed_set_is_the_local_one(logged_in: LocalHub, raw: Path, tmp_path: Path, format: str) -> None:
+    out = make(raw, tmp_path / "out", format=format)
+    (out / "notes.txt").write_text("mine, and not of the set")
+    (out / ".prepare").mkdir()
+    before = contents(out)
+    pushed = push(out)
+    assert (pushed.id, pushed.removed) == (ID, 0) and pushed.url == f"{logged_in.endpoint}/datasets/{ID}"
+    assert contents(out) == before
+    there = contents(Path(snapshot_download(ID, repo_type="dataset")))
+    assert there.keys() == before.keys() - {"notes.txt"} and pushed.sent == len(there)
+    card = there.pop("README.md").decode()
+    assert f'load_dataset("{ID}"' in card and card == (out / "README.md").read_text().replace("org/name", ID)
+    assert all(before[name] == content for name, content in there.items())
+    for split in ("train", "validation"):
+        assert samples(ID, split) == samples(str(out), split)
+    for sample in samples(ID, "validation")[1]:
+        assert sample.label is not None and sample.id.startswith("data/validation-00000-of-00001.")
+
+
+def test_again_nothing_is_sent(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    first = push(out)
+    logged_in.forget()
+    again = push(out)
+    assert (again.sent, again.num_bytes, again.removed, again.commit) == (0, 0, 0, first.commit)
+    assert not logged_in.requests("^(PUT|POST|DELETE) ")
+
+
+def test_only_what_changed_is_sent_and_stale_shards_go_in_the_same_commit(
+    logged_in: LocalHub, raw: Path, tmp_path: Path
+) -> None:
+    out = make(raw, tmp_path / "out", num_shards=2)
+    first = push(out)
+    api = HfApi()
+    api.upload_file(repo_id=ID, repo_type="dataset", path_in_repo="LICENSE", path_or_fileobj=b"mine")
+    commits = len(api.list_repo_commits(ID, repo_type="dataset"))
+    # The same videos in another layout; the validation split's two shards of one video each stay as they are.
+    for video in (raw / "train").rglob("*.mp4"):
+        video.unlink()
+    write_folder(raw / "train", count=3)
+    make(raw, out, num_shards=2)
+    report = json.loads((out / "report.json").read_text())
+    assert report["splits"]["validation"]["shards"] and report["splits"]["train"]["videos"] == 3
+    logged_in.forget()
+    push(out)
+    sent = logged_in.requests("PUT /cdn-upload/")
+    assert len(sent) <= 2, "shards of validation were sent again"
+    make(raw, out, num_shards=1)
+    pushed = push(out)
+    assert pushed.removed == 4
+    names = sorted(path for path in api.list_repo_files(ID, repo_type="dataset") if path.startswith("data/"))
+    assert names == ["data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"]
+    assert "LICENSE" in api.list_repo_files(ID, repo_type="dataset")
+    assert len(api.list_repo_commits(ID, repo_type="dataset")) == commits + 2
+    # Who reads the first revision still has all of it.
+    old = open_source(ID, revision=first.commit)
+    assert isinstance(old, StreamedSource) and old.num_shards == 2
+    assert len([sample for shard in range(2) for sample in old.read_shard(shard)]) == 4
+
+
+def test_private_and_ones_own(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    assert push(out, "mine", private=True).id == "org/mine"
+    assert logged_in.is_private("datasets/org/mine")
+    assert push(out, "mine", private=True).sent == 0
+    push(out, "team/public")
+    with pytest.raises(PushError, match="team/public is there already, and public"):
+        push(out, "team/public", private=True)
+
+
+# What breaks.
+
+
+@pytest.mark.parametrize("pattern", ["POST .*/preupload/", "POST .*objects/batch", "PUT /cdn-upload/", "/commit/"])
+def test_a_failure_that_passes_is_sat_out(logged_in: LocalHub, raw: Path, tmp_path: Path, pattern: str) -> None:
+    out = make(raw, tmp_path / "out")
+    logged_in.fail(pattern, status=AT_ONCE, times=2)
+    push(out)
+    assert samples(ID, "train") == samples(str(out), "train")
+    assert len(HfApi().list_repo_commits(ID, repo_type="dataset")) == 2
+
+
+@pytest.mark.parametrize("pattern", ["/whoami-v2", "/repos/create", "/tree/", "/validate-yaml"])
+def test_a_busy_hub_is_waited_for(logged_in: LocalHub, raw: Path, tmp_path: Path, pattern: str) -> None:
+    out = make(raw, tmp_path / "out")
+    logged_in.fail(pattern, status=AT_ONCE, times=2)
+    push(out)
+    push(out)
+    assert samples(ID, "train") == samples(str(out), "train")
+
+
+def test_the_page_of_a_proxy_is_no_answer(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    logged_in.fail("/validate-yaml", status=502)
+    push(out)
+    assert samples(ID, "train") == samples(str(out), "train")
+
+
+def test_a_card_that_the_hub_refuses(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    (out / "README.md").write_text("---\nlicense: [mit\n---\n\nMine.\n")
+    with pytest.raises(PushError, match=r"was not published: Invalid metadata in README.md"):
+        push(out)
+
+
+def test_a_connection_that_breaks_in_the_middle(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    logged_in.hang_up("PUT /cdn-upload/", after_bytes=1000)
+    push(out)
+    assert samples(ID, "train") == samples(str(out), "train")
+
+
+def test_the_answer_to_the_commit_is_lost(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    logged_in.cut_off("POST .*/commit/", after_bytes=0)
+    pushed = push(out)
+    commits = HfApi().list_repo_commits(ID, repo_type="dataset")
+    assert len(commits) == 2 and commits[0].commit_id == pushed.commit
+
+
+def test_a_push_that_was_given_up_goes_on(
+    logged_in: LocalHub, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hf_videomae.data.prepare import push as module
+
+    out = make(raw, tmp_path / "out", num_shards=2)
+    before = contents(out)
+    # One file at a time, and the Hub stays away after the second.
+    monkeypatch.setattr(module, "_GROUP_FILES", 1)
+    monkeypatch.setattr(network.Patience, "wait", lambda self, error: _give_up(error))
+    logged_in.fail("/commit/", status=AT_ONCE)
+    with pytest.raises(PushError, match=r"out is whole, but org/set was not published: .*; the same command goes on"):
+        push(out)
+    assert contents(out) == before
+    assert HfApi().list_repo_files(ID, repo_type="dataset") == [".gitattributes"]
+    logged_in.forget()
+    push(out)
+    assert not logged_in.requests("PUT "), "it was sent before"
+    assert samples(ID, "train") == samples(str(out), "train")
+
+
+def _give_up(error: BaseException) -> None:
+    raise network.SourceUnavailable("the network kept failing") from error
+
+
+def test_somebody_else_commits_meanwhile(
+    logged_in: LocalHub, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import hf_api
+
+    out = make(raw, tmp_path / "out")
+    push(out)
+    make(raw, out, num_shards=2)
+    validate = hf_api.HfApi._validate_yaml
+
+    def slip_in(self: HfApi, *arguments: Any, **options: Any) -> None:
+        validate(self, *arguments, **options)
+        monkeypatch.setattr(hf_api.HfApi, "_validate_yaml", validate)
+        HfApi().upload_file(repo_id=ID, repo_type="dataset", path_in_repo="a.txt", path_or_fileobj=b"x")
+
+    monkeypatch.setattr(hf_api.HfApi, "_validate_yaml", slip_in)
+    with pytest.raises(PushError, match="somebody else changed org/set meanwhile; the same command goes on"):
+        push(out)
+    push(out)
+    assert samples(ID, "train") == samples(str(out), "train")
+
+
+# What is refused.
+
+
+def test_something_else_is_not_overwritten(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    (logged_in.dataset("org/thesis") / "chapter.txt").write_text("years of work")
+    with pytest.raises(PushError, match=r"org/thesis holds other files \(chapter.txt, ...\), not one made of raw"):
+        push(out, "org/thesis")
+    push(out, "org/other")
+    other = shutil.copytree(raw, tmp_path / "other raw")
+    with pytest.raises(
+        PushError, match="org/other holds a set made of raw, not one made of other raw; give another id"
+    ):
+        check_target("org/other", source=other.name)
+    sha = HfApi().dataset_info("org/thesis").sha
+    assert push(out, "org/thesis", overwrite=True).removed == 1
+    assert "chapter.txt" not in HfApi().list_repo_files("org/thesis", repo_type="dataset")
+    assert "chapter.txt" in HfApi().list_repo_files("org/thesis", repo_type="dataset", revision=sha)
+
+
+def test_an_empty_repository_is_taken(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    """As one makes it on the pages of the Hub: with a card that names a licence."""
+    (logged_in.dataset(ID) / "README.md").write_text("---\nlicense: mit\n---\n")
+    push(make(raw, tmp_path / "out"))
+    assert samples(ID, "train")[0][1] == 4
+
+
+def test_what_is_not_whole_is_not_published(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    out = make(raw, tmp_path / "out")
+    next((out / "data").iterdir()).unlink()
+    with pytest.raises(ValueError, match="holds no whole set"):
+        push(out)
+    assert not HfApi().repo_exists(ID, repo_type="dataset")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
+    try:
+        status = main(["prepare", *map(str, arguments)])
+    except SystemExit as error:
+        status = int(error.code or 0)
+    output, errors = capsys.readouterr()
+    return status, output, errors
+
+
+def mistakes() -> dict[str, tuple[dict[str, Any], list[str], str]]:
+    """Settings of the process, arguments, and what is said."""
+    to = ["--push_to_hub", ID]
+    return {
+        "logged out": ({"HF_TOKEN": None}, to, "you are not logged in to the Hub; `hf auth login`"),
+        "wrong token": ({"HF_TOKEN": "hf_wrong"}, to, "the Hub does not know the token that HF_TOKEN holds"),
+        "read only": ({"HF_TOKEN": LocalHub.read_token}, to, "your token may only read; make one that may write"),
+        "no such org": (
+            {},
+            ["--push_to_hub", "stranger/set"],
+            "stranger/set is not yours: you are org, of team; give",
+        ),
+        "no id": ({}, ["--push_to_hub", "a/b/c"], "'a/b/c' is no id of the Hub; give org/name"),
+        "no target": ({}, ["--private"], "--private and --overwrite say how to publish; give --push_to_hub"),
+    }
+
+
+@pytest.mark.parametrize("case", mistakes())
+def test_mistakes_are_one_line_before_the_work_begins(
+    logged_in: LocalHub,
+    raw: Path,
+    tmp_path: Path,
+    case: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, arguments, words = mistakes()[case]
+    for name, value in settings.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    status, output, errors = run(capsys, raw, tmp_path / "out", *arguments)
+    assert status == 2 and words in errors and errors.count("\n") == 1 and output == "", errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_that_is_away_or_switched_off(
+    logged_in: LocalHub,
+    raw: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hf_videomae.data.prepare import target
+
+    monkeypatch.setattr(target, "_CHECK_SECONDS", 0.2)
+    arguments = (raw, tmp_path / "out", "--push_to_hub", ID)
+    with logged_in.outage():
+        status, _, errors = run(capsys, *arguments)
+    assert status == 2 and "the Hub cannot be reached" in errors and "without --push_to_hub the set is made" in errors
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    status, _, errors = run(capsys, *arguments)
+    assert status == 2 and "the Hub is switched off (HF_HUB_OFFLINE); unset it" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_rights_that_only_show_at_the_end(
+    logged_in: LocalHub, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a fine-grained token: the set is whole, and the same command publishes it once they are there."""
+    arguments = (raw, tmp_path / "out", "--short_side", 32, "--push_to_hub", ID, "--private")
+    logged_in.fail("/repos/create", status=403, times=None)
+    status, output, errors = run(capsys, *arguments)
+    last = errors.strip().splitlines()[-1]
+    assert status == 2 and "6 of 6 videos" in output
+    assert f"{tmp_path / 'out'} is whole, but {ID} was not published: you may not write to {ID} (" in last
+    logged_in.heal()
+    status, output, _ = run(capsys, *arguments)
+    assert status == 0 and "is up to date, nothing was done" in output
+    assert f"{ID}: 6 files, " in output and f"MB sent; {logged_in.endpoint}/datasets/{ID}" in output
+    assert logged_in.is_private(f"datasets/{ID}")
+    status, output, _ = run(capsys, *arguments)
+    assert status == 0 and f"{ID} holds it already, nothing was sent" in output
+
+
+def test_the_command_in_a_process_of_its_own(hub: LocalHub, raw: Path, tmp_path: Path) -> None:
+    """With the token of `hf auth login`, not of the environment; then the set streams."""
+    environment = hub.environment()
+    hub.home.mkdir(exist_ok=True)
+    (hub.home / "token").write_text(hub.token)
+    command = [sys.executable, "-m", "hf_videomae.cli", "prepare", str(raw), str(tmp_path / "out")]
+    command += ["--short_side", "32", "--push_to_hub", "set"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "org/set: 6 files" in done.stdout and "org/set: 100%" in done.stderr
+    names, read = samples(ID, "train")
+    assert names[0] == ["class_0", "class_1"] and len(read) == 4
+    assert len({sample.video for sample in read}) == len({MotionSource()[index].id for index in range(4)}) == 4

@@ -53,7 +53,7 @@ def test_architecture_comes_from_the_weights(pretrained, tmp_path: Path) -> None
     [("small", 6, 3), ("base", 12, 6), ("large", 16, 8), ("huge", 16, 8), ("giant", 16, 8)],
 )
 def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: int) -> None:
-    from hf_videomae.convert import _infer_config
+    from hf_videomae.convert.originals import infer_config
 
     config = VideoMAEConfig.from_preset(preset)
     shapes = {
@@ -66,7 +66,7 @@ def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: in
         f"decoder.blocks.{config.decoder_num_hidden_layers - 1}.norm1.weight": (config.decoder_hidden_size,),
         "decoder.blocks.0.mlp.fc1.weight": (config.decoder_intermediate_size, config.decoder_hidden_size),
     }
-    found = _infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, "file")
+    found = infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
     assert (found["num_attention_heads"], found["decoder_num_attention_heads"]) == (heads, decoder_heads)
     expected = config.to_dict()
     assert {name: expected[name] for name in found if name != "final_layer_norm_eps"} == {

@@ -26,11 +26,13 @@ def save_conversion(
     """Write the checkpoint; a README.md that somebody else wrote is left as it is.
 
     Raises:
-        ValueError: where `out_dir` is a file.
+        ValueError: where `out_dir` is a file, or the folder that was converted.
     """
     folder = Path(out_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a directory")
+    if folder.resolve() == Path(report.source).resolve():
+        raise ValueError(f"{folder} is the source itself, which would be written over; give another directory")
     if report.license is None and report.source.startswith(_PUBLISHERS):
         report.license = _PUBLISHED_LICENSE
     model.save_pretrained(folder)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,18 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hf-videomae {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
 
-    convert = commands.add_parser(
-        "convert",
-        help="turn an original VideoMAE or VideoMAE V2 .pth file into a checkpoint for this package and transformers",
-        description="Turn an original VideoMAE or VideoMAE V2 .pth file, pre-trained or fine-tuned, into a directory "
-        "that from_pretrained of this package and of stock transformers loads. The shapes tell the architecture.",
-        epilog="Any field of VideoMAEConfig may be given as --FIELD VALUE and wins over what is inferred: "
-        "--num_frames 32 --mask_ratio 0.75",
-    )
-    convert.add_argument("file", metavar="FILE", help="the .pth file")
-    convert.add_argument("out_dir", metavar="OUT_DIR", help="where the checkpoint goes; made if it is not there")
-    convert.set_defaults(run=_convert, takes_fields=True)
-
+    _add_convert(commands)
     reconstruct = commands.add_parser(
         "reconstruct",
         help="hide most of a video and draw what a pre-trained model makes of the rest",
@@ -72,6 +60,53 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_prepare(commands)
     return parser
+
+
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="turn a checkpoint of VideoMAE, VideoMAE V2, transformers or an image model into one for this package",
+        description="Turn a checkpoint into a directory that from_pretrained of this package and, but for learned "
+        "positions, of stock transformers loads: VideoMAE and V2 .pth files and Hub repositories, transformers' "
+        "VideoMAE (--fix mends a wrong config.json), and image models (ViT, ViTMAE, DeiT, timm's names), which are "
+        "inflated to video. What became of every weight is told, and written to conversion.json.",
+        epilog="Any field of VideoMAEConfig may be given as --FIELD VALUE and wins over what is inferred: "
+        "--num_frames 32 --mask_ratio 0.75",
+    )
+    convert.add_argument("file", metavar="SOURCE", help="a .pth or .safetensors file, a folder, or org/name")
+    convert.add_argument("out_dir", metavar="OUT_DIR", help="where the checkpoint goes; made if it is not there")
+    convert.add_argument(
+        "--fix",
+        action="store_true",
+        help="mend a config.json of transformers that the weights or the published sizes contradict (the published S "
+        "models say 16 heads instead of 6)",
+    )
+    convert.add_argument(
+        "--inflate",
+        choices=("mean", "center"),
+        default="mean",
+        help="2-D patches to 3-D cubes: spread over the frames (default), or all in one frame",
+    )
+    convert.add_argument(
+        "--positions",
+        choices=("image", "sinusoid"),
+        default="image",
+        help="of an image model: its own, repeated in every slice of time, stored and trained, for this package alone "
+        "(default); or VideoMAE's fixed sinusoid, for stock transformers too",
+    )
+    convert.add_argument(
+        "--head_indices",
+        "--head-indices",
+        metavar="FILE.json",
+        help="JSON list of the classes to keep, in order: a K710 head becomes one for Kinetics 400, 600 or 700 by the "
+        "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
+    )
+    convert.add_argument("--id2label", metavar="FILE", help="names of the classes: JSON, or text with one per line")
+    convert.add_argument("--license", help="of the weights, as an identifier such as cc-by-nc-4.0")
+    convert.add_argument("--revision", help="of a Hub repository: branch, tag or commit")
+    convert.add_argument("--no_check", "--no-check", action="store_true", help="compare no forward passes (faster)")
+    convert.add_argument("--json", action="store_true", help="the report as one JSON object")
+    convert.set_defaults(run=_convert, takes_fields=True)
 
 
 def _add_predict(commands: Any) -> None:
@@ -203,23 +238,38 @@ def _add_push(prepare: argparse.ArgumentParser) -> None:
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from .convert import load_original_checkpoint
-    from .video_processing_videomae import VideoMAEVideoProcessor
+    from .convert import convert_checkpoint
+    from .convert.heads import read_indices, read_names
 
-    _tell_progress()
     fields = _fields(rest)
     if Path(arguments.out_dir).is_file():
         _fail(f"{arguments.out_dir} is a file; give a directory")
-    model = load_original_checkpoint(arguments.file, **fields)
-    model.save_pretrained(arguments.out_dir)
-    VideoMAEVideoProcessor.from_config(model.config).save_pretrained(arguments.out_dir)
-    config = model.config
+    conversion = convert_checkpoint(
+        arguments.file,
+        fix=arguments.fix,
+        inflate=arguments.inflate,
+        positions=arguments.positions,
+        head_indices=read_indices(arguments.head_indices) if arguments.head_indices else None,
+        id2label=read_names(arguments.id2label) if arguments.id2label else None,
+        license=arguments.license,
+        revision=arguments.revision,
+        check=not arguments.no_check,
+        **fields,
+    )
+    conversion.save(arguments.out_dir)
+    report, config = conversion.report, conversion.model.config
+    for warning in report.warnings:
+        print(f"hf-videomae: warning: {warning}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(report.to_dict()))
+        return 0
+    print("\n".join(report.lines()))
     print(
-        f"{type(model).__name__}, {sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M parameters: "
+        f"{report.model}, {sum(weight.numel() for weight in conversion.model.parameters()) / 1e6:.2f} M parameters: "
         f"{config.num_hidden_layers} layers {config.hidden_size} wide, {config.num_attention_heads} heads, "
         f"{config.num_frames} frames of {config.image_height_width[0]}x{config.image_height_width[1]}"
     )
-    print(f"saved in {arguments.out_dir}")
+    print(f"saved in {arguments.out_dir}; every key is in conversion.json there, the licence note in README.md")
     return 0
 
 
@@ -394,14 +444,6 @@ def _told_of_bad(bad: int, count: int) -> int:
     if bad:
         print(f"{bad} of {count} videos could not be decoded", file=sys.stderr)
     return 1 if bad else 0
-
-
-def _tell_progress() -> None:
-    """What the package notes as it works (which weights were used, what was left) goes to the terminal."""
-    notes = logging.getLogger("hf_videomae")
-    notes.setLevel(logging.INFO)
-    if not notes.handlers:
-        notes.addHandler(logging.StreamHandler(sys.stdout))
 
 
 def _fields(rest: Sequence[str]) -> dict[str, Any]:

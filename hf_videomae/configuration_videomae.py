@@ -120,6 +120,9 @@ class VideoMAEConfig(PreTrainedConfig):
             1e-6. Between the two lie at most 2e-5 in the logits.
         position_grid: (T', H', W') that the position table was trained on, where it is not the grid of the clip: the
             table is then interpolated. None: the grid of the clip.
+        position_embedding: `sinusoid`, the paper's fixed table, which no file holds; or `learned`, a table of the
+            encoder that is trained and stored with the weights (image checkpoints inflated to video begin with it).
+            Stock transformers knows the first alone.
 
     Raises:
         ValueError: for a configuration that cannot work, when it is built.
@@ -161,6 +164,7 @@ class VideoMAEConfig(PreTrainedConfig):
     image_std: list[float] | tuple[float, ...] | None = None
     final_layer_norm_eps: float = 1e-5
     position_grid: list[int] | tuple[int, int, int] | None = None
+    position_embedding: str = "sinusoid"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if "qkv_bias" in kwargs:
@@ -276,6 +280,10 @@ class VideoMAEConfig(PreTrainedConfig):
             raise ValueError(f"image_std={self.image_std} must be above 0: pixels are divided by it")
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be three positive numbers (T', H', W')")
+        if self.position_embedding not in ("sinusoid", "learned"):
+            raise ValueError(
+                f"position_embedding={self.position_embedding!r} is not known; choose sinusoid or learned"
+            )
 
     def _check_task(self) -> None:
         from .ops.losses import RECONSTRUCTION_LOSSES

@@ -90,6 +90,11 @@ class CheckedLoading(PreTrainedModel):
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """As `PreTrainedModel.save_pretrained`; notes where stock transformers would read other positions."""
+        if self.config.position_embedding == "learned":
+            logger.warning(
+                "This model stores a position table of its own. hf_videomae reads it; stock transformers does not, "
+                "and would give other numbers with its fixed sinusoid."
+            )
         if self.config.table_grid != self.config.grid:
             logger.warning(
                 f"This model interpolates the position table of the grid {self.config.table_grid} to "

@@ -225,18 +225,30 @@ class VideoMAEPatchEmbeddings(nn.Module):
 
 
 class VideoMAEEmbeddings(nn.Module):
+    """Cubes plus positions: the paper's fixed sinusoid, in no file, or a table that is learned and stored."""
+
     position_table: Tensor
+    position_embeddings: Tensor
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
         self.table_grid = config.table_grid
         self.patch_embeddings = VideoMAEPatchEmbeddings(config)
         table = sinusoid_table(math.prod(self.table_grid), config.hidden_size)
-        self.register_buffer("position_table", table, persistent=False)
+        self.learned = config.position_embedding == "learned"
+        if self.learned:
+            self.position_embeddings = nn.Parameter(table)
+        else:
+            self.register_buffer("position_table", table, persistent=False)
+
+    @property
+    def positions(self) -> Tensor:
+        """(N, D) for the grid of the table."""
+        return self.position_embeddings if self.learned else self.position_table
 
     def forward(self, pixel_values: Tensor, grid: Grid, index: Tensor | None = None) -> Tensor:
         tokens = self.patch_embeddings(pixel_values, index)
-        table = interpolate_positions(self.position_table, source=self.table_grid, target=grid)
+        table = interpolate_positions(self.positions, source=self.table_grid, target=grid)
         positions = table if index is None else table[index]
         return tokens + positions.to(tokens.dtype)
 
@@ -291,8 +303,8 @@ class VideoMAEPreTrainedModel(CheckedLoading):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, VideoMAEEmbeddings):
-            # Not in any file, and a buffer comes back from the meta device unfilled.
-            init.copy_(module.position_table, _table_like(module.position_table))
+            # The sinusoid is in no file, and a buffer comes back from the meta device unfilled.
+            init.copy_(module.positions, _table_like(module.positions))
 
 
 class VideoMAEModel(VideoMAEPreTrainedModel):

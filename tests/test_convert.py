@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-from hf_videomae.convert import load_original_checkpoint
+from hf_videomae.convert import convert_checkpoint, load_original_checkpoint
+from hf_videomae.convert.reference import compare_original
 
 FIELDS = {"image_size": 32, "num_attention_heads": 3, "decoder_num_attention_heads": 3}
 
@@ -53,7 +55,7 @@ def test_architecture_comes_from_the_weights(pretrained, tmp_path: Path) -> None
     [("small", 6, 3), ("base", 12, 6), ("large", 16, 8), ("huge", 16, 8), ("giant", 16, 8)],
 )
 def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: int) -> None:
-    from hf_videomae.convert import _infer_config
+    from hf_videomae.convert.originals import infer_config
 
     config = VideoMAEConfig.from_preset(preset)
     shapes = {
@@ -66,7 +68,7 @@ def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: in
         f"decoder.blocks.{config.decoder_num_hidden_layers - 1}.norm1.weight": (config.decoder_hidden_size,),
         "decoder.blocks.0.mlp.fc1.weight": (config.decoder_intermediate_size, config.decoder_hidden_size),
     }
-    found = _infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, "file")
+    found = infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
     assert (found["num_attention_heads"], found["decoder_num_attention_heads"]) == (heads, decoder_heads)
     expected = config.to_dict()
     assert {name: expected[name] for name in found if name != "final_layer_norm_eps"} == {
@@ -119,6 +121,29 @@ def test_fixed_positions_are_left_and_learned_ones_refused(pretrained, tmp_path:
         load_original_checkpoint(tmp_path / "learned.pth", **FIELDS)
 
 
+def test_the_comparison_sees_a_wrong_mapping(pretrained, tmp_path: Path) -> None:
+    torch.save({"model": pretrained}, tmp_path / "file.pth")
+    model = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
+    assert compare_original(model, pretrained).largest < 1e-5
+    attention = model.decoder.decoder_layers[1].attention.attention
+    attention.query.weight, attention.value.weight = attention.value.weight, attention.query.weight
+    assert compare_original(model, pretrained).largest > 1e-3
+
+
+def test_every_key_has_a_fate(pretrained, tmp_path: Path) -> None:
+    torch.save({"model": pretrained}, tmp_path / "file.pth")
+    done = convert_checkpoint(tmp_path / "file.pth", license="cc-by-nc-4.0", **FIELDS)
+    assert [fate.key for fate in done.report.keys] == list(pretrained)
+    became = [name for fate in done.report.keys for name in fate.became]
+    assert sorted(became) == sorted(done.model.state_dict())
+    assert any("num_frames 16, as published" in text for text in done.report.assumed)
+    done.save(tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").read_text().startswith("---\nlicense: cc-by-nc-4.0\n---\n")
+    (tmp_path / "out" / "README.md").write_text("mine")
+    done.save(tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+
+
 class TestErrors:
     def check(self, path: Path, word: str, **fields) -> None:
         with pytest.raises(ValueError, match=word):
@@ -140,7 +165,29 @@ class TestErrors:
 
     def test_nothing_is_unpickled(self, tmp_path: Path) -> None:
         torch.save({"model": {}, "args": Path("x")}, tmp_path / "objects.pth")
-        self.check(tmp_path / "objects.pth", "never unpickled")
+        self.check(tmp_path / "objects.pth", "it holds a pathlib.*never unpickled")
+
+    def test_folders(self, tmp_path: Path, fine_tuned) -> None:
+        self.check(tmp_path, "holds no weights")
+        for name in ("one.pth", "two.pth"):
+            torch.save({"module": fine_tuned}, tmp_path / name)
+        self.check(tmp_path, "several files of weights .one.pth, two.pth.: give one of them")
+        (tmp_path / "two.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
+        self.check(tmp_path / "two.pth", "Git LFS pointer")
+        (tmp_path / "two.pth").rename(tmp_path / "pytorch_model-00002-of-00003.bin")
+        self.check(tmp_path / "pytorch_model-00002-of-00003.bin", "part 2 of 3 of a sharded checkpoint")
+        self.check(tmp_path, "shards without their index")
+        self.check(Path("no/such/place"), "there is no checkpoint file")
+        self.check(Path("someone/something"), "is no file or folder here")
+
+    def test_configurations(self, tmp_path: Path, fine_tuned) -> None:
+        save_file(fine_tuned, tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text("{")
+        self.check(tmp_path, "is not JSON")
+        stock = {"videomae.embeddings.patch_embeddings.projection.weight": torch.zeros(48, 3, 2, 8, 8)}
+        save_file(stock, tmp_path / "alone.safetensors")
+        with pytest.raises(ValueError, match="without its config.json"):
+            convert_checkpoint(tmp_path / "alone.safetensors")
 
     def test_weights(self, pretrained, tmp_path: Path) -> None:
         torch.save({"model": {**pretrained, "encoder.blocks.0.gamma_1": torch.ones(48)}}, tmp_path / "extra.pth")

@@ -1,0 +1,169 @@
+"""Checkpoints of every kind that a user may hold -> ours: the originals, V2's, transformers' own, image models."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.utils import logging
+
+from ..video_processing_videomae import VideoMAEVideoProcessor
+from .files import Source, Weights, read_source
+from .heads import name_classes, pick_classes
+from .images import INFLATE, POSITIONS, Inflate, Positions, convert_image, is_image_model, timm_names
+from .originals import Converted, convert_original
+from .reference import compare_image, compare_original
+from .report import Difference, Fate, Report
+from .saving import REPORT, save_conversion
+from .stock import Problem, compare_with_before, compare_with_stock, convert_stock, find_problems, is_stock
+
+logger = logging.get_logger("hf_videomae")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A converted checkpoint: the model in evaluation mode, its processor, and what became of what."""
+
+    model: Converted
+    processor: VideoMAEVideoProcessor
+    report: Report
+
+    def save(self, out_dir: str | os.PathLike[str]) -> None:
+        """Write weights, config.json, both processor files, conversion.json and README.md (the licence note)."""
+        save_conversion(self.model, self.processor, self.report, out_dir)
+
+
+def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any) -> Converted:
+    """A checkpoint of the original code as our model, in evaluation mode.
+
+    The architecture is read off the weights: widths and depths from their shapes, heads from the published sizes. What
+    no weight tells (frames 16, 224 pixels, normalised targets, LayerNorm eps 1e-6) is as published, or as the training
+    arguments in the file or the `config.json` of a V2 repository say. Every weight of the file is used, or the
+    conversion fails naming it.
+
+    Args:
+        path: a `.pth`, `.pt`, `.bin` or `.safetensors` file, a folder with one, or a V2 repository of the Hub.
+        **config_fields: fields of `VideoMAEConfig`, over what was inferred. Needed for sizes that were never
+            published: `num_attention_heads`, `decoder_num_attention_heads`, `image_size`, `num_frames`.
+
+    Returns:
+        `VideoMAEForPreTraining` for a pre-trained file (it has a decoder), `VideoMAEForVideoClassification` for one
+        with a classifier or an `fc_norm` (without a head, `num_labels=0`: its logits are the pooled features),
+        `VideoMAEModel` for an encoder alone.
+
+    Raises:
+        ValueError: for a file that is missing, unreadable or not of these repositories, weights that cannot be placed,
+            or a size whose heads are not known.
+    """
+    model, report = convert_original(read_source(os.fspath(path)), config_fields)
+    logger.info(report.lines()[-1])
+    return model
+
+
+def convert_checkpoint(
+    source: str | os.PathLike[str],
+    *,
+    fix: bool = False,
+    inflate: Inflate = "mean",
+    positions: Positions = "image",
+    head_indices: list[int] | None = None,
+    id2label: dict[int, str] | None = None,
+    license: str | None = None,
+    revision: str | None = None,
+    check: bool = True,
+    **config_fields: Any,
+) -> Conversion:
+    """A checkpoint of any supported kind as our model, with its processor and a report of every key.
+
+    Args:
+        source: a file, a folder, or `org/name` on the Hub: of the original VideoMAE or V2 code, of a V2 repository, of
+            transformers' VideoMAE, or an image model (transformers' ViT, ViTMAE, DeiT, or timm's names).
+        fix: mend a wrong `config.json` of transformers' VideoMAE; it is named in the report in any case.
+        inflate: how a 2-D patch embedding becomes 3-D: `mean` or `center`.
+        positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.images`.
+        head_indices: rows of the classifier to keep, in this order (V2's K710 heads).
+        id2label: names of the classes, of the picked ones where `head_indices` is given.
+        license: of the weights, where the source does not say it.
+        revision: branch, tag or commit on the Hub.
+        check: run one random clip through our model and a reference, and report the largest difference.
+        **config_fields: fields of `VideoMAEConfig`, over what was found.
+
+    Raises:
+        ValueError: with one line that says what came, what is wanted and what to do.
+    """
+    found = read_source(os.fspath(source), revision=revision)
+    if is_stock(found.weights):
+        model, report = _from_stock(found, config_fields, fix=fix, check=check)
+    elif is_image_model(found.weights):
+        model, report = _from_image(found, config_fields, inflate=inflate, positions=positions, check=check)
+    else:
+        model, report = _from_original(found, config_fields, check=check)
+    report.license = license or report.license
+    if head_indices is not None:
+        pick_classes(model, head_indices, report)
+    if id2label is not None:
+        name_classes(model, id2label, report)
+    return Conversion(model=model, processor=_processor(found, model), report=report)
+
+
+def _from_stock(source: Source, fields: dict[str, Any], *, fix: bool, check: bool) -> tuple[Converted, Report]:
+    model, report = convert_stock(source, fields, fix=fix)
+    if not report.stock:
+        report.unchecked = "positions are learned, which transformers' own class does not have"
+    elif _can_compare(model, report, check=check):
+        report.differences.append(compare_with_stock(model))
+        moved = compare_with_before(model, source) if fix else None
+        report.differences += [] if moved is None else [moved]
+    return model, report
+
+
+def _from_image(
+    source: Source, fields: dict[str, Any], *, inflate: Inflate, positions: Positions, check: bool
+) -> tuple[Converted, Report]:
+    model, report, table = convert_image(source, fields, inflate=inflate, positions=positions)
+    if _can_compare(model, report, check=check):
+        names = timm_names(source.weights)
+        weights: Weights = {names[key]: value for key, value in source.weights.items()}
+        report.differences.append(compare_image(model, weights, position=table))
+    return model, report
+
+
+def _from_original(source: Source, fields: dict[str, Any], *, check: bool) -> tuple[Converted, Report]:
+    model, report = convert_original(source, fields)
+    if _can_compare(model, report, check=check):
+        report.differences.append(compare_original(model, source.weights))
+    return model, report
+
+
+def _can_compare(model: Converted, report: Report, *, check: bool) -> bool:
+    config = model.config
+    if not check:
+        report.unchecked = "as asked for"
+    elif config.table_grid != config.grid:
+        report.unchecked = "positions are interpolated, which no reference does"
+    return report.unchecked is None
+
+
+def _processor(source: Source, model: Converted) -> VideoMAEVideoProcessor:
+    """The source's own where it is a video processor of the model's size; otherwise the one that the model implies."""
+    config = model.config
+    if source.folder is not None and is_stock(source.weights) and source.preprocessor:
+        found = VideoMAEVideoProcessor.from_pretrained(source.folder)
+        size = {"height": config.image_height_width[0], "width": config.image_height_width[1]}
+        if found.num_frames == config.num_frames and dict(found.crop_size or {}) == size:
+            return found
+    return VideoMAEVideoProcessor.from_config(config)
+
+
+__all__ = [
+    "INFLATE",
+    "POSITIONS",
+    "REPORT",
+    "Conversion",
+    "Difference",
+    "Fate",
+    "Problem",
+    "Report",
+    "convert_checkpoint",
+    "find_problems",
+    "load_original_checkpoint",
+]

@@ -1,0 +1,261 @@
+"""What the user named -> weights, configuration and where they came from. Nothing but tensors is ever unpickled."""
+
+import argparse
+import hashlib
+import json
+import pickle
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+
+_TORCH_FILES = (b"PK", b"\x80\x02")  # the zip archive of today, and the bare pickle of releases before 1.6
+_WRAPPERS = ("model", "module", "state_dict")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_TEXTS = ["config.json", "preprocessor_config.json", "video_preprocessor_config.json", "README.md"]
+_HUB_SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors", _INDEXES[0]]
+_HUB_PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", _INDEXES[1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A checkpoint as it was found.
+
+    Attributes:
+        name: what the user gave: a path or a Hub id.
+        weights: tensors by name, without the prefixes of wrappers.
+        config: its `config.json`; empty where there is none.
+        preprocessor: its `preprocessor_config.json`; empty where there is none.
+        training: the training arguments that the original code saves with the weights.
+        folder: where its configuration lies; None for a file alone.
+        hashes: SHA-256 of the files of weights, by name.
+        license: what its card says, as a licence identifier.
+        revision: the commit, for a Hub id.
+    """
+
+    name: str
+    weights: Weights
+    config: dict[str, Any] = field(default_factory=dict)
+    preprocessor: dict[str, Any] = field(default_factory=dict)
+    training: argparse.Namespace | None = None
+    folder: Path | None = None
+    hashes: dict[str, str] = field(default_factory=dict)
+    license: str | None = None
+    revision: str | None = None
+
+
+def read_source(source: str, *, revision: str | None = None) -> Source:
+    """Read a checkpoint of any of the supported kinds.
+
+    Args:
+        source: a file (`.pth`, `.pt`, `.bin`, `.safetensors`), a folder that holds one, or `org/name` on the Hub.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        ValueError: for what is missing, unreadable or incomplete, or holds objects other than tensors.
+    """
+    path, commit = Path(source), None
+    if not path.exists():
+        path, commit = _download(source, revision)
+    folder = path if path.is_dir() else path.parent
+    files = _weight_files(path) if path.is_dir() else [_one_file(path)]
+    # A lone .pth has no configuration, whatever else lies in its folder.
+    described = path.is_dir() or path.name in _WHOLE
+    weights, training = read_weights(files, name=source)
+    return Source(
+        name=source,
+        weights=weights,
+        training=training,
+        config=_read_json(folder / "config.json") if described else {},
+        preprocessor=_read_json(folder / "preprocessor_config.json") if described else {},
+        folder=folder if described else None,
+        hashes={file.name: _sha256(file) for file in files},
+        license=_license_of(folder / "README.md") if described else None,
+        revision=commit,
+    )
+
+
+def read_weights(files: list[Path], *, name: str) -> tuple[Weights, argparse.Namespace | None]:
+    """All tensors of one checkpoint, and the training arguments where they lie beside them.
+
+    Raises:
+        ValueError: for a file that cannot be read, or holds no tensors.
+    """
+    content: dict[str, Any] = {}
+    for file in files:
+        part = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        content |= part if isinstance(part, dict) else {}
+    training = content.get("args")
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    weights = _without_prefixes(content)
+    if not weights:
+        raise ValueError(f"{name} holds no weights ({first_names(content)}): give the file that holds the model")
+    return weights, training if isinstance(training, argparse.Namespace) else None
+
+
+def first_names(content: dict[str, Any]) -> str:
+    """What a file begins with, for messages."""
+    return f"it begins with {', '.join(map(str, list(content)[:3])) or 'nothing'}"
+
+
+def _one_file(path: Path) -> Path:
+    found = _SHARD.search(path.name)
+    if found:
+        raise ValueError(
+            f"{path} is part {int(found[1])} of {int(found[2])} of a sharded checkpoint: give its folder, "
+            f"{path.parent}, with all parts and the index"
+        )
+    return path
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of weights of a folder: one, or all shards of its index."""
+    for name, index in zip(_WHOLE, _INDEXES, strict=True):
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / index).is_file():
+            return _shards(folder, folder / index)
+    found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    if any(_SHARD.search(path.name) for path in found):
+        raise ValueError(f"{folder} holds shards without their index: add {' or '.join(_INDEXES)}")
+    if len(found) == 1:
+        return found
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} holds several files of weights ({names}): give one of them")
+    raise ValueError(f"{folder} holds no weights: looked for {' or '.join(_WHOLE)} and one file of {_SUFFIXES}")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{index} names no shards: download it again")
+    files = [folder / Path(name).name for name in sorted(set(names.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(f"{folder} is a sharded checkpoint of {len(files)} files; missing: {', '.join(missing)}")
+    return files
+
+
+def _download(source: str, revision: str | None) -> tuple[Path, str]:
+    """A Hub repository without its code: texts and weights alone, safetensors before pickles."""
+    if not _HUB_ID.fullmatch(source) or source.endswith(_SUFFIXES):
+        raise ValueError(
+            f"there is no checkpoint file at {source}: give a .pth or .safetensors file, a folder, or org/name"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        for weights in (_HUB_SAFETENSORS, _HUB_PICKLES):
+            found = Path(snapshot_download(source, revision=revision, allow_patterns=[*_HUB_TEXTS, *weights]))
+            if any((found / name).is_file() for name in (*_WHOLE, *_INDEXES)):
+                return found, found.name
+    except GatedRepoError as error:
+        raise ValueError(f"{source} asks for its terms to be accepted: do so on its page, then log in") from error
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{source} is no file or folder here, and the Hub cannot be reached to look for it"
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise ValueError(
+            f"{source} is no file or folder here, and the Hub does not give it ({status}): "
+            f"check the name and the revision, and log in where it is private"
+        ) from error
+    raise ValueError(f"{source} on the Hub holds neither {' nor '.join((*_WHOLE, *_INDEXES))}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): download it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return found
+
+
+def _license_of(card: Path) -> str | None:
+    """The `license` of a card's header: one line, so no YAML reader is needed for it."""
+    if not card.is_file():
+        return None
+    header = re.match(r"\s*---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), flags=re.DOTALL)
+    found = re.search(r"^license:\s*([\w.-]+)\s*$", header[1], flags=re.MULTILINE) if header else None
+    return found[1] if found else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_safetensors(path: Path) -> Weights:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _refuse_pointer(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}): download it again") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    _refuse_pointer(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(2) not in _TORCH_FILES:
+                raise EOFError("it does not begin as a file of torch.save does")
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({_reason(error)}). It may be cut short, or hold objects other "
+            f"than tensors and training arguments, which are never unpickled"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """One line of torch's several; its advice to trust the file is left out."""
+    found = re.search(r"Unsupported global: GLOBAL (\S+)|Unsupported class (\S+)", str(error))
+    if found:
+        return f"it holds a {found[1] or found[2]}"
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(23) == b"version https://git-lfs":
+            raise ValueError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in its folder")
+
+
+def _without_prefixes(content: dict[str, Any]) -> Weights:
+    """Tensors by name, without what DDP, compile and wrappers put before every name."""
+    weights = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    changed = True
+    while changed and weights:
+        changed = False
+        for prefix in _PREFIXES:
+            if all(name.startswith(prefix) for name in weights):
+                weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+                changed = True
+    return weights
+
+
+__all__ = ["Source", "Weights", "first_names", "read_source", "read_weights"]

@@ -1,0 +1,284 @@
+"""Checkpoints of the original VideoMAE and VideoMAE V2 repositories -> ours.
+
+The originals save `.pth` files: `{"model": ...}` from pre-training, `{"module": ...}` from fine-tuning under
+DeepSpeed, with `module.` (DDP) or `_orig_mod.` (compile) before the names. V2's Hub repositories hold an encoder, with
+its `fc_norm`, under the same names, and describe it in a `config.json` of their own (`model_config`).
+"""
+
+import argparse
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..configuration_videomae import VideoMAEConfig
+from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from ..ops.cubes import sinusoid_table
+from .files import Source, Weights, first_names
+from .report import Placed, Report, begin_report, fit
+
+Converted = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
+
+# Heads of the published sizes by width; 64 channels a head but for huge and giant (and V1's huge decoder).
+ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
+
+_PROJECTION = "patch_embed.proj.weight"
+# V2's `model_config` -> ours: what no weight tells. Widths and depths are read off the weights.
+_V2_FIELDS = {
+    "img_size": "image_size",
+    "num_frames": "num_frames",
+    "num_heads": "num_attention_heads",
+    "layer_norm_eps": "layer_norm_eps",
+    "drop_path_rate": "drop_path_rate",
+    "head_drop_rate": "head_dropout",
+}
+# What this package has no place for, with the value that means "not used".
+_V2_UNUSED = {"init_values": 0, "cos_attn": False, "use_learnable_pos_emb": False, "qk_scale": None}
+
+_BLOCK = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+    "attn.q_bias": "attention.attention.query.bias",
+    "attn.v_bias": "attention.attention.value.bias",
+}
+_STEMS = (
+    ("head.", "classifier."),
+    ("fc_norm.", "fc_norm."),
+    ("decoder.norm.", "decoder.norm."),
+    ("decoder.head.", "decoder.head."),
+    ("encoder_to_decoder.", "encoder_to_decoder."),
+    ("patch_embed.proj.", "videomae.embeddings.patch_embeddings.projection."),
+    ("norm.", "videomae.layernorm."),
+)
+
+
+def is_original(weights: Weights) -> bool:
+    """Whether these are weights of the original VideoMAE code: cubes under its names."""
+    return any(name.endswith(_PROJECTION) and value.dim() == 5 for name, value in weights.items())
+
+
+def convert_original(source: Source, fields: dict[str, Any]) -> tuple[Converted, Report]:
+    """A checkpoint of the original code as our model, in evaluation mode, with the fate of every key.
+
+    Args:
+        source: what was read.
+        fields: of `VideoMAEConfig`, over what was inferred.
+
+    Raises:
+        ValueError: for a file of another model, weights that cannot be placed, or a size whose heads are not known.
+    """
+    if not is_original(source.weights):
+        raise ValueError(
+            f"{source.name} is not a checkpoint of the VideoMAE or VideoMAE V2 repositories: it has no 3-D "
+            f"{_PROJECTION} ({first_names(source.weights)}). A checkpoint of transformers loads with from_pretrained"
+        )
+    refuse_unknown_fields(fields)
+    report = begin_report(source, _kind(source))
+    inferred = infer_config(source.weights)
+    stated = {**_v2_fields(source, report), **_training_fields(source.training)}
+    _note_assumed(report, inferred, stated, fields)
+    config = VideoMAEConfig(**known_heads({**inferred, **stated, **fields}, source=source.name))
+    placed = _place_all(source)
+    model = _model_class(source.weights)(config)
+    weights = placed.weights
+    if isinstance(model, VideoMAEModel):
+        weights = {name.removeprefix("videomae."): value for name, value in weights.items()}
+    fit(model, weights, source=source.name)
+    report.model, report.keys = type(model).__name__, placed.fates
+    return model.eval(), report
+
+
+def refuse_unknown_fields(fields: dict[str, Any]) -> None:
+    """Refuse what is no field of the configuration, naming it."""
+    unknown = sorted(set(fields) - set(VideoMAEConfig().to_dict()))
+    if unknown:
+        raise ValueError(f"VideoMAEConfig has no field {', '.join(unknown)}: see VideoMAEConfig for the names")
+
+
+def _kind(source: Source) -> str:
+    if "model_config" in source.config:
+        return "a VideoMAE V2 repository of the Hub (its code is not used)"
+    pretrained = "mask_token" in source.weights
+    return f"{'pre-trained' if pretrained else 'fine-tuned or encoder'} weights of the original VideoMAE or V2 code"
+
+
+def _model_class(weights: Weights) -> type[Converted]:
+    if any(name.startswith("encoder.") for name in weights):
+        return VideoMAEForPreTraining
+    if "head.weight" in weights or "fc_norm.weight" in weights:
+        return VideoMAEForVideoClassification
+    return VideoMAEModel
+
+
+def infer_config(weights: Weights) -> dict[str, Any]:
+    """What the weights tell of the architecture, and what is as published where no weight tells it."""
+    pretrained = "mask_token" in weights
+    prefix = "encoder." if pretrained else ""
+    width, channels, tubelet, *patch = weights[f"{prefix}{_PROJECTION}"].shape
+    fields: dict[str, Any] = {
+        "num_channels": channels,
+        "tubelet_size": tubelet,
+        "patch_size": patch[0] if patch[0] == patch[1] else list(patch),
+        **tower_fields(weights, prefix, width, ENCODER_HEADS, ""),
+        "qv_bias": f"{prefix}blocks.0.attn.q_bias" in weights,
+        "use_mean_pooling": f"{prefix}norm.weight" not in weights,
+        "layer_norm_eps": 1e-6,
+        "final_layer_norm_eps": 1e-6,
+    }
+    if pretrained:
+        decoder_width = weights["mask_token"].shape[-1]
+        fields |= tower_fields(weights, "decoder.", decoder_width, DECODER_HEADS, "decoder_")
+    else:
+        fields["num_labels"] = weights["head.weight"].shape[0] if "head.weight" in weights else 0
+    return fields
+
+
+def tower_fields(weights: Weights, prefix: str, width: int, heads: dict[int, int], field: str) -> dict[str, Any]:
+    """Width, depth, heads and MLP of the encoder (field "") or of the decoder (field "decoder_")."""
+    pattern = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
+    depth = 1 + max((int(found[1]) for name in weights if (found := pattern.match(name))), default=-1)
+    fields = {f"{field}hidden_size": width, f"{field}num_hidden_layers": depth}
+    first = weights.get(f"{prefix}blocks.0.mlp.fc1.weight")
+    if first is not None:
+        fields[f"{field}intermediate_size"] = first.shape[0]
+    fields[f"{field}num_attention_heads"] = heads.get(width, width // 64 if width % 64 == 0 else 0)
+    return fields
+
+
+def known_heads(fields: dict[str, Any], *, source: str) -> dict[str, Any]:
+    """The fields as they came.
+
+    Raises:
+        ValueError: where no published size says how many heads a width has.
+    """
+    for prefix in ("", "decoder_"):
+        if fields.get(f"{prefix}num_attention_heads") == 0:
+            raise ValueError(
+                f"{source} is {fields[f'{prefix}hidden_size']} wide{' in the decoder' if prefix else ''}, which is no "
+                f"published size, and no weight tells its heads: give {prefix}num_attention_heads"
+            )
+    return fields
+
+
+def _v2_fields(source: Source, report: Report) -> dict[str, Any]:
+    """What the `config.json` of a V2 repository says; all of it is optional."""
+    stated = source.config.get("model_config")
+    if not isinstance(stated, dict):
+        return {}
+    used = [name for name, unused in _V2_UNUSED.items() if (stated.get(name) or unused) != unused]
+    if used:
+        raise ValueError(
+            f"{source.name} says {', '.join(f'{name}={stated[name]!r}' for name in used)} in its config.json: a "
+            f"variant that this package does not have"
+        )
+    found = {ours: stated[theirs] for theirs, ours in _V2_FIELDS.items() if stated.get(theirs) is not None}
+    if "layer_norm_eps" in found:
+        found["final_layer_norm_eps"] = found["layer_norm_eps"]
+    report.assumed += [
+        f"{name} is not in config.json" for name in _V2_FIELDS.keys() - stated.keys() - {"head_drop_rate"}
+    ]
+    return found
+
+
+def _training_fields(training: argparse.Namespace | None) -> dict[str, Any]:
+    """What the training arguments in the file say of frames, pixels and masks."""
+    if training is None:
+        return {}
+    names = {"num_frames": "num_frames", "input_size": "image_size", "mask_ratio": "mask_ratio"}
+    found = {ours: getattr(training, theirs) for theirs, ours in names.items() if hasattr(training, theirs)}
+    if getattr(training, "decoder_mask_type", None) == "run_cell":
+        found["decoder_mask_type"] = "running_cell"
+        found["decoder_mask_ratio"] = getattr(training, "decoder_mask_ratio", 0.5)
+    return found
+
+
+def _note_assumed(report: Report, inferred: dict[str, Any], stated: dict[str, Any], fields: dict[str, Any]) -> None:
+    """What no weight tells and nobody said is taken as published; the report names it."""
+    known = stated | fields
+    default = VideoMAEConfig()
+    for name in ("image_size", "num_frames"):
+        if name not in known:
+            report.assumed.append(f"{name} {getattr(default, name)}, as published: no weight tells it")
+    for prefix in ("", "decoder_"):
+        name = f"{prefix}num_attention_heads"
+        if name in inferred and name not in known:
+            width = inferred[f"{prefix}hidden_size"]
+            report.assumed.append(f"{name} {inferred[name]}, as published for a width of {width}: no weight tells it")
+    if "layer_norm_eps" not in known:
+        report.assumed.append("layer_norm_eps 1e-06, as in the original code")
+
+
+def _place_all(source: Source) -> Placed:
+    """All weights under our names; the position tables of some exports are compared and left."""
+    placed, unknown = Placed(), []
+    for name, value in source.weights.items():
+        if name.endswith("pos_embed"):
+            _compare_positions(name, value, source.name)
+            placed.leave(name, "the fixed sinusoid, which is computed and never stored")
+            continue
+        found = place(name, value)
+        if found is None:
+            unknown.append(name)
+        else:
+            placed.put(name, found)
+    if unknown:
+        raise ValueError(
+            f"{source.name} holds weights that a VideoMAE has no place for: {', '.join(sorted(unknown))}. "
+            f"It is another model, or a variant (layer scale, cosine attention) that this package does not have"
+        )
+    return placed
+
+
+def place(name: str, value: Tensor) -> Weights | None:
+    """One original weight under our names; None where there is no place for it."""
+    if name == "mask_token":
+        return {name: value}
+    if name.startswith("decoder.blocks."):
+        return _place_block(name.removeprefix("decoder.blocks."), value, "decoder.decoder_layers")
+    name = name.removeprefix("encoder.")
+    if name.startswith("blocks."):
+        return _place_block(name.removeprefix("blocks."), value, "videomae.encoder.layer")
+    for original, ours in _STEMS:
+        if name.startswith(original):
+            return {ours + name.removeprefix(original): value}
+    return None
+
+
+def _place_block(name: str, value: Tensor, stem: str) -> Weights | None:
+    number, _, rest = name.partition(".")
+    stem = f"{stem}.{number}"
+    if rest == "attn.qkv.weight":
+        parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
+        return {f"{stem}.attention.attention.{part}.weight": chunk.contiguous() for part, chunk in parts}
+    if rest in _BLOCK:
+        return {f"{stem}.{_BLOCK[rest]}": value}
+    module, _, leaf = rest.rpartition(".")
+    return {f"{stem}.{_BLOCK[module]}.{leaf}": value} if module in _BLOCK and leaf in ("weight", "bias") else None
+
+
+def _compare_positions(name: str, value: Tensor, source: str) -> None:
+    table = sinusoid_table(value.shape[-2], value.shape[-1])
+    if value.shape[0] != 1 or not torch.allclose(value[0].float(), table, atol=1e-3):
+        raise ValueError(
+            f"{source} holds position embeddings {name} that are not VideoMAE's fixed sinusoid (learned ones?): "
+            f"converting without them would give other numbers"
+        )
+
+
+__all__ = [
+    "DECODER_HEADS",
+    "ENCODER_HEADS",
+    "Converted",
+    "convert_original",
+    "infer_config",
+    "is_original",
+    "known_heads",
+    "place",
+    "refuse_unknown_fields",
+    "tower_fields",
+]

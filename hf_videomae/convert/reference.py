@@ -1,0 +1,153 @@
+"""The forward pass of the originals and of image models, written out on the names and weights of the source.
+
+It shares no module with ours, so that a wrong mapping shows as a difference.
+
+Shapes: N tokens, V visible, M masked, D width; one clip (1, T, C, H, W) at a time.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+
+from ..configuration_videomae import VideoMAEConfig
+from ..modeling_videomae import VideoMAEForPreTraining
+from ..ops.cubes import sinusoid_table
+from ..ops.masking import random_mask
+from .files import Weights
+from .originals import Converted
+from .report import Difference, compare
+
+_VISIBLE = 160
+"""At most so many tokens are compared, as in pre-training at 90 %: a giant takes seconds, and every weight is used."""
+
+
+@torch.no_grad()
+def compare_original(model: Converted, weights: Weights) -> Difference:
+    """Our outputs of a random clip, against the original forward pass on the weights of the file.
+
+    Args:
+        model: the converted model, in evaluation mode.
+        weights: of the file, under their original names.
+    """
+    config = model.config
+    clip, mask = _clip_and_mask(config)
+    if isinstance(model, VideoMAEForPreTraining):
+        # The decoder's mask of V2 only chooses what is decoded; all that is masked is compared here.
+        everything = torch.zeros_like(mask) if config.decoder_mask_type else None
+        found = model(clip, mask, bool_decoder_masked_pos=everything).logits
+        reference = _pretraining(weights, config, clip, mask)
+        return compare("the original forward pass", found, reference[:, -found.shape[1] :])
+    found = _outputs(model(clip, bool_masked_pos=mask))
+    return compare("the original forward pass", found, _classifier(weights, config, clip, mask))
+
+
+@torch.no_grad()
+def compare_image(model: Converted, weights: Weights, *, position: Tensor) -> Difference:
+    """Our outputs of a one-slice still clip, against the image model without its [CLS] token.
+
+    Args:
+        model: the inflated model, in evaluation mode.
+        weights: of the image model, under timm's names.
+        position: (1, N, D), the positions of its patches.
+    """
+    config = model.config
+    height, width = (side * size for side, size in zip(config.table_grid[1:], config.cube[1:], strict=True))
+    image = torch.randn(1, config.num_channels, height, width, generator=torch.Generator().manual_seed(0))
+    still = image[:, None].expand(-1, config.tubelet_size, -1, -1, -1)
+    tokens = F.conv2d(
+        image, weights["patch_embed.proj.weight"].float(), _bias(weights, "patch_embed.proj"), config.cube[1:]
+    )
+    tokens = _blocks(weights, "", tokens.flatten(2).mT + position, config, heads=config.num_attention_heads)
+    return compare("the image model without [CLS], on a still", _outputs(model(still)), _head(weights, config, tokens))
+
+
+def _outputs(outputs: Any) -> Tensor:
+    return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+
+
+def _clip_and_mask(config: VideoMAEConfig) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randn(1, config.num_frames, config.num_channels, *config.image_height_width, generator=generator)
+    count = config.grid[0] * config.grid[1] * config.grid[2]
+    hidden = max(1 - _VISIBLE / count, 0.5)
+    return clip, random_mask(config.grid, hidden, generator=generator)
+
+
+def _bias(weights: Weights, stem: str) -> Tensor | None:
+    bias = weights.get(f"{stem}.bias")
+    return None if bias is None else bias.float()
+
+
+def _linear(weights: Weights, stem: str, inputs: Tensor) -> Tensor:
+    return F.linear(inputs, weights[f"{stem}.weight"].float(), _bias(weights, stem))
+
+
+def _norm(weights: Weights, stem: str, inputs: Tensor, eps: float) -> Tensor:
+    return F.layer_norm(inputs, inputs.shape[-1:], weights[f"{stem}.weight"].float(), _bias(weights, stem), eps)
+
+
+def _attention(weights: Weights, stem: str, inputs: Tensor, heads: int) -> Tensor:
+    if f"{stem}.q.weight" in weights:
+        joint = torch.cat([_linear(weights, f"{stem}.{part}", inputs) for part in "qkv"], dim=-1)
+    else:
+        joint = _linear(weights, f"{stem}.qkv", inputs)
+    if f"{stem}.q_bias" in weights:
+        q_bias, v_bias = weights[f"{stem}.q_bias"].float(), weights[f"{stem}.v_bias"].float()
+        joint = joint + torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
+    query, key, value = joint.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (1, heads, N, D / heads) each
+    scores = (query * query.shape[-1] ** -0.5) @ key.mT
+    return _linear(weights, f"{stem}.proj", (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+
+
+def _blocks(weights: Weights, prefix: str, tokens: Tensor, config: VideoMAEConfig, *, heads: int) -> Tensor:
+    depth = config.decoder_num_hidden_layers if prefix == "decoder." else config.num_hidden_layers
+    activate = ACT2FN[config.hidden_act]
+    for number in range(depth):
+        stem, eps = f"{prefix}blocks.{number}", config.layer_norm_eps
+        tokens = tokens + _attention(weights, f"{stem}.attn", _norm(weights, f"{stem}.norm1", tokens, eps), heads)
+        inner = activate(_linear(weights, f"{stem}.mlp.fc1", _norm(weights, f"{stem}.norm2", tokens, eps)))
+        tokens = tokens + _linear(weights, f"{stem}.mlp.fc2", inner)
+    return tokens
+
+
+def _visible(weights: Weights, prefix: str, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
+    """What the blocks of the encoder make of the visible cubes: (1, V, D)."""
+    stem = f"{prefix}patch_embed.proj"
+    grid = F.conv3d(clip.transpose(1, 2), weights[f"{stem}.weight"].float(), _bias(weights, stem), config.cube)
+    tokens = grid.flatten(2).mT  # (1, N, D)
+    tokens = (tokens + sinusoid_table(tokens.shape[1], tokens.shape[2]))[:, ~mask[0]]
+    return _blocks(weights, prefix, tokens, config, heads=config.num_attention_heads)
+
+
+def _pretraining(weights: Weights, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
+    """The decoder's answer at the masked cubes, or at all of them where V2's decoder mask is in use."""
+    tokens = _visible(weights, "encoder.", config, clip, mask)
+    if "encoder.norm.weight" in weights:
+        tokens = _norm(weights, "encoder.norm", tokens, config.layer_norm_eps)
+    tokens = _linear(weights, "encoder_to_decoder", tokens)
+    positions = sinusoid_table(mask.shape[1], config.decoder_hidden_size)
+    decoded = torch.ones_like(mask) if config.decoder_mask_type else mask
+    hidden = weights["mask_token"].float() + positions[decoded[0]]
+    joint = torch.cat((tokens + positions[~mask[0]], hidden), dim=1)
+    joint = _blocks(weights, "decoder.", joint, config, heads=config.decoder_num_attention_heads)
+    return _linear(weights, "decoder.head", _norm(weights, "decoder.norm", joint, config.final_layer_norm_eps))
+
+
+def _classifier(weights: Weights, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
+    return _head(weights, config, _visible(weights, "", config, clip, mask))
+
+
+def _head(weights: Weights, config: VideoMAEConfig, tokens: Tensor) -> Tensor:
+    """Tokens as the blocks leave them -> logits, pooled features, or tokens through the last norm."""
+    if "fc_norm.weight" in weights:
+        pooled = _norm(weights, "fc_norm", tokens.mean(1), config.final_layer_norm_eps)
+        return _linear(weights, "head", pooled) if config.num_labels else pooled
+    if "norm.weight" in weights:
+        tokens = _norm(weights, "norm", tokens, config.layer_norm_eps)
+    return tokens
+
+
+__all__ = ["compare_image", "compare_original"]

@@ -1,0 +1,180 @@
+"""What became of every key of a checkpoint, what was assumed, and how far the numbers agree."""
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .files import Source, Weights
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of one key: the weights it is in now, or why it was left out."""
+
+    key: str
+    became: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The largest difference of two forward passes of the same random clip."""
+
+    against: str
+    largest: float
+    scale: float
+    """Largest absolute value of the reference, to judge the difference by."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """The record of one conversion; `conversion.json` in the output.
+
+    Attributes:
+        source: what was converted.
+        kind: what it was found to be.
+        model: the class it became.
+        keys: the fate of every key of the source.
+        assumed: what the source does not say, and what was taken instead.
+        warnings: what the user should know before using the result.
+        differences: forward passes that were compared.
+        unchecked: why none was compared.
+        license: as stated by the source or the user; None where nobody said.
+        stock: whether stock transformers gives the same numbers with the result.
+    """
+
+    source: str
+    kind: str
+    model: str = ""
+    keys: list[Fate] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    unchecked: str | None = None
+    hashes: dict[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    license: str | None = None
+    stock: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people: what is alike on one line, a line for each thing left out, assumed or compared."""
+        left = [fate for fate in self.keys if not fate.became]
+        found = [f"{self.source}: {self.kind}", *_used_lines(self.keys), *_left_lines(left)]
+        found += [f"  assumed: {text}" for text in self.assumed]
+        found += [
+            f"  largest difference to {entry.against}: {entry.largest:.1e} (outputs reach {entry.scale:.2g})"
+            for entry in self.differences
+        ]
+        found += [f"  not compared: {self.unchecked}"] if self.unchecked else []
+        rest = "all used" if not left else f"{len(self.keys) - len(left)} used, {len(left)} left out"
+        return [*found, f"{self.source}: {len(self.keys)} weights read, {rest}, as {self.model}"]
+
+
+def _pattern(key: str) -> str:
+    """A key without the number of its layer and without `.weight` or `.bias`."""
+    return re.sub(r"\.(weight|bias)$", "", re.sub(r"\.\d+\.", ".*.", key))
+
+
+def _used_lines(fates: list[Fate]) -> list[str]:
+    rows: dict[str, tuple[dict[str, None], set[str], int]] = {}
+    for fate in fates:
+        if fate.became:
+            became, notes, count = rows.get(_pattern(fate.key), ({}, set(), 0))
+            became |= dict.fromkeys(map(_pattern, fate.became))
+            rows[_pattern(fate.key)] = became, notes | ({fate.note} - {""}), count + 1
+    return [
+        f"  {key} -> {_alternatives(list(became))}  x {count}" + "".join(f" ({note})" for note in sorted(notes))
+        for key, (became, notes, count) in rows.items()
+    ]
+
+
+def _left_lines(fates: list[Fate]) -> list[str]:
+    reasons: dict[str, dict[str, int]] = {}
+    for fate in fates:
+        counts = reasons.setdefault(fate.note, {})
+        counts[_pattern(fate.key)] = counts.get(_pattern(fate.key), 0) + 1
+    return [f"  left out, {note}: {_some(list(counts))}  x {sum(counts.values())}" for note, counts in reasons.items()]
+
+
+def _alternatives(names: list[str]) -> str:
+    """`a.query, a.key` as `a.{query,key}`."""
+    stems = {name.rpartition(".")[0] for name in names}
+    if len(names) == 1 or len(stems) > 1:
+        return ", ".join(names)
+    return f"{stems.pop()}.{{{','.join(name.rpartition('.')[2] for name in names)}}}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def begin_report(source: Source, kind: str) -> Report:
+    """A report that says where the weights came from."""
+    report = Report(
+        source=source.name,
+        kind=kind,
+        hashes=source.hashes,
+        revision=source.revision,
+        license=source.license,
+    )
+    halves = sorted({str(value.dtype).removeprefix("torch.") for value in source.weights.values()} - {"float32"})
+    if halves:
+        report.assumed.append(f"weights stored as {', '.join(halves)} are written as float32")
+    return report
+
+
+class Placed:
+    """Weights under our names, gathered key by key together with the fate of each."""
+
+    def __init__(self) -> None:
+        self.weights: Weights = {}
+        self.fates: list[Fate] = []
+
+    def put(self, key: str, weights: Weights, *, note: str = "") -> None:
+        """The key became these weights."""
+        self.weights |= weights
+        self.fates.append(Fate(key, tuple(weights), note))
+
+    def leave(self, key: str, why: str) -> None:
+        """The key is not used."""
+        self.fates.append(Fate(key, (), why))
+
+
+def fit(model: nn.Module, weights: Weights, *, source: str) -> None:
+    """Load weights that must fill the model exactly.
+
+    Raises:
+        ValueError: naming every weight that is missing, has no place or another shape.
+    """
+    own = model.state_dict()
+    wrong = [
+        f"{name} {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+        for name in sorted(own.keys() & weights.keys())
+        if own[name].shape != weights[name].shape
+    ]
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if wrong or missing or unexpected:
+        raise ValueError(
+            f"the weights of {source} do not fit the configuration. "
+            + (f"Other shapes: {'; '.join(wrong)}. " if wrong else "")
+            + (f"Not in the file: {', '.join(missing)}. " if missing else "")
+            + (f"Not in the model: {', '.join(unexpected)}. " if unexpected else "")
+            + "Check the fields that were given."
+        )
+    model.load_state_dict(weights)
+
+
+def compare(against: str, found: torch.Tensor, reference: torch.Tensor) -> Difference:
+    """The largest difference of two outputs."""
+    difference = (found.float() - reference.float()).abs().max().item()
+    return Difference(against=against, largest=difference, scale=reference.abs().max().item())
+
+
+__all__ = ["Difference", "Fate", "Placed", "Report", "begin_report", "compare", "fit"]

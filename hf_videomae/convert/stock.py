@@ -1,0 +1,251 @@
+"""Checkpoints of transformers' VideoMAE: read, looked over, and mended where their config.json is wrong.
+
+The published S models say 16 heads and 12 decoder layers; the weights were trained with 6 and 4. A wrong number of
+heads loads without a word, because no weight has the shape of a head, and gives other numbers.
+"""
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..configuration_videomae import VideoMAEConfig
+from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from .files import Source, Weights
+from .originals import DECODER_HEADS, ENCODER_HEADS, Converted, refuse_unknown_fields
+from .report import Difference, Placed, Report, begin_report, compare, fit
+
+# Decoder layers of the published sizes, by the width of the decoder; huge has 12 in V1 and 4 in V2, at one width.
+_DECODER_LAYERS = {192: 4, 384: 4}
+_PROJECTION = "embeddings.patch_embeddings.projection.weight"
+_KEY_BIAS = re.compile(r"(encoder\.layer|decoder\.decoder_layers)\.\d+\.attention\.attention\.key\.bias$")
+_STALE = re.compile(r"(videomae\.embeddings\.|decoder_)position_embeddings$|position_table$")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A field of config.json that its weights contradict, or that no published model has."""
+
+    field: str
+    found: int
+    wanted: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.found} should be {self.wanted}: {self.why}"
+
+
+def is_stock(weights: Weights) -> bool:
+    """Whether these are weights of transformers' VideoMAE, or of ours, which has its names."""
+    return any(name.endswith(_PROJECTION) and value.dim() == 5 for name, value in weights.items())
+
+
+def find_problems(config: VideoMAEConfig, weights: Weights) -> list[Problem]:
+    """What is wrong with the geometry of a checkpoint, as far as weights and published sizes tell.
+
+    Args:
+        config: as the checkpoint has it.
+        weights: its weights.
+    """
+    found = [_depth_problem("num_hidden_layers", config, weights, r"(?:videomae\.)?encoder\.layer\.(\d+)\.")]
+    found += [_heads_problem("num_attention_heads", config.hidden_size, config, ENCODER_HEADS)]
+    if _has_decoder(weights):
+        found += [_decoder_depth_problem(config, weights)]
+        found += [_heads_problem("decoder_num_attention_heads", config.decoder_hidden_size, config, DECODER_HEADS)]
+    elif config.hidden_size in ENCODER_HEADS:
+        found += [_unused_decoder_problem(config)]
+    return [problem for problem in found if problem is not None]
+
+
+def convert_stock(source: Source, fields: dict[str, Any], *, fix: bool = False) -> tuple[Converted, Report]:
+    """A checkpoint of transformers as our model, in evaluation mode, with the fate of every key.
+
+    Args:
+        source: what was read; its config.json is needed.
+        fields: of `VideoMAEConfig`, over the file's and over what is mended.
+        fix: mend what `find_problems` names; otherwise it is reported alone.
+
+    Raises:
+        ValueError: without a config.json, or where weights and configuration do not fit.
+    """
+    refuse_unknown_fields(fields)
+    if not source.config:
+        raise ValueError(
+            f"{source.name} holds a VideoMAE of transformers without its config.json, and no weight tells its heads: "
+            f"give the folder that has both"
+        )
+    report = begin_report(source, "a VideoMAE of transformers")
+    config = VideoMAEConfig.from_dict(source.config)
+    problems = find_problems(config, source.weights)
+    mended = {problem.field: problem.wanted for problem in problems} if fix else {}
+    config = VideoMAEConfig.from_dict(source.config, **{**mended, **fields})
+    model = _model_class(source.weights)(config)
+    placed = _place_all(source.weights, config, model)
+    fit(model, placed.weights, source=source.name)
+    report.model, report.keys = type(model).__name__, placed.fates
+    _tell(report, problems, fix=fix, fields=fields)
+    _warn(report, model)
+    return model.eval(), report
+
+
+@torch.no_grad()
+def compare_with_stock(model: Converted) -> Difference:
+    """Our outputs of a random clip, against transformers' own class with the same weights and configuration."""
+    import transformers
+
+    config = transformers.VideoMAEConfig.from_dict(model.config.to_dict())
+    stock = getattr(transformers, type(model).__name__)(config).eval()
+    _copy_published_biases(model, stock)
+    clip, mask = _clip_and_mask(model.config)
+    if isinstance(model, VideoMAEForPreTraining):
+        return compare("transformers' own class", model(clip, mask).logits, stock(clip, mask).logits)
+    found, reference = model(clip), stock(clip)
+    if isinstance(model, VideoMAEModel):
+        return compare("transformers' own class", found.last_hidden_state, reference.last_hidden_state)
+    return compare("transformers' own class", found.logits, reference.logits)
+
+
+@torch.no_grad()
+def compare_with_before(model: Converted, source: Source) -> Difference | None:
+    """How far the outputs moved with the number of heads; None where it was right already."""
+    before = VideoMAEConfig.from_dict(source.config).num_attention_heads
+    if before == model.config.num_attention_heads:
+        return None
+    config = copy.deepcopy(model.config)
+    config.num_attention_heads = before
+    unmended = type(model)(config).eval()
+    unmended.load_state_dict(model.state_dict())
+    clip, mask = _clip_and_mask(config)
+    arguments = (clip, mask) if isinstance(model, VideoMAEForPreTraining) else (clip,)
+    found, reference = model(*arguments), unmended(*arguments)
+    name = "last_hidden_state" if isinstance(model, VideoMAEModel) else "logits"
+    return compare(f"{source.name} as it was, with {before} heads", found[name], reference[name])
+
+
+def _heads_problem(field: str, width: int, config: VideoMAEConfig, heads: dict[int, int]) -> Problem | None:
+    found, wanted = getattr(config, field), heads.get(width)
+    if wanted is None or found == wanted:
+        return None
+    why = f"every published VideoMAE {width} wide has {wanted}, and no weight tells (yours may, if you trained it so)"
+    return Problem(field, found, wanted, why)
+
+
+def _depth_problem(field: str, config: VideoMAEConfig, weights: Weights, pattern: str) -> Problem | None:
+    depth = _depth(weights, pattern)
+    found = getattr(config, field)
+    return None if found == depth else Problem(field, found, depth, f"the file holds {depth} layers")
+
+
+def _decoder_depth_problem(config: VideoMAEConfig, weights: Weights) -> Problem | None:
+    """Layers of the decoder that are not in the file, or are in it as they were made and never trained."""
+    field, pattern = "decoder_num_hidden_layers", r"decoder\.decoder_layers\.(\d+)\."
+    problem = _depth_problem(field, config, weights, pattern)
+    if problem is not None:
+        return problem
+    depth = _depth(weights, pattern)
+    trained = depth
+    while trained and _never_trained(weights, trained - 1):
+        trained -= 1
+    if trained in (0, depth):
+        return None
+    why = f"layers {trained} to {depth - 1} of the file were never trained (norms of exactly 1, biases of exactly 0)"
+    return Problem(field, depth, trained, why)
+
+
+def _never_trained(weights: Weights, layer: int) -> bool:
+    stem = f"decoder.decoder_layers.{layer}."
+    norms = [value for name, value in weights.items() if name.startswith(stem) and "layernorm" in name]
+    return bool(norms) and all(bool((value == value.flatten()[0]).all()) and value[0] in (0, 1) for value in norms)
+
+
+def _unused_decoder_problem(config: VideoMAEConfig) -> Problem | None:
+    wanted = _DECODER_LAYERS.get(config.decoder_hidden_size)
+    found = config.decoder_num_hidden_layers
+    if wanted is None or found == wanted:
+        return None
+    why = f"published with {wanted}; the file holds no decoder, so this shapes a new one alone"
+    return Problem("decoder_num_hidden_layers", found, wanted, why)
+
+
+def _depth(weights: Weights, pattern: str) -> int:
+    return 1 + max((int(found[1]) for name in weights if (found := re.match(pattern, name))), default=-1)
+
+
+def _has_decoder(weights: Weights) -> bool:
+    return any(name.startswith("decoder.") for name in weights)
+
+
+def _model_class(weights: Weights) -> type[Converted]:
+    if _has_decoder(weights):
+        return VideoMAEForPreTraining
+    if "classifier.weight" in weights or "fc_norm.weight" in weights:
+        return VideoMAEForVideoClassification
+    return VideoMAEModel
+
+
+def _place_all(weights: Weights, config: VideoMAEConfig, model: Converted) -> Placed:
+    placed = Placed()
+    own = model.state_dict()
+    backbone = "" if isinstance(model, VideoMAEModel) else "videomae."
+    for key, value in weights.items():
+        name = backbone + key.removeprefix("videomae.") if _is_backbone(key) else key
+        name = name.replace("attention.attention.q_bias", "attention.attention.query.bias")
+        name = name.replace("attention.attention.v_bias", "attention.attention.value.bias")
+        layer = re.match(r"decoder\.decoder_layers\.(\d+)\.", name)
+        if _KEY_BIAS.search(name):
+            placed.leave(key, "softmax takes it away, as it adds the same to all scores of a query")
+        elif name not in own and _STALE.search(name):
+            placed.leave(key, "the fixed sinusoid, which is computed and never stored")
+        elif layer and int(layer[1]) >= config.decoder_num_hidden_layers:
+            placed.leave(key, "never trained, and in no published decoder")
+        else:
+            placed.put(key, {name: value})
+    return placed
+
+
+def _is_backbone(key: str) -> bool:
+    return key.startswith(("videomae.", "embeddings.", "encoder.", "layernorm."))
+
+
+def _tell(report: Report, problems: list[Problem], *, fix: bool, fields: dict[str, Any]) -> None:
+    for problem in problems:
+        if problem.field in fields:
+            continue
+        if fix:
+            report.assumed.append(f"{problem.field} {problem.wanted} instead of {problem.found}: {problem.why}")
+        else:
+            report.warnings.append(f"config.json looks wrong: {problem}. Nothing was changed; --fix mends it")
+
+
+def _warn(report: Report, model: Converted) -> None:
+    config = model.config
+    if isinstance(model, VideoMAEForVideoClassification) and not config.use_mean_pooling:
+        report.warnings.append("this classifier reads token 0 alone (use_mean_pooling is false), as it was trained")
+    if config.position_embedding == "learned":
+        report.stock = False
+
+
+def _copy_published_biases(model: Converted, stock: torch.nn.Module) -> None:
+    """Our weights into the stock class, whose biases of queries and values had other names before release 5.18."""
+    weights = dict(model.state_dict())
+    if not any(name.endswith("query.bias") for name in stock.state_dict()):
+        weights = {
+            name.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): value
+            for name, value in weights.items()
+        }
+    missing, unexpected = stock.load_state_dict(weights, strict=False)
+    left = [name for name in missing if not name.endswith("key.bias")]
+    assert not left and not unexpected, (left, unexpected)
+
+
+def _clip_and_mask(config: VideoMAEConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    from ..ops.masking import tube_mask
+
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randn(1, config.num_frames, config.num_channels, *config.image_height_width, generator=generator)
+    return clip, tube_mask(config.grid, max(config.mask_ratio, 0.5), generator=generator)
+
+
+__all__ = ["Problem", "compare_with_before", "compare_with_stock", "convert_stock", "find_problems", "is_stock"]

@@ -167,6 +167,10 @@ class TestErrors:
         torch.save({"model": {}, "args": Path("x")}, tmp_path / "objects.pth")
         self.check(tmp_path / "objects.pth", "it holds a pathlib.*never unpickled")
 
+        code = b"cposix\nsystem\n(S'touch pwned'\ntR."
+        (tmp_path / "code.pth").write_bytes(b"\x80\x02" + code)
+        self.check(tmp_path / "code.pth", "cannot be read as a checkpoint .*never unpickled")
+
     def test_folders(self, tmp_path: Path, fine_tuned) -> None:
         self.check(tmp_path, "holds no weights")
         for name in ("one.pth", "two.pth"):

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from hf_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from hf_videomae.cli import main
 from hf_videomae.convert import convert_checkpoint
 
@@ -199,3 +199,12 @@ def test_what_is_no_plain_vit_is_refused_by_name(vit: torch.nn.Module, tmp_path:
     torch.save(as_timm(vit), tmp_path / "heads.pth")
     with pytest.raises(ValueError, match="give num_attention_heads"):
         convert_checkpoint(tmp_path / "heads.pth")
+
+
+def test_unknown_choices_are_named(vit: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="choose sinusoid or learned"):
+        VideoMAEConfig(position_embedding="rotary")
+    with pytest.raises(ValueError, match="choose one of mean, center"):
+        convert_checkpoint(tmp_path / "image", inflate="first")
+    with pytest.raises(ValueError, match="choose one of image, sinusoid"):
+        convert_checkpoint(tmp_path / "image", positions="none")

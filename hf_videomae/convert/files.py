@@ -136,7 +136,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if found:
         names = ", ".join(path.name for path in found)
         raise ValueError(f"{folder} holds several files of weights ({names}): give one of them")
-    raise ValueError(f"{folder} holds no weights: looked for {' or '.join(_WHOLE)} and one file of {_SUFFIXES}")
+    raise ValueError(f"{folder} holds no weights: looked for {' or '.join(_WHOLE)} and for one {', '.join(_SUFFIXES)}")
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
@@ -233,9 +233,12 @@ def _read_pickle(path: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     """One line of torch's several; its advice to trust the file is left out."""
-    found = re.search(r"Unsupported global: GLOBAL (\S+)|Unsupported class (\S+)", str(error))
+    found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
-        return f"it holds a {found[1] or found[2]}"
+        return f"it holds a {found[1]}"
+    found = re.search(r"WeightsUnpickler error: (.+)", str(error))
+    if found:
+        return found[1].strip()
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

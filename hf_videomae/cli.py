@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status: 0; 1 where some videos could not be decoded, or the doctor found something broken; or 2 for
-        a mistake of the user, which is told in one line on stderr.
+        The exit status: 0; 1 where some videos could not be decoded, or the doctor or a card's check found something
+        wrong; or 2 for a mistake of the user, which is told in one line on stderr.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_features(commands)
     _add_doctor(commands)
     _add_prepare(commands)
+    _add_card(commands)
     return parser
 
 
@@ -180,6 +181,28 @@ def _add_prepare(commands: Any) -> None:
     prepare.add_argument("--video_column", "--video-column", help="of a Hub data set (default: found by its type)")
     prepare.add_argument("--label_column", "--label-column", help="of a Hub data set (default: found by its type)")
     prepare.set_defaults(run=_prepare, takes_fields=False)
+
+
+def _add_card(commands: Any) -> None:
+    card = commands.add_parser(
+        "card",
+        help="write the model card of a training run from its files",
+        description="Write README.md, the model card, into the folder of a training run: from run.json, "
+        "metrics.jsonl, evaluation.json and the other files of the run, without the network. It says what was "
+        "measured, no more; paths of this machine stay out of it. The same files give the same card.",
+        epilog="Examples with the model's answers come into the header from DIR/examples.jsonl: copy short videos "
+        "into DIR, then hf-videomae predict DIR/*.mp4 --model DIR --json > DIR/examples.jsonl",
+    )
+    card.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
+    card.add_argument(
+        "--model_id", "--model-id", metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
+    )
+    card.add_argument(
+        "--license", help="of the model, in the Hub's spelling (default: that of its parent, then of its data)"
+    )
+    card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
+    card.add_argument("--check", action="store_true", help="write nothing; say what is wrong in README.md's header")
+    card.set_defaults(run=_card, takes_fields=False)
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -315,6 +338,23 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
         print(f"{done.reused} videos were there already")
     print("\n".join(describe_report(done.report)))
     print(f"{arguments.destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
+    return 0
+
+
+def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .hub import check_card, write_card
+
+    if arguments.check:
+        path = Path(arguments.folder) / "README.md"
+        problems = check_card(path.read_text(encoding="utf-8"), arguments.folder)
+        print("\n".join(problems) or f"{path}: nothing wrong in the header")
+        return 1 if problems else 0
+    path, notes = write_card(
+        arguments.folder, model_id=arguments.model_id, licence=arguments.license, overwrite=arguments.overwrite
+    )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(path)
     return 0
 
 

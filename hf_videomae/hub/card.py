@@ -246,7 +246,7 @@ def _data(facts: RunFacts) -> list[str | None]:
     if run.get("clips") is not None:
         lines.append(f"Training saw {run['clips']} clips of them.")
     if run.get("bad_videos"):
-        lines.append(f"{run['bad_videos']} videos could not be decoded and were replaced by others.")
+        lines.append(_replaced(run["bad_videos"]))
     classes = data.get("classes")
     shown = None
     if classes and len(classes) <= _SHOWN_CLASSES:
@@ -254,6 +254,12 @@ def _data(facts: RunFacts) -> list[str | None]:
     elif classes:
         shown = f"{len(classes)} classes; their names are in `config.json`."
     return [" ".join(lines), table(("why not decoded", "videos"), _reasons(facts)), shown]
+
+
+def _replaced(count: int) -> str:
+    if count == 1:
+        return "1 video could not be decoded and was replaced by another."
+    return f"{count} videos could not be decoded and were replaced by others."
 
 
 def _reasons(facts: RunFacts) -> list[tuple[str, int]]:

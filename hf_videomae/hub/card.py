@@ -214,7 +214,7 @@ def _use(facts: RunFacts) -> list[str | None]:
         return []
     if not _is_classifier(facts):
         texts = [parts.FEATURES_WITH_STOCK.format(frames=facts.config["num_frames"]), parts.FEATURES_WITH_OURS]
-        after: list[str] = [parts.PRETRAINED_ONLY]
+        after = [parts.code(parts.RECONSTRUCT_WITH_OURS), parts.PRETRAINED_ONLY]
     else:
         views = "1x1" if facts.evaluation is None else _views(facts.evaluation)
         ours = parts.REGRESS_WITH_OURS if _problem(facts) == "regression" else parts.CLASSIFY_WITH_OURS

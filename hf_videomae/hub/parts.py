@@ -28,6 +28,23 @@ from hf_videomae import predict
 print(answer.to_text())
 """
 
+CLASSIFY_WITH_STOCK_AND_HEADS = """\
+from transformers import AutoImageProcessor, VideoMAEForVideoClassification, pipeline  # 5.18 or later, and av
+
+model = VideoMAEForVideoClassification.from_pretrained("org/name", num_attention_heads={heads})
+processor = AutoImageProcessor.from_pretrained("org/name")
+classify = pipeline("video-classification", model=model, image_processor=processor)
+print(classify("clip.mp4"))
+"""
+
+CLASSIFY_WITH_OURS_AND_HEADS = """\
+from hf_videomae import VideoMAEForVideoClassification, predict
+
+model = VideoMAEForVideoClassification.from_pretrained("org/name", num_attention_heads={heads})
+(answer,) = predict(model, "clip.mp4", views="{views}")
+print(answer.labels[0], answer.scores[0])
+"""
+
 FEATURES_WITH_STOCK = """\
 import numpy as np
 import torch
@@ -42,10 +59,15 @@ print(tokens.mean(1).shape)  # one feature: there is no [CLS] token
 """
 
 FEATURES_WITH_OURS = """\
-from hf_videomae import extract_features, reconstruct
+from hf_videomae import extract_features
 
 (found,) = extract_features("org/name", "clip.mp4", pool="mean")
 print(found.features.shape)
+"""
+
+RECONSTRUCT_WITH_OURS = """\
+from hf_videomae import reconstruct
+
 print(reconstruct("org/name", "clip.mp4", seed=0).loss)  # hides most of the clip and predicts it
 """
 

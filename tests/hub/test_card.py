@@ -126,7 +126,7 @@ def test_the_header_passes_both_checks(home: Path, name: str) -> None:
 def test_the_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.mp4").write_bytes(MotionSource(split="test")[0].video)
     card = render_run_card(read_run(home / name, model_id="org/motions"))
-    stock, ours = run_snippets(
+    stock, ours, *more = run_snippets(
         card, model_id="org/motions", model=home / name, folder=tmp_path, monkeypatch=monkeypatch
     )
     if name == "fine":
@@ -135,6 +135,7 @@ def test_the_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytes
     else:
         assert type(stock["model"]).__module__.startswith("transformers.")
         assert stock["tokens"].shape == (1, 4 * 4 * 4, 128) and ours["found"].features.shape == (1, 128)
+    assert len(more) == (0 if name == "fine" else 1)
 
 
 def test_the_same_files_give_the_same_card(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -346,6 +346,8 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     if arguments.check:
         path = Path(arguments.folder) / "README.md"
+        if not path.is_file():
+            _fail(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
         problems = check_card(path.read_text(encoding="utf-8"), arguments.folder)
         print("\n".join(problems) or f"{path}: nothing wrong in the header")
         return 1 if problems else 0

@@ -9,29 +9,16 @@ from typing import Any
 from ..records import write_whole
 from ..training.report import PICTURE_FILE
 from . import parts
-from .facts import CONFUSION_FILE, MOTION, CardError, RunFacts, read_run
+from .facts import MOTION, CardError, RunFacts, read_run
 from .header import LIBRARY, TAGS, check_card, pipeline_tag, to_yaml
-from .paper import PUBLISHED
+from .measured import comparison, evaluation, evaluation_results, views_of, weakest
 from .parts import CLASSIFIER, PRETRAINED, section, table
 
 CARD_FILE = "README.md"
 
-_SHOWN_CLASSES, _SHOWN_FAILED, _SHOWN_REASONS = 20, 20, 5
+_SHOWN_CLASSES, _SHOWN_REASONS = 20, 5
 _MARK = "<!-- written by hf-videomae card; "
 
-# Key in evaluation.json -> (metric as the Hub calls it, its name here).
-_METRICS = {
-    "top1": ("accuracy", "top-1 accuracy"),
-    "top5": ("accuracy", "top-5 accuracy"),
-    "mean_class_accuracy": ("accuracy", "mean class accuracy"),
-    "mean_average_precision": ("mean_average_precision", "mean average precision"),
-    "micro_f1": ("f1", "micro F1"),
-    "macro_f1": ("f1", "macro F1"),
-    "mae": ("mae", "mean absolute error"),
-    "rmse": ("rmse", "root mean squared error"),
-    "r2": ("r_squared", "R2"),
-    "pearson": ("pearsonr", "Pearson correlation"),
-}
 _HIDDEN_SETTINGS = ("output_dir", "overwrite", "resume", "stop_at_step", "push_to_hub", "hub_model_id", "report_to")
 
 
@@ -88,8 +75,8 @@ def render_run_card(facts: RunFacts) -> str:
             section("Hardware and cost", _cost(facts.run)),
             section("Loss", *_loss(facts)),
             section("Reconstruction", *_reconstruction(facts)),
-            section("Evaluation", *_evaluation(facts)),
-            section("Compared with the paper", _comparison(facts)),
+            section("Evaluation", *evaluation(facts)),
+            section("Compared with the paper", comparison(facts)),
             section("Limits and biases", _limits(facts)),
             section("Licence", facts.licence.reason),
             section("Citation", parts.code(parts.CITE_V1, "bibtex")),
@@ -115,7 +102,7 @@ def _is_classifier(facts: RunFacts) -> bool:
 
 
 def _header(facts: RunFacts, name: str) -> str:
-    results = _results(facts)
+    results = evaluation_results(facts)
     trained_on = facts.dataset
     return to_yaml(
         license=facts.licence.name,
@@ -138,30 +125,6 @@ def _header(facts: RunFacts, name: str) -> str:
             for example in facts.examples
         ],
     )
-
-
-def _results(facts: RunFacts) -> list[Any]:
-    """An EvalResult for each number of the evaluation."""
-    from huggingface_hub import EvalResult
-
-    found = facts.evaluation
-    if found is None or facts.evaluated_on is None:
-        return []
-    counts = found["counts"]
-    return [
-        EvalResult(
-            task_type="video-classification",
-            dataset_type=facts.evaluated_on.hub_id or facts.evaluated_on.name,
-            dataset_name=facts.evaluated_on.name,
-            dataset_split=found["data"].get("split"),
-            metric_type=kind,
-            metric_name=name,
-            metric_value=round(found["metrics"][key], 4),
-            metric_args={"views": _views(found), "videos": counts["videos"], "failed": counts["failed"]},
-        )
-        for key, (kind, name) in _METRICS.items()
-        if found["metrics"].get(key) is not None
-    ]
 
 
 # The text.
@@ -216,7 +179,7 @@ def _use(facts: RunFacts) -> list[str | None]:
         texts = [parts.FEATURES_WITH_STOCK.format(frames=facts.config["num_frames"]), parts.FEATURES_WITH_OURS]
         after = [parts.code(parts.RECONSTRUCT_WITH_OURS), parts.PRETRAINED_ONLY]
     else:
-        views = "1x1" if facts.evaluation is None else _views(facts.evaluation)
+        views = "1x1" if facts.evaluation is None else views_of(facts.evaluation)
         ours = parts.REGRESS_WITH_OURS if _problem(facts) == "regression" else parts.CLASSIFY_WITH_OURS
         texts, after = [parts.CLASSIFY_WITH_STOCK, ours.format(views=views)], [_frames_note(facts.config)]
     stock, ours = (parts.code(parts.with_model(text, facts.model_id)) for text in texts)
@@ -344,100 +307,6 @@ def _reconstruction(facts: RunFacts) -> list[str | None]:
     ]
 
 
-# The evaluation.
-
-
-def _views(found: dict[str, Any]) -> str:
-    return f"{found['views']['temporal']}x{found['views']['spatial']}"
-
-
-def _evaluation(facts: RunFacts) -> list[str | None]:
-    found = facts.evaluation
-    if found is None:
-        return []
-    error = found["metrics"].get("top1_standard_error")
-    rows = []
-    for key, (_, name) in _METRICS.items():
-        value = found["metrics"].get(key)
-        if value is not None:
-            margin = f" ± {error:.4f} (standard error)" if key == "top1" and error is not None else ""
-            rows.append((name, f"{value:.4f}{margin}"))
-    picture = f"![Confusion matrix]({CONFUSION_FILE})" if CONFUSION_FILE in facts.files else None
-    return [_protocol(facts, found), table(("metric", "value"), rows), *_failed(found), *_classes(found), picture]
-
-
-def _protocol(facts: RunFacts, found: dict[str, Any]) -> str:
-    views, counts, data = found["views"], found["counts"], found["data"]
-    where = "" if facts.evaluated_on is None else f" of `{facts.evaluated_on.name}`"
-    split = f", split `{data['split']}`" if data.get("split") else ""
-    apart = f"stride {views.get('stride')}"
-    if views.get("sampling") != "dense":
-        apart = f"{views.get('sampling')} over the video"
-    elif views.get("frame_seconds") is not None:
-        apart = f"{views['frame_seconds']:g} s apart"
-    size = "x".join(map(str, views.get("size", ())))
-    chance = ""
-    if data.get("classes") and "top1" in found["metrics"]:
-        chance = f" Chance is {1 / data['classes']:.3f}."
-    return (
-        f"{counts['videos']} videos{where}{split}; {_views(found)} views (temporal x spatial) of "
-        f"{views.get('frames')} frames, {apart}, {size} pixels; {views.get('merge')}. {_decoded(found)}{chance}"
-    )
-
-
-def _decoded(found: dict[str, Any]) -> str:
-    counts = found["counts"]
-    if not counts["failed"]:
-        return "All were decoded."
-    return f"{counts['failed']} could not be decoded; these count as {found.get('failed_count_as')}."
-
-
-def _failed(found: dict[str, Any]) -> list[str | None]:
-    failed = found.get("failed_videos") or []
-    rows = [(f"`{video['id']}`", video["reason"]) for video in failed[:_SHOWN_FAILED]]
-    more = f"... and {len(failed) - _SHOWN_FAILED} more." if len(failed) > _SHOWN_FAILED else None
-    return [table(("not decoded", "why"), rows), more]
-
-
-def _classes(found: dict[str, Any]) -> list[str | None]:
-    """A row for each class, or for the worst where there are many."""
-    rows = [row for row in found.get("per_class") or [] if "accuracy" in row]
-    if not rows:
-        return []
-    few = len(rows) <= _SHOWN_CLASSES
-    shown = rows if few else sorted(rows, key=lambda row: row["accuracy"])[:_SHOWN_CLASSES]
-    cells = [(row["name"], row["videos"], f"{row['accuracy']:.3f}", row.get("mistaken_for") or "") for row in shown]
-    said = None if few else f"The {_SHOWN_CLASSES} classes of {len(rows)} that it knows least:"
-    return [said, table(("class", "videos", "accuracy", "most often taken for"), cells)]
-
-
-def _comparison(facts: RunFacts) -> str | None:
-    """A line, where the run used a recipe that has a published number, on data of as many classes."""
-    found, recipe = facts.evaluation, _recipe_name(facts.run.get("command", ""))
-    published = PUBLISHED.get(recipe)
-    if found is None or published is None or found["metrics"].get("top1") is None:
-        return None
-    if found["data"].get("classes") != published.classes:
-        return None
-    top5 = "" if published.top5 is None else f" / {published.top5} top-5"
-    measured = " / ".join(
-        f"{100 * found['metrics'][key]:.1f} {name}"
-        for key, name in (("top1", "top-1"), ("top5", "top-5"))
-        if found["metrics"].get(key) is not None and (key == "top1" or published.top5 is not None)
-    )
-    return (
-        f"The recipe `{recipe}` is published with {published.top1} top-1{top5} on {published.data}, {published.views} "
-        f"views ({published.source}). Measured here: {measured}, {_views(found)} views, {found['counts']['videos']} "
-        f"videos. The two mean the same only where data, settings and views do."
-    )
-
-
-def _recipe_name(command: str) -> str:
-    words = command.replace("--recipe=", "--recipe ").split()
-    place = words.index("--recipe") + 1 if "--recipe" in words else len(words)
-    return words[place].split("/")[-1].removesuffix(".yaml") if place < len(words) else ""
-
-
 def _limits(facts: RunFacts) -> str:
     lines = []
     if not _is_classifier(facts):
@@ -448,7 +317,7 @@ def _limits(facts: RunFacts) -> str:
         lines.append("It answers with its own classes whatever a video shows; there is no answer for anything else.")
     if _is_classifier(facts) and facts.evaluation is None:
         lines.append("Its accuracy was not measured.")
-    worst = _weakest(facts.evaluation)
+    worst = weakest(facts.evaluation)
     if worst:
         lines.append(worst)
     if facts.config:
@@ -463,19 +332,6 @@ def _limits(facts: RunFacts) -> str:
         "groups of people, was not measured: measure it on yours before anything depends on it."
     )
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _weakest(found: dict[str, Any] | None) -> str | None:
-    rows = [row for row in (found or {}).get("per_class") or [] if "accuracy" in row]
-    if len(rows) < 2:
-        return None
-    worst, best = (pick(rows, key=lambda row: row["accuracy"]) for pick in (min, max))
-    if worst["accuracy"] == best["accuracy"]:
-        return None
-    return (
-        f"Classes differ: `{best['name']}` is right for {best['accuracy']:.0%} of its {best['videos']} test videos, "
-        f"`{worst['name']}` for {worst['accuracy']:.0%} of {worst['videos']}."
-    )
 
 
 def _versions(run: dict[str, Any]) -> str | None:

@@ -121,7 +121,9 @@ def read_published(path: str | Path) -> PublishedFacts:
     _check_sources(values, path)
     sources = {key: _part(Source, value, path) for key, value in (values.get("sources") or {}).items()}
     lists = {"numbers": Number, "training": Step, "results": Result}
-    parsed = {key: [_part(kind, value, path) for value in values.get(key) or []] for key, kind in lists.items()}
+    parsed: dict[str, Any] = {
+        key: [_part(kind, value, path) for value in values.get(key) or []] for key, kind in lists.items()
+    }
     heads = None if values.get("heads") is None else _part(Number, values["heads"], path)
     facts = _part(PublishedFacts, {**values, **parsed, "sources": sources, "heads": heads}, path)
     _check_names(facts, path)

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from snippets import run_snippets
 from hf_videomae.cli import main
 from hf_videomae.data import MotionSource
 from hf_videomae.data.motion import CLASS_NAMES
+from hf_videomae.evaluation import FailedVideo, MultiLabelEvaluation, RegressionEvaluation
 from hf_videomae.hub import check_card, read_run, render_run_card, write_card
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +75,7 @@ def fine(home: Path, tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "fine"
 
 
-def header(card: str) -> dict[str, object]:
+def header(card: str) -> dict[str, Any]:
     return yaml.safe_load(card.split("---\n")[1])
 
 
@@ -159,7 +161,11 @@ def test_an_edited_card_is_not_lost(fine: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["missing"], "missing holds no run.json"), (["--model_id", "a b"], "a b is no name of a repository")],
+    [
+        (["missing"], "missing holds no run.json"),
+        (["--model_id", "a b"], "a b is no name"),
+        (["--check"], "there is no"),
+    ],
 )
 def test_mistakes_are_told_in_one_line(
     fine: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
@@ -233,6 +239,35 @@ def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
     card = render_run_card(read_run(fine))
     assert "published with 81.5 top-1 / 95.1 top-5 on Kinetics-400, 5x3 views" in card
     assert "Measured here: 81.2 top-1 / 95.0 top-5, 2x1 views, 8 videos." in card
+
+
+def test_other_answers_than_one_class(fine: Path) -> None:
+    """What the evaluations of several classes per video and of numbers write is shown, too."""
+    views = {"temporal": 1, "spatial": 1, "frames": 8, "stride": 3, "sampling": "dense", "size": [64, 64]}
+    common: dict[str, Any] = {
+        "sample_ids": ["a", "b", "c"],
+        "decoded": torch.tensor([True, True, False]),
+        "failed": [FailedVideo(id="c", path=f"/home/{SECRET}/c.mp4", reason=f"cannot open /home/{SECRET}/c.mp4")],
+        "class_names": ["run", "jump"],
+        "views": views,
+        "model": {"name": str(fine)},
+        "data": {"dataset": "org/videos"},
+    }
+    scores = torch.tensor([[0.9, 0.4], [0.2, 0.7], [0.0, 0.0]])
+    several = MultiLabelEvaluation(
+        **common, labels=torch.tensor([[1, 1], [0, 1], [1, 0]]).bool(), probabilities=scores, logits=scores
+    )
+    numbers = RegressionEvaluation(**common, labels=torch.tensor([[1.0, 5], [2, 6], [3, 7]]), values=scores)
+    several.save(fine)
+    card = render_run_card(read_run(fine))
+    assert "| mean average precision | 0.7500 |" in card and "| class | videos | average precision |" in card
+    assert SECRET not in card and "| `c` | cannot open path/to/c.mp4 |" in card
+    numbers.save(fine)
+    change(fine / "config.json", problem_type="regression", id2label={"0": "run", "1": "jump"})
+    card = render_run_card(read_run(fine))
+    assert "1 could not be decoded; these are left out." in card and "| output | mean absolute error |" in card
+    assert "gives a video 2 numbers" in card and "answer.to_text()" in card
+    assert check_card(card, fine) == [] and set(header(card)["metrics"]) == {"mae", "rmse", "r_squared", "pearsonr"}
 
 
 def test_a_run_that_is_not_done(fine: Path) -> None:

@@ -47,20 +47,23 @@ def test_the_header(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_numbers_agree_with_the_recipes(path: Path) -> None:
-    """What a recipe is to reach stands in three places: here, in its own file, and where a run's card compares."""
-    facts = read_published(path)
-    for step in facts.training:
+def test_its_recipes_are_there(path: Path) -> None:
+    for step in read_published(path).training:
         assert step.recipe is None or (ROOT / "examples" / "recipes" / f"{step.recipe}.yaml").is_file()
-    last = PUBLISHED.get(facts.training[-1].recipe or "")
-    if last is None:
-        return
-    own = [result for result in facts.results if not result.after]
-    assert [(result.metric, result.value, result.views) for result in own[: 1 if last.top5 is None else 2]] == [
-        (metric, value, last.views)
-        for metric, value in (("top-1", last.top1), ("top-5", last.top5))
-        if value is not None
-    ]
+
+
+def test_the_numbers_agree_with_the_recipes() -> None:
+    """What a recipe is to reach stands in three places: here, in its own file, and where a run's card compares."""
+    seen = set()
+    for facts in map(read_published, FILES):
+        recipe = facts.training[-1].recipe
+        if recipe in PUBLISHED:
+            last = PUBLISHED[recipe]
+            own = [(result.metric, result.value, result.views) for result in facts.results if not result.after]
+            assert own[:2] == [("top-1", last.top1, last.views), ("top-5", last.top5, last.views)]
+            seen.add(recipe)
+    # No weights were published of these two.
+    assert PUBLISHED.keys() - seen == {"v1-ssv2-large-finetune", "v1-hmdb51-base-finetune"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -196,7 +196,7 @@ def _use(facts: RunFacts) -> list[str | None]:
 def _frames_note(config: dict[str, Any]) -> str:
     return (
         f"Which {config['num_frames']} frames the stock pipeline takes depends on its release (the first ones in a "
-        f"row, or some over the whole video), so its answers differ from those measured below; a video needs at least "
+        f"row, or some over the whole video), so its answers differ from those of hf_videomae; a video needs at least "
         f"{config['num_frames']} frames there."
     )
 

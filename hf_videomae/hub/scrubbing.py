@@ -24,7 +24,7 @@ def public_path(path: str) -> str:
         `path/to/NAME` for an absolute path or one that leaves its folder; `examples/...` for a script of this
         project; anything else as it is, without credentials.
     """
-    if not _LOCAL.fullmatch(path):
+    if not is_local(path):
         return _without_secrets(path)
     whole = PureWindowsPath(path.removeprefix("file://"))  # it splits at both kinds of slashes
     parts = [part for part in whole.parts if part != whole.anchor]
@@ -60,13 +60,13 @@ def public_values(values: Any) -> Any:
     if isinstance(values, list):
         return [public_values(value) for value in values]
     if isinstance(values, str):
-        return public_path(values) if _LOCAL.fullmatch(values) else public_text(values)
+        return public_path(values) if is_local(values) else public_text(values)
     return values
 
 
 def is_local(path: str) -> bool:
     """Whether a text can only be a path of a machine: absolute, or leaving its folder."""
-    return _LOCAL.fullmatch(path) is not None
+    return _LOCAL.fullmatch(path) is not None or "/../" in path
 
 
 def _public_word(word: str) -> str:

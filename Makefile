@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := outputs/demo
 
-.PHONY: help install demo demo-seeds pretrain test test-all quality bench
+.PHONY: help install demo demo-seeds pretrain test test-all quality bench cards
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ quality: $(STAMP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+cards: $(STAMP)  ## render model_cards/*.md from the YAML files beside them
+	$(BIN)/python -m hf_videomae.hub.published model_cards
 
 bench: $(STAMP)  ## what is claimed to be fast, measured side by side with what it replaces
 	@for script in examples/benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done

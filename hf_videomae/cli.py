@@ -17,8 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status: 0; 1 where some videos could not be decoded, or the doctor found something broken; or 2 for
-        a mistake of the user, which is told in one line on stderr.
+        The exit status: 0; 1 where some videos could not be decoded, or the doctor or a card's check found something
+        wrong; or 2 for a mistake of the user, which is told in one line on stderr.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_features(commands)
     _add_doctor(commands)
     _add_prepare(commands)
+    _add_card(commands)
     return parser
 
 
@@ -235,6 +236,28 @@ def _add_push(prepare: argparse.ArgumentParser) -> None:
         help="with --push_to_hub: replace what ORG/NAME holds, even if it is no earlier push of this set (it stays in "
         "the history)",
     )
+
+
+def _add_card(commands: Any) -> None:
+    card = commands.add_parser(
+        "card",
+        help="write the model card of a training run from its files",
+        description="Write README.md, the model card, into the folder of a training run: from run.json, "
+        "metrics.jsonl, evaluation.json and the other files of the run, without the network. It says what was "
+        "measured, no more; paths of this machine stay out of it. The same files give the same card.",
+        epilog="Examples with the model's answers come into the header from DIR/examples.jsonl: copy short videos "
+        "into DIR, then hf-videomae predict DIR/*.mp4 --model DIR --json > DIR/examples.jsonl",
+    )
+    card.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
+    card.add_argument(
+        "--model_id", "--model-id", metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
+    )
+    card.add_argument(
+        "--license", help="of the model, in the Hub's spelling (default: that of its parent, then of its data)"
+    )
+    card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
+    card.add_argument("--check", action="store_true", help="write nothing; say what is wrong in README.md's header")
+    card.set_defaults(run=_card, takes_fields=False)
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -416,6 +439,25 @@ def _tell_pushed(pushed: Any) -> None:
         print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{gone}; {pushed.url}")
     else:
         print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")
+
+
+def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .hub import check_card, write_card
+
+    if arguments.check:
+        path = Path(arguments.folder) / "README.md"
+        if not path.is_file():
+            _fail(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
+        problems = check_card(path.read_text(encoding="utf-8"), arguments.folder)
+        print("\n".join(problems) or f"{path}: nothing wrong in the header")
+        return 1 if problems else 0
+    path, notes = write_card(
+        arguments.folder, model_id=arguments.model_id, licence=arguments.license, overwrite=arguments.overwrite
+    )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(path)
+    return 0
 
 
 def _trim(text: str | None) -> Any:

@@ -1,0 +1,86 @@
+"""Which licence a model has: that of the checkpoint it came from, and of its data."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_PUBLISHED = re.compile(r"(?:MCG-NJU/videomae|OpenGVLab/VideoMAEv2)", flags=re.IGNORECASE)
+_PUBLISHED_LICENCE = "cc-by-nc-4.0"
+
+
+class LicenceError(ValueError):
+    """A licence was asked for that the parents do not allow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Something that a model was made of.
+
+    Attributes:
+        name: as a card shows it.
+        hub_id: its place on the Hub, where it has one.
+        licence: as the Hub spells it; None: not known.
+        is_data: a data set and not a checkpoint.
+    """
+
+    name: str
+    hub_id: str | None = None
+    licence: str | None = None
+    is_data: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Licence:
+    """The licence of a model, and a sentence that says where it comes from."""
+
+    name: str | None
+    reason: str
+
+
+def known_licence(hub_id: str) -> str | None:
+    """The licence of the published VideoMAE checkpoints; None for others."""
+    return _PUBLISHED_LICENCE if _PUBLISHED.match(hub_id) else None
+
+
+def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -> Licence:
+    """The licence that a model made of `origins` carries.
+
+    One without commercial use stays, wherever it comes from. Otherwise it is what the user states, then that of the
+    checkpoint, then that of the data. It is None, and the reason says so, where it is not known.
+
+    Args:
+        origins: checkpoints, the nearest first, then the data.
+        stated: what the user says.
+
+    Raises:
+        LicenceError: when the user states another licence than the one that has to stay.
+    """
+    bound = next((origin for origin in origins if origin.licence and "-nc" in origin.licence.lower()), None)
+    if bound is not None and bound.licence is not None:
+        if stated is not None and stated.lower() != bound.licence.lower():
+            raise LicenceError(
+                f"the licence cannot be {stated}: {bound.name} is {bound.licence}, and so is what is made from it; "
+                f"leave the licence out or give {bound.licence}"
+            )
+        return Licence(
+            name=bound.licence, reason=f"`{bound.licence}`, from {_kind(bound)} `{bound.name}`: {_NOT_SOLD}"
+        )
+    if stated is not None:
+        return Licence(name=stated, reason=f"`{stated}`, as stated by who made this card.{_unknown(origins)}")
+    unknown = [origin for origin in origins if origin.licence is None and not origin.is_data]
+    known = [origin for origin in origins if origin.licence is not None]
+    if unknown or not known:
+        return Licence(name=None, reason=f"No licence is stated.{_unknown(origins)}")
+    return Licence(name=known[0].licence, reason=f"`{known[0].licence}`, from {_kind(known[0])} `{known[0].name}`.")
+
+
+_NOT_SOLD = "no commercial use. Whatever is fine-tuned or converted from this model has that licence too."
+
+
+def _kind(origin: Origin) -> str:
+    return "the data" if origin.is_data else "the checkpoint"
+
+
+def _unknown(origins: Sequence[Origin]) -> str:
+    names = [f"{_kind(origin)} `{origin.name}`" for origin in origins if origin.licence is None]
+    return f" The licence of {' and of '.join(names)} is not known here." if names else ""

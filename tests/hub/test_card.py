@@ -1,0 +1,279 @@
+"""The card of a real run: what is in it, what is not, and that its code runs."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from huggingface_hub import ModelCard
+from snippets import run_snippets
+
+from hf_videomae.cli import main
+from hf_videomae.data import MotionSource
+from hf_videomae.data.motion import CLASS_NAMES
+from hf_videomae.evaluation import FailedVideo, MultiLabelEvaluation, RegressionEvaluation
+from hf_videomae.hub import check_card, read_run, render_run_card, write_card
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--max_steps", "2"]
+SECRET = "anna"  # stands in a path of the machine, and must not be in a card
+
+
+def example(name: str) -> Callable[..., int]:
+    """The main of a script, in this process."""
+    spec = importlib.util.spec_from_file_location(f"{name}_for_cards", ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips, one broken in each split, a pre-trained model, and one fine-tuned from it with its test."""
+    home = tmp_path_factory.mktemp(SECRET)
+    rows = ["path,label,split"]
+    for split, count in (("train", 16), ("test", 8)):
+        source = MotionSource(split=split)
+        for number in range(count):
+            name = f"{split}-{number}.mp4"
+            (home / "clips").mkdir(exist_ok=True)
+            video = source[number].video
+            (home / "clips" / name).write_bytes(video[:200] if number == 3 else video)
+            rows.append(f"{name},{CLASS_NAMES[number % 8]},{split}")
+    (home / "clips" / "index.csv").write_text("\n".join(rows) + "\n")
+    threads, command = torch.get_num_threads(), sys.argv
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    data = [*QUICK, "--dataset", home / "clips", "--max_bad_share", "0.9"]
+    runs = {
+        "pretrain": [*data, "--recipe", "tiny", "--output_dir", home / "pre"],
+        "finetune": [*data, "--recipe", "tiny-finetune", "--model", home / "pre", "--output_dir", home / "fine"],
+    }
+    runs["finetune"] += ["--test_split", "test", "--views", "2x1", "--max_steps", "8"]
+    for name, arguments in runs.items():
+        sys.argv = [str(ROOT / "examples" / f"{name}.py"), *map(str, arguments)]
+        assert example(name)(*arguments) == 0
+    sys.argv = command
+    torch.set_num_threads(threads)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return home
+
+
+@pytest.fixture
+def fine(home: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the fine-tuned run, beside the other folders."""
+    shutil.copytree(home / "fine", tmp_path / "fine")
+    yield tmp_path / "fine"
+
+
+def header(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_it_says_what_was_measured(home: Path) -> None:
+    card = render_run_card(read_run(home / "fine", model_id="org/motions"))
+    found = json.loads((home / "fine" / "evaluation.json").read_text())
+    assert header(card)["model-index"][0]["results"][0]["metrics"][0] == {
+        "type": "accuracy",
+        "value": round(found["metrics"]["top1"], 4),
+        "name": "top-1 accuracy",
+        "args": {"views": "2x1", "videos": 8, "failed": 1},
+    }
+    assert "8 videos of `clips`, split `test`; 2x1 views (temporal x spatial) of 8 frames, stride 3" in card
+    assert "1 could not be decoded; these count as wrong. Chance is 0.125." in card
+    assert "| `test-3.mp4` |" in card
+    assert "`clips`, split `train`, 16 videos." in card
+    assert "fine-tuned from `pre` on `clips`" in card and "8 steps of 4 clips" in card
+    assert "1 video could not be decoded and was replaced by another." in card
+    assert "![Loss over the steps](loss.png)" in card and "![Confusion matrix](confusion.png)" in card
+    assert "There is no live widget on this page" in card
+    assert "## Compared with the paper" not in card and "## Reconstruction" not in card  # nothing to say there
+    assert (header(card)["pipeline_tag"], header(card)["library_name"]) == ("video-classification", "transformers")
+
+
+def test_a_pretrained_one(home: Path) -> None:
+    card = render_run_card(read_run(home / "pre"))
+    assert header(card)["pipeline_tag"] == "feature-extraction" and "model-index" not in header(card)
+    assert "![Reconstruction](reconstruction-1.gif)" in card and "## Evaluation" not in card
+    assert "The simplest answer, to predict the mean of each cube" in card
+    assert "has no classifier" in card
+
+
+@pytest.mark.parametrize("name", ["pre", "fine"])
+def test_nothing_of_the_machine(home: Path, name: str) -> None:
+    card = render_run_card(read_run(home / name))
+    assert not [word for word in (SECRET, str(home), str(ROOT), f"{Path.home()}/") if word in card]
+    assert SECRET in (home / name / "run.json").read_text()
+    assert "examples/" in card and "--dataset path/to/clips" in card
+
+
+@pytest.mark.parametrize("name", ["pre", "fine"])
+def test_the_header_passes_both_checks(home: Path, name: str) -> None:
+    card = render_run_card(read_run(home / name))
+    assert check_card(card, home / name) == []
+    data = ModelCard(card).data
+    assert data.to_dict() == header(card)
+
+
+@pytest.mark.parametrize("name", ["pre", "fine"])
+def test_the_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip.mp4").write_bytes(MotionSource(split="test")[0].video)
+    card = render_run_card(read_run(home / name, model_id="org/motions"))
+    stock, ours, *more = run_snippets(
+        card, model_id="org/motions", model=home / name, folder=tmp_path, monkeypatch=monkeypatch
+    )
+    if name == "fine":
+        assert type(stock["classify"].model).__module__.startswith("transformers.")
+        assert ours["answer"].labels[0] in CLASS_NAMES
+    else:
+        assert type(stock["model"]).__module__.startswith("transformers.")
+        assert stock["tokens"].shape == (1, 4 * 4 * 4, 128) and ours["found"].features.shape == (1, 128)
+    assert len(more) == (0 if name == "fine" else 1)
+
+
+def test_the_same_files_give_the_same_card(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", str(fine)]) == 0
+    first = (fine / "README.md").read_bytes()
+    assert capsys.readouterr().out == f"{fine / 'README.md'}\n"
+    assert main(["card", str(fine)]) == 0
+    assert (fine / "README.md").read_bytes() == first
+
+
+def test_an_edited_card_is_not_lost(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_card(fine)
+    path = fine / "README.md"
+    path.write_text(path.read_text().replace("# fine", "# My model"))
+    with pytest.raises(SystemExit) as stop:
+        main(["card", str(fine)])
+    assert stop.value.code == 2 and "--overwrite" in capsys.readouterr().err and "# My model" in path.read_text()
+    assert main(["card", str(fine), "--overwrite"]) == 0
+    assert "# My model" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing"], "missing holds no run.json"),
+        (["--model_id", "a b"], "a b is no name"),
+        (["--check"], "there is no"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    fine: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["card", *arguments] if arguments[0] == "missing" else ["card", str(fine), *arguments])
+    errors = capsys.readouterr().err
+    assert stop.value.code == 2 and words in errors and errors.count("\n") == 1
+
+
+def test_a_run_that_was_cut_off(fine: Path) -> None:
+    (fine / "run.json").write_text('{"status": ')
+    with pytest.raises(ValueError, match="not a JSON object"):
+        write_card(fine)
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_an_evaluation_of_another_model_is_left_out(fine: Path) -> None:
+    change(fine / "evaluation.json", date="2000-01-01T00:00:00+00:00")
+    facts = read_run(fine)
+    assert facts.evaluation is None and "older than the model" in facts.notes[0]
+    assert "Its accuracy was not measured." in render_run_card(facts)
+    change(fine / "evaluation.json", date="2999-01-01T00:00:00+00:00", model={"name": "org/other"})
+    assert "another model (org/other)" in read_run(fine).notes[0]
+
+
+def test_the_licence_of_the_first_parent_stays(fine: Path, home: Path, tmp_path: Path) -> None:
+    """A fine-tune of a checkpoint that went on from a published one, without a card in between."""
+    shutil.copytree(home / "pre", tmp_path / "pre")
+    change(tmp_path / "pre" / "run.json", parents=[{"model": "MCG-NJU/videomae-base", "license": None}])
+    change(fine / "run.json", parents=[{"model": "pre", "license": None}])
+    card = render_run_card(read_run(fine))
+    assert (header(card)["license"], header(card)["base_model"]) == ("cc-by-nc-4.0", "MCG-NJU/videomae-base")
+    assert "from the checkpoint `MCG-NJU/videomae-base`: no commercial use" in card
+    with pytest.raises(ValueError, match="cannot be apache-2.0"):
+        write_card(fine, licence="apache-2.0")
+
+
+def test_folders_are_no_repositories(fine: Path) -> None:
+    change(fine / "run.json", parents=[{"model": "outputs/pre", "license": None}], recipe={"output_dir": "outputs/x"})
+    assert "base_model" not in header(render_run_card(read_run(fine)))
+    change(fine / "run.json", parents=[{"model": "org/pre", "license": "mit"}])
+    found = header(render_run_card(read_run(fine)))
+    assert (found["base_model"], found["license"]) == ("org/pre", "mit")
+
+
+def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fine / "example.mp4").write_bytes(MotionSource(split="test")[0].video)
+    assert main(["predict", str(fine / "example.mp4"), "--model", str(fine), "--json", "--device", "cpu"]) == 0
+    gone = json.dumps({"video": "gone.mp4", "predictions": []})
+    (fine / "examples.jsonl").write_text(capsys.readouterr().out + gone + "\n")
+    path, notes = write_card(fine, licence="mit")
+    (entry,) = header(path.read_text())["widget"]
+    assert entry["src"] == "example.mp4" and entry["example_title"] == "example"
+    assert len(entry["output"]) == 5 and set(entry["output"][0]) == {"label", "score"}
+    assert ["gone.mp4" in note for note in notes] == [True]
+    (fine / "example.mp4").unlink()
+    assert main(["card", str(fine), "--check"]) == 1
+    assert "the widget shows example.mp4, which is not in the folder" in capsys.readouterr().out
+
+
+def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
+    change(fine / "run.json", command="python examples/finetune.py --recipe v1-k400-base-finetune --dataset k400")
+    assert "Compared with the paper" not in render_run_card(read_run(fine))  # 8 classes are not Kinetics-400
+    found = json.loads((fine / "evaluation.json").read_text())
+    metrics = {**found["metrics"], "top1": 0.8123, "top5": 0.9501}
+    change(fine / "evaluation.json", data={**found["data"], "classes": 400}, metrics=metrics)
+    card = render_run_card(read_run(fine))
+    assert "published with 81.5 top-1 / 95.1 top-5 on Kinetics-400, 5x3 views" in card
+    assert "Measured here: 81.2 top-1 / 95.0 top-5, 2x1 views, 8 videos." in card
+
+
+def test_other_answers_than_one_class(fine: Path) -> None:
+    """What the evaluations of several classes per video and of numbers write is shown, too."""
+    views = {"temporal": 1, "spatial": 1, "frames": 8, "stride": 3, "sampling": "dense", "size": [64, 64]}
+    common: dict[str, Any] = {
+        "sample_ids": ["a", "b", "c"],
+        "decoded": torch.tensor([True, True, False]),
+        "failed": [FailedVideo(id="c", path=f"/home/{SECRET}/c.mp4", reason=f"cannot open /home/{SECRET}/c.mp4")],
+        "class_names": ["run", "jump"],
+        "views": views,
+        "model": {"name": str(fine)},
+        "data": {"dataset": "org/videos"},
+    }
+    scores = torch.tensor([[0.9, 0.4], [0.2, 0.7], [0.0, 0.0]])
+    several = MultiLabelEvaluation(
+        **common, labels=torch.tensor([[1, 1], [0, 1], [1, 0]]).bool(), probabilities=scores, logits=scores
+    )
+    numbers = RegressionEvaluation(**common, labels=torch.tensor([[1.0, 5], [2, 6], [3, 7]]), values=scores)
+    several.save(fine)
+    card = render_run_card(read_run(fine))
+    assert "| mean average precision | 0.7500 |" in card and "| class | videos | average precision |" in card
+    assert SECRET not in card and "| `c` | cannot open path/to/c.mp4 |" in card
+    numbers.save(fine)
+    change(fine / "config.json", problem_type="regression", id2label={"0": "run", "1": "jump"})
+    card = render_run_card(read_run(fine))
+    assert "1 could not be decoded; these are left out." in card and "| output | mean absolute error |" in card
+    assert "gives a video 2 numbers" in card and "answer.to_text()" in card
+    assert check_card(card, fine) == [] and set(header(card)["metrics"]) == {"mae", "rmse", "r_squared", "pearsonr"}
+
+
+def test_a_run_that_is_not_done(fine: Path) -> None:
+    change(fine / "run.json", status="stopped", steps=3)
+    for name in ("config.json", "model.safetensors", "evaluation.json", "loss.png"):
+        (fine / name).unlink()
+    card = render_run_card(read_run(fine))
+    assert "**The run is stopped**, after 3 of 8 steps." in card
+    assert "## Use" not in card and "loss.png" not in card and check_card(card, fine) == []

@@ -1,0 +1,56 @@
+"""Nothing of the machine gets into a published text."""
+
+import pytest
+
+from hf_videomae.hub.scrubbing import public_command, public_path, public_text, public_values
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("org/name", "org/name"),
+        ("outputs/demo", "outputs/demo"),
+        ("motion", "motion"),
+        ("/home/anna/videos of anna/k400", "path/to/k400"),
+        ("/home/anna", "path/to/folder"),
+        ("/Users/anna/", "path/to/folder"),
+        ("~", "path/to/folder"),
+        ("~anna/k400", "path/to/k400"),
+        ("../anna/k400", "path/to/k400"),
+        ("outputs/../../anna/k400", "path/to/k400"),
+        ("$HOME/k400", "path/to/k400"),
+        ("C:\\Users\\anna\\k400", "path/to/k400"),
+        ("\\\\server\\anna\\k400", "path/to/k400"),
+        ("file:///home/anna/a.mp4", "path/to/a.mp4"),
+        ("/home/anna/project/examples/pretrain.py", "examples/pretrain.py"),
+        ("https://anna:secret@host.org/a.mp4?token=secret", "https://host.org/a.mp4"),
+        ("hf_" + "a" * 30, "TOKEN"),
+    ],
+)
+def test_path(path: str, shown: str) -> None:
+    assert public_path(path) == shown
+
+
+def test_command() -> None:
+    command = (
+        "python /home/anna/p/examples/pretrain.py --dataset '/data/anna b/k 400' --model=/root/m --recipe tiny "
+        f"HF_TOKEN=hf_{'a' * 30}"
+    )
+    shown = "python examples/pretrain.py --dataset 'path/to/k 400' --model=path/to/m --recipe tiny HF_TOKEN=TOKEN"
+    assert public_command(command) == shown
+    assert "anna" not in public_command("python '/home/anna/x.py")  # a quote that is not closed
+
+
+def test_text() -> None:
+    text = "no frame in '/home/anna b/x.mp4' and/or /mnt/anna/y.mp4 (3/4 of it), see https://host.org/a?key=secret"
+    assert public_text(text) == "no frame in 'path/to/x.mp4' and/or path/to/y.mp4 (3/4 of it), see https://host.org/a"
+
+
+def test_values_are_reached_wherever_they_are() -> None:
+    values = {"a": ["/home/anna/x", {"command": "run --x=/home/anna/y"}], "b": 1.5, "c": None, "d": "Linux-6"}
+    assert public_values(values) == {
+        "a": ["path/to/x", {"command": "run --x=path/to/y"}],
+        "b": 1.5,
+        "c": None,
+        "d": "Linux-6",
+    }

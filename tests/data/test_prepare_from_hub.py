@@ -1,4 +1,4 @@
-"""Raw videos of a data set of the Hub become a prepared set, whatever the format, and whatever the Hub does meanwhile."""
+"""Raw videos of a data set of the Hub become a prepared set, in every format and whatever the Hub does meanwhile."""
 
 import json
 from collections.abc import Callable

@@ -10,18 +10,21 @@ breaks twice at one place it reads on as if it had ended there: a `tarfile.ReadE
 import contextlib
 import email.utils
 import http.client
+import json
 import logging
 import multiprocessing
 import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from .samples import DataError
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 OUTAGE_SECONDS = 900.0
 """Without a single byte for so long, a run gives up."""
@@ -140,6 +143,23 @@ def reason_of(error: BaseException) -> str:
     """One line: the innermost cause that says something."""
     said = [line for cause in causes(error) for line in str(cause).splitlines()[:1] if line]
     return said[-1] if said else type(error).__name__
+
+
+def until_it_passes(attempt: Callable[[], _Result], waiting: Patience) -> _Result:
+    """The result of an attempt, made again for as long as the network or the server fails.
+
+    Raises:
+        SourceUnavailable: when they kept failing.
+    """
+    while True:
+        try:
+            return attempt()
+        except Exception as error:
+            # Which client's error a broken connection becomes depends on versions; a proxy's page is read as JSON.
+            if is_passing(error) or isinstance(error, json.JSONDecodeError):
+                waiting.wait(error)
+                continue
+            raise
 
 
 def stop_waiting_on(event: threading.Event) -> None:

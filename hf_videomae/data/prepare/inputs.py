@@ -15,6 +15,7 @@ from typing import Any
 from ...video.encoding import Trim
 from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
+from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..samples import DataError, Label
 from ..streamed import DatasetsSource, is_hub_id, split_names
 
@@ -113,7 +114,12 @@ def open_raw(
     if index:
         raise DataError(f"{source} has its labels in its columns; an index file belongs to a folder of videos")
     columns = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
-    return _open_streamed(path, config=config, revision=revision, columns=columns)
+    # A server that fails just now is waited for, as it is later on; one that is not there at all, not for long.
+    with one_try():
+        return until_it_passes(
+            lambda: _open_streamed(path, config=config, revision=revision, columns=columns),
+            Patience(path, seconds=SHARD_SECONDS),
+        )
 
 
 def name_of(source: str) -> str:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
+from ..network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of, until_it_passes
 from ..samples import DataError
 from .card import with_id
 from .layout import CARD, LISTS, REPORT, is_whole, read_report, shards_of
 from .shards import MEGABYTE
 from .target import HubTarget, PushError, Remote, RemoteFile, check_remote, hub_client, read_remote, told_of
-from .target import until_it_passes as _until_it_passes
 
 _SHARDS = "data/*-of-*"
 # What is sent before the bar moves, and before what failed is sent again.
@@ -112,16 +111,16 @@ class _Upload:
         self._additions: dict[str, Any] = {}
 
     def run(self, *, progress: bool) -> Pushed:
-        remote = _until_it_passes(self._open, self.waiting)
+        remote = until_it_passes(self._open, self.waiting)
         self.waiting.progress()
         changes = changes_of(self.contents, remote, replace=not remote.is_of(self.source))
         sizes = {path: _size(self.contents[path]) for path in changes.new}
         with _bar(sum(sizes.values()), name=self.target.id, shown=progress) as bar:
             for group in _groups(sizes):
-                _until_it_passes(lambda group=group: self._send(group), self.waiting)  # type: ignore[misc]
+                until_it_passes(lambda group=group: self._send(group), self.waiting)  # type: ignore[misc]
                 self.waiting.progress()
                 bar.update(sum(sizes[path] for path in group))
-        commit = _until_it_passes(self._commit, self.waiting)
+        commit = until_it_passes(self._commit, self.waiting)
         return Pushed(
             id=self.target.id,
             url=f"{self.api.endpoint}/datasets/{self.target.id}",

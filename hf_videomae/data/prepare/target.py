@@ -1,13 +1,11 @@
 """Where on the Hub a set is to go: whether its owner may write there, and what lies there already."""
 
-import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ..network import Patience, SourceUnavailable, causes, is_passing, reason_of
+from ..network import Patience, SourceUnavailable, causes, reason_of, until_it_passes
 from ..samples import DataError
 from ..streamed import is_hub_id
 from .layout import CARD, REPORT, parse_report
@@ -17,8 +15,6 @@ _CHECK_SECONDS = 20.0
 # What the Hub, or whoever made an empty repository on its pages, put there.
 _EMPTY = {".gitattributes", CARD}
 _UNAUTHORIZED, _FORBIDDEN, _CHANGED = 401, 403, 412
-
-_Result = TypeVar("_Result")
 
 
 class PushError(DataError):
@@ -180,23 +176,6 @@ def read_remote(id: str) -> Remote | None:
         path = api.hf_hub_download(id, REPORT, repo_type="dataset", revision=info.sha)
         report = parse_report(Path(path).read_text(encoding="utf-8"))
     return Remote(commit=info.sha, private=bool(info.private), files=files, report=report)
-
-
-def until_it_passes(attempt: Callable[[], _Result], waiting: Patience) -> _Result:
-    """The result of an attempt, made again for as long as the network or the Hub fails.
-
-    Raises:
-        SourceUnavailable: when they kept failing.
-    """
-    while True:
-        try:
-            return attempt()
-        except Exception as error:
-            # Which client's error a broken connection becomes depends on versions; a proxy's page is read as JSON.
-            if is_passing(error) or isinstance(error, json.JSONDecodeError):
-                waiting.wait(error)
-                continue
-            raise
 
 
 def told_of(error: Exception, id: str) -> str | None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from typing import Any
 from ...records import write_json
 from ...video.decoding import VideoDecodeError
 from ...video.encoding import EncodedVideo, EncodeSettings, Trim, encode_video
-from ..samples import DataError
+from ..network import Patience, stop_waiting_on, until_it_passes
 from .inputs import Dropped, RawVideo
 from .shards import Row, read_shard
 
@@ -105,7 +106,8 @@ class Workshop:
 
 def make_all(workshop: Workshop, videos: Iterable[RawVideo], *, jobs: int) -> Iterator[Row | Dropped]:
     """Every video through the workshop, `jobs` at a time, as they are done; few wait in memory."""
-    pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="prepare")
+    ends = threading.Event()
+    pool = ThreadPoolExecutor(jobs, "prepare", initializer=stop_waiting_on, initargs=(ends,))
     waiting: set[Future[Row | Dropped]] = set()
     try:
         for raw in videos:
@@ -117,6 +119,8 @@ def make_all(workshop: Workshop, videos: Iterable[RawVideo], *, jobs: int) -> It
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     finally:
+        # Whoever waits for the network need not do so to the end.
+        ends.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -139,12 +143,8 @@ def _fetch(raw: RawVideo) -> bytes:
         return raw.video
     from ...video._source import resolve_source
 
-    try:
-        content = resolve_source(raw.video, name=raw.id).data
-    except VideoDecodeError as error:
-        if "downloaded" in error.reason or "HTTP 5" in error.reason or "HTTP 429" in error.reason:
-            # The network is at fault, not the video: leaving it out would be silent loss.
-            raise DataError(f"{raw.id}: {error.reason}; the same command goes on from here") from error
-        raise
+    url = raw.video
+    # Where the network is at fault, not the video, leaving it out would be silent loss.
+    content = until_it_passes(lambda: resolve_source(url, name=raw.id).data, Patience(raw.id))
     assert isinstance(content, bytes)
     return content

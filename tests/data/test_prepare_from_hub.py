@@ -1,0 +1,156 @@
+"""Raw videos of a data set of the Hub become a prepared set, in every format and whatever the Hub does meanwhile."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from local_hub import LocalHub
+
+from hf_videomae.data import DataError, StreamedSource, network, open_source
+from hf_videomae.data.prepare import Prepared, PrepareSettings, prepare
+from hf_videomae.video.decoding import open_video
+from hf_videomae.video.encoding import EncodeSettings
+
+ID = "org/raw"
+# A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
+AT_ONCE = 520
+
+
+def write_labelled_videofolder(root: Path) -> Path:
+    """As the Hub's pages make it: class folders in split folders, without a metadata file."""
+    flat = write_videofolder(root / "flat", count=6)
+    for number in range(6):
+        folder = root / ("validation" if number == 5 else "train") / f"class_{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (flat / "train" / f"{number}.mp4").rename(folder / f"{number}.mp4")
+    (flat / "train" / "metadata.jsonl").unlink()
+    (flat / "train").rmdir()
+    flat.rmdir()
+    return root
+
+
+FORMATS: dict[str, tuple[Callable[[Path], Path], int, int]] = {
+    "parquet": (lambda root: write_parquet(root, rows=(4, 3)), 7, 8),
+    "webdataset": (write_webdataset, 7, 0),
+    "videofolder": (write_videofolder, 6, 0),
+    "labelled videofolder": (write_labelled_videofolder, 6, 2),
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a twentieth of a second."""
+    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+
+
+def make(out: Path, **options: Any) -> Prepared:
+    return prepare(ID, out, settings=PrepareSettings(encode=EncodeSettings(short_side=32)), jobs=2, **options)
+
+
+def read(folder: Path, split: str = "train") -> dict[str, Any]:
+    """The videos of a prepared set by the id that they had in the raw one."""
+    source = open_source(str(folder), split=split)
+    assert isinstance(source, StreamedSource)
+    lines = [json.loads(line) for line in (folder / "videos.jsonl").read_text().splitlines()]
+    ids = [line["row"]["id"] for line in lines if line["row"]["split"] == split]
+    samples = [sample for shard in range(source.num_shards) for sample in source.read_shard(shard)]
+    return dict(zip(ids, samples, strict=True))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_format(hub: LocalHub, tmp_path: Path, format: str) -> None:
+    write, count, classes = FORMATS[format]
+    write(hub.dataset(ID))
+    report = make(tmp_path / "out").report
+    assert (report["source"], report["kept"], report["dropped"]) == (ID, count, 0)
+    assert len(report["classes"] or []) == classes
+    assert f"# {ID}" in (tmp_path / "out" / "README.md").read_text()
+    for split in report["splits"]:
+        raw = open_source(ID, split=split)
+        assert isinstance(raw, StreamedSource)
+        made = read(tmp_path / "out", split)
+        samples = [sample for shard in range(raw.num_shards) for sample in raw.read_shard(shard)]
+        assert made.keys() == {sample.id for sample in samples}
+        for sample in samples:
+            assert made[sample.id].label == sample.label
+            with open_video(sample.video) as before, open_video(made[sample.id].video) as after:
+                frames = [video.frames([0, 11, 23]).float().mean((2, 3)) for video in (before, after)]
+            assert (frames[0] - frames[1]).abs().max() < 4, sample.id
+
+
+def test_again_and_after_a_new_commit(hub: LocalHub, tmp_path: Path) -> None:
+    write_parquet(hub.dataset(ID), rows=(4, 3))
+    make(tmp_path / "out")
+    assert make(tmp_path / "out").nothing_new
+    for shard in (hub.dataset(ID) / "data").iterdir():
+        shard.unlink()
+    (hub.dataset(ID) / "data").rmdir()
+    write_parquet(hub.dataset(ID), rows=(3,))
+    again = make(tmp_path / "out")
+    assert not again.nothing_new and again.report["kept"] == 3
+
+
+@pytest.mark.parametrize("format", ["parquet", "webdataset", "videofolder"])
+@pytest.mark.parametrize("fault", ["error", "reset"])
+def test_a_hub_that_fails_for_a_while(hub: LocalHub, tmp_path: Path, format: str, fault: str) -> None:
+    write, count, _ = FORMATS[format]
+    write(hub.dataset(ID))
+    make(tmp_path / "whole")
+    hub.forget()
+    if fault == "reset":
+        hub.cut_off(r"GET /cdn/", after_bytes=1000, times=3)
+    else:
+        hub.fail(r"GET /cdn/", status=AT_ONCE, times=2)
+    report = make(tmp_path / "out").report
+    assert any(request.fault for request in hub.requests("GET /cdn/"))
+    assert (report["kept"], report["dropped"]) == (count, 0)
+    assert [shard.read_bytes() for shard in sorted((tmp_path / "out" / "data").iterdir())] == [
+        shard.read_bytes() for shard in sorted((tmp_path / "whole" / "data").iterdir())
+    ]
+
+
+@pytest.mark.parametrize("format", ["parquet", "webdataset", "videofolder"])
+def test_a_hub_that_stays_away_costs_no_video(
+    hub: LocalHub, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends in one line, with what was made kept; the same command goes on."""
+    write, count, _ = FORMATS[format]
+    write(hub.dataset(ID))
+    monkeypatch.setattr(network.Patience, "wait", lambda self, error: _give_up(error))
+    hub.fail(r"GET /cdn/", status=AT_ONCE, times=None)
+    with pytest.raises(DataError, match="network|goes on") as caught:
+        make(tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out" / "data").exists()
+    hub.heal()
+    report = make(tmp_path / "out").report
+    assert (report["kept"], report["dropped"]) == (count, 0)
+
+
+def _give_up(error: BaseException) -> None:
+    raise network.SourceUnavailable("the network kept failing; run again") from error
+
+
+def test_bad_videos_are_left_out_and_named(hub: LocalHub, tmp_path: Path) -> None:
+    write_parquet(hub.dataset(ID), rows=(4, 3), bad=(1, 5))
+    report = make(tmp_path / "out").report
+    assert (report["kept"], report["dropped"]) == (5, 2)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == [
+        "data/train-00000-of-00002.parquet#1",
+        "data/train-00001-of-00002.parquet#1",
+    ]
+
+
+def test_private_and_revisions(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(hub.dataset(ID), rows=(4,))
+    write_videofolder(hub.dataset(ID, revision="v1"), count=2)
+    hub.hide(f"datasets/{ID}")
+    with pytest.raises(DataError, match="for a private one log in with `hf auth login`"):
+        make(tmp_path / "out")
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    assert make(tmp_path / "out").report["kept"] == 4
+    assert make(tmp_path / "v1", revision="v1").report["kept"] == 2

@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             num_workers=recipe.num_workers,
+            prefetch=recipe.prefetch,
+            on_bad_video=recipe.on_bad_video,
             max_bad_share=recipe.max_bad_share,
             pin_memory=accelerator.device.type == "cuda",
         )

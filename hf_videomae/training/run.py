@@ -42,6 +42,7 @@ from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
 
 _SHOWN_BAD_VIDEOS = 3
+_FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
 
 
 class NotFiniteError(RunError):
@@ -102,6 +103,7 @@ class Run:
             recipe, global_batch=self.clips_per_step, steps_per_epoch=self._steps_per_epoch()
         )
         self.step, self.skipped, self.skipped_in_a_row, self.seconds = 0, 0, 0, 0.0
+        self.clips = 0  # of all processes; batches may be smaller than asked for (--on_bad_video skip)
         self.save_every = recipe.save_every or max(1, min(1000, self.schedule.total_steps // 10))
         with warnings.catch_warnings():
             # torch has a new name for DDP's broadcast_buffers, which Accelerate does not know yet.
@@ -189,6 +191,7 @@ class Run:
         self.loader.load_state_dict(stream)
         self.step, self.skipped = state["step"], state["skipped_steps"]
         self.skipped_in_a_row, self.seconds = state["skipped_in_a_row"], state["seconds"]
+        self.clips = state["clips"]
         say(f"resumed from {checkpoint} at step {self.step}")
         for name, (before, after) in changes(state["recipe"], self.recipe.identity()).items():
             say(f"note: {name} was {before} and is {after} from here on: this is not the run that was interrupted")
@@ -252,6 +255,8 @@ class Run:
                 if self._fault is not None:
                     raise self._fault
         except BaseException:
+            # Without a word to the other processes, which may be anywhere.
+            self.journal.bad_videos(self.step + 1, self.loader.bad_videos)
             self._write_run("failed")
             raise
         finally:
@@ -270,7 +275,7 @@ class Run:
         set_learning_rate(self.optimizer, learning_rate)
         loss, sample_ids, batch = self._accumulate()
         norm = self._gradient_norm()
-        losses, norm, signals = self._agree(loss, norm)
+        losses, norm, signals = self._agree(loss, norm, clips=len(sample_ids))
         mean = sum(losses) / len(losses)
         finite = math.isfinite(mean) and math.isfinite(norm)
         if finite:
@@ -315,10 +320,11 @@ class Run:
             return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_grad))
         return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
-    def _agree(self, loss: Tensor, norm: float) -> tuple[list[float], float, int]:
+    def _agree(self, loss: Tensor, norm: float, *, clips: int) -> tuple[list[float], float, int]:
         """What every process saw: the losses, the gradient norm, and the signal that any of them got."""
-        mine = torch.stack((loss, loss.new_tensor(float(self.stop.asked())), loss.new_tensor(norm)))
+        mine = torch.stack((loss, *loss.new_tensor([self.stop.asked(), norm, clips])))
         everyone = self.accelerator.gather(mine[None]).tolist()
+        self.clips += int(sum(row[3] for row in everyone))
         norms = [row[2] for row in everyone]
         return [row[0] for row in everyone], sum(norms) / len(norms), int(max(row[1] for row in everyone))
 
@@ -407,7 +413,7 @@ class Run:
     def _log_bad_videos(self) -> None:
         for line in self.journal.bad_videos(self.step, gather_object(list(self.loader.bad_videos))):
             if len(self.journal.bad_paths) <= _SHOWN_BAD_VIDEOS:
-                what = f"{line['path']} cannot be decoded ({line['reason']}) and is replaced"
+                what = f"{line['path']} cannot be decoded ({line['reason']}) and {_FATE[self.recipe.on_bad_video]}"
                 self.progress.say(f"warning: {what}; see {report.BAD_VIDEOS_FILE}")
 
     # Saving and ending.
@@ -424,7 +430,7 @@ class Run:
             "skipped_steps": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),
-            "clips": self.step * self.clips_per_step,
+            "clips": self.clips,
         }
         write_checkpoint(
             self.output_dir,
@@ -480,8 +486,8 @@ class Run:
             say(f"wrote {written}")
 
     def _tell(self, loss: float | None, baseline: float | None) -> None:
-        clips, seconds = self.step * self.clips_per_step, self._total_seconds()
-        say(f"done: {self.step} steps, {clips} clips, {seconds:.0f} s, {self.skipped} steps not applied")
+        seconds = self._total_seconds()
+        say(f"done: {self.step} steps, {self.clips} clips, {seconds:.0f} s, {self.skipped} steps not applied")
         if loss is not None and baseline:
             share = 100 * abs(1 - loss / baseline)
             place = f"{share:.1f} % {'under' if loss < baseline else 'over'} {baseline:.4f}"
@@ -508,7 +514,7 @@ class Run:
                 **self.task.facts(),
                 "steps": self.step,
                 "total_steps": self.schedule.total_steps,
-                "clips": self.step * self.clips_per_step,
+                "clips": self.clips,
                 "skipped_steps": self.skipped,
                 "bad_videos": len(self.journal.bad_paths),
                 "loss": loss,

@@ -16,7 +16,7 @@ from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
 from hf_videomae.data.collate import make_clips, stable_seed
-from hf_videomae.data.order import shuffle_window
+from hf_videomae.data.order import permutation, shuffle_window
 from hf_videomae.video.decoding import VideoBackendError
 
 SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32, grid=(2, 2, 2), mask_ratio=0.75)
@@ -361,6 +361,67 @@ def test_bad_videos_of_a_stream(tmp_path: Path, workers: int) -> None:
     assert_same(batches, take(load(source, batch_size=2), 20))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["folder", "stream"])
+def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: int, kind: str) -> None:
+    if kind == "folder":
+        write_folder(tmp_path, count=20)
+        break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4", "class_1/013.mp4")
+    else:
+        write_parquet(tmp_path, rows=(10, 10), bad=(3, 14, 15))
+    source: Any = open_source(str(tmp_path))
+    options: dict[str, Any] = {"batch_size": 4, "max_bad_share": 0.2}
+    replaced, skipped = load(source, **options), load(source, on_bad_video="skip", num_workers=workers, **options)
+    whole, less = take(replaced, 15), take(skipped, 15)  # three epochs
+    assert sum(len(batch["sample_ids"]) for batch in less) == 3 * 17
+    assert {len(batch["pixel_values"]) for batch in whole} == {4}
+    for full, batch in zip(whole, less, strict=True):
+        assert len(batch["sample_ids"]) == len(batch["labels"]) == len(batch["bool_masked_pos"])
+        # The very clips that they would have been.
+        pairs = zip(full["sample_ids"], full["pixel_values"], strict=True)
+        rows = {(name, clip.sum().item()) for name, clip in pairs}
+        assert {(n, c.sum().item()) for n, c in zip(batch["sample_ids"], batch["pixel_values"], strict=True)} <= rows
+    found = [{entry["id"]: entry for entry in loader.bad_videos} for loader in (replaced, skipped)]
+    assert found[0] == found[1] and len(found[0]) == 3
+
+
+def test_a_batch_without_a_good_video_gets_one_replacement(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=20)
+    source = open_source(str(tmp_path))
+    first = ids(take(load(source), 1))
+    break_files(tmp_path, *first)
+    loader = load(source, on_bad_video="skip", max_bad_share=0.5)
+    batch, later = take(loader, 2)
+    assert len(batch["sample_ids"]) == 1 and batch["sample_ids"][0] in later["sample_ids"]
+    assert {entry["id"] for entry in loader.bad_videos} == set(first)
+
+
+def test_skipping_goes_on_exactly(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=12)
+    break_files(tmp_path, "class_0/004.mp4")
+    source = open_source(str(tmp_path))
+    whole = take(load(source, on_bad_video="skip"), 12)
+    first, second = load(source, on_bad_video="skip"), load(source, on_bad_video="skip")
+    taken = take(first, 5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert_same(whole, taken + take(second, 7))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_video_may_end_the_run(tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path, count=100)
+    break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
+    source = open_source(str(tmp_path))
+    order = [source[int(index)].id for index in permutation(100, seed=0, epoch=0)]
+    first = min(("class_0/004.mp4", "class_1/011.mp4"), key=order.index)
+    loader = load(source, on_bad_video="raise", num_workers=workers)
+    with pytest.raises(DataError, match=r"cannot be decoded \(.+\): mend it, or .* --on_bad_video replace") as caught:
+        take(loader, 34)
+    assert str(caught.value).startswith(str(tmp_path / first)) and "\n" not in str(caught.value)
+    assert [entry["id"] for entry in loader.bad_videos] == [first]
+    assert loader.state_dict()["step"] == order.index(first) // 3
+
+
 def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
     write_folder(tmp_path, count=20)
     break_files(tmp_path, *(f"class_{index % 2}/{index:03d}.mp4" for index in range(0, 20, 4)))
@@ -455,6 +516,8 @@ def test_too_few_videos_for_a_batch(motion: MotionSource, parquet: Any) -> None:
         ({"rank": 2, "world_size": 2}, "rank 2 is not one of 2"),
         ({"max_bad_share": 1.5}, "max_bad_share is 1.5"),
         ({"num_workers": -1}, "num_workers is -1"),
+        ({"prefetch": 0}, "prefetch is 0; each worker prepares at least 1"),
+        ({"on_bad_video": "ignore"}, "on_bad_video is 'ignore'; choose one of replace, skip, raise"),
     ],
 )
 def test_options_that_cannot_work(motion: MotionSource, wrong: dict[str, Any], message: str) -> None:

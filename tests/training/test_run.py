@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,36 @@ def test_bad_videos_are_listed_once(tmp_path: Path) -> None:
     run.train()
     assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 1, "path": "a.mp4", "reason": "no video stream"}]
     assert json.loads((tmp_path / "run.json").read_text())["bad_videos"] == 1
+
+
+def test_smaller_batches_are_counted_as_they_are(tmp_path: Path) -> None:
+    toy_train(tmp_path / "whole", short=(1, 4), save_every=3)
+    assert json.loads((tmp_path / "whole/run.json").read_text())["clips"] == 6 * 4 - 2
+    toy_train(tmp_path / "parts", short=(1, 4), stop_at_step=3)
+    toy_train(tmp_path / "parts", short=(1, 4), resume="auto")
+    assert json.loads((tmp_path / "parts/run.json").read_text())["clips"] == 6 * 4 - 2
+
+
+def test_an_accumulated_smaller_batch_counts_as_much_as_a_full_one(tmp_path: Path) -> None:
+    """What --help says of --on_bad_video skip."""
+    run = toy_run(tmp_path, short=(1,), gradient_accumulation=2, max_steps=1, noise=0)
+    with torch.no_grad():
+        passes = [run.task.loss(run.model, batch) for batch in islice(ToyLoader(4, short=(1,)), 2)]
+    run.train()
+    assert metrics(tmp_path, "loss") == [(pytest.approx(float(sum(passes)) / 2),)]
+
+
+def test_a_failed_run_lists_what_was_bad(tmp_path: Path) -> None:
+    run = toy_run(tmp_path)
+
+    def fail(*_: Any) -> Any:
+        run.loader.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
+        raise ValueError("a.mp4 cannot be decoded")
+
+    run.task.before_step = lambda call: fail() if call == 3 else None
+    with pytest.raises(ValueError, match="a.mp4"):
+        run.train()
+    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
 
 
 def test_gradients_are_clipped_only_when_asked(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import FrameType
 from typing import Any, Literal, get_args
@@ -12,12 +12,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from .collate import Batch, ClipSettings, collate, make_clips
 from .labels import LabelCoding
 from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
-from .samples import AnySource, DataError, Source
+from .samples import AnySource, DataError, Sample, Source
+from .stopwatch import Stopwatch
 
 OnBadVideo = Literal["replace", "skip", "raise"]
 """What a bad video does to its batch: another takes its place, the batch is made without it, or the run stops."""
@@ -42,6 +44,8 @@ class _Made:
     after: Cursor
     batch: Batch | None = None
     bad: tuple[dict[str, str], ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    read_seconds: float = 0.0
     error: str = ""
     error_type: type[Exception] = DataError
 
@@ -63,20 +67,23 @@ class _BatchMaker(Dataset[_Made]):
         self.plan, self.settings, self.seed = plan, settings, seed
         self.name, self.labels, self.patience, self.on_bad = name, labels, patience, on_bad
         self._made = 0
+        self._watch = Stopwatch()
 
     def __getitem__(self, job: Job) -> _Made:
         bad: list[dict[str, str]] = []
         self._made += 1
+        self._watch = Stopwatch()
         if self._made % TRIM_EVERY == 0:
             give_memory_back()
         try:
             batch = self._make(job, bad)
         except (DataError, VideoBackendError) as error:
             return _Made(after=job.after, bad=tuple(bad), error=str(error), error_type=type(error))
-        return _Made(after=job.after, batch=batch, bad=tuple(bad))
+        seconds = self._watch.seconds
+        return _Made(after=job.after, batch=batch, bad=tuple(bad), seconds=seconds, read_seconds=job.read_seconds)
 
     def _make(self, job: Job, bad: list[dict[str, str]]) -> Batch:
-        draws, replacements = self.plan.draws(job)
+        draws, replacements = map(self._fetching, self.plan.draws(job))
         clips: list[_Clips] = []
         samples = []
         for draw in draws:
@@ -90,7 +97,17 @@ class _BatchMaker(Dataset[_Made]):
             # No rank may have nothing: the others would wait for it in vain.
             draw, made = self._replaced(replacements, bad)
             clips, samples = [made], [draw.sample]
-        return collate(clips, samples, labels=self.labels)
+        with self._watch("collate"):
+            return collate(clips, samples, labels=self.labels)
+
+    def _fetching(self, draws: Iterator[Draw]) -> Iterator[Draw]:
+        """Some sources make a sample the moment it is asked for."""
+        while True:
+            with self._watch("fetch"):
+                draw = next(draws, None)
+            if draw is None:
+                return
+            yield draw
 
     def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> _Clips | None:
         sample = draw.sample
@@ -98,12 +115,17 @@ class _BatchMaker(Dataset[_Made]):
         try:
             while True:
                 try:
-                    return make_clips(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
+                    with self._watch("fetch"):
+                        here = _fetched(sample)
+                    return make_clips(
+                        here, settings=self.settings, seed=self.seed, epoch=draw.epoch, watch=self._watch
+                    )
                 except VideoDecodeError as error:
                     # The network's fault, not the video's.
                     if not is_passing(error):
                         raise
-                    waiting.wait(error)
+                    with self._watch("fetch"):
+                        waiting.wait(error)
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
@@ -127,6 +149,17 @@ class _BatchMaker(Dataset[_Made]):
             f"no video of {self.name} decodes: {in_a_row} in a row failed, the last is {bad[-1]['path']} "
             f"({bad[-1]['reason']}); check the files with a video player"
         )
+
+
+def _fetched(sample: Sample) -> Sample:
+    """A sample whose video is here: a file, or bytes.
+
+    Raises:
+        VideoDecodeError: when it cannot be downloaded.
+    """
+    if isinstance(sample.video, str) and "://" in sample.video:
+        return replace(sample, video=resolve_source(sample.video).data)
+    return sample
 
 
 @dataclass(kw_only=True)
@@ -172,6 +205,9 @@ class Loader:
 
     Attributes:
         steps_per_epoch: whole batches in one pass over the data, or None where its size is not known.
+        seconds: what the batches handed out so far took, by part (see `hf_videomae.data.stopwatch`). Of what workers
+            do side by side it is the sum over them, divided by their number: a part that comes near the time that
+            passed holds up the training.
     """
 
     def __init__(
@@ -192,6 +228,8 @@ class Loader:
             self._workers["multiprocessing_context"] = start_method
         self._cursor, self._step = plan.start, 0
         self.steps_per_epoch = plan.steps_per_epoch
+        self._watch = Stopwatch()
+        self.seconds: Mapping[str, float] = self._watch.seconds
 
     @property
     def epoch(self) -> int:
@@ -209,6 +247,8 @@ class Loader:
             if made.batch is None:
                 raise made.error_type(made.error)
             self._account.judge(made, batch=made.batch)
+            self._watch.add(made.seconds, share=1 / max(1, self._workers["num_workers"]))
+            self._watch.add({"read": made.read_seconds} if made.read_seconds else {})
             self._cursor, self._step = made.after, self._step + 1
             yield made.batch
 

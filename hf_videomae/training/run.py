@@ -34,10 +34,10 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .errors import RunError, say
-from .journal import Journal, best_validation, summary
+from .journal import Journal, best_validation, data_times, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
 from .preparation import Batch, Loader, Measured, Task, Validation, earlier_files, plan_schedule
-from .progress import Clock, Progress
+from .progress import Clock, Progress, tell_data
 from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
 
@@ -244,7 +244,7 @@ class Run:
             return Outcome(self.step, 0)
         self.progress = Progress(self.schedule.total_steps, start=self.step)
         number = 0
-        self.clock.read()
+        self.clock.read(self.loader.seconds)
         try:
             while not self._over() and not number:
                 number = self._one_step()
@@ -383,7 +383,7 @@ class Run:
     ) -> None:
         """A line of metrics.jsonl, to the trackers and to the user."""
         self._log_bad_videos()
-        clips, waited = self.clock.read()
+        reading = self.clock.read(self.loader.seconds)
         per_epoch = self._steps_per_epoch()
         metrics = {
             "step": self.step,
@@ -391,8 +391,10 @@ class Run:
             "loss": loss if math.isfinite(loss) else None,
             "lr": learning_rate,
             "grad_norm": norm if math.isfinite(norm) else None,
-            "clips_per_second": round(clips * self.accelerator.num_processes, 3),
-            "data_wait": round(waited, 4),
+            "clips_per_second": round(reading.clips_per_second * self.accelerator.num_processes, 3),
+            "seconds": round(reading.seconds, 3),
+            "data_wait": round(reading.data_wait, 4),
+            "data_seconds": {part: round(seconds, 4) for part, seconds in reading.data_seconds.items()},
             "skipped_steps": self.skipped,
         }
         if not self.accelerator.is_main_process:
@@ -407,8 +409,9 @@ class Run:
         if measured is not None:
             self.progress.say(f"validation after step {self.step}: {measured.summary}")
         if self.recipe.report_to:
+            times = {f"data_seconds/{part}": value for part, value in metrics.pop("data_seconds").items()}
             numbers = {name: value for name, value in metrics.items() if value is not None and name != "step"}
-            self.accelerator.log(numbers, step=self.step)
+            self.accelerator.log({**numbers, **times}, step=self.step)
 
     def _log_bad_videos(self) -> None:
         for line in self.journal.bad_videos(self.step, gather_object(list(self.loader.bad_videos))):
@@ -495,6 +498,8 @@ class Run:
         best = best_validation(self.output_dir)
         if best is not None and best["step"] != self.step:
             say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
+        for line in tell_data(*data_times(self.output_dir), num_workers=self.recipe.num_workers):
+            say(line)
         say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
 
     def _total_seconds(self) -> float:
@@ -504,6 +509,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         loss, baseline = summary(self.output_dir)
+        data_wait, data_seconds = data_times(self.output_dir)
         report.write_json(
             self.output_dir / report.RUN_FILE,
             {
@@ -517,6 +523,8 @@ class Run:
                 "clips": self.clips,
                 "skipped_steps": self.skipped,
                 "bad_videos": len(self.journal.bad_paths),
+                "data_wait": data_wait,
+                "data_seconds": data_seconds,
                 "loss": loss,
                 "baseline": baseline,
                 "baseline_is": self.task.baseline_name,

@@ -17,6 +17,7 @@ from datasets_on_disk import write_folder, write_parquet
 from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
 from hf_videomae.data.collate import make_clips, stable_seed
 from hf_videomae.data.order import permutation, shuffle_window
+from hf_videomae.data.stopwatch import Stopwatch
 from hf_videomae.video.decoding import VideoBackendError
 
 SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32, grid=(2, 2, 2), mask_ratio=0.75)
@@ -480,6 +481,36 @@ def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, motion: MotionSourc
     with pytest.raises(VideoBackendError, match="^no decoder; install FFmpeg$"):
         take(loader, 1)
     assert loader.bad_videos == []
+
+
+# Where the time goes.
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_seconds_of_each_part(source: Any, workers: int) -> None:
+    loader = load(source, num_workers=workers)
+    assert loader.seconds == {}
+    began = time.perf_counter()
+    batches = iter(loader)
+    next(batches)
+    first = dict(loader.seconds)
+    next(batches)
+    # The parts of all workers, divided by their number, fit into the time that passed.
+    work = {part: value for part, value in loader.seconds.items() if part != "read"}
+    assert 0 < sum(work.values()) < time.perf_counter() - began
+    batches.close()
+    assert work.keys() == {"fetch", "decode", "transform", "collate"}
+    assert ("read" in first) == (source.name != "motion")
+    assert all(first[part] < value for part, value in loader.seconds.items() if part != "read")
+
+
+def test_what_fails_takes_its_time_too() -> None:
+    watch = Stopwatch()
+    with pytest.raises(KeyError), watch("decode"):
+        time.sleep(0.01)
+        raise KeyError
+    watch.add({"decode": 1.0, "read": 4.0}, share=0.5)
+    assert watch.seconds["decode"] > 0.51 and watch.seconds["read"] == 2.0
 
 
 # Real files.

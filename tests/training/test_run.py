@@ -34,7 +34,7 @@ def test_a_run_writes_its_files(tmp_path: Path) -> None:
     assert (outcome.step, outcome.exit_code) == (6, 0)
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "data_wait"}
+    wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "seconds", "data_wait", "data_seconds"}
     assert all(wanted <= line.keys() for line in lines)
     assert lines[0]["lr"] == 0 and lines[-1]["epoch"] == 0.6
     ids = [line["sample_ids"] for line in read_lines(tmp_path / "samples-0.jsonl")]
@@ -188,6 +188,16 @@ def test_bad_videos_are_listed_once(tmp_path: Path) -> None:
     run.train()
     assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 1, "path": "a.mp4", "reason": "no video stream"}]
     assert json.loads((tmp_path / "run.json").read_text())["bad_videos"] == 1
+
+
+def test_the_parts_of_the_data_s_time_are_added_up_over_interruptions(tmp_path: Path) -> None:
+    for stop in (2, 5, None):
+        toy_train(tmp_path, log_every=2, stop_at_step=stop, resume=None if stop == 2 else "auto")
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    run = json.loads((tmp_path / "run.json").read_text())
+    # The toy counts half a second for each batch; the first of each start came before the clock ran.
+    assert sum(line["data_seconds"]["decode"] for line in lines) == run["data_seconds"]["decode"] == 1.5
+    assert 0 <= run["data_wait"] <= 1
 
 
 def test_smaller_batches_are_counted_as_they_are(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class ToyLoader:
         self.poison, self.short = poison, short
         self.place, self.epoch, self.steps_per_epoch = 0, 0, 10
         self.bad_videos: list[dict[str, Any]] = []
+        self.seconds: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -39,6 +40,7 @@ class ToyLoader:
                 x[0, 0] = float("nan")
             size = self.batch_size - (self.place in self.short and self.rank == self.world_size - 1)
             self.place += 1
+            self.seconds = {"decode": 0.5 * self.place, "transform": 0.25 * self.place}
             yield {"x": x[:size], "sample_ids": [f"row-{first + i}" for i in range(size)]}
 
     def state_dict(self) -> dict[str, Any]:

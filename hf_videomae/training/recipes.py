@@ -52,6 +52,13 @@ class RunRecipe:
         "motion", "motion (made on the spot), a folder, a glob, or a Hub data set org/name", group="data"
     )
     split: str = setting("train", "split of the data set", group="data")
+    cache_dir: str | None = setting(
+        None,
+        "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
+        "huggingface_hub's own cache (default: they are streamed anew in every epoch)",
+        group="data",
+        identity=False,
+    )
     num_frames: int | None = setting(None, "frames of a clip (default: the model's)", group="data")
     frame_stride: int | None = setting(
         None, "distance of a clip's frames in the video's frames (default: 4, the paper's; 2 for tiny)", group="data"

@@ -1,11 +1,13 @@
 """The order of samples, exact resume, and bad videos, from seekable and from streamed sources."""
 
+import gc
 import json
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
 from hf_videomae.data.collate import make_clips, stable_seed
-from hf_videomae.data.order import permutation, shuffle_window
+from hf_videomae.data.order import Share, StreamedPlan, permutation, shuffle_window
 from hf_videomae.data.stopwatch import Stopwatch
 from hf_videomae.video.decoding import VideoBackendError
 
@@ -296,6 +298,48 @@ def test_the_window_is_bounded_in_bytes() -> None:
         given += sample.num_bytes
         order.append(int(sample.id))
     assert sorted(order) == list(range(400)) and order != sorted(order)
+
+
+class Live(bytes):
+    """A video that counts as held until the last reference to it is gone."""
+
+    held = most = 0
+
+    def __init__(self, size: int) -> None:
+        Live.held += size
+        Live.most = max(Live.most, Live.held)
+
+    def __del__(self) -> None:
+        Live.held -= len(self)
+
+
+class LiveSource:
+    name, class_names, num_shards, num_samples = "live", None, 4, 400
+    largest = 100
+
+    def read_shard(self, shard: int, *, patience: float | None = None) -> Iterator[Sample]:
+        sizes = random.Random(shard)
+        for row in range(100):
+            yield Sample(id=f"{shard}#{row}", video=Live(sizes.randrange(1, self.largest + 1)))
+
+
+def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> None:
+    """Everything that is alive is counted, wherever it is held, over three epochs of 20 kB each."""
+    Live.held = Live.most = 0
+    window, batch = 2000, 4
+    plan = StreamedPlan(LiveSource(), Share(batch_size=batch, seed=0), window_bytes=window)
+    jobs = plan.jobs(plan.start)
+    names = [draw.sample.id for job in islice(jobs, 300) for draw in job.draws]
+    jobs.close()  # type: ignore[attr-defined]
+    assert len(set(names[:400])) == 400
+    # The batch in use, the one that waits, the one that is read; its spare, and the video that is to find room.
+    assert window - LiveSource.largest < Live.most <= window + (3 * batch + 2) * LiveSource.largest
+    del jobs, plan
+    deadline = time.monotonic() + 10
+    while Live.held and time.monotonic() < deadline:  # the thread that reads ahead ends in its own time
+        gc.collect()
+        time.sleep(0.01)
+    assert Live.held == 0
 
 
 def test_a_video_larger_than_the_window_passes() -> None:

@@ -29,7 +29,7 @@ STUDENT = 2.10  # 97.5 % of Student's distribution with BLOCKS - 2 degrees of fr
 
 
 class Sample(NamedTuple):
-    """In MiB, of all processes together, and PSS of those that train and those that decode; seconds since the first."""
+    """In MiB: RSS and PSS of all processes, PSS of the training process and of its workers."""
 
     seconds: float
     rss: float

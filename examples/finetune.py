@@ -13,6 +13,7 @@ leave.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from hf_videomae.data import DataError, build_loader, open_source
 from hf_videomae.training import (
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     with user_errors():
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
-        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=recipe.problem_type)
+        named: dict[str, Any] = {"label_kind": recipe.problem_type, "cache_dir": recipe.cache_dir}
+        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, **named)
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
@@ -58,14 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             num_workers=recipe.num_workers,
+            prefetch=recipe.prefetch,
+            on_bad_video=recipe.on_bad_video,
             max_bad_share=recipe.max_bad_share,
             pin_memory=accelerator.device.type == "cuda",
         )
         task = FinetuneTask(recipe, model=model, source=source, stride=stride, resume=resume)
         validation = None
         if recipe.test_split is not None:
-            kind = recipe.problem_type
-            test = open_source(recipe.dataset, split=recipe.test_split, require_labels=True, label_kind=kind)
+            test = open_source(recipe.dataset, split=recipe.test_split, require_labels=True, **named)
             validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
         run = Run(
             recipe,

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     with user_errors():
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
-        source = open_source(recipe.dataset, split=recipe.split)
+        source = open_source(recipe.dataset, split=recipe.split, cache_dir=recipe.cache_dir)
         model = build_pretraining_model(recipe, resume)
         announce(recipe, model=model, source=source)
         loader = build_loader(
@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             num_workers=recipe.num_workers,
+            prefetch=recipe.prefetch,
+            on_bad_video=recipe.on_bad_video,
             max_bad_share=recipe.max_bad_share,
             pin_memory=accelerator.device.type == "cuda",
         )

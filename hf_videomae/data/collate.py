@@ -14,6 +14,7 @@ from ..video.augment import RandAugment, random_erasing
 from ..video.decoding import decode_clip
 from .labels import LabelCoding
 from .samples import DataError, Sample
+from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from ..configuration_videomae import VideoMAEConfig
@@ -142,8 +143,12 @@ def sample_generator(sample_id: str, *, seed: int, epoch: int, purpose: str) -> 
     return torch.Generator().manual_seed(stable_seed(seed, epoch, purpose, sample_id))
 
 
-def make_clips(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int) -> list[dict[str, Tensor]]:
+def make_clips(
+    sample: Sample, *, settings: ClipSettings, seed: int, epoch: int, watch: Stopwatch | None = None
+) -> list[dict[str, Tensor]]:
     """Decode one clip, then `num_sample` times transform it and draw its masks, by (seed, epoch, sample id) alone.
+
+    What decoding and transforming take is added to the stopwatch, if there is one.
 
     Returns:
         for each: `pixel_values` (T, C, H, W) float32, normalised; with a grid `bool_masked_pos` (N,) bool, and with a
@@ -162,12 +167,15 @@ def make_clips(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int)
     def plan(total: int, fps: float) -> list[int]:
         return _frame_plan(total, fps, settings=settings, generator=generator("frames"))
 
-    frames = decode_clip(sample.video, plan, name=name)
+    watch = watch or Stopwatch()
+    with watch("decode"):
+        frames = decode_clip(sample.video, plan, name=name)
     clips = []
     for repeat in range(settings.num_sample):
         suffix = f" {repeat}" if repeat else ""
-        clip = {"pixel_values": _transform(frames, settings=settings, generator=generator("pixels" + suffix))}
-        clips.append({**clip, **_masks(settings, generator=generator, suffix=suffix)})
+        with watch("transform"):
+            clip = {"pixel_values": _transform(frames, settings=settings, generator=generator("pixels" + suffix))}
+            clips.append({**clip, **_masks(settings, generator=generator, suffix=suffix)})
     return clips
 
 

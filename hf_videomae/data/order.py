@@ -17,10 +17,11 @@ to where it was, puts it back at the same place.
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import Any, NamedTuple, Protocol
 
@@ -55,12 +56,14 @@ class Job:
         after: where the plan stands once this batch has been used.
         position: in the endless stream, of a seekable source.
         draws, spares: of a streamed source, the batch's samples and what replaces bad ones among them.
+        read_seconds: that reading them took; for people alone.
     """
 
     after: Cursor
     position: int = 0
     draws: tuple[Draw, ...] = ()
     spares: tuple[Draw, ...] = ()
+    read_seconds: float = 0.0
 
 
 class Plan(Protocol):
@@ -302,11 +305,17 @@ def _read_ahead(jobs: Iterator[Job]) -> Iterator[Job]:
     called_off = threading.Event()
     thread = ThreadPoolExecutor(1, "read-ahead", initializer=stop_waiting_on, initargs=(called_off,))
     try:
-        coming = thread.submit(next, jobs)
+        coming = thread.submit(_read, jobs)
         while True:
             job = coming.result()
-            coming = thread.submit(next, jobs)
+            coming = thread.submit(_read, jobs)
             yield job
     finally:
         called_off.set()
         thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(jobs: Iterator[Job]) -> Job:
+    begun = time.perf_counter()
+    job = next(jobs)
+    return replace(job, read_seconds=time.perf_counter() - begun)

@@ -77,4 +77,5 @@ def describe_source(source: AnySource) -> str:
     count = source.num_samples if isinstance(source, StreamedSource) else len(source)
     videos = "an unknown number of videos" if count is None else f"{count} video{'' if count == 1 else 's'}"
     classes = "no labels" if source.class_names is None else f"{len(source.class_names)} classes"
-    return f"{source.name}: {videos}, {classes}"
+    kept = getattr(source, "kept", None)
+    return f"{source.name}: {videos}, {classes}{'' if kept is None else f'; {kept}'}"

@@ -24,6 +24,7 @@ def open_source(
     video_column: str | None = None,
     label_column: str | None = None,
     label_kind: LabelKind = SINGLE,
+    cache_dir: str | None = None,
 ) -> AnySource:
     """Open a data set by the name that the user gave.
 
@@ -40,6 +41,7 @@ def open_source(
         video_column: of a Hub data set; found by its type.
         label_column: of a Hub data set; found by its type.
         label_kind: one class per video, several, or a number.
+        cache_dir: keep the shards of a Hub data set in this folder, or in huggingface_hub's own cache (`hub`).
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
@@ -65,6 +67,7 @@ def open_source(
         label_column=label_column,
         require_labels=require_labels,
         label_kind=label_kind,
+        cache_dir=cache_dir,
     )
     if os.path.isdir(path):
         if _is_sharded(path):

@@ -3,26 +3,33 @@
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from .collate import Batch, ClipSettings, collate, make_clips
 from .labels import LabelCoding
 from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
-from .samples import AnySource, DataError, Source
+from .samples import AnySource, DataError, Sample, Source
+from .stopwatch import Stopwatch
+
+OnBadVideo = Literal["replace", "skip", "raise"]
+"""What a bad video does to its batch: another takes its place, the batch is made without it, or the run stops."""
 
 # A share of bad videos says little before this many were seen (or all of a smaller data set).
 _JUDGED_FROM = 50
 # So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
 _PATIENCE = 20
 _STATE_VERSION = 1
+_Clips = list[dict[str, torch.Tensor]]
 # glibc keeps what decoding frees in pieces: without this a worker grew by a gigabyte in 500 batches.
 TRIM_EVERY = 25
 
@@ -37,6 +44,8 @@ class _Made:
     after: Cursor
     batch: Batch | None = None
     bad: tuple[dict[str, str], ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    read_seconds: float = 0.0
     error: str = ""
     error_type: type[Exception] = DataError
 
@@ -53,64 +62,104 @@ class _BatchMaker(Dataset[_Made]):
         name: str,
         labels: LabelCoding | bool,
         patience: int,
+        on_bad: OnBadVideo,
     ) -> None:
         self.plan, self.settings, self.seed = plan, settings, seed
-        self.name, self.labels, self.patience = name, labels, patience
+        self.name, self.labels, self.patience, self.on_bad = name, labels, patience, on_bad
         self._made = 0
+        self._watch = Stopwatch()
 
     def __getitem__(self, job: Job) -> _Made:
         bad: list[dict[str, str]] = []
         self._made += 1
+        self._watch = Stopwatch()
         if self._made % TRIM_EVERY == 0:
             give_memory_back()
         try:
             batch = self._make(job, bad)
         except (DataError, VideoBackendError) as error:
-            return _Made(after=job.after, error=str(error), error_type=type(error))
-        return _Made(after=job.after, batch=batch, bad=tuple(bad))
+            return _Made(after=job.after, bad=tuple(bad), error=str(error), error_type=type(error))
+        seconds = self._watch.seconds
+        return _Made(after=job.after, batch=batch, bad=tuple(bad), seconds=seconds, read_seconds=job.read_seconds)
 
     def _make(self, job: Job, bad: list[dict[str, str]]) -> Batch:
-        draws, replacements = self.plan.draws(job)
-        clips: list[list[dict[str, torch.Tensor]]] = []
+        draws, replacements = map(self._fetching, self.plan.draws(job))
+        clips: list[_Clips] = []
         samples = []
         for draw in draws:
-            clip = self._clips(draw, bad)
-            in_a_row = 1
-            while clip is None:
-                draw = self._replacement(replacements, bad, in_a_row)
-                clip = self._clips(draw, bad)
-                in_a_row += 1
-            clips.append(clip)
-            samples.append(draw.sample)
-        return collate(clips, samples, labels=self.labels)
+            made = self._clips(draw, bad)
+            if made is None and self.on_bad == "replace":
+                draw, made = self._replaced(replacements, bad)
+            if made is not None:
+                clips.append(made)
+                samples.append(draw.sample)
+        if not clips:
+            # No rank may have nothing: the others would wait for it in vain.
+            draw, made = self._replaced(replacements, bad)
+            clips, samples = [made], [draw.sample]
+        with self._watch("collate"):
+            return collate(clips, samples, labels=self.labels)
 
-    def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> list[dict[str, torch.Tensor]] | None:
+    def _fetching(self, draws: Iterator[Draw]) -> Iterator[Draw]:
+        """Some sources make a sample the moment it is asked for."""
+        while True:
+            with self._watch("fetch"):
+                draw = next(draws, None)
+            if draw is None:
+                return
+            yield draw
+
+    def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> _Clips | None:
         sample = draw.sample
         waiting = Patience(sample.id)
         try:
             while True:
                 try:
-                    return make_clips(sample, settings=self.settings, seed=self.seed, epoch=draw.epoch)
+                    with self._watch("fetch"):
+                        here = _fetched(sample)
+                    return make_clips(
+                        here, settings=self.settings, seed=self.seed, epoch=draw.epoch, watch=self._watch
+                    )
                 except VideoDecodeError as error:
                     # The network's fault, not the video's.
                     if not is_passing(error):
                         raise
-                    waiting.wait(error)
+                    with self._watch("fetch"):
+                        waiting.wait(error)
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
             path = sample.video if isinstance(sample.video, str) else sample.id
             bad.append({"path": path, "id": sample.id, "reason": reason})
-            return None
-
-    def _replacement(self, replacements: Iterator[Draw], bad: list[dict[str, str]], in_a_row: int) -> Draw:
-        draw = next(replacements, None) if in_a_row < self.patience else None
-        if draw is None:
+        if self.on_bad == "raise":
             raise DataError(
-                f"no video of {self.name} decodes: {in_a_row} in a row failed, the last is {bad[-1]['path']} "
-                f"({bad[-1]['reason']}); check the files with a video player"
+                f"{path} of {self.name} cannot be decoded ({reason}): mend it, or go on without it by "
+                f"--on_bad_video replace or skip, from the last checkpoint with --resume"
             )
-        return draw
+        return None
+
+    def _replaced(self, replacements: Iterator[Draw], bad: list[dict[str, str]]) -> tuple[Draw, _Clips]:
+        in_a_row = 1
+        for draw in islice(replacements, self.patience - 1):
+            made = self._clips(draw, bad)
+            if made is not None:
+                return draw, made
+            in_a_row += 1
+        raise DataError(
+            f"no video of {self.name} decodes: {in_a_row} in a row failed, the last is {bad[-1]['path']} "
+            f"({bad[-1]['reason']}); check the files with a video player"
+        )
+
+
+def _fetched(sample: Sample) -> Sample:
+    """A sample whose video is here: a file, or bytes.
+
+    Raises:
+        VideoDecodeError: when it cannot be downloaded.
+    """
+    if isinstance(sample.video, str) and "://" in sample.video:
+        return replace(sample, video=resolve_source(sample.video).data)
+    return sample
 
 
 @dataclass(kw_only=True)
@@ -123,14 +172,17 @@ class _BadVideos:
     drawn: int = 0
     found: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def add(self, made: _Made, *, batch_size: int) -> None:
-        """Count one batch, and stop the run when too many of the videos seen are bad.
-
-        Each bad video counts once. What was drawn is what was seen, up to the size of the data set.
-        """
-        self.drawn += batch_size + len(made.bad)
+    def note(self, made: _Made) -> None:
+        """Remember what is bad in a batch, each video once."""
         for entry in made.bad:
             self.found.setdefault(entry["id"], entry)
+
+    def judge(self, made: _Made, *, batch: Batch) -> None:
+        """Count one batch, and stop the run when too many of the videos seen are bad.
+
+        What was drawn is what was seen, up to the size of the data set.
+        """
+        self.drawn += len(batch["sample_ids"]) + len(made.bad)
         seen = max(self.drawn, _JUDGED_FROM) if self.size is None else min(max(self.drawn, _JUDGED_FROM), self.size)
         if len(self.found) > self.max_share * seen:
             first = next(iter(self.found.values()))
@@ -147,11 +199,15 @@ class Loader:
     Each is a dict of `pixel_values` (B, T, C, H, W) float32, normalised; `bool_masked_pos` (B, N) bool with a grid in
     the settings; `bool_decoder_masked_pos` (B, N) bool with a decoder mask; `sample_ids`, B strings; and `labels` of a
     labelled source. With `num_sample` R in the settings the tensors have B * R rows, those of one video side by side.
+    B is the batch size, or less where bad videos are skipped, and never 0.
 
     Iterating goes on where the last iteration stopped: at the first batch that was not handed out.
 
     Attributes:
         steps_per_epoch: whole batches in one pass over the data, or None where its size is not known.
+        seconds: what the batches handed out so far took, by part (see `hf_videomae.data.stopwatch`). Of what workers
+            do side by side it is the sum over them, divided by their number: a part that comes near the time that
+            passed holds up the training.
     """
 
     def __init__(
@@ -159,20 +215,21 @@ class Loader:
         plan: Plan,
         maker: _BatchMaker,
         *,
-        share: Share,
         account: _BadVideos,
         num_workers: int,
         prefetch: int,
         pin_memory: bool,
         start_method: str | None,
     ) -> None:
-        self._plan, self._maker, self._share, self._account = plan, maker, share, account
+        self._plan, self._maker, self._account = plan, maker, account
         self._workers: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
         if num_workers:
             self._workers |= {"prefetch_factor": prefetch, "worker_init_fn": _keep_working}
             self._workers["multiprocessing_context"] = start_method
         self._cursor, self._step = plan.start, 0
         self.steps_per_epoch = plan.steps_per_epoch
+        self._watch = Stopwatch()
+        self.seconds: Mapping[str, float] = self._watch.seconds
 
     @property
     def epoch(self) -> int:
@@ -186,9 +243,12 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         for made in self._made():
+            self._account.note(made)
             if made.batch is None:
                 raise made.error_type(made.error)
-            self._account.add(made, batch_size=self._share.batch_size)
+            self._account.judge(made, batch=made.batch)
+            self._watch.add(made.seconds, share=1 / max(1, self._workers["num_workers"]))
+            self._watch.add({"read": made.read_seconds} if made.read_seconds else {})
             self._cursor, self._step = made.after, self._step + 1
             yield made.batch
 
@@ -282,6 +342,7 @@ def build_loader(
     num_workers: int = 0,
     start_step: int = 0,
     max_bad_share: float = 0.1,
+    on_bad_video: OnBadVideo = "replace",
     window_bytes: int = WINDOW_BYTES,
     prefetch: int = 2,
     pin_memory: bool = False,
@@ -291,8 +352,8 @@ def build_loader(
     """The batches of one rank.
 
     The order of the samples depends on (seed, epoch, rank, world size), a sample's clip, crop and masks on (seed,
-    epoch, sample id), and neither on the number of workers. A bad video is replaced by another sample of the same
-    rank, counted and listed in `Loader.bad_videos`.
+    epoch, sample id), and neither on the number of workers. A bad video is counted and listed in `Loader.bad_videos`,
+    and its place in the batch is taken by another sample of the same rank, unless `on_bad_video` says otherwise.
 
     Args:
         source: by `open_source`.
@@ -304,6 +365,8 @@ def build_loader(
         num_workers: processes that decode; 0 decodes in this one.
         start_step: steps to leave out; `Loader.load_state_dict` is the better way to resume.
         max_bad_share: share of undecodable videos above which the run stops; 0 stops at the first.
+        on_bad_video: `replace`; `skip`: the batch is made of the others (of one replacement where there are none), so
+            it may be smaller, and all ranks take the same steps; `raise`: the run stops.
         window_bytes: encoded videos held to shuffle a streamed source.
         prefetch: batches that each worker keeps ready.
         pin_memory: for copies to a GPU in the background.
@@ -311,10 +374,10 @@ def build_loader(
         labels: every sample must have a label of this kind, for training on labels.
 
     Raises:
-        DataError: for too few videos for one batch of all ranks; while iterating, for too many bad ones.
+        DataError: for too few videos for one batch of all ranks; while iterating, for too many bad ones, or the first.
         VideoBackendError: while iterating, when no decoder works on this machine.
     """
-    _check_options(max_bad_share=max_bad_share, num_workers=num_workers)
+    _check_options(max_bad_share=max_bad_share, num_workers=num_workers, prefetch=prefetch, on_bad_video=on_bad_video)
     share = Share(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
     plan = _plan_of(source, share, start_step=start_step, window_bytes=window_bytes)
     size = len(source) if isinstance(source, Source) else source.num_samples
@@ -327,11 +390,11 @@ def build_loader(
         name=source.name,
         labels=source.class_names is not None if labels is None else labels,
         patience=patience,
+        on_bad=on_bad_video,
     )
     return Loader(
         plan,
         maker,
-        share=share,
         account=_BadVideos(name=source.name, max_share=max_bad_share, size=size),
         num_workers=num_workers,
         prefetch=prefetch,
@@ -340,11 +403,15 @@ def build_loader(
     )
 
 
-def _check_options(*, max_bad_share: float, num_workers: int) -> None:
+def _check_options(*, max_bad_share: float, num_workers: int, prefetch: int, on_bad_video: str) -> None:
     if not 0 <= max_bad_share <= 1:
         raise DataError(f"max_bad_share is {max_bad_share}; it is a share, from 0 to 1")
     if num_workers < 0:
         raise DataError(f"num_workers is {num_workers}; give 0 to decode in the training process, or more")
+    if prefetch < 1:
+        raise DataError(f"prefetch is {prefetch}; each worker prepares at least 1 batch ahead")
+    if on_bad_video not in get_args(OnBadVideo):
+        raise DataError(f"on_bad_video is {on_bad_video!r}; choose one of {', '.join(get_args(OnBadVideo))}")
 
 
 def _plan_of(source: AnySource, share: Share, *, start_step: int, window_bytes: int) -> Plan:

@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from .folder import is_video_name
+from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
 from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try
 from .samples import DataError, Label, Sample
@@ -35,6 +37,8 @@ class DatasetsSource:
         label_column: found where it is called `label` or of type `ClassLabel`.
         require_labels: refuse a data set without labels.
         label_kind: `ClassLabel`, a list of it, or numbers.
+        cache_dir: where the shards of a Hub data set are kept (see `kept`); None: they are read over the network in
+            every epoch. Samples, their ids and their order are the same.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -51,12 +55,17 @@ class DatasetsSource:
         label_column: str | None = None,
         require_labels: bool = False,
         label_kind: LabelKind = SINGLE,
+        cache_dir: str | None = None,
     ) -> None:
         self.name, self.split = path, split
         is_local = os.path.isdir(path)
         if not is_local:
-            _probe_hub(path, revision=revision)
+            _probe_hub(path, revision=revision, cache_dir=cache_dir)
         builder = _builder(path, config=config, revision=revision)
+        files = _files(builder, path=path, split=split)
+        self.kept: KeptShards | None = None
+        if cache_dir is not None and not is_local:
+            self.kept = _keep(builder, cache_dir, path=path, split=split, files=files)
         stream = _open_split(builder, path=path, split=split).decode(False)
         features = stream.features or {}
         self.video_column = _find_video(features, asked=video_column, path=path)
@@ -69,7 +78,7 @@ class DatasetsSource:
         wanted = [self.video_column, self.label_column, "__key__"]
         self._stream = stream.select_columns([name for name in wanted if name in features])
         self.num_shards = int(stream.num_shards)
-        self._shard_names = _shard_names(builder, split=split, count=self.num_shards, root=path if is_local else None)
+        self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
         known = (builder.info.splits or {}).get(split)
         self.num_samples: int | None = (known.num_examples or None) if known is not None else None
 
@@ -103,6 +112,8 @@ class DatasetsSource:
                 raise
 
     def _rows(self, shard: int, *, start: int) -> Iterator[Sample]:
+        if self.kept is not None:
+            self.kept.fetch(shard)
         rows = iter(self._stream.shard(num_shards=self.num_shards, index=shard))
         name = self._shard_names[shard]
         for number in count():
@@ -142,7 +153,7 @@ def _label(value: Any) -> Label | None:
     return None if isinstance(value, int) and value < 0 else value
 
 
-def _probe_hub(path: str, *, revision: str | None) -> None:
+def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> None:
     """Ask the Hub first: `datasets` would retry for half a minute and then not say why."""
     # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
     from huggingface_hub.errors import (
@@ -169,14 +180,20 @@ def _probe_hub(path: str, *, revision: str | None) -> None:
         ) from error
     except OfflineModeIsEnabled as error:
         raise DataError(
-            f"{path} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or give a local folder"
+            f"{path} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or give a local "
+            f"folder{_hint(path, cache_dir)}"
         ) from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"{path} is no folder here, and the Hub cannot be reached ({reason}); check the network, give a local "
-            f"folder, or use the built-in `motion`"
+            f"folder{_hint(path, cache_dir)}, or use the built-in `motion`"
         ) from error
+
+
+def _hint(path: str, cache_dir: str | None) -> str:
+    kept = None if cache_dir is None else kept_of(path, cache_dir)
+    return "" if kept is None else f" (--dataset {kept} is what was kept of it)"
 
 
 def _ask_hub(path: str, *, revision: str | None) -> None:
@@ -221,11 +238,16 @@ def split_names(path: str, *, config: str | None = None, revision: str | None = 
     return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
 
 
-def _open_split(builder: Any, *, path: str, split: str) -> Any:
+def _files(builder: Any, *, path: str, split: str) -> list[str]:
+    """Of a split, in order; empty where they are not known before they are read."""
     # Data sets without their own card do not know their splits before the files are looked at.
     known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
     if known and split not in known:
         raise DataError(f"{path} has no split {split!r}; choose one of {', '.join(known)}")
+    return [str(file) for file in (builder.config.data_files or {}).get(split, [])]
+
+
+def _open_split(builder: Any, *, path: str, split: str) -> Any:
     try:
         return builder.as_streaming_dataset(split)
     except (ValueError, OSError) as error:
@@ -299,9 +321,38 @@ def _find_numbers(features: Any, *, asked: str, path: str) -> str | None:
     return asked
 
 
-def _shard_names(builder: Any, *, split: str, count: int, root: str | None) -> list[str]:
+def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[str]) -> KeptShards:
+    """Turn the builder to the files as they will lie on the disk; it does not look for them before they are read."""
+    from datasets.data_files import DataFilesDict, DataFilesList
+
+    if any(is_video_name(os.path.basename(file)) for file in files):
+        raise DataError(
+            f"{path} has no shards that --cache_dir could keep, its videos are single files: download it with "
+            f"`hf download {path} --repo-type dataset --local-dir DIR`, and give --dataset DIR"
+        )
+    kept = KeptShards(cache_dir, files=files)
+    if builder.info.features is None and files:
+        # The columns are found in the first shard.
+        _fetch_first(kept, path=path)
+    builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
+    return kept
+
+
+def _fetch_first(kept: KeptShards, *, path: str) -> None:
+    waiting = Patience(path, seconds=SHARD_SECONDS)
+    while True:
+        try:
+            return kept.fetch(0)
+        except Exception as error:
+            # As in read_shard.
+            if is_passing(error):
+                waiting.wait(error)
+                continue
+            raise
+
+
+def _shard_names(files: list[str], *, split: str, count: int, root: str | None) -> list[str]:
     """A stable name for each shard: its file's path within the data set where shards are files."""
-    files = [str(file) for file in (builder.config.data_files or {}).get(split, [])]
     if len(files) != count:
         return [f"{split}-{shard:05d}" for shard in range(count)]
     if root is not None:

@@ -63,6 +63,18 @@ def summary(output_dir: Path) -> tuple[float | None, float | None]:
     return report.mean_of(line["loss"] for line in last), report.mean_of(line.get("baseline") for line in lines)
 
 
+def data_times(output_dir: Path) -> tuple[float, dict[str, float]]:
+    """Of a whole run, over its interruptions: the share of time that its first process waited for data, and the
+    seconds that this data took, by part."""
+    lines = [line for line in report.read_lines(output_dir / report.METRICS_FILE) if "data_seconds" in line]
+    seconds = sum(line["seconds"] for line in lines)
+    waited = sum(line["seconds"] * line["data_wait"] for line in lines)
+    parts: dict[str, float] = {}
+    for line in lines:
+        parts.update({part: parts.get(part, 0.0) + value for part, value in line["data_seconds"].items()})
+    return round(waited / max(seconds, 1e-9), 4), {part: round(value, 3) for part, value in parts.items()}
+
+
 def best_validation(output_dir: Path) -> dict[str, Any] | None:
     """The validation of the highest top-1 accuracy, the last of equals; None where there was none."""
     found = report.validations(report.read_lines(output_dir / report.METRICS_FILE))

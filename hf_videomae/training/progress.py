@@ -1,21 +1,59 @@
 """What a person sees while training: a bar on a terminal, plain lines elsewhere; and the clock behind its numbers."""
 
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..data.stopwatch import bottleneck
 from .errors import is_main_process
+
+# Waiting for data that is worth a word, and that is worth advice.
+_NAMED_FROM, _ADVISED_FROM = 0.05, 0.1
+_SHOWN_FROM = 0.05  # seconds
+
+_SLOW = {
+    "read": "reading the shards",
+    "fetch": "getting single videos",
+    "decode": "decoding",
+    "transform": "crops and augmentation",
+    "collate": "putting batches together",
+}
+_REMEDIES = {
+    "read": "--cache_dir keeps the shards of a Hub data set on a disk here, from the second epoch on",
+    "fetch": "{workers}; `hf-videomae prepare` makes shards of single files",
+    "decode": "{workers}; `hf-videomae prepare` makes videos that decode faster",
+    "transform": "{workers}",
+    "collate": "{workers}",
+}
+
+
+class Reading(NamedTuple):
+    """Of a `Clock`, since the one before.
+
+    Attributes:
+        seconds: that passed.
+        clips_per_second: of this process.
+        data_wait: share of the time that this process waited for data, in [0, 1].
+        data_seconds: what the data took, by part, as `hf_videomae.data.Loader.seconds` counts it.
+    """
+
+    seconds: float
+    clips_per_second: float
+    data_wait: float
+    data_seconds: dict[str, float]
 
 
 class Clock:
-    """Clips per second and the share of time spent waiting for data, since the last reading."""
+    """Clips per second, the share of time spent waiting for data, and what the data took, since the last reading."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._waited = 0.0
         self._clips = 0
+        self._data: dict[str, float] = {}
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -35,12 +73,18 @@ class Clock:
         """Clips that a step used."""
         self._clips += clips
 
-    def read(self) -> tuple[float, float]:
-        """(clips per second, share of waiting in [0, 1]) of this process, and start anew."""
+    def read(self, data: Mapping[str, float]) -> Reading:
+        """What was measured in this process, to start anew.
+
+        Args:
+            data: `Loader.seconds`, as they stand now.
+        """
         passed = max(time.perf_counter() - self._start, 1e-9)
-        result = self._clips / passed, min(self._waited / passed, 1.0)
+        parts = {part: value - self._data.get(part, 0.0) for part, value in data.items()}
+        reading = Reading(passed, self._clips / passed, min(self._waited / passed, 1.0), parts)
         self._start, self._waited, self._clips = time.perf_counter(), 0.0, 0
-        return result
+        self._data = dict(data)
+        return reading
 
 
 class Progress:
@@ -93,7 +137,27 @@ class Progress:
 
 def _numbers(metrics: dict[str, Any]) -> str:
     loss = "not finite" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
-    return f"loss {loss}  {metrics['clips_per_second']:.1f} clips/s  data {100 * metrics['data_wait']:.0f} %"
+    part = bottleneck(metrics.get("data_seconds", {})) if metrics["data_wait"] >= _NAMED_FROM else None
+    waited = f"data {100 * metrics['data_wait']:.0f} %{'' if part is None else f' ({part})'}"
+    return f"loss {loss}  {metrics['clips_per_second']:.1f} clips/s  {waited}"
+
+
+def tell_data(data_wait: float, data_seconds: Mapping[str, float], *, num_workers: int) -> list[str]:
+    """How long a run waited for its data and what that took; and where it waited long, what to do.
+
+    Args:
+        data_wait: share of the time, in [0, 1].
+        data_seconds: by part.
+        num_workers: of each training process.
+    """
+    parts = ", ".join(f"{part} {value:.1f} s" for part, value in data_seconds.items() if value >= _SHOWN_FROM)
+    told = [f"waited for data {100 * data_wait:.0f} % of the time{f' ({parts})' if parts else ''}"]
+    part = bottleneck(data_seconds)
+    if data_wait > _ADVISED_FROM and part is not None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = f"more --num_workers ({num_workers} now, {cores} cores here)"
+        told.append(f"{_SLOW[part]} held it up most: {_REMEDIES[part].format(workers=workers)}")
+    return told
 
 
 def _clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..data.stream import OnBadVideo
 from .errors import RunError, say_error
 
 AUTO = "auto"
@@ -51,6 +52,13 @@ class RunRecipe:
         "motion", "motion (made on the spot), a folder, a glob, or a Hub data set org/name", group="data"
     )
     split: str = setting("train", "split of the data set", group="data")
+    cache_dir: str | None = setting(
+        None,
+        "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
+        "huggingface_hub's own cache (default: they are streamed anew in every epoch)",
+        group="data",
+        identity=False,
+    )
     num_frames: int | None = setting(None, "frames of a clip (default: the model's)", group="data")
     frame_stride: int | None = setting(
         None, "distance of a clip's frames in the video's frames (default: 4, the paper's; 2 for tiny)", group="data"
@@ -63,6 +71,13 @@ class RunRecipe:
     flip: float = setting(0.0, "probability of a horizontal flip of the whole clip", group="data")
     num_workers: int = setting(
         1, "decoding processes per training process; 0 decodes in the training process", group="data", identity=False
+    )
+    prefetch: int = setting(2, "batches that each worker keeps ready", group="data", identity=False)
+    on_bad_video: OnBadVideo = setting(
+        "replace",
+        "an undecodable video: another takes its place (replace); the batch is made without it (skip): it is smaller, "
+        "counts as much as a full one, and --compile compiles again for its size; or the run stops (raise)",
+        group="data",
     )
     max_bad_share: float = setting(
         0.1, "share of undecodable videos at which the run stops", group="data", identity=False
@@ -145,6 +160,7 @@ class RunRecipe:
             "keep_checkpoints",
             "frame_stride",
             "max_nonfinite",
+            "prefetch",
         )
         _at_least(self, 1, "max_steps", "tuned_batch", "num_frames", "image_size", "save_every", "stop_at_step")
         _at_least(

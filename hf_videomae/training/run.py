@@ -34,14 +34,15 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .errors import RunError, say
-from .journal import Journal, best_validation, summary
+from .journal import Journal, best_validation, data_times, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
 from .preparation import Batch, Loader, Measured, Task, Validation, earlier_files, plan_schedule
-from .progress import Clock, Progress
+from .progress import Clock, Progress, tell_data
 from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
 
 _SHOWN_BAD_VIDEOS = 3
+_FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
 
 
 class NotFiniteError(RunError):
@@ -102,6 +103,7 @@ class Run:
             recipe, global_batch=self.clips_per_step, steps_per_epoch=self._steps_per_epoch()
         )
         self.step, self.skipped, self.skipped_in_a_row, self.seconds = 0, 0, 0, 0.0
+        self.clips = 0  # of all processes; batches may be smaller than asked for (--on_bad_video skip)
         self.save_every = recipe.save_every or max(1, min(1000, self.schedule.total_steps // 10))
         with warnings.catch_warnings():
             # torch has a new name for DDP's broadcast_buffers, which Accelerate does not know yet.
@@ -189,6 +191,7 @@ class Run:
         self.loader.load_state_dict(stream)
         self.step, self.skipped = state["step"], state["skipped_steps"]
         self.skipped_in_a_row, self.seconds = state["skipped_in_a_row"], state["seconds"]
+        self.clips = state["clips"]
         say(f"resumed from {checkpoint} at step {self.step}")
         for name, (before, after) in changes(state["recipe"], self.recipe.identity()).items():
             say(f"note: {name} was {before} and is {after} from here on: this is not the run that was interrupted")
@@ -241,7 +244,7 @@ class Run:
             return Outcome(self.step, 0)
         self.progress = Progress(self.schedule.total_steps, start=self.step)
         number = 0
-        self.clock.read()
+        self.clock.read(self.loader.seconds)
         try:
             while not self._over() and not number:
                 number = self._one_step()
@@ -252,6 +255,8 @@ class Run:
                 if self._fault is not None:
                     raise self._fault
         except BaseException:
+            # Without a word to the other processes, which may be anywhere.
+            self.journal.bad_videos(self.step + 1, self.loader.bad_videos)
             self._write_run("failed")
             raise
         finally:
@@ -270,7 +275,7 @@ class Run:
         set_learning_rate(self.optimizer, learning_rate)
         loss, sample_ids, batch = self._accumulate()
         norm = self._gradient_norm()
-        losses, norm, signals = self._agree(loss, norm)
+        losses, norm, signals = self._agree(loss, norm, clips=len(sample_ids))
         mean = sum(losses) / len(losses)
         finite = math.isfinite(mean) and math.isfinite(norm)
         if finite:
@@ -315,10 +320,11 @@ class Run:
             return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_grad))
         return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
-    def _agree(self, loss: Tensor, norm: float) -> tuple[list[float], float, int]:
+    def _agree(self, loss: Tensor, norm: float, *, clips: int) -> tuple[list[float], float, int]:
         """What every process saw: the losses, the gradient norm, and the signal that any of them got."""
-        mine = torch.stack((loss, loss.new_tensor(float(self.stop.asked())), loss.new_tensor(norm)))
+        mine = torch.stack((loss, *loss.new_tensor([self.stop.asked(), norm, clips])))
         everyone = self.accelerator.gather(mine[None]).tolist()
+        self.clips += int(sum(row[3] for row in everyone))
         norms = [row[2] for row in everyone]
         return [row[0] for row in everyone], sum(norms) / len(norms), int(max(row[1] for row in everyone))
 
@@ -377,7 +383,7 @@ class Run:
     ) -> None:
         """A line of metrics.jsonl, to the trackers and to the user."""
         self._log_bad_videos()
-        clips, waited = self.clock.read()
+        reading = self.clock.read(self.loader.seconds)
         per_epoch = self._steps_per_epoch()
         metrics = {
             "step": self.step,
@@ -385,8 +391,10 @@ class Run:
             "loss": loss if math.isfinite(loss) else None,
             "lr": learning_rate,
             "grad_norm": norm if math.isfinite(norm) else None,
-            "clips_per_second": round(clips * self.accelerator.num_processes, 3),
-            "data_wait": round(waited, 4),
+            "clips_per_second": round(reading.clips_per_second * self.accelerator.num_processes, 3),
+            "seconds": round(reading.seconds, 3),
+            "data_wait": round(reading.data_wait, 4),
+            "data_seconds": {part: round(seconds, 4) for part, seconds in reading.data_seconds.items()},
             "skipped_steps": self.skipped,
         }
         if not self.accelerator.is_main_process:
@@ -401,13 +409,14 @@ class Run:
         if measured is not None:
             self.progress.say(f"validation after step {self.step}: {measured.summary}")
         if self.recipe.report_to:
+            times = {f"data_seconds/{part}": value for part, value in metrics.pop("data_seconds").items()}
             numbers = {name: value for name, value in metrics.items() if value is not None and name != "step"}
-            self.accelerator.log(numbers, step=self.step)
+            self.accelerator.log({**numbers, **times}, step=self.step)
 
     def _log_bad_videos(self) -> None:
         for line in self.journal.bad_videos(self.step, gather_object(list(self.loader.bad_videos))):
             if len(self.journal.bad_paths) <= _SHOWN_BAD_VIDEOS:
-                what = f"{line['path']} cannot be decoded ({line['reason']}) and is replaced"
+                what = f"{line['path']} cannot be decoded ({line['reason']}) and {_FATE[self.recipe.on_bad_video]}"
                 self.progress.say(f"warning: {what}; see {report.BAD_VIDEOS_FILE}")
 
     # Saving and ending.
@@ -424,7 +433,7 @@ class Run:
             "skipped_steps": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),
-            "clips": self.step * self.clips_per_step,
+            "clips": self.clips,
         }
         write_checkpoint(
             self.output_dir,
@@ -480,8 +489,8 @@ class Run:
             say(f"wrote {written}")
 
     def _tell(self, loss: float | None, baseline: float | None) -> None:
-        clips, seconds = self.step * self.clips_per_step, self._total_seconds()
-        say(f"done: {self.step} steps, {clips} clips, {seconds:.0f} s, {self.skipped} steps not applied")
+        seconds = self._total_seconds()
+        say(f"done: {self.step} steps, {self.clips} clips, {seconds:.0f} s, {self.skipped} steps not applied")
         if loss is not None and baseline:
             share = 100 * abs(1 - loss / baseline)
             place = f"{share:.1f} % {'under' if loss < baseline else 'over'} {baseline:.4f}"
@@ -489,6 +498,8 @@ class Run:
         best = best_validation(self.output_dir)
         if best is not None and best["step"] != self.step:
             say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
+        for line in tell_data(*data_times(self.output_dir), num_workers=self.recipe.num_workers):
+            say(line)
         say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
 
     def _total_seconds(self) -> float:
@@ -498,6 +509,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         loss, baseline = summary(self.output_dir)
+        data_wait, data_seconds = data_times(self.output_dir)
         report.write_json(
             self.output_dir / report.RUN_FILE,
             {
@@ -508,9 +520,11 @@ class Run:
                 **self.task.facts(),
                 "steps": self.step,
                 "total_steps": self.schedule.total_steps,
-                "clips": self.step * self.clips_per_step,
+                "clips": self.clips,
                 "skipped_steps": self.skipped,
                 "bad_videos": len(self.journal.bad_paths),
+                "data_wait": data_wait,
+                "data_seconds": data_seconds,
                 "loss": loss,
                 "baseline": baseline,
                 "baseline_is": self.task.baseline_name,

@@ -1,11 +1,13 @@
 """The order of samples, exact resume, and bad videos, from seekable and from streamed sources."""
 
+import gc
 import json
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
 from hf_videomae.data.collate import make_clips, stable_seed
-from hf_videomae.data.order import shuffle_window
+from hf_videomae.data.order import Share, StreamedPlan, permutation, shuffle_window
+from hf_videomae.data.stopwatch import Stopwatch
 from hf_videomae.video.decoding import VideoBackendError
 
 SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32, grid=(2, 2, 2), mask_ratio=0.75)
@@ -297,6 +300,48 @@ def test_the_window_is_bounded_in_bytes() -> None:
     assert sorted(order) == list(range(400)) and order != sorted(order)
 
 
+class Live(bytes):
+    """A video that counts as held until the last reference to it is gone."""
+
+    held = most = 0
+
+    def __init__(self, size: int) -> None:
+        Live.held += size
+        Live.most = max(Live.most, Live.held)
+
+    def __del__(self) -> None:
+        Live.held -= len(self)
+
+
+class LiveSource:
+    name, class_names, num_shards, num_samples = "live", None, 4, 400
+    largest = 100
+
+    def read_shard(self, shard: int, *, patience: float | None = None) -> Iterator[Sample]:
+        sizes = random.Random(shard)
+        for row in range(100):
+            yield Sample(id=f"{shard}#{row}", video=Live(sizes.randrange(1, self.largest + 1)))
+
+
+def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> None:
+    """Everything that is alive is counted, wherever it is held, over three epochs of 20 kB each."""
+    Live.held = Live.most = 0
+    window, batch = 2000, 4
+    plan = StreamedPlan(LiveSource(), Share(batch_size=batch, seed=0), window_bytes=window)
+    jobs = plan.jobs(plan.start)
+    names = [draw.sample.id for job in islice(jobs, 300) for draw in job.draws]
+    jobs.close()  # type: ignore[attr-defined]
+    assert len(set(names[:400])) == 400
+    # The batch in use, the one that waits, the one that is read; its spare, and the video that is to find room.
+    assert window - LiveSource.largest < Live.most <= window + (3 * batch + 2) * LiveSource.largest
+    del jobs, plan
+    deadline = time.monotonic() + 10
+    while Live.held and time.monotonic() < deadline:  # the thread that reads ahead ends in its own time
+        gc.collect()
+        time.sleep(0.01)
+    assert Live.held == 0
+
+
 def test_a_video_larger_than_the_window_passes() -> None:
     samples = [Sample(id=str(index), video=bytes(50)) for index in range(3)]
     assert [sample.id for sample in shuffle_window(iter(samples), rng=random.Random(0), max_bytes=10)] == [
@@ -361,6 +406,67 @@ def test_bad_videos_of_a_stream(tmp_path: Path, workers: int) -> None:
     assert_same(batches, take(load(source, batch_size=2), 20))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["folder", "stream"])
+def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: int, kind: str) -> None:
+    if kind == "folder":
+        write_folder(tmp_path, count=20)
+        break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4", "class_1/013.mp4")
+    else:
+        write_parquet(tmp_path, rows=(10, 10), bad=(3, 14, 15))
+    source: Any = open_source(str(tmp_path))
+    options: dict[str, Any] = {"batch_size": 4, "max_bad_share": 0.2}
+    replaced, skipped = load(source, **options), load(source, on_bad_video="skip", num_workers=workers, **options)
+    whole, less = take(replaced, 15), take(skipped, 15)  # three epochs
+    assert sum(len(batch["sample_ids"]) for batch in less) == 3 * 17
+    assert {len(batch["pixel_values"]) for batch in whole} == {4}
+    for full, batch in zip(whole, less, strict=True):
+        assert len(batch["sample_ids"]) == len(batch["labels"]) == len(batch["bool_masked_pos"])
+        # The very clips that they would have been.
+        pairs = zip(full["sample_ids"], full["pixel_values"], strict=True)
+        rows = {(name, clip.sum().item()) for name, clip in pairs}
+        assert {(n, c.sum().item()) for n, c in zip(batch["sample_ids"], batch["pixel_values"], strict=True)} <= rows
+    found = [{entry["id"]: entry for entry in loader.bad_videos} for loader in (replaced, skipped)]
+    assert found[0] == found[1] and len(found[0]) == 3
+
+
+def test_a_batch_without_a_good_video_gets_one_replacement(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=20)
+    source = open_source(str(tmp_path))
+    first = ids(take(load(source), 1))
+    break_files(tmp_path, *first)
+    loader = load(source, on_bad_video="skip", max_bad_share=0.5)
+    batch, later = take(loader, 2)
+    assert len(batch["sample_ids"]) == 1 and batch["sample_ids"][0] in later["sample_ids"]
+    assert {entry["id"] for entry in loader.bad_videos} == set(first)
+
+
+def test_skipping_goes_on_exactly(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=12)
+    break_files(tmp_path, "class_0/004.mp4")
+    source = open_source(str(tmp_path))
+    whole = take(load(source, on_bad_video="skip"), 12)
+    first, second = load(source, on_bad_video="skip"), load(source, on_bad_video="skip")
+    taken = take(first, 5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert_same(whole, taken + take(second, 7))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_video_may_end_the_run(tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path, count=100)
+    break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
+    source = open_source(str(tmp_path))
+    order = [source[int(index)].id for index in permutation(100, seed=0, epoch=0)]
+    first = min(("class_0/004.mp4", "class_1/011.mp4"), key=order.index)
+    loader = load(source, on_bad_video="raise", num_workers=workers)
+    with pytest.raises(DataError, match=r"cannot be decoded \(.+\): mend it, or .* --on_bad_video replace") as caught:
+        take(loader, 34)
+    assert str(caught.value).startswith(str(tmp_path / first)) and "\n" not in str(caught.value)
+    assert [entry["id"] for entry in loader.bad_videos] == [first]
+    assert loader.state_dict()["step"] == order.index(first) // 3
+
+
 def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
     write_folder(tmp_path, count=20)
     break_files(tmp_path, *(f"class_{index % 2}/{index:03d}.mp4" for index in range(0, 20, 4)))
@@ -421,6 +527,36 @@ def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, motion: MotionSourc
     assert loader.bad_videos == []
 
 
+# Where the time goes.
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_seconds_of_each_part(source: Any, workers: int) -> None:
+    loader = load(source, num_workers=workers)
+    assert loader.seconds == {}
+    began = time.perf_counter()
+    batches = iter(loader)
+    next(batches)
+    first = dict(loader.seconds)
+    next(batches)
+    # The parts of all workers, divided by their number, fit into the time that passed.
+    work = {part: value for part, value in loader.seconds.items() if part != "read"}
+    assert 0 < sum(work.values()) < time.perf_counter() - began
+    batches.close()
+    assert work.keys() == {"fetch", "decode", "transform", "collate"}
+    assert ("read" in first) == (source.name != "motion")
+    assert all(first[part] < value for part, value in loader.seconds.items() if part != "read")
+
+
+def test_what_fails_takes_its_time_too() -> None:
+    watch = Stopwatch()
+    with pytest.raises(KeyError), watch("decode"):
+        time.sleep(0.01)
+        raise KeyError
+    watch.add({"decode": 1.0, "read": 4.0}, share=0.5)
+    assert watch.seconds["decode"] > 0.51 and watch.seconds["read"] == 2.0
+
+
 # Real files.
 
 
@@ -455,6 +591,8 @@ def test_too_few_videos_for_a_batch(motion: MotionSource, parquet: Any) -> None:
         ({"rank": 2, "world_size": 2}, "rank 2 is not one of 2"),
         ({"max_bad_share": 1.5}, "max_bad_share is 1.5"),
         ({"num_workers": -1}, "num_workers is -1"),
+        ({"prefetch": 0}, "prefetch is 0; each worker prepares at least 1"),
+        ({"on_bad_video": "ignore"}, "on_bad_video is 'ignore'; choose one of replace, skip, raise"),
     ],
 )
 def test_options_that_cannot_work(motion: MotionSource, wrong: dict[str, Any], message: str) -> None:

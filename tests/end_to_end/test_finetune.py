@@ -215,7 +215,7 @@ def test_validations_change_nothing_but_the_log(
 
     plain, straight, parts = (lines(tmp_path / name / "metrics.jsonl") for name in ("plain", "straight", "parts"))
     assert [line["step"] for line in straight if "eval_top1" in line] == [2, 4]
-    timing = ("clips_per_second", "data_wait")
+    timing = ("clips_per_second", "seconds", "data_wait", "data_seconds")
     assert [without(line, "eval_", *timing) for line in straight] == [without(line, *timing) for line in plain]
     assert [without(line, *timing) for line in parts] == [without(line, *timing) for line in straight]
     models = [
@@ -286,7 +286,7 @@ def test_two_processes_resume_exactly_with_all_augmentation(
         done = launch(*arguments, *extra, "--output_dir", tmp_path / name)
         assert done.returncode == 0, done.stderr
     straight, parts = (lines(tmp_path / name / "metrics.jsonl") for name in ("straight", "parts"))
-    timing = ("clips_per_second", "data_wait")
+    timing = ("clips_per_second", "seconds", "data_wait", "data_seconds")
     assert [without(line, *timing) for line in parts] == [without(line, *timing) for line in straight]
 
 

@@ -64,6 +64,15 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_smaller_batch_of_one_process_keeps_both_in_step(tmp_path: Path) -> None:
+    done = in_two_processes(tmp_path, short=[1, 4], log_samples=True)
+    assert done.returncode == 0, done.stderr
+    sizes = [[len(line["sample_ids"]) for line in read_lines(tmp_path / f"samples-{rank}.jsonl")] for rank in range(2)]
+    assert sizes == [[4] * 6, [4, 3, 4, 4, 3, 4]]
+    assert json.loads((tmp_path / "run.json").read_text())["clips"] == 46
+
+
+@pytest.mark.slow
 def test_other_numbers_of_processes_do_not_resume(tmp_path: Path) -> None:
     toy_train(tmp_path, stop_at_step=2)
     done = in_two_processes(tmp_path, resume="auto")

@@ -10,7 +10,7 @@ from PIL import Image
 from hf_videomae.training import report
 from hf_videomae.training.errors import RunError
 from hf_videomae.training.journal import best_validation
-from hf_videomae.training.progress import Clock, Progress
+from hf_videomae.training.progress import Clock, Progress, tell_data
 
 
 def test_lines_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_clock_shares_out_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock.count(8)
     with clock.stopped():
         now[0] += 100
-    assert clock.read() == (2.0, 0.25)
+    assert clock.read({"decode": 3.0}) == (4.0, 2.0, 0.25, {"decode": 3.0})
     now[0] += 1
-    assert clock.read() == (0.0, 0.0)
+    assert clock.read({"decode": 3.5, "read": 1.0}) == (1.0, 0.0, 0.0, {"decode": 0.5, "read": 1.0})
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +103,33 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     progress.close()
     line = capsys.readouterr().out
     assert line.startswith("step 5/10  loss 0.9123  123.4 clips/s  data 3 %  lr 1.00e-03  left ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wait", "shown"),
+    [
+        ({"decode": 2.0, "transform": 1.0}, 0.32, "data 32 % (decode)  "),
+        (
+            {"read": 2.5, "decode": 2.0, "transform": 1.0},
+            0.32,
+            "data 32 % (decode)  ",
+        ),  # workers need 3 s, reading 2.5
+        ({"read": 3.5, "decode": 2.0, "transform": 1.0}, 0.32, "data 32 % (read)  "),
+        ({"decode": 2.0, "transform": 1.0}, 0.03, "data 3 %  "),
+        ({}, 0.32, "data 32 %  "),
+    ],
+)
+def test_the_line_says_what_the_data_waits_for(
+    capsys: pytest.CaptureFixture[str], seconds: dict[str, float], wait: float, shown: str
+) -> None:
+    metrics = {"step": 5, "loss": 0.9, "lr": 1e-3, "clips_per_second": 1.0, "data_wait": wait, "data_seconds": seconds}
+    Progress(10, bar=False).show(metrics)
+    assert shown in capsys.readouterr().out
+
+
+def test_advice_where_data_held_the_run_up() -> None:
+    told = tell_data(0.32, {"fetch": 0.001, "decode": 20.0, "transform": 5.0}, num_workers=3)
+    assert told[0] == "waited for data 32 % of the time (decode 20.0 s, transform 5.0 s)"
+    assert "decoding held it up most: more --num_workers (3 now, " in told[1] and "hf-videomae prepare" in told[1]
+    assert "--cache_dir" in tell_data(0.5, {"read": 9.0, "decode": 5.0}, num_workers=1)[1]
+    assert len(tell_data(0.05, {"decode": 20.0}, num_workers=1)) == len(tell_data(0.9, {}, num_workers=1)) == 1

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def test_a_run_writes_its_files(tmp_path: Path) -> None:
     assert (outcome.step, outcome.exit_code) == (6, 0)
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "data_wait"}
+    wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "seconds", "data_wait", "data_seconds"}
     assert all(wanted <= line.keys() for line in lines)
     assert lines[0]["lr"] == 0 and lines[-1]["epoch"] == 0.6
     ids = [line["sample_ids"] for line in read_lines(tmp_path / "samples-0.jsonl")]
@@ -187,6 +188,46 @@ def test_bad_videos_are_listed_once(tmp_path: Path) -> None:
     run.train()
     assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 1, "path": "a.mp4", "reason": "no video stream"}]
     assert json.loads((tmp_path / "run.json").read_text())["bad_videos"] == 1
+
+
+def test_the_parts_of_the_data_s_time_are_added_up_over_interruptions(tmp_path: Path) -> None:
+    for stop in (2, 5, None):
+        toy_train(tmp_path, log_every=2, stop_at_step=stop, resume=None if stop == 2 else "auto")
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    run = json.loads((tmp_path / "run.json").read_text())
+    # The toy counts half a second for each batch; the first of each start came before the clock ran.
+    assert sum(line["data_seconds"]["decode"] for line in lines) == run["data_seconds"]["decode"] == 1.5
+    assert 0 <= run["data_wait"] <= 1
+
+
+def test_smaller_batches_are_counted_as_they_are(tmp_path: Path) -> None:
+    toy_train(tmp_path / "whole", short=(1, 4), save_every=3)
+    assert json.loads((tmp_path / "whole/run.json").read_text())["clips"] == 6 * 4 - 2
+    toy_train(tmp_path / "parts", short=(1, 4), stop_at_step=3)
+    toy_train(tmp_path / "parts", short=(1, 4), resume="auto")
+    assert json.loads((tmp_path / "parts/run.json").read_text())["clips"] == 6 * 4 - 2
+
+
+def test_an_accumulated_smaller_batch_counts_as_much_as_a_full_one(tmp_path: Path) -> None:
+    """What --help says of --on_bad_video skip."""
+    run = toy_run(tmp_path, short=(1,), gradient_accumulation=2, max_steps=1, noise=0)
+    with torch.no_grad():
+        passes = [run.task.loss(run.model, batch) for batch in islice(ToyLoader(4, short=(1,)), 2)]
+    run.train()
+    assert metrics(tmp_path, "loss") == [(pytest.approx(float(sum(passes)) / 2),)]
+
+
+def test_a_failed_run_lists_what_was_bad(tmp_path: Path) -> None:
+    run = toy_run(tmp_path)
+
+    def fail(*_: Any) -> Any:
+        run.loader.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
+        raise ValueError("a.mp4 cannot be decoded")
+
+    run.task.before_step = lambda call: fail() if call == 3 else None
+    with pytest.raises(ValueError, match="a.mp4"):
+        run.train()
+    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
 
 
 def test_gradients_are_clipped_only_when_asked(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from hf_videomae.training import (
 )
 from hf_videomae.training.report import read_lines
 
-TIMING = {"clips_per_second", "data_wait"}
+TIMING = {"clips_per_second", "seconds", "data_wait", "data_seconds"}
 
 
 class ToyValidation:

@@ -11,12 +11,25 @@ from hf_videomae.training import Outcome, Run, RunRecipe, build_accelerator, res
 
 
 class ToyLoader:
-    """Batch n holds rows seeded by n; `poison` names the steps whose rows are not finite."""
+    """Batch n holds rows seeded by n; `poison` names the steps whose rows are not finite.
 
-    def __init__(self, batch_size: int, *, rank: int = 0, world_size: int = 1, poison: tuple[int, ...] = ()) -> None:
-        self.batch_size, self.rank, self.world_size, self.poison = batch_size, rank, world_size, poison
+    The last rank's batch lacks its last row at the steps that `short` names.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        poison: tuple[int, ...] = (),
+        short: tuple[int, ...] = (),
+    ) -> None:
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.poison, self.short = poison, short
         self.place, self.epoch, self.steps_per_epoch = 0, 0, 10
         self.bad_videos: list[dict[str, Any]] = []
+        self.seconds: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -25,8 +38,10 @@ class ToyLoader:
             x = torch.stack(rows)
             if self.place in self.poison and self.rank == self.world_size - 1:
                 x[0, 0] = float("nan")
+            size = self.batch_size - (self.place in self.short and self.rank == self.world_size - 1)
             self.place += 1
-            yield {"x": x, "sample_ids": [f"row-{first + i}" for i in range(self.batch_size)]}
+            self.seconds = {"decode": 0.5 * self.place, "transform": 0.25 * self.place}
+            yield {"x": x[:size], "sample_ids": [f"row-{first + i}" for i in range(size)]}
 
     def state_dict(self) -> dict[str, Any]:
         return {"place": self.place}
@@ -72,6 +87,7 @@ def toy_run(
     *,
     noise: float = 0.1,
     poison: tuple[int, ...] = (),
+    short: tuple[int, ...] = (),
     before_step: Any = None,
     validation: Any = None,
     **settings: Any,
@@ -95,7 +111,11 @@ def toy_run(
 
         model.load_state_dict(load_file(resume / "model.safetensors"))
     loader = ToyLoader(
-        recipe.batch_size, rank=accelerator.process_index, world_size=accelerator.num_processes, poison=poison
+        recipe.batch_size,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        poison=poison,
+        short=short,
     )
     task = ToyTask(model)
     task.before_step, task.noise = before_step, noise

@@ -421,19 +421,6 @@ def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, motion: MotionSourc
     assert loader.bad_videos == []
 
 
-# Real files.
-
-
-@pytest.mark.parametrize("folder", ["data_dir", "clips_dir"])
-def test_one_epoch_of_real_files(request, folder: str) -> None:
-    source = open_source(str(request.getfixturevalue(folder)))
-    loader = load(source, batch_size=1, num_workers=1, max_bad_share=0)
-    batches = take(loader, len(source))
-    assert sorted(ids(batches)) == sorted(source[index].id for index in range(len(source)))
-    assert all(batch["pixel_values"].isfinite().all() for batch in batches)
-    assert loader.bad_videos == []
-
-
 # Refusals.
 
 

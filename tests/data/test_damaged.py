@@ -1,4 +1,4 @@
-"""Each way in which files are damaged, in each format: two ranks go on in step, and name what they left out."""
+"""Each way in which files are damaged: two ranks go on in step, and name what they left out."""
 
 from itertools import islice
 from pathlib import Path

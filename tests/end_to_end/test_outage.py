@@ -19,7 +19,6 @@ from hf_videomae.data import open_source
 
 AWAY_SECONDS = 60
 ROWS = (12, 12, 12, 12)
-FILES = "GET /(cdn|datasets)/"
 
 
 class AtRandom(Fault):
@@ -34,10 +33,10 @@ class AtRandom(Fault):
 
 
 def fail_at_random(hub: LocalHub) -> None:
-    """About a request in four for a file goes wrong, at the Hub or where the content lies."""
-    hub.record.add_fault(AtRandom(FILES, share=0.08, seed=1, kind="status", status=429, retry_after=1))
-    hub.record.add_fault(AtRandom(FILES, share=0.08, seed=2, kind="status", status=500))
-    hub.record.add_fault(AtRandom(FILES, share=0.08, seed=3, kind="reset", after_bytes=3000))
+    """About one request in four goes wrong, from the first on, at the Hub and where the content lies."""
+    hub.record.add_fault(AtRandom("", share=0.08, seed=1, kind="status", status=429, retry_after=1))
+    hub.record.add_fault(AtRandom("", share=0.08, seed=2, kind="status", status=500))
+    hub.record.add_fault(AtRandom("", share=0.08, seed=3, kind="reset", after_bytes=3000))
 
 
 def epochs(folder: Path, *, steps: int) -> list[list[str]]:

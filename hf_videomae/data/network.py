@@ -70,6 +70,15 @@ def _is_passing(error: BaseException) -> bool:
     return isinstance(error, (HTTPError, http.client.IncompleteRead, ConnectionError, TimeoutError, socket.gaierror))
 
 
+def is_cut_off(error: BaseException) -> bool:
+    """Whether a connection that was made broke before the answer: something is there, unlike where none is made."""
+    # The HTTP client's own name for an end without an answer; which client it is depends on the version.
+    return any(
+        isinstance(cause, (ConnectionResetError, BrokenPipeError)) or type(cause).__name__ == "RemoteProtocolError"
+        for cause in causes(error)
+    )
+
+
 def _response(error: BaseException) -> Any:
     # urllib's error is the response itself.
     return error if hasattr(error, "code") and hasattr(error, "headers") else getattr(error, "response", None)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try
+from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_cut_off, is_passing, one_try
 from .samples import DataError, Label, Sample
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -197,9 +197,9 @@ def _hint(path: str, cache_dir: str | None) -> str:
 
 
 def _ask_hub(path: str, *, revision: str | None) -> None:
-    """A Hub that answers "too busy" is waited for: many processes start at once. One that does not answer is not."""
+    """A Hub that is there and fails is waited for: many processes start at once. One that does not answer is not."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     waiting = Patience(path, seconds=SHARD_SECONDS)
     while True:
@@ -209,10 +209,31 @@ def _ask_hub(path: str, *, revision: str | None) -> None:
                 # Anyone may see a gated data set, few may read it.
                 HfApi().auth_check(path, repo_type="dataset")
             return
-        except HfHubHTTPError as error:
-            if not is_passing(error):
+        except (HfHubHTTPError, HTTPError) as error:
+            if not (is_passing(error) if isinstance(error, HfHubHTTPError) else is_cut_off(error)):
                 raise
             waiting.wait(error)
+
+
+def _patiently(path: str, ask: Callable[[], Any]) -> Any:
+    """What a Hub that was just there answers; failures that pass are waited for, as those of the shards are later."""
+    waiting = Patience(path, seconds=SHARD_SECONDS)
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            # `datasets` makes "couldn't find it" of some failures, raised from nothing; the context still tells.
+            passing = next((one for one in _contexts(error) if is_passing(one)), None)
+            if passing is None:
+                raise
+            waiting.wait(passing)
+
+
+def _contexts(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what was being handled when it was raised, and so on."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
@@ -220,7 +241,7 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
     from datasets.exceptions import DatasetsError
 
     try:
-        return datasets.load_dataset_builder(path, name=config, revision=revision)
+        return _patiently(path, lambda: datasets.load_dataset_builder(path, name=config, revision=revision))
     except (DatasetsError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
@@ -249,7 +270,7 @@ def _files(builder: Any, *, path: str, split: str) -> list[str]:
 
 def _open_split(builder: Any, *, path: str, split: str) -> Any:
     try:
-        return builder.as_streaming_dataset(split)
+        return _patiently(path, lambda: builder.as_streaming_dataset(split))
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
 

@@ -292,20 +292,23 @@ def _sync(path: Path) -> None:
 
 def _replace(folder: Path, final: Path) -> None:
     """Rename; a directory of that name (a resumed run writes a step again) gives way only to the finished one."""
-    if final.exists():
-        old = final.with_name(f"{_TEMPORARY}old-{final.name}")
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-        folder.rename(final)
+    old = _put_aside(final) if final.exists() else None
+    folder.rename(final)
+    if old is not None:
         shutil.rmtree(old)
-    else:
-        folder.rename(final)
+
+
+def _put_aside(checkpoint: Path) -> Path:
+    """Take its name away first: killed while it is removed, a run leaves no half of a checkpoint under that name."""
+    old = checkpoint.with_name(f"{_TEMPORARY}old-{checkpoint.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    return checkpoint.rename(old)
 
 
 def prune(output_dir: Path, *, keep: int) -> None:
     """Drop the oldest whole checkpoints beyond `keep`, and what an interrupted write left."""
     whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
     for path in whole[:-keep]:
-        shutil.rmtree(path)
+        _put_aside(path)
     for path in output_dir.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(path)

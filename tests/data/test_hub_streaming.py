@@ -157,28 +157,3 @@ def test_pre_training_streams_from_the_hub(hub: LocalHub, tmp_path: Path) -> Non
     expected = sorted(sample.id for sample in read_all(open_source("org/set")))
     assert epochs(tmp_path, size=18) == [expected]
     assert [request.fault for request in hub.requests("GET /cdn/") if request.fault] == ["status", "reset"]
-
-
-@pytest.mark.slow
-def test_a_run_survives_an_outage(hub: LocalHub, tmp_path: Path) -> None:
-    """Longer than what the clients sit out by themselves."""
-    write_parquet(hub.dataset("org/set"))
-    command = pretrain(
-        "--dataset", "org/set", "--max_steps", "30", "--num_workers", "1", "--output_dir", str(tmp_path)
-    )
-    process = subprocess.Popen(
-        command, env=environment(hub), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("step 1/"))
-        with hub.outage():
-            time.sleep(40)
-        _, errors = process.communicate(timeout=600)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0, errors
-    expected = sorted(sample.id for sample in read_all(open_source("org/set")))
-    assert epochs(tmp_path, size=18) == [expected] * 5
-    assert "trying again" in errors

@@ -14,6 +14,8 @@ from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from local_hub import LocalHub
+from local_hub.clients import forget_connections
+from local_hub.faults import Fault
 
 from hf_videomae.data import ClipSettings, DataError, build_loader, network, open_source
 from hf_videomae.data.network import Patience, SourceUnavailable, is_passing, one_try, retry_after, stop_waiting_on
@@ -150,6 +152,40 @@ def test_datasets_gets_its_own_patience_back() -> None:
         assert config.STREAMING_READ_MAX_RETRIES == 1
         raise KeyError
     assert config.STREAMING_READ_MAX_RETRIES == before > 1
+
+
+# Opening.
+
+
+class Nth(Fault):
+    """Hits one request alone, whatever it asks for."""
+
+    def __init__(self, number: int, **what: Any) -> None:
+        super().__init__("", **what)
+        self._before = number
+
+    def take(self, line: str) -> bool:
+        self._before -= 1
+        return self._before < 0 and super().take(line)
+
+
+@pytest.mark.parametrize("what", [{"kind": "reset"}, {"kind": "status", "status": AT_ONCE}], ids=["reset", "status"])
+def test_whichever_request_fails_a_data_set_is_opened(hub: LocalHub, quick: None, what: dict[str, Any]) -> None:
+    """At the start of a run all processes ask, and one that gives up ends it for all."""
+    write_parquet(hub.dataset("org/set"), rows=(2, 2))
+    hit = []
+    for number in range(100):
+        forget_connections()
+        hub.heal()
+        hub.forget()
+        hub.record.add_fault(Nth(number, **what))
+        source = open_source("org/set")
+        assert (source.name, source.num_shards) == ("org/set", 2)  # type: ignore[union-attr]
+        faults = [request.line for request in hub.requests() if request.fault]
+        if not faults:
+            break
+        hit += faults
+    assert any(line.startswith("GET /api/datasets/org/set") for line in hit) and len(hit) == number >= 5
 
 
 # Shards.

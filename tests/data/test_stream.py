@@ -557,19 +557,6 @@ def test_what_fails_takes_its_time_too() -> None:
     assert watch.seconds["decode"] > 0.51 and watch.seconds["read"] == 2.0
 
 
-# Real files.
-
-
-@pytest.mark.parametrize("folder", ["data_dir", "clips_dir"])
-def test_one_epoch_of_real_files(request, folder: str) -> None:
-    source = open_source(str(request.getfixturevalue(folder)))
-    loader = load(source, batch_size=1, num_workers=1, max_bad_share=0)
-    batches = take(loader, len(source))
-    assert sorted(ids(batches)) == sorted(source[index].id for index in range(len(source)))
-    assert all(batch["pixel_values"].isfinite().all() for batch in batches)
-    assert loader.bad_videos == []
-
-
 # Refusals.
 
 

@@ -2,24 +2,20 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from running import SCRIPT, environment, launch, lines
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEVideoProcessor
 from hf_videomae.data import MotionSource
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "examples" / "pretrain.py"
 QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--save_every", "100", "--log_samples"]
 
 
@@ -41,10 +37,6 @@ def pretrain(*arguments: str | Path) -> int:
         return module.main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return stop.code  # type: ignore[return-value]
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -175,19 +167,6 @@ def test_bad_input_is_one_clear_line(
     assert code == 2 and time.monotonic() - begun < 10
     assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0], errors
     assert snapshot(tmp_path / "run") == before
-
-
-def launch(*arguments: str | Path, processes: int = 1) -> list[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    if processes > 1:
-        command += ["--config_file", str(ROOT / "examples" / "accelerate" / "cpu-2.yaml")]
-    else:
-        command += ["--num_processes", "1"]
-    return [*command, str(SCRIPT), *(str(argument) for argument in arguments)]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.slow

@@ -10,12 +10,14 @@ import torch
 
 from hf_videomae.training.checkpoints import (
     CheckpointError,
+    fault_of,
     find_checkpoint,
     generator_state,
     list_checkpoints,
     load_optimizer,
     load_rank,
     newest_checkpoint,
+    prune,
     restore_generators,
     write_checkpoint,
 )
@@ -123,6 +125,26 @@ def test_the_last_ones_are_kept_and_a_step_may_be_written_again(tmp_path: Path) 
     for step in (9, 10, 11, 11):
         write(tmp_path, step, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-11"]
+
+
+def test_a_kill_while_the_oldest_is_dropped_leaves_whole_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        write(tmp_path, step, keep=2)
+
+    def killed(folder: Path, **options: object) -> None:
+        if folder.is_dir():
+            (folder / "rank-0.json").unlink()
+            raise KeyboardInterrupt  # as abrupt as an exception can be
+
+    monkeypatch.setattr("hf_videomae.training.checkpoints.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune(tmp_path, keep=1)
+    monkeypatch.undo()
+    assert [(path.name, fault_of(path)) for path in list_checkpoints(tmp_path)] == [("checkpoint-2", None)]
+    prune(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
 def test_resume_takes_a_directory_of_checkpoints(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import wave
 from pathlib import Path
 
 from hf_videomae.data import MotionSource
@@ -16,6 +17,26 @@ def write_folder(root: Path, *, count: int = 8, classes: int = 2) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{index:03d}.mp4").write_bytes(source[index].video)
     return root
+
+
+DAMAGES = ("truncated", "empty", "text", "audio only")
+
+
+def damage(path: Path, kind: str) -> None:
+    """What happens to files: one of `DAMAGES`, under the name that the video had."""
+    video = path.read_bytes()
+    content = {"truncated": video[: len(video) // 3], "empty": b"", "text": b"see the other folder\n" * 20}
+    path.write_bytes(_sound() if kind == "audio only" else content[kind])
+
+
+def _sound() -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    return file.getvalue()
 
 
 def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[int, ...] = ()) -> Path:
@@ -58,7 +79,7 @@ def write_videofolder(root: Path, *, count: int = 6) -> Path:
     return root
 
 
-def write_webdataset(root: Path, *, rows: tuple[int, ...] = (4, 3)) -> Path:
+def write_webdataset(root: Path, *, rows: tuple[int, ...] = (4, 3), bad: tuple[int, ...] = ()) -> Path:
     """A data set of the Hub as tar files, each with so many videos."""
     source = MotionSource(split="validation")
     root.mkdir(parents=True, exist_ok=True)
@@ -66,8 +87,9 @@ def write_webdataset(root: Path, *, rows: tuple[int, ...] = (4, 3)) -> Path:
     for shard, count in enumerate(rows):
         with tarfile.open(root / f"train-{shard:03d}.tar", "w") as tar:
             for place in range(index, index + count):
+                video = b"broken" * 50 if place in bad else source[place].video
                 entry = tarfile.TarInfo(f"clip{place}.mp4")
-                entry.size = len(source[place].video)
-                tar.addfile(entry, io.BytesIO(source[place].video))
+                entry.size = len(video)
+                tar.addfile(entry, io.BytesIO(video))
         index += count
     return root

@@ -1,0 +1,49 @@
+"""Each way in which files are damaged: two ranks go on in step, and name what they left out."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets_on_disk import DAMAGES, damage, write_folder
+
+from hf_videomae.data import ClipSettings, build_loader, open_source
+
+SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
+    """40 videos, four of them damaged, and the ids of those."""
+    root = write_folder(tmp_path_factory.mktemp("clips"), count=40)
+    damaged = sorted(root.rglob("*.mp4"))[3::10]
+    for kind, path in zip(DAMAGES, damaged, strict=True):
+        damage(path, kind)
+    return root, {path.relative_to(root).as_posix() for path in damaged}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_ranks_stay_in_step(clips: tuple[Path, set[str]], workers: int) -> None:
+    root, damaged = clips
+    named: list[dict[str, Any]] = []
+    used: list[list[str]] = []
+    for rank in range(2):
+        loader = build_loader(
+            open_source(str(root)),
+            settings=SETTINGS,
+            batch_size=4,
+            seed=0,
+            rank=rank,
+            world_size=2,
+            num_workers=workers,
+            max_bad_share=0.2,
+        )
+        batches = list(islice(loader, 10))  # two epochs
+        assert [len(batch["sample_ids"]) for batch in batches] == [4] * 10
+        used.append([id for batch in batches for id in batch["sample_ids"]])
+        named += loader.bad_videos
+    assert {entry["id"] for entry in named} == damaged
+    assert all(entry["reason"] and entry["path"] == str(root / entry["id"]) for entry in named)
+    assert not damaged & {*used[0], *used[1]}
+    # An epoch of both ranks is the set, and replacements.
+    assert len(set(used[0][:20]) | set(used[1][:20])) >= 40 - 2 * len(damaged)

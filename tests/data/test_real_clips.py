@@ -1,0 +1,146 @@
+"""Real files through the stream, from the sample to the clip: all of them, and the frames that a player shows."""
+
+import shutil
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from datasets_on_disk import DAMAGES, damage
+from PIL import Image, ImageDraw, ImageFont
+from real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
+
+from hf_videomae.data import ClipSettings, build_loader, open_source
+from hf_videomae.data.order import permutation
+from hf_videomae.video.sampling import pretrain_indices
+
+SMALL = ClipSettings(num_frames=4, stride=2, image_size=32)
+
+
+# Every file.
+
+
+def account(folder: Path, *, max_bad_share: float) -> dict[str, int]:
+    """One epoch in two workers: what became of the files."""
+    source: Any = open_source(str(folder))
+    loader = build_loader(source, settings=SMALL, batch_size=1, seed=0, num_workers=2, max_bad_share=max_bad_share)
+    batches = list(islice(loader, len(source)))
+    assert all(batch["pixel_values"].isfinite().all() for batch in batches)
+    used = [batch["sample_ids"][0] for batch in batches]
+    drawn = [source[int(place)].id for place in permutation(len(source), seed=0, epoch=0)]
+    refused = {entry["id"] for entry in loader.bad_videos}
+    # Only what was refused was replaced, and by nothing that was refused.
+    assert {id for id, got in zip(drawn, used, strict=True) if id != got} == refused - set(used)
+    return {
+        "files": len(source),
+        "decoded": len(set(used)),
+        "replaced": sum(id != got for id, got in zip(drawn, used, strict=True)),
+        "refused": len(refused),
+    }
+
+
+def test_every_real_file_goes_through_the_stream(clips_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "clips and four damaged ones"
+    shutil.copytree(clips_dir, mixed)
+    for kind in DAMAGES:
+        shutil.copyfile(clips_dir / "mma_demo.mp4", mixed / f"{kind}.mp4")
+        damage(mixed / f"{kind}.mp4", kind)
+    table = {
+        "clips": account(clips_dir, max_bad_share=0),
+        "ut_interaction": account(data_dir, max_bad_share=0),
+        "clips and four damaged ones": account(mixed, max_bad_share=0.5),
+    }
+    rows = [
+        ["set", "files", "decoded", "replaced", "refused"],
+        *([name, *row.values()] for name, row in table.items()),
+    ]
+    print(*("| " + " | ".join(map(str, row)) + " |" for row in rows), sep="\n")
+    assert [tuple(row.values()) for row in table.values()] == [(20, 20, 0, 0), (83, 83, 0, 0), (24, 20, 4, 4)]
+
+
+# Every frame.
+
+
+def clips_of(path: Path, *, size: tuple[int, int], num_frames: int, stride: int, count: int) -> list[torch.Tensor]:
+    """`count` clips (T, 3, H, W) of one file in levels of 255, from `count` epochs of the stream in two workers."""
+    settings = ClipSettings(
+        num_frames=num_frames,
+        stride=stride,
+        image_size=size,
+        augment="center_crop",
+        image_mean=(0.0, 0.0, 0.0),
+        image_std=(1.0, 1.0, 1.0),
+    )
+    loader = build_loader(
+        open_source(str(path)), settings=settings, batch_size=1, seed=0, num_workers=2, max_bad_share=0
+    )
+    return [batch["pixel_values"][0] * 255 for batch in islice(loader, count)]
+
+
+def template(digit: int) -> torch.Tensor:
+    """A digit in the letters of the file: DejaVu Sans, which matplotlib carries, of 30 pixels."""
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    picture = Image.new("L", (60, 60))
+    ImageDraw.Draw(picture).text((15, 10), str(digit), fill=255, font=ImageFont.truetype(str(font), 30))
+    return ink(torch.from_numpy(np.array(picture)).float())
+
+
+def ink(picture: torch.Tensor) -> torch.Tensor:
+    """The letter alone, of one size."""
+    rows, columns = torch.where(picture > 100)
+    letter = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return torch.nn.functional.interpolate(letter[None, None], size=(24, 16), mode="area").flatten()
+
+
+def read_numbers(clip: torch.Tensor) -> list[int]:
+    """The digits that frames of 128 x 128 pixels print, in white on blue, after the word Frame."""
+    place = clip[:, :, 48:82, 100:128].mean(1)
+    letters = [ink((one - 85).clamp(min=0) * 255 / 170) for one in place]  # blue is a grey of 85
+    alike = torch.corrcoef(torch.stack([*map(template, range(10)), *letters]))[10:, :10]
+    assert alike.max(1).values.min() > 0.9
+    return alike.argmax(1).tolist()
+
+
+def test_the_numbers_printed_in_the_frames_are_those_of_the_plan(clips_dir: Path) -> None:
+    """Read as letters: nothing here knows what the decoder takes for frame 5."""
+    clips = clips_of(clips_dir / "tc_h265_video.mp4", size=(128, 128), num_frames=4, stride=2, count=12)
+    found = [read_numbers(clip) for clip in clips]
+    print(found)
+    assert all(numbers == list(range(numbers[0], numbers[0] + 8, 2)) for numbers in found)
+    assert {numbers[0] for numbers in found} == {0, 1, 2}
+    (whole,) = clips_of(clips_dir / "tc_h265_video.mp4", size=(128, 128), num_frames=10, stride=1, count=1)
+    # The published plan never reaches the last frame of a short video.
+    assert read_numbers(whole) == [*range(9), 8]
+
+
+@needs_ffmpeg
+def test_the_frames_of_a_clip_are_those_that_ffmpeg_plays(clips_dir: Path) -> None:
+    path = clips_dir / "tc_h265_video.mp4"
+    played = ffmpeg_frames(path, (128, 128))
+    for clip in clips_of(path, size=(128, 128), num_frames=4, stride=2, count=4):
+        assert_same_frames(clip, played[read_numbers(clip)])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", [name for name in CLIPS if name.endswith(".mov")])
+def test_clips_of_turned_and_trimmed_files_are_what_a_player_shows(clips_dir: Path, name: str) -> None:
+    num_frames, size, _ = CLIPS[name]
+    played = ffmpeg_frames(clips_dir / name, size).float()
+    plans = [pretrain_indices(num_frames, num_frames=2, stride=1, start=start) for start in range(num_frames - 1)]
+    for clip in clips_of(clips_dir / name, size=size, num_frames=2, stride=1, count=6):
+        # Which of the plans was drawn, the clip must tell; one of them it must be.
+        assert_same_frames(clip, min((played[plan] for plan in plans), key=lambda wanted: (clip - wanted).abs().sum()))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["dec_video_90.mov", "dec_video_180.mov"])
+def test_a_clip_of_a_turned_file_is_not_what_is_coded(clips_dir: Path, name: str) -> None:
+    """Else the test above would say nothing of turning."""
+    played, coded = (ffmpeg_frames(clips_dir / name, CLIPS[name][1], turned=turned) for turned in (True, False))
+    (clip,) = clips_of(clips_dir / name, size=CLIPS[name][1], num_frames=3, stride=1, count=1)
+    plan = pretrain_indices(3, num_frames=3, stride=1)
+    assert_same_frames(clip, played[plan])
+    assert (clip - coded[plan].float()).abs().mean() > 20

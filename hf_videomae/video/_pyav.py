@@ -36,21 +36,22 @@ class PyavVideo:
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
         self._num_threads = num_threads
-        with _file_failures():
+        with file_failures():
             self._store: FrameStore[VideoFrame] | None = FrameStore(self._decode_in_order, nbytes=_yuv_bytes)
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
-            self._coded_size = _coded_size(self._store.pick([0])[0])
-            _, self.height, self.width = _to_rgb(self._store.pick([0])[0], self._coded_size).permute(2, 0, 1).shape
+            first = self._store.pick([0])[0]
+            self.coded_size, self.format = (first.height, first.width), first.format.name
+            self.height, self.width, _ = to_rgb(first, self.coded_size).shape
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """`(len(indices), 3, H, W)` uint8."""
         assert self._store is not None
-        with _file_failures():
+        with file_failures():
             distinct = sorted(set(indices))
             picked = self._store.pick(distinct)
-            rgb = {index: _to_rgb(frame, self._coded_size) for index, frame in zip(distinct, picked, strict=True)}
+            rgb = {index: to_rgb(frame, self.coded_size) for index, frame in zip(distinct, picked, strict=True)}
             return torch.stack([rgb[index] for index in indices]).permute(0, 3, 1, 2)
 
     def close(self) -> None:
@@ -74,15 +75,11 @@ class PyavVideo:
                 yield frame
 
 
-def _coded_size(frame: "VideoFrame") -> tuple[int, int]:
-    return frame.height, frame.width
-
-
 def _yuv_bytes(frame: "VideoFrame") -> int:
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-def _to_rgb(frame: "VideoFrame", size: tuple[int, int]) -> torch.Tensor:
+def to_rgb(frame: "VideoFrame", size: tuple[int, int]) -> torch.Tensor:
     """`(H, W, 3)` uint8, turned as the display matrix says, at the `size` of the stream's first frame."""
     height, width = size
     rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
@@ -91,7 +88,8 @@ def _to_rgb(frame: "VideoFrame", size: tuple[int, int]) -> torch.Tensor:
 
 
 @contextmanager
-def _file_failures() -> Iterator[None]:
+def file_failures() -> Iterator[None]:
+    """FFmpeg's errors of a file as `BackendFailure`."""
     import av
 
     try:

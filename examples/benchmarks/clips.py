@@ -29,7 +29,7 @@ from hf_videomae.video import sampling, transforms
 
 SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg"}
 SCALES = (1.0, 0.875, 0.75, 0.66)
-Way = Callable[[Sample, int], torch.Tensor | None]
+Way = Callable[[Sample, int], list[torch.Tensor]]
 Frames = np.ndarray  # (T, H, W, 3) uint8
 
 
@@ -44,9 +44,7 @@ class Shape:
     def plan(self, total: int, seed: int) -> list[int]:
         """Frame indices of a random clip."""
         generator = torch.Generator().manual_seed(seed)
-        return sampling.pretrain_indices(
-            total, num_frames=self.num_frames, stride=self.stride, generator=generator
-        )
+        return sampling.pretrain_indices(total, num_frames=self.num_frames, stride=self.stride, generator=generator)
 
 
 # ours
@@ -57,9 +55,8 @@ def ours(shape: Shape, *, clips: int = 1) -> Way:
         num_frames=shape.num_frames, stride=shape.stride, image_size=shape.size, clips_per_video=clips
     )
 
-    def make(sample: Sample, seed: int) -> torch.Tensor:
-        made = make_clips(sample, settings=settings, seed=seed, epoch=0)
-        return torch.stack([clip["pixel_values"] for clip in made])
+    def make(sample: Sample, seed: int) -> list[torch.Tensor]:
+        return [clip["pixel_values"] for clip in make_clips(sample, settings=settings, seed=seed, epoch=0)]
 
     return make
 
@@ -125,14 +122,12 @@ def _file(sample: Sample) -> Any:
 
 
 def pil_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
-    """PIL images, as the original does: one crop for all, resized, stacked along the channels, a tensor, normalised."""
+    """PIL images, as the original does: one crop for all, resized, stacked along the channels, then normalised."""
     from PIL import Image
 
     images = [Image.fromarray(frame).convert("RGB") for frame in frames]
     box = _random_box(images[0].size, shape.size, random.Random(seed))
-    images = [
-        image.crop(box).resize((shape.size, shape.size), Image.Resampling.BILINEAR) for image in images
-    ]
+    images = [image.crop(box).resize((shape.size, shape.size), Image.Resampling.BILINEAR) for image in images]
     stacked = torch.from_numpy(np.concatenate([np.asarray(image) for image in images], axis=2))
     clip = stacked.permute(2, 0, 1).contiguous().float().div(255)
     mean, std = (torch.tensor(values * len(images)).view(-1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -198,7 +193,7 @@ def rows_for(shape: Shape) -> tuple[list[Row], list[str]]:
 
 
 def _chain(decode: Callable[..., Frames], transform: Callable[..., torch.Tensor], shape: Shape) -> Way:
-    return lambda sample, seed: transform(decode(sample, shape, seed), shape, seed)
+    return lambda sample, seed: [transform(decode(sample, shape, seed), shape, seed)]
 
 
 # measuring
@@ -212,15 +207,15 @@ def measure(rows: list[Row], samples: list[Sample], *, rounds: int, shape: Shape
             for place, sample in enumerate(samples):
                 start = time.process_time()
                 try:
-                    clip = row.way(sample, 1000 * number + place)
+                    clips = row.way(sample, 1000 * number + place)
                 except Exception as error:  # a way that cannot read a file is told, and does not stop the others
                     failed += 1
                     if number < 0:
                         print(f"note: {row.name}: {sample.id}: {str(error).splitlines()[0][:100]}")
                 else:
-                    assert clip is not None
-                    assert clip.reshape(-1, shape.num_frames, 3, shape.size, shape.size).shape[0] == row.clips
                     spent += time.process_time() - start
+                    wanted = (shape.num_frames, 3, shape.size, shape.size)
+                    assert [clip.shape for clip in clips] == [wanted] * row.clips
             if number >= 0 and failed < len(samples):
                 row.seconds.append(spent / (row.clips * (len(samples) - failed)))
             row.failed = failed

@@ -47,8 +47,8 @@ class ClipSettings:
         rand_augment: policy of `finetune`, in timm's words; None: none.
         crop_scale: bounds of the crop's share of the frame, of `finetune`.
         erasing: probability of erasing a box, of `finetune`.
-        clips_per_video: clips with starts of their own, so other frames, from each video; it is opened once, and frames
-            that they share are decoded once.
+        clips_per_video: clips with starts of their own, so other frames, from each video; it is opened once, and
+            frames that they share are decoded once.
         num_sample: times that each clip is made (repeated augmentation): the same frames, other pixels and masks.
         flip: probability of a horizontal flip of the whole clip; the published code does not flip in pre-training.
         grid: (T', H', W') tokens of the model; None draws no masks.
@@ -146,7 +146,7 @@ def sample_generator(sample_id: str, *, seed: int, epoch: int, purpose: str) -> 
 
 
 def make_clips(sample: Sample, *, settings: ClipSettings, seed: int, epoch: int) -> list[dict[str, Tensor]]:
-    """Decode `clips_per_video` clips, transform each `num_sample` times and draw the masks, by (seed, epoch, sample id).
+    """Decode `clips_per_video` clips, transform each `num_sample` times, draw masks; all by (seed, epoch, sample id).
 
     Returns:
         for each, those of one clip side by side: `pixel_values` (T, C, H, W) float32, normalised; with a grid
@@ -235,8 +235,9 @@ def _finetune(frames: Tensor, *, settings: ClipSettings, generator: torch.Genera
 
 
 def _normalized(frames: Tensor, settings: ClipSettings) -> Tensor:
-    clip = transforms.to_float(frames)
+    clip = frames
     if len(settings.image_mean) == 1:
+        clip = transforms.to_float(clip)
         clip = (clip * clip.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     return transforms.normalize(clip, settings.image_mean, settings.image_std)
 

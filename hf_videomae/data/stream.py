@@ -146,8 +146,8 @@ class Loader:
 
     Each is a dict of `pixel_values` (B, T, C, H, W) float32, normalised; `bool_masked_pos` (B, N) bool with a grid in
     the settings; `bool_decoder_masked_pos` (B, N) bool with a decoder mask; `sample_ids`, B strings; and `labels` of a
-    labelled source. With R = `clips_per_video` * `num_sample` in the settings the tensors have B * R rows, those of one
-    video side by side.
+    labelled source. With R = `clips_per_video` * `num_sample` in the settings the tensors have B * R rows, those of
+    one video side by side.
 
     Iterating goes on where the last iteration stopped: at the first batch that was not handed out.
 

@@ -62,7 +62,9 @@ class FinetuneRecipe(RunRecipe):
     crop_scale: tuple[float, float] = setting((0.08, 1.0), "bounds of the crop's share of the frame", group="data")
     reprob: float = setting(0.25, "probability of erasing a box, the same in all frames", group="data")
     clips_per_video: int = setting(
-        1, "clips with starts of their own from each video, which is read once (not counted in the batch)", group="data"
+        1,
+        "clips with starts of their own from each video, which is read once (not counted in the batch)",
+        group="data",
     )
     num_sample: int = setting(2, "clips made of each decoded video (not counted in the batch)", group="data")
     mixup: float = setting(0.8, "alpha of mixup, 0: off", group="data")
@@ -341,9 +343,10 @@ def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySourc
     frames = f"stride {settings.stride}" if recipe.sampling == "dense" else "one of each segment"
     if settings.frame_seconds is not None and recipe.sampling == "dense":
         frames = f"{settings.frame_seconds:g} s apart"
+    clips = settings.clips_per_video * settings.num_sample
     say(
         f"{recipe.model}: {counts[0]:.1f} million parameters{trained}, clips of {settings.num_frames} frames, "
-        f"{height} x {width} pixels, {frames}, {settings.clips_per_video * settings.num_sample} of each video, layer decay {recipe.layer_decay:g}"
+        f"{height} x {width} pixels, {frames}, {clips} of each video, layer decay {recipe.layer_decay:g}"
     )
     if recipe.flip and not settings.flip:
         say("note: the classes tell left from right, so nothing is flipped")

@@ -16,14 +16,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from . import limits
-from ._pyav import PyavVideo, file_failures, to_rgb, why_missing
+from ._pyav import PyavVideo, as_clip, file_failures, to_rgb, why_missing
 from ._source import ResolvedSource
 from .errors import BackendFailure
 
 if TYPE_CHECKING:
+    import torch
     from av import Packet, VideoFrame
 
 # With these PyAV's and torchcodec's builds of FFmpeg give the same RGB to the bit; 10 bits for one they do not.
@@ -84,11 +83,16 @@ class SkippingVideo:
         self._times = _frame_times(self._packets, stated=stream.frames)
         self.num_frames = len(self._times)
         limits.check_count(self.num_frames)
-        keys = [place for place, packet in enumerate(self._packets) if packet.is_keyframe]
-        self._keys = [(self._packets[place].pts, place) for place in keys]
+        length_bytes = _length_bytes(self._decoder.extradata)
+        fresh = (place for place, packet in enumerate(self._packets) if packet.is_keyframe)
+        self._starts = [
+            (self._packets[place].pts, place)
+            for place in fresh
+            if _forgets_what_was(self._packets[place], length_bytes=length_bytes)
+        ]
         self._places = {packet.pts: place for place, packet in enumerate(self._packets)}
-        if self._keys != sorted(self._keys) or not self._keys or self._keys[0][0] > self._times[0]:
-            raise BackendFailure("its key frames are not in order")
+        if not self._starts or self._starts != sorted(self._starts) or self._starts[0][0] > self._times[0]:
+            raise BackendFailure("it begins with frames that cannot be decoded")
 
     @property
     def height(self) -> int:
@@ -100,7 +104,7 @@ class SkippingVideo:
         """In pixels."""
         return self._first_size()[1]
 
-    def frames(self, indices: Sequence[int]) -> torch.Tensor:
+    def frames(self, indices: Sequence[int]) -> "torch.Tensor":
         """`(len(indices), 3, H, W)` uint8."""
         wanted = {self._times[index] for index in indices}
         with file_failures():
@@ -108,7 +112,7 @@ class SkippingVideo:
             if len(found) != len(wanted) or not all(map(self._is_plain, found.values())):
                 raise BackendFailure("frames are missing, turned or of another format")
             rgb = {time: to_rgb(frame, self.coded_size) for time, frame in found.items()}
-        return torch.stack([rgb[self._times[index]] for index in indices]).permute(0, 3, 1, 2)
+            return as_clip([rgb[self._times[index]] for index in indices])
 
     def close(self) -> None:
         self._packets = []
@@ -120,10 +124,10 @@ class SkippingVideo:
         return height, width
 
     def _decode(self, wanted: set[int]) -> Iterator["VideoFrame"]:
-        """From each key frame to the last wanted frame before the next one, and no further."""
+        """From each fresh start to the last wanted frame before the next one, and no further."""
         runs: dict[int, int] = {}
         for time in sorted(wanted):
-            _, start = self._keys[bisect.bisect_right(self._keys, (time, len(self._packets))) - 1]
+            _, start = self._starts[bisect.bisect_right(self._starts, (time, len(self._packets))) - 1]
             runs[start] = max(runs.get(start, start), self._places[time])
         for start, end in runs.items():
             for packet in self._packets[start : end + 1]:
@@ -149,3 +153,21 @@ def _frame_times(packets: list["Packet"], *, stated: int) -> list[int]:
     if None in times or len(set(times)) < len(times):
         raise BackendFailure("its packets have no time stamps of their own")
     return sorted(packet.pts for packet in packets if not packet.is_discard)
+
+
+def _length_bytes(extradata: bytes | None) -> int:
+    """How many bytes tell the length of each unit in a packet: the fifth byte of the head of MP4 and Matroska."""
+    if not extradata or len(extradata) < 7 or extradata[0] != 1:
+        raise BackendFailure("its packets are not laid out as in MP4")
+    return (extradata[4] & 3) + 1
+
+
+def _forgets_what_was(packet: "Packet", *, length_bytes: int) -> bool:
+    """Whether it is an IDR frame. What containers call a key frame may be one that later frames look back across."""
+    content, place = memoryview(packet), 0
+    while place + length_bytes < len(content):
+        kind = content[place + length_bytes] & 31
+        if kind in (1, 5):
+            return kind == 5
+        place += length_bytes + int.from_bytes(content[place : place + length_bytes])
+    return False

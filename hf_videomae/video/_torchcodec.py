@@ -6,8 +6,8 @@ neighbours, repeats, or fails at the tail, in both of its seek modes ("approxima
 reads well). In MPEG streams it seeks to places from which frames come out damaged. So the file is opened in exact
 mode, whose scan of the packets costs a few milliseconds for a short clip, and the index is used only where it pays, in
 containers made for it, and if its first and last frame are what the scan says. Decoding the last frame costs up to a
-whole group of pictures, so an MP4 of H.264 that is whole, and whose table lists as many frames as the scan has found, is
-believed without. Everywhere else frames are numbered as they come out of the decoder, as FFmpeg and every player do.
+whole group of pictures, so an MP4 of H.264 that is whole, and whose table lists as many frames as the scan has found,
+is believed without. Everywhere else frames are numbered as they come out of the decoder, as every player does.
 """
 
 import functools
@@ -115,7 +115,7 @@ class TorchcodecVideo:
         return abs(last.pts_seconds + last.duration_seconds - (metadata.end_stream_seconds or 0.0)) < half_frame
 
     def _table_is_whole(self, decoder: "VideoDecoder") -> bool:
-        """Whether an MP4's own table says what the scan has found, so that no frame is hidden or cut off at the end."""
+        """Whether an MP4's own table says what the scan has found, so that no frame is hidden or cut off."""
         metadata = decoder.metadata
         same = metadata.num_frames_from_header == metadata.num_frames_from_content == len(decoder)
         return same and metadata.codec == "h264" and self._source.is_whole_mp4()

@@ -2,9 +2,10 @@
 
 torchcodec decodes first. A file on which it gives up is tried with PyAV, if that is installed; both having failed is
 one `VideoDecodeError` with both reasons. Where PyAV is installed it goes first with the files that it decodes to the
-same numbers in less time: 8-bit H.264 in MP4, MOV or Matroska (`_skipping`), and AVI, which has no index. A machine on which neither can be loaded is a `VideoBackendError`, whatever
-the file. The number of frames is the number that can be decoded, never the one the container states; rotation and edit
-lists are applied, pixel aspect ratios are not; of several video streams FFmpeg's best one is read.
+same numbers in less time: 8-bit H.264 in MP4, MOV or Matroska (`_skipping`), and AVI, which has no index. A machine on
+which neither can be loaded is a `VideoBackendError`, whatever the file. The number of frames is the number that can be
+decoded, never the one the container states; rotation and edit lists are applied, pixel aspect ratios are not; of
+several video streams FFmpeg's best one is read.
 
 A file that claims, or turns out, to be larger than `limits` allow (pixels of a frame, frames of a video, bytes asked
 for at once) is a `VideoDecodeError` before it takes the memory.
@@ -239,7 +240,7 @@ def open_video(
         source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole), the bytes of a file, or a binary
             file object (read whole, from where it stands).
         name: what errors call a source that has no name of its own, such as bytes.
-        backend: `"auto"` (torchcodec, then PyAV), `"torchcodec"` or `"pyav"`.
+        backend: `"auto"` (torchcodec, then PyAV; PyAV first where it is quicker), `"torchcodec"` or `"pyav"`.
         num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.
 
     Raises:

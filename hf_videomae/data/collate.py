@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -48,7 +49,9 @@ class ClipSettings:
         rand_augment: policy of `finetune`, in timm's words; None: none.
         crop_scale: bounds of the crop's share of the frame, of `finetune`.
         erasing: probability of erasing a box, of `finetune`.
-        num_sample: clips made of each decoded video (repeated augmentation): the same frames, other pixels and masks.
+        clips_per_video: clips with starts of their own, so other frames, from each video; it is opened once, and
+            frames that they share are decoded once.
+        num_sample: times that each clip is made (repeated augmentation): the same frames, other pixels and masks.
         flip: probability of a horizontal flip of the whole clip; the published code does not flip in pre-training.
         grid: (T', H', W') tokens of the model; None draws no masks.
         mask_type, mask_ratio: of the encoder's mask.
@@ -69,6 +72,7 @@ class ClipSettings:
     rand_augment: str | None = None
     crop_scale: tuple[float, float] = (0.08, 1.0)
     erasing: float = 0.0
+    clips_per_video: int = 1
     num_sample: int = 1
     flip: float = 0.0
     grid: tuple[int, int, int] | None = None
@@ -78,8 +82,8 @@ class ClipSettings:
     decoder_mask_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        counts = {"num_frames": self.num_frames, "stride": self.stride, "num_sample": self.num_sample}
-        for name, value in {**counts, "image_size": min(self.size)}.items():
+        counts = ("num_frames", "stride", "clips_per_video", "num_sample")
+        for name, value in {**{name: getattr(self, name) for name in counts}, "image_size": min(self.size)}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         for name, choice, known in (("augment", self.augment, Augment), ("sampling", self.sampling, Sampling)):
@@ -146,13 +150,14 @@ def sample_generator(sample_id: str, *, seed: int, epoch: int, purpose: str) -> 
 def make_clips(
     sample: Sample, *, settings: ClipSettings, seed: int, epoch: int, watch: Stopwatch | None = None
 ) -> list[dict[str, Tensor]]:
-    """Decode one clip, then `num_sample` times transform it and draw its masks, by (seed, epoch, sample id) alone.
+    """Decode `clips_per_video` clips, transform each `num_sample` times, draw masks; all by (seed, epoch, sample id).
 
     What decoding and transforming take is added to the stopwatch, if there is one.
 
     Returns:
-        for each: `pixel_values` (T, C, H, W) float32, normalised; with a grid `bool_masked_pos` (N,) bool, and with a
-        decoder mask `bool_decoder_masked_pos` (N,) bool.
+        for each, those of one clip side by side: `pixel_values` (T, C, H, W) float32, normalised; with a grid
+        `bool_masked_pos` (N,) bool, and with a decoder mask `bool_decoder_masked_pos` (N,) bool. The first clip is the
+        one that a single clip would be.
 
     Raises:
         VideoDecodeError: when the video is bad.
@@ -162,17 +167,21 @@ def make_clips(
     def generator(purpose: str) -> torch.Generator:
         return sample_generator(sample.id, seed=seed, epoch=epoch, purpose=purpose)
 
-    name = sample.id if isinstance(sample.video, bytes) else None
+    suffixes = ["", *(f" clip {number}" for number in range(1, settings.clips_per_video))]
 
     def plan(total: int, fps: float) -> list[int]:
-        return _frame_plan(total, fps, settings=settings, generator=generator("frames"))
+        plans = (
+            _frame_plan(total, fps, settings=settings, generator=generator("frames" + suffix)) for suffix in suffixes
+        )
+        return [index for indices in plans for index in indices]
 
     watch = watch or Stopwatch()
     with watch("decode"):
-        frames = decode_clip(sample.video, plan, name=name)
+        decoded = decode_clip(sample.video, plan, name=sample.id if isinstance(sample.video, bytes) else None)
     clips = []
-    for repeat in range(settings.num_sample):
-        suffix = f" {repeat}" if repeat else ""
+    repeats = product(zip(suffixes, decoded.split(settings.num_frames), strict=True), range(settings.num_sample))
+    for (clip_suffix, frames), repeat in repeats:
+        suffix = clip_suffix + (f" {repeat}" if repeat else "")
         with watch("transform"):
             clip = {"pixel_values": _transform(frames, settings=settings, generator=generator("pixels" + suffix))}
             clips.append({**clip, **_masks(settings, generator=generator, suffix=suffix)})
@@ -235,8 +244,9 @@ def _finetune(frames: Tensor, *, settings: ClipSettings, generator: torch.Genera
 
 
 def _normalized(frames: Tensor, settings: ClipSettings) -> Tensor:
-    clip = transforms.to_float(frames)
+    clip = frames
     if len(settings.image_mean) == 1:
+        clip = transforms.to_float(clip)
         clip = (clip * clip.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     return transforms.normalize(clip, settings.image_mean, settings.image_std)
 
@@ -250,7 +260,7 @@ def _center(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def collate(clips: list[list[dict[str, Tensor]]], samples: list[Sample], *, labels: LabelCoding | bool) -> Batch:
-    """The clips of each sample (R of them) -> a batch.
+    """The clips of each sample (R of them, over all its starts and repeats) -> a batch.
 
     Args:
         clips: by `make_clips`, of each sample.

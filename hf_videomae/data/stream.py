@@ -198,8 +198,8 @@ class Loader:
 
     Each is a dict of `pixel_values` (B, T, C, H, W) float32, normalised; `bool_masked_pos` (B, N) bool with a grid in
     the settings; `bool_decoder_masked_pos` (B, N) bool with a decoder mask; `sample_ids`, B strings; and `labels` of a
-    labelled source. With `num_sample` R in the settings the tensors have B * R rows, those of one video side by side.
-    B is the batch size, or less where bad videos are skipped, and never 0.
+    labelled source. With R = `clips_per_video` * `num_sample` in the settings the tensors have B * R rows, those of
+    one video side by side. B is the batch size, or less where bad videos are skipped, and never 0.
 
     Iterating goes on where the last iteration stopped: at the first batch that was not handed out.
 

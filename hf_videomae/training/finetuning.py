@@ -61,6 +61,11 @@ class FinetuneRecipe(RunRecipe):
     )
     crop_scale: tuple[float, float] = setting((0.08, 1.0), "bounds of the crop's share of the frame", group="data")
     reprob: float = setting(0.25, "probability of erasing a box, the same in all frames", group="data")
+    clips_per_video: int = setting(
+        1,
+        "clips with starts of their own from each video, which is read once (not counted in the batch)",
+        group="data",
+    )
     num_sample: int = setting(2, "clips made of each decoded video (not counted in the batch)", group="data")
     mixup: float = setting(0.8, "alpha of mixup, 0: off", group="data")
     cutmix: float = setting(1.0, "alpha of cutmix, 0: off", group="data")
@@ -119,8 +124,9 @@ class FinetuneRecipe(RunRecipe):
                 object.__setattr__(self, name, value)
 
     def _check_data(self) -> None:
-        if self.num_sample < 1:
-            raise RecipeError(f"num_sample is {self.num_sample}; give 1 or more")
+        for name in ("clips_per_video", "num_sample"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}; give 1 or more")
         if self.rand_augment is not None:
             try:
                 RandAugment.parse(self.rand_augment)
@@ -133,7 +139,7 @@ class FinetuneRecipe(RunRecipe):
             raise RecipeError(f"eval_every is {self.eval_every}; give a number of steps, 1 or more")
         if self.eval_every is not None and self.test_split is None:
             raise RecipeError("eval_every needs videos to validate on; name their split with test_split")
-        if self.mixing is not None and self.batch_size * self.num_sample < 2:
+        if self.mixing is not None and self.batch_size * self.clips_per_video * self.num_sample < 2:
             raise RecipeError("mixup and cutmix need two clips per forward pass; give --batch_size 2, or both as 0")
 
     def _check_trained(self) -> None:
@@ -180,6 +186,7 @@ def finetune_settings(
         rand_augment=recipe.rand_augment,
         crop_scale=recipe.crop_scale,
         erasing=recipe.reprob,
+        clips_per_video=recipe.clips_per_video,
         num_sample=recipe.num_sample,
     )
 
@@ -336,9 +343,10 @@ def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySourc
     frames = f"stride {settings.stride}" if recipe.sampling == "dense" else "one of each segment"
     if settings.frame_seconds is not None and recipe.sampling == "dense":
         frames = f"{settings.frame_seconds:g} s apart"
+    clips = settings.clips_per_video * settings.num_sample
     say(
         f"{recipe.model}: {counts[0]:.1f} million parameters{trained}, clips of {settings.num_frames} frames, "
-        f"{height} x {width} pixels, {frames}, {settings.num_sample} of each video, layer decay {recipe.layer_decay:g}"
+        f"{height} x {width} pixels, {frames}, {clips} of each video, layer decay {recipe.layer_decay:g}"
     )
     if recipe.flip and not settings.flip:
         say("note: the classes tell left from right, so nothing is flipped")

@@ -59,6 +59,11 @@ class PretrainRecipe(RunRecipe):
     decoder_layers: int | None = setting(None, "depth of the decoder (default: the preset's)", group="model")
     decoder_width: int | None = setting(None, "width of the decoder (default: the preset's)", group="model")
     new_decoder: bool = setting(False, "start from a checkpoint that holds an encoder alone", group="model")
+    clips_per_video: int = setting(
+        1,
+        "clips with starts of their own from each video, which is read once; not counted in the batch",
+        group="data",
+    )
     num_sample: int = setting(
         1,
         "clips made of each decoded video, with other crops and masks (V2: 4); not counted",
@@ -67,8 +72,9 @@ class PretrainRecipe(RunRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_sample < 1:
-            raise RunError(f"num_sample is {self.num_sample}; give 1 or more")
+        for name in ("clips_per_video", "num_sample"):
+            if getattr(self, name) < 1:
+                raise RunError(f"{name} is {getattr(self, name)}; give 1 or more")
         for name in ("mask_ratio", "decoder_mask_ratio"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -143,6 +149,7 @@ def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig) -> "ClipSettin
         frame_seconds=recipe.frame_seconds,
         augment=augment,
         flip=recipe.flip,
+        clips_per_video=recipe.clips_per_video,
         num_sample=recipe.num_sample,
     )
 

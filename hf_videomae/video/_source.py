@@ -19,6 +19,7 @@ VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 _DOWNLOAD_TIMEOUT_SECONDS = 60.0
 _CHUNK_BYTES = 4 * 2**20
 _MATROSKA = b"\x1a\x45\xdf\xa3"
+_MAX_BOXES = 64
 _FIRST_BOXES_OF_MP4 = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
@@ -35,12 +36,31 @@ class ResolvedSource:
 
         Goes by the first bytes, whatever the file is called. AVI has no time stamps, MPEG streams have no table.
         """
-        if isinstance(self.data, bytes):
-            head = self.data[:8]
-        else:
-            with open(self.data, "rb") as file:
-                head = file.read(8)
+        with self.open() as file:
+            head = file.read(8)
         return head[:4] == _MATROSKA or head[4:8] in _FIRST_BOXES_OF_MP4
+
+    def is_whole_mp4(self) -> bool:
+        """Whether the file is MP4 or MOV and ends where its last box does: nothing is cut off."""
+        with self.open() as file:
+            end = file.seek(0, os.SEEK_END)
+            place, number = 0, 0
+            while 0 <= end - place - 8 and number < _MAX_BOXES:
+                file.seek(place)
+                head = file.read(16)
+                if place == 0 and head[4:8] not in _FIRST_BOXES_OF_MP4:
+                    return False
+                size = int.from_bytes(head[:4])
+                if size == 1:
+                    size = int.from_bytes(head[8:16])
+                if size < 8:
+                    return False
+                place, number = place + size, number + 1
+        return place == end
+
+    def open(self) -> BinaryIO:
+        """The file's bytes, to be closed again."""
+        return io.BytesIO(self.data) if isinstance(self.data, bytes) else open(self.data, "rb")
 
 
 def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedSource:

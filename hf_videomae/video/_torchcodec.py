@@ -4,9 +4,10 @@ torchcodec finds frame i by the i-th smallest time stamp among the packets. That
 differ: packed B-frames in AVI (most packets have no time stamp), edit lists, hidden VP8 frames. It then returns
 neighbours, repeats, or fails at the tail, in both of its seek modes ("approximate" also errs on files that "exact"
 reads well). In MPEG streams it seeks to places from which frames come out damaged. So the file is opened in exact
-mode, whose scan of the packets costs well under a millisecond for a short clip, and the index is used only where it
-pays, in containers made for it, and if its first and last frame are what the scan says. Everywhere else frames are
-numbered as they come out of the decoder, which is what FFmpeg and every player do.
+mode, whose scan of the packets costs a few milliseconds for a short clip, and the index is used only where it pays, in
+containers made for it, and if its first and last frame are what the scan says. Decoding the last frame costs up to a
+whole group of pictures, so an MP4 of H.264 that is whole, and whose table lists as many frames as the scan has found,
+is believed without. Everywhere else frames are numbered as they come out of the decoder, as every player does.
 """
 
 import functools
@@ -57,6 +58,7 @@ class TorchcodecVideo:
             decoder = self._at_start = self._open()
             metadata = decoder.metadata
             self.height, self.width = int(metadata.height or 0), int(metadata.width or 0)
+            self.coded_size = self.height, self.width
             limits.check_size(self.height, self.width)
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
@@ -100,14 +102,23 @@ class TorchcodecVideo:
         if metadata.codec == "vp8" or not self._source.can_be_sought:
             return False
         self._at_start = None
+        half_frame = 0.5 / (metadata.average_fps or 1.0)
         try:
-            first, last = decoder.get_frame_at(0), decoder.get_frame_at(len(decoder) - 1)
+            first = decoder.get_frame_at(0)
+            if abs(first.pts_seconds - (metadata.begin_stream_seconds or 0.0)) >= half_frame:
+                return False
+            if self._table_is_whole(decoder):
+                return True
+            last = decoder.get_frame_at(len(decoder) - 1)
         except (RuntimeError, IndexError):
             return False
-        begin, end = metadata.begin_stream_seconds or 0.0, metadata.end_stream_seconds or 0.0
-        half_frame = 0.5 / (metadata.average_fps or 1.0)
-        starts_as_said = abs(first.pts_seconds - begin) < half_frame
-        return starts_as_said and abs(last.pts_seconds + last.duration_seconds - end) < half_frame
+        return abs(last.pts_seconds + last.duration_seconds - (metadata.end_stream_seconds or 0.0)) < half_frame
+
+    def _table_is_whole(self, decoder: "VideoDecoder") -> bool:
+        """Whether an MP4's own table says what the scan has found, so that no frame is hidden or cut off."""
+        metadata = decoder.metadata
+        same = metadata.num_frames_from_header == metadata.num_frames_from_content == len(decoder)
+        return same and metadata.codec == "h264" and self._source.is_whole_mp4()
 
     def _decode_whole(self) -> None:
         self._indexed = None

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
-from hf_videomae.data import MotionSource, build_loader
+from hf_videomae.data import ClipSettings, MotionSource, build_loader
+from hf_videomae.data.collate import make_clips
+from hf_videomae.data.samples import Sample
 from hf_videomae.ops.masking import tube_mask
 from hf_videomae.training import PretrainRecipe, PretrainTask, RunError, build_pretraining_model
 from hf_videomae.training.optim import build_optimizer, parameter_groups, set_learning_rate
@@ -104,6 +107,39 @@ def test_several_clips_of_each_decoded_video_differ_in_their_masks() -> None:
     assert len({tuple(mask.tolist()) for mask in batch["bool_masked_pos"]}) == 6
     with pytest.raises(RunError, match="num_sample is 0"):
         PretrainRecipe(num_sample=0, max_steps=1)
+
+
+def test_clips_per_video_leave_the_first_clip_alone_and_share_the_label() -> None:
+    source, config = MotionSource(num_videos=4), VideoMAEConfig.from_preset("tiny")
+
+    def batch(clips: int, repeats: int) -> dict[str, Any]:
+        recipe = PretrainRecipe(clips_per_video=clips, num_sample=repeats, max_steps=1)
+        settings = clip_settings(recipe, config)
+        return next(iter(build_loader(source, settings=settings, batch_size=2, seed=0, labels=True)))
+
+    one, many = batch(1, 1), batch(3, 2)
+    assert many["pixel_values"].shape[0] == many["bool_masked_pos"].shape[0] == len(many["labels"]) == 2 * 3 * 2
+    assert many["sample_ids"] == one["sample_ids"] and len(one["sample_ids"]) == 2
+    assert many["labels"].tolist() == one["labels"].repeat_interleave(6).tolist()
+    for name in ("pixel_values", "bool_masked_pos"):
+        assert torch.equal(many[name][::6], one[name])
+    assert len({tuple(mask.tolist()) for mask in many["bool_masked_pos"]}) == 12
+    with pytest.raises(RunError, match="clips_per_video is 0"):
+        PretrainRecipe(clips_per_video=0, max_steps=1)
+
+
+def test_clips_per_video_have_starts_of_their_own() -> None:
+    """Frame i of the video is grey of value i, so a clip's brightness says which frames it holds."""
+    from torchcodec.encoders import VideoEncoder
+
+    levels = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous()
+    video = VideoEncoder(levels, frame_rate=12).to_tensor(format="mp4", codec="libx264", crf=1).numpy().tobytes()
+    plain = {"image_mean": (0.0,) * 3, "image_std": (1 / 255,) * 3, "augment": "center_crop", "num_sample": 2}
+    settings = ClipSettings(num_frames=4, stride=2, image_size=32, clips_per_video=3, **plain)
+    made = make_clips(Sample("a", video), settings=settings, seed=0, epoch=0)
+    shown = [clip["pixel_values"].mean(dim=(1, 2, 3)).round() for clip in made]
+    assert all(frames.diff().sub(2).abs().max() <= 1 for frames in shown)
+    assert [torch.equal(shown[row], shown[row + 1]) for row in range(5)] == [True, False, True, False, True]
 
 
 def test_baseline_is_the_loss_of_predicting_nothing() -> None:

@@ -18,8 +18,9 @@ import pytest
 import torch
 from real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
-from hf_videomae.video import _frame_store, _pyav, _torchcodec, decoding, limits
+from hf_videomae.video import _frame_store, _pyav, _skipping, _torchcodec, decoding, limits
 from hf_videomae.video._frame_store import FrameStore
+from hf_videomae.video._source import ResolvedSource
 from hf_videomae.video.decoding import (
     VideoBackendError,
     VideoDecodeError,
@@ -197,12 +198,100 @@ def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.Mon
         assert torch.equal(indexed.frames(wanted), whole.frames(wanted))
 
 
+def test_a_whole_mp4_is_believed_without_its_last_frame(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    with open_video(numbered, backend="torchcodec") as reader:
+        video = reader._open
+        assert isinstance(video, _torchcodec.TorchcodecVideo) and video._indexed is not None
+        assert video._table_is_whole(video._indexed)
+    for changed in (numbered + b"more", numbered[:-1], b"\0\0\0\0" + numbered[4:], numbered[:12]):
+        assert not ResolvedSource("changed", changed).is_whole_mp4()
+
+
 @pytest.mark.parametrize("name", ["hfd_test_video_66x50.mov", "mma_test.avi"])
 def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
     monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
     with open_video(clips_dir / name, backend="torchcodec") as reader:
         assert reader.num_frames == CLIPS[name][0]
         assert reader._open._indexed is None  # type: ignore[attr-defined]
+
+
+# the short cut: H.264 without the frames that nobody needs
+
+
+@needs_pyav
+@pytest.mark.parametrize("name", sorted(CLIPS))
+def test_the_short_cut_gives_torchcodecs_pixels(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
+    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
+    end = CLIPS[name][0] - 1
+    with open_video(clips_dir / name, backend="torchcodec") as plain, open_video(clips_dir / name) as quick:
+        assert quick.num_frames == end + 1 and quick.fps == plain.fps
+        starts = torch.randint(end + 1, (3,)).tolist()
+        windows = [[min(start + step * stride, end) for step in range(8)] for start in starts for stride in (1, 4)]
+        for wanted in [*windows, [end, 0, end // 2, 0]]:
+            assert torch.equal(quick.frames(wanted), plain.frames(wanted))
+        assert (quick.height, quick.width) == (plain.height, plain.width)
+
+
+@needs_pyav
+def test_the_short_cut_decodes_no_frame_that_nobody_needs(clips_dir: Path) -> None:
+    """The clip spans 61 frames of 250; the decoder is to put out fewer than those."""
+    with open_video(clips_dir / "skv_bikes.mp4") as reader:
+        video = reader._open
+        assert isinstance(video, _skipping.SkippingVideo)
+        wanted = {video._times[index] for index in range(100, 161, 4)}
+        decoded = [frame.pts for frame in video._decode(wanted)]
+    assert wanted <= set(decoded) and len(decoded) < 61
+
+
+@needs_pyav
+@needs_ffmpeg
+@pytest.mark.parametrize("cut", [[], ["-ss", "0.7"]])
+@pytest.mark.parametrize("options", ["open-gop=1:keyint=20:bframes=4", "intra-refresh=1:keyint=20", "keyint=250"])
+def test_the_short_cut_through_groups_of_every_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, cut: list[str]
+) -> None:
+    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
+    source, path = tmp_path / "source.mp4", tmp_path / "video.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=66x50:r=30:d=2", "-c:v", "libx264", "-pix_fmt", "yuv420p"]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, "-x264opts", options, str(source)], check=True)
+    subprocess.run(["ffmpeg", "-v", "error", *cut, "-i", str(source), "-c", "copy", str(path)], check=True)
+    played = ffmpeg_frames(path, (50, 66))
+    with open_video(path) as reader:
+        # What begins with a frame that looks back across the cut is left to decoders that count what comes out.
+        assert (reader._shortcut is not None) == (not cut or options == "keyint=250")
+        assert reader.num_frames == len(played)
+        for start in range(0, len(played), 5):
+            wanted = [min(start + 3 * step, len(played) - 1) for step in range(6)]
+            assert_same_frames(reader.frames(wanted), played[wanted])
+
+
+@needs_pyav
+@needs_ffmpeg
+def test_a_file_cut_off_takes_no_short_cut(tmp_path: Path, clips_dir: Path) -> None:
+    path = tmp_path / "whole.mp4"
+    copy = ["-i", str(clips_dir / "mma_demo.mp4"), "-an", "-c", "copy", "-movflags", "+faststart", str(path)]
+    subprocess.run(["ffmpeg", "-v", "error", *copy], check=True)
+    whole = path.read_bytes()
+    with open_video(whole) as reader:
+        assert reader.num_frames == 280 and reader._shortcut is not None
+    with pytest.raises(VideoDecodeError, match="torchcodec: .*; pyav: "):  # the last packet is half there
+        open_video(whole[: len(whole) // 2])
+    with pytest.raises(BackendFailure, match="breaks off"):
+        _skipping.open_quickly(ResolvedSource("half", whole[: len(whole) // 2]), num_threads=1)
+
+
+def test_where_frames_turn_out_missing_the_clip_is_planned_again(
+    monkeypatch: pytest.MonkeyPatch, numbered: bytes
+) -> None:
+    decode = _torchcodec.TorchcodecVideo.frames
+
+    def shrink(self: _torchcodec.TorchcodecVideo, indices: list[int]) -> torch.Tensor:
+        self.num_frames = 20
+        return decode(self, [min(index, 19) for index in indices])
+
+    monkeypatch.setattr(_torchcodec.TorchcodecVideo, "frames", shrink)
+    assert numbers(decode_clip(numbered, lambda total, fps: [total - 2])) == [18]
 
 
 def test_an_index_that_fails_later_is_left(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:

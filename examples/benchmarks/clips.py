@@ -1,0 +1,303 @@
+"""Clips per second and processor core, from an encoded video to a normalised tensor, ours beside the usual ways.
+
+    python examples/benchmarks/clips.py --raw path/to/videos [--prepared path/to/set]
+
+Pre-training clips with the multi-scale crop: 16 frames, 4 apart, at 224 pixels, or what --num_frames, --stride and
+--image_size say. Every way decodes and makes the same kind of clip, each in its own process-CPU time on one thread, in
+rounds that take all ways in turn, so that whatever else the machine does falls on all of them. A ratio is the median
+over the rounds, ours over the other. --prepared is what `hf-videomae prepare` made of the videos (Parquet).
+"""
+
+import argparse
+import importlib.util
+import io
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_videomae.data.collate import IMAGENET_MEAN, IMAGENET_STD, ClipSettings, make_clips
+from hf_videomae.data.samples import Sample
+from hf_videomae.video import sampling, transforms
+
+SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg"}
+SCALES = (1.0, 0.875, 0.75, 0.66)
+Way = Callable[[Sample, int], list[torch.Tensor]]
+Frames = np.ndarray  # (T, H, W, 3) uint8
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a clip."""
+
+    num_frames: int
+    stride: int
+    size: int
+
+    def plan(self, total: int, seed: int) -> list[int]:
+        """Frame indices of a random clip."""
+        generator = torch.Generator().manual_seed(seed)
+        return sampling.pretrain_indices(total, num_frames=self.num_frames, stride=self.stride, generator=generator)
+
+
+# ours
+
+
+def ours(shape: Shape, *, clips: int = 1) -> Way:
+    settings = ClipSettings(
+        num_frames=shape.num_frames, stride=shape.stride, image_size=shape.size, clips_per_video=clips
+    )
+
+    def make(sample: Sample, seed: int) -> list[torch.Tensor]:
+        return [clip["pixel_values"] for clip in make_clips(sample, settings=settings, seed=seed, epoch=0)]
+
+    return make
+
+
+def our_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
+    """The transform of `make_clips`, for frames that others decoded."""
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    clip = transforms.multi_scale_crop(clip, (shape.size, shape.size), generator=generator)
+    return transforms.normalize(clip, IMAGENET_MEAN, IMAGENET_STD)
+
+
+# the usual ways to the frames
+
+
+def by_decord(sample: Sample, shape: Shape, seed: int) -> Frames:
+    import decord
+
+    video = decord.VideoReader(_file(sample), num_threads=1)
+    return video.get_batch(shape.plan(len(video), seed)).asnumpy()
+
+
+def by_pyav(sample: Sample, shape: Shape, seed: int) -> Frames:
+    """The container's count, then every frame up to the last one wanted; only the wanted are turned to RGB."""
+    import av
+
+    with av.open(_file(sample)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        wanted = shape.plan(stream.frames or _count(sample), seed)
+        found: dict[int, Frames] = {}
+        for number, frame in enumerate(container.decode(stream)):
+            if number in wanted:
+                found[number] = frame.to_ndarray(format="rgb24")
+            if number == wanted[-1]:
+                break
+    last = found[max(found)]  # where the container counts frames that are not there
+    return np.stack([found.get(index, last) for index in wanted])
+
+
+def _count(sample: Sample) -> int:
+    import av
+
+    with av.open(_file(sample)) as container:
+        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+
+
+def by_datasets(sample: Sample, shape: Shape, seed: int) -> Frames:
+    """What the `Video` feature of `datasets` gives: a torchcodec decoder with its defaults."""
+    import datasets
+
+    value = sample.video
+    encoded = {"path": None, "bytes": value} if isinstance(value, bytes) else {"path": value, "bytes": None}
+    video = datasets.Video().decode_example(encoded)
+    return video.get_frames_at(shape.plan(len(video), seed)).data.permute(0, 2, 3, 1).numpy()
+
+
+def _file(sample: Sample) -> Any:
+    return io.BytesIO(sample.video) if isinstance(sample.video, bytes) else sample.video
+
+
+# the usual transforms
+
+
+def pil_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
+    """PIL images, as the original does: one crop for all, resized, stacked along the channels, then normalised."""
+    from PIL import Image
+
+    images = [Image.fromarray(frame).convert("RGB") for frame in frames]
+    box = _random_box(images[0].size, shape.size, random.Random(seed))
+    images = [image.crop(box).resize((shape.size, shape.size), Image.Resampling.BILINEAR) for image in images]
+    stacked = torch.from_numpy(np.concatenate([np.asarray(image) for image in images], axis=2))
+    clip = stacked.permute(2, 0, 1).contiguous().float().div(255)
+    mean, std = (torch.tensor(values * len(images)).view(-1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    clip.sub_(mean).div_(std)
+    return clip.view(len(images), 3, shape.size, shape.size)
+
+
+def _random_box(size: tuple[int, int], target: int, rng: random.Random) -> tuple[int, int, int, int]:
+    """(left, upper, right, lower) of a multi-scale crop."""
+    width, height = size
+    shapes = transforms.multi_scale_shapes((height, width), (target, target), scales=SCALES)
+    crop_height, crop_width = rng.choice(shapes)
+    top, left = rng.choice(transforms.fixed_offsets(height - crop_height, width - crop_width))
+    return left, top, left + crop_width, top + crop_height
+
+
+class StockTransform:
+    """The image processor of stock transformers, on PIL: resizes the short side, crops the centre, normalises."""
+
+    def __init__(self) -> None:
+        self._processors: dict[int, Any] = {}
+
+    def __call__(self, frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
+        if shape.size not in self._processors:
+            self._processors[shape.size] = self._load(shape.size)
+        made = self._processors[shape.size](list(frames), return_tensors="pt")
+        return made["pixel_values"][0]
+
+    def _load(self, size: int) -> Any:
+        from transformers.models.videomae import image_processing_pil_videomae as stock
+
+        crop = {"height": size, "width": size}
+        return stock.VideoMAEImageProcessorPil(size={"shortest_edge": size}, crop_size=crop)
+
+
+@dataclass
+class Row:
+    """One way, and what it took: processor seconds per clip of each round."""
+
+    name: str
+    way: Way
+    clips: int = 1
+    seconds: list[float] = field(default_factory=list)
+    failed: int = 0
+
+
+def rows_for(shape: Shape) -> tuple[list[Row], list[str]]:
+    """The ways that this machine has, and a line for each that it has not."""
+    others: list[tuple[str, str, Callable[..., Frames], Callable[..., torch.Tensor]]] = [
+        ("the original's: decord, PIL transforms", "decord", by_decord, pil_transform),
+        ("datasets.Video, stock's PIL processor", "datasets", by_datasets, StockTransform()),
+        ("decord, our transform", "decord", by_decord, our_transform),
+        ("PyAV, our transform", "av", by_pyav, our_transform),
+    ]
+    rows = [Row("ours", ours(shape)), Row("ours, 4 clips per video", ours(shape, clips=4), clips=4)]
+    missing = []
+    for name, package, decode, transform in others:
+        if importlib.util.find_spec(package) is None:
+            missing.append(f"left out: {name} (pip install {package})")
+        else:
+            rows.append(Row(name, _chain(decode, transform, shape)))
+    return rows, missing
+
+
+def _chain(decode: Callable[..., Frames], transform: Callable[..., torch.Tensor], shape: Shape) -> Way:
+    return lambda sample, seed: [transform(decode(sample, shape, seed), shape, seed)]
+
+
+# measuring
+
+
+def measure(rows: list[Row], samples: list[Sample], *, rounds: int, shape: Shape) -> None:
+    for number in range(-1, rounds):  # the first round is not counted: it loads what is loaded once
+        for row in rows:
+            spent = 0.0
+            failed = 0
+            for place, sample in enumerate(samples):
+                start = time.process_time()
+                try:
+                    clips = row.way(sample, 1000 * number + place)
+                except Exception as error:  # a way that cannot read a file is told, and does not stop the others
+                    failed += 1
+                    if number < 0:
+                        print(f"note: {row.name}: {sample.id}: {str(error).splitlines()[0][:100]}")
+                else:
+                    spent += time.process_time() - start
+                    wanted = (shape.num_frames, 3, shape.size, shape.size)
+                    assert [clip.shape for clip in clips] == [wanted] * row.clips
+            if number >= 0 and failed < len(samples):
+                row.seconds.append(spent / (row.clips * (len(samples) - failed)))
+            row.failed = failed
+
+
+def show(title: str, rows: list[Row]) -> None:
+    print(f"\n{title}\n\n| way | clips per second and core | ours is so many times faster | with 4 clips per video |")
+    print("|---|---|---|---|")
+    one, four, *others = rows
+    for row in rows:
+        rate = f"{1 / statistics.median(row.seconds):.1f}" if row.seconds else "none decodes"
+        note = f" ({row.failed} videos not decoded)" if row.failed else ""
+        ratios = [_ratio(row, mine) if row in others and row.seconds else "" for mine in (one, four)]
+        print(f"| {row.name}{note} | {rate} | {' | '.join(ratios)} |")
+    times = [statistics.median(row.seconds) for row in others if row.seconds]
+    if times:
+        best = min((row for row in others if row.seconds), key=lambda row: statistics.median(row.seconds))
+        print(f"\nours against the best of the others ({best.name}): {_ratio(best, one)}, {_ratio(best, four)}")
+
+
+def _ratio(other: Row, mine: Row) -> str:
+    values = [theirs / our for theirs, our in zip(other.seconds, mine.seconds, strict=True)]
+    return f"{statistics.median(values):.2f}"
+
+
+def raw_samples(folder: Path, limit: int) -> list[Sample]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [Sample(id=path.name, video=str(path)) for path in _spread(paths, limit)]
+
+
+def prepared_samples(folder: Path, limit: int) -> list[Sample]:
+    return _spread(list(_prepared(folder)), limit)
+
+
+def _prepared(folder: Path) -> Iterator[Sample]:
+    import pyarrow.parquet as parquet
+
+    for path in sorted(folder.rglob("*.parquet")):
+        for number, row in enumerate(parquet.read_table(path, columns=["video"])["video"].to_pylist()):
+            yield Sample(id=f"{path.name}#{number}", video=row["bytes"])
+
+
+def _spread(items: list[Any], limit: int) -> list[Any]:
+    """At most `limit` of them, evenly spread."""
+    step = max(1, -(-len(items) // limit))
+    return items[::step]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw", type=Path, required=True, help="folder of videos")
+    parser.add_argument("--prepared", type=Path, help="what `hf-videomae prepare` made of them (Parquet)")
+    parser.add_argument("--num_frames", type=int, default=16)
+    parser.add_argument("--stride", type=int, default=4)
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--videos", type=int, default=12, help="how many videos of each set are read")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2048")
+    shape = Shape(args.num_frames, args.stride, args.image_size)
+    print(
+        f"torch {torch.__version__}, 1 thread, {args.rounds} rounds; clips of {shape.num_frames} frames, "
+        f"{shape.stride} apart, {shape.size} x {shape.size} pixels"
+    )
+    sets = {f"raw: {args.raw.name}": raw_samples(args.raw, args.videos)}
+    if args.prepared is not None:
+        sets[f"prepared: {args.prepared.name}"] = prepared_samples(args.prepared, args.videos)
+    rates = []
+    for title, samples in sets.items():
+        if not samples:
+            parser.error(f"{title}: no videos are there")
+        rows, missing = rows_for(shape)
+        measure(rows, samples, rounds=args.rounds, shape=shape)
+        show(f"{title}, {len(samples)} videos", rows)
+        for line in missing:
+            print(line)
+        rates.append([statistics.median(row.seconds) for row in rows[:2]])
+    if len(rates) == 2:
+        (raw_one, raw_four), (made_one, made_four) = rates
+        print(f"\nprepared against raw, ours: {raw_one / made_one:.2f}, 4 clips per video {raw_four / made_four:.2f}")
+
+
+if __name__ == "__main__":
+    main()

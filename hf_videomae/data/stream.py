@@ -3,7 +3,7 @@
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from .collate import Batch, ClipSettings, collate, make_clips
 from .labels import LabelCoding
+from .lanes import LanePlan
 from .network import Patience, is_passing
-from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
+from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share
 from .samples import AnySource, DataError, Source
 
 # A share of bad videos says little before this many were seen (or all of a smaller data set).
@@ -218,11 +219,34 @@ class Loader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at a saved position, with the next iteration.
+        """Go on at this rank's saved position, with the next iteration.
 
         Raises:
             DataError: for a position in other data than these.
         """
+        self._load([state], account=state)
+
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on where a run stood, whatever the number of its processes; no sample is left out or repeated.
+
+        Args:
+            states: the `state_dict` of each of its processes, in their order.
+
+        Raises:
+            DataError: for a position in other data than these.
+        """
+        share = self._share
+        self._load(states, account=states[share.rank] if len(states) == share.world_size else _account(states, share))
+
+    def _load(self, states: Sequence[dict[str, Any]], *, account: dict[str, Any]) -> None:
+        for state in states:
+            self._check(state)
+        self._cursor = self._plan.accept([state["cursor"] for state in states])
+        self._step = states[0]["step"]
+        self._account.drawn = account["drawn"]
+        self._account.found = {entry["id"]: entry for entry in account["bad_videos"]}
+
+    def _check(self, state: dict[str, Any]) -> None:
         if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._plan.start.keys():
             raise DataError(
                 "the saved position in the data is of another kind of data set or version; start a new run"
@@ -232,9 +256,16 @@ class Loader:
                 f"{self._account.name} has {self._account.size} videos, but had {state['size']} when the position was "
                 f"saved: the run cannot go on exactly; restore the data set, or start a new run from the weights"
             )
-        self._cursor, self._step = dict(state["cursor"]), state["step"]
-        self._account.drawn = state["drawn"]
-        self._account.found = {entry["id"]: entry for entry in state["bad_videos"]}
+
+
+def _account(states: Sequence[dict[str, Any]], share: Share) -> dict[str, Any]:
+    """One rank's part of the account of other ranks: their sum stays what it was, each bad video is in one part."""
+    drawn = sum(state["drawn"] for state in states)
+    found = {entry["id"]: entry for state in states for entry in state["bad_videos"]}
+    return {
+        "drawn": len(range(share.rank, drawn, share.world_size)),
+        "bad_videos": list(found.values())[share.rank :: share.world_size],
+    }
 
 
 class _Jobs:
@@ -291,7 +322,8 @@ def build_loader(
     """The batches of one rank.
 
     The order of the samples depends on (seed, epoch, rank, world size), a sample's clip, crop and masks on (seed,
-    epoch, sample id), and neither on the number of workers. A bad video is replaced by another sample of the same
+    epoch, sample id), and neither on the number of workers. A run that goes on with another number of processes
+    (`Loader.load_states`) keeps its order. A bad video is replaced by another sample of the same
     rank, counted and listed in `Loader.bad_videos`.
 
     Args:
@@ -350,4 +382,4 @@ def _check_options(*, max_bad_share: float, num_workers: int) -> None:
 def _plan_of(source: AnySource, share: Share, *, start_step: int, window_bytes: int) -> Plan:
     if isinstance(source, Source):
         return SeekablePlan(source, share, start_step=start_step)
-    return StreamedPlan(source, share, start_step=start_step, window_bytes=window_bytes)
+    return LanePlan((source,), share, start_step=start_step, window_bytes=window_bytes)

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
+from ..data.collate import stable_seed
 from ..video.decoding import VideoBackendError
 from . import report
 from .checkpoints import (
@@ -28,6 +29,7 @@ from .checkpoints import (
     list_checkpoints,
     load_optimizer,
     load_rank,
+    load_streams,
     read_state,
     restore_generators,
     step_of,
@@ -42,6 +44,7 @@ from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
 
 _SHOWN_BAD_VIDEOS = 3
+_CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
 
 
 class NotFiniteError(RunError):
@@ -102,6 +105,7 @@ class Run:
             recipe, global_batch=self.clips_per_step, steps_per_epoch=self._steps_per_epoch()
         )
         self.step, self.skipped, self.skipped_in_a_row, self.seconds = 0, 0, 0, 0.0
+        self._other_clips = 0  # how many more the steps had that were made with other batches
         self.save_every = recipe.save_every or max(1, min(1000, self.schedule.total_steps // 10))
         with warnings.catch_warnings():
             # torch has a new name for DDP's broadcast_buffers, which Accelerate does not know yet.
@@ -178,21 +182,44 @@ class Run:
         state = read_state(checkpoint)
         if state["task"] != self.task.name:
             raise CheckpointError(f"{checkpoint} is of a {state['task']} run, it cannot go on as {self.task.name}")
-        if state["processes"] != self.accelerator.num_processes:
-            raise CheckpointError(
-                f"{checkpoint} was written by {state['processes']} processes and cannot go on exactly with "
-                f"{self.accelerator.num_processes}; launch as many as before, or start a new run from its weights "
-                f"with --model {checkpoint}"
-            )
         load_optimizer(checkpoint, self.optimizer)
-        tensors, values, stream = load_rank(checkpoint, self.accelerator.process_index)
-        self.loader.load_state_dict(stream)
+        self.loader.load_states(load_streams(checkpoint, state["processes"]))
         self.step, self.skipped = state["step"], state["skipped_steps"]
         self.skipped_in_a_row, self.seconds = state["skipped_in_a_row"], state["seconds"]
+        self._other_clips = state["clips"] - self.step * self.clips_per_step
         say(f"resumed from {checkpoint} at step {self.step}")
-        for name, (before, after) in changes(state["recipe"], self.recipe.identity()).items():
+        self._tell_changes(state)
+        rank = self.accelerator.process_index
+        if rank < state["processes"]:
+            tensors, values, _ = load_rank(checkpoint, rank)
+            return tensors, values
+        # As a new process is seeded, but not again with the numbers of the first steps.
+        set_seed(stable_seed(self.recipe.seed, self.step, rank) % 2**32)
+        return generator_state()
+
+    def _tell_changes(self, state: dict[str, Any]) -> None:
+        """What of a resumed run is not as it was."""
+        recipe, processes = state["recipe"], self.accelerator.num_processes
+        clips = recipe["batch_size"] * recipe["gradient_accumulation"] * state["processes"]
+        different = changes(recipe, self.recipe.identity())
+        if processes != state["processes"]:
+            say(
+                f"note: {processes} {'process goes' if processes == 1 else 'processes go'} on where "
+                f"{state['processes']} stood: no sample is left out or repeated, but drop path, dropout and mixup "
+                f"draw other numbers"
+            )
+            if clips == self.clips_per_step:
+                # Another way to the same number of clips.
+                different = {name: pair for name, pair in different.items() if name not in _CLIPS_PER_STEP}
+        if clips != self.clips_per_step:
+            keeping = f"; --batch_size {clips // processes} keeps all of it" if clips % processes == 0 else ""
+            say(
+                f"note: a step had {clips} clips and has {self.clips_per_step} from here on; the learning rate and "
+                f"the length of an epoch ({self.schedule.total_steps} steps in all) go with them"
+                + (keeping if self.recipe.gradient_accumulation == 1 else "")
+            )
+        for name, (before, after) in different.items():
             say(f"note: {name} was {before} and is {after} from here on: this is not the run that was interrupted")
-        return tensors, values
 
     def _open_files(self, resume: Path | None) -> None:
         """Claim the output directory: the first write of the run."""
@@ -201,6 +228,9 @@ class Run:
             gone = earlier_files(self.output_dir) if resume is None else self._later_checkpoints()
             for path in gone:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # Those of processes that are no more have no other keeper.
+            for path in self.output_dir.glob("samples-*.jsonl"):
+                report.JsonLines(path, keep_until=self.step)
         self.accelerator.wait_for_everyone()
         if not self.output_dir.is_dir():
             raise RunError(f"--output_dir {self.output_dir} is not visible to all processes; give a shared directory")
@@ -381,7 +411,9 @@ class Run:
         per_epoch = self._steps_per_epoch()
         metrics = {
             "step": self.step,
-            "epoch": self.loader.epoch if per_epoch is None else round(self.step / per_epoch, 4),
+            "epoch": self.loader.epoch
+            if per_epoch is None
+            else round(self._clips() / per_epoch / self.clips_per_step, 4),
             "loss": loss if math.isfinite(loss) else None,
             "lr": learning_rate,
             "grad_norm": norm if math.isfinite(norm) else None,
@@ -424,7 +456,7 @@ class Run:
             "skipped_steps": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),
-            "clips": self.step * self.clips_per_step,
+            "clips": self._clips(),
         }
         write_checkpoint(
             self.output_dir,
@@ -480,7 +512,7 @@ class Run:
             say(f"wrote {written}")
 
     def _tell(self, loss: float | None, baseline: float | None) -> None:
-        clips, seconds = self.step * self.clips_per_step, self._total_seconds()
+        clips, seconds = self._clips(), self._total_seconds()
         say(f"done: {self.step} steps, {clips} clips, {seconds:.0f} s, {self.skipped} steps not applied")
         if loss is not None and baseline:
             share = 100 * abs(1 - loss / baseline)
@@ -490,6 +522,9 @@ class Run:
         if best is not None and best["step"] != self.step:
             say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
         say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
+
+    def _clips(self) -> int:
+        return self.step * self.clips_per_step + self._other_clips
 
     def _total_seconds(self) -> float:
         return round(self.seconds + time.time() - self._begun, 1)
@@ -508,7 +543,7 @@ class Run:
                 **self.task.facts(),
                 "steps": self.step,
                 "total_steps": self.schedule.total_steps,
-                "clips": self.step * self.clips_per_step,
+                "clips": self._clips(),
                 "skipped_steps": self.skipped,
                 "bad_videos": len(self.journal.bad_paths),
                 "loss": loss,

@@ -14,7 +14,7 @@ leave.
 import sys
 from pathlib import Path
 
-from hf_videomae.data import DataError, build_loader, open_source
+from hf_videomae.data import DataError, build_loader, open_mixture, open_source
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
@@ -43,7 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     with user_errors():
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
-        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=recipe.problem_type)
+        source = open_mixture(
+            recipe.dataset,
+            weights=recipe.dataset_weights,
+            split=recipe.split,
+            require_labels=True,
+            label_kind=recipe.problem_type,
+        )
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
@@ -65,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         validation = None
         if recipe.test_split is not None:
             kind = recipe.problem_type
-            test = open_source(recipe.dataset, split=recipe.test_split, require_labels=True, label_kind=kind)
+            test = open_source(recipe.test_set, split=recipe.test_split, require_labels=True, label_kind=kind)
             validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
         run = Run(
             recipe,

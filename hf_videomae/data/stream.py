@@ -17,7 +17,7 @@ from .labels import LabelCoding
 from .lanes import LanePlan
 from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share
-from .samples import AnySource, DataError, Source
+from .samples import AnyData, DataError, Mixture, Source, num_videos
 
 # A share of bad videos says little before this many were seen (or all of a smaller data set).
 _JUDGED_FROM = 50
@@ -303,7 +303,7 @@ def _keep_working(worker: int) -> None:
 
 
 def build_loader(
-    source: AnySource,
+    source: AnyData,
     *,
     settings: ClipSettings,
     batch_size: int,
@@ -327,7 +327,7 @@ def build_loader(
     rank, counted and listed in `Loader.bad_videos`.
 
     Args:
-        source: by `open_source`.
+        source: by `open_source` or `open_mixture`.
         settings: what the model wants.
         batch_size: clips per step of this rank.
         seed: of order, clips, crops and masks.
@@ -336,7 +336,7 @@ def build_loader(
         num_workers: processes that decode; 0 decodes in this one.
         start_step: steps to leave out; `Loader.load_state_dict` is the better way to resume.
         max_bad_share: share of undecodable videos above which the run stops; 0 stops at the first.
-        window_bytes: encoded videos held to shuffle a streamed source.
+        window_bytes: encoded videos held to shuffle a streamed source (of a mix: each).
         prefetch: batches that each worker keeps ready.
         pin_memory: for copies to a GPU in the background.
         start_method: of the workers: `fork`, `spawn` or `forkserver`; None for the platform's.
@@ -349,7 +349,7 @@ def build_loader(
     _check_options(max_bad_share=max_bad_share, num_workers=num_workers)
     share = Share(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
     plan = _plan_of(source, share, start_step=start_step, window_bytes=window_bytes)
-    size = len(source) if isinstance(source, Source) else source.num_samples
+    size = num_videos(source)
     # Where nearly all may be bad, a longer row of bad ones is no proof.
     patience = _PATIENCE if max_bad_share <= 0.5 else 10 * _PATIENCE
     maker = _BatchMaker(
@@ -379,7 +379,8 @@ def _check_options(*, max_bad_share: float, num_workers: int) -> None:
         raise DataError(f"num_workers is {num_workers}; give 0 to decode in the training process, or more")
 
 
-def _plan_of(source: AnySource, share: Share, *, start_step: int, window_bytes: int) -> Plan:
+def _plan_of(source: AnyData, share: Share, *, start_step: int, window_bytes: int) -> Plan:
     if isinstance(source, Source):
         return SeekablePlan(source, share, start_step=start_step)
-    return LanePlan((source,), share, start_step=start_step, window_bytes=window_bytes)
+    parts, weights = (source.parts, source.weights) if isinstance(source, Mixture) else ((source,), (1,))
+    return LanePlan(parts, share, weights=weights, start_step=start_step, window_bytes=window_bytes)

@@ -470,7 +470,7 @@ class Run:
             keep=self.recipe.keep_checkpoints,
         )
         if self.accelerator.is_main_process:
-            title = f"{self.task.name}: {self.recipe.model} on {self.recipe.dataset}"
+            title = f"{self.task.name}: {self.recipe.model} on {self.recipe.dataset_name}"
             report.draw_loss(self.output_dir, title=title, baseline_name=self.task.baseline_name)
 
     def _finish(self, number: int) -> Outcome:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hf_videomae.data import DataError, build_loader, open_source
+from hf_videomae.data import DataError, build_loader, open_mixture, open_source
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
         named: dict[str, Any] = {"label_kind": recipe.problem_type, "cache_dir": recipe.cache_dir}
-        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, **named)
+        source = open_mixture(
+            recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, require_labels=True, **named
+        )
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         task = FinetuneTask(recipe, model=model, source=source, stride=stride, resume=resume)
         validation = None
         if recipe.test_split is not None:
-            test = open_source(recipe.dataset, split=recipe.test_split, require_labels=True, **named)
+            test = open_source(recipe.test_set, split=recipe.test_split, require_labels=True, **named)
             validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
         run = Run(
             recipe,

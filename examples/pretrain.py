@@ -11,7 +11,7 @@ Settings come from defaults, then the recipe file, then the flags. Ctrl-C and SI
 import sys
 from pathlib import Path
 
-from hf_videomae.data import DataError, build_loader, open_source
+from hf_videomae.data import DataError, build_loader, open_mixture
 from hf_videomae.training import (
     PretrainRecipe,
     PretrainTask,
@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     with user_errors():
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
-        source = open_source(recipe.dataset, split=recipe.split, cache_dir=recipe.cache_dir)
+        source = open_mixture(
+            recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, cache_dir=recipe.cache_dir
+        )
         model = build_pretraining_model(recipe, resume)
         announce(recipe, model=model, source=source)
         loader = build_loader(

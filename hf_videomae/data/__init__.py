@@ -1,14 +1,15 @@
 """A data set -> a stream of batches.
 
-`open_source` opens what the user named, `build_loader` makes the endless batches of one rank from it: sharded,
-shuffled, the same whatever the number of workers, resumable at any step, and honest about bad videos.
+`open_source` opens what the user named, `open_mixture` several of these to mix, `build_loader` makes the endless
+batches of one rank from it: sharded, shuffled, the same whatever the number of workers, resumable at any step, and
+honest about bad videos.
 """
 
 from .collate import ClipSettings
 from .labels import LabelCoding, LabelKind
 from .motion import MotionSource
-from .samples import DataError, Sample, Source, StreamedSource, describe_source
-from .sources import open_source
+from .samples import DataError, Mixture, Sample, Source, StreamedSource, describe_source, num_videos
+from .sources import open_mixture, open_source
 from .stream import Loader, build_loader
 
 __all__ = [
@@ -17,11 +18,14 @@ __all__ = [
     "LabelCoding",
     "LabelKind",
     "Loader",
+    "Mixture",
     "MotionSource",
     "Sample",
     "Source",
     "StreamedSource",
     "build_loader",
     "describe_source",
+    "num_videos",
+    "open_mixture",
     "open_source",
 ]

@@ -8,10 +8,11 @@ Seekable sources (any sample can be had at once) need no more than a position: p
 the r-th B of them. Every epoch is exactly the data set, ranks never share a sample, all have the same number of them
 for ever, a resume costs nothing, and with the same global batch any number of ranks trains on the same batches.
 
-Streamed sources are read from the front, in the training process alone, whatever the number of workers: shards are
-shuffled per epoch, then samples within a window that is bounded in bytes. A shard that the network does not give is
-put back behind the others; the cursor says which and where, so that a resume, which reads the current epoch again up
-to where it was, puts it back at the same place.
+Streamed sources are read from the front, in the training process alone, whatever the number of workers. They are dealt
+into lanes, one for each rank that the run began with (`lanes.py`: which rank reads which): shards are shuffled per
+epoch, then samples within a window that is bounded in bytes. A shard that the network does not give is put back behind
+the others; the cursor says which and where, so that a resume, which reads the current epoch again up to where it was,
+puts it back at the same place.
 """
 
 import logging
@@ -19,7 +20,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
@@ -37,6 +38,8 @@ Cursor = dict[str, Any]
 """JSON-able: where a plan stands."""
 PutBack = list[list[int]]
 """Of the current epoch, in order: [shard, samples of it that were read before the network failed]."""
+LanePlace = dict[str, Any]
+"""Where a lane stands: `epoch`, `offset` (samples of it that were drawn) and `put_back`."""
 WINDOW_BYTES = 128 * 2**20
 WINDOW_SAMPLES = 8192
 
@@ -48,29 +51,44 @@ class Draw(NamedTuple):
     sample: Sample
 
 
+class Place(NamedTuple):
+    """A sample that the worker looks up itself: which data set of a mix, and the position in its endless order."""
+
+    part: int
+    position: int
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What one batch is made of.
 
     Attributes:
         after: where the plan stands once this batch has been used.
-        position: in the endless stream, of a seekable source.
-        draws, spares: of a streamed source, the batch's samples and what replaces bad ones among them.
+        position: in the endless stream, of a seekable source alone.
+        draws, spares: else the batch's samples and what replaces bad ones among them.
         read_seconds: that reading them took; for people alone.
     """
 
     after: Cursor
     position: int = 0
-    draws: tuple[Draw, ...] = ()
-    spares: tuple[Draw, ...] = ()
+    draws: tuple[Draw | Place, ...] = ()
+    spares: tuple[Draw | Place, ...] = ()
     read_seconds: float = 0.0
 
 
 class Plan(Protocol):
     """The order of one rank."""
 
+    share: "Share"
     start: Cursor
     steps_per_epoch: int | None
+
+    def accept(self, cursors: Sequence[Cursor]) -> Cursor:
+        """Where to go on after a run whose processes, however many, stood at these places.
+
+        Raises:
+            DataError: when they are of another plan.
+        """
 
     def jobs(self, cursor: Cursor) -> Iterator[Job]:
         """The endless batches from a cursor on; in the training process."""
@@ -112,22 +130,58 @@ class Share:
             )
 
 
+def common_position(cursors: Sequence[Cursor]) -> int:
+    """The position at which all processes stood."""
+    positions = sorted({int(cursor["position"]) for cursor in cursors})
+    if len(positions) != 1:
+        raise DataError(
+            f"the saved positions of the processes differ ({positions[0]} and {positions[-1]}), so they are of "
+            f"different steps; resume from another checkpoint"
+        )
+    return positions[0]
+
+
 def permutation(size: int, *, seed: int, epoch: int) -> torch.Tensor:
     """The order of one epoch."""
     generator = torch.Generator().manual_seed(stable_seed("order", seed, epoch))
     return torch.randperm(size, generator=generator)
 
 
+class EndlessOrder:
+    """The endless order of a source whose samples can be had in any order: position p lies in epoch p // n."""
+
+    def __init__(self, source: Source, *, seed: int) -> None:
+        self.source, self.seed = source, seed
+        self.size = len(source)
+        self._orders: dict[int, torch.Tensor] = {}
+
+    def at(self, position: int) -> Draw:
+        """The draw at a position."""
+        epoch, place = divmod(position, self.size)
+        return Draw(epoch, self.source[int(self._order(epoch)[place])])
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        if epoch not in self._orders:
+            # Two epochs meet in a batch, and replacements come from the next one.
+            for old in sorted(self._orders)[:-2]:
+                del self._orders[old]
+            self._orders[epoch] = permutation(self.size, seed=self.seed, epoch=epoch)
+        return self._orders[epoch]
+
+
 class SeekablePlan:
     """The order of a source whose samples can be had in any order."""
 
     def __init__(self, source: Source, share: Share, *, start_step: int = 0) -> None:
-        self.source, self.share = source, share
-        self.size = len(source)
+        self.share, self._order = share, EndlessOrder(source, seed=share.seed)
+        self.size = self._order.size
         share.check_size(self.size, name=source.name)
         self.start: Cursor = {"position": start_step * share.global_batch}
         self.steps_per_epoch: int | None = self.size // share.global_batch
-        self._orders: dict[int, torch.Tensor] = {}
+
+    def accept(self, cursors: Sequence[Cursor]) -> Cursor:
+        """The one position of all processes."""
+        return {"position": common_position(cursors)}
 
     def jobs(self, cursor: Cursor) -> Iterator[Job]:
         """One job per step, for ever."""
@@ -140,114 +194,87 @@ class SeekablePlan:
         share = self.share
         first = job.position + share.rank * share.batch_size
         later = (first + ahead * share.global_batch for ahead in count(1))
-        replacements = (self._at(start + slot) for start in later for slot in range(share.batch_size))
-        return (self._at(first + slot) for slot in range(share.batch_size)), replacements
+        replacements = (self._order.at(start + slot) for start in later for slot in range(share.batch_size))
+        return (self._order.at(first + slot) for slot in range(share.batch_size)), replacements
 
     def epoch(self, cursor: Cursor) -> int:
         """Of the next sample."""
         return cursor["position"] // self.size
 
-    def _at(self, position: int) -> Draw:
-        epoch, place = divmod(position, self.size)
-        return Draw(epoch, self.source[int(self._order(epoch)[place])])
 
-    def _order(self, epoch: int) -> torch.Tensor:
-        if epoch not in self._orders:
-            # Two epochs meet in a batch, and replacements come from the next one.
-            for old in sorted(self._orders)[:-2]:
-                del self._orders[old]
-            self._orders[epoch] = permutation(self.size, seed=self.share.seed, epoch=epoch)
-        return self._orders[epoch]
+class Lane:
+    """One of the endless sequences that a streamed source is dealt into, read from a place on.
 
+    With at least as many shards as lanes, each epoch deals the shards out to the lanes; with fewer, every lane reads
+    all shards and takes each `of`-th sample.
 
-class StreamedPlan:
-    """The order of a source that is read shard by shard.
-
-    With at least as many shards as ranks, each epoch deals the shards out to the ranks; with fewer, every rank reads
-    all shards and takes each `world_size`-th sample.
+    Args:
+        source: what is read.
+        number: of this lane, counted from 0.
+        of: number of lanes.
+        seed: of the order.
+        window_bytes: encoded videos held to shuffle.
+        place: where to begin.
+        alone: whether no other process reads this lane. Several that do must see the same order, so none of them puts
+            a shard back: they wait for it.
+        least: samples that an epoch of it must have.
     """
 
     def __init__(
-        self, source: StreamedSource, share: Share, *, start_step: int = 0, window_bytes: int = WINDOW_BYTES
+        self,
+        source: StreamedSource,
+        *,
+        number: int,
+        of: int,
+        seed: int,
+        window_bytes: int,
+        place: LanePlace,
+        alone: bool,
+        least: int,
     ) -> None:
-        self.source, self.share, self.window_bytes = source, share, window_bytes
-        self.steps_per_epoch: int | None = None
-        if source.num_samples is not None:
-            share.check_size(source.num_samples, name=source.name)
-            self.steps_per_epoch = source.num_samples // share.global_batch
-        self.start = self._cursor(epoch=0, offset=start_step * share.batch_size, put_back=[])
-        self._num_spares = 1 + share.batch_size // 16
+        self.source, self.number, self.of, self.seed = source, number, of, seed
+        self.window_bytes, self.alone, self.least = window_bytes, alone, least
+        self.place = place
+        self._stream = self._draws(place)
+        self._ahead: deque[tuple[Draw, LanePlace]] = deque()
 
-    def jobs(self, cursor: Cursor) -> Iterator[Job]:
-        """One job per step, for ever, read one step ahead in a thread."""
-        if cursor["world_size"] != self.share.world_size:
-            raise DataError(
-                f"this position in {self.source.name} is of a run with {cursor['world_size']} processes, here are "
-                f"{self.share.world_size}; a streamed data set resumes with the same number only"
-            )
-        return _read_ahead(self._jobs(cursor))
+    def take(self) -> Draw:
+        """The next draw; `place` is then behind it."""
+        self.peek(1)
+        draw, self.place = self._ahead.popleft()
+        return draw
 
-    def draws(self, job: Job) -> tuple[Iterator[Draw], Iterator[Draw]]:
-        """A bad sample is replaced by one of the next batch's, then by others of its own batch."""
-        return iter(job.draws), chain(job.spares, job.draws)
+    def peek(self, count: int) -> list[Draw]:
+        """The next few draws, which stay to be taken."""
+        self._ahead.extend(islice(self._stream, max(0, count - len(self._ahead))))
+        return [draw for draw, _ in islice(self._ahead, count)]
 
-    def epoch(self, cursor: Cursor) -> int:
-        """Of the next sample."""
-        return cursor["epoch"]
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Workers get their samples with the job: they need no source.
-        return {**self.__dict__, "source": None}
-
-    def _cursor(self, *, epoch: int, offset: int, put_back: PutBack) -> Cursor:
-        return {"epoch": epoch, "offset": offset, "world_size": self.share.world_size, "put_back": put_back}
-
-    def _jobs(self, cursor: Cursor) -> Iterator[Job]:
-        stream = self._stream(cursor)
-        size = self.share.batch_size
-        ahead: deque[tuple[Draw, int, PutBack]] = deque()
-        while True:
-            ahead.extend(islice(stream, size + self._num_spares - len(ahead)))
-            batch = [ahead.popleft() for _ in range(size)]
-            last, offset, put_back = batch[-1]
-            yield Job(
-                after=self._cursor(epoch=last.epoch, offset=offset + 1, put_back=put_back),
-                draws=tuple(draw for draw, _, _ in batch),
-                spares=tuple(draw for draw, _, _ in ahead),
-            )
-
-    def _stream(self, cursor: Cursor) -> Iterator[tuple[Draw, int, PutBack]]:
-        """Each draw with its place in its epoch and what was put back until then.
-
-        The cursor's offset may lie beyond its epoch.
-        """
-        skip = cursor["offset"]
-        for epoch in count(cursor["epoch"]):
+    def _draws(self, place: LanePlace) -> Iterator[tuple[Draw, LanePlace]]:
+        """Each draw, and the place behind it. The place's offset may lie beyond its epoch."""
+        skip = place["offset"]
+        for epoch in count(place["epoch"]):
             drawn = 0
-            put_back: PutBack = list(cursor["put_back"]) if epoch == cursor["epoch"] else []
+            put_back: PutBack = list(place["put_back"]) if epoch == place["epoch"] else []
             for drawn, sample in enumerate(self._epoch(epoch, put_back), start=1):
                 if drawn > skip:
-                    yield Draw(epoch, sample), drawn - 1, list(put_back)
+                    yield Draw(epoch, sample), {"epoch": epoch, "offset": drawn, "put_back": list(put_back)}
             skip = max(0, skip - drawn)
-            if drawn < self.share.batch_size:
+            if drawn < self.least:
                 raise DataError(
-                    f"{self.source.name} has {drawn} videos for process {self.share.rank} of {self.share.world_size}, "
-                    f"too few for one batch of {self.share.batch_size}; lower --batch_size or add videos"
+                    f"{self.source.name} has {drawn} videos for process {self.number} of {self.of}, "
+                    f"too few for one batch of {self.least}; lower --batch_size or add videos"
                 )
 
     def _epoch(self, epoch: int, put_back: PutBack) -> Iterator[Sample]:
         """One epoch; `put_back` says what to put back, and is added to."""
-        share = self.share
-        shards = permutation(self.source.num_shards, seed=share.seed, epoch=epoch).tolist()
-        split_shards = self.source.num_shards >= share.world_size
-        mine = shards[share.rank :: share.world_size] if split_shards else shards
-        if split_shards:
-            samples = self._read(mine, put_back)
+        shards = permutation(self.source.num_shards, seed=self.seed, epoch=epoch).tolist()
+        if self.source.num_shards >= self.of:
+            samples = self._read(shards[self.number :: self.of], put_back)
         else:
-            # All ranks must read the same order here, so none puts a shard back: it waits for it.
-            every = chain.from_iterable(self.source.read_shard(shard) for shard in mine)
-            samples = islice(every, share.rank, None, share.world_size)
-        rng = random.Random(stable_seed("window", share.seed, epoch, share.rank, share.world_size))
+            # All lanes must be dealt from the same order here: again nothing is put back.
+            every = chain.from_iterable(self.source.read_shard(shard) for shard in shards)
+            samples = islice(every, self.number, None, self.of)
+        rng = random.Random(stable_seed("window", self.seed, epoch, self.number, self.of))
         return shuffle_window(samples, rng=rng, max_bytes=self.window_bytes)
 
     def _read(self, shards: list[int], put_back: PutBack) -> Iterator[Sample]:
@@ -263,7 +290,7 @@ class StreamedPlan:
                 waiting.append((shard, stop))
                 continue
             # With all others out of reach as well there is nothing to do but wait.
-            patience = SHARD_SECONDS if failed < len(waiting) else None
+            patience = SHARD_SECONDS if self.alone and failed < len(waiting) else None
             try:
                 for sample in islice(self.source.read_shard(shard, patience=patience), read, None):
                     read, failed = read + 1, 0
@@ -300,7 +327,7 @@ def _take_any(held: list[Sample], rng: random.Random) -> Sample:
     return held.pop()
 
 
-def _read_ahead(jobs: Iterator[Job]) -> Iterator[Job]:
+def read_ahead(jobs: Iterator[Job]) -> Iterator[Job]:
     """Work out the next job while the last one is used; the thread starts only after the workers were forked."""
     called_off = threading.Event()
     thread = ThreadPoolExecutor(1, "read-ahead", initializer=stop_waiting_on, initargs=(called_off,))

@@ -72,10 +72,70 @@ class StreamedSource(Protocol):
 AnySource = Source | StreamedSource
 
 
-def describe_source(source: AnySource) -> str:
-    """One line for people: name, number of videos and classes."""
-    count = source.num_samples if isinstance(source, StreamedSource) else len(source)
-    videos = "an unknown number of videos" if count is None else f"{count} video{'' if count == 1 else 's'}"
-    classes = "no labels" if source.class_names is None else f"{len(source.class_names)} classes"
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Several data sets to draw from by weights, by `open_mixture`.
+
+    The ids of its samples are `NAME:ID`, with the name of the data set.
+
+    Attributes:
+        parts: the data sets, of any kind.
+        weights: whole numbers, one for each.
+        class_names: what all parts have; None where they are not labelled alike.
+    """
+
+    parts: tuple[AnySource, ...]
+    weights: tuple[int, ...]
+    class_names: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """All names."""
+        return " + ".join(part.name for part in self.parts)
+
+    @property
+    def num_samples(self) -> int | None:
+        """Videos of all parts: so many draws are an epoch of the mix, whichever parts they are of."""
+        sizes = [num_videos(part) for part in self.parts]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def shares(self) -> list[float]:
+        """Of the draws, one for each part."""
+        return [weight / sum(self.weights) for weight in self.weights]
+
+
+AnyData = AnySource | Mixture
+
+
+def num_videos(source: AnyData) -> int | None:
+    """How many videos there are, where that is known."""
+    return len(source) if isinstance(source, Source) else source.num_samples
+
+
+def describe_source(source: AnyData) -> str:
+    """For people: name, number of videos and classes; of a mix a line for each part, with its share."""
+    line = f"{source.name}: {_videos(num_videos(source))}, {_classes(source)}{_kept(source)}"
+    if not isinstance(source, Mixture):
+        return line
+    return "\n".join([line, *(_describe_part(source, part) for part in range(len(source.parts)))])
+
+
+def _describe_part(mixture: Mixture, number: int) -> str:
+    part, share = mixture.parts[number], mixture.shares[number]
+    size, every = num_videos(part), mixture.num_samples
+    passes = "" if not size or every is None else f", {share * every / size:.3g} passes over it in an epoch of the mix"
+    return f"  {100 * share:.3g} % {part.name}: {_videos(size)}, {_classes(part)}{passes}{_kept(part)}"
+
+
+def _videos(count: int | None) -> str:
+    return "an unknown number of videos" if count is None else f"{count} video{'' if count == 1 else 's'}"
+
+
+def _classes(source: AnyData) -> str:
+    return "no labels" if source.class_names is None else f"{len(source.class_names)} classes"
+
+
+def _kept(source: AnyData) -> str:
     kept = getattr(source, "kept", None)
-    return f"{source.name}: {videos}, {classes}{'' if kept is None else f'; {kept}'}"
+    return "" if kept is None else f"; {kept}"

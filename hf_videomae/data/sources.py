@@ -1,14 +1,17 @@
 """Open what the user named: the built-in motion set, a folder, a glob pattern, a file, or a data set of the Hub."""
 
 import difflib
+import math
 import os
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
 from .motion import MotionSource
-from .samples import AnySource, DataError
+from .samples import AnyData, AnySource, DataError, Mixture, num_videos
 from .streamed import DatasetsSource, is_hub_id
 
 BUILT_IN = "motion"
@@ -80,6 +83,89 @@ def open_source(
     if is_hub_id(dataset) and not _looks_like_path(dataset):
         return streamed(dataset)
     raise DataError(_not_found(dataset))
+
+
+def open_mixture(
+    names: str | Sequence[str] = BUILT_IN,
+    *,
+    weights: Sequence[float] | None = None,
+    split: str = "train",
+    require_labels: bool = False,
+    label_kind: LabelKind = SINGLE,
+    cache_dir: str | None = None,
+) -> AnyData:
+    """Open one data set, or several to draw from by weights.
+
+    Args:
+        names: of the data sets, as `open_source` takes them.
+        weights: the shares of the draws; they need not add up to 1. None: by the number of videos.
+        split: of every data set.
+        require_labels: refuse a data set without labels, and data sets with different classes.
+        label_kind: one class per video, several, or a number.
+        cache_dir: for the shards of Hub data sets, as `open_source` takes it.
+
+    Returns:
+        The data set itself where there is one, else a `Mixture`.
+
+    Raises:
+        DataError: in one line, for whatever keeps one of them from being used, for a size that is not known where no
+            weights are given, and for different classes where labels are required.
+    """
+    named = [names] if isinstance(names, str) else list(names)
+    if weights is not None and len(weights) != len(named):
+        raise DataError(
+            f"there are {len(weights)} weights for {len(named)} data sets; give one for each, in their order"
+        )
+    parts = tuple(
+        open_source(name, split=split, require_labels=require_labels, label_kind=label_kind, cache_dir=cache_dir)
+        for name in named
+    )
+    if len(parts) == 1:
+        return parts[0]
+    twice = next((part.name for part in parts if sum(part.name == other.name for other in parts) > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice} is named twice; name it once, with a larger weight")
+    classes = _common_classes(parts, require=require_labels)
+    return Mixture(parts=parts, weights=_whole(_weights(parts, weights)), class_names=classes)
+
+
+def _weights(parts: Sequence[AnySource], asked: Sequence[float] | None) -> list[Fraction]:
+    if asked is not None:
+        for weight in asked:
+            if not (weight > 0 and math.isfinite(weight)):
+                raise DataError(f"the weight {weight:g} of a data set is not above 0; leave such a data set out")
+        # As they are written: 0.1 is a tenth.
+        return [Fraction(repr(float(weight))) for weight in asked]
+    sizes = [num_videos(part) for part in parts]
+    for part, size in zip(parts, sizes, strict=True):
+        if size is None:
+            raise DataError(
+                f"{part.name} does not say how many videos it has, so its share is not known; give a weight for each "
+                f"data set with --dataset_weights"
+            )
+    return [Fraction(size or 0) for size in sizes]
+
+
+def _whole(weights: Sequence[Fraction]) -> tuple[int, ...]:
+    scale = math.lcm(*(weight.denominator for weight in weights))
+    whole = [int(weight * scale) for weight in weights]
+    return tuple(number // math.gcd(*whole) for number in whole)
+
+
+def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] | None:
+    """The classes of all parts; without `require`, different ones are none."""
+    first = parts[0]
+    other = next((part for part in parts if part.class_names != first.class_names), None)
+    if other is None:
+        return first.class_names
+    if not require:
+        return None
+    odd = sorted(set(first.class_names or ()) ^ set(other.class_names or ()))
+    what = f"{odd[0]!r} is a class of one of them alone" if odd else "their classes are in another order"
+    raise DataError(
+        f"{first.name} and {other.name} have different classes ({what}); data sets to train on together need the same "
+        f"classes, in the same order"
+    )
 
 
 def _is_sharded(folder: str) -> bool:

@@ -3,7 +3,7 @@
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import FrameType
@@ -16,9 +16,10 @@ from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from .collate import Batch, ClipSettings, collate, make_clips
 from .labels import LabelCoding
+from .lanes import LanePlan
 from .network import Patience, is_passing
-from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share, StreamedPlan
-from .samples import AnySource, DataError, Sample, Source
+from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share
+from .samples import AnyData, DataError, Mixture, Sample, Source, num_videos
 from .stopwatch import Stopwatch
 
 OnBadVideo = Literal["replace", "skip", "raise"]
@@ -278,11 +279,34 @@ class Loader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at a saved position, with the next iteration.
+        """Go on at this rank's saved position, with the next iteration.
 
         Raises:
             DataError: for a position in other data than these.
         """
+        self._load([state], account=state)
+
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on where a run stood, whatever the number of its processes; no sample is left out or repeated.
+
+        Args:
+            states: the `state_dict` of each of its processes, in their order.
+
+        Raises:
+            DataError: for a position in other data than these.
+        """
+        share = self._plan.share
+        self._load(states, account=states[share.rank] if len(states) == share.world_size else _account(states, share))
+
+    def _load(self, states: Sequence[dict[str, Any]], *, account: dict[str, Any]) -> None:
+        for state in states:
+            self._check(state)
+        self._cursor = self._plan.accept([state["cursor"] for state in states])
+        self._step = states[0]["step"]
+        self._account.drawn = account["drawn"]
+        self._account.found = {entry["id"]: entry for entry in account["bad_videos"]}
+
+    def _check(self, state: dict[str, Any]) -> None:
         if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._plan.start.keys():
             raise DataError(
                 "the saved position in the data is of another kind of data set or version; start a new run"
@@ -292,9 +316,16 @@ class Loader:
                 f"{self._account.name} has {self._account.size} videos, but had {state['size']} when the position was "
                 f"saved: the run cannot go on exactly; restore the data set, or start a new run from the weights"
             )
-        self._cursor, self._step = dict(state["cursor"]), state["step"]
-        self._account.drawn = state["drawn"]
-        self._account.found = {entry["id"]: entry for entry in state["bad_videos"]}
+
+
+def _account(states: Sequence[dict[str, Any]], share: Share) -> dict[str, Any]:
+    """One rank's part of the account of other ranks: their sum stays what it was, each bad video is in one part."""
+    drawn = sum(state["drawn"] for state in states)
+    found = {entry["id"]: entry for state in states for entry in state["bad_videos"]}
+    return {
+        "drawn": len(range(share.rank, drawn, share.world_size)),
+        "bad_videos": list(found.values())[share.rank :: share.world_size],
+    }
 
 
 class _Jobs:
@@ -332,7 +363,7 @@ def _keep_working(worker: int) -> None:
 
 
 def build_loader(
-    source: AnySource,
+    source: AnyData,
     *,
     settings: ClipSettings,
     batch_size: int,
@@ -352,11 +383,12 @@ def build_loader(
     """The batches of one rank.
 
     The order of the samples depends on (seed, epoch, rank, world size), a sample's clip, crop and masks on (seed,
-    epoch, sample id), and neither on the number of workers. A bad video is counted and listed in `Loader.bad_videos`,
-    and its place in the batch is taken by another sample of the same rank, unless `on_bad_video` says otherwise.
+    epoch, sample id), and neither on the number of workers. A run that goes on with another number of processes
+    (`Loader.load_states`) keeps its order. A bad video is counted and listed in `Loader.bad_videos`, and its place in
+    the batch is taken by another sample of the same rank, unless `on_bad_video` says otherwise.
 
     Args:
-        source: by `open_source`.
+        source: by `open_source` or `open_mixture`.
         settings: what the model wants.
         batch_size: clips per step of this rank.
         seed: of order, clips, crops and masks.
@@ -367,7 +399,7 @@ def build_loader(
         max_bad_share: share of undecodable videos above which the run stops; 0 stops at the first.
         on_bad_video: `replace`; `skip`: the batch is made of the others (of one replacement where there are none), so
             it may be smaller, and all ranks take the same steps; `raise`: the run stops.
-        window_bytes: encoded videos held to shuffle a streamed source.
+        window_bytes: encoded videos held to shuffle a streamed source (of a mix: each).
         prefetch: batches that each worker keeps ready.
         pin_memory: for copies to a GPU in the background.
         start_method: of the workers: `fork`, `spawn` or `forkserver`; None for the platform's.
@@ -380,7 +412,7 @@ def build_loader(
     _check_options(max_bad_share=max_bad_share, num_workers=num_workers, prefetch=prefetch, on_bad_video=on_bad_video)
     share = Share(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
     plan = _plan_of(source, share, start_step=start_step, window_bytes=window_bytes)
-    size = len(source) if isinstance(source, Source) else source.num_samples
+    size = num_videos(source)
     # Where nearly all may be bad, a longer row of bad ones is no proof.
     patience = _PATIENCE if max_bad_share <= 0.5 else 10 * _PATIENCE
     maker = _BatchMaker(
@@ -414,7 +446,8 @@ def _check_options(*, max_bad_share: float, num_workers: int, prefetch: int, on_
         raise DataError(f"on_bad_video is {on_bad_video!r}; choose one of {', '.join(get_args(OnBadVideo))}")
 
 
-def _plan_of(source: AnySource, share: Share, *, start_step: int, window_bytes: int) -> Plan:
+def _plan_of(source: AnyData, share: Share, *, start_step: int, window_bytes: int) -> Plan:
     if isinstance(source, Source):
         return SeekablePlan(source, share, start_step=start_step)
-    return StreamedPlan(source, share, start_step=start_step, window_bytes=window_bytes)
+    parts, weights = (source.parts, source.weights) if isinstance(source, Mixture) else ((source,), (1,))
+    return LanePlan(parts, share, weights=weights, start_step=start_step, window_bytes=window_bytes)

@@ -217,6 +217,12 @@ def load_rank(checkpoint: Path, rank: int) -> tuple[dict[str, torch.Tensor], dic
     return load_file(checkpoint / f"rank-{rank}.safetensors"), values["generators"], values["stream"]
 
 
+def load_streams(checkpoint: Path, processes: int) -> list[dict[str, Any]]:
+    """The position in the data of each of the processes that wrote a checkpoint."""
+    texts = ((checkpoint / f"rank-{rank}.json").read_text(encoding="utf-8") for rank in range(processes))
+    return [json.loads(text)["stream"] for text in texts]
+
+
 def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
     """Fill an optimizer from a checkpoint.
 

@@ -62,7 +62,7 @@ def _checked_classes(recipe: "FinetuneRecipe", class_names: list[str] | None) ->
         return ["value"]
     if class_names is None or len(class_names) < (2 if recipe.problem_type.startswith("single") else 1):
         found = "no labels" if class_names is None else f"the one class {class_names[0]!r}"
-        raise RunError(f"{recipe.dataset} has {found}; a classifier needs videos of two classes or more")
+        raise RunError(f"{recipe.dataset_name} has {found}; a classifier needs videos of two classes or more")
     return class_names
 
 

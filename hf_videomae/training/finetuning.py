@@ -34,7 +34,7 @@ from .pretraining import source_facts
 from .recipes import RecipeError, RunRecipe, setting
 
 if TYPE_CHECKING:
-    from ..data.samples import AnySource
+    from ..data.samples import AnyData
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
 _PAPER = {"base_lr": 5e-4}
@@ -95,6 +95,9 @@ class FinetuneRecipe(RunRecipe):
         None, "average the weights, e.g. 0.9999; the average is saved and evaluated", group="optimization"
     )
 
+    test_dataset: str | None = setting(
+        None, "data set of --test_split (default: --dataset)", group="evaluation", identity=False
+    )
     test_split: str | None = setting(
         None, "split to validate on, and to test the saved model on", group="evaluation", identity=False
     )
@@ -139,6 +142,10 @@ class FinetuneRecipe(RunRecipe):
             raise RecipeError(f"eval_every is {self.eval_every}; give a number of steps, 1 or more")
         if self.eval_every is not None and self.test_split is None:
             raise RecipeError("eval_every needs videos to validate on; name their split with test_split")
+        if self.test_split is not None and self.test_dataset is None and not isinstance(self.dataset, str):
+            raise RecipeError(
+                "test_split is given and dataset names several; say with test_dataset whose videos to test on"
+            )
         if self.mixing is not None and self.batch_size * self.clips_per_video * self.num_sample < 2:
             raise RecipeError("mixup and cutmix need two clips per forward pass; give --batch_size 2, or both as 0")
 
@@ -149,6 +156,12 @@ class FinetuneRecipe(RunRecipe):
             raise RecipeError(f"lora_rank is {self.lora_rank}; give 1 or more")
         if self.lora_rank is not None and self.freeze is not None:
             raise RecipeError("lora_rank freezes everything but the adapters and the head; leave freeze out")
+
+    @property
+    def test_set(self) -> str:
+        """The data set of `test_split`."""
+        assert self.test_dataset is not None or isinstance(self.dataset, str)
+        return self.test_dataset or str(self.dataset)
 
     @property
     def mixing(self) -> Mixing | None:
@@ -240,7 +253,7 @@ class FinetuneTask:
         recipe: FinetuneRecipe,
         *,
         model: Any,
-        source: "AnySource",
+        source: "AnyData",
         stride: int = 4,
         resume: Path | None = None,
     ) -> None:
@@ -332,7 +345,7 @@ def _processor(recipe: FinetuneRecipe, config: VideoMAEConfig, *, stride: int) -
     )
 
 
-def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySource", settings: ClipSettings) -> None:
+def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnyData", settings: ClipSettings) -> None:
     """What is trained on what, and what deviates from what was asked for, a line each."""
     from ..data import describe_source
 
@@ -357,7 +370,7 @@ def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnySourc
     _warn_of_scarce_classes(source)
 
 
-def _warn_of_scarce_classes(source: "AnySource") -> None:
+def _warn_of_scarce_classes(source: "AnyData") -> None:
     if not isinstance(source, FolderSource) or source.class_names is None:
         return
     counts: Counter[object] = Counter()

@@ -16,7 +16,7 @@ from .recipes import RunRecipe, setting
 
 if TYPE_CHECKING:
     from ..data import ClipSettings
-    from ..data.samples import AnySource
+    from ..data.samples import AnyData
     from ..modeling_videomae import VideoMAEForPreTraining
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
@@ -166,7 +166,7 @@ class PretrainTask:
     name = "pretrain"
     baseline_name = "predict the mean of each cube"
 
-    def __init__(self, recipe: PretrainRecipe, *, model: "VideoMAEForPreTraining", source: "AnySource") -> None:
+    def __init__(self, recipe: PretrainRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData") -> None:
         self.recipe, self.model, self.source = recipe, model, source
         self.processor = build_processor(recipe, model.config)
         self._last: Batch | None = None
@@ -223,15 +223,19 @@ def build_processor(recipe: RunRecipe, config: VideoMAEConfig) -> "VideoMAEVideo
     )
 
 
-def source_facts(recipe: RunRecipe, source: "AnySource") -> dict[str, Any]:
+def source_facts(recipe: RunRecipe, source: "AnyData") -> dict[str, Any]:
     """What `run.json` says of the data."""
-    from ..data import Source
+    from ..data import Mixture, num_videos
 
-    count = len(source) if isinstance(source, Source) else source.num_samples
-    return {"dataset": recipe.dataset, "split": recipe.split, "name": source.name, "videos": count}
+    facts = {"dataset": recipe.as_dict()["dataset"], "split": recipe.split, "name": source.name}
+    facts["videos"] = num_videos(source)
+    if isinstance(source, Mixture):
+        parts = zip(source.parts, source.shares, strict=True)
+        facts["mix"] = [{"name": part.name, "share": share, "videos": num_videos(part)} for part, share in parts]
+    return facts
 
 
-def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "AnySource") -> None:
+def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData") -> None:
     """What is trained on what, a line each."""
     from ..data import describe_source
 

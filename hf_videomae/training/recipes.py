@@ -48,8 +48,13 @@ def setting(default: Any, help: str, *, group: str = "run", identity: bool = Tru
 class RunRecipe:
     """What every kind of training has in common; the tasks add their own fields."""
 
-    dataset: str = setting(
-        "motion", "motion (made on the spot), a folder, a glob, or a Hub data set org/name", group="data"
+    dataset: str | tuple[str, ...] = setting(
+        "motion",
+        "motion (made on the spot), a folder, a glob, or a Hub data set org/name; or several of these, to mix them",
+        group="data",
+    )
+    dataset_weights: tuple[float, ...] | None = setting(
+        None, "shares of the data sets of a mix, one for each (default: by their numbers of videos)", group="data"
     )
     split: str = setting("train", "split of the data set", group="data")
     cache_dir: str | None = setting(
@@ -167,6 +172,7 @@ class RunRecipe:
             self, 0, "num_workers", "warmup_steps", "warmup_epochs", "min_lr", "weight_decay", "adam_eps", "seed"
         )
         _above_zero(self, "base_lr", "epochs", "clip_grad", "frame_seconds")
+        self._check_mix()
         for name in ("max_bad_share", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but it is a share; give a number from 0 to 1")
@@ -176,6 +182,20 @@ class RunRecipe:
         for tracker in self.report_to:
             if tracker not in known:
                 raise RecipeError(f"report_to names {tracker!r}; choose from {', '.join(known)}")
+
+    def _check_mix(self) -> None:
+        weights, sets = self.dataset_weights, 1 if isinstance(self.dataset, str) else len(self.dataset)
+        if weights is not None and len(weights) != sets:
+            raise RecipeError(
+                f"dataset_weights has {len(weights)} values and dataset {sets}; give a weight for each data set"
+            )
+        if not all(weight > 0 and math.isfinite(weight) for weight in weights or ()):
+            raise RecipeError(f"dataset_weights are {_shown(weights)}; give numbers above 0")
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set or all data sets, for people."""
+        return self.dataset if isinstance(self.dataset, str) else " + ".join(self.dataset)
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as JSON values."""
@@ -221,8 +241,12 @@ def convert(value: Any, hint: Any) -> Any:
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        if value is None or value in ("none", "None", "null"):
+        if type(None) in args and (value is None or value in ("none", "None", "null")):
             return None
+        if str in args and isinstance(value, (list, tuple)):
+            # One or several of something: a list of one is the one.
+            several = convert(value, next(arg for arg in args if get_origin(arg) is tuple))
+            return several[0] if len(several) == 1 else several
         return convert(value, next(arg for arg in args if arg is not type(None)))
     if origin is Literal:
         text = (
@@ -240,6 +264,8 @@ def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     items = value.replace(",", " ").split() if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)):
         raise ValueError("give a list")
+    if not items:
+        raise ValueError("give one value or more")
     if args[-1] is Ellipsis:
         return tuple(convert(item, args[0]) for item in items)
     if len(items) != len(args):
@@ -381,7 +407,7 @@ def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
         group.add_argument(f"--no_{field.name}", dest=field.name, action="store_false", help=argparse.SUPPRESS)
     elif field.name == "resume":
         group.add_argument("--resume", nargs="?", const=AUTO, metavar="DIR", help=text)
-    elif get_origin(hint) is tuple:
+    elif tuple in (get_origin(hint), *map(get_origin, get_args(hint))):
         group.add_argument(f"--{field.name}", nargs="+", metavar="VALUE", help=text)
     else:
         group.add_argument(f"--{field.name}", metavar=_metavar(hint), help=text)

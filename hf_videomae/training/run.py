@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
+from ..data.collate import stable_seed
 from ..video.decoding import VideoBackendError
 from . import report
 from .checkpoints import (
@@ -28,6 +29,7 @@ from .checkpoints import (
     list_checkpoints,
     load_optimizer,
     load_rank,
+    load_streams,
     read_state,
     restore_generators,
     step_of,
@@ -43,6 +45,7 @@ from .signals import StopSignal, name_of
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
+_CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
 
 
 class NotFiniteError(RunError):
@@ -180,22 +183,44 @@ class Run:
         state = read_state(checkpoint)
         if state["task"] != self.task.name:
             raise CheckpointError(f"{checkpoint} is of a {state['task']} run, it cannot go on as {self.task.name}")
-        if state["processes"] != self.accelerator.num_processes:
-            raise CheckpointError(
-                f"{checkpoint} was written by {state['processes']} processes and cannot go on exactly with "
-                f"{self.accelerator.num_processes}; launch as many as before, or start a new run from its weights "
-                f"with --model {checkpoint}"
-            )
         load_optimizer(checkpoint, self.optimizer)
-        tensors, values, stream = load_rank(checkpoint, self.accelerator.process_index)
-        self.loader.load_state_dict(stream)
+        self.loader.load_states(load_streams(checkpoint, state["processes"]))
         self.step, self.skipped = state["step"], state["skipped_steps"]
         self.skipped_in_a_row, self.seconds = state["skipped_in_a_row"], state["seconds"]
         self.clips = state["clips"]
         say(f"resumed from {checkpoint} at step {self.step}")
-        for name, (before, after) in changes(state["recipe"], self.recipe.identity()).items():
+        self._tell_changes(state)
+        rank = self.accelerator.process_index
+        if rank < state["processes"]:
+            tensors, values, _ = load_rank(checkpoint, rank)
+            return tensors, values
+        # As a new process is seeded, but not again with the numbers of the first steps.
+        set_seed(stable_seed(self.recipe.seed, self.step, rank) % 2**32)
+        return generator_state()
+
+    def _tell_changes(self, state: dict[str, Any]) -> None:
+        """What of a resumed run is not as it was."""
+        recipe, processes = state["recipe"], self.accelerator.num_processes
+        clips = recipe["batch_size"] * recipe["gradient_accumulation"] * state["processes"]
+        different = changes(recipe, self.recipe.identity())
+        if processes != state["processes"]:
+            say(
+                f"note: {processes} {'process goes' if processes == 1 else 'processes go'} on where "
+                f"{state['processes']} stood: no sample is left out or repeated, but drop path, dropout and mixup "
+                f"draw other numbers"
+            )
+            if clips == self.clips_per_step:
+                # Another way to the same number of clips.
+                different = {name: pair for name, pair in different.items() if name not in _CLIPS_PER_STEP}
+        if clips != self.clips_per_step:
+            keeping = f"; --batch_size {clips // processes} keeps all of it" if clips % processes == 0 else ""
+            say(
+                f"note: a step had {clips} clips and has {self.clips_per_step} from here on; the learning rate and "
+                f"the length of an epoch ({self.schedule.total_steps} steps in all) go with them"
+                + (keeping if self.recipe.gradient_accumulation == 1 else "")
+            )
+        for name, (before, after) in different.items():
             say(f"note: {name} was {before} and is {after} from here on: this is not the run that was interrupted")
-        return tensors, values
 
     def _open_files(self, resume: Path | None) -> None:
         """Claim the output directory: the first write of the run."""
@@ -204,6 +229,9 @@ class Run:
             gone = earlier_files(self.output_dir) if resume is None else self._later_checkpoints()
             for path in gone:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # Those of processes that are no more have no other keeper.
+            for path in self.output_dir.glob("samples-*.jsonl"):
+                report.JsonLines(path, keep_until=self.step)
         self.accelerator.wait_for_everyone()
         if not self.output_dir.is_dir():
             raise RunError(f"--output_dir {self.output_dir} is not visible to all processes; give a shared directory")
@@ -387,7 +415,9 @@ class Run:
         per_epoch = self._steps_per_epoch()
         metrics = {
             "step": self.step,
-            "epoch": self.loader.epoch if per_epoch is None else round(self.step / per_epoch, 4),
+            "epoch": self.loader.epoch
+            if per_epoch is None
+            else round(self.clips / per_epoch / self.clips_per_step, 4),
             "loss": loss if math.isfinite(loss) else None,
             "lr": learning_rate,
             "grad_norm": norm if math.isfinite(norm) else None,
@@ -447,7 +477,7 @@ class Run:
             keep=self.recipe.keep_checkpoints,
         )
         if self.accelerator.is_main_process:
-            title = f"{self.task.name}: {self.recipe.model} on {self.recipe.dataset}"
+            title = f"{self.task.name}: {self.recipe.model} on {self.recipe.dataset_name}"
             report.draw_loss(self.output_dir, title=title, baseline_name=self.task.baseline_name)
 
     def _finish(self, number: int) -> Outcome:

@@ -74,7 +74,7 @@ class SplitValidation:
         model = VideoMAEForVideoClassification.from_pretrained(folder).to(self.accelerator.device)
         result = self._evaluate(model, VideoMAEVideoProcessor.from_pretrained(folder), views=self.recipe.views)
         if self.accelerator.is_main_process:
-            result.data.update(dataset=self.recipe.dataset, split=self.recipe.test_split)
+            result.data.update(dataset=self.recipe.test_set, split=self.recipe.test_split)
             result.save(folder)
             say(f"test of the saved model: {result.summary()}")
 

@@ -255,7 +255,7 @@ def test_a_shard_out_of_reach_is_put_back_and_none_is_lost(hub: LocalHub, half_a
     ids = [name for batch in islice(loader, 6) for name in batch["sample_ids"]]
     hub.heal()
     assert sorted(ids) == sorted(read_all(half_away))
-    assert [shard for shard, _ in loader.state_dict()["cursor"]["put_back"]] == [1]
+    assert [shard for shard, _ in loader.state_dict()["cursor"]["lanes"][0][0]["put_back"]] == [1]
     assert loader.bad_videos == []
 
 
@@ -265,7 +265,7 @@ def test_a_run_with_a_shard_put_back_resumes_exactly(hub: LocalHub, half_away: A
     for batch in islice(loader, 10):
         drawn.append(batch["sample_ids"])
         states.append(json.loads(json.dumps(loader.state_dict())))
-    assert any(state["cursor"]["put_back"] for state in states)
+    assert any(state["cursor"]["lanes"][0][0]["put_back"] for state in states)
     hub.heal()
     for step in (0, 3, 5, 7):
         again = load(half_away)

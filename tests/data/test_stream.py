@@ -213,7 +213,7 @@ def test_ranks_of_a_stream_share_nothing(parquet: Any, world_size: int) -> None:
         loader = load(parquet, batch_size=1, rank=rank, world_size=world_size)
         first = []
         for batch in loader:
-            first += batch["sample_ids"] if loader.state_dict()["cursor"]["epoch"] == 0 else []
+            first += batch["sample_ids"] if loader.epoch == 0 else []
             if loader.epoch > 0:
                 break
         epochs.append(first)
@@ -264,10 +264,16 @@ def test_a_position_in_other_data_is_refused(motion: MotionSource, parquet: Any)
         load(parquet).load_state_dict(state)
     with pytest.raises(DataError, match="has 24 videos, but had 20 when the position was saved"):
         load(MotionSource(num_videos=24)).load_state_dict(state)
-    with pytest.raises(DataError, match="run with 1 processes, here are 2"):
-        loader = load(parquet, rank=0, world_size=2)
-        loader.load_state_dict(load(parquet).state_dict())
+    ranks = [load(parquet, rank=rank, world_size=2) for rank in range(2)]
+    for loader in ranks:
         take(loader, 1)
+    with pytest.raises(DataError, match="lacks a part of .* that this process is to read; resume from a whole check"):
+        alone = load(parquet)
+        alone.load_state_dict(ranks[0].state_dict())
+        take(alone, 1)
+    take(ranks[1], 1)
+    with pytest.raises(DataError, match=r"positions of the processes differ \(6 and 12\)"):
+        load(parquet).load_states([loader.state_dict() for loader in ranks])
 
 
 def test_seeds_do_not_depend_on_the_process() -> None:

@@ -14,6 +14,7 @@ import torch
 from running import SCRIPT, environment, launch, lines
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEVideoProcessor
+from hf_videomae.cli import main as command
 from hf_videomae.data import MotionSource
 
 QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--save_every", "100", "--log_samples"]
@@ -205,6 +206,43 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, number: signal.Si
     done = subprocess.run(again, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert f"resumed from {tmp_path}/checkpoint-{checkpoint} at step {checkpoint}" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_one_goes_on(tmp_path: Path) -> None:
+    """On prepared videos, read shard by shard: the steps are those of a run that two processes finish."""
+    clips = folder_of_clips(tmp_path / "clips", good=18, bad=0)
+    assert command(["prepare", str(clips), str(tmp_path / "set"), "--num_shards", "3"]) == 0
+    common = [
+        "--dataset",
+        tmp_path / "set",
+        "--max_steps",
+        "6",
+        "--log_every",
+        "1",
+        "--log_samples",
+        "--num_workers",
+        "1",
+    ]
+    two, parts = [*common, "--batch_size", "3"], tmp_path / "parts"
+    done = [
+        subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+        for command in (
+            launch(*two, "--output_dir", tmp_path / "straight", processes=2),
+            launch(*two, "--output_dir", parts, "--stop_at_step", "2", processes=2),
+            launch(*common, "--batch_size", "6", "--output_dir", parts, "--resume"),
+        )
+    ]
+    assert [run.returncode for run in done] == [0, 0, 0], done[-1].stderr
+    assert "note: 1 process goes on where 2 stood: no sample is left out or repeated" in done[-1].stdout
+    steps = [[set[str]() for _ in range(6)] for _ in range(2)]
+    for folder, seen in zip((tmp_path / "straight", parts), steps, strict=True):
+        for path in folder.glob("samples-*.jsonl"):
+            for line in lines(path):
+                seen[line["step"] - 1] |= set(line["sample_ids"])
+    assert steps[0] == steps[1] and all(len(seen) == 6 for seen in steps[1])
+    rates = [[line["lr"] for line in lines(folder / "metrics.jsonl")] for folder in (tmp_path / "straight", parts)]
+    assert rates[0] == rates[1]
 
 
 @pytest.mark.slow

@@ -80,6 +80,8 @@ def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["--mixed_precision", "fp16"], "choose one of no, bf16"),
         (["--max_bad_share", "2"], "max_bad_share is 2.0, but it is a share"),
         (["--report_to", "mlflow"], "report_to names 'mlflow'"),
+        (["--dataset", "a", "b", "--dataset_weights", "1"], "dataset_weights has 1 values and dataset 2"),
+        (["--dataset", "a", "b", "--dataset_weights", "1", "0"], "dataset_weights are 1.0 0.0; give numbers above 0"),
         (["--recipe", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),
         (["--resume", "org/model"], "resuming from the Hub comes in a later release"),
         (["--resume", "/nowhere/checkpoint-3"], "there is no such directory"),
@@ -97,6 +99,8 @@ def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: li
         ("batch_size: 2.5", "give a whole number"),
         ("compile: 3", "give true or false"),
         ("betas: [0.9]", "give 2 values"),
+        ("dataset: []", "give one value or more"),
+        ("dataset: null", "give a text"),
         ("- a", "must be a list of `name: value` lines"),
         ("a: b: c", "is not YAML"),
         ("about: {price: 3}", "`about` may hold"),
@@ -112,6 +116,22 @@ def test_yaml_words_are_read_as_meant(tmp_path: Path) -> None:
     file = write(tmp_path / "r.yaml", "mixed_precision: no\nbase_lr: 1e-4\nclip_grad: null\nnorm_pix_loss: false\n")
     values = load_recipe_file(file, PretrainRecipe)
     assert values == {"mixed_precision": "no", "base_lr": 1e-4, "clip_grad": None, "norm_pix_loss": False}
+
+
+def test_one_data_set_is_a_text_and_several_are_a_list(tmp_path: Path) -> None:
+    assert parse().dataset == "motion" and parse("--dataset", "none, or two").dataset == "none, or two"
+    assert parse("--dataset", "none").dataset == "none"
+    mixed = parse("--dataset", "a", "b c", "--dataset_weights", "0.6", "0.4")
+    assert (mixed.dataset, mixed.dataset_weights) == (("a", "b c"), (0.6, 0.4))
+    assert mixed.identity()["dataset"] == ["a", "b c"] and mixed.dataset_name == "a + b c"
+    file = write(tmp_path / "r.yaml", "dataset: [a, b]\ndataset_weights: [3, 1]\n")
+    assert parse("--recipe", file).dataset == ("a", "b")
+    assert load_recipe_file(write(tmp_path / "one.yaml", "dataset: [a]\n"), PretrainRecipe) == {"dataset": "a"}
+    # As a checkpoint remembers it, and takes it over.
+    assert (
+        PretrainRecipe(**load_recipe_file(write(tmp_path / "j.yaml", json.dumps(mixed.identity())), PretrainRecipe))
+        == mixed
+    )
 
 
 def test_epochs_of_a_later_layer_win_over_steps_of_an_earlier(tmp_path: Path) -> None:

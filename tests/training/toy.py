@@ -1,6 +1,6 @@
 """A run small enough to test the engine by: a linear model on numbers, batches from a pure function of their place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,11 @@ class ToyLoader:
             yield {"x": x[:size], "sample_ids": [f"row-{first + i}" for i in range(size)]}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"place": self.place}
+        return {"row": self.place * self.world_size * self.batch_size}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.place = state["place"]
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        self.place, rest = divmod(states[0]["row"], self.world_size * self.batch_size)
+        assert rest == 0
 
 
 class ToyTask:

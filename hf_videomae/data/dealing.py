@@ -1,0 +1,129 @@
+"""Which slot of a run belongs to which data set and which lane: arithmetic on whole numbers, exact at any length.
+
+A run draws from its data sets (its parts) slot by slot, and its slots come in rows of one for each lane. A slot goes
+to a part that is behind its share, of these to the one whose next draw is due first (due: the slot by which it would
+else be a whole sample behind). With that every part is within one sample of its share after every slot; the simpler
+rule, always the part that is furthest behind, fails from six parts on. Within a row the slots are dealt to the lanes
+so that each lane gets about as much of each part as any other; a single part has its lanes in turn.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from typing import NamedTuple
+
+# Lanes and parts are few, rows without end.
+Table = list[list[int]]
+"""Slots of each part (row) that each lane (column) was dealt."""
+
+
+class Slot(NamedTuple):
+    """Slot number `at` of a run: of its lane, of a part, of which it is draw `number` over all lanes."""
+
+    lane: int
+    at: int
+    part: int
+    number: int
+
+
+class Slots:
+    """The slots of some lanes from a position on, without end.
+
+    Args:
+        weights: whole numbers, one for each part.
+        dealt: at the start of the row that holds the position.
+        position: of the next slot.
+        lanes: whose slots are wanted.
+    """
+
+    def __init__(self, weights: Sequence[int], dealt: Table, *, position: int, lanes: range) -> None:
+        self.weights, self.lanes, self.position = tuple(weights), lanes, position
+        self._table = [list(row) for row in dealt]
+        self._width = len(dealt[0])
+        self._rows: deque[tuple[Table, list[Slot]]] = deque()
+
+    @property
+    def dealt(self) -> Table:
+        """At the start of the row that holds `position`."""
+        return self._row(0)[0]
+
+    def take(self, num_slots: int) -> list[Slot]:
+        """Those of the next `num_slots` slots of the run that the lanes have, lane by lane."""
+        end = self.position + num_slots
+        taken: list[Slot] = []
+        while self.position < end:
+            row_end = (self.position // self._width + 1) * self._width
+            taken += [slot for slot in self._row(0)[1] if self.position <= slot.at < end]
+            if row_end <= end:
+                self._rows.popleft()
+            self.position = min(row_end, end)
+        return sorted(taken)
+
+    def peek(self, lane: int, num_slots: int) -> list[Slot]:
+        """The next slots of one lane, which stay to be taken."""
+        found: list[Slot] = []
+        for row in count():
+            found += [slot for slot in self._row(row)[1] if slot.lane == lane and slot.at >= self.position]
+            if len(found) >= num_slots:
+                break
+        return found[:num_slots]
+
+    def _row(self, number: int) -> tuple[Table, list[Slot]]:
+        while len(self._rows) <= number:
+            before = [list(row) for row in self._table]
+            self._rows.append((before, self._deal()))
+        return self._rows[number]
+
+    def _deal(self) -> list[Slot]:
+        """The next row: its slots in the lanes that are wanted; the table counts all of it."""
+        drawn = [sum(row) for row in self._table]
+        first = sum(drawn)
+        if len(self.weights) == 1:
+            self._table[0] = [number + 1 for number in self._table[0]]
+            return [Slot(lane, first + lane, 0, first + lane) for lane in self.lanes]
+        of_part: list[list[tuple[int, int]]] = [[] for _ in drawn]  # (at, number)
+        for at in range(first, first + self._width):
+            part = next_part(self.weights, drawn)
+            of_part[part].append((at, drawn[part]))
+            drawn[part] += 1
+        return self._to_lanes(of_part)
+
+    def _to_lanes(self, of_part: list[list[tuple[int, int]]]) -> list[Slot]:
+        """Each part to the lanes that had least of it; the most unevenly dealt chooses first, then the rarest.
+
+        By a fixed turn, a part whose slots always stand at the same place of a row could end in one lane for ever.
+        """
+        free, slots = set(range(self._width)), []
+        for part in sorted(range(len(of_part)), key=self._turn):
+            dealt = self._table[part]
+            chosen = sorted(sorted(free, key=lambda lane: (dealt[lane], lane))[: len(of_part[part])])
+            free.difference_update(chosen)
+            for lane, (at, number) in zip(chosen, of_part[part], strict=True):
+                dealt[lane] += 1
+                if lane in self.lanes:
+                    slots.append(Slot(lane, at, part, number))
+        return slots
+
+    def _turn(self, part: int) -> tuple[int, int, int]:
+        dealt = self._table[part]
+        return min(dealt) - max(dealt), self.weights[part], part
+
+
+def next_part(weights: Sequence[int], drawn: Sequence[int]) -> int:
+    """The part of the next slot.
+
+    Args:
+        weights: of the parts.
+        drawn: draws of each part so far.
+    """
+    total, slots = sum(weights), sum(drawn) + 1
+    behind = [part for part, weight in enumerate(weights) if weight * slots > drawn[part] * total]
+    # Rounded up: the first slot at which the part's share is one more than it has.
+    return min(behind, key=lambda part: (-(-(drawn[part] + 1) * total // weights[part]), part))
+
+
+def first_rows(weights: Sequence[int], *, lanes: int, rows: int) -> Table:
+    """What the first rows of a run deal."""
+    slots = Slots(weights, [[0] * lanes for _ in weights], position=0, lanes=range(0))
+    slots.take(rows * lanes)
+    return slots.dealt

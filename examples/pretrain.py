@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         resume = resume_point(recipe)
         source = open_mixture(recipe.dataset, weights=recipe.dataset_weights, split=recipe.split)
         model = build_pretraining_model(recipe, resume)
-        announce(recipe, model=model, source=source)
+        announce(recipe, model=model, source=source, processes=accelerator.num_processes)
         loader = build_loader(
             source,
             settings=clip_settings(recipe, model.config),

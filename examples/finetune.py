@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
         settings = finetune_settings(recipe, model.config, class_names=classes, stride=stride)
-        announce_finetuning(recipe, model=model, source=source, settings=settings)
+        announce_finetuning(recipe, model=model, source=source, settings=settings, processes=accelerator.num_processes)
         loader = build_loader(
             source,
             settings=settings,

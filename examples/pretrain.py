@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, cache_dir=recipe.cache_dir
         )
         model = build_pretraining_model(recipe, resume)
-        announce(recipe, model=model, source=source)
+        announce(recipe, model=model, source=source, processes=accelerator.num_processes)
         loader = build_loader(
             source,
             settings=clip_settings(recipe, model.config),

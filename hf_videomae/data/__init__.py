@@ -8,7 +8,17 @@ honest about bad videos.
 from .collate import ClipSettings
 from .labels import LabelCoding, LabelKind
 from .motion import MotionSource
-from .samples import DataError, Mixture, Sample, Source, StreamedSource, describe_source, num_videos
+from .samples import (
+    DataError,
+    Mixture,
+    Sample,
+    Source,
+    StreamedSource,
+    describe_epoch,
+    describe_shards,
+    describe_source,
+    num_videos,
+)
 from .sources import open_mixture, open_source
 from .stream import Loader, build_loader
 
@@ -24,6 +34,8 @@ __all__ = [
     "Source",
     "StreamedSource",
     "build_loader",
+    "describe_epoch",
+    "describe_shards",
     "describe_source",
     "num_videos",
     "open_mixture",

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+# So many shards or one more are still very different.
+_UNEVEN_UP_TO = 3
+
 Label = int | float | tuple[int, ...]
 """One class, a number, or several classes (of a multi-label set)."""
 
@@ -119,6 +122,40 @@ def describe_source(source: AnyData) -> str:
     if not isinstance(source, Mixture):
         return line
     return "\n".join([line, *(_describe_part(source, part) for part in range(len(source.parts)))])
+
+
+def describe_epoch(source: AnyData) -> str | None:
+    """What an epoch is, where that is not simply every video once."""
+    if num_videos(source) is None:
+        what = "not every data set of the mix says" if isinstance(source, Mixture) else f"{source.name} does not say"
+        return f"an epoch has no known length: {what} how many videos it has"
+    if not isinstance(source, Mixture):
+        return None
+    return f"an epoch of the mix is {source.num_samples} draws, as many as all its data sets have videos"
+
+
+def describe_shards(source: AnyData, *, processes: int) -> list[str]:
+    """How the shards of streamed data are shared by several processes, and what to do where that goes badly."""
+    parts = source.parts if isinstance(source, Mixture) else (source,)
+    return [
+        _shared_shards(part.name, part.num_shards, processes=processes)
+        for part in parts
+        if isinstance(part, StreamedSource) and processes > 1
+    ]
+
+
+def _shared_shards(name: str, shards: int, *, processes: int) -> str:
+    each, more = divmod(shards, processes)
+    has = f"{name} has {shards} shard{'' if shards == 1 else 's'} for {processes} processes"
+    even = processes * (each + bool(more))
+    remedy = f"`hf-videomae prepare {name} OUT --num_shards {even}` makes {even // processes} for each"
+    if each == 0:
+        return f"warning: {has}, so every process reads all of it; {remedy}"
+    if more and each <= _UNEVEN_UP_TO:
+        return (
+            f"note: {has}, {each} or {each + 1} for each, so some are through with theirs long before others; {remedy}"
+        )
+    return f"{has}, {each if not more else f'{each} or {each + 1}'} for each; the processes read them, workers decode"
 
 
 def _describe_part(mixture: Mixture, number: int) -> str:

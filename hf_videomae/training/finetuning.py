@@ -30,7 +30,7 @@ from .ema import WeightAverage
 from .errors import say
 from .mixing import Mixing, smooth_targets
 from .preparation import Batch
-from .pretraining import source_facts
+from .pretraining import announce_data, source_facts
 from .recipes import RecipeError, RunRecipe, setting
 
 if TYPE_CHECKING:
@@ -345,11 +345,11 @@ def _processor(recipe: FinetuneRecipe, config: VideoMAEConfig, *, stride: int) -
     )
 
 
-def announce_finetuning(recipe: FinetuneRecipe, *, model: Any, source: "AnyData", settings: ClipSettings) -> None:
+def announce_finetuning(
+    recipe: FinetuneRecipe, *, model: Any, source: "AnyData", settings: ClipSettings, processes: int = 1
+) -> None:
     """What is trained on what, and what deviates from what was asked for, a line each."""
-    from ..data import describe_source
-
-    say(describe_source(source))
+    announce_data(source, processes=processes)
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or every) / 1e6 for every in (True, False)]
     trained = "" if counts[0] == counts[1] else f" ({counts[1]:.2f} trained)"
     height, width = settings.size

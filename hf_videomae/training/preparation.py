@@ -148,9 +148,39 @@ def _share_cores() -> None:
     Threads that wait for each other on a core which a worker has taken cost ten times the speed. The number must not
     depend on the workers: sums over other numbers of threads differ in their last bits, and a resumed run would.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    mine = _cores() // _local_processes()
     torch.set_num_threads(max(1, min(torch.get_num_threads(), mine // 2)))
+
+
+def _cores() -> int:
+    """Of this machine, those that the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _local_processes() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def describe_work(recipe: RunRecipe, *, device: torch.device) -> list[str]:
+    """Who computes and who decodes on this machine."""
+    cores, processes, workers = _cores(), _local_processes(), recipe.num_workers
+    computes = f"computes on {device.type}"
+    if device.type == "cpu":
+        computes = f"computes in {_count(torch.get_num_threads(), 'thread')}"
+    decodes = f"{_count(workers, 'worker')} of one thread {'decodes' if workers == 1 else 'each decode'} for it"
+    who = "the process" if processes == 1 else f"each of {processes} processes"
+    lines = [f"{_count(cores, 'core')}: {who} {computes}, {decodes if workers else 'and decodes in between'}"]
+    if workers * processes > max(cores, processes):
+        fitting = max(1, cores // processes)
+        lines.append(
+            f"note: {workers * processes} workers share {_count(cores, 'core')}; with --num_workers {fitting} each "
+            f"has its own"
+        )
+    return lines
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _check_launch() -> None:

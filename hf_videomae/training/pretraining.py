@@ -235,11 +235,18 @@ def source_facts(recipe: RunRecipe, source: "AnyData") -> dict[str, Any]:
     return facts
 
 
-def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData") -> None:
-    """What is trained on what, a line each."""
-    from ..data import describe_source
+def announce_data(source: "AnyData", *, processes: int) -> None:
+    """The data, what an epoch of it is, and who reads which shards, where there is something to say."""
+    from ..data import describe_epoch, describe_shards, describe_source
 
-    say(describe_source(source))
+    for line in (describe_source(source), describe_epoch(source), *describe_shards(source, processes=processes)):
+        if line is not None:
+            say(line)
+
+
+def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData", processes: int = 1) -> None:
+    """What is trained on what, a line each."""
+    announce_data(source, processes=processes)
     config = model.config
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     height, width = config.image_height_width

@@ -38,7 +38,7 @@ from .checkpoints import (
 from .errors import RunError, say
 from .journal import Journal, best_validation, data_times, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
-from .preparation import Batch, Loader, Measured, Task, Validation, earlier_files, plan_schedule
+from .preparation import Batch, Loader, Measured, Task, Validation, describe_work, earlier_files, plan_schedule
 from .progress import Clock, Progress, tell_data
 from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
@@ -136,6 +136,8 @@ class Run:
         shares = f"{recipe.batch_size} x {recipe.gradient_accumulation} accumulated x {processes} processes"
         rate = f"{recipe.base_lr:g} x {clips} / 256 = {schedule.peak:.4g}, floor {schedule.floor:.3g}"
         say(f"{clips} clips per step ({shares}), learning rate {rate}")
+        for line in describe_work(recipe, device=self.accelerator.device):
+            say(line)
         if recipe.tuned_batch is not None and clips < recipe.tuned_batch / 2:
             passes = math.ceil(recipe.gradient_accumulation * recipe.tuned_batch / clips)
             say(
@@ -215,8 +217,8 @@ class Run:
         if clips != self.clips_per_step:
             keeping = f"; --batch_size {clips // processes} keeps all of it" if clips % processes == 0 else ""
             say(
-                f"note: a step had {clips} clips and has {self.clips_per_step} from here on; the learning rate and "
-                f"the length of an epoch ({self.schedule.total_steps} steps in all) go with them"
+                f"note: a step had {clips} clips and has {self.clips_per_step} from here on, in "
+                f"{self.schedule.total_steps} steps in all, and the learning rate goes with it"
                 + (keeping if self.recipe.gradient_accumulation == 1 else "")
             )
         for name, (before, after) in different.items():

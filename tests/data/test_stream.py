@@ -18,7 +18,8 @@ from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
 from hf_videomae.data.collate import make_clips, stable_seed
-from hf_videomae.data.order import Share, StreamedPlan, permutation, shuffle_window
+from hf_videomae.data.lanes import LanePlan
+from hf_videomae.data.order import Share, permutation, shuffle_window
 from hf_videomae.data.stopwatch import Stopwatch
 from hf_videomae.video.decoding import VideoBackendError
 
@@ -333,7 +334,7 @@ def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> No
     """Everything that is alive is counted, wherever it is held, over three epochs of 20 kB each."""
     Live.held = Live.most = 0
     window, batch = 2000, 4
-    plan = StreamedPlan(LiveSource(), Share(batch_size=batch, seed=0), window_bytes=window)
+    plan = LanePlan([LiveSource()], Share(batch_size=batch, seed=0), window_bytes=window)
     jobs = plan.jobs(plan.start)
     names = [draw.sample.id for job in islice(jobs, 300) for draw in job.draws]
     jobs.close()  # type: ignore[attr-defined]

@@ -32,6 +32,8 @@ _STATE_VERSION = 1
 _Clips = list[dict[str, torch.Tensor]]
 # glibc keeps what decoding frees in pieces: without this a worker grew by a gigabyte in 500 batches.
 TRIM_EVERY = 25
+# A training's batches differ in size a hundredfold, and about as much as was made lies idle: so by their bytes.
+_TRIM_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,14 @@ class _BatchMaker(Dataset[_Made]):
     ) -> None:
         self.plan, self.settings, self.seed = plan, settings, seed
         self.name, self.labels, self.patience, self.on_bad = name, labels, patience, on_bad
-        self._made = 0
+        self._bytes = 0
         self._watch = Stopwatch()
 
     def __getitem__(self, job: Job) -> _Made:
         bad: list[dict[str, str]] = []
-        self._made += 1
         self._watch = Stopwatch()
-        if self._made % TRIM_EVERY == 0:
+        if self._bytes >= _TRIM_BYTES:
+            self._bytes = 0
             give_memory_back()
         try:
             batch = self._make(job, bad)
@@ -98,7 +100,9 @@ class _BatchMaker(Dataset[_Made]):
             draw, made = self._replaced(replacements, bad)
             clips, samples = [made], [draw.sample]
         with self._watch("collate"):
-            return collate(clips, samples, labels=self.labels)
+            batch = collate(clips, samples, labels=self.labels)
+        self._bytes += batch["pixel_values"].nbytes
+        return batch
 
     def _fetching(self, draws: Iterator[Draw]) -> Iterator[Draw]:
         """Some sources make a sample the moment it is asked for."""

@@ -1,8 +1,11 @@
 """An endless stream of batches for one rank: drawn by a plan, made by workers, counted in the training process."""
 
 import ctypes
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -29,6 +32,7 @@ _JUDGED_FROM = 50
 # So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
 _PATIENCE = 20
 _STATE_VERSION = 1
+_PARENT_SECONDS = 2.0
 _Clips = list[dict[str, torch.Tensor]]
 # glibc keeps what decoding frees in pieces: without this a worker grew by a gigabyte in 500 batches.
 TRIM_EVERY = 25
@@ -333,6 +337,14 @@ def _keep_working(worker: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, survive)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End a worker whose training process was killed: half a job in its pipe would keep it waiting for ever."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
 
 
 def build_loader(

@@ -1,8 +1,11 @@
 """An endless stream of batches for one rank: drawn by a plan, made by workers, counted in the training process."""
 
 import ctypes
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,9 +33,12 @@ _JUDGED_FROM = 50
 # So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
 _PATIENCE = 20
 _STATE_VERSION = 1
+_PARENT_SECONDS = 2.0
 _Clips = list[dict[str, torch.Tensor]]
 # glibc keeps what decoding frees in pieces: without this a worker grew by a gigabyte in 500 batches.
 TRIM_EVERY = 25
+# A training's batches differ in size a hundredfold, and about as much as was made lies idle: so by their bytes.
+_TRIM_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +73,14 @@ class _BatchMaker(Dataset[_Made]):
     ) -> None:
         self.plan, self.settings, self.seed = plan, settings, seed
         self.name, self.labels, self.patience, self.on_bad = name, labels, patience, on_bad
-        self._made = 0
+        self._bytes = 0
         self._watch = Stopwatch()
 
     def __getitem__(self, job: Job) -> _Made:
         bad: list[dict[str, str]] = []
-        self._made += 1
         self._watch = Stopwatch()
-        if self._made % TRIM_EVERY == 0:
+        if self._bytes >= _TRIM_BYTES:
+            self._bytes = 0
             give_memory_back()
         try:
             batch = self._make(job, bad)
@@ -99,7 +105,9 @@ class _BatchMaker(Dataset[_Made]):
             draw, made = self._replaced(replacements, bad)
             clips, samples = [made], [draw.sample]
         with self._watch("collate"):
-            return collate(clips, samples, labels=self.labels)
+            batch = collate(clips, samples, labels=self.labels)
+        self._bytes += batch["pixel_values"].nbytes
+        return batch
 
     def _fetching(self, draws: Iterator[Draw]) -> Iterator[Draw]:
         """Some sources make a sample the moment it is asked for."""
@@ -360,6 +368,14 @@ def _keep_working(worker: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, survive)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End a worker whose training process was killed: half a job in its pipe would keep it waiting for ever."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
 
 
 def build_loader(

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from datasets_on_disk import write_folder, write_parquet
@@ -626,3 +627,31 @@ batches.close()
     assert (answer.stdout.strip(), answer.returncode) == ("24", 0), answer.stderr
     assert time.monotonic() - began < 30
     assert "Traceback" not in answer.stderr
+
+
+def test_a_worker_ends_with_a_training_process_that_is_killed() -> None:
+    """Also one that waits for the rest of a job: it holds the other end of its pipe itself, which so never closes."""
+    code = """
+import multiprocessing, os, time
+from hf_videomae.data.stream import _keep_working
+def work():
+    _keep_working(0)
+    rest, held = os.pipe()
+    print(os.getpid(), flush=True)
+    os.read(rest, 1)
+multiprocessing.get_context("fork").Process(target=work).start()
+time.sleep(600)
+"""
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        worker = psutil.Process(int(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.wait()
+    try:
+        worker.wait(timeout=30)
+    finally:
+        if worker.is_running():
+            worker.kill()

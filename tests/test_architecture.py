@@ -115,7 +115,9 @@ def test_readme_uses_public_names() -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_forbidden_libraries(path: Path) -> None:
     roots = {module.split(".")[0] for module, _ in imported_modules(path)}
-    assert not roots & FORBIDDEN
+    # A benchmark may load what it measures against, where that is installed.
+    measured = {"decord"} if path.parent.name == "benchmarks" else set()
+    assert not roots & (FORBIDDEN - measured)
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("modeling_*.py")), ids=lambda path: path.name)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_videomae.data.collate import IMAGENET_MEAN, IMAGENET_STD, ClipSettings, make_clips
+from hf_videomae.data.collate import IMAGENET_MEAN, IMAGENET_STD, ClipSettings, make_clips, sample_generator
 from hf_videomae.data.samples import Sample
 from hf_videomae.video import sampling, transforms
 
@@ -41,9 +41,9 @@ class Shape:
     stride: int
     size: int
 
-    def plan(self, total: int, seed: int) -> list[int]:
-        """Frame indices of a random clip."""
-        generator = torch.Generator().manual_seed(seed)
+    def plan(self, total: int, sample: Sample, seed: int) -> list[int]:
+        """Frame indices of a random clip: those that `make_clips` draws, so that all ways read the same frames."""
+        generator = sample_generator(sample.id, seed=seed, epoch=0, purpose="frames")
         return sampling.pretrain_indices(total, num_frames=self.num_frames, stride=self.stride, generator=generator)
 
 
@@ -75,8 +75,12 @@ def our_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
 def by_decord(sample: Sample, shape: Shape, seed: int) -> Frames:
     import decord
 
-    video = decord.VideoReader(_file(sample), num_threads=1)
-    return video.get_batch(shape.plan(len(video), seed)).asnumpy()
+    try:
+        video = decord.VideoReader(_file(sample), num_threads=1)
+        frames: Frames = video.get_batch(shape.plan(len(video), sample, seed)).asnumpy()
+    except decord.DECORDError as error:
+        raise RuntimeError(str(error)) from error
+    return frames
 
 
 def by_pyav(sample: Sample, shape: Shape, seed: int) -> Frames:
@@ -86,7 +90,7 @@ def by_pyav(sample: Sample, shape: Shape, seed: int) -> Frames:
     with av.open(_file(sample)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        wanted = shape.plan(stream.frames or _count(sample), seed)
+        wanted = shape.plan(stream.frames or _count(sample), sample, seed)
         found: dict[int, Frames] = {}
         for number, frame in enumerate(container.decode(stream)):
             if number in wanted:
@@ -111,7 +115,7 @@ def by_datasets(sample: Sample, shape: Shape, seed: int) -> Frames:
     value = sample.video
     encoded = {"path": None, "bytes": value} if isinstance(value, bytes) else {"path": value, "bytes": None}
     video = datasets.Video().decode_example(encoded)
-    return video.get_frames_at(shape.plan(len(video), seed)).data.permute(0, 2, 3, 1).numpy()
+    return video.get_frames_at(shape.plan(len(video), sample, seed)).data.permute(0, 2, 3, 1).numpy()
 
 
 def _file(sample: Sample) -> Any:
@@ -208,7 +212,12 @@ def measure(rows: list[Row], samples: list[Sample], *, rounds: int, shape: Shape
                 start = time.process_time()
                 try:
                     clips = row.way(sample, 1000 * number + place)
-                except Exception as error:  # a way that cannot read a file is told, and does not stop the others
+                except (
+                    RuntimeError,
+                    ValueError,
+                    OSError,
+                    LookupError,
+                ) as error:  # a way that cannot read a file is told, and does not stop the others
                     failed += 1
                     if number < 0:
                         print(f"note: {row.name}: {sample.id}: {str(error).splitlines()[0][:100]}")

@@ -224,9 +224,10 @@ def _patiently(path: str, ask: Callable[[], Any]) -> Any:
         except Exception as error:
             # `datasets` makes "couldn't find it" of some failures, raised from nothing; the context still tells.
             passing = next((one for one in _contexts(error) if is_passing(one)), None)
-            if passing is None:
-                raise
-            waiting.wait(passing)
+            if passing is not None:
+                waiting.wait(passing)
+                continue
+            raise
 
 
 def _contexts(error: BaseException | None) -> Iterator[BaseException]:

@@ -96,14 +96,11 @@ def assert_same_run(folder: Path, whole: Path, *, processes: int) -> None:
     assert not list(folder.glob(".unfinished*"))
 
 
-QUICK = (1, 0, "folder")
 CASES = list(product((1, 2), (0, 2), ("folder", "parquet", "webdataset")))
 
 
-@pytest.mark.parametrize(
-    ("processes", "workers", "kind"),
-    [pytest.param(*case, marks=() if case == QUICK else pytest.mark.slow) for case in CASES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "workers", "kind"), CASES)
 def test_killed_twice_equals_straight(
     straight: Straight,
     arguments: Arguments,

@@ -33,7 +33,9 @@ class AtRandom(Fault):
 
 
 def fail_at_random(hub: LocalHub) -> None:
-    """About one request in four goes wrong, from the first on, at the Hub and where the content lies."""
+    """A request in four goes wrong, from the first on; two for sure."""
+    hub.cut_off("GET /cdn/", after_bytes=3000)
+    hub.fail("GET /cdn/", status=500)
     hub.record.add_fault(AtRandom("", share=0.08, seed=1, kind="status", status=429, retry_after=1))
     hub.record.add_fault(AtRandom("", share=0.08, seed=2, kind="status", status=500))
     hub.record.add_fault(AtRandom("", share=0.08, seed=3, kind="reset", after_bytes=3000))

@@ -27,8 +27,10 @@ from .loader_errors import first_cause
 if TYPE_CHECKING:
     from torchcodec.decoders import VideoDecoder
 
-# Up to here decoding every frame costs less than checking the index and seeking.
+# Up to here decoding every frame costs less than checking the index and seeking ...
 _DECODE_WHOLE_BYTES = 16 * 2**20
+# ... and up to here less than seeking alone, where the index needs no check.
+_DECODE_ALWAYS_WHOLE_BYTES = 2**20
 # "NameOfFunction, /build/path/File.cpp:80, the message"
 _CPP_PREFIX = re.compile(r"^\w+, \S+:\d+, ")
 
@@ -97,9 +99,11 @@ class TorchcodecVideo:
     def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
         metadata = decoder.metadata
-        if len(decoder) * self.height * self.width * 3 <= _DECODE_WHOLE_BYTES:
+        size = len(decoder) * self.height * self.width * 3
+        if size <= _DECODE_ALWAYS_WHOLE_BYTES or metadata.codec == "vp8" or not self._source.can_be_sought:
             return False
-        if metadata.codec == "vp8" or not self._source.can_be_sought:
+        is_believed = self._table_is_whole(decoder)
+        if size <= _DECODE_WHOLE_BYTES and not is_believed:
             return False
         self._at_start = None
         half_frame = 0.5 / (metadata.average_fps or 1.0)
@@ -107,7 +111,7 @@ class TorchcodecVideo:
             first = decoder.get_frame_at(0)
             if abs(first.pts_seconds - (metadata.begin_stream_seconds or 0.0)) >= half_frame:
                 return False
-            if self._table_is_whole(decoder):
+            if is_believed:
                 return True
             last = decoder.get_frame_at(len(decoder) - 1)
         except (RuntimeError, IndexError):

@@ -58,6 +58,12 @@ def numbered() -> bytes:
     return numbered_video()
 
 
+def always_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the video is, where its index is sound."""
+    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
+
+
 def numbers(frames: torch.Tensor) -> list[int]:
     """Which frames of a numbered video these are."""
     return (frames.float().mean(dim=(1, 2, 3)) / LEVEL).round().int().tolist()
@@ -176,7 +182,7 @@ def test_trimmed_and_variable_rate_files(
     subprocess.run([*quiet, *pattern, str(source)], check=True)
     subprocess.run([*quiet, *(part.format(source=source) for part in options), str(path)], check=True)
     if through_index:
-        monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+        always_by_index(monkeypatch)
     played = ffmpeg_frames(path, (48, 64))
     with open_video(path, backend="torchcodec") as reader:
         assert reader.num_frames == len(played)
@@ -189,7 +195,7 @@ def test_trimmed_and_variable_rate_files(
 
 def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     whole = open_video(numbered, backend="torchcodec")
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    always_by_index(monkeypatch)
     indexed = open_video(numbered, backend="torchcodec")
     assert indexed._open._indexed is not None and whole._open._indexed is None  # type: ignore[attr-defined]
     assert indexed.num_frames == whole.num_frames == 24
@@ -199,7 +205,7 @@ def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.Mon
 
 
 def test_a_whole_mp4_is_believed_without_its_last_frame(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    always_by_index(monkeypatch)
     with open_video(numbered, backend="torchcodec") as reader:
         video = reader._open
         assert isinstance(video, _torchcodec.TorchcodecVideo) and video._indexed is not None
@@ -208,9 +214,19 @@ def test_a_whole_mp4_is_believed_without_its_last_frame(monkeypatch: pytest.Monk
         assert not ResolvedSource("changed", changed).is_whole_mp4()
 
 
+def test_a_small_whole_mp4_is_sought_and_others_are_decoded_whole(
+    monkeypatch: pytest.MonkeyPatch, numbered: bytes
+) -> None:
+    monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
+    mkv = numbered_video(container="matroska")
+    with open_video(numbered, backend="torchcodec") as believed, open_video(mkv, backend="torchcodec") as checked:
+        assert believed._open._indexed is not None and checked._open._indexed is None  # type: ignore[attr-defined]
+        assert torch.equal(believed.frames([23, 3, 3, 0]), checked.frames([23, 3, 3, 0]))
+
+
 @pytest.mark.parametrize("name", ["hfd_test_video_66x50.mov", "mma_test.avi"])
 def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    always_by_index(monkeypatch)
     with open_video(clips_dir / name, backend="torchcodec") as reader:
         assert reader.num_frames == CLIPS[name][0]
         assert reader._open._indexed is None  # type: ignore[attr-defined]
@@ -295,7 +311,7 @@ def test_where_frames_turn_out_missing_the_clip_is_planned_again(
 
 
 def test_an_index_that_fails_later_is_left(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
+    always_by_index(monkeypatch)
     monkeypatch.setattr(_torchcodec, "_frames_by_index", lambda decoder, indices: None)
     with open_video(numbered, backend="torchcodec") as reader:
         assert numbers(reader.frames([2, 23, 40])) == [2, 23, 23]

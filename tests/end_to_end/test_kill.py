@@ -20,7 +20,7 @@ from hf_videomae.training.checkpoints import fault_of, list_checkpoints
 
 STEPS, SAVE_EVERY = 20, 5
 ROWS, BAD = (9, 11, 10), 17
-SPEED = ("clips_per_second", "data_wait")
+SPEED = ("clips_per_second", "data_wait", "seconds", "data_seconds")
 Arguments = Callable[[str], tuple[Any, ...]]
 Straight = Callable[[int, str], Path]
 

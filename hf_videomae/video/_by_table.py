@@ -8,9 +8,10 @@ codec and container, are left to the decoders that read all of the file.
 """
 
 import bisect
+import operator
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ._h264 import H264Video
@@ -64,7 +65,7 @@ class TableVideo(H264Video):
         """The places of the key frames. Keeps where each packet lies, and when it is decoded."""
         self._places_in_file, self._sizes, self._shown = array("q"), array("q"), array("q")
         keys = []
-        # Before release 17 PyAV does not show the table.
+        # Early releases of PyAV do not show the table.
         for place, entry in enumerate(getattr(stream, "index_entries", ())):
             if entry.is_discard:
                 raise BackendFailure("an edit list hides some of its frames")
@@ -99,4 +100,4 @@ class TableVideo(H264Video):
 
 
 def _rises(numbers: Sequence[int]) -> bool:
-    return all(first < second for first, second in pairwise(numbers))
+    return all(map(operator.lt, numbers, islice(numbers, 1, None)))

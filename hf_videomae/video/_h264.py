@@ -106,11 +106,13 @@ class H264Video:
             _, start = self._starts[bisect.bisect(self._starts, time, key=lambda found: found[0]) - 1]
             runs[start] = max(runs.get(start, start), self._place(time))
         for start, end in runs.items():
-            for packet in self._run(start, end):
-                self._decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-                yield from self._decoder.decode(packet)
-            yield from self._decoder.decode(None)
-            self._decoder.flush_buffers()
+            try:
+                for packet in self._run(start, end):
+                    self._decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+                    yield from self._decoder.decode(packet)
+                yield from self._decoder.decode(None)
+            finally:  # where a connection breaks off, the next try is to begin afresh
+                self._decoder.flush_buffers()
 
     def _is_plain(self, frame: "VideoFrame") -> bool:
         same = (frame.height, frame.width) == self.coded_size

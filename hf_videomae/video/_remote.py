@@ -10,7 +10,6 @@ import http.client
 import io
 import urllib.error
 import urllib.request
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -23,7 +22,7 @@ _CHUNK_BYTES = 4 * 2**20
 # Up to here one download costs less than several questions.
 _WHOLE_BYTES = 32 * 2**20
 _BLOCK_BYTES = 256 * 2**10
-# Who reads on and on is given more at once: a table of many hours has several MiB.
+# Who reads on and on gets more at once: a table of many hours has several MiB.
 _MAX_BLOCKS_AT_ONCE = 4
 _BLOCKS_KEPT = 64
 
@@ -101,7 +100,7 @@ class _Blocks(io.RawIOBase):
     def __init__(self, url: str, fetch: _Fetch, *, size: int, head: bytes) -> None:
         self._url, self._fetch, self._size = url, fetch, size
         self._place = 0
-        self._kept: OrderedDict[int, bytes] = OrderedDict({0: head} if len(head) == _BLOCK_BYTES else {})
+        self._kept: dict[int, bytes] = {0: head} if len(head) == _BLOCK_BYTES else {}
         # Where the last fetch ended, and how many blocks it was.
         self._end, self._at_once = 1, 1
 
@@ -136,7 +135,7 @@ class _Blocks(io.RawIOBase):
             for place in range(0, len(content), _BLOCK_BYTES):
                 self._kept[number + place // _BLOCK_BYTES] = content[place : place + _BLOCK_BYTES]
             while len(self._kept) > _BLOCKS_KEPT:
-                self._kept.popitem(last=False)
+                del self._kept[next(iter(self._kept))]
         return self._kept[number]
 
 

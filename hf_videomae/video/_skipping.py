@@ -55,6 +55,8 @@ def open_quickly(source: ResolvedSource, *, num_threads: int) -> "H264Video | Py
 class SkippingVideo(H264Video):
     """A file whose packets are all read when it is opened."""
 
+    _packets: list["Packet"]
+
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         super().__init__(source.data, num_threads=num_threads)
         self._places = {packet.pts: place for place, packet in enumerate(self._packets)}
@@ -64,7 +66,7 @@ class SkippingVideo(H264Video):
         super().close()
 
     def _number(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
-        self._packets: list[Packet] = [packet for packet in self._container.demux(stream) if packet.size]
+        self._packets = [packet for packet in self._container.demux(stream) if packet.size]
         times = _frame_times(self._packets, stated=stream.frames)
         fresh = (place for place, packet in enumerate(self._packets) if packet.is_keyframe)
         starts = [(self._packets[place].pts, place) for place in fresh if self._forgets_what_was(self._packets[place])]

@@ -15,6 +15,7 @@ from real_clips import CLIPS, needs_ffmpeg
 
 from hf_videomae.data.network import is_passing
 from hf_videomae.video import _by_table, _mp4, _pyav, _remote, _skipping, limits
+from hf_videomae.video._source import ResolvedSource, resolve_source
 from hf_videomae.video.decoding import VideoDecodeError, VideoReader, open_video
 from hf_videomae.video.errors import BackendFailure
 
@@ -124,6 +125,16 @@ def test_what_a_table_does_not_tell_is_read_as_ever(long: Path, tmp_path: Path, 
     with open_video(path) as reader:
         assert_as_whole(reader, path)
         assert not goes_by_table(reader)
+
+
+@pytest.mark.parametrize("options", ["open-gop=1:keyint=20:bframes=4", "intra-refresh=1:keyint=20"])
+def test_a_key_frame_that_is_looked_back_across_is_no_start(tmp_path: Path, options: str) -> None:
+    path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, "-t", "2", "-x264opts", options)
+    video = _by_table.TableVideo(resolve_source(path), num_threads=1)
+    assert video.frames([5]).shape == (1, 3, 240, 320)
+    with pytest.raises(BackendFailure, match="look back"):
+        video.frames([45])
+    video.close()
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -298,7 +309,7 @@ def test_a_network_that_fails_is_not_the_videos_fault(server: Server, when: str,
         assert isinstance(found, _remote.RemoteFile)
         fail()
         with pytest.raises(VideoDecodeError) as caught:
-            _skipping.open_quickly(_skipping.ResolvedSource("video", found), num_threads=1)
+            _skipping.open_quickly(ResolvedSource("video", found), num_threads=1)
     else:
         with open_video(server.url) as reader:
             fail()

@@ -11,7 +11,7 @@ import torch
 from . import limits
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
-from .errors import BackendFailure
+from .errors import BackendFailure, VideoDecodeError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -108,5 +108,7 @@ def file_failures() -> Iterator[None]:
 
     try:
         yield
+    except VideoDecodeError:  # a ValueError: what a remote file ran into while FFmpeg read it
+        raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error

@@ -1,34 +1,49 @@
-"""What the caller named, to what a decoder takes: an absolute path, or the whole file in memory."""
+"""What the caller named, to what a decoder takes: an absolute path, the whole file in memory, or a remote file."""
 
-import http.client
 import io
 import os
 import stat
-import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from . import limits
-from .errors import LimitExceeded, VideoBackendError, VideoDecodeError
+from ._mp4 import FIRST_BOXES, boxes
+from ._remote import RemoteFile, fetch, read_whole
+from .errors import LimitExceeded, VideoDecodeError
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
-_DOWNLOAD_TIMEOUT_SECONDS = 60.0
-_CHUNK_BYTES = 4 * 2**20
 _MATROSKA = b"\x1a\x45\xdf\xa3"
-_MAX_BOXES = 64
-_FIRST_BOXES_OF_MP4 = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """`name` is what errors call it; `data` an absolute path or the bytes of the whole file."""
+    """`name` is what errors call it; `content` an absolute path, the whole file, or a large remote file."""
 
     name: str
-    data: str | bytes
+    content: str | bytes | RemoteFile
+
+    @property
+    def data(self) -> str | bytes:
+        """An absolute path or the bytes of the whole file; a remote file is downloaded for it, once."""
+        return self.content.whole if isinstance(self.content, RemoteFile) else self.content
+
+    def download(self) -> None:
+        """From here on the file is in memory."""
+        assert not isinstance(self.data, str)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its bytes are elsewhere, so that each costs."""
+        return isinstance(self.content, RemoteFile) and not self.content.is_here
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        if isinstance(self.content, RemoteFile):
+            return self.content.size
+        return len(self.content) if isinstance(self.content, bytes) else os.path.getsize(self.content)
 
     @property
     def can_be_sought(self) -> bool:
@@ -38,33 +53,28 @@ class ResolvedSource:
         """
         with self.open() as file:
             head = file.read(8)
-        return head[:4] == _MATROSKA or head[4:8] in _FIRST_BOXES_OF_MP4
+        return head[:4] == _MATROSKA or head[4:8] in FIRST_BOXES
 
     def is_whole_mp4(self) -> bool:
         """Whether the file is MP4 or MOV and ends where its last box does: nothing is cut off."""
         with self.open() as file:
-            end = file.seek(0, os.SEEK_END)
-            place, number = 0, 0
-            while 0 <= end - place - 8 and number < _MAX_BOXES:
-                file.seek(place)
-                head = file.read(16)
-                if place == 0 and head[4:8] not in _FIRST_BOXES_OF_MP4:
+            size = file.seek(0, os.SEEK_END)
+            end = 0
+            for box in boxes(file, 0, size):
+                if box.start == 0 and box.kind not in FIRST_BOXES:
                     return False
-                size = int.from_bytes(head[:4])
-                if size == 1:
-                    size = int.from_bytes(head[8:16])
-                if size < 8:
-                    return False
-                place, number = place + size, number + 1
-        return place == end
+                end = box.end
+        return end == size
 
     def open(self) -> BinaryIO:
-        """The file's bytes, to be closed again."""
-        return io.BytesIO(self.data) if isinstance(self.data, bytes) else open(self.data, "rb")
+        """The file's bytes, to be closed again; those of a remote file come as they are read."""
+        if isinstance(self.content, RemoteFile):
+            return self.content.open()
+        return io.BytesIO(self.content) if isinstance(self.content, bytes) else open(self.content, "rb")
 
 
 def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedSource:
-    """Checks a path, or reads a URL, a binary file object or bytes whole.
+    """Checks a path, or reads a URL, a binary file object or bytes whole; not a large file that is read in parts.
 
     Raises:
         VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.
@@ -77,15 +87,19 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         if path.startswith("file://"):
             path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
         elif "://" in path:
-            return _in_memory(_download(path), name=name or path)
+            return _fetched(fetch(path), name=name or path)
         return _on_disk(path, name=name or path)
     if hasattr(source, "read"):
         name = name or str(getattr(source, "name", "<file object>"))
         try:
-            return _in_memory(_read_file_object(source), name=name)
+            return _in_memory(read_whole(source), name=name)
         except LimitExceeded as error:
             raise VideoDecodeError(name, str(error)) from error
     raise ValueError(f"a video source is a path, a URL, bytes or a binary file object, got {type(source).__name__}")
+
+
+def _fetched(content: bytes | RemoteFile, *, name: str) -> ResolvedSource:
+    return _in_memory(content, name=name) if isinstance(content, bytes) else ResolvedSource(name, content)
 
 
 def _in_memory(data: bytes, *, name: str) -> ResolvedSource:
@@ -112,57 +126,3 @@ def _on_disk(path: str, *, name: str) -> ResolvedSource:
         raise VideoDecodeError(name, "it is empty (0 bytes)")
     # Absolute, because FFmpeg takes "12:30.mp4" for a protocol called "12".
     return ResolvedSource(name, os.path.abspath(path))
-
-
-def _read_file_object(file: BinaryIO) -> bytes:
-    content = io.BytesIO()
-    while chunk := file.read(_CHUNK_BYTES):
-        if isinstance(chunk, str):
-            raise ValueError("the file object is opened as text; open it with mode 'rb'")
-        content.write(chunk)
-        limits.check_fetched(content.tell())
-    return content.getvalue()
-
-
-def _download(url: str) -> bytes:
-    """The whole content. http(s) as it is; `hf://` and other stores through fsspec, which knows their credentials."""
-    read: Callable[[str], bytes] = _read_http if url.lower().startswith(("http://", "https://")) else _read_fsspec
-    try:
-        return read(url)
-    except LimitExceeded as error:
-        raise VideoDecodeError(url, str(error)) from error
-    except urllib.error.HTTPError as error:
-        raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
-    except ImportError as error:
-        raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
-    except _download_errors() as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VideoDecodeError(url, f"it cannot be downloaded: {reason}") from error
-
-
-def _download_errors() -> tuple[type[Exception], ...]:
-    """A broken connection to the Hub is no `OSError`; which client's error it is depends on huggingface_hub."""
-    from huggingface_hub.errors import HTTPError
-
-    return (OSError, http.client.HTTPException, ValueError, HTTPError)
-
-
-def _read_http(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "hf-videomae"})
-    with urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT_SECONDS) as response:
-        if response.length is None:
-            return _read_file_object(response)
-        limits.check_fetched(response.length)
-        content: bytes = response.read()  # in one: only so a connection that breaks off is an error
-    return content
-
-
-def _read_fsspec(url: str) -> bytes:
-    import fsspec  # type: ignore[import-untyped]
-
-    with fsspec.open(url, "rb") as file:
-        limits.check_fetched(getattr(file, "size", None) or 0)
-        content: bytes = file.read()
-    return content

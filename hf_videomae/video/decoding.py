@@ -2,10 +2,11 @@
 
 torchcodec decodes first. A file on which it gives up is tried with PyAV, if that is installed; both having failed is
 one `VideoDecodeError` with both reasons. Where PyAV is installed it goes first with the files that it decodes to the
-same numbers in less time: 8-bit H.264 in MP4, MOV or Matroska (`_skipping`), and AVI, which has no index. A machine on
-which neither can be loaded is a `VideoBackendError`, whatever the file. The number of frames is the number that can be
-decoded, never the one the container states; rotation and edit lists are applied, pixel aspect ratios are not; of
-several video streams FFmpeg's best one is read.
+same numbers in less time: 8-bit H.264 in MP4, MOV or Matroska (`_skipping`), and AVI, which has no index. Of H.264 in
+MP4 and MOV that is long, or large and behind a URL, it reads only what is asked for (`_by_table`); any other such file
+is scanned, or downloaded whole. A machine on which neither can be loaded is a `VideoBackendError`, whatever the file.
+The number of frames is the number that can be decoded, never the one the container states; rotation and edit lists are
+applied, pixel aspect ratios are not; of several video streams FFmpeg's best one is read.
 
 A file that claims, or turns out, to be larger than `limits` allow (pixels of a frame, frames of a video, bytes asked
 for at once) is a `VideoDecodeError` before it takes the memory.
@@ -237,8 +238,8 @@ def open_video(
     """Opens a video.
 
     Args:
-        source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole), the bytes of a file, or a binary
-            file object (read whole, from where it stands).
+        source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole, or in parts where it is large), the
+            bytes of a file, or a binary file object (read whole, from where it stands).
         name: what errors call a source that has no name of its own, such as bytes.
         backend: `"auto"` (torchcodec, then PyAV; PyAV first where it is quicker), `"torchcodec"` or `"pyav"`.
         num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.

@@ -11,7 +11,8 @@ Attributes:
     MAX_PIXELS: of one frame, height times width. 2**27 lets 16K (15360 x 8640) pass; 8K is a quarter of it.
     MAX_FRAMES: of one video. Ten million are 23 hours at 120 frames per second.
     MAX_CLIP_BYTES: of the frames asked for at once, as RGB. 16 GiB are 172 frames of 8K, or 2760 of full HD.
-    MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole.
+    MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole,
+        nor are large files behind URLs of which parts suffice.
 """
 
 from .errors import LimitExceeded

@@ -1,0 +1,103 @@
+"""H.264 in MP4 and MOV by the file's own table: of a long or remote file only the packets that a clip needs are read.
+
+The table names each packet's place, size and time before any of them is read, so neither a scan of the file nor the
+whole of it is needed. FFmpeg reads all of it but the offsets between decoding and showing (`_mp4`); with them frames
+are numbered as `_skipping` does, by their time stamps, whatever the frame rate does on the way. A file whose table
+FFmpeg had to change (an edit list that cuts), one in fragments, groups of pictures that look back, and every other
+codec and container, are left to the decoders that read all of the file.
+"""
+
+import bisect
+import operator
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ._h264 import H264Video
+from ._mp4 import FIRST_BOXES, composition_offsets
+from ._source import ResolvedSource
+from .errors import BackendFailure
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.video.stream import VideoStream
+
+
+class TableVideo(H264Video):
+    """A file of which nothing but its table is read when it is opened."""
+
+    def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
+        self._file = source.open()
+        self._file_bytes = source.size
+        try:
+            if self._file.read(8)[4:] not in FIRST_BOXES:
+                raise BackendFailure("it is not MP4")
+            self._file.seek(0)
+            super().__init__(self._file, num_threads=num_threads)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+    def _number(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
+        if "mp4" not in self._container.format.name.split(","):
+            raise BackendFailure("its table is not that of MP4")
+        keys = self._read_index(stream)
+        # The offsets are those of the packets only where FFmpeg has left the table as it is in the file.
+        if not self._sizes or stream.frames != len(self._sizes) or not _rises(self._places_in_file):
+            raise BackendFailure("its table does not list its packets one by one")
+        if self._places_in_file[-1] + self._sizes[-1] > self._file_bytes or min(self._sizes) <= 0:
+            raise BackendFailure("it breaks off")
+        offsets = composition_offsets(self._file, track=stream.id, num_packets=stream.frames)
+        for place, offset in enumerate(offsets):
+            self._shown[place] += offset
+        self._order = array("q", sorted(range(len(self._shown)), key=self._shown.__getitem__))
+        times = array("q", map(self._shown.__getitem__, self._order))
+        if not _rises(times):
+            raise BackendFailure("its packets have no time stamps of their own")
+        return times, [(self._shown[place], place) for place in keys]
+
+    def _read_index(self, stream: "VideoStream") -> list[int]:
+        """The places of the key frames. Keeps where each packet lies, and when it is decoded."""
+        self._places_in_file, self._sizes, self._shown = array("q"), array("q"), array("q")
+        keys = []
+        # Early releases of PyAV do not show the table.
+        for place, entry in enumerate(getattr(stream, "index_entries", ())):
+            if entry.is_discard:
+                raise BackendFailure("an edit list hides some of its frames")
+            self._places_in_file.append(entry.pos)
+            self._sizes.append(entry.size)
+            self._shown.append(entry.timestamp)
+            if entry.is_keyframe:
+                keys.append(place)
+        return keys
+
+    def _place(self, time: int) -> int:
+        return self._order[bisect.bisect_left(self._times, time)]
+
+    def _decode(self, wanted: set[int]) -> Iterator["VideoFrame"]:
+        last: int | None = None
+        for frame in super()._decode(wanted):
+            if frame.pts is None or (last is not None and frame.pts <= last):
+                raise BackendFailure("its frames come in another order than its table says")
+            last = frame.pts
+            yield frame
+
+    def _run(self, start: int, end: int) -> Iterator["Packet"]:
+        import av
+
+        for place in range(start, end + 1):
+            self._file.seek(self._places_in_file[place])
+            packet = av.Packet(self._file.read(self._sizes[place]))
+            if place == start and not self._forgets_what_was(packet):
+                raise BackendFailure("it has frames that look back across a key frame")
+            packet.pts = self._shown[place]
+            yield packet
+
+
+def _rises(numbers: Sequence[int]) -> bool:
+    return all(map(operator.lt, numbers, islice(numbers, 1, None)))

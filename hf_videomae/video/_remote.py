@@ -1,0 +1,222 @@
+"""Files behind URLs: small ones are downloaded whole, of large ones only the parts that are read.
+
+http(s) is read as it is, `hf://` and other stores through fsspec, which knows their credentials. What can be read in
+parts is a file on a server that says so (`Accept-Ranges: bytes`), or one that fsspec reads by place. Failures are
+`VideoDecodeError`s with the client's own error as their cause; trying again is the caller's.
+"""
+
+import functools
+import http.client
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from . import limits
+from .errors import BackendFailure, LimitExceeded, VideoBackendError, VideoDecodeError
+
+_TIMEOUT_SECONDS = 60.0
+_CHUNK_BYTES = 4 * 2**20
+# Up to here one download costs less than several questions.
+_WHOLE_BYTES = 32 * 2**20
+_BLOCK_BYTES = 256 * 2**10
+# Who reads on and on gets more at once: a table of many hours has several MiB.
+_MAX_BLOCKS_AT_ONCE = 4
+_BLOCKS_KEPT = 64
+
+_Fetch = Callable[[int, int], bytes]  # from one place to before another
+
+
+class RemoteFile:
+    """A file that is too large to be downloaded for a few frames of it.
+
+    Args:
+        url: for errors, too.
+        size: in bytes.
+        head: its first bytes, which are here already; at most one block.
+    """
+
+    def __init__(self, url: str, *, size: int, head: bytes = b"") -> None:
+        self.url, self.size = url, size
+        self._head = head
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it has been downloaded after all."""
+        return "whole" in vars(self)
+
+    @functools.cached_property
+    def whole(self) -> bytes:
+        """All its bytes.
+
+        Raises:
+            VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
+        """
+        with _failures(self.url):
+            content = _get(self.url, whole=True) if _is_http(self.url) else _get_by_fsspec(self.url, whole=True)
+        assert isinstance(content, bytes)
+        return content
+
+    def open(self) -> BinaryIO:
+        """Its bytes, fetched as they are read."""
+        if self.is_here:
+            return io.BytesIO(self.whole)
+        fetch = functools.partial(_get_range, self.url, self.size) if _is_http(self.url) else _fsspec_range(self.url)
+        return io.BufferedReader(_Blocks(self.url, fetch, size=self.size, head=self._head))
+
+
+def fetch(url: str) -> bytes | RemoteFile:
+    """The whole file, or a large one that can be read in parts.
+
+    Raises:
+        VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
+        VideoBackendError: the package that reads such URLs is not installed.
+    """
+    with _failures(url):
+        return _get(url) if _is_http(url) else _get_by_fsspec(url)
+
+
+def read_whole(file: Any) -> bytes:
+    """What a binary file object still holds.
+
+    Raises:
+        LimitExceeded: it is too much.
+        ValueError: it is opened as text.
+    """
+    content = io.BytesIO()
+    while chunk := file.read(_CHUNK_BYTES):
+        if isinstance(chunk, str):
+            raise ValueError("the file object is opened as text; open it with mode 'rb'")
+        content.write(chunk)
+        limits.check_fetched(content.tell())
+    return content.getvalue()
+
+
+class _Blocks(io.RawIOBase):
+    """A file of which whole blocks are fetched when they are read, and the last ones kept."""
+
+    def __init__(self, url: str, fetch: _Fetch, *, size: int, head: bytes) -> None:
+        self._url, self._fetch, self._size = url, fetch, size
+        self._place = 0
+        self._kept: dict[int, bytes] = {0: head} if len(head) == _BLOCK_BYTES else {}
+        # Where the last fetch ended, and how many blocks it was.
+        self._end, self._at_once = 1, 1
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        return self._place
+
+    def readinto(self, buffer: Any, /) -> int:
+        target, done = memoryview(buffer).cast("B"), 0
+        while done < len(target) and self._place < self._size:
+            number, skipped = divmod(self._place, _BLOCK_BYTES)
+            part = self._block(number)[skipped : skipped + len(target) - done]
+            target[done : done + len(part)] = part
+            done, self._place = done + len(part), self._place + len(part)
+        return done
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._kept:
+            self._at_once = min(2 * self._at_once, _MAX_BLOCKS_AT_ONCE) if number == self._end else 1
+            self._end = number + self._at_once
+            start, end = number * _BLOCK_BYTES, min(self._end * _BLOCK_BYTES, self._size)
+            with _failures(self._url):
+                content = self._fetch(start, end)
+            if len(content) != end - start:
+                raise BackendFailure("the server does not give the part that was asked for")
+            for place in range(0, len(content), _BLOCK_BYTES):
+                self._kept[number + place // _BLOCK_BYTES] = content[place : place + _BLOCK_BYTES]
+            while len(self._kept) > _BLOCKS_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return self._kept[number]
+
+
+@contextmanager
+def _failures(url: str) -> Iterator[None]:
+    try:
+        yield
+    except LimitExceeded as error:
+        raise VideoDecodeError(url, str(error)) from error
+    except urllib.error.HTTPError as error:
+        raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
+    except ImportError as error:
+        raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
+    except _download_errors() as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VideoDecodeError(url, f"it cannot be downloaded: {reason}") from error
+
+
+def _download_errors() -> tuple[type[Exception], ...]:
+    """A broken connection to the Hub is no `OSError`; which client's error it is depends on huggingface_hub."""
+    from huggingface_hub.errors import HTTPError
+
+    return (OSError, http.client.HTTPException, ValueError, HTTPError)
+
+
+def _is_http(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
+def _get(url: str, *, whole: bool = False) -> bytes | RemoteFile:
+    with _ask(url) as response:
+        size: int | None = response.length
+        if size is None:
+            return read_whole(response)
+        if not whole and size > _WHOLE_BYTES and response.headers.get("Accept-Ranges", "").strip().lower() == "bytes":
+            # Leaving here ends the connection, and with it the rest.
+            return RemoteFile(url, size=size, head=response.read(_BLOCK_BYTES))
+        limits.check_fetched(size)
+        content: bytes = response.read()  # in one: only so a connection that breaks off is an error
+    return content
+
+
+def _get_range(url: str, size: int, start: int, end: int) -> bytes:
+    with _ask(url, Range=f"bytes={start}-{end - 1}") as response:
+        # A file that has changed meanwhile is no longer the one whose table was read.
+        if response.status != 206 or response.headers.get("Content-Range") != f"bytes {start}-{end - 1}/{size}":
+            raise BackendFailure("the server does not give the part that was asked for")
+        content: bytes = response.read()
+    return content
+
+
+def _ask(url: str, **headers: str) -> Any:
+    request = urllib.request.Request(url, headers={"User-Agent": "hf-videomae", **headers})
+    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+
+
+def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteFile:
+    import fsspec  # type: ignore[import-untyped]
+    from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]
+
+    with fsspec.open(url, "rb") as file:
+        size: int = getattr(file, "size", None) or 0
+        # Other file objects may read through all that lies before the place they seek.
+        if not whole and size > _WHOLE_BYTES and isinstance(file, AbstractBufferedFile):
+            return RemoteFile(url, size=size)
+        limits.check_fetched(size)
+        content: bytes = file.read()
+    return content
+
+
+def _fsspec_range(url: str) -> _Fetch:
+    import fsspec
+
+    with _failures(url):
+        file = fsspec.open(url, "rb", block_size=_BLOCK_BYTES, cache_type="none").open()
+
+    def fetch(start: int, end: int) -> bytes:
+        file.seek(start)
+        content: bytes = file.read(end - start)
+        return content
+
+    return fetch

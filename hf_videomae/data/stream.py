@@ -161,13 +161,14 @@ class _BatchMaker(Dataset[_Made]):
 
 
 def _fetched(sample: Sample) -> Sample:
-    """A sample whose video is here: a file, or bytes.
+    """A sample whose video is here: a file, or bytes; a large one on a server that gives parts of it is decoded there.
 
     Raises:
         VideoDecodeError: when it cannot be downloaded.
     """
     if isinstance(sample.video, str) and "://" in sample.video:
-        return replace(sample, video=resolve_source(sample.video).data)
+        found = resolve_source(sample.video)
+        return sample if found.is_remote else replace(sample, video=found.data)
     return sample
 
 

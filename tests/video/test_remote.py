@@ -13,7 +13,10 @@ import torch
 from local_hub import LocalHub
 from real_clips import CLIPS, needs_ffmpeg
 
+from hf_videomae.data import build_loader
+from hf_videomae.data.collate import ClipSettings
 from hf_videomae.data.network import is_passing
+from hf_videomae.data.samples import Sample
 from hf_videomae.video import _by_table, _mp4, _pyav, _remote, _skipping, limits
 from hf_videomae.video._source import ResolvedSource, resolve_source
 from hf_videomae.video.decoding import VideoDecodeError, VideoReader, open_video
@@ -243,6 +246,32 @@ def test_a_clip_of_a_remote_file_costs_a_part_of_it(server: Server, long: Path) 
         assert goes_by_table(reader) and reader.num_frames == 600
         assert server.sent < len(server.content) / 3
         assert_as_whole(reader, long)
+
+
+class OneVideo:
+    """A data set of one file."""
+
+    name, class_names = "one", None
+
+    def __init__(self, video: str) -> None:
+        self.video = video
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(id="long.mp4", video=self.video)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_training_on_a_remote_file_reads_a_part_of_it(server: Server, long: Path) -> None:
+    settings = ClipSettings(num_frames=8, stride=2, image_size=32)
+    remote, local = (
+        next(iter(build_loader(OneVideo(video), settings=settings, batch_size=1, seed=0)))
+        for video in (server.url, str(long))
+    )
+    assert torch.equal(remote["pixel_values"], local["pixel_values"])
+    assert server.sent < len(server.content) / 2
 
 
 @pytest.mark.usefixtures("small_steps")

@@ -425,7 +425,7 @@ def test_the_command_says_what_it_did(raw: Path, tmp_path: Path, capsys: pytest.
     status, output, _ = run(capsys, *arguments)
     assert status == 0
     assert "train: 9 videos" in output and "in 2 shards of" in output
-    assert "up to 2 readers (ranks x workers) with shards of their own" in output
+    assert "enough for 2 processes with shards of their own" in output
     assert "left out: 1 of 14: it is empty (0 bytes)" in output and "9 of 14 videos" in output
     status, output, _ = run(capsys, *arguments)
     assert status == 0 and "up to date, nothing was done" in output

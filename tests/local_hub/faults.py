@@ -1,11 +1,14 @@
 """What goes wrong on purpose, and what was asked."""
 
+import contextlib
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["status", "reset", "truncate", "stall", "hang_up"]
+_LAST_REQUESTS_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,20 @@ class Record:
 
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
+    _under_way: int = 0
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is answered: a client may have its answer before the record has the request."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                self._lock.notify_all()
 
     def add_fault(self, fault: Fault) -> None:
         with self._lock:
@@ -80,8 +96,9 @@ class Record:
             self.requests.append(request)
 
     def matching(self, pattern: str) -> list[Request]:
-        """The requests so far whose `METHOD /path` a pattern finds, in order."""
+        """The requests so far whose `METHOD /path` a pattern finds, in order; the last ones are waited for a while."""
         with self._lock:
+            self._lock.wait_for(lambda: not self._under_way, timeout=_LAST_REQUESTS_SECONDS)
             return [request for request in self.requests if re.search(pattern, request.line)]
 
     def forget(self) -> None:

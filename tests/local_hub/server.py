@@ -90,6 +90,10 @@ class Handler(BaseHTTPRequestHandler):
         """The record is the log."""
 
     def _serve(self) -> None:
+        with self.server.record.answering():
+            self._answer()
+
+    def _answer(self) -> None:
         fault = self.server.record.next_fault(f"{self.command} {self.path}")
         if fault is not None and fault.kind == "hang_up":
             self._hang_up(fault)

@@ -77,7 +77,7 @@ def describe_report(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"{name}: {split['videos']} videos, {split['seconds'] / 60:.1f} minutes, "
             f"{split['bytes'] / MEGABYTE:.1f} MB in {_count(len(shards), 'shard')} of {low:.2f} to {high:.2f} MB; "
-            f"up to {_count(len(shards), 'reader')} (ranks x workers) with shards of their own, for more: --num_shards"
+            f"enough for {_count(len(shards), 'process')} with shards of their own, for more: --num_shards"
         )
     if report["unlabelled"]:
         lines.append(f"no labels: {report['unlabelled']}")
@@ -92,4 +92,4 @@ def describe_report(report: dict[str, Any]) -> list[str]:
 
 
 def _count(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+    return f"{number} {name}" if number == 1 else f"{number} {name}{'es' if name.endswith('s') else 's'}"

@@ -86,7 +86,7 @@ def choose_num_shards(num_videos: int, num_bytes: int, *, shard_bytes: int) -> i
     """How many shards a split gets.
 
     One for each `shard_bytes`, and of a small split as many as have 4 videos each, up to 16; from 8 on, the next
-    multiple of 8, which divides evenly among ranks and workers.
+    multiple of 8, which divides evenly among the training processes.
     """
     count = max(math.ceil(num_bytes / shard_bytes), min(_FEW_SHARDS, num_videos // _VIDEOS_OF_A_SMALL_SHARD), 1)
     if count >= _MULTIPLE:

@@ -26,6 +26,8 @@ from .errors import VideoBackendError, VideoDecodeError
 
 _TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
 _PRESET = "medium"
+# The quicker entropy coder, no weighted prediction: less time to decode for a tenth more bytes, at the same quality.
+_QUICK_TO_DECODE = "cabac=0:weightp=0"
 # Seconds after which an encoder is taken for stuck: so many, and so many more for each frame of the source.
 _PATIENCE, _PATIENCE_PER_FRAME = 300.0, 1.0
 # A decoder that complains, of a file that has less than this share of the frames it states: it breaks off.
@@ -264,6 +266,7 @@ def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> li
     stream = ["-map", f"0:{_best_stream(job.path)}", "-map_metadata", "-1", "-map_chapters", "-1"]
     times = [keep_time_stamps, "passthrough", "-enc_time_base", f"1:{_TIME_BASE}"]
     codec = ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(settings.crf), "-bf", "2", "-threads", "1"]
+    codec += ["-x264-params", _QUICK_TO_DECODE]
     gop = str(settings.gop)
     keys = ["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-flags", "+cgop+bitexact"]
     box = ["-fflags", "+bitexact", "-video_track_timescale", str(_TIME_BASE), "-movflags", "+faststart", "-f", "mp4"]
@@ -314,7 +317,7 @@ def _run_pyav(job: _Job, output: Path) -> str:
 
     settings = job.settings
     options = {"preset": _PRESET, "crf": str(settings.crf), "sc_threshold": "0", "flags": "+cgop+bitexact"}
-    options |= {"keyint_min": str(settings.gop), "bf": "2"}
+    options |= {"keyint_min": str(settings.gop), "bf": "2", "x264-params": _QUICK_TO_DECODE}
     muxing = {"movflags": "+faststart", "fflags": "+bitexact", "video_track_timescale": str(_TIME_BASE)}
     try:
         with av.open(job.path) as container, av.open(str(output), "w", format="mp4", options=muxing) as made:

@@ -10,7 +10,7 @@ codec and container, are left to the decoders that read all of the file.
 import bisect
 import operator
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ class TableVideo(H264Video):
     def _place(self, time: int) -> int:
         return self._order[bisect.bisect_left(self._times, time)]
 
-    def _decode(self, wanted: set[int]) -> Iterator["VideoFrame"]:
+    def _decode(self, wanted: Set[int]) -> Iterator["VideoFrame"]:
         last: int | None = None
         for frame in super()._decode(wanted):
             if frame.pts is None or (last is not None and frame.pts <= last):

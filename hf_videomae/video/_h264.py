@@ -7,11 +7,11 @@ to the decoders that number frames as they come out.
 
 import bisect
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import limits
-from ._pyav import as_clip, file_failures, to_rgb
+from ._pyav import RgbConverter, as_clip, file_failures, places_of
 from .errors import BackendFailure
 
 if TYPE_CHECKING:
@@ -74,13 +74,9 @@ class H264Video:
 
     def frames(self, indices: Sequence[int]) -> "torch.Tensor":
         """`(len(indices), 3, H, W)` uint8."""
-        wanted = {self._times[index] for index in indices}
+        wanted = places_of([self._times[index] for index in indices])
         with file_failures():
-            found = {frame.pts: frame for frame in self._decode(wanted) if frame.pts in wanted}
-            if len(found) != len(wanted) or not all(map(self._is_plain, found.values())):
-                raise BackendFailure("frames are missing, turned or of another format")
-            rgb = {time: to_rgb(frame, self.coded_size) for time, frame in found.items()}
-            return as_clip([rgb[self._times[index]] for index in indices])
+            return as_clip(self._pictures(wanted), length=len(indices))
 
     def close(self) -> None:
         self._container.close()
@@ -99,7 +95,20 @@ class H264Video:
         height, width = self.frames([0]).shape[-2:]
         return height, width
 
-    def _decode(self, wanted: set[int]) -> Iterator["VideoFrame"]:
+    def _pictures(self, wanted: dict[int, list[int]]) -> Iterator[tuple[list[int], "torch.Tensor"]]:
+        """Each wanted frame, named by its time stamp, with its places in the clip."""
+        found, to_rgb = set(), RgbConverter(self.coded_size)
+        for frame in self._decode(wanted.keys()):
+            if frame.pts is None or frame.pts not in wanted:
+                continue
+            if not self._is_plain(frame):
+                raise BackendFailure("a frame of it is turned or of another format")
+            found.add(frame.pts)
+            yield wanted[frame.pts], to_rgb(frame)
+        if len(found) != len(wanted):
+            raise BackendFailure("frames of it are missing")
+
+    def _decode(self, wanted: Set[int]) -> Iterator["VideoFrame"]:
         """From each fresh start to the last wanted frame before the next one, and no further."""
         runs: dict[int, int] = {}
         for time in sorted(wanted):

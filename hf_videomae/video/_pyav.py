@@ -2,9 +2,9 @@
 
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -15,6 +15,8 @@ from .errors import BackendFailure, VideoDecodeError
 
 if TYPE_CHECKING:
     from av import VideoFrame
+
+Index = TypeVar("Index", bound=Hashable)
 
 
 @functools.cache
@@ -43,16 +45,16 @@ class PyavVideo:
                 raise BackendFailure("no frame of it can be decoded")
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
-            self.height, self.width, _ = to_rgb(first, self.coded_size).shape
+            self._to_rgb = RgbConverter(self.coded_size)
+            self.height, self.width, _ = self._to_rgb(first).shape
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """`(len(indices), 3, H, W)` uint8."""
         assert self._store is not None
         with file_failures():
-            distinct = sorted(set(indices))
-            picked = self._store.pick(distinct)
-            rgb = {index: to_rgb(frame, self.coded_size) for index, frame in zip(distinct, picked, strict=True)}
-            return as_clip([rgb[index] for index in indices])
+            places = places_of(indices)
+            picked = zip(places.values(), self._store.pick(list(places)), strict=True)
+            return as_clip(((where, self._to_rgb(frame)) for where, frame in picked), length=len(indices))
 
     def close(self) -> None:
         self._store = None
@@ -79,26 +81,54 @@ def _yuv_bytes(frame: "VideoFrame") -> int:
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-def to_rgb(frame: "VideoFrame", size: tuple[int, int]) -> torch.Tensor:
-    """`(H, W, 3)` uint8, turned as the display matrix says, at the `size` of the stream's first frame.
+class RgbConverter:
+    """Frames of one video to RGB, at the `size` (height, width) of its first frame, on one thread.
 
-    A view into FFmpeg's memory, to be copied once.
+    One context of swscale serves them all: to make one for each frame costs five times what the conversion does, and
+    PyAV from 17 on would start threads for each.
     """
-    height, width = size
-    rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
-    plane = rgb.planes[0]
-    lines = torch.frombuffer(plane, dtype=torch.uint8).view(height, plane.line_size)
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise
-    picture = lines[:, : 3 * width].unflatten(1, (width, 3))
-    return torch.rot90(picture, quarter_turns) if quarter_turns % 4 else picture
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        self.height, self.width = size
+        self._reformatter = VideoReformatter()
+        self._options = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+    def __call__(self, frame: "VideoFrame") -> torch.Tensor:
+        """`(H, W, 3)` uint8, turned as the display matrix says. A view into FFmpeg's memory, to be copied once."""
+        rgb = self._reformatter.reformat(
+            frame, width=self.width, height=self.height, format="rgb24", interpolation="BICUBIC", **self._options
+        )
+        plane = rgb.planes[0]
+        lines = torch.frombuffer(plane, dtype=torch.uint8).view(self.height, plane.line_size)
+        quarter_turns = round(frame.rotation / 90)  # counter-clockwise
+        picture = lines[:, : 3 * self.width].unflatten(1, (self.width, 3))
+        return torch.rot90(picture, quarter_turns) if quarter_turns % 4 else picture
 
 
-def as_clip(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-    """`(T, 3, H, W)` uint8, lying in memory as `(T, H, W, 3)`; `torch.stack` is 5 times slower on FFmpeg's rows."""
-    clip = torch.empty(len(pictures), *pictures[0].shape, dtype=torch.uint8)
-    for place, picture in zip(clip, pictures, strict=True):
-        place.copy_(picture)
+def as_clip(pictures: Iterable[tuple[Sequence[int], torch.Tensor]], *, length: int) -> torch.Tensor:
+    """Pictures `(H, W, 3)`, each with its places in the clip, to `(T, 3, H, W)` uint8 in memory as `(T, H, W, 3)`.
+
+    Each is copied while it is in the processor's cache, and its memory serves the next one.
+    """
+    clip: torch.Tensor | None = None
+    for places, picture in pictures:
+        if clip is None:
+            clip = torch.empty(length, *picture.shape, dtype=torch.uint8)
+        for place in places:
+            clip[place].copy_(picture)
+    assert clip is not None
     return clip.permute(0, 3, 1, 2)
+
+
+def places_of(indices: Sequence[Index]) -> dict[Index, list[int]]:
+    """Where in the clip each frame goes; one may be asked for more than once."""
+    places: dict[Index, list[int]] = {}
+    for place, index in enumerate(indices):
+        places.setdefault(index, []).append(place)
+    return places
 
 
 @contextmanager

@@ -15,10 +15,13 @@ import logging
 import multiprocessing
 import random
 import socket
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from .samples import DataError
 
@@ -34,6 +37,10 @@ SHARD_SECONDS = 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 _TOO_MANY_REQUESTS = 429
 _PASSING = {408, _TOO_MANY_REQUESTS, 500, 502, 503, 504, 520, 522, 524}
+
+CLIENT_ERRORS = (HTTPError, OSError, ValueError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
+"""What a failure arrives as: the HTTP client's own errors, and what readers of files (pyarrow, tarfile) and the
+transfer of large files make of them, which depends on the format and on versions. What it means, its causes tell."""
 
 # Where a thread waits that shall not outlive its purpose; by `stop_waiting_on`.
 _of_thread = threading.local()
@@ -59,8 +66,6 @@ def is_passing(error: BaseException) -> bool:
 
 
 def _is_passing(error: BaseException) -> bool:
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
-
     status = _status(error)
     if status is not None:
         return status in _PASSING
@@ -147,6 +152,21 @@ class Patience:
             logger.warning("%s: %s; trying again for %.0f s", self.name, reason_of(error), seconds)
         _sleep(wait)
 
+    @contextlib.contextmanager
+    def over(self, passing: Callable[[BaseException], BaseException | None]) -> Iterator[None]:
+        """What time mends ends the block, and is waited for: whoever comes out at its end is to try again.
+
+        Raises:
+            SourceUnavailable: when the time is over.
+        """
+        try:
+            yield
+        except CLIENT_ERRORS as error:
+            cause = passing(error)
+            if cause is None:
+                raise
+            self.wait(cause)
+
 
 def reason_of(error: BaseException) -> str:
     """One line: the innermost cause that says something."""
@@ -154,21 +174,30 @@ def reason_of(error: BaseException) -> str:
     return said[-1] if said else type(error).__name__
 
 
-def until_it_passes(attempt: Callable[[], _Result], waiting: Patience) -> _Result:
+def what_passes(error: BaseException) -> BaseException | None:
+    """An error that time mends; a proxy's page, read as JSON, is one."""
+    return error if is_passing(error) or isinstance(error, json.JSONDecodeError) else None
+
+
+def until_it_passes(
+    attempt: Callable[[], _Result],
+    waiting: Patience,
+    *,
+    passing: Callable[[BaseException], BaseException | None] = what_passes,
+) -> _Result:
     """The result of an attempt, made again for as long as the network or the server fails.
+
+    Args:
+        attempt: made from its beginning each time.
+        waiting: between attempts.
+        passing: of an error, what is to be waited for; None: the error is raised.
 
     Raises:
         SourceUnavailable: when they kept failing.
     """
     while True:
-        try:
+        with waiting.over(passing):
             return attempt()
-        except Exception as error:
-            # Which client's error a broken connection becomes depends on versions; a proxy's page is read as JSON.
-            if is_passing(error) or isinstance(error, json.JSONDecodeError):
-                waiting.wait(error)
-                continue
-            raise
 
 
 def stop_waiting_on(event: threading.Event) -> None:

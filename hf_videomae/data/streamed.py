@@ -10,7 +10,7 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_cut_off, is_passing, one_try
+from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_cut_off, is_passing, one_try, until_it_passes
 from .samples import DataError, Label, Sample
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -97,19 +97,12 @@ class DatasetsSource:
         )
         read = 0
         while True:
-            rows = self._rows(shard, start=read)
-            try:
-                for sample in rows:
+            with waiting.over(_itself):
+                for sample in self._rows(shard, start=read):
                     read += 1
                     waiting.progress()
                     yield sample
                 return
-            except Exception as error:
-                # Which library's error a broken connection becomes depends on the format and on versions.
-                if is_passing(error):
-                    waiting.wait(error)
-                    continue
-                raise
 
     def _rows(self, shard: int, *, start: int) -> Iterator[Sample]:
         if self.kept is not None:
@@ -199,42 +192,36 @@ def _hint(path: str, cache_dir: str | None) -> str:
 def _ask_hub(path: str, *, revision: str | None) -> None:
     """A Hub that is there and fails is waited for: many processes start at once. One that does not answer is not."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
-    waiting = Patience(path, seconds=SHARD_SECONDS)
-    while True:
-        try:
-            info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
-            if info.gated:
-                # Anyone may see a gated data set, few may read it.
-                HfApi().auth_check(path, repo_type="dataset")
-            return
-        except (HfHubHTTPError, HTTPError) as error:
-            if not (is_passing(error) if isinstance(error, HfHubHTTPError) else is_cut_off(error)):
-                raise
-            waiting.wait(error)
+    def ask() -> None:
+        info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
+        if info.gated:
+            # Anyone may see a gated data set, few may read it.
+            HfApi().auth_check(path, repo_type="dataset")
+
+    def answered(error: BaseException) -> BaseException | None:
+        is_there = is_passing(error) if isinstance(error, HfHubHTTPError) else is_cut_off(error)
+        return error if is_there else None
+
+    until_it_passes(ask, Patience(path, seconds=SHARD_SECONDS), passing=answered)
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
     """What a Hub that was just there answers; failures that pass are waited for, as those of the shards are later."""
-    waiting = Patience(path, seconds=SHARD_SECONDS)
-    while True:
-        try:
-            return ask()
-        except Exception as error:
-            # `datasets` makes "couldn't find it" of some failures, raised from nothing; the context still tells.
-            passing = next((one for one in _contexts(error) if is_passing(one)), None)
-            if passing is not None:
-                waiting.wait(passing)
-                continue
-            raise
+    return until_it_passes(ask, Patience(path, seconds=SHARD_SECONDS), passing=_within)
 
 
-def _contexts(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what was being handled when it was raised, and so on."""
-    while error is not None:
-        yield error
-        error = error.__context__
+def _itself(error: BaseException) -> BaseException | None:
+    return error if is_passing(error) else None
+
+
+def _within(error: BaseException) -> BaseException | None:
+    """`datasets` makes "couldn't find it" of some failures, raised from nothing; the context still tells."""
+    seen: BaseException | None = error
+    while seen is not None and not is_passing(seen):
+        seen = seen.__context__
+    return seen
 
 
 def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
@@ -355,22 +342,9 @@ def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[st
     kept = KeptShards(cache_dir, files=files)
     if builder.info.features is None and files:
         # The columns are found in the first shard.
-        _fetch_first(kept, path=path)
+        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=SHARD_SECONDS))
     builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
     return kept
-
-
-def _fetch_first(kept: KeptShards, *, path: str) -> None:
-    waiting = Patience(path, seconds=SHARD_SECONDS)
-    while True:
-        try:
-            return kept.fetch(0)
-        except Exception as error:
-            # As in read_shard.
-            if is_passing(error):
-                waiting.wait(error)
-                continue
-            raise
 
 
 def _shard_names(files: list[str], *, split: str, count: int, root: str | None) -> list[str]:

@@ -11,6 +11,7 @@ import bisect
 import operator
 from array import array
 from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -28,16 +29,14 @@ class TableVideo(H264Video):
     """A file of which nothing but its table is read when it is opened."""
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
-        self._file = source.open()
         self._file_bytes = source.size
-        try:
+        with ExitStack() as at_a_refusal:
+            self._file = at_a_refusal.enter_context(source.open())
             if self._file.read(8)[4:] not in FIRST_BOXES:
                 raise BackendFailure("it is not MP4")
             self._file.seek(0)
             super().__init__(self._file, num_threads=num_threads)
-        except BaseException:
-            self._file.close()
-            raise
+            at_a_refusal.pop_all()
 
     def close(self) -> None:
         super().close()

@@ -7,6 +7,7 @@ to the decoders that number frames as they come out.
 
 import bisect
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 
 
-class H264Video:
+class H264Video(ABC):
     """`frames` takes indices below `num_frames`. Not to be shared with a forked process.
-
-    Those that inherit say which packets there are (`_number`), and give them (`_run`, `_place`).
 
     Args:
         data: a path, the whole file, or a file object.
@@ -55,7 +54,6 @@ class H264Video:
             limits.check_count(stream.frames)
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             self._length_bytes = _length_bytes(self._decoder.extradata)
-            # The time stamps of the frames that are shown; and of those from which decoding can start, with places.
             self._times, self._starts = self._number(stream)
         self.num_frames = len(self._times)
         limits.check_count(self.num_frames)
@@ -81,14 +79,19 @@ class H264Video:
     def close(self) -> None:
         self._container.close()
 
+    # Which packets there are, and how they are had, is what the ways of reading differ in.
+
+    @abstractmethod
     def _number(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
-        raise NotImplementedError
+        """The time stamps of the frames that are shown; and of those that decoding can start from, with places."""
 
+    @abstractmethod
     def _place(self, time: int) -> int:
-        raise NotImplementedError
+        """Of the packet of the frame with a time stamp, in the order of decoding."""
 
+    @abstractmethod
     def _run(self, start: int, end: int) -> Iterable["Packet"]:
-        raise NotImplementedError
+        """The packets from one place to another, both included."""
 
     def _first_size(self) -> tuple[int, int]:
         """Only a decoded frame says whether it is to be turned; then this way gives up."""

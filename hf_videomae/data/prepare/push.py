@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of, until_it_passes
+from ..network import CLIENT_ERRORS, OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of, until_it_passes
 from ..samples import DataError
 from .card import with_id
 from .layout import CARD, LISTS, REPORT, is_whole, read_report, shards_of
@@ -81,7 +81,7 @@ def push_set(folder: str | Path, target: HubTarget, *, progress: bool = False) -
         raise _as_told(
             folder, target, f"the Hub could not be reached for {OUTAGE_SECONDS / 60:.0f} minutes ({cause})"
         ) from error
-    except Exception as error:
+    except CLIENT_ERRORS as error:
         told = _of_client(error, id=target.id)
         if told is not None:
             raise _as_told(folder, target, told) from error

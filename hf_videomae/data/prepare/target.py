@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..network import Patience, SourceUnavailable, causes, reason_of, until_it_passes
+from ..network import CLIENT_ERRORS, Patience, SourceUnavailable, causes, reason_of, until_it_passes
 from ..samples import DataError
 from ..streamed import is_hub_id
 from .layout import CARD, REPORT, parse_report
@@ -98,7 +98,7 @@ def check_target(id: str, *, source: str, private: bool = False, overwrite: bool
             f"the Hub cannot be reached ({reason_of(cause)}); without --push_to_hub the set is made here, and the "
             f"command with it publishes it later"
         ) from error
-    except Exception as error:
+    except CLIENT_ERRORS as error:
         if (told := told_of(error, id)) is not None:
             raise PushError(told) from error
         raise

@@ -146,6 +146,7 @@ class Publisher:
                     self._leave()
                     self._tell_failure(f"interrupted by {name_of(number)}")
                     return 128 + number
+        clear(self.output_dir)
         if job.failure is not None or job.published is None:
             self._tell_failure(job.failure or "unknown")
             return 1

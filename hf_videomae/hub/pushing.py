@@ -1,5 +1,6 @@
 """One push of a run: the model to `main`, by one commit; its state, where it is asked for, to a branch of its own."""
 
+import contextlib
 import json
 import uuid
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ..training.report import RUN_FILE, status_of
 from .facts import CardError
 from .repository import STATE_BRANCH, ModelTarget, Push, Sent, check_target
 from .scrubbing import safe
-from .snapshot import Snapshot, contents_of, is_ours, state_of, take_snapshot
+from .snapshot import STAGING, Snapshot, contents_of, is_ours, state_of, take_snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,8 @@ def push_run(
         raise PushError(f"{folder} is not published: {error}; the same command goes on from here") from error
     finally:
         snapshot.remove()
+        with contextlib.suppress(OSError):  # a run that goes on has others in there
+            (folder / STAGING).rmdir()
 
 
 def _run_id(folder: Path) -> str:

@@ -4,7 +4,6 @@ Training waits for the links alone. What goes on growing (lines of JSON) is cut 
 in whatever thread publishes it.
 """
 
-import contextlib
 import errno
 import itertools
 import json
@@ -66,10 +65,7 @@ class Snapshot:
 
     def remove(self) -> None:
         """Let go of the files."""
-        root = self.folder.parent
-        shutil.rmtree(root, ignore_errors=True)
-        with contextlib.suppress(OSError):  # others are in there
-            root.parent.rmdir()
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
 def _copy_bytes(source: Any, target: Any, size: int) -> None:

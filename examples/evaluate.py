@@ -31,6 +31,12 @@ class EvaluationRecipe:
     model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
     dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
     split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
+    cache_dir: str | None = setting(
+        None,
+        "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
+        "huggingface_hub's own cache (default: they are streamed)",
+        group="data",
+    )
     match_labels: Literal["name", "index"] = setting(
         "name", "how the data set's classes find the model's; index: class i is class i", group="data"
     )
@@ -88,7 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator = build_accelerator(recipe)
         model = load_classifier(recipe.model)
         kind = head_kind(model.config)
-        source = open_source(recipe.dataset, split=recipe.split, require_labels=True, label_kind=kind)
+        source = open_source(
+            recipe.dataset, split=recipe.split, require_labels=True, label_kind=kind, cache_dir=recipe.cache_dir
+        )
         model = model.to(accelerator.device)
         processor = processor_for(recipe.model, model)
         plan = processor.clip_plan.changed(

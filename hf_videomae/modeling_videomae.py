@@ -345,8 +345,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         if pixel_values.dim() != 5 or pixel_values.shape[2] != channels:
             raise ValueError(
                 f"pixel_values have shape {tuple(pixel_values.shape)}; wanted (batch, frames, {channels}, height, "
-                f"width) "
-                f"as VideoMAEVideoProcessor gives"
+                f"width) as VideoMAEVideoProcessor gives"
             )
         _, num_frames, _, height, width = pixel_values.shape
         return grid_of(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
@@ -413,8 +412,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
     _xavier = True
     _key_advice = (
         "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to begin "
-        "with "
-        "a fresh decoder; otherwise check that config.json belongs to these weights."
+        "with a fresh decoder; otherwise check that config.json belongs to these weights."
     )
 
     decoder_position_table: Tensor

@@ -26,10 +26,11 @@ def damage(path: Path, kind: str) -> None:
     """What happens to files: one of `DAMAGES`, under the name that the video had."""
     video = path.read_bytes()
     content = {"truncated": video[: len(video) // 3], "empty": b"", "text": b"see the other folder\n" * 20}
-    path.write_bytes(_sound() if kind == "audio only" else content[kind])
+    path.write_bytes(sound_only() if kind == "audio only" else content[kind])
 
 
-def _sound() -> bytes:
+def sound_only() -> bytes:
+    """A file in which there is nothing to see."""
     file = io.BytesIO()
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)

@@ -1,12 +1,15 @@
 """An endless stream of batches for one rank: drawn by a plan, made by workers, counted in the training process."""
 
+import atexit
 import ctypes
+import inspect
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import FrameType
@@ -252,6 +255,11 @@ class Loader:
         return list(self._account.found.values())
 
     def __iter__(self) -> Iterator[Batch]:
+        batches = self._batches()
+        _under_way.add(batches)
+        return batches
+
+    def _batches(self) -> Generator[Batch, None, None]:
         for made in self._made():
             self._account.note(made)
             if made.batch is None:
@@ -335,6 +343,17 @@ def _account(states: Sequence[dict[str, Any]], share: Share) -> dict[str, Any]:
         "drawn": len(range(share.rank, drawn, share.world_size)),
         "bad_videos": list(found.values())[share.rank :: share.world_size],
     }
+
+
+_under_way: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_iterations() -> None:
+    """What the program left open, before multiprocessing ends its processes with the one SIGTERM that they survive."""
+    for batches in list(_under_way):
+        if inspect.getgeneratorstate(batches) != inspect.GEN_RUNNING:
+            batches.close()
 
 
 class _Jobs:

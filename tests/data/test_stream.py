@@ -1,4 +1,4 @@
-"""The order of samples, exact resume, and bad videos, from seekable and from streamed sources."""
+"""The order of samples and exact resume, from seekable and from streamed sources."""
 
 import gc
 import json
@@ -12,19 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from datasets_on_disk import write_folder, write_parquet
+from loaders import assert_same, ids, load, take
 
-from hf_videomae.data import ClipSettings, DataError, Loader, MotionSource, Sample, build_loader, open_source
+from hf_videomae.data import ClipSettings, DataError, MotionSource, Sample, open_source
 from hf_videomae.data.collate import make_clips, stable_seed
 from hf_videomae.data.lanes import LanePlan
-from hf_videomae.data.order import Share, permutation, shuffle_window
+from hf_videomae.data.order import Share, shuffle_window
 from hf_videomae.data.stopwatch import Stopwatch
-from hf_videomae.video.decoding import VideoBackendError
 
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32, grid=(2, 2, 2), mask_ratio=0.75)
 ROWS = (7, 5, 6)
 
 
@@ -41,29 +39,6 @@ def parquet(tmp_path_factory) -> Any:
 @pytest.fixture(params=["motion", "parquet"])
 def source(request) -> Any:
     return request.getfixturevalue(request.param)
-
-
-def load(source: Any, **options: Any) -> Loader:
-    options = {"settings": SETTINGS, "batch_size": 3, "seed": 0, **options}
-    return build_loader(source, **options)
-
-
-def take(loader: Loader, steps: int) -> list[dict[str, Any]]:
-    batches = iter(loader)
-    taken = list(islice(batches, steps))
-    batches.close()
-    return taken
-
-
-def ids(batches: list[dict[str, Any]]) -> list[str]:
-    return [name for batch in batches for name in batch["sample_ids"]]
-
-
-def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> None:
-    assert ids(a) == ids(b)
-    for one, other in zip(a, b, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one if name != "sample_ids")
 
 
 def test_a_batch(source: Any) -> None:
@@ -364,177 +339,6 @@ def test_a_small_window_still_covers_the_epoch(parquet: Any) -> None:
     assert len(set(drawn)) == sum(ROWS)
 
 
-# Bad videos.
-
-
-def break_files(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).write_bytes(b"this is no video" * 20)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_video_is_replaced_counted_and_listed_once(tmp_path: Path, workers: int) -> None:
-    write_folder(tmp_path, count=20)
-    break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
-    source = open_source(str(tmp_path))
-    loader = load(source, num_workers=workers, max_bad_share=0.2)
-    batches = take(loader, 20)  # three epochs
-    assert {batch["pixel_values"].shape[0] for batch in batches} == {3}
-    assert not {"class_0/004.mp4", "class_1/011.mp4"} & set(ids(batches))
-    assert len(set(ids(batches))) == 18
-    assert sorted(entry["path"] for entry in loader.bad_videos) == [
-        str(tmp_path / "class_0" / "004.mp4"),
-        str(tmp_path / "class_1" / "011.mp4"),
-    ]
-    assert all(entry["reason"] and entry["id"].startswith("class_") for entry in loader.bad_videos)
-    assert_same(batches, take(load(source, max_bad_share=0.2), 20))
-
-
-def test_replacement_and_account_survive_a_resume(tmp_path: Path) -> None:
-    write_folder(tmp_path, count=12)
-    break_files(tmp_path, "class_0/004.mp4")
-    source = open_source(str(tmp_path))
-    whole = take(load(source), 12)
-    first, second = load(source), load(source)
-    taken = take(first, 5)
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert second.bad_videos == first.bad_videos and len(first.bad_videos) == 1
-    assert_same(whole, taken + take(second, 7))
-    assert len(second.bad_videos) == 1
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_bad_videos_of_a_stream(tmp_path: Path, workers: int) -> None:
-    source = open_source(str(write_parquet(tmp_path, rows=(10, 10), bad=(3, 14))))
-    loader = load(source, batch_size=2, num_workers=workers)
-    batches = take(loader, 20)
-    names = {"data/train-00000-of-00002.parquet#3", "data/train-00001-of-00002.parquet#4"}
-    assert {entry["path"] for entry in loader.bad_videos} == names
-    assert not names & set(ids(batches)) and len(set(ids(batches))) == 18
-    assert_same(batches, take(load(source, batch_size=2), 20))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", ["folder", "stream"])
-def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: int, kind: str) -> None:
-    if kind == "folder":
-        write_folder(tmp_path, count=20)
-        break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4", "class_1/013.mp4")
-    else:
-        write_parquet(tmp_path, rows=(10, 10), bad=(3, 14, 15))
-    source: Any = open_source(str(tmp_path))
-    options: dict[str, Any] = {"batch_size": 4, "max_bad_share": 0.2}
-    replaced, skipped = load(source, **options), load(source, on_bad_video="skip", num_workers=workers, **options)
-    whole, less = take(replaced, 15), take(skipped, 15)  # three epochs
-    assert sum(len(batch["sample_ids"]) for batch in less) == 3 * 17
-    assert {len(batch["pixel_values"]) for batch in whole} == {4}
-    for full, batch in zip(whole, less, strict=True):
-        assert len(batch["sample_ids"]) == len(batch["labels"]) == len(batch["bool_masked_pos"])
-        # The very clips that they would have been.
-        pairs = zip(full["sample_ids"], full["pixel_values"], strict=True)
-        rows = {(name, clip.sum().item()) for name, clip in pairs}
-        assert {(n, c.sum().item()) for n, c in zip(batch["sample_ids"], batch["pixel_values"], strict=True)} <= rows
-    found = [{entry["id"]: entry for entry in loader.bad_videos} for loader in (replaced, skipped)]
-    assert found[0] == found[1] and len(found[0]) == 3
-
-
-def test_a_batch_without_a_good_video_gets_one_replacement(tmp_path: Path) -> None:
-    write_folder(tmp_path, count=20)
-    source = open_source(str(tmp_path))
-    first = ids(take(load(source), 1))
-    break_files(tmp_path, *first)
-    loader = load(source, on_bad_video="skip", max_bad_share=0.5)
-    batch, later = take(loader, 2)
-    assert len(batch["sample_ids"]) == 1 and batch["sample_ids"][0] in later["sample_ids"]
-    assert {entry["id"] for entry in loader.bad_videos} == set(first)
-
-
-def test_skipping_goes_on_exactly(tmp_path: Path) -> None:
-    write_folder(tmp_path, count=12)
-    break_files(tmp_path, "class_0/004.mp4")
-    source = open_source(str(tmp_path))
-    whole = take(load(source, on_bad_video="skip"), 12)
-    first, second = load(source, on_bad_video="skip"), load(source, on_bad_video="skip")
-    taken = take(first, 5)
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert_same(whole, taken + take(second, 7))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_video_may_end_the_run(tmp_path: Path, workers: int) -> None:
-    write_folder(tmp_path, count=100)
-    break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
-    source = open_source(str(tmp_path))
-    order = [source[int(index)].id for index in permutation(100, seed=0, epoch=0)]
-    first = min(("class_0/004.mp4", "class_1/011.mp4"), key=order.index)
-    loader = load(source, on_bad_video="raise", num_workers=workers)
-    with pytest.raises(DataError, match=r"cannot be decoded \(.+\): mend it, or .* --on_bad_video replace") as caught:
-        take(loader, 34)
-    assert str(caught.value).startswith(str(tmp_path / first)) and "\n" not in str(caught.value)
-    assert [entry["id"] for entry in loader.bad_videos] == [first]
-    assert loader.state_dict()["step"] == order.index(first) // 3
-
-
-def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
-    write_folder(tmp_path, count=20)
-    break_files(tmp_path, *(f"class_{index % 2}/{index:03d}.mp4" for index in range(0, 20, 4)))
-    source = open_source(str(tmp_path))
-    with pytest.raises(
-        DataError, match="more than the share of 0.1 allowed; the first is .*class_0.*raise --max_bad_share"
-    ):
-        take(load(source), 20)
-    loader = load(source, max_bad_share=0.25)
-    assert len(take(loader, 20)) == 20 and len(loader.bad_videos) == 5
-
-
-def test_no_bad_video_allowed_stops_at_the_first(tmp_path: Path) -> None:
-    write_folder(tmp_path, count=100)
-    break_files(tmp_path, "class_0/004.mp4")
-    loader = load(open_source(str(tmp_path)), max_bad_share=0, batch_size=10)
-    with pytest.raises(DataError, match="1 of the first .* videos"):
-        take(loader, 11)
-    assert len(loader.bad_videos) == 1
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("share", [0.1, 1.0])
-def test_a_folder_where_no_video_decodes_fails_at_once(tmp_path: Path, workers: int, share: float) -> None:
-    (tmp_path / "a").mkdir()
-    break_files(tmp_path, *(f"a/{index:03d}.mp4" for index in range(300)))
-    began = time.monotonic()
-    with pytest.raises(DataError, match="no video of .* decodes: .* in a row failed, the last is .*mp4") as caught:
-        take(load(open_source(str(tmp_path)), num_workers=workers, max_bad_share=share), 1)
-    assert time.monotonic() - began < 10
-    assert "\n" not in str(caught.value)
-
-
-def test_no_row_of_a_stream_decodes(tmp_path: Path) -> None:
-    source = open_source(str(write_parquet(tmp_path, rows=(4, 4), bad=tuple(range(8)))))
-    with pytest.raises(DataError, match="no video of .* decodes"):
-        take(load(source, batch_size=2), 1)
-
-
-def test_a_file_that_vanished_is_a_bad_video(tmp_path: Path) -> None:
-    write_folder(tmp_path, count=12)
-    source = open_source(str(tmp_path))
-    (tmp_path / "class_0" / "004.mp4").unlink()
-    loader = load(source)
-    assert len(take(loader, 8)) == 8
-    assert [entry["id"] for entry in loader.bad_videos] == ["class_0/004.mp4"]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, motion: MotionSource, workers: int) -> None:
-    def no_decoder(*args: object, **options: object) -> None:
-        raise VideoBackendError("no decoder; install FFmpeg")
-
-    monkeypatch.setattr("hf_videomae.data.collate.decode_clip", no_decoder)
-    loader = load(motion, num_workers=workers, max_bad_share=1.0)
-    with pytest.raises(VideoBackendError, match="^no decoder; install FFmpeg$"):
-        take(loader, 1)
-    assert loader.bad_videos == []
-
-
 # Where the time goes.
 
 
@@ -593,65 +397,3 @@ def test_too_few_videos_for_a_batch(motion: MotionSource, parquet: Any) -> None:
 def test_options_that_cannot_work(motion: MotionSource, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(motion, **wrong)
-
-
-# Processes.
-
-
-def test_workers_survive_the_group_s_signals() -> None:
-    """Ctrl-C and SIGTERM go to the whole group; the training process, which handles them, still gets its batches."""
-    code = """
-import os, signal
-from hf_videomae.data import ClipSettings, MotionSource, build_loader
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: None)
-settings = ClipSettings(num_frames=4, stride=2, image_size=32)
-loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
-batches = iter(loader)
-next(batches)
-os.killpg(os.getpgid(0), signal.SIGINT)
-os.killpg(os.getpgid(0), signal.SIGTERM)
-print(sum(len(next(batches)["sample_ids"]) for _ in range(12)))
-batches.close()
-"""
-    began = time.monotonic()
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        timeout=60,
-    )
-    assert (answer.stdout.strip(), answer.returncode) == ("24", 0), answer.stderr
-    assert time.monotonic() - began < 30
-    assert "Traceback" not in answer.stderr
-
-
-def test_a_worker_ends_with_a_training_process_that_is_killed() -> None:
-    """Also one that waits for the rest of a job: it holds the other end of its pipe itself, which so never closes."""
-    code = """
-import multiprocessing, os, time
-from hf_videomae.data.stream import _keep_working
-def work():
-    _keep_working(0)
-    rest, held = os.pipe()
-    print(os.getpid(), flush=True)
-    os.read(rest, 1)
-multiprocessing.get_context("fork").Process(target=work).start()
-time.sleep(600)
-"""
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        worker = psutil.Process(int(process.stdout.readline()))
-    finally:
-        process.kill()
-        process.wait()
-    try:
-        worker.wait(timeout=30)
-    finally:
-        if worker.is_running():
-            worker.kill()

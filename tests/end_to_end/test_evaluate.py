@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets_on_disk import write_parquet
+from local_hub import LocalHub
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data import MotionSource
@@ -79,6 +81,16 @@ def test_it_writes_and_says_what_it_found(
     assert facts["metrics"]["top1"] <= 5 / 7
     assert len(predictions(tmp_path / "out")) == 7
     assert (tmp_path / "out" / "confusion.png").stat().st_size > 2000
+
+
+def test_shards_of_the_hub_are_kept(hub: LocalHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_parquet(hub.dataset("org/set"), rows=(2, 1))
+    save_head(tmp_path / "model", problem_type="single_label_classification", names=MotionSource().class_names)
+    arguments = ["--model", tmp_path / "model", "--dataset", "org/set", "--split", "train", "--views", "1x1"]
+    arguments += ["--num_workers", 0, "--cache_dir", tmp_path / "cache", "--output_dir", tmp_path / "out"]
+    for already in (1, 2):  # the columns are found in the first shard
+        assert run_evaluation(*arguments) == 0
+        assert f"{already} of 2 shards" in capfd.readouterr().out
 
 
 def make_bad_models(folder: Path) -> None:

@@ -1,24 +1,18 @@
-"""Decoding against the README of the real clips, against FFmpeg's own output, and on files broken on purpose."""
+"""Decoding against the README of the real clips, against FFmpeg's own output, and where one decoder fails."""
 
 import csv
-import http.server
-import io
 import logging
-import os
-import pickle
 import subprocess
 import sys
-import threading
-import time
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from numbered import BACKENDS, each_backend, needs_pyav, numbered_video, numbers
 from real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
-from hf_videomae.video import _frame_store, _pyav, _skipping, _torchcodec, decoding, limits
+from hf_videomae.video import _frame_store, _pyav, _skipping, _torchcodec, decoding
 from hf_videomae.video._frame_store import FrameStore
 from hf_videomae.video._source import ResolvedSource
 from hf_videomae.video.decoding import (
@@ -31,27 +25,6 @@ from hf_videomae.video.decoding import (
 )
 from hf_videomae.video.errors import BackendFailure
 
-BACKENDS = ["torchcodec", "pyav"]
-LEVEL = 10  # frame i of a numbered video is grey of value i * LEVEL
-
-needs_pyav = pytest.mark.skipif(_pyav.why_missing() is not None, reason="needs PyAV (`pip install av`)")
-
-
-def with_pyav(name: str) -> object:
-    return pytest.param(name, marks=needs_pyav) if name == "pyav" else name
-
-
-each_backend = pytest.mark.parametrize("backend", [with_pyav(name) for name in BACKENDS])
-
-
-def numbered_video(num_frames: int = 24, *, height: int = 32, width: int = 48, container: str = "mp4") -> bytes:
-    from torchcodec.encoders import VideoEncoder
-
-    levels = torch.arange(num_frames, dtype=torch.uint8).view(-1, 1, 1, 1) * LEVEL
-    frames = levels.expand(num_frames, 3, height, width).contiguous()
-    encoded = VideoEncoder(frames, frame_rate=12).to_tensor(format=container, codec="libx264", crf=1)
-    return encoded.numpy().tobytes()
-
 
 @pytest.fixture(scope="module")
 def numbered() -> bytes:
@@ -62,11 +35,6 @@ def always_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the video is, where its index is sound."""
     monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
     monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
-
-
-def numbers(frames: torch.Tensor) -> list[int]:
-    """Which frames of a numbered video these are."""
-    return (frames.float().mean(dim=(1, 2, 3)) / LEVEL).round().int().tolist()
 
 
 # real files
@@ -414,130 +382,6 @@ def test_both_decoders_give_the_same_pixels(numbered: bytes) -> None:
     assert_same_frames(first, second, tolerance=1.0)
 
 
-# sources
-
-
-def test_every_kind_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
-    path = tmp_path / "12:30.mp4"  # FFmpeg by itself takes "12" for a protocol
-    path.write_bytes(numbered)
-    monkeypatch.chdir(tmp_path)
-    with open(path, "rb") as opened:
-        for source in (path, str(path), "12:30.mp4", numbered, memoryview(numbered), io.BytesIO(numbered), opened):
-            assert numbers(decode_clip(source, lambda total, fps: [8])) == [8]
-        assert numbers(decode_clip(path.as_uri(), lambda total, fps: [8])) == [8]
-
-
-def test_a_file_opened_as_text_is_named_as_such(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("text")
-    with open(tmp_path / "a.txt") as file, pytest.raises(ValueError, match="'rb'"):
-        open_video(file)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def server(tmp_path: Path, numbered: bytes) -> Iterator[str]:
-    (tmp_path / "video.mp4").write_bytes(numbered)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(tmp_path))  # type: ignore[arg-type]
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
-
-
-def test_urls(server: str) -> None:
-    assert numbers(decode_clip(f"{server}/video.mp4", lambda total, fps: [8])) == [8]
-    with pytest.raises(VideoDecodeError, match="HTTP 404") as caught:
-        open_video(f"{server}/nothing.mp4")
-    assert caught.value.path == f"{server}/nothing.mp4"
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:9/video.mp4", "nosuchstore://video.mp4", "memory://no/such/file.mp4"]
-)
-def test_urls_that_lead_nowhere(url: str) -> None:
-    with pytest.raises(VideoDecodeError, match="cannot be downloaded") as caught:
-        open_video(url)
-    assert caught.value.path == url
-
-
-# bad files
-
-
-def sound_only() -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
-        sound.writeframes(bytes(4000))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("as_path", [True, False])
-@pytest.mark.parametrize("backend", ["auto", *[with_pyav(name) for name in BACKENDS]])
-@pytest.mark.parametrize("kind", ["empty", "text", "zeros", "truncated", "sound"])
-def test_bad_files_are_one_typed_error(
-    tmp_path: Path, numbered: bytes, kind: str, backend: str, as_path: bool
-) -> None:
-    data = {
-        "empty": b"",
-        "text": b"this is not a video\n" * 200,
-        "zeros": bytes(20_000),
-        "truncated": numbered[: len(numbered) // 2],
-        "sound": sound_only(),
-    }[kind]
-    path = tmp_path / "bad.mp4"
-    path.write_bytes(data)
-    start = time.monotonic()
-    with pytest.raises(VideoDecodeError) as caught:
-        open_video(path if as_path else data, name=None if as_path else "shard-0/clip", backend=backend)
-    assert time.monotonic() - start < 5
-    assert caught.value.path == (str(path) if as_path else "shard-0/clip")
-    expected = {"empty": "empty", "sound": "no video stream"}.get(kind, "Invalid data")
-    assert expected in caught.value.reason and "\n" not in str(caught.value)
-    assert ".cpp" not in caught.value.reason and "report an issue" not in caught.value.reason
-
-
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "none.mp4", "no such file"), (tmp_path, "directory"), ("a\0b", "null")):
-        with pytest.raises(VideoDecodeError, match=reason) as caught:
-            open_video(path)
-        assert caught.value.path == str(path)
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(VideoDecodeError, match="not a regular file"):
-            open_video(tmp_path / "pipe")
-
-
-def test_a_damaged_middle_decodes_or_is_a_typed_error(clips_dir: Path) -> None:
-    whole = (clips_dir / "mma_demo.mp4").read_bytes()
-    noise = torch.randint(256, (len(whole) // 3,), dtype=torch.uint8).numpy().tobytes()
-    damaged = whole[: len(whole) // 3] + noise + whole[2 * len(whole) // 3 :]
-    try:
-        clip = decode_clip(damaged, lambda total, fps: range(0, 280, 20), name="damaged")
-    except VideoDecodeError as error:
-        assert error.path == "damaged" and error.reason
-    else:
-        assert clip.shape == (14, 3, 256, 340)
-
-
-def test_errors_are_of_the_promised_kinds() -> None:
-    error = VideoDecodeError("a.mp4", "it is empty")
-    again = pickle.loads(pickle.dumps(error))
-    assert isinstance(error, ValueError) and not issubclass(VideoBackendError, ValueError)
-    assert (again.path, again.reason, str(again)) == ("a.mp4", "it is empty", "cannot decode a.mp4: it is empty")
-    # torch's DataLoader rebuilds the error of a worker from one string
-    assert "a.mp4" in str(VideoDecodeError(f"Caught in worker 0: {error}"))
-
-
 # machines without decoders, and the second decoder
 
 
@@ -632,102 +476,3 @@ def test_a_forked_process_opens_the_file_anew(monkeypatch: pytest.MonkeyPatch, n
     assert numbers(reader.frames([3])) == [3] and reader._open is decoder
     monkeypatch.setattr(decoding.os, "getpid", lambda: -1)
     assert numbers(reader.frames([3])) == [3] and reader._open is not decoder
-
-
-# limits
-
-
-@needs_ffmpeg
-@each_backend
-def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) -> None:
-    """Frames of 16000 x 16000 pixels in 3 MB: one of them is 768 MB as RGB."""
-    path = tmp_path / "bomb.mov"
-    picture = ["-f", "lavfi", "-i", "color=c=black:s=16000x16000:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
-    subprocess.run(["ffmpeg", "-v", "error", *picture, "-pix_fmt", "yuvj420p", str(path)], check=True)
-    assert path.stat().st_size < 4 * 2**20
-    code = f"""
-import resource
-from hf_videomae.video.decoding import VideoDecodeError, backend_status, open_video
-backend_status([{backend!r}])
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before = peak()
-try:
-    open_video({str(path)!r}, backend={backend!r})
-except VideoDecodeError as error:
-    print(error)
-print(peak() - before)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    said, kilobytes = done.stdout.splitlines()
-    for part in (str(path), "16000 x 16000 = 256000000 pixels", "at most 134217728", "MAX_PIXELS"):
-        assert part in said
-    assert int(kilobytes) < 100_000
-
-
-@needs_ffmpeg
-@each_backend
-def test_8k_video_passes(tmp_path: Path, backend: str) -> None:
-    path = tmp_path / "8k.mov"
-    picture = ["-f", "lavfi", "-i", "color=c=gray:s=7680x4320:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
-    subprocess.run(["ffmpeg", "-v", "error", *picture, "-pix_fmt", "yuvj420p", str(path)], check=True)
-    assert decode_clip(path, lambda total, fps: [0], backend=backend).shape == (1, 3, 4320, 7680)
-
-
-def test_the_limits_let_long_and_large_videos_pass() -> None:
-    limits.check_size(8640, 15360)
-    limits.check_count(20 * 3600 * 120)
-    limits.check_clip(5 * 16, 4320, 7680)  # five views of sixteen 8K frames
-
-
-@each_backend
-def test_limits_name_what_came_and_what_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str
-) -> None:
-    monkeypatch.setattr(limits, "MAX_CLIP_BYTES", 10 * 32 * 48 * 3)
-    with open_video(numbered, name="clip", backend=backend) as reader:
-        assert numbers(reader.frames(range(10))) == list(range(10))
-        with pytest.raises(VideoDecodeError, match=r"11 frames of 48 x 32 .* 50688 bytes.* 46080 .*MAX_CLIP_BYTES"):
-            reader.frames([0] * 11)
-        assert numbers(reader.frames([3])) == [3]
-    monkeypatch.setattr(limits, "MAX_FRAMES", 23)
-    with pytest.raises(VideoDecodeError, match="clip: it has 24 frames .* at most 23 .*MAX_FRAMES"):
-        open_video(numbered, name="clip", backend=backend)
-    monkeypatch.setattr(limits, "MAX_FRAMES", 24)
-    assert open_video(numbered, backend=backend).num_frames == 24
-
-
-@each_backend
-def test_frames_that_grow_on_the_way(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
-    data = numbered_video(6, height=16, width=16, container="mpegts") + numbered_video(6, container="mpegts")
-    monkeypatch.setattr(limits, "MAX_PIXELS", 16 * 16)
-    with pytest.raises(VideoDecodeError, match=r"48 x 32 = 1536 pixels.* 256 .*MAX_PIXELS"):
-        open_video(data, backend=backend)
-
-
-def test_a_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
-    monkeypatch.setattr(limits, "MAX_PIXELS", 1)
-    before = fallback_count()
-    with pytest.raises(VideoDecodeError) as caught:
-        open_video(numbered)
-    assert "pyav" not in caught.value.reason and fallback_count() == before
-
-
-def test_what_is_read_into_memory_is_bounded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, numbered: bytes
-) -> None:
-    monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(numbered))
-    assert numbers(decode_clip(f"{server}/video.mp4", lambda total, fps: [8])) == [8]
-    monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(numbered) - 1)
-    endless = io.BytesIO(numbered)
-    for source in (f"{server}/video.mp4", endless):
-        with pytest.raises(VideoDecodeError, match=f"at most {len(numbered) - 1} .*MAX_FETCHED_BYTES"):
-            open_video(source)
-    path = tmp_path / "video.mp4"  # from a path nothing is read whole
-    path.write_bytes(numbered)
-    assert open_video(path).num_frames == 24
-
-
-def test_frames_of_one_pixel_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 2**20)
-    store = FrameStore(lambda: iter(range(5000)), nbytes=lambda frame: 3)
-    assert store._kept is None and store.pick([4999, 0]) == [4999, 0]

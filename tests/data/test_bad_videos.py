@@ -1,0 +1,182 @@
+"""Bad videos in a training: replaced, skipped, or its end; counted and listed; never what is not their fault."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets_on_disk import write_folder, write_parquet
+from loaders import assert_same, ids, load, take
+
+from hf_videomae.data import DataError, MotionSource, open_source
+from hf_videomae.data.order import permutation
+from hf_videomae.video.decoding import VideoBackendError
+
+
+def break_files(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).write_bytes(b"this is no video" * 20)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_video_is_replaced_counted_and_listed_once(tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path, count=20)
+    break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
+    source = open_source(str(tmp_path))
+    loader = load(source, num_workers=workers, max_bad_share=0.2)
+    batches = take(loader, 20)  # three epochs
+    assert {batch["pixel_values"].shape[0] for batch in batches} == {3}
+    assert not {"class_0/004.mp4", "class_1/011.mp4"} & set(ids(batches))
+    assert len(set(ids(batches))) == 18
+    assert sorted(entry["path"] for entry in loader.bad_videos) == [
+        str(tmp_path / "class_0" / "004.mp4"),
+        str(tmp_path / "class_1" / "011.mp4"),
+    ]
+    assert all(entry["reason"] and entry["id"].startswith("class_") for entry in loader.bad_videos)
+    assert_same(batches, take(load(source, max_bad_share=0.2), 20))
+
+
+def test_replacement_and_account_survive_a_resume(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=12)
+    break_files(tmp_path, "class_0/004.mp4")
+    source = open_source(str(tmp_path))
+    whole = take(load(source), 12)
+    first, second = load(source), load(source)
+    taken = take(first, 5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.bad_videos == first.bad_videos and len(first.bad_videos) == 1
+    assert_same(whole, taken + take(second, 7))
+    assert len(second.bad_videos) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_videos_of_a_stream(tmp_path: Path, workers: int) -> None:
+    source = open_source(str(write_parquet(tmp_path, rows=(10, 10), bad=(3, 14))))
+    loader = load(source, batch_size=2, num_workers=workers)
+    batches = take(loader, 20)
+    names = {"data/train-00000-of-00002.parquet#3", "data/train-00001-of-00002.parquet#4"}
+    assert {entry["path"] for entry in loader.bad_videos} == names
+    assert not names & set(ids(batches)) and len(set(ids(batches))) == 18
+    assert_same(batches, take(load(source, batch_size=2), 20))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["folder", "stream"])
+def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: int, kind: str) -> None:
+    if kind == "folder":
+        write_folder(tmp_path, count=20)
+        break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4", "class_1/013.mp4")
+    else:
+        write_parquet(tmp_path, rows=(10, 10), bad=(3, 14, 15))
+    source: Any = open_source(str(tmp_path))
+    options: dict[str, Any] = {"batch_size": 4, "max_bad_share": 0.2}
+    replaced, skipped = load(source, **options), load(source, on_bad_video="skip", num_workers=workers, **options)
+    whole, less = take(replaced, 15), take(skipped, 15)  # three epochs
+    assert sum(len(batch["sample_ids"]) for batch in less) == 3 * 17
+    assert {len(batch["pixel_values"]) for batch in whole} == {4}
+    for full, batch in zip(whole, less, strict=True):
+        assert len(batch["sample_ids"]) == len(batch["labels"]) == len(batch["bool_masked_pos"])
+        # The very clips that they would have been.
+        pairs = zip(full["sample_ids"], full["pixel_values"], strict=True)
+        rows = {(name, clip.sum().item()) for name, clip in pairs}
+        assert {(n, c.sum().item()) for n, c in zip(batch["sample_ids"], batch["pixel_values"], strict=True)} <= rows
+    found = [{entry["id"]: entry for entry in loader.bad_videos} for loader in (replaced, skipped)]
+    assert found[0] == found[1] and len(found[0]) == 3
+
+
+def test_a_batch_without_a_good_video_gets_one_replacement(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=20)
+    source = open_source(str(tmp_path))
+    first = ids(take(load(source), 1))
+    break_files(tmp_path, *first)
+    loader = load(source, on_bad_video="skip", max_bad_share=0.5)
+    batch, later = take(loader, 2)
+    assert len(batch["sample_ids"]) == 1 and batch["sample_ids"][0] in later["sample_ids"]
+    assert {entry["id"] for entry in loader.bad_videos} == set(first)
+
+
+def test_skipping_goes_on_exactly(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=12)
+    break_files(tmp_path, "class_0/004.mp4")
+    source = open_source(str(tmp_path))
+    whole = take(load(source, on_bad_video="skip"), 12)
+    first, second = load(source, on_bad_video="skip"), load(source, on_bad_video="skip")
+    taken = take(first, 5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert_same(whole, taken + take(second, 7))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_video_may_end_the_run(tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path, count=100)
+    break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
+    source = open_source(str(tmp_path))
+    order = [source[int(index)].id for index in permutation(100, seed=0, epoch=0)]
+    first = min(("class_0/004.mp4", "class_1/011.mp4"), key=order.index)
+    loader = load(source, on_bad_video="raise", num_workers=workers)
+    with pytest.raises(DataError, match=r"cannot be decoded \(.+\): mend it, or .* --on_bad_video replace") as caught:
+        take(loader, 34)
+    assert str(caught.value).startswith(str(tmp_path / first)) and "\n" not in str(caught.value)
+    assert [entry["id"] for entry in loader.bad_videos] == [first]
+    assert loader.state_dict()["step"] == order.index(first) // 3
+
+
+def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=20)
+    break_files(tmp_path, *(f"class_{index % 2}/{index:03d}.mp4" for index in range(0, 20, 4)))
+    source = open_source(str(tmp_path))
+    with pytest.raises(
+        DataError, match="more than the share of 0.1 allowed; the first is .*class_0.*raise --max_bad_share"
+    ):
+        take(load(source), 20)
+    loader = load(source, max_bad_share=0.25)
+    assert len(take(loader, 20)) == 20 and len(loader.bad_videos) == 5
+
+
+def test_no_bad_video_allowed_stops_at_the_first(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=100)
+    break_files(tmp_path, "class_0/004.mp4")
+    loader = load(open_source(str(tmp_path)), max_bad_share=0, batch_size=10)
+    with pytest.raises(DataError, match="1 of the first .* videos"):
+        take(loader, 11)
+    assert len(loader.bad_videos) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_a_folder_where_no_video_decodes_fails_at_once(tmp_path: Path, workers: int, share: float) -> None:
+    (tmp_path / "a").mkdir()
+    break_files(tmp_path, *(f"a/{index:03d}.mp4" for index in range(300)))
+    began = time.monotonic()
+    with pytest.raises(DataError, match="no video of .* decodes: .* in a row failed, the last is .*mp4") as caught:
+        take(load(open_source(str(tmp_path)), num_workers=workers, max_bad_share=share), 1)
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(caught.value)
+
+
+def test_no_row_of_a_stream_decodes(tmp_path: Path) -> None:
+    source = open_source(str(write_parquet(tmp_path, rows=(4, 4), bad=tuple(range(8)))))
+    with pytest.raises(DataError, match="no video of .* decodes"):
+        take(load(source, batch_size=2), 1)
+
+
+def test_a_file_that_vanished_is_a_bad_video(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=12)
+    source = open_source(str(tmp_path))
+    (tmp_path / "class_0" / "004.mp4").unlink()
+    loader = load(source)
+    assert len(take(loader, 8)) == 8
+    assert [entry["id"] for entry in loader.bad_videos] == ["class_0/004.mp4"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, workers: int) -> None:
+    def no_decoder(*args: object, **options: object) -> None:
+        raise VideoBackendError("no decoder; install FFmpeg")
+
+    monkeypatch.setattr("hf_videomae.data.collate.decode_clip", no_decoder)
+    loader = load(MotionSource(num_videos=20), num_workers=workers, max_bad_share=1.0)
+    with pytest.raises(VideoBackendError, match="^no decoder; install FFmpeg$"):
+        take(loader, 1)
+    assert loader.bad_videos == []

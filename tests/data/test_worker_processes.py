@@ -1,0 +1,81 @@
+"""The processes that decode: they survive what is meant for the training process, and end with it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from datasets_on_disk import write_parquet
+
+ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
+
+
+def test_workers_survive_the_group_s_signals() -> None:
+    """Ctrl-C and SIGTERM go to the whole group; the training process, which handles them, still gets its batches."""
+    code = """
+import os, signal
+from hf_videomae.data import ClipSettings, MotionSource, build_loader
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)
+settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
+batches = iter(loader)
+next(batches)
+os.killpg(os.getpgid(0), signal.SIGINT)
+os.killpg(os.getpgid(0), signal.SIGTERM)
+print(sum(len(next(batches)["sample_ids"]) for _ in range(12)))
+batches.close()
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=300,
+    )
+    assert (answer.stdout.strip(), answer.returncode) == ("24", 0), answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_program_may_end_without_closing_its_batches(tmp_path: Path, workers: int) -> None:
+    """At its end multiprocessing sends one SIGTERM, which workers survive, and waits for them."""
+    write_parquet(tmp_path)
+    code = f"""
+from hf_videomae.data import ClipSettings, build_loader, open_source
+settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+source = open_source({str(tmp_path)!r})
+batches = iter(build_loader(source, settings=settings, batch_size=2, seed=0, num_workers={workers}))
+print(len(next(batches)["sample_ids"]))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert (answer.stdout.strip(), answer.stderr, answer.returncode) == ("2", "", 0)
+
+
+def test_a_worker_ends_with_a_training_process_that_is_killed() -> None:
+    """Also one that waits for the rest of a job: it holds the other end of its pipe itself, which so never closes."""
+    code = """
+import multiprocessing, os, time
+from hf_videomae.data.stream import _keep_working
+def work():
+    _keep_working(0)
+    rest, held = os.pipe()
+    print(os.getpid(), flush=True)
+    os.read(rest, 1)
+multiprocessing.get_context("fork").Process(target=work).start()
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        worker = psutil.Process(int(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.wait()
+    try:
+        worker.wait(timeout=300)
+    finally:
+        if worker.is_running():
+            worker.kill()

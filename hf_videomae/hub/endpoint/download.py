@@ -33,18 +33,20 @@ def download(url: str, *, settings: EndpointSettings) -> bytes:
             f"the URL's server took too long: {settings.read_seconds:g} s without a byte, or "
             f"{settings.download_seconds:g} s in all, end a download"
         ) from error
+    except ssl.SSLCertVerificationError as error:
+        raise BadRequest("the URL's server has no certificate for its name that is trusted here") from error
     except ssl.SSLError as error:
-        raise BadRequest(f"the URL's server has no certificate that is trusted here ({error.reason})") from error
+        raise BadRequest("the URL's server speaks no https that is understood here") from error
     except (OSError, http.client.HTTPException) as error:
         raise BadRequest(f"the URL cannot be downloaded: {_told(error)}") from error
 
 
 def _told(error: Exception) -> str:
     """What went wrong, in words that hold nothing a server sent."""
+    if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
+        return "the connection broke off"
     if isinstance(error, OSError):
         return (error.strerror or type(error).__name__).lower()
-    if isinstance(error, http.client.IncompleteRead):
-        return "the connection broke off"
     return "what answers there is no web server"
 
 

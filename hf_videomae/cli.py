@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_card(commands)
     _add_push_run(commands)
+    _add_endpoint(commands)
     return parser
 
 
@@ -293,6 +294,24 @@ def _add_push_run(commands: Any) -> None:
     push.set_defaults(run=_push_run, takes_fields=False)
 
 
+def _add_endpoint(commands: Any) -> None:
+    endpoint = commands.add_parser(
+        "endpoint",
+        help="make a folder of a fine-tuned model one that Inference Endpoints serves",
+        description="Write handler.py and requirements.txt into the folder of a fine-tuned model: with them, "
+        "Inference Endpoints of the Hub serves it. Requests hold a video as base64 text or as a URL. Choose the task "
+        "Custom there: for Video Classification the Hub's toolkit refuses text before the handler sees it.",
+    )
+    endpoint.add_argument("folder", metavar="DIR", help="of a fine-tuned model")
+    endpoint.add_argument(
+        "--package",
+        metavar="REQUIREMENT",
+        help="where pip finds hf-videomae, as a line of requirements.txt (default: this version, by name)",
+    )
+    endpoint.add_argument("--overwrite", action="store_true", help="replace files of these names that are not of here")
+    endpoint.set_defaults(run=_endpoint, takes_fields=False)
+
+
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from .convert import convert_checkpoint
     from .convert.heads import read_indices, read_names
@@ -507,6 +526,15 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(path)
+    return 0
+
+
+def _endpoint(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .hub.endpoint.files import PACKAGE, write_endpoint
+
+    package = PACKAGE if arguments.package is None else arguments.package
+    for path in write_endpoint(arguments.folder, package=package, overwrite=arguments.overwrite):
+        print(path)
     return 0
 
 

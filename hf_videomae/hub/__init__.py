@@ -1,12 +1,46 @@
-"""What goes to the Hub: models, while they are trained or afterwards, and their cards."""
+"""What goes to the Hub: models, while they are trained or afterwards, their cards, and `endpoint`, which serves them.
 
-from .card import render_run_card, write_card
-from .facts import CardError, RunFacts, read_run
-from .header import check_card
-from .licences import Licence, LicenceError, Origin, inherited_licence
-from .publishing import Publisher, Timing, build_publisher
-from .pushing import Published, describe, push_run
-from .repository import ModelTarget
+The names below are loaded when they are first used: a server needs nothing of what cards are made of.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .card import render_run_card, write_card
+    from .facts import CardError, RunFacts, read_run
+    from .header import check_card
+    from .licences import Licence, LicenceError, Origin, inherited_licence
+    from .publishing import Publisher, Timing, build_publisher
+    from .pushing import Published, describe, push_run
+    from .repository import ModelTarget
+
+_HOMES = {
+    "CardError": "facts",
+    "Licence": "licences",
+    "LicenceError": "licences",
+    "ModelTarget": "repository",
+    "Origin": "licences",
+    "Published": "pushing",
+    "Publisher": "publishing",
+    "RunFacts": "facts",
+    "Timing": "publishing",
+    "build_publisher": "publishing",
+    "check_card": "header",
+    "describe": "pushing",
+    "inherited_licence": "licences",
+    "push_run": "pushing",
+    "read_run": "facts",
+    "render_run_card": "card",
+    "write_card": "card",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
 
 __all__ = [
     "CardError",

@@ -190,6 +190,7 @@ def _use(facts: RunFacts) -> list[str | None]:
         "With hf_videomae, which takes the frames as in training:",
         ours,
         *(parts.with_model(text, facts.model_id) for text in after),
+        parts.SERVED if parts.HANDLER_FILE in facts.files and _is_classifier(facts) else None,
         parts.NO_WIDGET,
     ]
 

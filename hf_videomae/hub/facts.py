@@ -13,6 +13,7 @@ from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, PICTURE_FILE, RUN_FILE, parent_of, read_lines
 from .licences import Licence, Origin, inherited_licence, known_licence
+from .parts import HANDLER_FILE
 from .scrubbing import is_local, public_values
 
 CONFIG_FILE = "config.json"
@@ -134,7 +135,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_shown(name: str) -> bool:
-    return name in (PICTURE_FILE, CONFUSION_FILE) or re.fullmatch(r"reconstruction-\d+\.(?:png|gif)", name) is not None
+    return (
+        name in (PICTURE_FILE, CONFUSION_FILE, HANDLER_FILE)
+        or re.fullmatch(r"reconstruction-\d+\.(?:png|gif)", name) is not None
+    )
 
 
 def _name_of(folder: Path) -> str:

@@ -132,10 +132,9 @@ def _predict_one(
         if not keep_going:
             raise
         return Prediction(video=name, error=error.reason or str(error))
-    clips = clips.to(network.dtype)
-    parts = [network(pixel_values=part.to(network.device)).logits.float().cpu() for part in clips.split(batch_size)]
+    logits = view_logits(network, clips, batch_size=batch_size)
     kind, names = head_kind(network.config), network.config.id2label
-    scores = merge_views(torch.cat(parts)[None], problem_type=kind)[0]
+    scores = merge_views(logits[None], problem_type=kind)[0]
     if kind == "regression":
         labels = [names[number] for number in range(len(scores))]
         return Prediction(video=name, labels=labels, scores=scores.tolist(), views=views, kind=kind)
@@ -144,6 +143,13 @@ def _predict_one(
     return Prediction(
         video=name, labels=labels, scores=best.values.tolist(), probabilities=scores, views=views, kind=kind
     )
+
+
+def view_logits(network: PreTrainedModel, clips: Tensor, *, batch_size: int) -> Tensor:
+    """What a classifier makes of the views of one video: (V, K) float32, on the CPU."""
+    clips = clips.to(network.dtype)
+    parts = [network(pixel_values=part.to(network.device)).logits.float().cpu() for part in clips.split(batch_size)]
+    return torch.cat(parts)
 
 
 def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[int, int]) -> Tensor:

@@ -13,7 +13,13 @@ Attributes:
     MAX_CLIP_BYTES: of the frames asked for at once, as RGB. 16 GiB are 172 frames of 8K, or 2760 of full HD.
     MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole,
         nor are large files behind URLs of which parts suffice.
+
+`at_most` sets tighter ones for a block of code in one thread, as a server does for the videos of strangers.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from .errors import LimitExceeded
 
@@ -22,32 +28,44 @@ MAX_FRAMES = 10_000_000
 MAX_CLIP_BYTES = 16 * 2**30
 MAX_FETCHED_BYTES = 16 * 2**30
 
+_tighter: ContextVar[dict[str, int] | None] = ContextVar("tighter_limits", default=None)
+
+
+@contextmanager
+def at_most(*, pixels: int, frames: int, clip_bytes: int) -> Iterator[None]:
+    """Limits for what is decoded within, in this thread alone; those of the module hold as well."""
+    token = _tighter.set({"MAX_PIXELS": pixels, "MAX_FRAMES": frames, "MAX_CLIP_BYTES": clip_bytes})
+    try:
+        yield
+    finally:
+        _tighter.reset(token)
+
 
 def check_size(height: int, width: int) -> None:
     """Raises `LimitExceeded` where a frame of this size, in pixels, is too large."""
-    if height * width > MAX_PIXELS:
-        _refuse(f"its frames are {width} x {height} = {height * width} pixels", "MAX_PIXELS", MAX_PIXELS)
+    _check(height * width, f"its frames are {width} x {height} = {height * width} pixels", "MAX_PIXELS", MAX_PIXELS)
 
 
 def check_count(num_frames: int) -> None:
     """Raises `LimitExceeded` where a video of this length is too long."""
-    if num_frames > MAX_FRAMES:
-        _refuse(f"it has {num_frames} frames or more", "MAX_FRAMES", MAX_FRAMES)
+    _check(num_frames, f"it has {num_frames} frames or more", "MAX_FRAMES", MAX_FRAMES)
 
 
 def check_clip(num_frames: int, height: int, width: int) -> None:
     """Raises `LimitExceeded` where this many RGB frames at once are too many."""
     nbytes = num_frames * height * width * 3
-    if nbytes > MAX_CLIP_BYTES:
-        came = f"{num_frames} frames of {width} x {height} pixels at once are {nbytes} bytes"
-        _refuse(came, "MAX_CLIP_BYTES", MAX_CLIP_BYTES)
+    came = f"{num_frames} frames of {width} x {height} pixels at once are {nbytes} bytes"
+    _check(nbytes, came, "MAX_CLIP_BYTES", MAX_CLIP_BYTES)
 
 
 def check_fetched(nbytes: int) -> None:
     """Raises `LimitExceeded` where a file of this size is too large to be held in memory."""
-    if nbytes > MAX_FETCHED_BYTES:
-        _refuse(f"it is {nbytes} bytes or more to be read into memory", "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
+    came = f"it is {nbytes} bytes or more to be read into memory"
+    _check(nbytes, came, "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
 
 
-def _refuse(came: str, name: str, limit: int) -> None:
-    raise LimitExceeded(f"{came}, and at most {limit} are allowed (hf_videomae.video.limits.{name})")
+def _check(value: int, came: str, name: str, limit: int) -> None:
+    tighter = (_tighter.get() or {}).get(name, limit)
+    if value > min(limit, tighter):
+        where = f"hf_videomae.video.limits.{name}" if limit <= tighter else "a limit of this server"
+        raise LimitExceeded(f"{came}, and at most {min(limit, tighter)} are allowed ({where})")

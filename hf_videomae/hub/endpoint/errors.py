@@ -1,0 +1,23 @@
+"""Whose fault it is. The toolkit answers 400 to both and sends on the text alone, so that begins with the answer."""
+
+
+class BadRequest(ValueError):
+    """The request cannot be answered; its sender can mend it.
+
+    Its text holds nothing of the input: the toolkit writes it to its log.
+    """
+
+    status = 400
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"bad request: {reason}")
+        self.reason = reason
+
+
+class ServerFault(RuntimeError):
+    """The server cannot answer a request that may well be right."""
+
+    status = 500
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"server error: {reason}")

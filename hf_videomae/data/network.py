@@ -171,6 +171,27 @@ def until_it_passes(attempt: Callable[[], _Result], waiting: Patience) -> _Resul
             raise
 
 
+def until_it_answers(ask: Callable[[], _Result], waiting: Patience) -> _Result:
+    """The answer to a first question. A server that is there and fails is waited for: many processes start at once.
+    One that does not answer at all is not.
+
+    Raises:
+        SourceUnavailable: when it kept failing.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            # Which client's error a broken connection becomes depends on versions.
+            answered = any(isinstance(cause, HfHubHTTPError) for cause in causes(error))
+            if is_passing(error) if answered else is_cut_off(error):
+                waiting.wait(error)
+                continue
+            raise
+
+
 def stop_waiting_on(event: threading.Event) -> None:
     """In the thread that calls this, waits end when the event is set: it may be called off in the middle of one."""
     _of_thread.event = event

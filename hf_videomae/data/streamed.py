@@ -10,7 +10,7 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_cut_off, is_passing, one_try
+from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers
 from .samples import DataError, Label, Sample
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -197,22 +197,15 @@ def _hint(path: str, cache_dir: str | None) -> str:
 
 
 def _ask_hub(path: str, *, revision: str | None) -> None:
-    """A Hub that is there and fails is waited for: many processes start at once. One that does not answer is not."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-    waiting = Patience(path, seconds=SHARD_SECONDS)
-    while True:
-        try:
-            info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
-            if info.gated:
-                # Anyone may see a gated data set, few may read it.
-                HfApi().auth_check(path, repo_type="dataset")
-            return
-        except (HfHubHTTPError, HTTPError) as error:
-            if not (is_passing(error) if isinstance(error, HfHubHTTPError) else is_cut_off(error)):
-                raise
-            waiting.wait(error)
+    def ask() -> None:
+        info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
+        if info.gated:
+            # Anyone may see a gated data set, few may read it.
+            HfApi().auth_check(path, repo_type="dataset")
+
+    until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:

@@ -195,11 +195,11 @@ def test_two_processes_wait_for_one(hub: LocalHub, tmp_path: Path) -> None:
     in_two_processes(tmp_path / "first", stop_at_step=4, log_samples=True)
     push_state(hub, tmp_path / "first" / "checkpoint-4")
     # Longer than the first process is silent.
-    hub.stall("GET .*/optimizer.safetensors", seconds=7)
+    hub.stall("GET /cdn/.*/optimizer.safetensors", seconds=7)
     done = in_two_processes(tmp_path / "second", resume=REPO, log_samples=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("fetching checkpoint-4") == 1
-    assert len(hub.requests("GET .*/resolve/.*/optimizer.safetensors")) == 1
+    assert len(hub.requests("GET /cdn/.*/optimizer.safetensors")) == 1
     in_two_processes(tmp_path / "straight", log_samples=True)
     same_end(tmp_path / "straight", tmp_path / "second")
     ids = [(tmp_path / name / "samples-1.jsonl").read_text() for name in ("straight", "second")]
@@ -208,7 +208,7 @@ def test_two_processes_wait_for_one(hub: LocalHub, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_fail_in_one_line(hub: LocalHub, first: Path, tmp_path: Path) -> None:
-    hub.fail("GET .*/resolve/.*/optimizer.safetensors", status=404, times=None)
+    hub.fail("GET /cdn/.*/optimizer.safetensors", status=404, times=None)
     done = in_two_processes(tmp_path / "second", resume=REPO)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error")]

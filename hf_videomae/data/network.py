@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 from ..records import without_tokens
 from .samples import DataError
@@ -199,6 +199,21 @@ def until_it_passes(
     while True:
         with waiting.over(passing):
             return attempt()
+
+
+def until_it_answers(ask: Callable[[], _Result], waiting: Patience) -> _Result:
+    """The answer to a first question. A server that is there and fails is waited for: many processes start at once.
+    One that does not answer at all is not.
+
+    Raises:
+        SourceUnavailable: when it kept failing.
+    """
+
+    def answered(error: BaseException) -> BaseException | None:
+        is_there = any(isinstance(cause, HfHubHTTPError) for cause in causes(error))
+        return error if (is_passing(error) if is_there else is_cut_off(error)) else None
+
+    return until_it_passes(ask, waiting, passing=answered)
 
 
 def stop_waiting_on(event: threading.Event) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_cut_off, is_passing, one_try, until_it_passes
+from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
 from .samples import DataError, Label, Sample
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -190,9 +190,7 @@ def _hint(path: str, cache_dir: str | None) -> str:
 
 
 def _ask_hub(path: str, *, revision: str | None) -> None:
-    """A Hub that is there and fails is waited for: many processes start at once. One that does not answer is not."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     def ask() -> None:
         info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
@@ -200,11 +198,7 @@ def _ask_hub(path: str, *, revision: str | None) -> None:
             # Anyone may see a gated data set, few may read it.
             HfApi().auth_check(path, repo_type="dataset")
 
-    def answered(error: BaseException) -> BaseException | None:
-        is_there = is_passing(error) if isinstance(error, HfHubHTTPError) else is_cut_off(error)
-        return error if is_there else None
-
-    until_it_passes(ask, Patience(path, seconds=SHARD_SECONDS), passing=answered)
+    until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:

@@ -14,7 +14,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from .errors import RunError, say
 
 STATE_FILE = "run_state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
+ORIGIN_FILE = "fetched_from.json"
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
-_TEMPORARY = ".unfinished-"
+TEMPORARY = ".unfinished-"
 
 
 class CheckpointError(RunError):
@@ -56,21 +57,29 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
 
 def fault_of(checkpoint: Path) -> str | None:
     """Why a checkpoint is not whole, or None when it is: every file that its state names, in its full size."""
-    state_file = checkpoint / STATE_FILE
+    files = (path for path in checkpoint.rglob("*") if path.is_file())
+    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
     try:
-        state = json.loads(state_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return f"it has no {STATE_FILE}"
-    except (OSError, ValueError):
+        return fault_in(sizes, (checkpoint / STATE_FILE).read_text(encoding="utf-8") if STATE_FILE in sizes else None)
+    except OSError:
         return f"its {STATE_FILE} cannot be read"
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+
+
+def fault_in(sizes: Mapping[str, int], state_text: str | None) -> str | None:
+    """What is wrong with files of these sizes, by what their state file says; None: nothing."""
+    if state_text is None:
+        return f"it has no {STATE_FILE}"
+    try:
+        state = json.loads(state_text)
+    except ValueError:
+        return f"its {STATE_FILE} cannot be read"
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("files"), dict):
         return f"its {STATE_FILE} is of another format"
     for name, size in state["files"].items():
-        path = checkpoint / name
-        if not path.is_file():
+        if name not in sizes:
             return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if sizes[name] != size:
+            return f"{name} has {sizes[name]} bytes instead of {size}"
     return None
 
 
@@ -85,7 +94,7 @@ def newest_checkpoint(output_dir: str | Path) -> Path | None:
 
 
 def find_checkpoint(resume: str, *, output_dir: str | Path) -> Path | None:
-    """The checkpoint that `--resume` means.
+    """The checkpoint that `--resume` means, of those on this machine (of the Hub's: `fetching`).
 
     Args:
         resume: `auto`, a checkpoint directory, or a directory of checkpoints.
@@ -101,10 +110,6 @@ def find_checkpoint(resume: str, *, output_dir: str | Path) -> Path | None:
         return newest_checkpoint(output_dir)
     folder = Path(resume)
     if not folder.is_dir():
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", resume) and not folder.parent.is_dir():
-            raise CheckpointError(
-                f"--resume {resume}: resuming from the Hub comes in a later release; give a local checkpoint directory"
-            )
         raise CheckpointError(
             f"--resume {resume}: there is no such directory; give OUTPUT_DIR/checkpoint-STEP, or auto"
         )
@@ -125,6 +130,15 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """What `run_state.json` holds: step, counters, recipe, processes, optimizer settings, files."""
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
+
+
+def origin_of(checkpoint: Path) -> str:
+    """Where a checkpoint comes from: `org/name@commit` of one that was fetched, else its path."""
+    path = checkpoint / ORIGIN_FILE
+    if not path.exists():
+        return str(checkpoint)
+    origin = json.loads(path.read_text(encoding="utf-8"))
+    return f"{origin['repository']}@{origin['commit']}"
 
 
 # Optimizer state, by parameter name.
@@ -263,7 +277,7 @@ def write_checkpoint(
         barrier: waits for all processes.
         keep: how many checkpoints stay.
     """
-    final, folder = output_dir / f"checkpoint-{step}", output_dir / f"{_TEMPORARY}{step}"
+    final, folder = output_dir / f"checkpoint-{step}", output_dir / f"{TEMPORARY}{step}"
     if rank == 0:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -291,6 +305,14 @@ def _seal(folder: Path, state: dict[str, Any]) -> None:
     _sync(folder / STATE_FILE)
 
 
+def place(folder: Path, final: Path) -> None:
+    """Give a whole checkpoint that was filled elsewhere on the same disk its name, once it is on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _replace(folder, final)
+
+
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -306,7 +328,7 @@ def _replace(folder: Path, final: Path) -> None:
 
 def _put_aside(checkpoint: Path) -> Path:
     """Take its name away first: killed while it is removed, a run leaves no half of a checkpoint under that name."""
-    old = checkpoint.with_name(f"{_TEMPORARY}old-{checkpoint.name}")
+    old = checkpoint.with_name(f"{TEMPORARY}old-{checkpoint.name}")
     shutil.rmtree(old, ignore_errors=True)
     return checkpoint.rename(old)
 
@@ -316,5 +338,5 @@ def prune(output_dir: Path, *, keep: int) -> None:
     whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
     for path in whole[:-keep]:
         _put_aside(path)
-    for path in output_dir.glob(f"{_TEMPORARY}*"):
+    for path in output_dir.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path)

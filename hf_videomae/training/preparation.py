@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -16,8 +17,10 @@ from transformers.utils import logging
 from . import report
 from .checkpoints import CheckpointError, find_checkpoint, list_checkpoints, read_state, step_of
 from .errors import RunError, say
+from .fetching import fetch, is_remote, newest_remote
 from .optim import CosineSchedule, scaled_lr
 from .recipes import RunRecipe
+from .together import in_first_process
 
 Batch = dict[str, Any]
 Result = TypeVar("Result")
@@ -257,16 +260,19 @@ def resume_point(recipe: RunRecipe) -> Path | None:
     if recipe.resume is None:
         _check_free(recipe)
         return None
+    if is_remote(recipe.resume):
+        fetched = in_first_process(partial(_fetched, recipe), what=f"fetching a checkpoint of {recipe.resume}")
+        if not all(gather_object([fetched.is_dir()])):
+            raise RunError(
+                f"--output_dir {recipe.output_dir} is not visible to all processes; give a shared directory"
+            )
+        return fetched
     checkpoint = find_checkpoint(recipe.resume, output_dir=recipe.output_dir)
     if checkpoint is None:
         _check_free(recipe)
         say(f"--resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
         return None
-    trained = read_state(checkpoint)["recipe"].get("model")
-    if trained != recipe.model:
-        raise CheckpointError(
-            f"{checkpoint} was trained with --model {trained}, not {recipe.model}; give its --model or leave it out"
-        )
+    _check_model(read_state(checkpoint), recipe, name=str(checkpoint))
     later = [
         path
         for path in list_checkpoints(recipe.output_dir)
@@ -278,6 +284,35 @@ def resume_point(recipe: RunRecipe) -> Path | None:
             f"--output_dir, or --overwrite to drop the later ones"
         )
     return checkpoint
+
+
+def _fetched(recipe: RunRecipe) -> Path:
+    """The newest checkpoint of the Hub, in the output directory, or a local one of the same run that is as new."""
+    assert recipe.resume is not None
+    folder, remote = Path(recipe.output_dir), newest_remote(recipe.resume)
+    _check_model(remote.state, recipe, name=f"{remote.name} of {remote.repo}")
+    local = None if recipe.overwrite else remote.no_older_in(folder)
+    if local is not None:
+        say(f"note: {local} is of the same run and no older than {remote.name} of {remote.repo}: going on from it")
+        return local
+    if remote.is_of_run_in(folder):
+        return fetch(remote, folder)
+    earlier = earlier_files(folder)
+    if earlier and not recipe.overwrite:
+        raise CheckpointError(
+            f"{folder} holds another run than that of {remote.repo}; give another --output_dir, or --overwrite to "
+            f"drop what is there"
+        )
+    _check_free(recipe)
+    return fetch(remote, folder, replacing=earlier)
+
+
+def _check_model(state: Mapping[str, Any], recipe: RunRecipe, *, name: str) -> None:
+    trained = state["recipe"].get("model")
+    if trained != recipe.model:
+        raise CheckpointError(
+            f"{name} was trained with --model {trained}, not {recipe.model}; give its --model or leave it out"
+        )
 
 
 def _check_free(recipe: RunRecipe) -> None:

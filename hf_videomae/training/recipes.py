@@ -139,7 +139,9 @@ class RunRecipe:
     output_dir: str = setting("outputs/run", "where everything is written", identity=False)
     overwrite: bool = setting(False, "start anew over an earlier run in --output_dir", identity=False)
     resume: str | None = setting(
-        None, "go on from a checkpoint: auto (the newest whole one of --output_dir) or a directory", identity=False
+        None,
+        "go on from a checkpoint: auto (the newest whole one of --output_dir), a directory, or org/name of the Hub",
+        identity=False,
     )
     seed: int = setting(0, "of the weights, the order of the data, the clips and the masks")
     stop_at_step: int | None = setting(
@@ -429,7 +431,7 @@ def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
         group.add_argument(f"--{field.name}", action="store_true", help=text)
         group.add_argument(f"--no_{field.name}", dest=field.name, action="store_false", help=argparse.SUPPRESS)
     elif field.name == "resume":
-        group.add_argument("--resume", nargs="?", const=AUTO, metavar="DIR", help=text)
+        group.add_argument("--resume", nargs="?", const=AUTO, metavar="DIR|ORG/NAME", help=text)
     elif tuple in (get_origin(hint), *map(get_origin, get_args(hint))):
         group.add_argument(f"--{field.name}", nargs="+", metavar="VALUE", help=text)
     else:
@@ -522,14 +524,18 @@ def _find(file: str, folder: str | Path | None) -> Path:
 def _earlier(recipe_class: type[RunRecipe], resume: str, wanted: dict[str, Any], *, take: bool) -> dict[str, Any]:
     """What a resumed run takes over: the place, and (where no recipe file says otherwise) the settings."""
     from .checkpoints import find_checkpoint, read_state
+    from .fetching import is_remote, settings_of
 
     default = next(field.default for field in dataclasses.fields(recipe_class) if field.name == "output_dir")
-    checkpoint = find_checkpoint(resume, output_dir=wanted.get("output_dir", default))
-    if checkpoint is None:
-        return {}
-    settings = read_state(checkpoint)["recipe"] if take else {}
+    output_dir, settings, place, origin = wanted.get("output_dir", default), {}, {}, resume
+    if is_remote(resume):
+        settings = settings_of(resume, output_dir=output_dir, overwrite=wanted.get("overwrite", False)) if take else {}
+    else:
+        checkpoint = find_checkpoint(resume, output_dir=output_dir)
+        if checkpoint is None:
+            return {}
+        settings = read_state(checkpoint)["recipe"] if take else {}
+        place, origin = {"output_dir": str(checkpoint.parent)}, str(checkpoint)
     known = _hints(recipe_class)
-    typed = _typed(
-        {name: value for name, value in settings.items() if name in known}, recipe_class, origin=str(checkpoint)
-    )
-    return {"output_dir": str(checkpoint.parent), **typed}
+    typed = _typed({name: value for name, value in settings.items() if name in known}, recipe_class, origin=origin)
+    return {**place, **typed}

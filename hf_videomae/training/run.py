@@ -31,6 +31,7 @@ from .checkpoints import (
     load_optimizer,
     load_rank,
     load_streams,
+    origin_of,
     read_state,
     restore_generators,
     step_of,
@@ -261,7 +262,7 @@ class Run:
             keep_until=None if resume is None else self.step,
         )
         self._begun, self._started = time.time(), report.now()
-        self._resumed_from = None if resume is None else str(resume)
+        self._resumed_from = None if resume is None else origin_of(resume)
         self._write_run("running")
         if self.recipe.report_to:
             # Trackers take numbers and texts alone.

@@ -151,7 +151,7 @@ def make_bad_inputs(folder: Path) -> None:
         (["--mask_ratio", "0.01"], "0.01"),
         (["--image_size", "50"], "50"),
         (["--hub_model_id", "org/name"], "give --push_to_hub as well"),
-        (["--resume", "org/name"], "comes in a later release"),
+        (["--resume", "org/name"], "the Hub is switched off (HF_HUB_OFFLINE)"),
         ([], "holds an earlier run"),
     ],
 )

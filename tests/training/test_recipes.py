@@ -83,7 +83,7 @@ def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["--dataset", "a", "b", "--dataset_weights", "1"], "dataset_weights has 1 values and dataset 2"),
         (["--dataset", "a", "b", "--dataset_weights", "1", "0"], "dataset_weights are 1.0 0.0; give numbers above 0"),
         (["--recipe", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),
-        (["--resume", "org/model"], "resuming from the Hub comes in a later release"),
+        (["--resume", "org/model"], "the Hub is switched off (HF_HUB_OFFLINE)"),
         (["--resume", "/nowhere/checkpoint-3"], "there is no such directory"),
     ],
 )

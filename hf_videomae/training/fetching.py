@@ -1,0 +1,303 @@
+"""`--resume org/name`: the newest checkpoint that a run published on the Hub, brought to this machine.
+
+The branch `training-state` of a model repository holds `checkpoint-STEP/`, all files of a local checkpoint, and beside
+it the lines that the run wrote. What its state file names is compared with the sizes on the Hub before anything is
+fetched, and with those on the disk before the checkpoint gets its name.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..data.network import (
+    OUTAGE_SECONDS,
+    SHARD_SECONDS,
+    Patience,
+    causes,
+    reason_of,
+    until_it_answers,
+    until_it_passes,
+)
+from ..data.samples import DataError
+from ..data.streamed import is_hub_id
+from . import report
+from .checkpoints import (
+    ORIGIN_FILE,
+    STATE_FILE,
+    TEMPORARY,
+    CheckpointError,
+    fault_in,
+    newest_checkpoint,
+    place,
+    read_state,
+    step_of,
+)
+from .errors import say
+
+STATE_BRANCH = "training-state"
+"""Where a published run keeps its state."""
+
+# Not run.json: a run writes it anew when it starts, and one that says "finished" belongs beside a final model.
+_LINES = re.compile(
+    "|".join(map(re.escape, (report.METRICS_FILE, report.BAD_VIDEOS_FILE, report.NOT_FINITE_FILE)))
+    + r"|samples-\d+\.jsonl"
+)
+_PROBE_SECONDS = 10.0
+_UNAUTHORIZED = 401
+
+_Result = TypeVar("_Result")
+
+
+def is_remote(resume: str) -> bool:
+    """Whether `--resume` means a repository of the Hub: `org/name`, and neither it nor `org` is a folder here."""
+    return is_hub_id(resume) and not Path(resume).exists() and not Path(resume).parent.is_dir()
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A whole checkpoint on the Hub.
+
+    Attributes:
+        repo: `org/name`.
+        commit: of the branch.
+        name: `checkpoint-STEP`.
+        state: what its `run_state.json` holds.
+        sizes: of the files to fetch, in bytes, by their paths in the repository.
+    """
+
+    repo: str
+    commit: str
+    name: str
+    state: Mapping[str, Any]
+    sizes: Mapping[str, int]
+
+    @property
+    def step(self) -> int:
+        """The step that it stands at."""
+        return step_of(Path(self.name)) or 0
+
+    def is_of_run_in(self, output_dir: Path) -> bool:
+        """Whether a directory holds the same run: the first line of its metrics, with its timings, is of no other.
+
+        Raises:
+            CheckpointError: when the Hub does not give that line.
+        """
+        here = report.read_lines(output_dir / report.METRICS_FILE)[:1]
+        if not here or report.METRICS_FILE not in self.sizes:
+            return False
+        there = _asked(self.repo, lambda: _download(self.repo, report.METRICS_FILE, commit=self.commit))
+        return report.read_lines(there)[:1] == here
+
+    def no_older_in(self, output_dir: Path) -> Path | None:
+        """A directory's own newest checkpoint, where it is of the same run and stands at the same step or later."""
+        local = newest_checkpoint(output_dir) if self.is_of_run_in(output_dir) else None
+        return local if local is not None and (step_of(local) or 0) >= self.step else None
+
+
+# Looking.
+
+
+def newest_remote(repo: str) -> Remote:
+    """The newest whole checkpoint of a repository; others are passed over, visibly.
+
+    Raises:
+        CheckpointError: when there is none, or the Hub does not give it.
+    """
+    commit, sizes = _asked(repo, lambda: _list(repo))
+    names = {path.partition("/")[0] for path in sizes if "/" in path}
+    steps = {step: name for name in names if (step := step_of(Path(name))) is not None}
+    fault = "it has no checkpoint-STEP folder"
+    for _, name in sorted(steps.items(), reverse=True):
+        text, own = _read_state(repo, name, commit=commit, sizes=sizes), _below(name, sizes)
+        found = fault_in(own, text)
+        if found is None and text is not None:
+            state = json.loads(text)
+            wanted = {f"{name}/{file}": own[file] for file in (*state["files"], STATE_FILE)}
+            lines = {path: size for path, size in sizes.items() if _LINES.fullmatch(path)}
+            return Remote(repo, commit, name, state, {**wanted, **lines})
+        fault = f"{name} is not whole: {found}"
+        say(f"note: {name} of {repo} is not whole ({found}) and is passed over")
+    raise CheckpointError(
+        f"--resume {repo}: its branch {STATE_BRANCH} holds no whole checkpoint ({fault}); let its run push another, "
+        f"or start a new run from its weights with --model {repo}"
+    )
+
+
+def settings_of(repo: str, *, output_dir: str, overwrite: bool = False) -> dict[str, Any]:
+    """The settings of the run to go on with.
+
+    Args:
+        repo: `org/name`.
+        output_dir: where a newer checkpoint may be.
+        overwrite: that one does not count.
+
+    Raises:
+        CheckpointError: when there is no such run.
+    """
+    remote = newest_remote(repo)
+    local = None if overwrite else remote.no_older_in(Path(output_dir))
+    settings: dict[str, Any] = (remote.state if local is None else read_state(local))["recipe"]
+    return settings
+
+
+def _list(repo: str) -> tuple[str, dict[str, int]]:
+    """The newest commit of the branch, and the sizes of its files."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    commit = HfApi().model_info(repo, revision=STATE_BRANCH, timeout=_PROBE_SECONDS).sha
+    assert commit is not None
+    tree = HfApi().list_repo_tree(repo, revision=commit, recursive=True)
+    return commit, {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _below(name: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    return {path.removeprefix(f"{name}/"): size for path, size in sizes.items() if path.startswith(f"{name}/")}
+
+
+def _read_state(repo: str, name: str, *, commit: str, sizes: Mapping[str, int]) -> str | None:
+    path = f"{name}/{STATE_FILE}"
+    if path not in sizes:
+        return None
+    return _asked(repo, lambda: _download(repo, path, commit=commit)).read_text(encoding="utf-8", errors="replace")
+
+
+def _download(repo: str, path: str, *, commit: str) -> Path:
+    """A small file, by way of the client's cache."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repo, path, revision=commit))
+
+
+# Fetching.
+
+
+def fetch(remote: Remote, output_dir: Path, *, replacing: Sequence[Path] = ()) -> Path:
+    """Bring a checkpoint to `OUTPUT_DIR/checkpoint-STEP`, whole or not at all, and beside it the lines of its run.
+
+    Args:
+        remote: from `newest_remote`.
+        output_dir: made where it is missing.
+        replacing: files of another run, which go once everything is here.
+
+    Raises:
+        CheckpointError: when the Hub does not give it, or the disk does not take it.
+    """
+    size = sum(remote.sizes.values())
+    say(f"fetching {remote.name} of {remote.repo}@{remote.commit[:8]} ({size / 1e6:.1f} MB)")
+    # Of the same name at the next try, which goes on with what is there.
+    folder = output_dir / f"{TEMPORARY}{remote.name}-{remote.commit[:12]}"
+    waiting = Patience(f"{remote.name} of {remote.repo}", seconds=OUTAGE_SECONDS)
+
+    def fetch_and_place() -> Path:
+        until_it_passes(lambda: _fetch_into(folder, remote, waiting), waiting)
+        return _place(folder, remote, output_dir, replacing=replacing)
+
+    return _told(remote.repo, fetch_and_place)
+
+
+def _fetch_into(folder: Path, remote: Remote, waiting: Patience) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    before, wanted = len(_lacking(folder, remote)), [_literal(path) for path in remote.sizes]
+    try:
+        snapshot_download(remote.repo, revision=remote.commit, local_dir=folder, allow_patterns=wanted)
+    except OSError as error:
+        told = any(isinstance(cause, (HfHubHTTPError, OfflineModeIsEnabled)) for cause in causes(error))
+        if told or error.errno is not None:
+            raise
+        # What came is not what was announced: the client threw it away.
+        raise ConnectionError(str(error)) from error
+    finally:
+        if len(_lacking(folder, remote)) < before:
+            waiting.progress()
+    # Where the Hub does not answer, the client is content with a folder that has something in it.
+    lacking = _lacking(folder, remote)
+    if lacking:
+        raise ConnectionError(f"{lacking[0]} did not come whole")
+
+
+def _lacking(folder: Path, remote: Remote) -> list[str]:
+    """Files that are not here in their size."""
+    return [
+        path
+        for path, size in remote.sizes.items()
+        if not (folder / path).is_file() or (folder / path).stat().st_size != size
+    ]
+
+
+def _literal(path: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", path)
+
+
+def _place(folder: Path, remote: Remote, output_dir: Path, *, replacing: Sequence[Path]) -> Path:
+    """The checkpoint comes last: without it, the rest is a run that has saved nothing yet."""
+    origin = {"repository": remote.repo, "commit": remote.commit}
+    (folder / remote.name / ORIGIN_FILE).write_text(json.dumps(origin), encoding="utf-8")
+    for path in replacing:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in remote.sizes:
+        if "/" not in name:
+            (folder / name).replace(output_dir / name)
+    place(folder / remote.name, output_dir / remote.name)
+    shutil.rmtree(folder)
+    return output_dir / remote.name
+
+
+# What goes wrong.
+
+
+def _asked(repo: str, ask: Callable[[], _Result]) -> _Result:
+    """An answer of a Hub that is there."""
+    waiting = Patience(repo, seconds=SHARD_SECONDS)
+    return _told(repo, lambda: until_it_answers(ask, waiting))
+
+
+def _told(repo: str, work: Callable[[], _Result]) -> _Result:
+    """What the clients raise becomes a line for the user."""
+    # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    try:
+        return work()
+    except DataError as error:
+        raise CheckpointError(f"--resume {repo}: {error}") from error
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        raise CheckpointError(f"--resume {repo}: {_in_words(error, repo)}") from error
+
+
+def _in_words(error: Exception, repo: str) -> str:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    chain = list(causes(error))
+    words = {
+        GatedRepoError: f"{repo} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`",
+        RevisionNotFoundError: f"{repo} has no branch {STATE_BRANCH}: its run was published without its state; push "
+        f"with --hub_strategy checkpoint, or start a new run from its weights with --model {repo}",
+        RepositoryNotFoundError: "it is neither a directory here nor a model on the Hub that you may read; check the "
+        "name, and for a private one log in with `hf auth login`",
+        OfflineModeIsEnabled: "it is no directory here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or "
+        "give a local checkpoint directory",
+    }
+    for kind, text in words.items():
+        if any(isinstance(cause, kind) for cause in chain):
+            return text
+    refused = next((cause for cause in chain if isinstance(cause, HfHubHTTPError)), None)
+    if refused is not None and refused.response.status_code == _UNAUTHORIZED:
+        return "the Hub does not know your token; log in with `hf auth login`, or mend HF_TOKEN"
+    if refused is not None:
+        return f"the Hub does not give it ({reason_of(error)}); try again later, or give a local checkpoint directory"
+    if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
+        return f"{error.filename} cannot be written ({error.strerror}); free space, or give another --output_dir"
+    return f"the Hub cannot be reached ({reason_of(error)}); check the network, or give a local checkpoint directory"

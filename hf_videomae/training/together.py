@@ -1,0 +1,60 @@
+"""What one process does for all, however long it takes."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from .errors import RunError
+
+_Result = TypeVar("_Result")
+# Far below what the backends wait for a process that is silent (10 minutes for NCCL).
+_TELLING_SECONDS = 5.0
+
+
+def in_first_process(work: Callable[[], _Result], *, what: str) -> _Result:
+    """Do something in the first process; the others wait for it, and have its result too.
+
+    Args:
+        work: what it does; `RunError` where it fails.
+        what: in words, for the other processes.
+
+    Raises:
+        RunError: in all processes, when the work failed.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    processes = PartialState()
+    if processes.num_processes == 1:
+        return work()
+    working = _Working(work) if processes.is_main_process else None
+    while True:
+        # Told again and again: a process that hears nothing for long takes the others for dead.
+        news: list[Any] = [None if working is None else working.news(_TELLING_SECONDS)]
+        state, value = broadcast_object_list(news)[0]
+        if state == "done":
+            result: _Result = value
+            return result
+        if state == "failed":
+            raise value if isinstance(value, RunError) else RunError(f"{what} failed in the first process")
+
+
+class _Working(Generic[_Result]):
+    """Work in a thread, so that the process can tell the others that it is at it."""
+
+    def __init__(self, work: Callable[[], _Result]) -> None:
+        self._work = work
+        self._outcome: tuple[str, Any] = ("failed", None)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = ("done", self._work())
+        except RunError as error:
+            self._outcome = ("failed", error)
+
+    def news(self, seconds: float) -> tuple[str, Any]:
+        """(working, done or failed; the result or the error), after so many seconds at most."""
+        self._thread.join(seconds)
+        return ("working", None) if self._thread.is_alive() else self._outcome

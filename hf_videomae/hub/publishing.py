@@ -100,6 +100,7 @@ class Publisher:
         self.published_step: int | None = None
         self._lock = threading.Condition()
         self._next: _Job | None = None
+        self._replaced: list[Snapshot] = []
         self._newer, self._left = threading.Event(), threading.Event()
         self._not_before = 0.0
         self._thread: threading.Thread | None = None
@@ -177,8 +178,8 @@ class Publisher:
             replaced, self._next = self._next, job
             self._newer.set()
             self._lock.notify()
-        if replaced is not None:
-            replaced.snapshot.remove()
+            if replaced is not None:
+                self._replaced.append(replaced.snapshot)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="publisher", daemon=True)
             self._thread.start()
@@ -192,6 +193,9 @@ class Publisher:
                     self._lock.wait()
                 job, self._next = self._next, None
                 self._newer.clear()
+                replaced, self._replaced = self._replaced, []
+            for snapshot in replaced:
+                snapshot.remove()  # here: letting go of large files takes its time
             if job.last or not self._newer.wait(max(0.0, self._not_before - time.monotonic())):
                 self._push(job)
             job.snapshot.remove()

@@ -84,7 +84,7 @@ def _yuv_bytes(frame: "VideoFrame") -> int:
 class RgbConverter:
     """Frames of one video to RGB, at the `size` (height, width) of its first frame, on one thread.
 
-    One context of swscale serves them all: to make one for each frame costs five times what the conversion does, and
+    One context of swscale serves them all: to make one for each frame costs two to four times the conversion, and
     PyAV from 17 on would start threads for each.
     """
 

@@ -382,6 +382,24 @@ def test_both_decoders_give_the_same_pixels(numbered: bytes) -> None:
     assert_same_frames(first, second, tolerance=1.0)
 
 
+@pytest.mark.parametrize("size", [(36, 50), (240, 320)])
+def test_one_converter_gives_each_frame_what_its_own_would(size: tuple[int, int]) -> None:
+    """Frames of one video whose colour range and matrix change on the way, of sizes with and without padded rows."""
+    av = pytest.importorskip("av")
+    height, width = size
+    noise = torch.randint(0, 256, (6, height * 3 // 2, width), dtype=torch.uint8, generator=torch.manual_seed(0))
+    frames = [av.VideoFrame.from_ndarray(picture.numpy(), format="yuv420p") for picture in noise]
+    for frame, (color_range, colorspace) in zip(frames, [(1, 1), (2, 1), (1, 5), (2, 5), (1, 1), (0, 2)], strict=True):
+        frame.color_range, frame.colorspace = color_range, colorspace
+    one = _pyav.RgbConverter(size)
+    clip = _pyav.as_clip((([2 * i, 2 * i + 1], one(frame)) for i, frame in enumerate(frames)), length=12)
+    for i, frame in enumerate(frames):
+        own = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        for place in (2 * i, 2 * i + 1):
+            assert torch.equal(clip[place].permute(1, 2, 0), torch.from_numpy(own))
+    assert clip.permute(0, 2, 3, 1).is_contiguous()
+
+
 # machines without decoders, and the second decoder
 
 

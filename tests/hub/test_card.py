@@ -20,6 +20,7 @@ from hf_videomae.data import MotionSource
 from hf_videomae.data.motion import CLASS_NAMES
 from hf_videomae.evaluation import FailedVideo, MultiLabelEvaluation, RegressionEvaluation
 from hf_videomae.hub import check_card, read_run, render_run_card, write_card
+from hf_videomae.hub.endpoint import write_endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--max_steps", "2"]
@@ -228,6 +229,12 @@ def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[
     (fine / "example.mp4").unlink()
     assert main(["card", str(fine), "--check"]) == 1
     assert "the widget shows example.mp4, which is not in the folder" in capsys.readouterr().out
+
+
+def test_the_endpoint_is_named_where_there_is_one(fine: Path) -> None:
+    assert "Inference Endpoints" not in render_run_card(read_run(fine))
+    write_endpoint(fine)
+    assert "`handler.py` serves it on Inference Endpoints" in render_run_card(read_run(fine))
 
 
 def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:

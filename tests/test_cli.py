@@ -26,7 +26,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"]):
         status, output, _ = run(capsys, *arguments)
         assert status == 0
-        commands = ("convert", "reconstruct", "predict", "features", "prepare", "card", "doctor")
+        commands = ("convert", "reconstruct", "predict", "features", "prepare", "card", "space", "doctor")
         assert all(command in output for command in commands)
 
 

@@ -183,7 +183,8 @@ def _overlay(found: Saliency) -> Tensor:
     fine = nn.functional.interpolate(strength[:, None], size=(height, width), mode="bilinear", align_corners=False)
     fine = fine.repeat_interleave(depth, 0)  # (T, 1, H, W)
     grey = found.clip.mean(1, keepdim=True) * 0.75
-    colour = torch.where(fine > 0, *(torch.tensor(side).view(1, 3, 1, 1) for side in (_FOR, _AGAINST)))
+    red, blue = (torch.tensor(side).view(1, 3, 1, 1) for side in (_FOR, _AGAINST))
+    colour = torch.where(fine > 0, red, blue)
     amount = fine.abs() * 0.8
     return grey * (1 - amount) + colour * amount
 

@@ -7,6 +7,7 @@ machine: `python examples/app.py --model org/my-finetuned --pretrained org/my-vi
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -186,7 +187,8 @@ class Page:
             self._connect()
 
     def _introduction(self) -> str:
-        names = [f"`{name}`" for name in (self.settings.model, self.settings.pretrained) if name]
+        given = [name for name in (self.settings.model, self.settings.pretrained) if name]
+        names = [f"`{Path(name).name if Path(name).is_dir() else name}`" for name in given]
         return (
             f"# {self.settings.title}\n\nDrop a video of up to {self.settings.max_megabytes} MB and see what "
             f"{' and '.join(names)} {'make' if len(names) > 1 else 'makes'} of it. Videos are deleted after an hour."
@@ -306,13 +308,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page. Gradio's GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
     settings = read_settings(argv)
     limits.MAX_CLIP_BYTES = min(limits.MAX_CLIP_BYTES, _MAX_CLIP_BYTES)
-    page = Page(settings).blocks
-    page.queue(default_concurrency_limit=1, max_size=20).launch(
-        max_file_size=settings.max_megabytes * 10**6,
-        theme=gr.themes.Default(**_THEME),
-        ssr_mode=False,
-        footer_links=[],
-    )
+    # Gradio leaves some of its files behind when it ends, so they get a folder that goes with the page.
+    parent = os.environ.get("GRADIO_TEMP_DIR")
+    if parent:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix="videomae-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        Page(settings).blocks.queue(default_concurrency_limit=1, max_size=20).launch(
+            max_file_size=settings.max_megabytes * 10**6,
+            theme=gr.themes.Default(**_THEME),
+            ssr_mode=False,
+            footer_links=[],
+        )
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_card(commands)
     _add_push_run(commands)
     _add_endpoint(commands)
+    _add_space(commands)
     return parser
 
 
@@ -312,6 +313,30 @@ def _add_endpoint(commands: Any) -> None:
     endpoint.set_defaults(run=_endpoint, takes_fields=False)
 
 
+def _add_space(commands: Any) -> None:
+    space = commands.add_parser(
+        "space",
+        help="write a Space, the page where anyone drops a video and sees what your model makes of it",
+        description="Write the files of a Space into DIR: a page with the classes over time, what in the frames "
+        "speaks for them, and the masked reconstruction; its requirements, and a README.md with the header that the "
+        "Hub reads.",
+        epilog="To publish it: hf repo create org/name --repo-type space --space_sdk gradio, then hf upload org/name "
+        "DIR . --repo-type space",
+    )
+    space.add_argument("folder", metavar="DIR", help="of the Space; made if it is not there")
+    space.add_argument("--model", help="Hub id (or folder) of a fine-tuned VideoMAE: classes, and why")
+    space.add_argument("--pretrained", help="Hub id (or folder) of a pre-trained VideoMAE: reconstructions")
+    space.add_argument("--title", default="What a VideoMAE sees", help="of the page (default: What a VideoMAE sees)")
+    space.add_argument(
+        "--package",
+        metavar="SPEC",
+        help="where pip finds hf_videomae, such as git+https://host/repository@commit (default: a copy in the Space)",
+    )
+    space.add_argument("--license", help="of the Space, in the Hub's spelling (default: that of the models)")
+    space.add_argument("--overwrite", action="store_true", help="replace files that are in DIR already")
+    space.set_defaults(run=_space, takes_fields=False)
+
+
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from .convert import convert_checkpoint
     from .convert.heads import read_indices, read_names
@@ -535,6 +560,18 @@ def _endpoint(arguments: argparse.Namespace, rest: list[str]) -> int:
     package = PACKAGE if arguments.package is None else arguments.package
     for path in write_endpoint(arguments.folder, package=package, overwrite=arguments.overwrite):
         print(path)
+    return 0
+
+
+def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .hub import write_space
+
+    names = ("model", "pretrained", "title", "package", "overwrite")
+    options = {name: getattr(arguments, name) for name in names}
+    space = write_space(arguments.folder, licence=arguments.license, **options)
+    for note in space.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
     return 0
 
 

@@ -26,7 +26,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"]):
         status, output, _ = run(capsys, *arguments)
         assert status == 0
-        commands = ("convert", "reconstruct", "predict", "features", "prepare", "card", "endpoint", "doctor")
+        commands = ("convert", "reconstruct", "predict", "features", "prepare", "doctor")
+        commands += ("card", "push", "endpoint", "space")
         assert all(command in output for command in commands)
 
 

@@ -1,4 +1,4 @@
-"""What goes to the Hub: models, while they are trained or afterwards, their cards, and `endpoint`, which serves them.
+"""What goes to the Hub: models, while they are trained or afterwards, their cards, Spaces, and `endpoint`, which serves.
 
 The names below are loaded when they are first used: a server needs nothing of what cards are made of.
 """
@@ -14,32 +14,36 @@ if TYPE_CHECKING:
     from .publishing import Publisher, Timing, build_publisher
     from .pushing import Published, describe, push_run
     from .repository import ModelTarget
+    from .space import Space, SpaceError, write_space
 
 _HOMES = {
-    "CardError": "facts",
-    "Licence": "licences",
-    "LicenceError": "licences",
-    "ModelTarget": "repository",
-    "Origin": "licences",
-    "Published": "pushing",
-    "Publisher": "publishing",
-    "RunFacts": "facts",
-    "Timing": "publishing",
-    "build_publisher": "publishing",
-    "check_card": "header",
-    "describe": "pushing",
-    "inherited_licence": "licences",
-    "push_run": "pushing",
-    "read_run": "facts",
-    "render_run_card": "card",
-    "write_card": "card",
+    "CardError": ".facts",
+    "Licence": ".licences",
+    "LicenceError": ".licences",
+    "ModelTarget": ".repository",
+    "Origin": ".licences",
+    "Published": ".pushing",
+    "Publisher": ".publishing",
+    "RunFacts": ".facts",
+    "Space": ".space",
+    "SpaceError": ".space",
+    "Timing": ".publishing",
+    "build_publisher": ".publishing",
+    "check_card": ".header",
+    "describe": ".pushing",
+    "inherited_licence": ".licences",
+    "push_run": ".pushing",
+    "read_run": ".facts",
+    "render_run_card": ".card",
+    "write_card": ".card",
+    "write_space": ".space",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(_HOMES[name], __name__), name)
 
 
 __all__ = [
@@ -51,6 +55,8 @@ __all__ = [
     "Published",
     "Publisher",
     "RunFacts",
+    "Space",
+    "SpaceError",
     "Timing",
     "build_publisher",
     "check_card",
@@ -60,4 +66,5 @@ __all__ = [
     "read_run",
     "render_run_card",
     "write_card",
+    "write_space",
 ]

@@ -24,7 +24,7 @@ EXAMPLES_FILE = "examples.jsonl"
 """Example videos of the folder and what the model says of them: the output of `hf-videomae predict --json`."""
 
 _WEIGHTS_FILE = "model.safetensors"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MOST_HEADER = 100_000_000  # safetensors' own limit
 
 
@@ -100,7 +100,7 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
-    if model_id is not None and not _HUB_ID.fullmatch(model_id):
+    if model_id is not None and not HUB_ID.fullmatch(model_id):
         raise CardError(f"{model_id} is no name of a repository; give org/name")
     run = _read_json(folder / RUN_FILE)
     origins = list(_origins(folder, run))
@@ -198,7 +198,7 @@ def _licence_in(folder: Path | None) -> str | None:
 
 
 def _origin(name: str, run: dict[str, Any], *, place: Path | None, licence: str | None, is_data: bool) -> Origin:
-    on_hub = place is None and _HUB_ID.fullmatch(name) is not None and not _beside_outputs(name, run)
+    on_hub = place is None and HUB_ID.fullmatch(name) is not None and not _beside_outputs(name, run)
     return Origin(
         name=name if on_hub else _last_name(name), hub_id=name if on_hub else None, licence=licence, is_data=is_data
     )

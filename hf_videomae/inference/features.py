@@ -8,7 +8,6 @@ Shapes: W windows of one video, T frames of a window, T' slices, H' x W' places 
 """
 
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -22,6 +21,7 @@ from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import load_encoder, our_config, processor_for
 from .prediction import named_videos
+from .windows import groups, read_windows
 
 Pool = Literal["mean", "frame", "token"]
 _FILES = (str, os.PathLike, bytes, bytearray, memoryview)
@@ -158,11 +158,8 @@ class FeatureExtractor:
         named = name if isinstance(video, (bytes, bytearray, memoryview)) else None
         with open_video(video, name=named) as reader:
             windows = reader.plan(self._windows)
-            # A few windows at a time: a long video's frames together would take gigabytes.
-            parts = []
-            for group in _groups(windows, self.batch_size):
-                distinct = sorted({index for window in group for index in window})
-                parts.append(self._encode(reader.frames(distinct), group, distinct))
+            clips = read_windows(reader, windows, processor=self.processor, batch_size=self.batch_size)
+            parts = [self._forward(group) for group in clips]
             return VideoFeatures(
                 video=name, features=torch.cat(parts), frames=torch.tensor(windows), fps=reader.fps or 0.0
             )
@@ -175,7 +172,7 @@ class FeatureExtractor:
             windows = [[min(index, total - 1) for index in range(wanted)]]
         else:
             windows = self._windows(total)
-        parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in _groups(windows, self.batch_size)]
+        parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in groups(windows, self.batch_size)]
         return VideoFeatures(video=name, features=torch.cat(parts), frames=torch.tensor(windows))
 
     def _windows(self, total: int, fps: float = 0.0) -> list[list[int]]:
@@ -183,11 +180,6 @@ class FeatureExtractor:
         if self.hop is not None:
             return sliding_indices(total, num_frames=plan.num_frames, stride=plan.stride_at(fps), hop=self.hop)
         return plan.test_indices(total, fps)
-
-    def _encode(self, frames: Tensor, windows: Sequence[Sequence[int]], distinct: Sequence[int]) -> Tensor:
-        (pixels,) = self.processor(frames, do_sample_frames=False, input_data_format="channels_first")["pixel_values"]
-        place = {index: number for number, index in enumerate(distinct)}
-        return self._forward(torch.stack([pixels[[place[index] for index in window]] for window in windows]))
 
     def _forward(self, clips: Tensor) -> Tensor:
         """(W, T, C, H, W) -> features on the CPU."""
@@ -211,8 +203,3 @@ class FeatureExtractor:
             return norm(pooled) if norm is not None and is_last else pooled
         tokens = tokens.unflatten(1, grid)  # (W, T', H', W', D)
         return tokens.mean((2, 3)) if self.pool == "frame" else tokens
-
-
-def _groups(windows: list[list[int]], size: int) -> Iterator[list[list[int]]]:
-    for start in range(0, len(windows), size):
-        yield windows[start : start + size]

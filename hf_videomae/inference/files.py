@@ -55,7 +55,7 @@ def load_classifier(model: Model) -> PreTrainedModel:
         if not hasattr(model, "classifier"):
             raise ValueError(f"{type(model).__name__} has no classifier; give a VideoMAEForVideoClassification")
         return model
-    if _lacks_classifier(model):
+    if lacks_classifier(model):
         raise ValueError(
             f"{model} holds no classifier (it is a pre-trained checkpoint): fine-tune it first with "
             f"examples/finetune.py, or take its features with hf_videomae.extract_features"
@@ -72,12 +72,12 @@ def load_encoder(model: Model) -> PreTrainedModel:
     """Any VideoMAE by name or as it is: a classifier where the checkpoint holds one, else the bare encoder."""
     if isinstance(model, PreTrainedModel):
         return model
-    kind = VideoMAEModel if _lacks_classifier(model) else VideoMAEForVideoClassification
+    kind = VideoMAEModel if lacks_classifier(model) else VideoMAEForVideoClassification
     loaded: PreTrainedModel = kind.from_pretrained(model).eval()
     return loaded
 
 
-def _lacks_classifier(model: str | os.PathLike[str]) -> bool:
+def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
     try:
         return saved_without_classifier(model, {})

@@ -6,7 +6,7 @@ Shapes: B clips, T frames, C channels, H x W pixels, N tokens, M masked, P pixel
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,10 @@ from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes
 from ..ops.masking import make_mask, split_by_mask
 from ..ops.seams import continue_brightness
 from ..video_processing_videomae import VideoMAEVideoProcessor
+from .pictures import sheet, spread, to_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -181,23 +185,35 @@ def save_reconstruction(
     Returns:
         the two files.
     """
-    from PIL import Image
-
-    panels = _panels(reconstruction)
-    clips = [(label, _to_bytes(clip[sample])) for label, clip in panels]
-    num_frames = clips[0][1].shape[0]
-    shown = [round(step * (num_frames - 1) / max(columns - 1, 1)) for step in range(min(columns, num_frames))]
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     strip, animation = Path(f"{stem}.png"), Path(f"{stem}.gif")
-    _sheet([(label, clip[shown]) for label, clip in clips]).save(strip)
-    pages: list[Image.Image] = [
-        _sheet([(label, clip[t : t + 1]) for label, clip in clips], beside=True) for t in range(num_frames)
+    draw_reconstruction(reconstruction, sample=sample, columns=columns).save(strip)
+    clips = _shown(reconstruction, sample)
+    pages = [
+        sheet([(label, clip[t : t + 1]) for label, clip in clips], beside=True) for t in range(clips[0][1].shape[0])
     ]
     pages[0].save(
         animation, save_all=True, append_images=pages[1:], duration=round(1000 / frames_per_second), loop=0, disposal=2
     )
     return [strip, animation]
+
+
+def draw_reconstruction(reconstruction: Reconstruction, *, sample: int = 0, columns: int = 8) -> "Image":
+    """The strip of frames as a picture: a labelled row for each of the clips of `reconstruct`.
+
+    Args:
+        reconstruction: of `reconstruct`.
+        sample: which clip of the batch.
+        columns: frames in the strip, evenly spread.
+    """
+    clips = _shown(reconstruction, sample)
+    shown = spread(clips[0][1].shape[0], columns)
+    return sheet([(label, clip[shown]) for label, clip in clips])
+
+
+def _shown(reconstruction: Reconstruction, sample: int) -> list[tuple[str, Tensor]]:
+    return [(label, to_bytes(clip[sample])) for label, clip in _panels(reconstruction)]
 
 
 def _panels(found: Reconstruction) -> list[tuple[str, Tensor]]:
@@ -213,35 +229,4 @@ def _panels(found: Reconstruction) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _to_bytes(clip: Tensor) -> Tensor:
-    """(T, C, H, W) in [0, 1] -> (T, H, W, 3) uint8; one channel as grey, more than three by their first three."""
-    if clip.shape[1] != 3:
-        clip = clip[:, :1].expand(-1, 3, -1, -1) if clip.shape[1] < 3 else clip[:, :3]
-    return (clip * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def _sheet(rows: list[tuple[str, Tensor]], *, beside: bool = False) -> Any:
-    """Rows of frames under their labels; with `beside` the single frames stand side by side."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    height, width = rows[0][1].shape[1:3]
-    zoom = max(1, round(128 / width))
-    height, width, gap, label_height = height * zoom, width * zoom, 4, 18
-    font = ImageFont.load_default(size=12)
-    longest = max(round(font.getlength(label)) for label, _ in rows) + 8
-    across = [max(width, longest if beside else 0)] * (len(rows) if beside else rows[0][1].shape[0])
-    total_width = max(sum(across) + gap * (len(across) + 1), longest + gap)
-    down = 1 if beside else len(rows)
-    sheet = Image.new("RGB", (total_width, down * (label_height + height + gap) + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, (label, frames) in enumerate(rows):
-        left = gap + (number * (across[0] + gap) if beside else 0)
-        top = gap + (0 if beside else number * (label_height + height + gap))
-        draw.text((left, top), label, fill="black", font=font)
-        for column, frame in enumerate(frames):
-            picture = Image.fromarray(frame.numpy()).resize((width, height), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left + column * (width + gap), top + label_height))
-    return sheet
-
-
-__all__ = ["Reconstruction", "reconstruct", "save_reconstruction"]
+__all__ = ["Reconstruction", "draw_reconstruction", "reconstruct", "save_reconstruction"]

@@ -1,0 +1,16 @@
+"""The page of a Space on your own machine: what a VideoMAE makes of a video that you drop there.
+
+    python examples/app.py --model org/my-finetuned --pretrained org/my-videomae
+
+Needs `pip install 'hf-videomae[space]'`. `hf-videomae space DIR` writes the same page for the Hub.
+"""
+
+import importlib.util
+import sys
+
+if __name__ == "__main__":
+    if importlib.util.find_spec("gradio") is None:
+        sys.exit("the page needs gradio: pip install 'hf-videomae[space]'")
+    from hf_videomae.hub.app import main
+
+    main()

@@ -1,0 +1,192 @@
+"""Where a classifier looks: how much each cube of a clip speaks for a class.
+
+There is no [CLS] token whose attention could be shown, and attention says neither for which class nor with which sign.
+So this is gradient times token: the relevance of a token is its product with the gradient of the class's logit,
+summed over the width, which is Grad-CAM (Selvaraju et al., 2017, arxiv.org/abs/1610.02391) with a weight of its own
+for every place, as gradient x input (Shrikumar et al., 2016, arxiv.org/abs/1605.01713). To first order it says how the
+logit changes when the token is made stronger. By default the tokens are those before the last block: those after it
+are already mixed, and a head that reads token 0 alone would show that token and nothing else.
+
+Shapes: T frames, C channels, H x W pixels, T' x H' x W' cubes, D width.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..ops.cubes import unnormalize
+from ..ops.views import merge_views
+from ..video.decoding import open_video
+from ..video_processing_videomae import VideoMAEVideoProcessor
+from .files import head_kind, load_classifier, our_config, processor_for
+from .pictures import sheet, spread, to_bytes
+from .windows import read_windows
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_FOR, _AGAINST = (0.95, 0.25, 0.10), (0.10, 0.35, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency:
+    """What of a clip speaks for a class.
+
+    Attributes:
+        video: its path or URL, or `<video>` for bytes.
+        relevance: (T', H', W') float32: above 0 for the class, below 0 against it.
+        clip: (T, C, H, W) the frames as the model was given them, in [0, 1].
+        frames: their numbers in the video, counted from 0.
+        label: the class.
+        score: of the clip for this class.
+    """
+
+    video: str
+    relevance: Tensor
+    clip: Tensor
+    frames: list[int]
+    label: str
+    score: float
+
+
+def token_saliency(
+    model: PreTrainedModel | str | os.PathLike[str],
+    video: Any,
+    *,
+    label: int | str | None = None,
+    frames: Sequence[int] | None = None,
+    layer: int = -2,
+    processor: VideoMAEVideoProcessor | None = None,
+    device: str | torch.device | None = None,
+) -> Saliency:
+    """How much each cube of a clip speaks for a class.
+
+    Args:
+        model: a classifier, or the Hub id or folder of one: ours or stock transformers'.
+        video: a path, a URL or the bytes of a file.
+        label: the class by name or number; the most likely one by default.
+        frames: of the clip; the clip saved with the model, in the middle of the video, by default.
+        layer: whose output the tokens are: -2 the last block but one, 1 the first, 0 the embeddings.
+        processor: how a video becomes a clip; the one saved with the model, or one made for its configuration.
+        device: where to compute; where the model is, by default.
+
+    Raises:
+        ValueError: for a class or layer that the model does not have; `VideoDecodeError` for a video that cannot be
+            decoded.
+    """
+    network = load_classifier(model)
+    processor = processor or processor_for(model, network)
+    place = _place(network, layer)
+    number = None if label is None else _class_number(network, label)
+    if device is not None:
+        network.to(device)  # type: ignore[arg-type]
+    with open_video(video, name="<video>" if isinstance(video, (bytes, bytearray, memoryview)) else None) as reader:
+        plan = processor.clip_plan
+        wanted = list(frames) if frames is not None else reader.plan(plan.test_indices)[(plan.views - 1) // 2]
+        (clip,) = read_windows(reader, [wanted], processor=processor, batch_size=1)  # (1, T, C, H, W)
+        name = reader.name
+    relevance, logits, number = _relevance(network, place, clip, number)
+    config = our_config(network.config)
+    depth, height, width = (size // side for size, side in zip(_extent(clip), config.cube, strict=True))
+    return Saliency(
+        video=name,
+        relevance=relevance.view(depth, height, width),
+        clip=_in_pixels(clip[0], processor),
+        frames=wanted,
+        label=str(network.config.id2label[number]),
+        score=float(merge_views(logits[:, None], problem_type=head_kind(network.config))[0, number]),
+    )
+
+
+def _relevance(
+    network: PreTrainedModel, place: nn.Module, clip: Tensor, number: int | None
+) -> tuple[Tensor, Tensor, int]:
+    """(N,) relevance of the tokens that `place` gives, the logits (1, K), and the class."""
+    kept: list[Tensor] = []
+
+    def cut(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        # What lies before the tokens is not differentiated, so it is not kept either.
+        kept.append(output.detach().requires_grad_())
+        return kept[-1]
+
+    training, hook = network.training, place.register_forward_hook(cut)
+    network.eval()
+    try:
+        with torch.enable_grad():
+            logits = network(pixel_values=clip.to(device=network.device, dtype=network.dtype)).logits
+            number = int(logits[0].argmax()) if number is None else number
+            (gradient,) = torch.autograd.grad(logits[0, number], kept[-1])
+    finally:
+        hook.remove()
+        network.train(training)
+    relevance = (gradient.float() * kept[-1].detach().float()).sum(-1)[0].cpu()
+    return relevance, logits.detach().float().cpu(), number
+
+
+def _place(network: PreTrainedModel, layer: int) -> nn.Module:
+    """The module that gives the tokens of a layer, counted as by `extract_features`."""
+    blocks = network.videomae.encoder.layer
+    if not -len(blocks) - 1 <= layer <= len(blocks):
+        raise ValueError(f"layer is {layer}; this model has {len(blocks)} blocks: give 0 to {len(blocks)}, or -2")
+    number = layer % (len(blocks) + 1)
+    found: nn.Module = network.videomae.embeddings if number == 0 else blocks[number - 1]
+    return found
+
+
+def _class_number(network: PreTrainedModel, label: int | str) -> int:
+    names = network.config.id2label
+    number = label if isinstance(label, int) else next((key for key, name in names.items() if name == label), None)
+    if number is None or number not in names:
+        shown = ", ".join(map(str, list(names.values())[:5]))
+        raise ValueError(
+            f"the model has no class {label!r}; give a number below {len(names)} or a name ({shown}, ...)"
+        )
+    return number
+
+
+def _extent(clip: Tensor) -> tuple[int, int, int]:
+    return clip.shape[1], clip.shape[3], clip.shape[4]
+
+
+def _in_pixels(clip: Tensor, processor: VideoMAEVideoProcessor) -> Tensor:
+    """(T, C, H, W) as the processor gives it -> in [0, 1]."""
+    if not processor.do_normalize:
+        return clip.float().clamp(0, 1)
+    pixels = unnormalize(clip.flatten(2), processor.image_mean, processor.image_std)  # (T, C, H * W)
+    return pixels.view_as(clip).clamp(0, 1)
+
+
+def draw_saliency(found: Saliency, *, columns: int = 8) -> "Image":
+    """The frames, and below them the same in grey: red where a cube speaks for the class, blue where against it.
+
+    Args:
+        found: of `token_saliency`.
+        columns: frames in the strip, evenly spread.
+    """
+    frames = to_bytes(found.clip)
+    coloured = to_bytes(_overlay(found))
+    shown = spread(len(frames), columns)
+    below = f"for (red) and against (blue) {found.label}, {found.score:.2f}"
+    return sheet([("what the model was given", frames[shown]), (below, coloured[shown])])
+
+
+def _overlay(found: Saliency) -> Tensor:
+    """(T, 3, H, W) in [0, 1]."""
+    frames, _, height, width = found.clip.shape
+    strength = found.relevance / found.relevance.abs().max().clamp_min(1e-12)  # (T', H', W')
+    depth = frames // len(strength)
+    fine = nn.functional.interpolate(strength[:, None], size=(height, width), mode="bilinear", align_corners=False)
+    fine = fine.repeat_interleave(depth, 0)  # (T, 1, H, W)
+    grey = found.clip.mean(1, keepdim=True) * 0.75
+    red, blue = (torch.tensor(side).view(1, 3, 1, 1) for side in (_FOR, _AGAINST))
+    colour = torch.where(fine > 0, red, blue)
+    amount = fine.abs() * 0.8
+    return grey * (1 - amount) + colour * amount
+
+
+__all__ = ["Saliency", "draw_saliency", "token_saliency"]

@@ -1,9 +1,9 @@
 """What goes to the Hub beside the weights: the model card."""
 
+from ..cards import CardError, Licence, LicenceError, Origin, inherited_licence
 from .card import render_run_card, write_card
-from .facts import CardError, RunFacts, read_run
+from .facts import RunFacts, read_run
 from .header import check_card
-from .licences import Licence, LicenceError, Origin, inherited_licence
 
 __all__ = [
     "CardError",

@@ -43,7 +43,7 @@ def read_header(text: str) -> dict[str, Any]:
 def header_of(text: str) -> dict[str, Any]:
     """The fields of the header of a card that somebody wrote; none where there is none that can be read."""
     try:
-        return read_header(text)
+        return read_header(text) if text.lstrip().startswith("---") else {}
     except ValueError:
         return {}
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .header import is_non_commercial
+from .header import check_licence, is_non_commercial
 
 _PUBLISHED = re.compile(r"(?:MCG-NJU/videomae|OpenGVLab/VideoMAEv2)", flags=re.IGNORECASE)
 _PUBLISHED_LICENCE = "cc-by-nc-4.0"
@@ -57,11 +57,12 @@ def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -
         stated: what the user says.
 
     Raises:
-        LicenceError: when the user states another licence than the one that has to stay.
+        LicenceError: when the user states another licence than the one that has to stay, or none that the Hub knows.
     """
+    stated = None if stated is None else _checked(stated)
     bound = next((origin for origin in origins if origin.licence and is_non_commercial(origin.licence)), None)
     if bound is not None and bound.licence is not None:
-        if stated is not None and stated.lower() != bound.licence.lower():
+        if stated not in (None, bound.licence.lower()):
             raise LicenceError(
                 f"the licence cannot be {stated}: {bound.name} is {bound.licence}, and so is what is made from it; "
                 f"leave the licence out or give {bound.licence}"
@@ -76,6 +77,13 @@ def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -
     if unknown or not known:
         return Licence(name=None, reason=f"No licence is stated.{_unknown(origins)}")
     return Licence(name=known[0].licence, reason=f"`{known[0].licence}`, from {_kind(known[0])} `{known[0].name}`.")
+
+
+def _checked(licence: str) -> str:
+    try:
+        return check_licence(licence)
+    except ValueError as error:
+        raise LicenceError(str(error)) from None
 
 
 _NOT_SOLD = "no commercial use. Whatever is made of it, by fine-tuning or converting too, has that licence as well."

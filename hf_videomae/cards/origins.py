@@ -49,6 +49,14 @@ def model_origin(name: str, *, commit: str | None = None) -> dict[str, Any]:
     return {**found, "unknown": place.unknown} if place.unknown else found
 
 
+def loaded_commit(id: str, *, file: str = "config.json") -> str | None:
+    """The commit of a repository that the clients of this machine read last, by their cache; None: not known."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(id, file) if is_hub_id(id) and not Path(id).exists() else None
+    return Path(path).parent.name if isinstance(path, str) and _COMMIT.fullmatch(Path(path).parent.name) else None
+
+
 def data_origin(name: str, *, commit: str | None = None) -> dict[str, Any]:
     """What is known of a data set: `hub_id`, `revision`, `license`, and `unknown` as of a model.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cards.document import CARD_FILE, CardError
-from ..cards.header import check_licence, header_of, licence_in
-from ..cards.licences import Licence, LicenceError, Origin, inherited_licence, known_licence
+from ..cards.header import header_of, licence_in
+from ..cards.licences import Licence, Origin, inherited_licence, known_licence
 from ..cards.scrubbing import is_local, public_values
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
@@ -122,7 +122,7 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
         files=frozenset(path.name for path in folder.iterdir() if _is_shown(path.name)),
         origins=origins,
         evaluated_on=_evaluated_on(folder, run, evaluation),
-        licence=inherited_licence(origins, stated=_checked(licence)),
+        licence=inherited_licence(origins, stated=licence),
         notes=(*notes, *more),
     )
 
@@ -156,13 +156,6 @@ def _count_parameters(path: Path) -> int | None:
             raise CardError(f"{path} is no safetensors file; save the model again")
         header = json.loads(file.read(size))
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-
-
-def _checked(licence: str | None) -> str | None:
-    try:
-        return None if licence is None else check_licence(licence)
-    except ValueError as error:
-        raise LicenceError(str(error)) from None
 
 
 # Where the model comes from: what the run wrote down, and, for what it could not know, what is at hand.

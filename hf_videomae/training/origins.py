@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cards import data_origin, model_origin
+from ..cards.origins import loaded_commit
 from ..configuration_videomae import PRESETS
 from .recipes import RunRecipe
 from .report import RUN_FILE
@@ -22,7 +23,7 @@ def run_facts(recipe: RunRecipe, *, config: Any, source: "AnyData") -> dict[str,
 
     Args:
         recipe: of the run.
-        config: of the model, which remembers the commit that it was loaded from.
+        config: of the model; it may remember the commit that it was loaded from.
         source: the data.
 
     Returns:
@@ -81,7 +82,9 @@ def _parents(recipe: RunRecipe, config: Any, before: dict[str, Any]) -> list[dic
     known: list[dict[str, Any]] = before.get("parents") or []
     if [parent.get("model") for parent in known] == [recipe.model] and not any("unknown" in one for one in known):
         return known
-    return [model_origin(recipe.model, commit=getattr(config, "_commit_hash", None))]
+    # Older releases of transformers remember the commit in the configuration.
+    commit = getattr(config, "_commit_hash", None) or loaded_commit(recipe.model)
+    return [model_origin(recipe.model, commit=commit)]
 
 
 def _record_in(output_dir: Path) -> dict[str, Any]:

@@ -237,8 +237,9 @@ def _introduction(report: dict[str, Any]) -> str:
     classes = report["classes"]
     what = f" of {len(classes)} classes" if classes else " with a number each" if _is_labelled(report) else ""
     settings = report["settings"]
+    long = f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
     return (
-        f"{videos} videos{what}, {seconds / 3600:.2f} hours, made small for training on a stream: short side at most "
+        f"{videos} videos{what}, {long}, made small for training on a stream: short side at most "
         f"{settings['short_side']} pixels, in shards of nearly equal bytes with classes mixed "
         f"({_FORMATS[settings['format']]})."
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ...cards import LicenceError, Origin, inherited_licence, public_text
-from ...cards.header import check_licence
 from ...records import write_json, write_whole
 from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
@@ -57,11 +56,6 @@ class PrepareSettings:
     def __post_init__(self) -> None:
         if self.format not in EXTENSIONS:
             raise DataError(f"the format is {self.format!r}; give {' or '.join(EXTENSIONS)}")
-        if self.license is not None:
-            try:
-                check_licence(self.license)
-            except ValueError as error:
-                raise DataError(str(error)) from None
         if self.shard_megabytes <= 0 or (self.num_shards is not None and self.num_shards < 1):
             raise DataError(
                 f"shards of {self.shard_megabytes:g} MB, {self.num_shards} of them; both must be more than 0"

@@ -215,7 +215,7 @@ def _add_prepare(commands: Any) -> None:
         help="size of a shard (default: 100; small sets get up to 16 smaller ones of 4 or more videos)",
     )
     prepare.add_argument("--num_shards", "--num-shards", type=int, help="of every split, instead")
-    prepare.add_argument("--license", help="of the videos, for the data card; none is stated otherwise")
+    prepare.add_argument("--license", help="of the videos, in the Hub's spelling (default: the source's)")
     prepare.add_argument("--jobs", type=int, help="videos at a time (default: one per core)")
     prepare.add_argument("--config", help="of a Hub data set")
     prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
@@ -244,20 +244,19 @@ def _add_push(prepare: argparse.ArgumentParser) -> None:
 def _add_card(commands: Any) -> None:
     card = commands.add_parser(
         "card",
-        help="write the model card of a training run from its files",
-        description="Write README.md, the model card, into the folder of a training run: from run.json, "
-        "metrics.jsonl, evaluation.json and the other files of the run, without the network. It says what was "
-        "measured, no more; paths of this machine stay out of it. The same files give the same card.",
+        help="write the card of a training run, or of a prepared data set, from its files",
+        description="Write README.md, the card, into the folder of a training run, from run.json, metrics.jsonl, "
+        "evaluation.json and the other files of the run, or into that of a set that `hf-videomae prepare` made, from "
+        "its report; without the network. It says what was measured, no more; paths of this machine stay out of it. "
+        "The same files give the same card.",
         epilog="Examples with the model's answers come into the header from DIR/examples.jsonl: copy short videos "
         "into DIR, then hf-videomae predict DIR/*.mp4 --model DIR --json > DIR/examples.jsonl",
     )
-    card.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
+    card.add_argument("folder", metavar="DIR", help="the --output_dir of a run, or DST of `hf-videomae prepare`")
     card.add_argument(
         "--model_id", "--model-id", metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
     )
-    card.add_argument(
-        "--license", help="of the model, in the Hub's spelling (default: that of its parent, then of its data)"
-    )
+    card.add_argument("--license", help="in the Hub's spelling (default: of what it was made of: parent, then data)")
     card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
     card.add_argument("--check", action="store_true", help="write nothing; say what is wrong in README.md's header")
     card.set_defaults(run=_card, takes_fields=False)
@@ -507,6 +506,7 @@ def _tell_prepared(destination: str, done: Any) -> None:
     elif done.reused:
         print(f"{done.reused} videos were there already")
     print("\n".join(describe_report(done.report)))
+    _tell_notes(done.notes)
     print(f"{destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
 
 
@@ -536,20 +536,24 @@ def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .data.prepare import check_data_card, read_report, write_data_card
     from .hub import check_card, write_card
 
+    is_data = read_report(Path(arguments.folder)) is not None
     if arguments.check:
         path = Path(arguments.folder) / "README.md"
         if not path.is_file():
             _fail(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
-        problems = check_card(path.read_text(encoding="utf-8"), arguments.folder)
+        check = check_data_card if is_data else check_card
+        problems = check(path.read_text(encoding="utf-8"), arguments.folder)
         print("\n".join(problems) or f"{path}: nothing wrong in the header")
         return 1 if problems else 0
-    path, notes = write_card(
-        arguments.folder, model_id=arguments.model_id, licence=arguments.license, overwrite=arguments.overwrite
-    )
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    options: dict[str, Any] = {"licence": arguments.license, "overwrite": arguments.overwrite}
+    if is_data:
+        path, notes = write_data_card(arguments.folder, id=arguments.model_id, **options)
+    else:
+        path, notes = write_card(arguments.folder, model_id=arguments.model_id, **options)
+    _tell_notes(notes)
     print(path)
     return 0
 
@@ -573,6 +577,11 @@ def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
     return 0
+
+
+def _tell_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _trim(text: str | None) -> Any:

@@ -40,6 +40,9 @@ class DatasetsSource:
         cache_dir: where the shards of a Hub data set are kept (see `kept`); None: they are read over the network in
             every epoch. Samples, their ids and their order are the same.
 
+    Attributes:
+        revision: the commit of the Hub that is read; None: files here.
+
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
     """
@@ -63,6 +66,7 @@ class DatasetsSource:
             _probe_hub(path, revision=revision, cache_dir=cache_dir)
         builder = _builder(path, config=config, revision=revision)
         files = _files(builder, path=path, split=split)
+        self.revision = _commit_of(files)
         self.kept: KeptShards | None = None
         if cache_dir is not None and not is_local:
             self.kept = _keep(builder, cache_dir, path=path, split=split, files=files)
@@ -339,6 +343,12 @@ def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[st
         until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=SHARD_SECONDS))
     builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
     return kept
+
+
+def _commit_of(files: list[str]) -> str | None:
+    """The commit of the Hub that the files are of; None for files here."""
+    found = re.match(r"hf://datasets/[^@]+@([0-9a-f]{40})/", files[0]) if files else None
+    return found[1] if found else None
 
 
 def _shard_names(files: list[str], *, split: str, count: int, root: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What goes to the Hub: models, while they are trained or afterwards, their cards, Spaces, and `endpoint`, which serves.
+"""What goes to the Hub: models, while they are trained or afterwards, their cards, Spaces, and `endpoint` that serves.
 
 The names below are loaded when they are first used: a server needs nothing of what cards are made of.
 """
@@ -7,21 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..cards import CardError, Licence, LicenceError, Origin, inherited_licence
     from .card import render_run_card, write_card
-    from .facts import CardError, RunFacts, read_run
+    from .facts import RunFacts, read_run
     from .header import check_card
-    from .licences import Licence, LicenceError, Origin, inherited_licence
     from .publishing import Publisher, Timing, build_publisher
     from .pushing import Published, describe, push_run
     from .repository import ModelTarget
     from .space import Space, SpaceError, write_space
 
 _HOMES = {
-    "CardError": ".facts",
-    "Licence": ".licences",
-    "LicenceError": ".licences",
+    "CardError": "..cards",
+    "Licence": "..cards",
+    "LicenceError": "..cards",
     "ModelTarget": ".repository",
-    "Origin": ".licences",
+    "Origin": "..cards",
     "Published": ".pushing",
     "Publisher": ".publishing",
     "RunFacts": ".facts",
@@ -31,7 +31,7 @@ _HOMES = {
     "build_publisher": ".publishing",
     "check_card": ".header",
     "describe": ".pushing",
-    "inherited_licence": ".licences",
+    "inherited_licence": "..cards",
     "push_run": ".pushing",
     "read_run": ".facts",
     "render_run_card": ".card",

@@ -1,24 +1,20 @@
 """The model card of a training run: a pure function of its facts. What was not measured has no place in it."""
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..records import write_whole
+from ..cards.document import CardError, signed, write_card_file
+from ..cards.header import licence_fields, to_yaml
 from ..training.report import PICTURE_FILE
 from . import parts
-from .facts import MOTION, CardError, RunFacts, read_run
-from .header import LIBRARY, TAGS, check_card, pipeline_tag, to_yaml
-from .measured import comparison, evaluation, evaluation_results, views_of, weakest
+from .facts import MOTION, RunFacts, read_run
+from .header import LIBRARY, TAGS, check_card, pipeline_tag
+from .measured import comparison, evaluation, evaluation_results, recipe_name, views_of, weakest
 from .parts import CLASSIFIER, PRETRAINED, section, table
 
-CARD_FILE = "README.md"
-
 _SHOWN_CLASSES, _SHOWN_REASONS = 20, 5
-_MARK = "<!-- written by hf-videomae card; "
-
 _PUBLISHING = ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private")
 _HIDDEN_SETTINGS = ("output_dir", "overwrite", "resume", "stop_at_step", "report_to", *_PUBLISHING)
 
@@ -42,23 +38,14 @@ def write_card(
         LicenceError: when the parents forbid that licence.
     """
     facts = read_run(folder, model_id=model_id, licence=licence)
-    path = Path(folder) / CARD_FILE
-    if not overwrite and path.exists() and not is_untouched(path.read_text(encoding="utf-8")):
-        raise CardError(f"{path} was edited, or is not of this command; --overwrite replaces it")
     text = render_run_card(facts)
     problems = check_card(text, folder)
     if problems:
         raise CardError(f"the card of {folder} would not be accepted: {'; '.join(problems)}")
-    write_whole(path, text)
+    path = write_card_file(folder, text, overwrite=overwrite)
     if facts.licence.name is None:
         return path, (*facts.notes, f"{facts.licence.reason} --license NAME states one")
     return path, facts.notes
-
-
-def is_untouched(card: str) -> bool:
-    """Whether a card is as `render_run_card` gave it."""
-    body, mark, digest = card.rpartition(_MARK)
-    return bool(mark) and digest.strip() == f"{_digest(body)} -->"
 
 
 def render_run_card(facts: RunFacts) -> str:
@@ -69,7 +56,7 @@ def render_run_card(facts: RunFacts) -> str:
         [
             f"# {name}",
             _introduction(facts),
-            _unfinished(facts.run),
+            _unfinished(facts),
             section("Use", *_use(facts)),
             section("Training data", *_data(facts)),
             section("Training", *_training(facts)),
@@ -79,16 +66,12 @@ def render_run_card(facts: RunFacts) -> str:
             section("Evaluation", *evaluation(facts)),
             section("Compared with the paper", comparison(facts)),
             section("Limits and biases", _limits(facts)),
-            section("Licence", facts.licence.reason),
+            section("Licence", facts.licence.reason, _made_of(facts)),
             section("Citation", parts.code(parts.CITE_V1, "bibtex")),
             section("Versions", _versions(facts.run)),
         ],
     )
-    return f"{text}\n{_MARK}{_digest(text + chr(10))} -->\n"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return signed(text)
 
 
 def _architecture(facts: RunFacts) -> str:
@@ -104,14 +87,15 @@ def _is_classifier(facts: RunFacts) -> bool:
 
 def _header(facts: RunFacts, name: str) -> str:
     results = evaluation_results(facts)
-    trained_on = facts.dataset
     return to_yaml(
-        license=facts.licence.name,
+        **licence_fields(facts.licence.name),
         library_name=LIBRARY,
         pipeline_tag=pipeline_tag(_architecture(facts)),
         tags=list(TAGS),
         base_model=facts.base_model,
-        datasets=[trained_on.hub_id] if trained_on is not None and trained_on.hub_id else None,
+        # The Hub's word for further training of any kind.
+        base_model_relation="finetune" if facts.base_model else None,
+        datasets=[data.hub_id for data in facts.datasets if data.hub_id],
         metrics=sorted({result.metric_type for result in results}),
         model_name=name if results else None,
         eval_results=results,
@@ -161,16 +145,21 @@ def _problem(facts: RunFacts) -> str:
 
 
 def _data_name(facts: RunFacts) -> str:
-    name = facts.run.get("data", {}).get("dataset")
-    if name == MOTION:
-        return "the built-in motion videos of hf_videomae"
-    return "videos" if facts.dataset is None else f"`{facts.dataset.name}`"
+    data = facts.run.get("data", {})
+    mixed = [part.get("dataset") for part in data.get("mix") or ()]
+    names = [f"`{origin.name}`" for origin in facts.datasets]
+    if MOTION in (data.get("dataset"), *mixed):
+        names.append("the built-in motion videos of hf_videomae")
+    return " and ".join(names) or "videos"
 
 
-def _unfinished(run: dict[str, Any]) -> str | None:
-    if run.get("status") == "finished":
+def _unfinished(facts: RunFacts) -> str | None:
+    status, total = facts.run.get("status"), facts.run.get("total_steps")
+    if status == "finished":
         return None
-    return f"**The run is {run.get('status')}**, after {run.get('steps')} of {run.get('total_steps')} steps."
+    if status == "running":
+        return f"**The run goes on: step {facts.step or 0} of {total}.** What is here is not the final model."
+    return f"**The run is {status}**, at step {facts.run.get('steps')} of {total}."
 
 
 def _use(facts: RunFacts) -> list[str | None]:
@@ -245,15 +234,20 @@ def _training(facts: RunFacts) -> list[str | None]:
     unset = ", ".join(f"`{name}`" for name, value in settings.items() if value is None)
     listed = table(("setting", "value"), rows)
     return [
+        _recipe(run),
         parts.code(run["command"], "bash") if run.get("command") else None,
         _schedule(run),
         validation,
-        _folded("All settings", listed, f"Not set, or none: {unset}." if unset else None) if listed else None,
+        parts.folded("All settings", listed, f"Not set, or none: {unset}." if unset else None) if listed else None,
     ]
 
 
-def _folded(title: str, *paragraphs: str | None) -> str:
-    return "\n\n".join([f"<details><summary>{title}</summary>", *filter(None, paragraphs), "</details>"])
+def _recipe(run: dict[str, Any]) -> str | None:
+    name = recipe_name(run)
+    if name is None:
+        return None
+    flags = ", ".join(f"`--{flag}`" for flag in run.get("recipe_flags") or ())
+    return f"The recipe `{name}`{f', and from the command line {flags}' if flags else ''}:"
 
 
 def _schedule(run: dict[str, Any]) -> str | None:
@@ -307,6 +301,20 @@ def _reconstruction(facts: RunFacts) -> list[str | None]:
         "visible cubes and of the ground truth, as the picture says.",
         *(f"![Reconstruction]({name})" for name in moving),
     ]
+
+
+def _made_of(facts: RunFacts) -> str | None:
+    """The checkpoints and the data, each with its commit and licence."""
+    rows = [
+        (
+            f"`{origin.name}`",
+            "data" if origin.is_data else "checkpoint",
+            f"`{origin.revision}`" if origin.revision else "",
+            origin.licence or "not known",
+        )
+        for origin in facts.origins
+    ]
+    return table(("made of", "what it is", "commit on the Hub", "licence"), rows)
 
 
 def _limits(facts: RunFacts) -> str:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cards.document import CARD_FILE, CardError
+from ..cards.header import header_of, licence_in
+from ..cards.licences import Licence, Origin, inherited_licence, known_licence
+from ..cards.scrubbing import is_local, public_values
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
-from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, PICTURE_FILE, RUN_FILE, parent_of, read_lines
-from .licences import Licence, Origin, inherited_licence, known_licence
+from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, PICTURE_FILE, RUN_FILE, read_lines
 from .parts import HANDLER_FILE
-from .scrubbing import is_local, public_values
 
 CONFIG_FILE = "config.json"
 MOTION = "motion"
@@ -26,10 +28,6 @@ EXAMPLES_FILE = "examples.jsonl"
 _WEIGHTS_FILE = "model.safetensors"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MOST_HEADER = 100_000_000  # safetensors' own limit
-
-
-class CardError(ValueError):
-    """A card cannot be written; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +78,15 @@ class RunFacts:
         return next((origin.hub_id for origin in self.origins if origin.hub_id and not origin.is_data), None)
 
     @property
-    def dataset(self) -> Origin | None:
-        """The data it was trained on."""
-        return next((origin for origin in self.origins if origin.is_data), None)
+    def datasets(self) -> list[Origin]:
+        """The data it was trained on, but for the built-in."""
+        return [origin for origin in self.origins if origin.is_data]
+
+    @property
+    def step(self) -> int | None:
+        """The last step that is known: `run.json` is not written anew at each."""
+        steps = [self.run.get("steps"), *(line.get("step") for line in self.metrics[-1:])]
+        return max((step for step in steps if step is not None), default=None)
 
 
 def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | None = None) -> RunFacts:
@@ -118,7 +122,7 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
         examples=examples,
         files=frozenset(path.name for path in folder.iterdir() if _is_shown(path.name)),
         origins=origins,
-        evaluated_on=_data_origin(folder, run, (evaluation or {}).get("data", {})),
+        evaluated_on=_evaluated_on(folder, run, evaluation),
         licence=inherited_licence(origins, stated=licence),
         notes=(*notes, *more),
     )
@@ -158,29 +162,62 @@ def _count_parameters(path: Path) -> int | None:
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-# Where the model comes from.
+# Where the model comes from: what the run wrote down, and, for what it could not know, what is at hand.
 
 
 def _origins(folder: Path, run: dict[str, Any]) -> Iterator[Origin]:
     yield from _ancestors(folder, run, seen={folder.resolve()})
-    data = _data_origin(folder, run, run.get("data", {}))
-    if data is not None and data.name != MOTION:
-        yield data
+    for record in _data_records(run):
+        data = _data_origin(folder, run, record)
+        if data is not None and data.name != MOTION:
+            yield data
 
 
-def _data_origin(folder: Path, run: dict[str, Any], data: dict[str, Any]) -> Origin | None:
-    name = data.get("dataset") or data.get("name")
+def _data_records(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a run wrote of its data set, or of each of a mix."""
+    data = run.get("data", {})
+    return data.get("mix") or [data]
+
+
+def _data_origin(folder: Path, run: dict[str, Any], record: dict[str, Any]) -> Origin | None:
+    name = record.get("dataset") or record.get("name")
     if name is None:
         return None
     if name == MOTION:
         return Origin(name=MOTION, is_data=True)
+    if "hub_id" in record:
+        return _recorded(folder, record, name=name, is_data=True)
     place = _find_folder(name, folder)
-    return _origin(name, run, place=place, licence=data.get("license") or _licence_in(place), is_data=True)
+    return _origin(name, run, place=place, licence=record.get("license") or _licence_in(place), is_data=True)
+
+
+def _evaluated_on(folder: Path, run: dict[str, Any], evaluation: dict[str, Any] | None) -> Origin | None:
+    record = (evaluation or {}).get("data", {})
+    known = (one for one in _data_records(run) if one.get("dataset") == record.get("dataset"))
+    return _data_origin(folder, run, {**next(known, {}), **record}) if record else None
+
+
+def _recorded(folder: Path, record: dict[str, Any], *, name: str, is_data: bool) -> Origin:
+    """As the run wrote it down; a folder may have got a licence since."""
+    hub_id, licence = record.get("hub_id"), record.get("license")
+    if licence is None and hub_id is None:
+        licence = _licence_in(_find_folder(name, folder))
+    return Origin(
+        name=hub_id or _last_name(name),
+        hub_id=hub_id,
+        revision=record.get("revision"),
+        licence=licence or known_licence(name),
+        is_data=is_data,
+    )
 
 
 def _ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> Iterator[Origin]:
     """The checkpoint that a run started from, and, where its own run is at hand, those before it."""
     for parent in run.get("parents", ()):
+        if "ancestors" in parent:
+            for one in (parent, *parent["ancestors"]):
+                yield _recorded(folder, one, name=one["model"], is_data=False)
+            continue
         name, place = parent["model"], _find_folder(parent["model"], folder)
         licence = parent.get("license") or _licence_in(place) or known_licence(name)
         before: list[Origin] = []
@@ -193,8 +230,8 @@ def _ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> Iterato
 
 def _licence_in(folder: Path | None) -> str | None:
     """What the card in a folder, of a model or of data, says its licence is."""
-    found = None if folder is None else (parent_of(str(folder)) or {}).get("license")
-    return found if isinstance(found, str) else None
+    path = None if folder is None else folder / CARD_FILE
+    return licence_in(header_of(path.read_text(encoding="utf-8"))) if path is not None and path.is_file() else None
 
 
 def _origin(name: str, run: dict[str, Any], *, place: Path | None, licence: str | None, is_data: bool) -> Origin:

@@ -1,20 +1,13 @@
-"""The YAML header of a card, and a check of it that needs no network.
+"""The YAML header of a model's card, and a check of it that needs no network."""
 
-The Hub's own check is a request; `ModelCard` alone takes any tag. The names of tags and libraries are those of the
-package `@huggingface/tasks`, in `names.json` with its version.
-"""
-
-import json
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..cards.header import check_header, read_header, unknown_names
 from .parts import CLASSIFIER
 
 LIBRARY = "transformers"
 TAGS = ("videomae", "video")
-_NAMES_FILE = Path(__file__).with_name("names.json")
 
 
 def pipeline_tag(architecture: str) -> str:
@@ -24,20 +17,6 @@ def pipeline_tag(architecture: str) -> str:
     published ones say, a stock pipeline would answer with a classifier of random weights.
     """
     return "video-classification" if architecture == CLASSIFIER else "feature-extraction"
-
-
-def to_yaml(**fields: Any) -> str:
-    """The header of these fields of `huggingface_hub.ModelCardData`, without those that are empty."""
-    from huggingface_hub import ModelCardData
-
-    return str(ModelCardData(**{name: value for name, value in fields.items() if value}).to_yaml())
-
-
-@cache
-def hub_names() -> Mapping[str, frozenset[str]]:
-    """`pipeline_tags` and `libraries`: the names that the Hub knows."""
-    found = json.loads(_NAMES_FILE.read_text(encoding="utf-8"))
-    return {key: frozenset(found[key]) for key in ("pipeline_tags", "libraries")}
 
 
 def check_card(text: str, folder: str | Path | None = None) -> list[str]:
@@ -50,37 +29,23 @@ def check_card(text: str, folder: str | Path | None = None) -> list[str]:
     Returns:
         A line for each problem.
     """
-    import yaml
-    from huggingface_hub import RepoCard
-
     try:
-        fields = RepoCard(text, ignore_metadata_errors=True).data.to_dict()
-    except (ValueError, yaml.YAMLError) as error:
-        return [f"the header is not YAML: {' '.join(str(error).split())}"]
+        fields = read_header(text)
+    except ValueError as error:
+        return [str(error)]
     return [
         *_name_problems(fields),
-        *_id_problems(fields),
+        *check_header(fields),
         *_widget_problems(fields, None if folder is None else Path(folder)),
         *_index_problems(fields),
     ]
 
 
 def _name_problems(fields: dict[str, Any]) -> list[str]:
-    names, problems = hub_names(), []
-    for key, known in (("pipeline_tag", "pipeline_tags"), ("library_name", "libraries")):
-        if fields.get(key) not in names[known]:
-            problems.append(f"{key} {fields.get(key)!r} is not one that the Hub knows")
-    return problems
-
-
-def _id_problems(fields: dict[str, Any]) -> list[str]:
-    problems = []
-    for key in ("base_model", "datasets"):
-        values = fields.get(key) or []
-        for value in [values] if isinstance(values, str) else values:
-            if not isinstance(value, str) or value.startswith((".", "/")) or value.count("/") > 1:
-                problems.append(f"{key} {value!r} is no name of a repository (org/name)")
-    return problems
+    return [
+        *unknown_names(fields, "pipeline_tag", known="pipeline_tags"),
+        *unknown_names(fields, "library_name", known="libraries"),
+    ]
 
 
 def _widget_problems(fields: dict[str, Any], folder: Path | None) -> list[str]:

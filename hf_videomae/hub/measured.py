@@ -1,12 +1,19 @@
 """What an evaluation says, for a card: the results of the header, the tables, and the line beside the paper's."""
 
+from dataclasses import fields
 from typing import Any
 
+from ..cards import table
 from .facts import CONFUSION_FILE, RunFacts
-from .paper import PUBLISHED
-from .parts import table
+from .paper import PUBLISHED, Published
 
 _SHOWN_CLASSES, _SHOWN_FAILED = 20, 20
+
+# What of a recipe may be set anew with its number still meant, besides what does not change numbers at all.
+_FREE = {
+    *("model", "dataset", "split", "seed", "batch_size", "gradient_accumulation"),
+    *("gradient_checkpointing", "mixed_precision", "compile"),
+}
 
 # Key in evaluation.json -> (metric as the Hub calls it, its name here).
 _METRICS = {
@@ -126,12 +133,10 @@ def _shown(value: float | None) -> str:
 
 
 def comparison(facts: RunFacts) -> str | None:
-    """A line, where the run used a recipe that has a published number, on data of as many classes."""
-    found, recipe = facts.evaluation, _recipe_name(facts.run.get("command", ""))
-    published = PUBLISHED.get(recipe)
-    if found is None or published is None or found["metrics"].get("top1") is None:
-        return None
-    if found["data"].get("classes") != published.classes:
+    """A line, where the run is one of a recipe that has a published number, and was tested as that was."""
+    found, recipe = facts.evaluation, recipe_name(facts.run)
+    published = PUBLISHED.get(recipe or "")
+    if found is None or published is None or not _is_comparable(facts.run, found, published):
         return None
     top5 = "" if published.top5 is None else f" / {published.top5} top-5"
     measured = " / ".join(
@@ -142,14 +147,28 @@ def comparison(facts: RunFacts) -> str | None:
     return (
         f"The recipe `{recipe}` is published with {published.top1} top-1{top5} on {published.data}, {published.views} "
         f"views ({published.source}). Measured here: {measured}, {views_of(found)} views, {found['counts']['videos']} "
-        f"videos. The two mean the same only where data, settings and views do."
+        f"videos. The two mean the same only where the data do."
     )
 
 
-def _recipe_name(command: str) -> str:
-    words = command.replace("--recipe=", "--recipe ").split()
-    place = words.index("--recipe") + 1 if "--recipe" in words else len(words)
-    return words[place].split("/")[-1].removesuffix(".yaml") if place < len(words) else ""
+def _is_comparable(run: dict[str, Any], found: dict[str, Any], published: Published) -> bool:
+    from ..training.finetuning import FinetuneRecipe
+
+    elsewhere = {field.name for field in fields(FinetuneRecipe) if not field.metadata["identity"]}
+    return (
+        run.get("status") == "finished"
+        and found["metrics"].get("top1") is not None
+        and found["data"].get("classes") == published.classes
+        and views_of(found) == published.views
+        and found["views"].get("sampling") == run.get("recipe", {}).get("sampling")
+        and not set(run.get("recipe_flags") or ()) - _FREE - elsewhere
+    )
+
+
+def recipe_name(run: dict[str, Any]) -> str | None:
+    """The recipe of a run without folder and ending; None: its settings were given one by one."""
+    name = run.get("recipe_name")
+    return name.split("/")[-1].removesuffix(".yaml") if name else None
 
 
 def weakest(found: dict[str, Any] | None) -> str | None:

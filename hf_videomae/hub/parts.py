@@ -1,6 +1,6 @@
 """What cards of runs and of published checkpoints say in the same words: code, tables, the widget, the citation."""
 
-from collections.abc import Iterable, Sequence
+from ..cards.document import code, document, folded, section, table
 
 MODEL_ID = "org/name"
 """Stands for the model in the code below."""
@@ -103,34 +103,31 @@ CITE_V2 = """\
 }"""
 
 
-def code(text: str, language: str = "python") -> str:
-    """A fenced block."""
-    return f"```{language}\n{text.rstrip()}\n```"
-
-
-def section(title: str, *paragraphs: str | None) -> str | None:
-    """A section of a card; None where nothing is in it."""
-    filled = [paragraph for paragraph in paragraphs if paragraph]
-    return "\n\n".join([f"## {title}", *filled]) if filled else None
-
-
-def document(header: str, parts: Iterable[str | None]) -> str:
-    """A whole card of its header and those parts that have something to say."""
-    return "\n\n".join([f"---\n{header.strip()}\n---", *filter(None, parts)]) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str | None:
-    """A table; None without a row."""
-    lines = [" | ".join(_cell(value) for value in row) for row in rows]
-    if not lines:
-        return None
-    return "\n".join(f"| {line} |" for line in (" | ".join(head), " | ".join("---" for _ in head), *lines))
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
 def with_model(text: str, model_id: str) -> str:
     """Code of this file, with the model's own name."""
     return text.replace(MODEL_ID, model_id)
+
+
+__all__ = [
+    "CITE_V1",
+    "CITE_V2",
+    "CLASSIFIER",
+    "CLASSIFY_WITH_OURS",
+    "CLASSIFY_WITH_OURS_AND_HEADS",
+    "CLASSIFY_WITH_STOCK",
+    "CLASSIFY_WITH_STOCK_AND_HEADS",
+    "FEATURES_WITH_OURS",
+    "FEATURES_WITH_STOCK",
+    "MODEL_ID",
+    "NO_WIDGET",
+    "PRETRAINED",
+    "PRETRAINED_ONLY",
+    "RECONSTRUCT_WITH_OURS",
+    "REGRESS_WITH_OURS",
+    "code",
+    "document",
+    "folded",
+    "section",
+    "table",
+    "with_model",
+]

@@ -11,13 +11,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..cards import CardError, to_yaml
 from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..records import write_whole
 from . import parts
-from .facts import CardError
-from .header import LIBRARY, TAGS, pipeline_tag, to_yaml
+from .header import LIBRARY, TAGS, pipeline_tag
 from .parts import CLASSIFIER, PRETRAINED, section, table
-from .problems import PROBLEMS
+from .problems import known_problems
 
 INDEX_FILE = "README.md"
 
@@ -42,28 +42,31 @@ class Number:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """A stage of the training: on what, for how long, with which of our recipes."""
+class _OfData:
+    """What is said of a data set, with its source."""
 
-    stage: str
     data: str
     source: str
-    epochs: int | None = None
-    recipe: str | None = None
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Step(_OfData):
+    """A stage of the training: on what, for how long, with which of our recipes."""
+
+    stage: str
+    epochs: int | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(_OfData):
     """A published result in percent; `after` says what was done to the checkpoint before it was measured."""
 
-    data: str
     metric: str
     value: float
-    source: str
     views: str = ""
     after: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ class PublishedFacts:
         numbers: size and cost.
         training: in its order.
         results: published ones.
-        problems: keys of `PROBLEMS`.
+        problems: keys of `known_problems`.
         sampling: of the frames in its published test, dense or uniform.
         heads: the number of attention heads, where the published configuration has a wrong one.
         sources: key -> where numbers come from.
@@ -175,9 +178,9 @@ def _check_names(facts: PublishedFacts, path: Path) -> None:
         raise CardError(f"{path}: sampling is {facts.sampling}; give dense or uniform")
     if facts.hub_id is None and facts.file is None:
         raise CardError(f"{path}: give hub_id, file, or both")
-    unknown = [name for name in facts.problems if name not in PROBLEMS]
+    unknown = [name for name in facts.problems if name not in known_problems()]
     if unknown:
-        raise CardError(f"{path}: there is no problem {unknown[0]!r}; give some of {', '.join(PROBLEMS)}")
+        raise CardError(f"{path}: there is no problem {unknown[0]!r}; give some of {', '.join(known_problems())}")
 
 
 def render_published_card(facts: PublishedFacts) -> str:
@@ -307,7 +310,7 @@ def _views(facts: PublishedFacts) -> str:
 
 
 def _problems(facts: PublishedFacts) -> list[str]:
-    found = [PROBLEMS[name] for name in facts.problems]
+    found = [known_problems()[name] for name in facts.problems]
     return [f"**{problem.title}** {problem.text} ({problem.source})" for problem in found]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..cards.scrubbing import safe
 from ..data.network import OUTAGE_SECONDS, SourceUnavailable, reason_of, stop_waiting_on
 from ..training import RunError, RunRecipe, newest_checkpoint, say
 from ..training.checkpoints import step_of
@@ -24,7 +25,6 @@ from ..training.report import PUBLISHED_FILE, JsonLines
 from ..training.signals import StopSignal, name_of
 from .pushing import Published, describe, publish_snapshot
 from .repository import ModelTarget, check_target, take
-from .scrubbing import safe
 from .snapshot import Snapshot, clear, take_snapshot
 
 logger = logging.getLogger(__name__)

@@ -6,15 +6,15 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cards.document import CardError
+from ..cards.scrubbing import safe
 from ..data.network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
 from ..data.uploading import PushError, quiet_client, reason_for
 from ..records import write_json
 from ..training import newest_checkpoint
 from ..training.checkpoints import step_of
 from ..training.report import RUN_FILE, status_of
-from .facts import CardError
 from .repository import STATE_BRANCH, ModelTarget, Push, Sent, check_target
-from .scrubbing import safe
 from .snapshot import STAGING, Snapshot, contents_of, is_ours, state_of, take_snapshot
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..cards.document import CARD_FILE, is_untouched
+from ..cards.scrubbing import safe
 from ..data.network import Patience, SourceUnavailable, reason_of, until_it_passes
 from ..data.streamed import is_hub_id
 from ..data.uploading import (
@@ -27,8 +29,6 @@ from ..data.uploading import (
     told_of,
 )
 from ..training.report import RUN_FILE
-from .card import CARD_FILE, is_untouched
-from .scrubbing import safe
 
 MAIN, STATE_BRANCH = "main", "training-state"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cards.document import CARD_FILE, is_untouched
+from ..cards.header import header_of, licence_in
+from ..cards.scrubbing import safe
 from ..data.uploading import Content
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..records import write_json
 from ..training.checkpoints import step_of
-from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE, parent_of
-from .card import CARD_FILE, is_untouched, render_run_card
+from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE
+from .card import render_run_card
 from .facts import EXAMPLES_FILE, RunFacts, read_run
 from .header import check_card
-from .scrubbing import safe
 
 STAGING = ".publishing"
 """The folder of all snapshots, in the run's own: hard links do not leave a file system."""
@@ -214,8 +216,8 @@ def _as_json(values: dict[str, Any]) -> bytes:
 
 def _stated_licence(folder: Path) -> str | None:
     """That of a card which `hf-videomae card --license` wrote into the run's folder."""
-    found = (parent_of(str(folder)) or {}).get("license")
-    return found if isinstance(found, str) else None
+    card = folder / CARD_FILE
+    return licence_in(header_of(card.read_text(encoding="utf-8"))) if card.is_file() else None
 
 
 def _card(facts: RunFacts, folder: Path) -> tuple[str | None, str | None]:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from ..cards import Licence, Origin, inherited_licence, model_origin, to_yaml
 from ..inference.files import lacks_classifier
-from ..training.report import parent_of
 from .facts import HUB_ID
-from .header import to_yaml
-from .licences import Licence, Origin, inherited_licence, known_licence
 from .parts import document
 
 GRADIO = "6.31.0"
@@ -24,7 +22,6 @@ _PAGE = Path(__file__).with_name("app.py")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PINNED = ("torch", "torchcodec", "transformers", "huggingface_hub", "safetensors", "matplotlib", "numpy")
 _ALLOWED = re.compile(r"\.git(?:attributes|ignore)?|__pycache__|\.cache")
-_MODEL_CARD = "README.md"
 
 
 class SpaceError(ValueError):
@@ -139,27 +136,14 @@ def _check_kinds(named: dict[str, str]) -> None:
 
 
 def _origin(name: str) -> Origin:
-    return Origin(name=Path(name).name if Path(name).is_dir() else name, licence=known_licence(name) or _stated(name))
-
-
-def _stated(name: str) -> str | None:
-    """What the card of a model says, in its folder or on the Hub; None where it says nothing or is not there."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    folder = Path(name)
-    if not folder.is_dir():
-        try:
-            folder = Path(hf_hub_download(name, _MODEL_CARD)).parent
-        except (EntryNotFoundError, LocalEntryNotFoundError):
-            return None
-    found = (parent_of(str(folder)) or {}).get("license")
-    return found if isinstance(found, str) else None
+    """With the licence that its card says, in its folder or on the Hub."""
+    shown = Path(name).name if Path(name).is_dir() else name
+    return Origin(name=shown, licence=model_origin(name)["license"])
 
 
 def _sources() -> dict[str, str]:
     """The package itself, as text, by its paths in the Space."""
-    found = sorted([*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("names.json")])
+    found = sorted([*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("names.json"), *_PACKAGE.rglob("problems.yaml")])
     return {f"{_PACKAGE.name}/{path.relative_to(_PACKAGE).as_posix()}": path.read_text("utf-8") for path in found}
 
 

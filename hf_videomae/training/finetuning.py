@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,6 @@ from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..data import ClipSettings, LabelCoding, LabelKind
 from ..data.folder import FolderSource
 from ..video.augment import RandAugment
-from . import report
 from .classifier import (
     TRAINED_FILE,
     build_classifier,
@@ -29,8 +29,9 @@ from .classifier import (
 from .ema import WeightAverage
 from .errors import say
 from .mixing import Mixing, smooth_targets
+from .origins import run_facts
 from .preparation import Batch
-from .pretraining import announce_data, source_facts
+from .pretraining import announce_data
 from .recipes import RecipeError, RunRecipe, setting
 
 if TYPE_CHECKING:
@@ -326,10 +327,13 @@ class FinetuneTask:
         self.processor.save_pretrained(folder)
 
     def facts(self) -> dict[str, Any]:
-        """Data, classes and parents for `run.json`."""
-        parents = [] if self.recipe.model in PRESETS else [report.parent_of(self.recipe.model)]
-        data = {**source_facts(self.recipe, self.source), "classes": self.source.class_names}
-        return {"data": data, "parents": parents}
+        """Recipe, data, classes and parents for `run.json`."""
+        return self._facts
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts = run_facts(self.recipe, config=self.model.config, source=self.source)
+        return {**facts, "data": {**facts["data"], "classes": self.source.class_names}}
 
     def finish(self, output_dir: Path) -> list[str]:
         """The state of training stays in the checkpoints."""

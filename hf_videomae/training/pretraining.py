@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..configuration_videomae import PRESETS, VideoMAEConfig
-from . import report
 from .errors import RunError, say
+from .origins import run_facts
 from .preparation import Batch
 from .recipes import RunRecipe, setting
 
@@ -197,9 +198,12 @@ class PretrainTask:
         self.processor.save_pretrained(folder)
 
     def facts(self) -> dict[str, Any]:
-        """Data and parents for `run.json`."""
-        parents = [] if self.recipe.model in PRESETS else [report.parent_of(self.recipe.model)]
-        return {"data": source_facts(self.recipe, self.source), "parents": parents}
+        """Recipe, data and parents for `run.json`."""
+        return self._facts
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        return run_facts(self.recipe, config=self.model.config, source=self.source)
 
     def finish(self, output_dir: Path) -> list[str]:
         """Strips and animations of original, masked and reconstructed frames, of clips of the last batch."""
@@ -221,18 +225,6 @@ def build_processor(recipe: RunRecipe, config: VideoMAEConfig) -> "VideoMAEVideo
     return VideoMAEVideoProcessor.from_config(
         config, frame_stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
     )
-
-
-def source_facts(recipe: RunRecipe, source: "AnyData") -> dict[str, Any]:
-    """What `run.json` says of the data."""
-    from ..data import Mixture, num_videos
-
-    facts = {"dataset": recipe.as_dict()["dataset"], "split": recipe.split, "name": source.name}
-    facts["videos"] = num_videos(source)
-    if isinstance(source, Mixture):
-        parts = zip(source.parts, source.shares, strict=True)
-        facts["mix"] = [{"name": part.name, "share": share, "videos": num_videos(part)} for part, share in parts]
-    return facts
 
 
 def announce_data(source: "AnyData", *, processes: int) -> None:

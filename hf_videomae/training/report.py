@@ -16,7 +16,6 @@ __all__ = [
     "hardware",
     "mean_of",
     "now",
-    "parent_of",
     "read_lines",
     "running_mean",
     "status_of",
@@ -75,19 +74,6 @@ def status_of(output_dir: Path) -> str | None:
     path = output_dir / RUN_FILE
     status = json.loads(path.read_text(encoding="utf-8")).get("status") if path.exists() else None
     return status if isinstance(status, str) else None
-
-
-def parent_of(model: str) -> dict[str, Any] | None:
-    """The checkpoint that a model started from and its licence, where its card says one."""
-    card = Path(model) / "README.md"
-    licence = None
-    if card.is_file():
-        import yaml
-
-        parts = card.read_text(encoding="utf-8").split("---")
-        facts = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
-        licence = facts.get("license") if isinstance(facts, dict) else None
-    return {"model": model, "license": licence}
 
 
 def validations(lines: Iterable[dict[str, Any]]) -> list[tuple[int, float]]:

@@ -12,6 +12,7 @@ from datasets_on_disk import write_folder
 from huggingface_hub import HfApi, snapshot_download
 from local_hub import LocalHub
 
+from hf_videomae.cards.document import is_untouched, unsigned
 from hf_videomae.cli import main
 from hf_videomae.data import MotionSource, StreamedSource, network, open_source
 from hf_videomae.data.prepare import PrepareSettings, PushError, check_target, prepare, push_set
@@ -73,7 +74,8 @@ def test_the_pushed_set_is_the_local_one(logged_in: LocalHub, raw: Path, tmp_pat
     there = contents(Path(snapshot_download(ID, repo_type="dataset")))
     assert there.keys() == before.keys() - {"notes.txt"} and pushed.sent == len(there)
     card = there.pop("README.md").decode()
-    assert f'load_dataset("{ID}"' in card and card == (out / "README.md").read_text().replace("org/name", ID)
+    assert f'load_dataset("{ID}"' in card and is_untouched(card)
+    assert unsigned(card) == unsigned((out / "README.md").read_text()).replace("org/name", ID)
     assert all(before[name] == content for name, content in there.items())
     for split in ("train", "validation"):
         assert samples(ID, split) == samples(str(out), split)

@@ -93,6 +93,7 @@ def test_it_says_what_was_measured(home: Path) -> None:
     assert "1 could not be decoded; these count as wrong. Chance is 0.125." in card
     assert "| `test-3.mp4` |" in card
     assert "`clips`, split `train`, 16 videos." in card
+    assert "The recipe `tiny-finetune`, and from the command line `--batch_size`" in card
     assert "fine-tuned from `pre` on `clips`" in card and "8 steps of 4 clips" in card
     assert "1 video could not be decoded and was replaced by another." in card
     assert "![Loss over the steps](loss.png)" in card and "![Confusion matrix](confusion.png)" in card
@@ -208,6 +209,42 @@ def test_the_licence_of_the_first_parent_stays(fine: Path, home: Path, tmp_path:
         write_card(fine, licence="apache-2.0")
 
 
+NC = {"model": "org/first", "hub_id": "org/first", "revision": "a" * 40, "license": "cc-by-nc-4.0"}
+PARENT = {"model": "outputs/pre", "hub_id": None, "revision": None, "license": "mit", "ancestors": [NC]}
+
+
+def test_what_the_run_wrote_down_needs_no_folder(fine: Path) -> None:
+    """Parents and data are gone, and a data set has the form of a folder's name."""
+    data = {"dataset": "org/videos", "hub_id": "org/videos", "revision": "b" * 40, "license": "cc-by-4.0"}
+    change(fine / "run.json", parents=[PARENT], data={**data, "videos": 16, "split": "train"})
+    card = render_run_card(read_run(fine))
+    found = header(card)
+    assert (found["base_model"], found["base_model_relation"]) == ("org/first", "finetune")
+    assert (found["datasets"], found["license"]) == (["org/videos"], "cc-by-nc-4.0")
+    assert f"| `org/first` | checkpoint | `{'a' * 40}` | cc-by-nc-4.0 |" in card
+    assert f"| `org/videos` | data | `{'b' * 40}` | cc-by-4.0 |" in card and "fine-tuned from `pre`" in card
+    with pytest.raises(ValueError, match="cannot be mit: org/first is cc-by-nc-4.0"):
+        write_card(fine, licence="mit")
+    assert check_card(card, fine) == []
+
+
+def test_each_data_set_of_a_mix(fine: Path) -> None:
+    videos = {"dataset": "org/videos", "hub_id": "org/videos", "revision": None, "license": "cc-by-nc-4.0"}
+    mix = [{"dataset": "motion", "name": "motion"}, videos, {**videos, "dataset": "/data/mine", "hub_id": None}]
+    change(fine / "run.json", data={"dataset": [part["dataset"] for part in mix], "mix": mix})
+    card = render_run_card(read_run(fine))
+    assert header(card)["datasets"] == ["org/videos"] and header(card)["license"] == "cc-by-nc-4.0"
+    assert "on `org/videos` and `mine` and the built-in motion videos of hf_videomae." in card
+
+
+def test_licences_that_the_hub_has_no_name_for(fine: Path) -> None:
+    change(fine / "run.json", parents=[{**PARENT, "license": "team-licence", "ancestors": []}])
+    found = header(render_run_card(read_run(fine)))
+    assert (found["license"], found["license_name"]) == ("other", "team-licence")
+    with pytest.raises(ValueError, match="'cc-by' is no licence that the Hub knows; did you mean"):
+        write_card(fine, licence="cc-by")
+
+
 def test_folders_are_no_repositories(fine: Path) -> None:
     change(fine / "run.json", parents=[{"model": "outputs/pre", "license": None}], recipe={"output_dir": "outputs/x"})
     assert "base_model" not in header(render_run_card(read_run(fine)))
@@ -238,14 +275,24 @@ def test_the_endpoint_is_named_where_there_is_one(fine: Path) -> None:
 
 
 def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
-    change(fine / "run.json", command="python examples/finetune.py --recipe v1-k400-base-finetune --dataset k400")
-    assert "Compared with the paper" not in render_run_card(read_run(fine))  # 8 classes are not Kinetics-400
+    change(fine / "run.json", recipe_name="/home/anna/v1-k400-base-finetune.yaml", recipe_flags=["batch_size"])
     found = json.loads((fine / "evaluation.json").read_text())
     metrics = {**found["metrics"], "top1": 0.8123, "top5": 0.9501}
-    change(fine / "evaluation.json", data={**found["data"], "classes": 400}, metrics=metrics)
+    alike = {
+        "data": {**found["data"], "classes": 400},
+        "views": {**found["views"], "temporal": 5, "spatial": 3},
+    }
+    change(fine / "evaluation.json", **alike, metrics=metrics)
     card = render_run_card(read_run(fine))
+    assert "The recipe `v1-k400-base-finetune`, and from the command line `--batch_size`:" in card
     assert "published with 81.5 top-1 / 95.1 top-5 on Kinetics-400, 5x3 views" in card
-    assert "Measured here: 81.2 top-1 / 95.0 top-5, 2x1 views, 8 videos." in card
+    assert "Measured here: 81.2 top-1 / 95.0 top-5, 5x3 views, 8 videos." in card
+    for key in alike:  # 8 classes are not Kinetics-400, and 2x1 views not the paper's test
+        change(fine / "evaluation.json", **{**alike, key: found[key]})
+        assert "Compared with the paper" not in render_run_card(read_run(fine))
+    change(fine / "evaluation.json", **alike)
+    change(fine / "run.json", recipe_flags=["base_lr"])
+    assert "Compared with the paper" not in render_run_card(read_run(fine))
 
 
 def test_other_answers_than_one_class(fine: Path) -> None:
@@ -277,10 +324,15 @@ def test_other_answers_than_one_class(fine: Path) -> None:
     assert check_card(card, fine) == [] and set(header(card)["metrics"]) == {"mae", "rmse", "r_squared", "pearsonr"}
 
 
+def test_a_run_that_goes_on(fine: Path) -> None:
+    change(fine / "run.json", status="running", steps=0, total_steps=20)  # as it was written at the start
+    assert "**The run goes on: step 8 of 20.**" in render_run_card(read_run(fine))
+
+
 def test_a_run_that_is_not_done(fine: Path) -> None:
     change(fine / "run.json", status="stopped", steps=3)
     for name in ("config.json", "model.safetensors", "evaluation.json", "loss.png"):
         (fine / name).unlink()
     card = render_run_card(read_run(fine))
-    assert "**The run is stopped**, after 3 of 8 steps." in card
+    assert "**The run is stopped**, at step 3 of 8." in card
     assert "## Use" not in card and "loss.png" not in card and check_card(card, fine) == []

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hf_videomae.cards.header import hub_names
 from hf_videomae.hub import check_card
-from hf_videomae.hub.header import hub_names
 
 GOOD = {
     "pipeline_tag": "video-classification",
@@ -48,6 +48,8 @@ def test_a_good_one(tmp_path: Path) -> None:
     [
         ({"pipeline_tag": "video-pretraining"}, "pipeline_tag 'video-pretraining' is not one"),
         ({"library_name": "hf_videomae"}, "library_name 'hf_videomae' is not one"),
+        ({"license": "cc-by-4"}, "license 'cc-by-4' is not one"),
+        ({"license": "other"}, "say which in license_name"),
         ({"base_model": "/home/anna/model"}, "base_model '/home/anna/model' is no name"),
         ({"datasets": ["a/b/c"]}, "datasets 'a/b/c' is no name"),
         ({"widget": [{"src": "b.mp4"}]}, "b.mp4, which is not in the folder"),
@@ -79,4 +81,4 @@ def test_names_are_those_of_the_package() -> None:
         "pipeline_tags: Object.keys(t.PIPELINE_DATA), libraries: Object.keys(t.MODEL_LIBRARIES_UI_ELEMENTS)}))"
     )
     found = json.loads(subprocess.run([node, "-e", code], capture_output=True, check=True, text=True).stdout)
-    assert {key: frozenset(values) for key, values in found.items()} == dict(hub_names())
+    assert {key: frozenset(values) for key, values in found.items()} == {key: hub_names()[key] for key in found}

@@ -21,7 +21,7 @@ from hf_videomae import (
 from hf_videomae.data.motion import MotionSource
 from hf_videomae.hub import CardError, check_card
 from hf_videomae.hub.paper import PUBLISHED
-from hf_videomae.hub.problems import PROBLEMS
+from hf_videomae.hub.problems import known_problems
 from hf_videomae.hub.published import INDEX_FILE, main, read_published, render_all, render_published_card
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def facts() -> dict[str, Any]:
         (lambda facts: facts.update(problems=["none"]), "no problem 'none'"),
         (lambda facts: facts.update(sampling="sparse"), "give dense or uniform"),
         (lambda facts: facts.pop("hub_id"), "give hub_id, file, or both"),
-        (lambda facts: facts.update(training=["a"]), "no mapping of stage"),
+        (lambda facts: facts.update(training=["a"]), "no mapping of data, source"),
     ],
 )
 def test_bad_facts_are_refused(
@@ -136,7 +136,7 @@ def test_rendering_a_folder(facts: dict[str, Any], tmp_path: Path, capsys: pytes
 
 
 def test_every_problem_is_somebodys() -> None:
-    assert {name for path in FILES for name in read_published(path).problems} == PROBLEMS.keys()
+    assert {name for path in FILES for name in read_published(path).problems} == known_problems().keys()
 
 
 def save(folder: Path, *, classifier: bool, **fields: Any) -> Path:

@@ -68,12 +68,6 @@ def test_running_mean() -> None:
     assert report.running_mean([1.0, 3.0, 5.0, 7.0], share=0.5) == [1.0, 2.0, 4.0, 6.0]
 
 
-def test_parent_and_licence(tmp_path: Path) -> None:
-    assert report.parent_of("org/model") == {"model": "org/model", "license": None}
-    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
-    assert report.parent_of(str(tmp_path)) == {"model": str(tmp_path), "license": "cc-by-nc-4.0"}
-
-
 def test_json_file_is_replaced_whole(tmp_path: Path) -> None:
     report.write_json(tmp_path / "run.json", {"status": "running"})
     report.write_json(tmp_path / "run.json", {"status": "finished"})

@@ -6,6 +6,8 @@ result; `run` is the way through; `target` and `push` publish it.
 """
 
 from ..uploading import PushError
+from .card import check_data_card, write_data_card
+from .layout import read_report
 from .push import Pushed, push_set
 from .report import describe_report
 from .run import Prepared, PrepareSettings, prepare
@@ -17,8 +19,11 @@ __all__ = [
     "Prepared",
     "PushError",
     "Pushed",
+    "check_data_card",
     "check_target",
     "describe_report",
     "prepare",
     "push_set",
+    "read_report",
+    "write_data_card",
 ]

@@ -1,35 +1,166 @@
 """The data card of a prepared set: a pure function of its report."""
 
+import fnmatch
+import shlex
+from pathlib import Path
 from typing import Any
 
-_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-_CLASSES_SHOWN = 100
+from ...cards.document import (
+    CARD_FILE,
+    code,
+    document,
+    is_untouched,
+    section,
+    signed,
+    table,
+    unsigned,
+    write_card_file,
+)
+from ...cards.header import check_header, licence_fields, read_header, unknown_names
+from ...cards.licences import Licence, Origin, inherited_licence
+from ..samples import DataError
+from .layout import read_report
+from .shards import features_of
+
+_SIZES = (
+    *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
+    *((10**8, "10M<n<100M"), (10**9, "100M<n<1B")),
+)
+_CLASSES_SHOWN, _REASONS_SHOWN = 100, 10
 _ID = "org/name"
+_FORMATS = {"parquet": "Parquet with embedded videos", "webdataset": "WebDataset (tar)"}
+_COLUMNS = {"parquet": "video", "webdataset": "mp4"}
+# What of a header follows from the files: it is kept true in a card that was edited, too.
+_OF_FILES = ("configs", "dataset_info", "size_categories")
 
 
-def render_card(report: dict[str, Any], *, features: Any, license: str | None) -> str:
+def write_data_card(
+    folder: str | Path, *, id: str | None = None, licence: str | None = None, overwrite: bool = False
+) -> tuple[Path, tuple[str, ...]]:
+    """Render the card of a prepared set anew, from its report.
+
+    Args:
+        folder: of the set.
+        id: where it is or will be published.
+        licence: of the videos, as far as their source leaves that open.
+        overwrite: also a README.md that was edited.
+
+    Returns:
+        The file, and notes.
+
+    Raises:
+        DataError: when there is no set.
+        CardError: when a README.md is in the way.
+        LicenceError: when the source forbids that licence.
+    """
+    report = read_report(Path(folder))
+    if report is None:
+        raise DataError(f"{folder} holds no prepared set; make it with `hf-videomae prepare`")
+    path = write_card_file(folder, render_card(report, id=id, licence=licence), overwrite=overwrite)
+    found = licence_of(report, stated=licence)
+    return path, () if found.name else (f"{found.reason} --license NAME states one",)
+
+
+def keep_or_write(folder: Path, report: dict[str, Any]) -> tuple[str, ...]:
+    """Write the card of a set that was just made; of one that was edited only renew what tells of the files.
+
+    Returns:
+        Notes for the user.
+    """
+    path, card = folder / CARD_FILE, render_card(report)
+    before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    if before is None or is_untouched(before):
+        write_card_file(folder, card, overwrite=True)
+        return ()
+    try:
+        write_card_file(folder, _renewed(before, card), overwrite=True)
+    except ValueError as error:
+        return (f"{path} was edited and is kept, but {error}; mend it, or `hf-videomae card {folder} --overwrite`",)
+    return (
+        f"{path} was edited and is kept, with the numbers in its header renewed; `hf-videomae card {folder} "
+        f"--overwrite` writes it anew",
+    )
+
+
+def _renewed(before: str, card: str) -> str:
+    from huggingface_hub import RepoCard
+
+    read_header(before)
+    kept, new = RepoCard(before, ignore_metadata_errors=True), read_header(card)
+    for name in _OF_FILES:
+        kept.data[name] = new.get(name)
+    return str(kept)
+
+
+def with_id(card: str, id: str) -> str:
+    """The card of a published set: its examples name the set."""
+    before, use, example = (unsigned(card) if is_untouched(card) else card).rpartition("## Use\n")
+    named = f"{before}{use}{example.replace(_ID, id)}"
+    return signed(named) if is_untouched(card) else named
+
+
+def licence_of(report: dict[str, Any], *, stated: str | None = None) -> Licence:
+    """The licence of a set: one without commercial use stays, otherwise what was stated, then its source's.
+
+    Args:
+        report: as in `report.json`.
+        stated: in place of what was stated when the set was made.
+
+    Raises:
+        LicenceError: when the source forbids the stated one.
+    """
+    return inherited_licence([_source(report)], stated=stated or report["settings"]["license"])
+
+
+def _source(report: dict[str, Any]) -> Origin:
+    known = report.get("origin", {})
+    facts = {name: known.get(name) for name in ("hub_id", "revision")}
+    return Origin(name=report["source"], **facts, licence=known.get("license"), is_data=True)
+
+
+def render_card(report: dict[str, Any], *, id: str | None = None, licence: str | None = None) -> str:
     """README.md of the set, with the header that the Hub and `datasets` read.
 
     Args:
         report: as in `report.json`.
-        features: the columns.
-        license: named only where the user names it.
+        id: where the set is published.
+        licence: of the videos; None: as stated when the set was made, or as its source has.
     """
+    settled = licence_of(report, stated=licence)
+    text = document(
+        _header(report, settled),
+        [
+            f"# {report['source']}",
+            _introduction(report),
+            section("Videos", _splits(report), *_classes(report)),
+            section("How it was made", *_making(report)),
+            section("Left out", *_dropped(report)),
+            section("Licence", settled.reason, "The rights of the videos stay with their owners."),
+            section("Limits and biases", _limits(report)),
+            section("Versions", _versions(report)),
+            section("Use", *_use(report)),
+        ],
+    )
+    card = signed(text)
+    return card if id is None else with_id(card, id)
+
+
+# The header.
+
+
+def _header(report: dict[str, Any], licence: Licence) -> str:
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
-    splits = report["splits"]
-    infos = SplitDict()
-    for name, split in splits.items():
-        infos.add(SplitInfo(name=name, num_bytes=split["bytes"], num_examples=split["videos"]))
-    total = sum(split["bytes"] for split in splits.values())
-    labelled = report["classes"] is not None or report["settings"]["label_kind"] == "regression"
+    splits, source = report["splits"], _source(report)
     data = DatasetCardData(
-        license=license,
-        task_categories=["video-classification"] if labelled and not report["unlabelled"] else None,
+        **licence_fields(licence.name),  # type: ignore[arg-type]
+        pretty_name=report["source"],
+        task_categories=["video-classification"] if _is_labelled(report) else None,
         size_categories=[_size(sum(split["videos"] for split in splits.values()))],
         tags=["video", *(["webdataset"] if report["settings"]["format"] == "webdataset" else [])],
+        source_datasets=[source.hub_id] if source.hub_id else None,
         configs=[
             {
                 "config_name": "default",
@@ -37,46 +168,130 @@ def render_card(report: dict[str, Any], *, features: Any, license: str | None) -
             }
         ],
     )
-    info = DatasetInfo(features=features, splits=infos, dataset_size=total, download_size=_download_size(report))
+    infos = SplitDict()
+    for name, split in splits.items():
+        infos.add(SplitInfo(name=name, num_bytes=split["bytes"], num_examples=split["videos"]))
+    sizes = {"dataset_size": sum(split["bytes"] for split in splits.values()), "download_size": _file_bytes(report)}
+    info = DatasetInfo(features=_features(report), splits=infos, **sizes)
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
-    return f"---\n{data.to_yaml()}\n---\n\n{_text(report)}"
+    return str(data.to_yaml())
 
 
-def with_id(card: str, id: str) -> str:
-    """The card of a published set: its examples name the set."""
-    before, use, example = card.rpartition("## Use\n")
-    return f"{before}{use}{example.replace(_ID, id)}"
+def _features(report: dict[str, Any]) -> Any:
+    settings, classes = report["settings"], report["classes"]
+    kind = settings["label_kind"] if _is_labelled(report) else None
+    return features_of(settings["format"], class_names=None if classes is None else list(classes), kind=kind)
+
+
+def _is_labelled(report: dict[str, Any]) -> bool:
+    return not report["unlabelled"]
 
 
 def _size(videos: int) -> str:
-    return next((name for limit, name in _SIZES if videos < limit), "n>10M")
+    return next((name for limit, name in _SIZES if videos < limit), "1B<n<10B")
 
 
-def _download_size(report: dict[str, Any]) -> int:
+def _file_bytes(report: dict[str, Any]) -> int:
     return sum(shard["file_bytes"] for split in report["splits"].values() for shard in split["shards"])
 
 
-def _text(report: dict[str, Any]) -> str:
-    settings = report["settings"]
-    parts = [
-        f"# {report['source']}",
-        f"Videos prepared for training with `hf-videomae prepare` (hf_videomae {report['versions']['hf_videomae']}): "
-        f"H.264 in MP4, short side at most {settings['short_side']} pixels, a key frame every {settings['gop']} "
-        f"frames, constant quality (crf {settings['crf']}), no audio, upright{_trimmed(settings)}. Every frame keeps "
-        f"its time stamp. Shards are in {_FORMATS[settings['format']]}, of nearly equal bytes, with classes mixed.",
-        "| split | videos | hours | MB | shards |\n|---|---|---|---|---|\n" + "\n".join(_split_lines(report)),
-        *_class_table(report),
-        _dropped(report),
-        "## Use\n\n```python\nimport datasets\n\n"
-        f'videos = datasets.load_dataset("{_ID}", split="train", streaming=True)  # or the path of this folder\n'
-        f"```\n\n```bash\naccelerate launch examples/pretrain.py --dataset {_ID}\n```",
-        "The rights of the videos stay with their owners."
-        + ("" if settings["license"] else " No licence was stated when this set was made."),
+def check_data_card(text: str, folder: str | Path | None = None) -> list[str]:
+    """What is wrong in the header of a data card, as far as that shows without the network.
+
+    Args:
+        text: the whole card.
+        folder: of the card; what its `configs` name must be in it. None: it is not looked for.
+
+    Returns:
+        A line for each problem.
+    """
+    try:
+        fields = read_header(text)
+    except ValueError as error:
+        return [str(error)]
+    lists = {"task_categories": "pipeline_tags", "size_categories": "size_categories"}
+    names = [
+        line for key, known in lists.items() if fields.get(key) for line in unknown_names(fields, key, known=known)
     ]
-    return "\n\n".join(parts) + "\n"
+    return [*names, *check_header(fields), *([] if folder is None else _file_problems(fields, Path(folder)))]
 
 
-_FORMATS = {"parquet": "Parquet with embedded videos", "webdataset": "WebDataset (tar)"}
+def _file_problems(fields: dict[str, Any], folder: Path) -> list[str]:
+    """Splits of `configs` that no file is of. What a person wrote in another form is not looked at."""
+    held = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    configs = [config.get("data_files") for config in fields.get("configs") or [] if isinstance(config, dict)]
+    named = [entry for entries in configs if isinstance(entries, list) for entry in entries]
+    return [
+        f"configs name {entry['path']} for the split {entry.get('split')}, and there is no such file"
+        for entry in named
+        if isinstance(entry, dict) and isinstance(path := entry.get("path"), str) and not fnmatch.filter(held, path)
+    ]
+
+
+# The text.
+
+
+def _introduction(report: dict[str, Any]) -> str:
+    splits = report["splits"].values()
+    videos, seconds = (sum(split[key] for split in splits) for key in ("videos", "seconds"))
+    classes = report["classes"]
+    what = f" of {len(classes)} classes" if classes else " with a number each" if _is_labelled(report) else ""
+    settings = report["settings"]
+    long = f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
+    return (
+        f"{videos} videos{what}, {long}, made small for training on a stream: short side at most "
+        f"{settings['short_side']} pixels, in shards of nearly equal bytes with classes mixed "
+        f"({_FORMATS[settings['format']]})."
+    )
+
+
+def _splits(report: dict[str, Any]) -> str | None:
+    rows = [
+        (name, split["videos"], f"{split['seconds'] / 3600:.2f}", f"{split['bytes'] / 1e6:.1f}", len(split["shards"]))
+        for name, split in report["splits"].items()
+    ]
+    return table(("split", "videos", "hours", "MB", "shards"), rows)
+
+
+def _classes(report: dict[str, Any]) -> list[str | None]:
+    classes = report["classes"]
+    if classes is None:
+        return [f"There are no labels: {report['unlabelled']}." if report["unlabelled"] else None]
+    if len(classes) > _CLASSES_SHOWN:
+        return [f"{len(classes)} classes; their names are in the column's type."]
+    return [table(("class", "videos"), classes.items())]
+
+
+def _making(report: dict[str, Any]) -> list[str | None]:
+    settings, source = report["settings"], _source(report)
+    commit = f", commit `{source.revision}`" if source.revision else ""
+    whence = f"From the data set `{source.hub_id}` of the Hub{commit}:" if source.hub_id else "From a folder:"
+    return [
+        whence,
+        code(command_of(report), "bash"),
+        f"H.264 in MP4 with a key frame every {settings['gop']} frames, constant quality (crf {settings['crf']}), no "
+        f"audio, upright{_trimmed(settings)}. Every frame keeps its time stamp.",
+    ]
+
+
+def command_of(report: dict[str, Any]) -> str:
+    """The command that makes this set, with all that it depends on; folders by their names alone."""
+    settings, source = report["settings"], _source(report)
+    options = {
+        **report.get("input", {}),
+        **{name: settings[name] for name in ("short_side", "gop", "crf", "format", "shard_megabytes", "num_shards")},
+        "problem_type": settings["label_kind"] if _is_labelled(report) else None,
+        "license": settings["license"],
+        "revision": source.revision,
+    }
+    if settings["start"] or settings["end"] is not None:
+        end = "" if settings["end"] is None else f"{settings['end']:g}"
+        options["trim"] = f"{settings['start']:g}:{end}"
+    words = ["hf-videomae", "prepare", source.hub_id or f"path/to/{source.name}", "path/to/set"]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
 
 
 def _trimmed(settings: dict[str, Any]) -> str:
@@ -86,29 +301,56 @@ def _trimmed(settings: dict[str, Any]) -> str:
     return f", cut to the seconds {start:g} to {'the end' if end is None else f'{end:g}'}"
 
 
-def _split_lines(report: dict[str, Any]) -> list[str]:
+def _dropped(report: dict[str, Any]) -> list[str | None]:
+    dropped, noted = report["dropped"], len(report["kept_with_a_note"])
+    damaged = f"{noted} damaged videos were kept; `report.json` holds what their decoder said." if noted else None
+    if not dropped:
+        return [f"None of the {report['found']} videos was left out.", damaged]
+    reasons = list(report["dropped_because"].items())
     return [
-        f"| {name} | {split['videos']} | {split['seconds'] / 3600:.2f} | {split['bytes'] / 1e6:.1f} "
-        f"| {len(split['shards'])} |"
-        for name, split in report["splits"].items()
+        f"Of {report['found']} videos {dropped} {'was' if dropped == 1 else 'were'} left out; `dropped.jsonl` names "
+        f"each with its reason, `videos.jsonl` lists those that were kept.",
+        table(("why left out", "videos"), reasons[:_REASONS_SHOWN]),
+        damaged,
     ]
 
 
-def _class_table(report: dict[str, Any]) -> list[str]:
-    classes = report["classes"]
-    if classes is None:
-        return [] if report["unlabelled"] == "" else [f"There are no labels: {report['unlabelled']}."]
-    if len(classes) > _CLASSES_SHOWN:
-        return [f"{len(classes)} classes; their names are in the column's type."]
-    lines = [f"| {name.replace('|', chr(92) + '|')} | {count} |" for name, count in classes.items()]
-    return ["| class | videos |\n|---|---|\n" + "\n".join(lines)]
+def _limits(report: dict[str, Any]) -> str:
+    lines = [
+        "What the videos show, and whom, is as in their source: how they were chosen, filmed and labelled was not "
+        "examined here, and what is learnt from them carries it over.",
+        f"They are smaller than the originals and compressed again: nothing finer than a short side of "
+        f"{report['settings']['short_side']} pixels is left, and no sound.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def _dropped(report: dict[str, Any]) -> str:
-    dropped = report["dropped"]
-    if not dropped:
-        return f"None of the {report['found']} videos was left out."
-    return (
-        f"Of {report['found']} videos {dropped} {'was' if dropped == 1 else 'were'} left out; `dropped.jsonl` names "
-        f"each with its reason, `videos.jsonl` lists those that were kept."
-    )
+def _versions(report: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."
+
+
+def _use(report: dict[str, Any]) -> list[str]:
+    split, column = next(iter(report["splits"])), _COLUMNS[report["settings"]["format"]]
+    script = "finetune.py --model org/my-videomae" if _is_labelled(report) else "pretrain.py"
+    return [
+        code(
+            "import datasets\n\n"
+            f'videos = datasets.load_dataset("{_ID}", split="{split}", streaming=True)  # or the path of this folder\n'
+            f"for video in videos.decode(False):  # files as they are; decoding all frames of all is seldom wanted\n"
+            f'    print(len(video["{column}"]["bytes"]))\n'
+            "    break"
+        ),
+        "With hf_videomae, which decodes the frames of a clip alone:",
+        code(f"accelerate launch examples/{script} --dataset {_ID}", "bash"),
+    ]
+
+
+__all__ = [
+    "check_data_card",
+    "command_of",
+    "keep_or_write",
+    "licence_of",
+    "render_card",
+    "with_id",
+    "write_data_card",
+]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ...cards import data_origin, public_path
 from ...video.encoding import Trim
 from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
@@ -60,18 +61,24 @@ class RawSet:
         videos: to go through once.
         count: of the videos, where it is known beforehand.
         fingerprint: another fingerprint is another content.
+        revision: the commit of a data set of the Hub.
         class_names: of a labelled set.
         refused: known to be unusable without opening it; of a stream only complete once the stream was read.
         unlabelled: why there are no labels.
+        origin: what is known of where it comes from, as of `hf_videomae.cards.data_origin`.
+        asked: what was said of how to read it, as far as the result depends on that.
     """
 
     name: str
     videos: Iterable[RawVideo]
     count: int | None
     fingerprint: str
+    revision: str | None = None
     class_names: list[str] | None = None
     refused: list[Dropped] = field(default_factory=list)
     unlabelled: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 def open_raw(
@@ -84,7 +91,7 @@ def open_raw(
     video_column: str | None = None,
     label_column: str | None = None,
 ) -> RawSet:
-    """Find the videos that are to be prepared.
+    """Find the videos that are to be prepared, and where they come from.
 
     Args:
         source: a folder of videos, a folder of Parquet or WebDataset files, or `org/name` of the Hub.
@@ -99,6 +106,24 @@ def open_raw(
     Raises:
         DataError: when there is nothing to prepare.
     """
+    named = {"config": config, "video_column": video_column, "label_column": label_column}
+    raw = _find(source, index=index, label_kind=label_kind, revision=revision, **named)
+    said = {**named, "index": None if index is None else public_path(os.path.abspath(index))}
+    raw.asked = {name: value for name, value in said.items() if value is not None}
+    raw.origin = data_origin(source, commit=raw.revision)
+    return raw
+
+
+def _find(
+    source: str,
+    *,
+    index: str | None,
+    label_kind: LabelKind,
+    config: str | None,
+    revision: str | None,
+    video_column: str | None,
+    label_column: str | None,
+) -> RawSet:
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         root = Path(path)
@@ -125,7 +150,8 @@ def open_raw(
 def name_of(source: str) -> str:
     """What the set is called: the folder's name, or `org/name`."""
     path = os.path.expanduser(source)
-    return Path(path).resolve().name if os.path.isdir(path) else source
+    # Not the name of a home: that is a person's.
+    return public_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source
 
 
 # A folder.
@@ -306,6 +332,7 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
         videos=(),
         count=None if None in counts else sum(filter(None, counts)),
         fingerprint=fingerprint,
+        revision=sources[0].revision,
         class_names=names,
         unlabelled="" if sources[0].label_column else "it has no column of labels",
     )

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-REPORT, DROPPED, VIDEOS, CARD = "report.json", "dropped.jsonl", "videos.jsonl", "README.md"
+from ...cards.document import CARD_FILE
+
+REPORT, DROPPED, VIDEOS, CARD = "report.json", "dropped.jsonl", "videos.jsonl", CARD_FILE
 LISTS = (CARD, DROPPED, VIDEOS)
 
 

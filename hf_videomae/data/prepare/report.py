@@ -31,6 +31,8 @@ def make_report(
     notes = [{"path": row.id, "note": row.made.note} for row in rows if row.made.note]
     return {
         "source": raw.name,
+        "origin": raw.origin,
+        "input": raw.asked,
         "fingerprint": raw.fingerprint,
         "settings": settings,
         "found": len(rows) + len(dropped),

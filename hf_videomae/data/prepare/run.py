@@ -7,17 +7,18 @@ looks like one. That takes twice the space of the result while it works.
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...cards import LicenceError, Origin, inherited_licence, public_text
 from ...records import write_json, write_whole
 from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
 from ..samples import DataError
-from .card import render_card
+from .card import keep_or_write
 from .inputs import Dropped, RawSet, open_raw, without_repeats
-from .layout import CARD, DROPPED, REPORT, VIDEOS, is_whole, read_report, whole_shards
+from .layout import DROPPED, REPORT, VIDEOS, is_whole, read_report, whole_shards
 from .report import make_report
 from .shards import EXTENSIONS, MEGABYTE, Row, Shard, ShardFormat, features_of, plan_shards, write_shard
 from .workshop import FOLDER, Workshop, make_all
@@ -76,11 +77,13 @@ class Prepared:
         report: as in `report.json`.
         nothing_new: everything was there already, and nothing was written.
         reused: videos that an earlier call had made.
+        notes: on the card, for the user.
     """
 
     report: dict[str, Any]
     nothing_new: bool = False
     reused: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -130,6 +133,7 @@ def prepare(
         video_column=video_column,
         label_column=label_column,
     )
+    _check_licence_of(raw, settings)
     asked = {"source": raw.name, **settings.to_dict()}
     if before is not None:
         _check_same(before, asked, destination)
@@ -142,9 +146,18 @@ def prepare(
     if not rows:
         workshop.close()
         raise DataError(f"none of the {len(dropped)} videos can be used; {dropped[0].path}: {dropped[0].reason}")
-    report = _build(workshop, raw, rows, dropped, settings=settings, destination=destination)
+    report, notes = _build(workshop, raw, rows, dropped, settings=settings, destination=destination)
     workshop.close()
-    return Prepared(report=report, reused=min(reused, len(rows)))
+    return Prepared(report=report, reused=min(reused, len(rows)), notes=notes)
+
+
+def _check_licence_of(raw: RawSet, settings: PrepareSettings) -> None:
+    """Refuse a licence that the source does not allow, before the work begins."""
+    source = Origin(name=raw.name, licence=raw.origin.get("license"), is_data=True)
+    try:
+        inherited_licence([source], stated=settings.license)
+    except LicenceError as error:
+        raise DataError(str(error)) from None
 
 
 def _need_datasets() -> None:
@@ -227,7 +240,10 @@ def _make(workshop: Workshop, raw: RawSet, *, jobs: int, progress: bool) -> tupl
     made = make_all(workshop, without_repeats(raw.videos), jobs=jobs)
     for outcome in _with_bar(made, raw, dropped, shown=progress):
         rows.append(outcome) if isinstance(outcome, Row) else dropped.append(outcome)
-    dropped = sorted([*raw.refused, *dropped], key=lambda drop: (drop.path, drop.reason))
+    # What is said of them is published.
+    dropped = [Dropped(drop.path, public_text(drop.reason)) for drop in (*raw.refused, *dropped)]
+    rows = [replace(row, made=replace(row.made, note=public_text(row.made.note))) for row in rows]
+    dropped.sort(key=lambda drop: (drop.path, drop.reason))
     return sorted(rows, key=lambda row: (row.split, row.id)), dropped
 
 
@@ -256,7 +272,8 @@ def _build(
     *,
     settings: PrepareSettings,
     destination: Path,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The report, and notes on the card."""
     kind = None if raw.unlabelled else settings.label_kind
     features = features_of(settings.format, class_names=raw.class_names, kind=kind)
     shard_bytes = round(settings.shard_megabytes * MEGABYTE)
@@ -269,9 +286,9 @@ def _build(
     lines = [{"shard": shard.file, "row": row.to_dict()} for shard in shards for row in shard.rows]
     write_whole(destination / VIDEOS, _lines(lines))
     write_whole(destination / DROPPED, _lines([asdict(drop) for drop in dropped]))
-    write_whole(destination / CARD, render_card(report, features=features, license=settings.license))
+    notes = keep_or_write(destination, report)
     write_json(destination / REPORT, report)
-    return report
+    return report, notes
 
 
 def _lines(objects: list[dict[str, Any]]) -> str:

@@ -1,8 +1,10 @@
-"""Which licence a model has: that of the checkpoint it came from, and of its data."""
+"""Which licence a model or a data set has: that of what it was made of."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from .header import check_licence, is_non_commercial
 
 _PUBLISHED = re.compile(r"(?:MCG-NJU/videomae|OpenGVLab/VideoMAEv2)", flags=re.IGNORECASE)
 _PUBLISHED_LICENCE = "cc-by-nc-4.0"
@@ -14,24 +16,26 @@ class LicenceError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Something that a model was made of.
+    """Something that a model or a data set was made of.
 
     Attributes:
         name: as a card shows it.
         hub_id: its place on the Hub, where it has one.
+        revision: the commit there, where it is known.
         licence: as the Hub spells it; None: not known.
         is_data: a data set and not a checkpoint.
     """
 
     name: str
     hub_id: str | None = None
+    revision: str | None = None
     licence: str | None = None
     is_data: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Licence:
-    """The licence of a model, and a sentence that says where it comes from."""
+    """The licence of a model or a data set, and a sentence that says where it comes from."""
 
     name: str | None
     reason: str
@@ -43,7 +47,7 @@ def known_licence(hub_id: str) -> str | None:
 
 
 def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -> Licence:
-    """The licence that a model made of `origins` carries.
+    """The licence that what is made of `origins` carries.
 
     One without commercial use stays, wherever it comes from. Otherwise it is what the user states, then that of the
     checkpoint, then that of the data. It is None, and the reason says so, where it is not known.
@@ -53,11 +57,12 @@ def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -
         stated: what the user says.
 
     Raises:
-        LicenceError: when the user states another licence than the one that has to stay.
+        LicenceError: when the user states another licence than the one that has to stay, or none that the Hub knows.
     """
-    bound = next((origin for origin in origins if origin.licence and "-nc" in origin.licence.lower()), None)
+    stated = None if stated is None else _checked(stated)
+    bound = next((origin for origin in origins if origin.licence and is_non_commercial(origin.licence)), None)
     if bound is not None and bound.licence is not None:
-        if stated is not None and stated.lower() != bound.licence.lower():
+        if stated not in (None, bound.licence.lower()):
             raise LicenceError(
                 f"the licence cannot be {stated}: {bound.name} is {bound.licence}, and so is what is made from it; "
                 f"leave the licence out or give {bound.licence}"
@@ -74,7 +79,14 @@ def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -
     return Licence(name=known[0].licence, reason=f"`{known[0].licence}`, from {_kind(known[0])} `{known[0].name}`.")
 
 
-_NOT_SOLD = "no commercial use. Whatever is fine-tuned or converted from this model has that licence too."
+def _checked(licence: str) -> str:
+    try:
+        return check_licence(licence)
+    except ValueError as error:
+        raise LicenceError(str(error)) from None
+
+
+_NOT_SOLD = "no commercial use. Whatever is made of it, by fine-tuning or converting too, has that licence as well."
 
 
 def _kind(origin: Origin) -> str:

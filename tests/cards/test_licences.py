@@ -2,8 +2,8 @@
 
 import pytest
 
-from hf_videomae.hub import LicenceError, Origin, inherited_licence
-from hf_videomae.hub.licences import known_licence
+from hf_videomae.cards import LicenceError, Origin, inherited_licence
+from hf_videomae.cards.licences import known_licence
 
 PUBLISHED = Origin(name="MCG-NJU/videomae-base", hub_id="MCG-NJU/videomae-base", licence="cc-by-nc-4.0")
 FREE = Origin(name="org/free", hub_id="org/free", licence="apache-2.0")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_videomae.hub.scrubbing import public_command, public_path, public_text, public_values
+from hf_videomae.cards.scrubbing import public_command, public_path, public_text, public_values
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_path(path: str, shown: str) -> None:
 
 def test_command() -> None:
     command = (
-        "python /home/anna/p/examples/pretrain.py --dataset '/data/anna b/k 400' --model=/root/m --recipe tiny "
+        "python /home/anna/p/examples/pretrain.py --dataset '/data/anna b/k 400' --model=/data/team/m --recipe tiny "
         f"HF_TOKEN=hf_{'a' * 30}"
     )
     shown = "python examples/pretrain.py --dataset 'path/to/k 400' --model=path/to/m --recipe tiny HF_TOKEN=TOKEN"

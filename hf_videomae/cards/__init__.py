@@ -1,0 +1,29 @@
+"""What cards of models and of data are made of alike: sections, headers, licences, origins, nothing private."""
+
+from .document import CardError, is_untouched, section, signed, table, write_card_file
+from .header import check_header, header_of, to_yaml
+from .licences import Licence, LicenceError, Origin, inherited_licence
+from .origins import data_origin, model_origin
+from .scrubbing import public_command, public_path, public_text, public_values
+
+__all__ = [
+    "CardError",
+    "Licence",
+    "LicenceError",
+    "Origin",
+    "check_header",
+    "data_origin",
+    "header_of",
+    "inherited_licence",
+    "is_untouched",
+    "model_origin",
+    "public_command",
+    "public_path",
+    "public_text",
+    "public_values",
+    "section",
+    "signed",
+    "table",
+    "to_yaml",
+    "write_card_file",
+]

@@ -1,0 +1,96 @@
+"""Where a run's settings, data and model come from: what `run.json` keeps of them for the model's card."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cards import data_origin, model_origin
+from ..cards.origins import loaded_commit
+from ..configuration_videomae import PRESETS
+from .recipes import RunRecipe
+from .report import RUN_FILE
+
+if TYPE_CHECKING:
+    from ..data.samples import AnyData, AnySource
+
+
+def run_facts(recipe: RunRecipe, *, config: Any, source: "AnyData") -> dict[str, Any]:
+    """Recipe, data and parents for `run.json`. It may ask the Hub, so it is called once, by one process.
+
+    A run that goes on keeps what it wrote of its recipe and parents when it began: the Hub may have moved on.
+
+    Args:
+        recipe: of the run.
+        config: of the model; it may remember the commit that it was loaded from.
+        source: the data.
+
+    Returns:
+        `recipe_name` (as given with `--recipe`), `recipe_flags` (what was given besides), `data` and `parents`.
+    """
+    before = _record_in(Path(recipe.output_dir))
+    name, flags = recipe_in(sys.argv[1:])
+    return {
+        "recipe_name": name or before.get("recipe_name"),
+        "recipe_flags": sorted({*flags, *before.get("recipe_flags", ())}),
+        "data": source_facts(recipe, source),
+        "parents": _parents(recipe, config, before),
+    }
+
+
+def recipe_in(words: Sequence[str]) -> tuple[str | None, set[str]]:
+    """The name after `--recipe`, and the other flags of a command line."""
+    name, flags = None, set()
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--"):
+            continue
+        flag = flag.removeprefix("--").replace("-", "_")
+        if flag != "recipe":
+            flags.add(flag)
+        elif equals or place + 1 < len(words):
+            name = value if equals else words[place + 1]
+    return name, flags
+
+
+def source_facts(recipe: RunRecipe, source: "AnyData") -> dict[str, Any]:
+    """What `run.json` says of the data: name, split, number of videos, commit and licence."""
+    from ..data import Mixture, num_videos
+
+    asked = recipe.as_dict()["dataset"]
+    facts = {"dataset": asked, "split": recipe.split, "name": source.name, "videos": num_videos(source)}
+    if not isinstance(source, Mixture):
+        return {**facts, **_origin_of(recipe.dataset_name, source)}
+    parts = zip(asked, source.parts, source.shares, strict=True)
+    mix = [
+        {"dataset": name, "name": part.name, "share": share, "videos": num_videos(part), **_origin_of(name, part)}
+        for name, part, share in parts
+    ]
+    return {**facts, "mix": mix}
+
+
+def _origin_of(name: str, source: "AnySource") -> dict[str, Any]:
+    from ..data.sources import BUILT_IN
+
+    return {} if name == BUILT_IN else data_origin(name, commit=getattr(source, "revision", None))
+
+
+def _parents(recipe: RunRecipe, config: Any, before: dict[str, Any]) -> list[dict[str, Any]]:
+    if recipe.model in PRESETS:
+        return []
+    known: list[dict[str, Any]] = before.get("parents") or []
+    if [parent.get("model") for parent in known] == [recipe.model] and not any("unknown" in one for one in known):
+        return known
+    # Older releases of transformers remember the commit in the configuration.
+    commit = getattr(config, "_commit_hash", None) or loaded_commit(recipe.model)
+    return [model_origin(recipe.model, commit=commit)]
+
+
+def _record_in(output_dir: Path) -> dict[str, Any]:
+    """What the run wrote before it was interrupted; nothing of a run that begins."""
+    path = output_dir / RUN_FILE
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}

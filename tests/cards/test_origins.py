@@ -1,0 +1,123 @@
+"""What is known of a model's and a data set's origin, from folders and from a Hub on loopback; and while it fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+from local_hub import LocalHub
+
+from hf_videomae.cards import data_origin, model_origin
+
+AT_ONCE = 520  # huggingface_hub does not try this one again by itself
+
+
+def write(folder: Path, card: str = "", run: dict[str, object] | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if card:
+        (folder / "README.md").write_text(f"---\n{card}\n---\n# A card\n")
+    if run is not None:
+        (folder / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+def commit(kind: str, id: str) -> str:
+    return str(HfApi().repo_info(id, repo_type=kind).sha)
+
+
+def test_a_model_of_the_hub_with_its_base(hub: LocalHub) -> None:
+    write(hub.model("org/child"), "license: mit\nbase_model: org/base")
+    write(hub.model("org/base"), "license: cc-by-nc-4.0\nbase_model:\n- org/child")  # cards may go in circles
+    base = {"model": "org/base", "hub_id": "org/base", "revision": commit("model", "org/base")}
+    assert model_origin("org/child") == {
+        "model": "org/child",
+        "hub_id": "org/child",
+        "revision": commit("model", "org/child"),
+        "license": "mit",
+        "ancestors": [{**base, "license": "cc-by-nc-4.0"}],
+    }
+
+
+def test_the_record_of_a_published_run_goes_before_its_card(hub: LocalHub) -> None:
+    first = {"model": "org/gone", "hub_id": "org/gone", "revision": "a" * 40, "license": "cc-by-nc-4.0"}
+    middle = {"model": "path/to/pre", "hub_id": None, "revision": None, "license": None}
+    write(hub.model("org/child"), "base_model: org/other", {"parents": [{**middle, "ancestors": [first]}]})
+    assert model_origin("org/child")["ancestors"] == [middle, first]
+
+
+def test_the_commit_that_was_loaded_is_read(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    api, ids = HfApi(), []
+    api.create_repo("org/model")
+    for licence in ("mit", "apache-2.0"):
+        card = f"---\nlicense: {licence}\n---\n".encode()
+        ids.append(api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id="org/model").oid)
+    found = [model_origin("org/model", commit=id) for id in (*ids, None)]
+    assert [(one["revision"], one["license"]) for one in found] == [
+        (ids[0], "mit"),
+        (ids[1], "apache-2.0"),
+        (ids[1], "apache-2.0"),
+    ]
+
+
+def test_without_card_and_record_the_commit_is_known(hub: LocalHub) -> None:
+    (hub.model("MCG-NJU/videomae-base") / "config.json").write_text("{}")
+    found = model_origin("MCG-NJU/videomae-base")
+    assert found["revision"] == commit("model", "MCG-NJU/videomae-base")
+    assert (found["license"], found["ancestors"]) == ("cc-by-nc-4.0", []) and "unknown" not in found
+
+
+def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "first", "license: cc-by-nc-4.0")
+    write(tmp_path / "second", run={"parents": [{"model": "first", "license": None}]})  # of an older version
+    (tmp_path / "second" / "checkpoint-20").mkdir()
+    for name in ("second", "second/checkpoint-20"):
+        found = model_origin(name)
+        assert (found["hub_id"], found["revision"], found["license"]) == (None, None, None)
+        assert [(one["model"], one["license"]) for one in found["ancestors"]] == [("first", "cc-by-nc-4.0")]
+
+
+@pytest.mark.parametrize(
+    ("licence", "known"),
+    [
+        ("mit", "mit"),
+        ("[mit]", "mit"),
+        ("[mit, cc-by-nc-sa-4.0]", "cc-by-nc-sa-4.0"),
+        ("[mit, cc-by-4.0]", None),
+        ("unknown", None),
+        ("other\nlicense_name: team-noncommercial", "team-noncommercial"),
+        ("[mit", None),
+    ],
+)
+def test_a_data_set(hub: LocalHub, licence: str, known: str | None) -> None:
+    write(hub.dataset("org/videos"), f"license: {licence}")
+    assert data_origin("org/videos") == {
+        "hub_id": "org/videos",
+        "revision": commit("dataset", "org/videos"),
+        "license": known,
+    }
+
+
+def test_data_without_an_origin(tmp_path: Path) -> None:
+    nothing = {"hub_id": None, "revision": None, "license": None}
+    assert data_origin(str(tmp_path)) == data_origin("path/*.mp4") == nothing
+    write(tmp_path, "license: cc-by-4.0")
+    assert data_origin(str(tmp_path)) == {**nothing, "license": "cc-by-4.0"}
+
+
+def test_a_hub_that_fails_ends_nothing(hub: LocalHub) -> None:
+    write(hub.dataset("org/videos"), "license: mit")
+    hub.fail("resolve", status=AT_ONCE, times=None)
+    found = data_origin("org/videos", commit="b" * 40)
+    assert (found["revision"], found["license"]) == ("b" * 40, None)
+    assert found["unknown"].startswith("the Hub did not say everything of org/videos (")
+    assert "org/model" in model_origin("org/model")["unknown"]
+    assert "unknown" in data_origin("org/not-there")
+
+
+def test_the_cache_of_the_client_is_read_while_the_hub_is_away(hub: LocalHub) -> None:
+    write(hub.dataset("org/videos"), "license: cc-by-nc-4.0")
+    before = data_origin("org/videos")
+    with hub.outage():
+        assert data_origin("org/videos") == before

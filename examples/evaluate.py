@@ -53,14 +53,19 @@ class EvaluationRecipe:
     output_dir: str = setting("outputs/evaluation", "where the results are written")
     log_every: int = setting(50, "videos between two lines of progress")
     seed: int = setting(0, "plays no part: an evaluation draws nothing")
-    push_to_hub: bool = setting(False, "publish the results (comes in a later release)")
-    hub_model_id: str | None = setting(None, "repository to publish to")
+    push_to_hub: bool = setting(False, "refused: `hf-videomae push` publishes a run with its evaluation")
+    hub_model_id: str | None = setting(None, "as --push_to_hub")
 
     report_to = ()  # no trackers: there is one result
 
     def __post_init__(self) -> None:
         if not self.model:
             raise RunError("--model is missing; give a fine-tuned checkpoint: a folder, or org/name of the Hub")
+        if self.push_to_hub or self.hub_model_id is not None:
+            raise RunError(
+                "--push_to_hub: an evaluation is published with its model; evaluate into the run's folder (--model DIR "
+                "--output_dir DIR), then hf-videomae push DIR --hub_model_id ORG/NAME"
+            )
         for name, least in (("batch_size", 1), ("num_workers", 0), ("log_every", 1), ("frame_stride", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

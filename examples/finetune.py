@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_videomae.data import DataError, build_loader, open_mixture, open_source
+from hf_videomae.hub import build_publisher
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     with user_errors():
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
+        publisher = build_publisher(recipe, resume=resume)
         named: dict[str, Any] = {"label_kind": recipe.problem_type, "cache_dir": recipe.cache_dir}
         source = open_mixture(
             recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, require_labels=True, **named
@@ -81,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
             resume=resume,
             lr_scale=layer_decay_scales(model, recipe.layer_decay),
             validation=validation,
+            publisher=publisher,
         )
         task.watch(run.optimizer)
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from hf_videomae.data import DataError, build_loader, open_mixture
+from hf_videomae.hub import build_publisher
 from hf_videomae.training import (
     PretrainRecipe,
     PretrainTask,
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     with user_errors():
         accelerator = build_accelerator(recipe)
         resume = resume_point(recipe)
+        publisher = build_publisher(recipe, resume=resume)
         source = open_mixture(
             recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, cache_dir=recipe.cache_dir
         )
@@ -61,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
             task=PretrainTask(recipe, model=model, source=source),
             loader=loader,
             resume=resume,
+            publisher=publisher,
         )
 
     # From here on only what the data or the numbers do can end the run early.

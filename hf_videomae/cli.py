@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_prepare(commands)
     _add_card(commands)
+    _add_push_run(commands)
     return parser
 
 
@@ -260,6 +261,38 @@ def _add_card(commands: Any) -> None:
     card.set_defaults(run=_card, takes_fields=False)
 
 
+def _add_push_run(commands: Any) -> None:
+    push = commands.add_parser(
+        "push",
+        help="publish a training run on the Hub: model, card, pictures",
+        description="Publish the folder of a training run on the Hub: the finished model, or that of the newest "
+        "checkpoint, with its processor, card, pictures and numbers, in one commit. What is there already is not "
+        "sent again: a push that broke off goes on with the same command, and with nothing new it does nothing. A "
+        "card that was edited on the Hub stays as it is.",
+    )
+    push.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
+    push.add_argument(
+        "--hub_model_id",
+        "--hub-model-id",
+        required=True,
+        metavar="ORG/NAME",
+        help="repository (NAME alone: among your own); needs `hf auth login`",
+    )
+    push.add_argument("--private", action="store_true", help="make the repository private, if it is new")
+    push.add_argument(
+        "--state",
+        action="store_true",
+        help="also the newest checkpoint, to the branch training-state: --resume ORG/NAME goes on from it",
+    )
+    push.add_argument(
+        "--overwrite", action="store_true", help="replace the model of another run (it stays in the history)"
+    )
+    push.add_argument(
+        "--overwrite_card", "--overwrite-card", action="store_true", help="replace a card that was edited on the Hub"
+    )
+    push.set_defaults(run=_push_run, takes_fields=False)
+
+
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from .convert import convert_checkpoint
     from .convert.heads import read_indices, read_names
@@ -439,6 +472,23 @@ def _tell_pushed(pushed: Any) -> None:
         print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{gone}; {pushed.url}")
     else:
         print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")
+
+
+def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from .hub import ModelTarget, Timing, describe, push_run
+
+    options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
+    target = ModelTarget(id=arguments.hub_model_id, **options)
+    patience = Timing.from_environment().patience
+    try:
+        target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
+    except KeyboardInterrupt:
+        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
+        return _INTERRUPTED
+    for note in published.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{target.url}: {describe(published)}")
+    return 0
 
 
 def _card(arguments: argparse.Namespace, rest: list[str]) -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     import torch
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torchcodec", "safetensors")
+
+_TOKEN = re.compile(r"\b(?:hf|api_org|sk|ghp)_[A-Za-z0-9]{16,}\b")
+
+
+def without_tokens(text: str, *known: str | None) -> str:
+    """A text without what looks like a token of the Hub or of others, and without those that are known."""
+    for token in filter(None, known):
+        text = text.replace(token, "TOKEN")
+    return _TOKEN.sub("TOKEN", text)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from ..records import without_tokens
 from .samples import DataError
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class Patience:
 def reason_of(error: BaseException) -> str:
     """One line: the innermost cause that says something."""
     said = [line for cause in causes(error) for line in str(cause).splitlines()[:1] if line]
-    return said[-1] if said else type(error).__name__
+    return without_tokens(said[-1] if said else type(error).__name__)
 
 
 def until_it_passes(attempt: Callable[[], _Result], waiting: Patience) -> _Result:

@@ -19,7 +19,8 @@ CARD_FILE = "README.md"
 _SHOWN_CLASSES, _SHOWN_REASONS = 20, 5
 _MARK = "<!-- written by hf-videomae card; "
 
-_HIDDEN_SETTINGS = ("output_dir", "overwrite", "resume", "stop_at_step", "push_to_hub", "hub_model_id", "report_to")
+_PUBLISHING = ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private")
+_HIDDEN_SETTINGS = ("output_dir", "overwrite", "resume", "stop_at_step", "report_to", *_PUBLISHING)
 
 
 def write_card(

@@ -5,7 +5,8 @@ import shlex
 from pathlib import PureWindowsPath
 from typing import Any
 
-_TOKEN = re.compile(r"\b(?:hf|api_org|sk|ghp)_[A-Za-z0-9]{16,}\b")
+from ..records import without_tokens
+
 _ANCHOR = r"(?:file://)?(?:~[\w.-]*[\\/]|\.\.[\\/]|\\\\|[A-Za-z]:[\\/]|\$\w+[\\/]|\$\{\w+\}[\\/]|/)"
 _LOCAL = re.compile(rf"(?:{_ANCHOR}.*|~[\w.-]*|\.\.)", flags=re.DOTALL)
 _QUOTED = re.compile(rf"(['\"`]){_ANCHOR}(?:(?!\1).)+\1")
@@ -64,6 +65,13 @@ def public_values(values: Any) -> Any:
     return values
 
 
+def safe(text: str) -> str:
+    """A text without tokens, that of this machine's user included."""
+    from huggingface_hub import get_token
+
+    return without_tokens(text, get_token())
+
+
 def is_local(path: str) -> bool:
     """Whether a text can only be a path of a machine: absolute, or leaving its folder."""
     return _LOCAL.fullmatch(path) is not None or "/../" in path
@@ -83,4 +91,4 @@ def _shown(word: str) -> str:
 
 def _without_secrets(text: str) -> str:
     text = _URL.sub(lambda found: found["scheme"] + found["rest"], text)
-    return _TOKEN.sub("TOKEN", text)
+    return without_tokens(text)

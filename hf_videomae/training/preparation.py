@@ -2,14 +2,14 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object, set_seed
 from torch import Tensor, nn
 from transformers.utils import logging
 
@@ -20,6 +20,7 @@ from .optim import CosineSchedule, scaled_lr
 from .recipes import RunRecipe
 
 Batch = dict[str, Any]
+Result = TypeVar("Result")
 
 WARMUP_SHARE = 0.05
 _RUN_FILES = (
@@ -28,6 +29,7 @@ _RUN_FILES = (
     report.PICTURE_FILE,
     report.BAD_VIDEOS_FILE,
     report.NOT_FINITE_FILE,
+    report.PUBLISHED_FILE,
     "samples-*.jsonl",
     "reconstruction-*",
     "evaluation.json",
@@ -104,6 +106,59 @@ class Validation(Protocol):
         """Of the final model, once it is saved."""
 
 
+class Publisher(Protocol):
+    """Where a run is published. Only the first process calls it."""
+
+    def open(self, run_id: str) -> None:
+        """Take the repository for this run, before its first step; `ValueError` in one line where that cannot be."""
+
+    def saved(self, checkpoint: Path) -> None:
+        """A checkpoint in the middle of the run was written. Returns at once, and never raises for the network."""
+
+    def ended(self, step: int, checkpoint: Path | None) -> int:
+        """Publish how the run ended, wait for it, and tell the user.
+
+        Args:
+            step: the last one done.
+            checkpoint: whose model it is; None: the finished one at the top of the output directory.
+
+        Returns:
+            0; 1 when it could not be published; 128 + the signal that ended the waiting.
+        """
+
+    def abandon(self) -> None:
+        """The run failed: tell what of its saves is not published."""
+
+
+def together(attempt: Callable[[], Result], *errors: type[Exception]) -> Result:
+    """Something that may fail in one process alone: then all of them stop, and the reason is told in one voice.
+
+    Args:
+        attempt: called in every process.
+        errors: that it may raise.
+
+    Raises:
+        RunError: in the processes where it did not fail, with the reason of the first in which it did.
+    """
+    result, fault = None, None
+    try:
+        result = attempt()
+    except errors as error:
+        fault = error
+    faults = [text for text in gather_object([None if fault is None else str(fault)]) if text is not None]
+    if fault is not None:
+        raise fault
+    if faults:
+        raise RunError(faults[0])
+    return cast(Result, result)
+
+
+def run_id_of(checkpoint: Path | None) -> str | None:
+    """The id of the run that a checkpoint is of; None for a new run, or one of before there were ids."""
+    found = None if checkpoint is None else read_state(checkpoint).get("run_id")
+    return found if isinstance(found, str) else None
+
+
 # Before the run.
 
 
@@ -113,7 +168,6 @@ def build_accelerator(recipe: RunRecipe) -> Accelerator:
     Raises:
         RunError: for what this loop does not train with (fp16, DeepSpeed, FSDP), or a tracker that is not installed.
     """
-    _refuse_publishing(recipe)
     for tracker in recipe.report_to:
         if importlib.util.find_spec(tracker) is None and not (
             tracker == "tensorboard" and importlib.util.find_spec("tensorboardX")
@@ -190,13 +244,6 @@ def _check_launch() -> None:
         raise RunError(
             "accelerate launch was asked for several processes, but without GPUs it starts one; launch them with "
             "--config_file examples/accelerate/cpu-2.yaml, or add --multi_gpu (they will run on the CPU over gloo)"
-        )
-
-
-def _refuse_publishing(recipe: RunRecipe) -> None:
-    if recipe.push_to_hub or recipe.hub_model_id is not None:
-        raise RunError(
-            "--push_to_hub: publishing comes in a later release; leave --push_to_hub and --hub_model_id out"
         )
 
 

@@ -24,6 +24,8 @@ AUTO = "auto"
 ABOUT_KEYS = ("title", "command", "hardware", "cost", "reaches", "differs", "source")
 """What a recipe file may say of itself under `about:`."""
 
+HubStrategy = Literal["end", "every_save", "checkpoint"]
+
 RecipeType = TypeVar("RecipeType", bound="RunRecipe")
 
 
@@ -152,8 +154,21 @@ class RunRecipe:
     report_to: tuple[str, ...] = setting(
         (), "trackers: trackio, tensorboard, wandb (each must be installed)", identity=False
     )
-    push_to_hub: bool = setting(False, "publish the run on the Hub (comes in a later release)", identity=False)
-    hub_model_id: str | None = setting(None, "repository to publish to", identity=False)
+    push_to_hub: bool = setting(False, "publish the model on the Hub, in the background", group="hub", identity=False)
+    hub_model_id: str | None = setting(
+        None,
+        "repository to publish to (default: the name of --output_dir, among your own)",
+        group="hub",
+        identity=False,
+    )
+    hub_strategy: HubStrategy = setting(
+        "end",
+        "when: once the run has ended or was stopped (end), the model of every save as well (every_save), or every "
+        "save with the state that --resume org/name goes on from, on the branch training-state (checkpoint)",
+        group="hub",
+        identity=False,
+    )
+    hub_private: bool = setting(False, "make the repository private, if it is new", group="hub", identity=False)
 
     def __post_init__(self) -> None:
         _at_least(
@@ -173,6 +188,7 @@ class RunRecipe:
         )
         _above_zero(self, "base_lr", "epochs", "clip_grad", "frame_seconds")
         self._check_mix()
+        self._check_publishing()
         for name in ("max_bad_share", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but it is a share; give a number from 0 to 1")
@@ -191,6 +207,13 @@ class RunRecipe:
             )
         if not all(weight > 0 and math.isfinite(weight) for weight in weights or ()):
             raise RecipeError(f"dataset_weights are {_shown(weights)}; give numbers above 0")
+
+    def _check_publishing(self) -> None:
+        asked = {"hub_model_id": self.hub_model_id is not None, "hub_private": self.hub_private}
+        asked["hub_strategy"] = self.hub_strategy != "end"
+        name = next((name for name, given in asked.items() if given), None)
+        if name is not None and not self.push_to_hub:
+            raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
 
     @property
     def dataset_name(self) -> str:

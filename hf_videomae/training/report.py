@@ -30,6 +30,7 @@ RUN_FILE = "run.json"
 PICTURE_FILE = "loss.png"
 BAD_VIDEOS_FILE = "bad_videos.jsonl"
 NOT_FINITE_FILE = "nonfinite.jsonl"
+PUBLISHED_FILE = "published.jsonl"
 ACCURACY = "eval_top1"
 """The accuracy of a validation in `metrics.jsonl`."""
 

@@ -9,6 +9,7 @@ import contextlib
 import math
 import shutil
 import time
+import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,19 @@ from .checkpoints import (
 from .errors import RunError, say
 from .journal import Journal, best_validation, data_times, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
-from .preparation import Batch, Loader, Measured, Task, Validation, describe_work, earlier_files, plan_schedule
+from .preparation import (
+    Batch,
+    Loader,
+    Measured,
+    Publisher,
+    Task,
+    Validation,
+    describe_work,
+    earlier_files,
+    plan_schedule,
+    run_id_of,
+    together,
+)
 from .progress import Clock, Progress, tell_data
 from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
@@ -83,6 +96,7 @@ class Run:
         resume: from `resume_point`.
         lr_scale: name -> factor on the learning rate of a parameter (layer-wise decay).
         validation: what is measured on other data, if anything.
+        publisher: where the run is published, if anywhere.
     """
 
     def __init__(
@@ -96,8 +110,10 @@ class Run:
         resume: Path | None = None,
         lr_scale: Any = None,
         validation: Validation | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
-        self.validation = validation
+        self.validation, self.publisher = validation, publisher
+        self.run_id = run_id_of(resume) or uuid.uuid4().hex
         self._fault: RunError | None = None
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
         self.output_dir = Path(recipe.output_dir)
@@ -153,6 +169,7 @@ class Run:
             # The first batch shows what is wrong with the data before anything is written. It also starts the workers,
             # which draws from the generators: a resumed run sets them afterwards.
             self._fetched = None if self._over() else self._first_batch()
+            self._take_repository()
         except BaseException:
             self.stop.__exit__()
             raise
@@ -164,17 +181,17 @@ class Run:
 
     def _first_batch(self) -> Batch:
         """The first batch; a process that gets none stops all, and says why in one voice."""
-        batch, fault = None, None
-        try:
-            batch = next(self._batches)
-        except (ValueError, OSError, VideoBackendError) as error:
-            fault = error
-        faults = [text for text in gather_object([None if fault is None else str(fault)]) if text is not None]
-        if fault is not None:
-            raise fault
-        if batch is None or faults:
-            raise RunError(faults[0])
-        return batch
+        return together(lambda: next(self._batches), ValueError, OSError, VideoBackendError)
+
+    def _take_repository(self) -> None:
+        """Where the run is published must be free for it."""
+
+        def take() -> None:
+            if self.publisher is not None and self.accelerator.is_main_process:
+                self.publisher.open(self.run_id)
+
+        if self.recipe.push_to_hub:
+            together(take, ValueError, OSError)
 
     def _finished_before(self) -> bool:
         """Whether the last step is done and the run said so: then nothing is touched."""
@@ -271,7 +288,7 @@ class Run:
             )
             self.stop.__exit__()
             self._test()
-            return Outcome(self.step, 0)
+            return Outcome(self.step, self._publish(finished=True))
         self.progress = Progress(self.schedule.total_steps, start=self.step)
         number = 0
         self.clock.read(self.loader.seconds)
@@ -281,13 +298,15 @@ class Run:
                 # In a row of steps that were not applied there is nothing new to save.
                 due = self.step % self.save_every == 0 and not self.skipped_in_a_row
                 if due or self._over() or number or self._fault is not None:
-                    self._save()
+                    self._save(last=self._over() or bool(number))
                 if self._fault is not None:
                     raise self._fault
         except BaseException:
             # Without a word to the other processes, which may be anywhere.
             self.journal.bad_videos(self.step + 1, self.loader.bad_videos)
             self._write_run("failed")
+            if self.publisher is not None and self.accelerator.is_main_process:
+                self.publisher.abandon()
             raise
         finally:
             self._batches = iter(())  # the workers go here, not in whatever order the interpreter ends
@@ -453,12 +472,16 @@ class Run:
 
     # Saving and ending.
 
-    def _save(self) -> None:
+    def _save(self, *, last: bool) -> None:
         with self.clock.stopped():
-            self._write_checkpoint()
+            checkpoint = self._write_checkpoint()
+            if self.publisher is not None and not last and self.accelerator.is_main_process:
+                self._write_run("running")
+                self.publisher.saved(checkpoint)
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self) -> Path:
         state = {
+            "run_id": self.run_id,
             "task": self.task.name,
             "processes": self.accelerator.num_processes,
             "recipe": self.recipe.identity(),
@@ -467,7 +490,7 @@ class Run:
             "seconds": self._total_seconds(),
             "clips": self.clips,
         }
-        write_checkpoint(
+        checkpoint = write_checkpoint(
             self.output_dir,
             self.step,
             state=state,
@@ -481,6 +504,7 @@ class Run:
         if self.accelerator.is_main_process:
             title = f"{self.task.name}: {self.recipe.model} on {self.recipe.dataset_name}"
             report.draw_loss(self.output_dir, title=title, baseline_name=self.task.baseline_name)
+        return checkpoint
 
     def _finish(self, number: int) -> Outcome:
         finished = self.step >= self.schedule.total_steps
@@ -496,11 +520,23 @@ class Run:
             self._publish_locally()
             self._write_run("finished")
             self._tell(loss, baseline)
-        if finished:
-            self._test()
+        try:
+            if finished:
+                self._test()
+        except RunError:
+            self._publish(finished=True)  # the model is as good as without a test
+            raise
         self.accelerator.wait_for_everyone()
+        # The other processes leave: what connects them would not outlast a long wait for the Hub.
         self.accelerator.end_training()
-        return Outcome(self.step, 0 if finished or not number else 128 + number, loss, baseline)
+        published = self._publish(finished=finished)
+        return Outcome(self.step, 128 + number if number and not finished else published, loss, baseline)
+
+    def _publish(self, *, finished: bool) -> int:
+        """How the run ended; an exit code."""
+        if self.publisher is None or not self.accelerator.is_main_process:
+            return 0
+        return self.publisher.ended(self.step, None if finished else self.output_dir / f"checkpoint-{self.step}")
 
     def _test(self) -> None:
         """Test the final model, in all processes, once it is there for all of them."""
@@ -545,6 +581,7 @@ class Run:
         report.write_json(
             self.output_dir / report.RUN_FILE,
             {
+                "run_id": self.run_id,
                 "status": status,
                 "task": self.task.name,
                 "command": report.command_line(),

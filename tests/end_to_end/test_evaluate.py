@@ -98,7 +98,7 @@ def make_bad_models(folder: Path) -> None:
         (["--view", "5x3"], "did you mean --views"),
         (["--split", "tset"], "tset"),
         (["--batch_size", "0"], "--batch_size is 0"),
-        (["--push_to_hub"], "comes in a later release"),
+        (["--push_to_hub"], "then hf-videomae push DIR --hub_model_id ORG/NAME"),
     ],
 )
 def test_bad_input_is_one_clear_line(

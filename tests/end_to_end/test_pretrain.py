@@ -150,7 +150,7 @@ def make_bad_inputs(folder: Path) -> None:
         (["--split", "no_such_split"], "no_such_split"),
         (["--mask_ratio", "0.01"], "0.01"),
         (["--image_size", "50"], "50"),
-        (["--push_to_hub"], "comes in a later release"),
+        (["--hub_model_id", "org/name"], "give --push_to_hub as well"),
         (["--resume", "org/name"], "comes in a later release"),
         ([], "holds an earlier run"),
     ],

@@ -258,10 +258,10 @@ def test_epochs_of_a_stream_are_refused() -> None:
         plan_schedule(RunRecipe(base_lr=1e-3, epochs=3), global_batch=8, steps_per_epoch=None)
 
 
-@pytest.mark.parametrize("settings", [{"push_to_hub": True}, {"hub_model_id": "org/name"}])
-def test_publishing_comes_later(settings: dict[str, Any]) -> None:
-    with pytest.raises(RunError, match="publishing comes in a later release"):
-        build_accelerator(RunRecipe(**settings))
+@pytest.mark.parametrize("settings", [{"hub_model_id": "org/name"}, {"hub_strategy": "checkpoint"}])
+def test_how_to_publish_without_publishing(settings: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match="give --push_to_hub as well"):
+        RunRecipe(**settings)
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ made; `shards` spreads them over Parquet or WebDataset files; `report` and `card
 result; `run` is the way through; `target` and `push` publish it.
 """
 
+from ..uploading import PushError
 from .push import Pushed, push_set
 from .report import describe_report
 from .run import Prepared, PrepareSettings, prepare
-from .target import HubTarget, PushError, check_target
+from .target import HubTarget, check_target
 
 __all__ = [
     "HubTarget",

@@ -5,25 +5,22 @@ one; called again, it sends only what is not there yet. Nothing is written to th
 """
 
 import fnmatch
-import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of, until_it_passes
 from ..samples import DataError
+from ..uploading import Content, PushError, hub_client, is_same, quiet_client, reason_for, size_of
 from .card import with_id
 from .layout import CARD, LISTS, REPORT, is_whole, read_report, shards_of
 from .shards import MEGABYTE
-from .target import HubTarget, PushError, Remote, RemoteFile, check_remote, hub_client, read_remote, told_of
+from .target import HubTarget, Remote, check_remote, read_remote
 
 _SHARDS = "data/*-of-*"
 # What is sent before the bar moves, and before what failed is sent again.
 _GROUP_BYTES, _GROUP_FILES = 64 * MEGABYTE, 200
-
-Content = Path | bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +69,7 @@ def push_set(folder: str | Path, target: HubTarget, *, progress: bool = False) -
         raise DataError(f"{folder} holds no whole set; make it with `hf-videomae prepare`")
     upload = _Upload(_contents(folder, report, id=target.id), target, source=report["source"])
     try:
-        with _quiet_client():
+        with quiet_client():
             return upload.run(progress=progress)
     except PushError as error:
         raise _as_told(folder, target, str(error)) from error
@@ -82,7 +79,7 @@ def push_set(folder: str | Path, target: HubTarget, *, progress: bool = False) -
             folder, target, f"the Hub could not be reached for {OUTAGE_SECONDS / 60:.0f} minutes ({cause})"
         ) from error
     except Exception as error:
-        told = _of_client(error, id=target.id)
+        told = reason_for(error, id=target.id)
         if told is not None:
             raise _as_told(folder, target, told) from error
         raise
@@ -92,13 +89,6 @@ def _as_told(folder: Path, target: HubTarget, reason: str) -> PushError:
     return PushError(
         f"{folder} is whole, but {target.id} was not published: {reason}; the same command goes on from here"
     )
-
-
-def _of_client(error: Exception, *, id: str) -> str | None:
-    """What the client refuses by itself, a card for example, is told in its words, and so is what it gave up."""
-    if isinstance(error, ValueError):
-        return " ".join(str(error).split())
-    return told_of(error, id) or (reason_of(error) if isinstance(error, RuntimeError) else None)
 
 
 class _Upload:
@@ -114,7 +104,7 @@ class _Upload:
         remote = until_it_passes(self._open, self.waiting)
         self.waiting.progress()
         changes = changes_of(self.contents, remote, replace=not remote.is_of(self.source))
-        sizes = {path: _size(self.contents[path]) for path in changes.new}
+        sizes = {path: size_of(self.contents[path]) for path in changes.new}
         with _bar(sum(sizes.values()), name=self.target.id, shown=progress) as bar:
             for group in _groups(sizes):
                 until_it_passes(lambda group=group: self._send(group), self.waiting)  # type: ignore[misc]
@@ -191,27 +181,9 @@ def changes_of(contents: dict[str, Content], remote: Remote, *, replace: bool = 
         remote: what lies on the Hub.
         replace: everything else goes, not only the shards of an earlier push.
     """
-    new = [path for path, content in contents.items() if not _is_same(content, remote.files.get(path))]
+    new = [path for path, content in contents.items() if not is_same(content, remote.files.get(path))]
     others = sorted(remote.files.keys() - contents.keys() - {".gitattributes"})
     return Changes(new, [path for path in others if replace or fnmatch.fnmatchcase(path, _SHARDS)])
-
-
-def _size(content: Content) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-def _is_same(content: Content, there: RemoteFile | None) -> bool:
-    return there is not None and there.size == _size(content) and there.digest == _digest(content, there.is_large)
-
-
-def _digest(content: Content, is_large: bool) -> str:
-    if is_large and isinstance(content, Path):
-        with content.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    if is_large:
-        return hashlib.sha256(data).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
@@ -228,21 +200,6 @@ def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
 
 
 # What is shown.
-
-
-@contextmanager
-def _quiet_client() -> Iterator[None]:
-    """Without the client's bars, of which each file has its own."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    shown = not are_progress_bars_disabled()
-    if shown:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()
 
 
 def _bar(num_bytes: int, *, name: str, shown: bool) -> Any:

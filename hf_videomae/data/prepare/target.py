@@ -1,24 +1,18 @@
 """Where on the Hub a set is to go: whether its owner may write there, and what lies there already."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..network import Patience, SourceUnavailable, causes, reason_of, until_it_passes
-from ..samples import DataError
+from ..network import Patience, SourceUnavailable, reason_of, until_it_passes
 from ..streamed import is_hub_id
+from ..uploading import PushError, RemoteFile, hub_client, list_files, owned_id, told_of
 from .layout import CARD, REPORT, parse_report
 
 # Nobody waits longer than this to hear that the Hub cannot be reached, before hours of work.
 _CHECK_SECONDS = 20.0
 # What the Hub, or whoever made an empty repository on its pages, put there.
 _EMPTY = {".gitattributes", CARD}
-_UNAUTHORIZED, _FORBIDDEN, _CHANGED = 401, 403, 412
-
-
-class PushError(DataError):
-    """A set is not on the Hub; the one that lies here is as whole as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +28,6 @@ class HubTarget:
     id: str
     private: bool = False
     overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of the Hub; `digest` is the SHA-256 of a large file and git's name of a small one."""
-
-    size: int
-    digest: str
-    is_large: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +90,7 @@ def check_target(id: str, *, source: str, private: bool = False, overwrite: bool
 
 
 def _named(target: HubTarget, user: dict[str, Any]) -> HubTarget:
-    """The target under its whole id, of a user who may write there as far as the Hub tells beforehand."""
-    owner, _, name = target.id.rpartition("/")
-    mine, teams = user["name"], [org["name"] for org in user.get("orgs", [])]
-    if (user.get("auth") or {}).get("accessToken", {}).get("role") == "read":
-        raise PushError("your token may only read; make one that may write, and log in with it (`hf auth login`)")
-    if (owner or mine).lower() not in {known.lower() for known in (mine, *teams)}:
-        raise PushError(
-            f"{target.id} is not yours: you are {mine}"
-            + (f", of {', '.join(teams)}" if teams else ", and a member of no organization")
-            + f"; give {mine}/{name}, or ask {owner} to let you in"
-        )
-    return HubTarget(id=f"{owner or mine}/{name}", private=target.private, overwrite=target.overwrite)
+    return HubTarget(id=owned_id(target.id, user), private=target.private, overwrite=target.overwrite)
 
 
 def check_remote(target: HubTarget, remote: Remote | None, *, source: str) -> None:
@@ -146,61 +120,18 @@ def check_remote(target: HubTarget, remote: Remote | None, *, source: str) -> No
     )
 
 
-def hub_client() -> Any:
-    """The client, which knows the token of `hf auth login` or HF_TOKEN."""
-    from huggingface_hub import HfApi
-
-    from ... import __version__
-
-    return HfApi(library_name="hf_videomae", library_version=__version__)
-
-
 def read_remote(id: str) -> Remote | None:
     """What lies on the Hub; None where nothing is there under this id."""
     from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
 
     api = hub_client()
     try:
         info = api.dataset_info(id)
     except RepositoryNotFoundError:
         return None
-    tree = api.list_repo_tree(id, repo_type="dataset", revision=info.sha, recursive=True)
-    files = {
-        entry.path: RemoteFile(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.lfs is not None)
-        for entry in tree
-        if isinstance(entry, RepoFile)
-    }
+    files = list_files(id, repo_type="dataset", revision=info.sha)
     report = None
     if REPORT in files:
         path = api.hf_hub_download(id, REPORT, repo_type="dataset", revision=info.sha)
         report = parse_report(Path(path).read_text(encoding="utf-8"))
     return Remote(commit=info.sha, private=bool(info.private), files=files, report=report)
-
-
-def told_of(error: Exception, id: str) -> str | None:
-    """An error of the clients in words; None for what is none of theirs."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
-    for cause in causes(error):
-        if isinstance(cause, LocalTokenNotFoundError):
-            return "you are not logged in to the Hub; `hf auth login` with a token that may write, or set HF_TOKEN"
-        if isinstance(cause, OfflineModeIsEnabled):
-            return "the Hub is switched off (HF_HUB_OFFLINE); unset it"
-        if isinstance(cause, HfHubHTTPError):
-            return _told_of_status(cause.response.status_code, cause, id)
-    return None
-
-
-def _told_of_status(status: int, error: Any, id: str) -> str:
-    said = " ".join((error.server_message or str(error).strip().partition("\n")[0]).split())
-    if status == _UNAUTHORIZED:
-        where = "HF_TOKEN holds" if os.environ.get("HF_TOKEN") else "you are logged in with"
-        return (
-            f"the Hub does not know the token that {where} ({said}); `hf auth login` with a valid one that may write"
-        )
-    if status == _FORBIDDEN:
-        return f"you may not write to {id} ({said}); take a token that may, or another id"
-    if status == _CHANGED:
-        return f"somebody else changed {id} meanwhile"
-    return f"the Hub refuses it: {said}"

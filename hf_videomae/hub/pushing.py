@@ -1,0 +1,157 @@
+"""One push of a run: the model to `main`, by one commit; its state, where it is asked for, to a branch of its own."""
+
+import contextlib
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
+from ..data.uploading import PushError, quiet_client, reason_for
+from ..records import write_json
+from ..training import newest_checkpoint
+from ..training.checkpoints import step_of
+from ..training.report import RUN_FILE, status_of
+from .facts import CardError
+from .repository import STATE_BRANCH, ModelTarget, Push, Sent, check_target
+from .scrubbing import safe
+from .snapshot import STAGING, Snapshot, contents_of, is_ours, state_of, take_snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a push did.
+
+    Attributes:
+        main: the branch of the model.
+        state: the branch of the run's state, where that was asked for.
+        notes: what was left out, for people.
+    """
+
+    main: Sent
+    state: Sent | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def commits(self) -> int:
+        """How many were made."""
+        return sum(sent is not None and sent.changed for sent in (self.main, self.state))
+
+
+def publish_snapshot(
+    snapshot: Snapshot, target: ModelTarget, *, run_id: str | None, patience: float = OUTAGE_SECONDS
+) -> Published:
+    """Bring the model of a snapshot to `main` by one commit, and its state, if it has any, to its branch by another.
+
+    Raises:
+        PushError: in one line, without tokens.
+        SourceUnavailable: when waiting for the Hub was called off.
+    """
+    waiting = Patience(f"publishing {target.id}", seconds=patience)
+    message = f"Step {snapshot.step}"
+    try:
+        with quiet_client():
+            contents, notes = contents_of(snapshot, model_id=target.id)
+            main = Push(
+                target=target, contents=contents, message=message, patience=waiting, run_id=run_id, stale=is_ours
+            ).run()
+            state = None
+            if snapshot.state is not None:
+                waiting.progress()
+                state = Push(
+                    target=target,
+                    contents=state_of(snapshot),
+                    message=message,
+                    patience=waiting,
+                    branch=STATE_BRANCH,
+                    stale=lambda path: True,
+                ).run()
+    except SourceUnavailable as error:
+        if error.__cause__ is None:
+            raise  # called off
+        raise PushError(
+            f"the Hub could not be reached for {_duration(patience)} ({safe(reason_of(error.__cause__))})"
+        ) from error
+    except Exception as error:
+        told = reason_for(error, id=target.id)
+        if told is None:
+            raise
+        raise PushError(safe(told)) from error
+    if main.kept_card:
+        notes = (
+            *notes,
+            f"the card of {target.id} was edited on the Hub, or is not of this command, and is left as it is",
+        )
+    return Published(main=main, state=state, notes=notes)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:g} s"
+
+
+def push_run(
+    folder: str | Path, target: ModelTarget, *, with_state: bool = False, patience: float = OUTAGE_SECONDS
+) -> tuple[ModelTarget, Published]:
+    """Publish a run from its folder: its finished model, or that of its newest whole checkpoint.
+
+    Args:
+        folder: the run's `--output_dir`.
+        target: `id` may be `name`, for one's own.
+        with_state: the newest checkpoint as well, to the branch that `--resume org/name` goes on from.
+        patience: seconds that a Hub which fails is waited for.
+
+    Returns:
+        The target with its whole id, and what was done.
+
+    Raises:
+        CardError: when the folder holds no run.
+        PushError: in one line; what was sent is not sent again by the next call.
+    """
+    folder = Path(folder)
+    run_id = _run_id(folder)
+    checkpoint, step = _what_to_push(folder)
+    if with_state and checkpoint is None and not (folder / f"checkpoint-{step}").is_dir():
+        raise PushError(f"{folder} has no checkpoint-{step} whose state could be published; leave --state out")
+    named = check_target(target, run_id=run_id)
+    snapshot = take_snapshot(folder, checkpoint=checkpoint, step=step, with_state=with_state)
+    try:
+        return named, publish_snapshot(snapshot, named, run_id=run_id, patience=patience)
+    except PushError as error:
+        raise PushError(f"{folder} is not published: {error}; the same command goes on from here") from error
+    finally:
+        snapshot.remove()
+        with contextlib.suppress(OSError):  # a run that goes on has others in there
+            (folder / STAGING).rmdir()
+
+
+def _run_id(folder: Path) -> str:
+    """By which a repository knows its run; one of before there were ids gets its own."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
+    run = json.loads(path.read_text(encoding="utf-8"))
+    if "run_id" not in run:
+        run["run_id"] = uuid.uuid4().hex
+        write_json(path, run)
+    return str(run["run_id"])
+
+
+def _what_to_push(folder: Path) -> tuple[Path | None, int]:
+    """The checkpoint whose model it is, None where the finished one is at the top; and its step."""
+    if status_of(folder) == "finished":
+        return None, int(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["steps"])
+    checkpoint = newest_checkpoint(folder)
+    step = None if checkpoint is None else step_of(checkpoint)
+    if checkpoint is None or step is None:
+        raise PushError(f"{folder} holds no model yet: the run is not finished and has no whole checkpoint")
+    return checkpoint, step
+
+
+def describe(published: Published) -> str:
+    """What a push did, for people."""
+    if not published.commits:
+        return "it holds all of it already, nothing was sent"
+    sent = f"{published.main.files} files, {published.main.num_bytes / 1e6:.1f} MB"
+    if published.state is not None:
+        sent += f", and {published.state.num_bytes / 1e6:.1f} MB of run state on the branch {STATE_BRANCH}"
+    return sent

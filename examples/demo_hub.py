@@ -43,7 +43,15 @@ class DemoError(Exception):
 @contextmanager
 def serving(folder: Path) -> Iterator[dict[str, str]]:
     """A Hub while the block runs; gives the environment for its clients."""
-    command = [sys.executable, "-m", "tests.local_hub", "--folder", str(folder / "hub"), "--home", str(folder / "home")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.local_hub",
+        "--folder",
+        str(folder / "hub"),
+        "--home",
+        str(folder / "home"),
+    ]
     # Out of reach of Ctrl-C: the programs may still have something to say to it. It ends with its input.
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as server:
@@ -171,7 +179,9 @@ def tell_published(folder: Path) -> None:
         commits = [commit.title for commit in api.list_repo_commits(name, repo_type=kind)]
         shown = [file for file in files if not file.startswith(("data/", "."))]
         shards = sum(file.startswith("data/") for file in files)
-        print(f"\n{name} ({kind})\n  files    {', '.join([*shown, *([f'{shards} shards in data/'] if shards else [])])}")
+        print(
+            f"\n{name} ({kind})\n  files    {', '.join([*shown, *([f'{shards} shards in data/'] if shards else [])])}"
+        )
         print(f"  commits  {'; '.join(commits)}")
     card = Path(api.hf_hub_download(FINETUNED, "README.md")).read_text(encoding="utf-8")
     print(f"\nThe card of {FINETUNED}:\n")

@@ -169,7 +169,7 @@ def test_stock() -> dict[str, float]:
 # What came of it.
 
 
-def tell_published(folder: Path) -> None:
+def tell_published() -> None:
     """Files, commits and the head of each card, as the Hub has them."""
     from huggingface_hub import HfApi
 
@@ -216,7 +216,7 @@ def show(arguments: argparse.Namespace, folder: Path) -> None:
     publish_dataset(arguments, folder)
     pretrained, finetuned = train(arguments, folder)
     ours, stock = test(arguments, finetuned), test_stock()
-    tell_published(folder)
+    tell_published()
     tell_accuracies(ours, stock)
     files = [path for run in (pretrained, finetuned) for path in sorted(run.iterdir())]
     pictures = [path for path in files if path.suffix in (".png", ".gif")]

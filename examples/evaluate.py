@@ -63,8 +63,8 @@ class EvaluationRecipe:
             raise RunError("--model is missing; give a fine-tuned checkpoint: a folder, or org/name of the Hub")
         if self.push_to_hub or self.hub_model_id is not None:
             raise RunError(
-                "--push_to_hub: an evaluation is published with its model; evaluate into the run's folder (--model DIR "
-                "--output_dir DIR), then hf-videomae push DIR --hub_model_id ORG/NAME"
+                "--push_to_hub: an evaluation is published with its model; evaluate into the run's folder "
+                "(--model DIR --output_dir DIR), then hf-videomae push DIR --hub_model_id ORG/NAME"
             )
         for name, least in (("batch_size", 1), ("num_workers", 0), ("log_every", 1), ("frame_stride", 1)):
             value = getattr(self, name)

@@ -100,6 +100,7 @@ class Publisher:
         self.published_step: int | None = None
         self._lock = threading.Condition()
         self._next: _Job | None = None
+        self._replaced: list[Snapshot] = []
         self._newer, self._left = threading.Event(), threading.Event()
         self._not_before = 0.0
         self._thread: threading.Thread | None = None
@@ -142,6 +143,7 @@ class Publisher:
             return 1
         with StopSignal() as stop:
             while not job.done.wait(0.1):
+                self._start()  # an earlier push may have ended it
                 if number := stop.asked():
                     self._leave()
                     self._tell_failure(f"interrupted by {name_of(number)}")
@@ -177,12 +179,15 @@ class Publisher:
             replaced, self._next = self._next, job
             self._newer.set()
             self._lock.notify()
-        if replaced is not None:
-            replaced.snapshot.remove()
-        if self._thread is None:
+            if replaced is not None:
+                self._replaced.append(replaced.snapshot)
+        self._start()
+        return job
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="publisher", daemon=True)
             self._thread.start()
-        return job
 
     def _work(self) -> None:
         stop_waiting_on(self._newer)
@@ -192,10 +197,15 @@ class Publisher:
                     self._lock.wait()
                 job, self._next = self._next, None
                 self._newer.clear()
-            if job.last or not self._newer.wait(max(0.0, self._not_before - time.monotonic())):
-                self._push(job)
-            job.snapshot.remove()
-            job.done.set()
+                replaced, self._replaced = self._replaced, []
+            for snapshot in replaced:
+                snapshot.remove()  # here: letting go of large files takes its time
+            try:
+                if job.last or not self._newer.wait(max(0.0, self._not_before - time.monotonic())):
+                    self._push(job)
+            finally:
+                job.snapshot.remove()
+                job.done.set()
 
     def _push(self, job: _Job) -> None:
         begun = time.monotonic()
@@ -205,23 +215,26 @@ class Publisher:
             )
         except SourceUnavailable:
             return  # a newer save takes its place
-        except Exception as error:
-            # In a thread nobody else would hear of it; the last one ends up in the exit code.
-            expected = isinstance(error, (ValueError, OSError))
-            job.failure = safe(" ".join((str(error) if expected else repr(error)).split()))
-            if not self._left.is_set():
-                self._record_failure(job, traceback=not expected)
+        except (ValueError, OSError) as error:
+            job.failure = safe(" ".join(str(error).split()))
+            self._tell_of(job)
             return
+        except Exception as error:
+            # It ends this thread, with its traceback; the next save gets another.
+            job.failure = safe(repr(error))
+            raise
         # From now on it is this run's own.
         self.target = replace(self.target, overwrite=False)
         self.published_step = job.snapshot.step
         self._not_before = time.monotonic() + self.timing.spacing * job.published.commits
         self._record(job, seconds=time.monotonic() - begun)
 
-    def _record_failure(self, job: _Job, *, traceback: bool) -> None:
+    def _tell_of(self, job: _Job) -> None:
+        if self._left.is_set():
+            return
         self._note(job.snapshot.step, failure=job.failure)
-        if not job.last or traceback:
-            logger.warning("step %d is not published: %s", job.snapshot.step, job.failure, exc_info=traceback)
+        if not job.last:
+            logger.warning("step %d is not published: %s", job.snapshot.step, job.failure)
 
     def _record(self, job: _Job, *, seconds: float) -> None:
         published = job.published

@@ -73,10 +73,9 @@ def publish_snapshot(
             f"the Hub could not be reached for {_duration(patience)} ({safe(reason_of(error.__cause__))})"
         ) from error
     except Exception as error:
-        told = reason_for(error, id=target.id)
-        if told is None:
-            raise
-        raise PushError(safe(told)) from error
+        if (told := reason_for(error, id=target.id)) is not None:
+            raise PushError(safe(told)) from error
+        raise
     if main.kept_card:
         notes = (
             *notes,

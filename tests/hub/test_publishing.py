@@ -314,6 +314,21 @@ def test_a_failing_save_does_not_harm_the_run(
     assert made.ended(2, None) == 0 and step_on_hub() == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_nobody_expected_ends_one_push_alone(
+    logged_in: LocalHub, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hf_videomae.hub import snapshot
+
+    made = publisher(run)
+    with monkeypatch.context() as broken:
+        broken.setattr(snapshot, "render_run_card", None)
+        made.saved(save(run, step=2))
+        wait_for(lambda: made._thread is not None and not made._thread.is_alive())
+    finish(run, step=2)
+    assert made.ended(2, None) == 0 and step_on_hub() == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_last_wait(
     logged_in: LocalHub, run: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals

@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO := outputs/demo
 
-.PHONY: help install demo demo-seeds pretrain test test-all quality bench cards
+.PHONY: help install demo demo-seeds demo-hub pretrain test test-all quality bench cards
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ demo: $(STAMP)  ## pre-train the tiny model on the built-in videos, fine-tune it
 
 demo-seeds: $(STAMP)  ## the same with three seeds, pre-training included: half an hour
 	$(BIN)/python examples/compare_motion.py --recipe compare-motion --output_dir $(DEMO)-seeds
+
+demo-hub: $(STAMP)  ## publish videos and models on a Hub of its own on loopback, and test them with stock transformers
+	$(BIN)/python examples/demo_hub.py --output_dir $(DEMO)-hub $(ARGS)
 
 pretrain: $(STAMP)  ## pre-train on DATASET=... (folder, glob, Hub id) with ARGS="..."; ARGS=--help lists the flags
 	$(BIN)/accelerate launch examples/pretrain.py --dataset "$(DATASET)" $(ARGS)

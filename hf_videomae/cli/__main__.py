@@ -1,0 +1,8 @@
+"""`python -m hf_videomae.cli`, where the script `hf-videomae` is not on the path."""
+
+import sys
+
+from . import main
+
+if __name__ == "__main__":
+    sys.exit(main())

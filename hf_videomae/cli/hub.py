@@ -1,0 +1,172 @@
+"""What goes to the Hub: card, push, endpoint, space."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .common import INTERRUPTED, fail, tell_notes
+
+
+def add_to(commands: Any) -> None:
+    """The commands of this file."""
+    _add_card(commands)
+    _add_push_run(commands)
+    _add_endpoint(commands)
+    _add_space(commands)
+
+
+def _add_card(commands: Any) -> None:
+    card = commands.add_parser(
+        "card",
+        help="write the card of a training run, or of a prepared data set, from its files",
+        description="Write README.md, the card, into the folder of a training run, from run.json, metrics.jsonl, "
+        "evaluation.json and the other files of the run, or into that of a set that `hf-videomae prepare` made, from "
+        "its report; without the network. It says what was measured, no more; paths of this machine stay out of it. "
+        "The same files give the same card.",
+        epilog="Examples with the model's answers come into the header from DIR/examples.jsonl: copy short videos "
+        "into DIR, then hf-videomae predict DIR/*.mp4 --model DIR --json > DIR/examples.jsonl",
+    )
+    card.add_argument("folder", metavar="DIR", help="the --output_dir of a run, or DST of `hf-videomae prepare`")
+    card.add_argument(
+        "--model_id", "--model-id", metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
+    )
+    card.add_argument("--license", help="in the Hub's spelling (default: of what it was made of: parent, then data)")
+    card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
+    card.add_argument("--check", action="store_true", help="write nothing; say what is wrong in README.md's header")
+    card.set_defaults(run=_card, takes_fields=False)
+
+
+def _add_push_run(commands: Any) -> None:
+    push = commands.add_parser(
+        "push",
+        help="publish a training run on the Hub: model, card, pictures",
+        description="Publish the folder of a training run on the Hub: the finished model, or that of the newest "
+        "checkpoint, with its processor, card, pictures and numbers, in one commit. What is there already is not "
+        "sent again: a push that broke off goes on with the same command, and with nothing new it does nothing. A "
+        "card that was edited on the Hub stays as it is.",
+    )
+    push.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
+    push.add_argument(
+        "--hub_model_id",
+        "--hub-model-id",
+        required=True,
+        metavar="ORG/NAME",
+        help="repository (NAME alone: among your own); needs `hf auth login`",
+    )
+    push.add_argument("--private", action="store_true", help="make the repository private, if it is new")
+    push.add_argument(
+        "--state",
+        action="store_true",
+        help="also the newest checkpoint, to the branch training-state: --resume ORG/NAME goes on from it",
+    )
+    push.add_argument(
+        "--overwrite", action="store_true", help="replace the model of another run (it stays in the history)"
+    )
+    push.add_argument(
+        "--overwrite_card", "--overwrite-card", action="store_true", help="replace a card that was edited on the Hub"
+    )
+    push.set_defaults(run=_push_run, takes_fields=False)
+
+
+def _add_endpoint(commands: Any) -> None:
+    endpoint = commands.add_parser(
+        "endpoint",
+        help="make a folder of a fine-tuned model one that Inference Endpoints serves",
+        description="Write handler.py and requirements.txt into the folder of a fine-tuned model: with them, "
+        "Inference Endpoints of the Hub serves it. Requests hold a video as base64 text or as a URL. Choose the task "
+        "Custom there: for Video Classification the Hub's toolkit refuses text before the handler sees it.",
+    )
+    endpoint.add_argument("folder", metavar="DIR", help="of a fine-tuned model")
+    endpoint.add_argument(
+        "--package",
+        metavar="REQUIREMENT",
+        help="where pip finds hf-videomae, as a line of requirements.txt (default: this version, by name)",
+    )
+    endpoint.add_argument("--overwrite", action="store_true", help="replace files of these names that are not of here")
+    endpoint.set_defaults(run=_endpoint, takes_fields=False)
+
+
+def _add_space(commands: Any) -> None:
+    space = commands.add_parser(
+        "space",
+        help="write a Space, the page where anyone drops a video and sees what your model makes of it",
+        description="Write the files of a Space into DIR: a page with the classes over time, what in the frames "
+        "speaks for them, and the masked reconstruction; its requirements, and a README.md with the header that the "
+        "Hub reads.",
+        epilog="To publish it: hf repo create org/name --repo-type space --space_sdk gradio, then hf upload org/name "
+        "DIR . --repo-type space",
+    )
+    space.add_argument("folder", metavar="DIR", help="of the Space; made if it is not there")
+    space.add_argument("--model", help="Hub id (or folder) of a fine-tuned VideoMAE: classes, and why")
+    space.add_argument("--pretrained", help="Hub id (or folder) of a pre-trained VideoMAE: reconstructions")
+    space.add_argument("--title", default="What a VideoMAE sees", help="of the page (default: What a VideoMAE sees)")
+    space.add_argument(
+        "--package",
+        metavar="SPEC",
+        help="where pip finds hf_videomae, such as git+https://host/repository@commit (default: a copy in the Space)",
+    )
+    space.add_argument("--license", help="of the Space, in the Hub's spelling (default: that of the models)")
+    space.add_argument("--overwrite", action="store_true", help="replace files that are in DIR already")
+    space.set_defaults(run=_space, takes_fields=False)
+
+
+def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from ..data.prepare import check_data_card, read_report, write_data_card
+    from ..hub import check_card, write_card
+
+    is_data = read_report(Path(arguments.folder)) is not None
+    if arguments.check:
+        path = Path(arguments.folder) / "README.md"
+        if not path.is_file():
+            fail(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
+        check = check_data_card if is_data else check_card
+        problems = check(path.read_text(encoding="utf-8"), arguments.folder)
+        print("\n".join(problems) or f"{path}: nothing wrong in the header")
+        return 1 if problems else 0
+    options: dict[str, Any] = {"licence": arguments.license, "overwrite": arguments.overwrite}
+    if is_data:
+        path, notes = write_data_card(arguments.folder, id=arguments.model_id, **options)
+    else:
+        path, notes = write_card(arguments.folder, model_id=arguments.model_id, **options)
+    tell_notes(notes)
+    print(path)
+    return 0
+
+
+def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from ..hub import ModelTarget, Timing, describe, push_run
+
+    options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
+    target = ModelTarget(id=arguments.hub_model_id, **options)
+    patience = Timing.from_environment().patience
+    try:
+        target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
+    except KeyboardInterrupt:
+        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    for note in published.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{target.url}: {describe(published)}")
+    return 0
+
+
+def _endpoint(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from ..hub.endpoint.files import PACKAGE, write_endpoint
+
+    package = PACKAGE if arguments.package is None else arguments.package
+    for path in write_endpoint(arguments.folder, package=package, overwrite=arguments.overwrite):
+        print(path)
+    return 0
+
+
+def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from ..hub import write_space
+
+    names = ("model", "pretrained", "title", "package", "overwrite")
+    options = {name: getattr(arguments, name) for name in names}
+    space = write_space(arguments.folder, licence=arguments.license, **options)
+    for note in space.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
+    return 0

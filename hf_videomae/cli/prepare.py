@@ -1,0 +1,161 @@
+"""Raw videos become a set: prepare."""
+
+import argparse
+import sys
+from typing import Any
+
+from .common import INTERRUPTED, fail, tell_notes
+
+
+def add_to(commands: Any) -> None:
+    """The commands of this file."""
+    _add_prepare(commands)
+
+
+def _add_prepare(commands: Any) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="make a small, evenly sharded, streamable data set of raw videos",
+        description="Make a small, evenly sharded, streamable data set of raw videos: short side 256, short groups of "
+        "pictures, no audio, in Parquet or WebDataset, with labels, splits and a data card. Videos that cannot be "
+        "used are left out and named in dropped.jsonl. Killed, the same command goes on; with nothing new, it does "
+        "nothing. The work takes twice the space of the result.",
+        epilog="With --push_to_hub the whole set is published in one commit, after it was made: shards, data card, "
+        "report and lists. What is there already is not sent again, shards of an earlier push that are no longer in "
+        "the set go, and a push that broke off goes on with the same command; the set in DST is never touched by it.",
+    )
+    prepare.add_argument("source", metavar="SRC", help="folder of videos, of Parquet or WebDataset files, or org/name")
+    prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
+    prepare.add_argument("--short_side", "--short-side", type=int, default=256, help="pixels (default: 256)")
+    prepare.add_argument("--gop", type=int, default=12, help="frames from key frame to key frame (default: 12)")
+    prepare.add_argument("--crf", type=int, default=23, help="x264's constant quality, less is better (default: 23)")
+    prepare.add_argument("--trim", metavar="START:END", help="seconds to keep of each video: 0:10, 5: or :10")
+    prepare.add_argument("--format", choices=("parquet", "webdataset"), default="parquet", help="default: parquet")
+    prepare.add_argument(
+        "--index",
+        metavar="FILE",
+        help="CSV or JSONL with path, label, and split, start, end (seconds) as wanted (default: index.csv or "
+        "metadata.csv of SRC, else class and split folders)",
+    )
+    prepare.add_argument(
+        "--problem_type",
+        "--problem-type",
+        choices=("single_label_classification", "multi_label_classification", "regression"),
+        default="single_label_classification",
+        help="what the labels say (default: one class per video)",
+    )
+    prepare.add_argument(
+        "--shard_megabytes",
+        "--shard-megabytes",
+        type=float,
+        default=100.0,
+        help="size of a shard (default: 100; small sets get up to 16 smaller ones of 4 or more videos)",
+    )
+    prepare.add_argument("--num_shards", "--num-shards", type=int, help="of every split, instead")
+    prepare.add_argument("--license", help="of the videos, in the Hub's spelling (default: the source's)")
+    prepare.add_argument("--jobs", type=int, help="videos at a time (default: one per core)")
+    prepare.add_argument("--config", help="of a Hub data set")
+    prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
+    prepare.add_argument("--video_column", "--video-column", help="of a Hub data set (default: found by its type)")
+    prepare.add_argument("--label_column", "--label-column", help="of a Hub data set (default: found by its type)")
+    _add_push(prepare)
+    prepare.set_defaults(run=_prepare, takes_fields=False)
+
+
+def _add_push(prepare: argparse.ArgumentParser) -> None:
+    prepare.add_argument(
+        "--push_to_hub",
+        "--push-to-hub",
+        metavar="ORG/NAME",
+        help="publish the set on the Hub under this id (NAME alone: among your own); needs `hf auth login`",
+    )
+    prepare.add_argument("--private", action="store_true", help="with --push_to_hub: make it private, if it is new")
+    prepare.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --push_to_hub: replace what ORG/NAME holds, even if it is no earlier push of this set (it stays in "
+        "the history)",
+    )
+
+
+def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from ..data.prepare import PrepareSettings, prepare, push_set
+    from ..video.decoding import VideoBackendError
+    from ..video.encoding import EncodeSettings
+
+    settings = PrepareSettings(
+        encode=EncodeSettings(short_side=arguments.short_side, gop=arguments.gop, crf=arguments.crf),
+        trim=_trim(arguments.trim),
+        format=arguments.format,
+        shard_megabytes=arguments.shard_megabytes,
+        num_shards=arguments.num_shards,
+        label_kind=arguments.problem_type,
+        license=arguments.license,
+    )
+    options = ("index", "config", "revision", "video_column", "label_column", "jobs")
+    try:
+        target = _target(arguments)
+        done = prepare(
+            arguments.source,
+            arguments.destination,
+            settings=settings,
+            progress=True,
+            **{name: getattr(arguments, name) for name in options},
+        )
+        _tell_prepared(arguments.destination, done)
+        if target is not None:
+            _tell_pushed(push_set(arguments.destination, target, progress=True))
+    except VideoBackendError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _trim(text: str | None) -> Any:
+    from ..video.encoding import Trim
+
+    if text is None:
+        return Trim()
+    start, colon, end = text.partition(":")
+    try:
+        first, last = float(start or 0), float(end) if end else None
+    except ValueError:
+        colon = ""
+    if not colon:
+        fail(f"--trim {text} is not START:END in seconds; give for example 0:10, 5: or :10")
+    return Trim(start=first, end=last)
+
+
+def _target(arguments: argparse.Namespace) -> Any:
+    """Where the set is to be published, looked at before the work begins; None where it is not."""
+    from ..data.prepare import check_target
+    from ..data.prepare.inputs import name_of
+
+    options = {name: getattr(arguments, name) for name in ("private", "overwrite")}
+    if arguments.push_to_hub is not None:
+        return check_target(arguments.push_to_hub, source=name_of(arguments.source), **options)
+    if any(options.values()):
+        fail("--private and --overwrite say how to publish; give --push_to_hub ORG/NAME as well, or leave them out")
+    return None
+
+
+def _tell_prepared(destination: str, done: Any) -> None:
+    from ..data.prepare import describe_report
+
+    if done.nothing_new:
+        print(f"{destination} is up to date, nothing was done")
+    elif done.reused:
+        print(f"{done.reused} videos were there already")
+    print("\n".join(describe_report(done.report)))
+    tell_notes(done.notes)
+    print(f"{destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
+
+
+def _tell_pushed(pushed: Any) -> None:
+    if pushed.sent or pushed.removed:
+        gone = f", {pushed.removed} files of an earlier push are gone" if pushed.removed else ""
+        print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{gone}; {pushed.url}")
+    else:
+        print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")

@@ -104,9 +104,10 @@ def test_the_command_is_installed(environment: Path) -> None:
 def test_the_pinned_set_is_allowed_by_the_ranges() -> None:
     requirements = pytest.importorskip("packaging.requirements")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ranges = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    extras = project["optional-dependencies"]
+    ranges = [*project["dependencies"], *extras["train"], *extras["space"]]
     allowed = {found.name.replace("-", "_"): found.specifier for found in map(requirements.Requirement, ranges)}
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-    assert len(pins) == 6
+    assert len(pins) == 7
     for name, version in (pin.split("==") for pin in pins):
         assert version in allowed[name], f"{name}=={version} is outside {allowed[name]}"

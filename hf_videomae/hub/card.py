@@ -159,7 +159,8 @@ def _unfinished(facts: RunFacts) -> str | None:
         return None
     if status == "running":
         return f"**The run goes on: step {facts.step or 0} of {total}.** What is here is not the final model."
-    return f"**The run is {status}**, at step {facts.run.get('steps')} of {total}."
+    ended = "failed" if status == "failed" else "was stopped"
+    return f"**The run {ended}**, at step {facts.run.get('steps')} of {total}."
 
 
 def _use(facts: RunFacts) -> list[str | None]:

@@ -334,5 +334,5 @@ def test_a_run_that_is_not_done(fine: Path) -> None:
     for name in ("config.json", "model.safetensors", "evaluation.json", "loss.png"):
         (fine / name).unlink()
     card = render_run_card(read_run(fine))
-    assert "**The run is stopped**, at step 3 of 8." in card
+    assert "**The run was stopped**, at step 3 of 8." in card
     assert "## Use" not in card and "loss.png" not in card and check_card(card, fine) == []

@@ -114,7 +114,7 @@ def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
         made.saved(save(run, step=step))
         wait_for(lambda step=step: made.published_step == step)
         assert step_on_hub() == step
-        assert f"**The run is running**, after {step} of 100 steps." in files()["README.md"].decode()
+        assert f"**The run goes on: step {step} of 100.**" in files()["README.md"].decode()
     finish(run, step=4)
     assert made.ended(4, None) == 0 and titles() == ["Step 4", "Step 4", "Step 2"]
     assert "**The run is" not in files()["README.md"].decode()
@@ -128,7 +128,7 @@ def test_a_stopped_run_is_that_of_its_checkpoint(logged_in: LocalHub, run: Path)
     checkpoint = save(run, step=6)
     write_run(run, step=6, total=100, status="stopped")
     assert publisher(run).ended(6, checkpoint) == 0
-    assert step_on_hub() == 6 and "**The run is stopped**" in files()["README.md"].decode()
+    assert step_on_hub() == 6 and "**The run was stopped**" in files()["README.md"].decode()
 
 
 def test_the_state_has_a_branch_of_its_own(logged_in: LocalHub, run: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_run_that_failed_says_what_is_not_published(
     assert f"checkpoint-2 is not published; to publish it: hf-videomae push {run}" in capsys.readouterr().out
     write_run(run, step=3, total=100, status="failed")
     assert command(capsys, "push", run, "--hub_model_id", ID)[0] == 0
-    assert step_on_hub() == 2 and "**The run is failed**, after 2 of 100 steps" in files()["README.md"].decode()
+    assert step_on_hub() == 2 and "**The run failed**, at step 2 of 100." in files()["README.md"].decode()
 
 
 # What is not lost.

@@ -1,4 +1,4 @@
-"""The files of a Space, as `hf-videomae space` writes them; the page itself is tried in end_to_end/test_space.py."""
+"""The files of a Space, as `hf-videomae space` writes them; the page itself is tried in end_to_end/test_space_page.py."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The files of a Space, as `hf-videomae space` writes them; the page itself is tried in end_to_end/test_space_page.py."""
+"""The files of a Space, as `hf-videomae space` writes them; end_to_end/test_space_page.py tries the page itself."""
 
 import json
 import re

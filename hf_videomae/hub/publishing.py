@@ -17,9 +17,9 @@ from typing import Any
 from ..cards.scrubbing import safe
 from ..data.network import OUTAGE_SECONDS, SourceUnavailable, reason_of, stop_waiting_on
 from ..training import RunError, RunRecipe, newest_checkpoint, say
-from ..training.checkpoints import step_of
+from ..training.checkpoints import run_id_of, step_of
 from ..training.errors import is_main_process, say_error
-from ..training.preparation import run_id_of, together
+from ..training.preparation import together
 from ..training.recipes import HubStrategy
 from ..training.report import PUBLISHED_FILE, JsonLines
 from ..training.signals import StopSignal, name_of

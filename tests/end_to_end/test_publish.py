@@ -163,7 +163,7 @@ def test_stopped_it_publishes_what_it_has_and_keeps_an_edited_card(place: Place,
     step = json.loads((place.run / "run.json").read_text())["steps"]
     assert titles() == titles("training-state") == [f"Step {step}"]
     pushed = ModelCard.load(ID).content
-    assert f"**The run is stopped**, after {step} of 400 steps" in pushed
+    assert f"**The run is stopped**, at step {step} of 400." in pushed
     state = Path(snapshot_download(ID, revision="training-state"))
     for path in (place.run / f"checkpoint-{step}").iterdir():
         assert (state / path.parent.name / path.name).read_bytes() == path.read_bytes()

@@ -114,10 +114,10 @@ def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
         made.saved(save(run, step=step))
         wait_for(lambda step=step: made.published_step == step)
         assert step_on_hub() == step
-        assert f"**The run is running**, after {step} of 100 steps." in files()["README.md"].decode()
+        assert f"**The run goes on: step {step} of 100.**" in files()["README.md"].decode()
     finish(run, step=4)
     assert made.ended(4, None) == 0 and titles() == ["Step 4", "Step 4", "Step 2"]
-    assert "**The run is" not in files()["README.md"].decode()
+    assert "**The run " not in files()["README.md"].decode()
     lines = read_lines(run / "published.jsonl")
     assert [line["step"] for line in lines if "blocked_seconds" in line] == [2, 4]
     assert [line["step"] for line in lines if "commit" in line] == [2, 4, 4]
@@ -354,7 +354,7 @@ def test_a_run_that_failed_says_what_is_not_published(
     assert f"checkpoint-2 is not published; to publish it: hf-videomae push {run}" in capsys.readouterr().out
     write_run(run, step=3, total=100, status="failed")
     assert command(capsys, "push", run, "--hub_model_id", ID)[0] == 0
-    assert step_on_hub() == 2 and "**The run is failed**, after 2 of 100 steps" in files()["README.md"].decode()
+    assert step_on_hub() == 2 and "**The run is failed**, at step 2 of 100" in files()["README.md"].decode()
 
 
 # What is not lost.

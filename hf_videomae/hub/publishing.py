@@ -219,10 +219,11 @@ class Publisher:
             job.failure = safe(" ".join(str(error).split()))
             self._tell_of(job)
             return
-        except Exception as error:
-            # It ends this thread, with its traceback; the next save gets another.
-            job.failure = safe(repr(error))
-            raise
+        finally:
+            # What nobody expected ends this thread, with its traceback; the next save gets another.
+            unexpected = sys.exception()
+            if unexpected is not None:
+                job.failure = safe(repr(unexpected))
         # From now on it is this run's own.
         self.target = replace(self.target, overwrite=False)
         self.published_step = job.snapshot.step

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..cards import is_hub_id
 from ..data.network import (
     OUTAGE_SECONDS,
     SHARD_SECONDS,
@@ -23,7 +24,6 @@ from ..data.network import (
     until_it_passes,
 )
 from ..data.samples import DataError
-from ..data.streamed import is_hub_id
 from . import report
 from .checkpoints import (
     ORIGIN_FILE,

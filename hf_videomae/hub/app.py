@@ -127,9 +127,8 @@ def summary(found: OverTime) -> str:
         score = found.scores[:, label].max().item()
         if found.kind == "regression":
             score, (begin, end) = found.scores[:, label].mean().item(), found.seconds[[0, -1], [0, 1]].tolist()
-        rows.append(
-            f"| {found.labels[label].replace('|', '/')} | {_score(score, found.kind)} | {begin:.1f} to {end:.1f} s |"
-        )
+        name, shown = found.labels[label].replace("|", "/"), _score(score, found.kind)
+        rows.append(f"| {name} | {shown} | {begin:.1f} to {end:.1f} s |")
     return "\n".join([head, *rows])
 
 

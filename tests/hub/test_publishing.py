@@ -108,6 +108,17 @@ def test_a_finished_run_is_one_commit_that_loads(logged_in: LocalHub, run: Path)
     assert not (run / STAGING).exists() and not (run / "README.md").exists()
 
 
+def test_what_serves_the_model_goes_with_it(logged_in: LocalHub, run: Path) -> None:
+    save(run, step=4)
+    finish(run, step=4)
+    (run / "requirements.txt").write_text("hf-videomae\n")
+    assert end(run) == 0 and "requirements.txt" not in files()
+    (run / "handler.py").write_text("from hf_videomae.hub.endpoint import EndpointHandler\n")
+    assert end(run) == 0
+    sent = files()
+    assert sent["handler.py"] == (run / "handler.py").read_bytes() and sent["requirements.txt"] == b"hf-videomae\n"
+
+
 def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run)
     for step in (2, 4):

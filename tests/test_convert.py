@@ -139,9 +139,10 @@ def test_every_key_has_a_fate(pretrained, tmp_path: Path) -> None:
     assert any("num_frames 16, as published" in text for text in done.report.assumed)
     done.save(tmp_path / "out")
     assert (tmp_path / "out" / "README.md").read_text().startswith("---\nlicense: cc-by-nc-4.0\n---\n")
-    (tmp_path / "out" / "README.md").write_text("mine")
+    edited = (tmp_path / "out" / "README.md").read_text().replace("# Converted weights", "# My weights")
+    (tmp_path / "out" / "README.md").write_text(edited)
     done.save(tmp_path / "out")
-    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+    assert (tmp_path / "out" / "README.md").read_text() == edited
 
 
 class TestErrors:

@@ -2,8 +2,8 @@
 
 from .document import CardError, is_untouched, section, signed, table, write_card_file
 from .header import check_header, header_of, to_yaml
-from .licences import Licence, LicenceError, Origin, inherited_licence
-from .origins import data_origin, model_origin
+from .licences import Licence, LicenceError, Origin, inherited_licence, known_licence
+from .origins import data_origin, is_hub_id, model_origin
 from .scrubbing import public_command, public_path, public_text, public_values
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "data_origin",
     "header_of",
     "inherited_licence",
+    "is_hub_id",
     "is_untouched",
+    "known_licence",
     "model_origin",
     "public_command",
     "public_path",

@@ -18,7 +18,7 @@ from .licences import known_licence
 
 RUN_FILE = "run.json"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 10.0  # for an answer of the Hub
@@ -27,8 +27,8 @@ _GENERATIONS = 8
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form of a repository, `org/name`."""
-    return _HUB_ID.fullmatch(name) is not None
+    """Whether a name has the form of a repository, `org/name`, and is not rather the path of a video."""
+    return _HUB_ID.fullmatch(name) is not None and not name.endswith((".git", ".mp4"))
 
 
 def model_origin(name: str, *, commit: str | None = None) -> dict[str, Any]:

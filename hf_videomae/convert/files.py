@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cards import header_of, is_hub_id
+from ..cards.header import licence_in
+
 Weights = dict[str, Tensor]
 
 _TORCH_FILES = (b"PK", b"\x80\x02")  # the zip archive of today, and the bare pickle of releases before 1.6
@@ -21,7 +24,6 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_TEXTS = ["config.json", "preprocessor_config.json", "video_preprocessor_config.json", "README.md"]
 _HUB_SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors", _INDEXES[0]]
 _HUB_PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", _INDEXES[1]]
@@ -152,7 +154,7 @@ def _shards(folder: Path, index: Path) -> list[Path]:
 
 def _download(source: str, revision: str | None) -> tuple[Path, str]:
     """A Hub repository without its code: texts and weights alone, safetensors before pickles."""
-    if not _HUB_ID.fullmatch(source) or source.endswith(_SUFFIXES):
+    if not is_hub_id(source) or source.endswith(_SUFFIXES):
         raise ValueError(
             f"there is no checkpoint file at {source}: give a .pth or .safetensors file, a folder, or org/name"
         )
@@ -192,12 +194,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _license_of(card: Path) -> str | None:
-    """The `license` of a card's header: one line, so no YAML reader is needed for it."""
-    if not card.is_file():
-        return None
-    header = re.match(r"\s*---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), flags=re.DOTALL)
-    found = re.search(r"^license:\s*([\w.-]+)\s*$", header[1], flags=re.MULTILINE) if header else None
-    return found[1] if found else None
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return licence_in(header_of(text))
 
 
 def _sha256(path: Path) -> str:

@@ -1,29 +1,26 @@
 """A converted checkpoint on disk: weights, configuration, processors, the report and the licence note."""
 
+import contextlib
 import os
 from pathlib import Path
 
-from ..records import now, versions, write_json, write_whole
+from ..cards import CardError, known_licence, signed, write_card_file
+from ..records import now, versions, write_json
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .originals import Converted
 from .report import Report
 
 REPORT = "conversion.json"
-CARD = "README.md"
-
-_MARK = "<!-- written by hf-videomae convert -->"
 _OURS_ALONE = (
     "The positions are a table of this model's own: load it with `hf_videomae`. Stock transformers leaves the table "
     "out and gives other numbers.\n\n"
 )
-_PUBLISHERS = ("MCG-NJU/", "OpenGVLab/")
-_PUBLISHED_LICENSE = "cc-by-nc-4.0"
 
 
 def save_conversion(
     model: Converted, processor: VideoMAEVideoProcessor, report: Report, out_dir: str | os.PathLike[str]
 ) -> None:
-    """Write the checkpoint; a README.md that somebody else wrote is left as it is.
+    """Write the checkpoint; a README.md that somebody wrote or edited is left as it is.
 
     Raises:
         ValueError: where `out_dir` is a file, or the folder that was converted.
@@ -33,24 +30,21 @@ def save_conversion(
         raise ValueError(f"{folder} is a file; give a directory")
     if folder.resolve() == Path(report.source).resolve():
         raise ValueError(f"{folder} is the source itself, which would be written over; give another directory")
-    if report.license is None and report.source.startswith(_PUBLISHERS):
-        report.license = _PUBLISHED_LICENSE
+    report.license = report.license or known_licence(report.source)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     write_json(folder / REPORT, {**report.to_dict(), "written": now(), "versions": versions()})
-    card = folder / CARD
-    if not card.exists() or _MARK in card.read_text(encoding="utf-8", errors="replace"):
-        write_whole(card, license_note(report))
+    with contextlib.suppress(CardError):
+        write_card_file(folder, license_note(report))
 
 
 def license_note(report: Report) -> str:
     """The note on where the weights come from and what licence they carry, with a header that tools read."""
-    header = "" if report.license is None else f"---\nlicense: {report.license}\n---\n"
+    header = "" if report.license is None else f"---\nlicense: {report.license}\n---\n\n"
     hashes = "".join(f"- `{name}`: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
     origin = f"`{report.source}`" + (f", commit `{report.revision}`" if report.revision else "")
-    return (
-        f"{header}{_MARK}\n"
-        f"# Converted weights\n\n"
+    return signed(
+        f"{header}# Converted weights\n\n"
         f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT}`.\n\n{hashes}\n"
         f"{'' if report.stock else _OURS_ALONE}"
         f"## Licence\n\n{_license_text(report)}\n"
@@ -69,4 +63,4 @@ def _license_text(report: Report) -> str:
     )
 
 
-__all__ = ["CARD", "REPORT", "license_note", "save_conversion"]
+__all__ = ["REPORT", "license_note", "save_conversion"]

@@ -8,11 +8,12 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+from ..cards import is_hub_id
 from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
-from .streamed import DatasetsSource, is_hub_id
+from .streamed import DatasetsSource
 
 BUILT_IN = "motion"
 

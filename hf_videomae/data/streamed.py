@@ -13,13 +13,7 @@ from .labels import SINGLE, LabelKind
 from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
 from .samples import DataError, Label, Sample
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _PROBE_SECONDS = 10.0
-
-
-def is_hub_id(dataset: str) -> bool:
-    """Whether a name has the form of a Hub data set, `org/name`."""
-    return _HUB_ID.fullmatch(dataset) is not None and not dataset.endswith((".git", ".mp4"))
 
 
 class DatasetsSource:

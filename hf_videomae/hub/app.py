@@ -127,8 +127,15 @@ def summary(found: OverTime) -> str:
         score = found.scores[:, label].max().item()
         if found.kind == "regression":
             score, (begin, end) = found.scores[:, label].mean().item(), found.seconds[[0, -1], [0, 1]].tolist()
-        rows.append(f"| {found.labels[label].replace('|', '/')} | {score:.3g} | {begin:.1f} to {end:.1f} s |")
+        name, shown = found.labels[label].replace("|", "/"), _score(score, found.kind)
+        rows.append(f"| {name} | {shown} | {begin:.1f} to {end:.1f} s |")
     return "\n".join([head, *rows])
+
+
+def _score(score: float, kind: str) -> str:
+    if kind == "regression":
+        return f"{score:.3g}"
+    return f"{score:.3f}" if score >= 0.0005 else "below 0.001"
 
 
 def what_was_seen(found: OverTime) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from ..cards.document import CARD_FILE, CardError
 from ..cards.header import header_of, licence_in
 from ..cards.licences import Licence, Origin, inherited_licence, known_licence
+from ..cards.origins import is_hub_id
 from ..cards.scrubbing import is_local, public_values
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
@@ -26,7 +27,6 @@ EXAMPLES_FILE = "examples.jsonl"
 """Example videos of the folder and what the model says of them: the output of `hf-videomae predict --json`."""
 
 _WEIGHTS_FILE = "model.safetensors"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MOST_HEADER = 100_000_000  # safetensors' own limit
 
 
@@ -104,7 +104,7 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
-    if model_id is not None and not HUB_ID.fullmatch(model_id):
+    if model_id is not None and not is_hub_id(model_id):
         raise CardError(f"{model_id} is no name of a repository; give org/name")
     run = _read_json(folder / RUN_FILE)
     origins = list(_origins(folder, run))
@@ -235,7 +235,7 @@ def _licence_in(folder: Path | None) -> str | None:
 
 
 def _origin(name: str, run: dict[str, Any], *, place: Path | None, licence: str | None, is_data: bool) -> Origin:
-    on_hub = place is None and HUB_ID.fullmatch(name) is not None and not _beside_outputs(name, run)
+    on_hub = place is None and is_hub_id(name) and not _beside_outputs(name, run)
     return Origin(
         name=name if on_hub else _last_name(name), hub_id=name if on_hub else None, licence=licence, is_data=is_data
     )

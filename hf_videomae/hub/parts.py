@@ -74,7 +74,7 @@ print(reconstruct("org/name", "clip.mp4", seed=0).loss)  # hides most of the cli
 NO_WIDGET = (
     "There is no live widget on this page: the Hub runs none for video classification. The code above runs anywhere."
 )
-HANDLER_FILE = "handler.py"
+HANDLER_FILE, REQUIREMENTS_FILE = "handler.py", "requirements.txt"
 SERVED = (
     f"`{HANDLER_FILE}` serves it on Inference Endpoints (choose the task Custom there): "
     '`{"inputs": "<the file as base64, or a URL>", "parameters": {"top_k": 3}}`.'

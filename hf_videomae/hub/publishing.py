@@ -17,9 +17,9 @@ from typing import Any
 from ..cards.scrubbing import safe
 from ..data.network import OUTAGE_SECONDS, SourceUnavailable, reason_of, stop_waiting_on
 from ..training import RunError, RunRecipe, newest_checkpoint, say
-from ..training.checkpoints import step_of
+from ..training.checkpoints import run_id_of, step_of
 from ..training.errors import is_main_process, say_error
-from ..training.preparation import run_id_of, together
+from ..training.preparation import together
 from ..training.recipes import HubStrategy
 from ..training.report import PUBLISHED_FILE, JsonLines
 from ..training.signals import StopSignal, name_of
@@ -219,10 +219,11 @@ class Publisher:
             job.failure = safe(" ".join(str(error).split()))
             self._tell_of(job)
             return
-        except Exception as error:
-            # It ends this thread, with its traceback; the next save gets another.
-            job.failure = safe(repr(error))
-            raise
+        finally:
+            # What nobody expected ends this thread, with its traceback; the next save gets another.
+            unexpected = sys.exception()
+            if unexpected is not None:
+                job.failure = safe(repr(unexpected))
         # From now on it is this run's own.
         self.target = replace(self.target, overwrite=False)
         self.published_step = job.snapshot.step

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..cards.document import CardError
 from ..cards.scrubbing import safe
-from ..data.network import OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
+from ..data.network import CLIENT_ERRORS, OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
 from ..data.uploading import PushError, quiet_client, reason_for
 from ..records import write_json
 from ..training import newest_checkpoint
@@ -70,9 +70,9 @@ def publish_snapshot(
         if error.__cause__ is None:
             raise  # called off
         raise PushError(
-            f"the Hub could not be reached for {_duration(patience)} ({safe(reason_of(error.__cause__))})"
+            f"the Hub could not be reached for {patience:g} s ({safe(reason_of(error.__cause__))})"
         ) from error
-    except Exception as error:
+    except CLIENT_ERRORS as error:
         if (told := reason_for(error, id=target.id)) is not None:
             raise PushError(safe(told)) from error
         raise
@@ -82,10 +82,6 @@ def publish_snapshot(
             f"the card of {target.id} was edited on the Hub, or is not of this command, and is left as it is",
         )
     return Published(main=main, state=state, notes=notes)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:g} s"
 
 
 def push_run(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..cards import is_hub_id
 from ..cards.document import CARD_FILE, is_untouched
 from ..cards.scrubbing import safe
-from ..data.network import Patience, SourceUnavailable, reason_of, until_it_passes
-from ..data.streamed import is_hub_id
+from ..data.network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of, until_it_passes
 from ..data.uploading import (
     CHANGED,
     Content,
@@ -150,7 +150,7 @@ def _soon(attempt: Callable[[], Any], target: ModelTarget) -> Any:
             f"the Hub cannot be reached ({safe(reason_of(error.__cause__ or error))}); try again, or leave "
             f"--push_to_hub out and publish the run afterwards: hf-videomae push OUTPUT_DIR --hub_model_id {target.id}"
         ) from error
-    except Exception as error:
+    except CLIENT_ERRORS as error:
         if (told := told_of(error, target.id)) is not None:
             raise PushError(safe(told)) from error
         raise

@@ -21,11 +21,12 @@ from ..data.uploading import Content
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..records import write_json
-from ..training.checkpoints import step_of
+from ..training.checkpoints import ORIGIN_FILE, step_of
 from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE
 from .card import render_run_card
 from .facts import EXAMPLES_FILE, RunFacts, read_run
 from .header import check_card
+from .parts import HANDLER_FILE, REQUIREMENTS_FILE
 
 STAGING = ".publishing"
 """The folder of all snapshots, in the run's own: hard links do not leave a file system."""
@@ -93,7 +94,8 @@ def take_snapshot(output_dir: Path, *, checkpoint: Path | None, step: int, with_
         if not any(path.match(pattern) for pattern in _RUN_STATE):
             _link(path, folder / path.name)
     _link_run(output_dir, folder, step=step)
-    for path in _matching(output_dir, (PICTURE_FILE, CARD_FILE, *(_FINAL if checkpoint is None else ()))):
+    served = (HANDLER_FILE, REQUIREMENTS_FILE) if (output_dir / HANDLER_FILE).is_file() else ()
+    for path in _matching(output_dir, (PICTURE_FILE, CARD_FILE, *served, *(_FINAL if checkpoint is None else ()))):
         _link(path, folder / path.name)
     for path in _examples(folder, output_dir):
         _link(path, folder / path.name)
@@ -163,6 +165,8 @@ def contents_of(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str, Content
     folder = snapshot.folder
     facts = read_run(folder, model_id=model_id, licence=_stated_licence(folder))
     shown = {name: folder / name for name in sorted(facts.files)}
+    if HANDLER_FILE in shown:
+        shown |= {path.name: path for path in _matching(folder, (REQUIREMENTS_FILE,))}
     if facts.evaluation is None:
         shown.pop(CONFUSION_FILE, None)
     contents: dict[str, Content] = {path.name: path for path in _matching(folder, _MODEL_FILES)}
@@ -196,6 +200,7 @@ def state_of(snapshot: Snapshot) -> dict[str, Content]:
     contents: dict[str, Content] = {
         f"{checkpoint.name}/{path.relative_to(checkpoint).as_posix()}": path
         for path in _matching(checkpoint, ("**/*",))
+        if path.name != ORIGIN_FILE
     }
     state_file = f"{checkpoint.name}/run_state.json"
     contents[state_file] = _without_tokens(checkpoint / "run_state.json")

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ..cards import Licence, Origin, inherited_licence, model_origin, to_yaml
+from ..cards import Licence, Origin, inherited_licence, is_hub_id, model_origin, to_yaml
 from ..inference.files import lacks_classifier
-from .facts import HUB_ID
 from .parts import document
 
 GRADIO = "6.31.0"
@@ -108,7 +107,7 @@ def space_card(*, title: str, models: list[str], licence: Licence) -> str:
         sdk_version=GRADIO,
         python_version=_PYTHON,
         app_file="app.py",
-        models=[name for name in models if HUB_ID.fullmatch(name) and not Path(name).is_dir()],
+        models=[name for name in models if is_hub_id(name) and not Path(name).is_dir()],
         license=licence.name,
         tags=["videomae", "video"],
     )

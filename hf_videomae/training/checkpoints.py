@@ -132,6 +132,12 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
+def run_id_of(checkpoint: Path | None) -> str | None:
+    """The id of the run that a checkpoint is of; None for a new run, or one of before there were ids."""
+    found = None if checkpoint is None else read_state(checkpoint).get("run_id")
+    return found if isinstance(found, str) else None
+
+
 def origin_of(checkpoint: Path) -> str:
     """Where a checkpoint comes from: `org/name@commit` of one that was fetched, else its path."""
     path = checkpoint / ORIGIN_FILE

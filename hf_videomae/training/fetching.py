@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..cards import is_hub_id
 from ..data.network import (
     OUTAGE_SECONDS,
     SHARD_SECONDS,
@@ -23,7 +24,6 @@ from ..data.network import (
     until_it_passes,
 )
 from ..data.samples import DataError
-from ..data.streamed import is_hub_id
 from . import report
 from .checkpoints import (
     ORIGIN_FILE,
@@ -34,6 +34,7 @@ from .checkpoints import (
     newest_checkpoint,
     place,
     read_state,
+    run_id_of,
     step_of,
 )
 from .errors import say
@@ -81,16 +82,11 @@ class Remote:
         return step_of(Path(self.name)) or 0
 
     def is_of_run_in(self, output_dir: Path) -> bool:
-        """Whether a directory holds the same run: the first line of its metrics, with its timings, is of no other.
-
-        Raises:
-            CheckpointError: when the Hub does not give that line.
-        """
-        here = report.read_lines(output_dir / report.METRICS_FILE)[:1]
-        if not here or report.METRICS_FILE not in self.sizes:
+        """Whether a directory holds the same run, by its record or, until it has one, by its checkpoint."""
+        wanted = self.state.get("run_id")
+        if wanted is None:
             return False
-        there = _asked(self.repo, lambda: _download(self.repo, report.METRICS_FILE, commit=self.commit))
-        return report.read_lines(there)[:1] == here
+        return wanted in (report.run_id_in(output_dir), run_id_of(newest_checkpoint(output_dir)))
 
     def no_older_in(self, output_dir: Path) -> Path | None:
         """A directory's own newest checkpoint, where it is of the same run and stands at the same step or later."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ _SHOWN_CLASSES = 3
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe(RunRecipe):
     """Settings of a fine-tuning run; the defaults are the paper's."""
+
+    task: ClassVar[str] = "finetune"
 
     problem_type: LabelKind = setting(
         "single_label_classification", "one class per video, several (separated by |), or a number", group="data"
@@ -247,7 +249,7 @@ class FinetuneTask:
         resume: from `resume_point`.
     """
 
-    name = "finetune"
+    name = FinetuneRecipe.task
 
     def __init__(
         self,

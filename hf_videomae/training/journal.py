@@ -21,7 +21,7 @@ class Journal:
         def open_lines(name: str) -> report.JsonLines:
             return report.JsonLines(output_dir / name, keep_until=keep_until)
 
-        self.writes = rank == 0
+        self.writes, self._output_dir = rank == 0, output_dir
         self._samples = open_lines(f"samples-{rank}.jsonl") if log_samples else None
         self.bad_paths: set[str] = set()
         if self.writes:
@@ -54,6 +54,18 @@ class Journal:
                 self._bad_videos.write({"step": step, **line})
                 new.append(line)
         return new
+
+    def last_words(self, step: int, lines: Iterable[dict[str, Any]]) -> None:
+        """The bad videos of a process that fails: the first one cannot gather them any more."""
+        if self.writes:
+            self.bad_videos(step, lines)
+            return
+        path = self._output_dir / report.BAD_VIDEOS_FILE
+        known = {line["path"] for line in report.read_lines(path)}
+        for line in lines:
+            if line["path"] not in known:
+                known.add(line["path"])
+                report.append_line(path, {"step": step, **line})
 
 
 def summary(output_dir: Path) -> tuple[float | None, float | None]:

@@ -2,18 +2,25 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cards import data_origin, model_origin
 from ..cards.origins import loaded_commit
 from ..configuration_videomae import PRESETS
-from .recipes import RunRecipe
+from .checkpoints import find_checkpoint, read_state
+from .fetching import is_remote
+from .recipes import AUTO, RunRecipe
 from .report import RUN_FILE
 
 if TYPE_CHECKING:
     from ..data.samples import AnyData, AnySource
+
+ORIGINS = "origins"
+"""Their name in `run_state.json`."""
+
+_KEPT = ("recipe_name", "recipe_flags", "parents")
 
 
 def run_facts(recipe: RunRecipe, *, config: Any, source: "AnyData") -> dict[str, Any]:
@@ -29,7 +36,7 @@ def run_facts(recipe: RunRecipe, *, config: Any, source: "AnyData") -> dict[str,
     Returns:
         `recipe_name` (as given with `--recipe`), `recipe_flags` (what was given besides), `data` and `parents`.
     """
-    before = _record_in(Path(recipe.output_dir))
+    before = _record_of(recipe)
     name, flags = recipe_in(sys.argv[1:])
     return {
         "recipe_name": name or before.get("recipe_name"),
@@ -87,10 +94,20 @@ def _parents(recipe: RunRecipe, config: Any, before: dict[str, Any]) -> list[dic
     return [model_origin(recipe.model, commit=commit)]
 
 
-def _record_in(output_dir: Path) -> dict[str, Any]:
-    """What the run wrote before it was interrupted; nothing of a run that begins."""
-    path = output_dir / RUN_FILE
-    if not path.is_file():
+def origins_in(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `run.json`, what a run that goes on elsewhere could not find out again; its checkpoints carry it."""
+    return {name: facts[name] for name in _KEPT if name in facts}
+
+
+def _record_of(recipe: RunRecipe) -> dict[str, Any]:
+    """What the run wrote before it was interrupted, here or on another machine; nothing of a run that begins."""
+    path = Path(recipe.output_dir) / RUN_FILE
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    if recipe.resume is None:
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+    # One of the Hub lies in the output directory by now.
+    asked = AUTO if is_remote(recipe.resume) else recipe.resume
+    checkpoint = find_checkpoint(asked, output_dir=recipe.output_dir)
+    return {} if checkpoint is None else dict(read_state(checkpoint).get(ORIGINS, {}))

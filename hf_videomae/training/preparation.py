@@ -156,12 +156,6 @@ def together(attempt: Callable[[], Result], *errors: type[Exception]) -> Result:
     return cast(Result, result)
 
 
-def run_id_of(checkpoint: Path | None) -> str | None:
-    """The id of the run that a checkpoint is of; None for a new run, or one of before there were ids."""
-    found = None if checkpoint is None else read_state(checkpoint).get("run_id")
-    return found if isinstance(found, str) else None
-
-
 # Before the run.
 
 
@@ -272,7 +266,7 @@ def resume_point(recipe: RunRecipe) -> Path | None:
         _check_free(recipe)
         say(f"--resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
         return None
-    _check_model(read_state(checkpoint), recipe, name=str(checkpoint))
+    _check_run(read_state(checkpoint), recipe, name=str(checkpoint))
     later = [
         path
         for path in list_checkpoints(recipe.output_dir)
@@ -290,7 +284,7 @@ def _fetched(recipe: RunRecipe) -> Path:
     """The newest checkpoint of the Hub, in the output directory, or a local one of the same run that is as new."""
     assert recipe.resume is not None
     folder, remote = Path(recipe.output_dir), newest_remote(recipe.resume)
-    _check_model(remote.state, recipe, name=f"{remote.name} of {remote.repo}")
+    _check_run(remote.state, recipe, name=f"{remote.name} of {remote.repo}")
     local = None if recipe.overwrite else remote.no_older_in(folder)
     if local is not None:
         say(f"note: {local} is of the same run and no older than {remote.name} of {remote.repo}: going on from it")
@@ -307,7 +301,13 @@ def _fetched(recipe: RunRecipe) -> Path:
     return fetch(remote, folder, replacing=earlier)
 
 
-def _check_model(state: Mapping[str, Any], recipe: RunRecipe, *, name: str) -> None:
+def _check_run(state: Mapping[str, Any], recipe: RunRecipe, *, name: str) -> None:
+    """Whether these settings can go on with a run."""
+    if recipe.task not in (None, state["task"]):
+        raise CheckpointError(
+            f"{name} is of a {state['task']} run, it cannot go on as {recipe.task}; start a new run from its weights "
+            f"with --model"
+        )
     trained = state["recipe"].get("model")
     if trained != recipe.model:
         raise CheckpointError(

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ _CONFIG_FIELDS = (
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe(RunRecipe):
     """Settings of a pre-training run. What is None is left to the model: its preset or its checkpoint."""
+
+    task: ClassVar[str] = "pretrain"
 
     mask_type: MaskType | None = setting(None, "which tokens are hidden (paper: tube)", group="masking")
     mask_ratio: float | None = setting(None, "share of hidden tokens (paper: 0.9)", group="masking")
@@ -164,7 +166,7 @@ class PretrainTask:
         source: the data, for `run.json`.
     """
 
-    name = "pretrain"
+    name = PretrainRecipe.task
     baseline_name = "predict the mean of each cube"
 
     def __init__(self, recipe: PretrainRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData") -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..data.stream import OnBadVideo
 from .errors import RunError, say_error
@@ -48,7 +48,13 @@ def setting(default: Any, help: str, *, group: str = "run", identity: bool = Tru
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecipe:
-    """What every kind of training has in common; the tasks add their own fields."""
+    """What every kind of training has in common; the tasks add their own fields.
+
+    Attributes:
+        task: its name, where the settings are of one task alone.
+    """
+
+    task: ClassVar[str | None] = None
 
     dataset: str | tuple[str, ...] = setting(
         "motion",

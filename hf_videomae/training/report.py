@@ -11,12 +11,14 @@ from .errors import RunError
 
 __all__ = [
     "JsonLines",
+    "append_line",
     "command_line",
     "draw_loss",
     "hardware",
     "mean_of",
     "now",
     "read_lines",
+    "run_id_in",
     "running_mean",
     "status_of",
     "validations",
@@ -50,8 +52,13 @@ class JsonLines:
 
     def write(self, values: dict[str, Any]) -> None:
         """Append one object."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.path, values)
+
+
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Append one object to a file of JSON lines, which another process may append to as well."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -74,6 +81,13 @@ def status_of(output_dir: Path) -> str | None:
     path = output_dir / RUN_FILE
     status = json.loads(path.read_text(encoding="utf-8")).get("status") if path.exists() else None
     return status if isinstance(status, str) else None
+
+
+def run_id_in(output_dir: Path) -> str | None:
+    """The id of the run whose `run.json` lies in a directory."""
+    path = output_dir / RUN_FILE
+    found = json.loads(path.read_text(encoding="utf-8")).get("run_id") if path.exists() else None
+    return found if isinstance(found, str) else None
 
 
 def validations(lines: Iterable[dict[str, Any]]) -> list[tuple[int, float]]:

@@ -34,12 +34,14 @@ from .checkpoints import (
     origin_of,
     read_state,
     restore_generators,
+    run_id_of,
     step_of,
     write_checkpoint,
 )
 from .errors import RunError, say
 from .journal import Journal, best_validation, data_times, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
+from .origins import ORIGINS, origins_in
 from .preparation import (
     Batch,
     Loader,
@@ -50,7 +52,6 @@ from .preparation import (
     describe_work,
     earlier_files,
     plan_schedule,
-    run_id_of,
     together,
 )
 from .progress import Clock, Progress, tell_data
@@ -304,7 +305,7 @@ class Run:
                     raise self._fault
         except BaseException:
             # Without a word to the other processes, which may be anywhere.
-            self.journal.bad_videos(self.step + 1, self.loader.bad_videos)
+            self.journal.last_words(self.step + 1, self.loader.bad_videos)
             self._write_run("failed")
             if self.publisher is not None and self.accelerator.is_main_process:
                 self.publisher.abandon()
@@ -490,6 +491,7 @@ class Run:
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),
             "clips": self.clips,
+            ORIGINS: origins_in(self.task.facts()) if self.accelerator.is_main_process else {},
         }
         checkpoint = write_checkpoint(
             self.output_dir,

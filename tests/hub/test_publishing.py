@@ -108,6 +108,17 @@ def test_a_finished_run_is_one_commit_that_loads(logged_in: LocalHub, run: Path)
     assert not (run / STAGING).exists() and not (run / "README.md").exists()
 
 
+def test_what_serves_the_model_goes_with_it(logged_in: LocalHub, run: Path) -> None:
+    save(run, step=4)
+    finish(run, step=4)
+    (run / "requirements.txt").write_text("hf-videomae\n")
+    assert end(run) == 0 and "requirements.txt" not in files()
+    (run / "handler.py").write_text("from hf_videomae.hub.endpoint import EndpointHandler\n")
+    assert end(run) == 0
+    sent = files()
+    assert sent["handler.py"] == (run / "handler.py").read_bytes() and sent["requirements.txt"] == b"hf-videomae\n"
+
+
 def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run)
     for step in (2, 4):
@@ -117,7 +128,7 @@ def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
         assert f"**The run goes on: step {step} of 100.**" in files()["README.md"].decode()
     finish(run, step=4)
     assert made.ended(4, None) == 0 and titles() == ["Step 4", "Step 4", "Step 2"]
-    assert "**The run is" not in files()["README.md"].decode()
+    assert "**The run " not in files()["README.md"].decode()
     lines = read_lines(run / "published.jsonl")
     assert [line["step"] for line in lines if "blocked_seconds" in line] == [2, 4]
     assert [line["step"] for line in lines if "commit" in line] == [2, 4, 4]

@@ -1,7 +1,9 @@
 """The files of a Space, as `hf-videomae space` writes them; end_to_end/test_space_page.py tries the page itself."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import yaml
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from hf_videomae.cli import main
+from hf_videomae.data.motion import MotionSource, encode_clip
 from hf_videomae.hub import LicenceError, SpaceError, write_space
 from hf_videomae.hub.space import GRADIO
 
@@ -98,5 +101,37 @@ def test_the_command(models: tuple[str, str], tmp_path: Path, capsys: pytest.Cap
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-def test_writing_needs_no_gradio() -> None:
-    assert "gradio" not in sys.modules
+ALONE = """
+import importlib.util, sys
+
+import hf_videomae
+from hf_videomae.inference import predict_over_time, processor_for, load_classifier, token_saliency, draw_over_time
+
+if importlib.util.find_spec("gradio"):
+    from hf_videomae.hub import app
+
+(answer,) = hf_videomae.predict(sys.argv[1], sys.argv[2])
+print(hf_videomae.__file__, len(answer.scores))
+"""
+
+
+def test_the_copy_works_alone(models: tuple[str, str], tmp_path: Path) -> None:
+    write_space(tmp_path / "space", model=models[0])
+    (tmp_path / "clip.mp4").write_bytes(encode_clip(MotionSource(split="test").frames(0)))
+    finished = in_process(tmp_path / "space", "-c", ALONE, models[0], str(tmp_path / "clip.mp4"))
+    assert Path(finished.stdout.split()[0]) == tmp_path / "space" / "hf_videomae" / "__init__.py"
+
+
+def test_writing_needs_no_gradio(models: tuple[str, str], tmp_path: Path) -> None:
+    code = "import sys; from hf_videomae.cli import main; main(sys.argv[1:]); assert 'gradio' not in sys.modules"
+    in_process(ROOT, "-c", code, "space", str(tmp_path / "space"), "--model", models[0])
+    assert (tmp_path / "space" / "app.py").is_file()
+
+
+def in_process(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A process that sees the package of one folder alone."""
+    variables = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, *arguments]
+    finished = subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    return finished

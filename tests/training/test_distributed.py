@@ -73,6 +73,13 @@ def test_a_smaller_batch_of_one_process_keeps_both_in_step(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_bad_video_that_ends_the_run_is_named_whoever_met_it(tmp_path: Path) -> None:
+    """--on_bad_video raise: the first process is in the middle of a step, and asks nobody any more."""
+    assert in_two_processes(tmp_path, broken=2).returncode != 0
+    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
     # 1, then 2, then 1: the same 8 rows in every step, so up to rounding the weights of one that was not interrupted.
     options: dict[str, Any] = {"noise": 0, "log_samples": True}

@@ -1,6 +1,7 @@
 """Runs go on from the Hub: the checkpoint comes whole or not at all, and whatever is wrong is one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from safetensors.torch import load_file
 from test_distributed import in_two_processes
 from toy import toy_train
 
-from hf_videomae.training import CheckpointError, RunRecipe, newest_checkpoint, parse_recipe
+from hf_videomae.training import (
+    CheckpointError,
+    PretrainRecipe,
+    RunRecipe,
+    newest_checkpoint,
+    parse_recipe,
+    resume_point,
+)
 from hf_videomae.training.checkpoints import fault_of
 from hf_videomae.training.fetching import fetch, newest_remote
 from hf_videomae.training.report import read_lines
@@ -103,6 +111,16 @@ def test_another_run_is_not_written_over(first: Path, tmp_path: Path) -> None:
     toy_train(other, resume=REPO, overwrite=True, log_samples=True)
     toy_train(tmp_path / "straight", log_samples=True)
     same_end(tmp_path / "straight", other)
+
+
+def test_a_run_of_another_task_is_refused_before_it_is_fetched(hub: LocalHub, first: Path, tmp_path: Path) -> None:
+    recipe = PretrainRecipe(resume=REPO, output_dir=str(tmp_path / "second"))
+    hub.forget()
+    with pytest.raises(CheckpointError, match="checkpoint-4 of org/name is of a toy run, it cannot go on as pretrain"):
+        resume_point(recipe)
+    assert not hub.requests("optimizer") and not (tmp_path / "second").exists()
+    with pytest.raises(CheckpointError, match="is of a toy run"):
+        resume_point(replace(recipe, resume=str(first)))
 
 
 # What fails on the way.

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_videomae.data import DataError
 from hf_videomae.training import Outcome, Run, RunRecipe, build_accelerator, resume_point
 
 
 class ToyLoader:
     """Batch n holds rows seeded by n; `poison` names the steps whose rows are not finite.
 
-    The last rank's batch lacks its last row at the steps that `short` names.
+    The last rank's batch lacks its last row at the steps that `short` names, and the step `broken` ends it.
     """
 
     def __init__(
@@ -24,15 +25,19 @@ class ToyLoader:
         world_size: int = 1,
         poison: tuple[int, ...] = (),
         short: tuple[int, ...] = (),
+        broken: int | None = None,
     ) -> None:
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.poison, self.short = poison, short
+        self.poison, self.short, self.broken = poison, short, broken
         self.place, self.epoch, self.steps_per_epoch = 0, 0, 10
         self.bad_videos: list[dict[str, Any]] = []
         self.seconds: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
+            if self.place == self.broken and self.rank == self.world_size - 1:
+                self.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
+                raise DataError("a.mp4 cannot be decoded")
             first = (self.place * self.world_size + self.rank) * self.batch_size
             rows = [torch.randn(4, generator=torch.Generator().manual_seed(first + i)) for i in range(self.batch_size)]
             x = torch.stack(rows)
@@ -89,6 +94,7 @@ def toy_run(
     noise: float = 0.1,
     poison: tuple[int, ...] = (),
     short: tuple[int, ...] = (),
+    broken: int | None = None,
     before_step: Any = None,
     validation: Any = None,
     **settings: Any,
@@ -117,6 +123,7 @@ def toy_run(
         world_size=accelerator.num_processes,
         poison=poison,
         short=short,
+        broken=broken,
     )
     task = ToyTask(model)
     task.before_step, task.noise = before_step, noise

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...cards import data_origin, public_path
+from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
 from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..samples import DataError, Label
-from ..streamed import DatasetsSource, is_hub_id, split_names
+from ..streamed import DatasetsSource, split_names
 
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...cards import is_hub_id
 from ..network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of, until_it_passes
-from ..streamed import is_hub_id
 from ..uploading import PushError, RemoteFile, hub_client, list_files, owned_id, told_of
 from .layout import CARD, REPORT, parse_report
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from ... import __version__
 from ...records import write_whole
-from ..parts import CLASSIFIER, HANDLER_FILE
+from ..parts import CLASSIFIER, HANDLER_FILE, REQUIREMENTS_FILE
 
-REQUIREMENTS_FILE = "requirements.txt"
 PACKAGE = f"hf-videomae[av]=={__version__}"
 
 _HANDLER = '''\

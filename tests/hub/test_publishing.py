@@ -506,3 +506,15 @@ def test_over_xet_as_from_a_user_it_is_one_commit_too(hub: LocalHub, run: Path, 
         assert step_on_hub() == step
     assert titles() == ["Step 6", "Step 4"] and len(hub.requests("POST .*/commit/")) == 2
     assert hub.requests("GET .*/xet-write-token/") and not hub.requests("objects/batch|PUT ")
+
+
+def test_a_refusal_over_xet_is_told_and_not_waited_for(hub: LocalHub, run: Path) -> None:
+    pytest.importorskip("hf_xet")
+    save(run, step=4)
+    finish(run, step=4)
+    hub.fail("/xet-write-token/", status=403, times=None)
+    environment = {**hub.environment(xet=True), "HF_TOKEN": hub.token}
+    push = [sys.executable, "-m", "hf_videomae.cli", "push", str(run), "--hub_model_id", ID]
+    done = subprocess.run(push, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and f"you may not write to {ID} (" in done.stderr, done.stderr
+    assert "trying again" not in done.stderr and titles() == []

@@ -14,6 +14,7 @@ import json
 import logging
 import multiprocessing
 import random
+import re
 import socket
 import tarfile
 import threading
@@ -38,6 +39,8 @@ SHARD_SECONDS = 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 _TOO_MANY_REQUESTS = 429
 _PASSING = {408, _TOO_MANY_REQUESTS, 500, 502, 503, 504, 520, 522, 524}
+# `hf_xet` 1.8 makes a refusal, which it tried again itself, a ConnectionError; the status is in its words alone.
+_REFUSAL = re.compile(r"HTTP status client error \((\d{3})\b")
 
 CLIENT_ERRORS = (HTTPError, OSError, ValueError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
 """What a failure arrives as: the HTTP client's own errors, and what readers of files (pyarrow, tarfile) and the
@@ -67,7 +70,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def _is_passing(error: BaseException) -> bool:
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status in _PASSING
     if isinstance(error, OfflineModeIsEnabled):
@@ -90,10 +93,14 @@ def _response(error: BaseException) -> Any:
     return error if hasattr(error, "code") and hasattr(error, "headers") else getattr(error, "response", None)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """Of the answer that an error is about, where there was one."""
     response = _response(error)
     status = getattr(response, "status_code", None) or getattr(response, "code", None)
-    return status if isinstance(status, int) else None
+    if isinstance(status, int):
+        return status
+    refused = _REFUSAL.search(str(error)) if isinstance(error, ConnectionError) else None
+    return int(refused[1]) if refused else None
 
 
 def retry_after(error: BaseException) -> float | None:
@@ -142,7 +149,7 @@ class Patience:
         asked = retry_after(error)
         wait = self._wait * self._random.uniform(0.5, 1.0) if asked is None else asked + self._random.uniform(0.0, 1.0)
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
-        limited = any(_status(cause) == _TOO_MANY_REQUESTS for cause in causes(error))
+        limited = any(status_of(cause) == _TOO_MANY_REQUESTS for cause in causes(error))
         seconds = max(self.seconds, OUTAGE_SECONDS) if limited else self.seconds
         if now + wait - self._since > seconds:
             raise SourceUnavailable(

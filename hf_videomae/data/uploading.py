@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .network import causes, reason_of
+from .network import causes, reason_of, status_of
 from .samples import DataError
 
 _UNAUTHORIZED, _FORBIDDEN, CHANGED = 401, 403, 412
@@ -104,12 +104,15 @@ def told_of(error: Exception, id: str) -> str | None:
         if isinstance(cause, OfflineModeIsEnabled):
             return "the Hub is switched off (HF_HUB_OFFLINE); unset it"
         if isinstance(cause, HfHubHTTPError):
-            return _told_of_status(cause.response.status_code, cause, id)
+            said = cause.server_message or str(cause).strip().partition("\n")[0]
+            return _told_of_status(cause.response.status_code, said, id)
+        if isinstance(cause, ConnectionError) and (status := status_of(cause)) is not None:
+            return _told_of_status(status, reason_of(cause), id)
     return None
 
 
-def _told_of_status(status: int, error: Any, id: str) -> str:
-    said = " ".join((error.server_message or str(error).strip().partition("\n")[0]).split())
+def _told_of_status(status: int, said: str, id: str) -> str:
+    said = " ".join(said.split())
     if status == _UNAUTHORIZED:
         where = "HF_TOKEN holds" if os.environ.get("HF_TOKEN") else "you are logged in with"
         return (

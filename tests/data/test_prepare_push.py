@@ -361,3 +361,20 @@ def test_the_command_in_a_process_of_its_own(hub: LocalHub, raw: Path, tmp_path:
     names, read = samples(ID, "train")
     assert names[0] == ["class_0", "class_1"] and len(read) == 4
     assert len({sample.video for sample in read}) == len({MotionSource()[index].id for index in range(4)}) == 4
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_over_xet_as_from_a_user_it_is_one_commit_too(hub: LocalHub, raw: Path, tmp_path: Path, failures: int) -> None:
+    """Also where the first requests for a token fail."""
+    pytest.importorskip("hf_xet")
+    hub.fail("/xet-write-token/", status=AT_ONCE, times=failures)
+    environment = {**hub.environment(xet=True), "HF_TOKEN": hub.token}
+    command = [sys.executable, "-m", "hf_videomae.cli", "prepare", str(raw), str(tmp_path / "out")]
+    command += ["--short_side", "32", "--push_to_hub", ID]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{ID}: 6 files" in done.stdout, done.stderr
+    assert hub.requests("GET .*/xet-write-token/") and not hub.requests("objects/batch|PUT ")
+    assert len(hub.requests("POST .*/commit/")) == 1
+    assert samples(ID, "train") == samples(str(tmp_path / "out"), "train")
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0 and f"{ID} holds it already, nothing was sent" in again.stdout, again.stderr

@@ -5,6 +5,8 @@ import logging
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -498,3 +500,32 @@ def test_mistakes_are_one_line(
     status, output, errors = command(capsys, "push", run, "--hub_model_id", id)
     assert status == 2 and words in errors and errors.count("\n") == 1 and output == "", errors
     assert SECRET_TOKEN not in errors and not logged_in.requests("/repos/create")
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_over_xet_as_from_a_user_it_is_one_commit_too(hub: LocalHub, run: Path, failures: int) -> None:
+    """Also where the first requests for a token fail; then a later model, over the first one."""
+    pytest.importorskip("hf_xet")
+    hub.fail("/xet-write-token/", status=AT_ONCE, times=failures)
+    environment = {**hub.environment(xet=True), "HF_TOKEN": hub.token}
+    push = [sys.executable, "-m", "hf_videomae.cli", "push", str(run), "--hub_model_id", ID]
+    for step in (4, 6):
+        save(run, step=step)
+        finish(run, step=step)
+        done = subprocess.run(push, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert step_on_hub() == step
+    assert titles() == ["Step 6", "Step 4"] and len(hub.requests("POST .*/commit/")) == 2
+    assert hub.requests("GET .*/xet-write-token/") and not hub.requests("objects/batch|PUT ")
+
+
+def test_a_refusal_over_xet_is_told_and_not_waited_for(hub: LocalHub, run: Path) -> None:
+    pytest.importorskip("hf_xet")
+    save(run, step=4)
+    finish(run, step=4)
+    hub.fail("/xet-write-token/", status=403, times=None)
+    environment = {**hub.environment(xet=True), "HF_TOKEN": hub.token}
+    push = [sys.executable, "-m", "hf_videomae.cli", "push", str(run), "--hub_model_id", ID]
+    done = subprocess.run(push, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and f"you may not write to {ID} (" in done.stderr, done.stderr
+    assert "trying again" not in done.stderr and titles() == []

@@ -138,10 +138,14 @@ class LocalHub:
 
     # Who asks.
 
-    def environment(self) -> dict[str, str]:
-        """For a subprocess: this one's environment, with this Hub in place of the real one and caches of its own."""
+    def environment(self, *, xet: bool = False) -> dict[str, str]:
+        """For a subprocess: this one's environment, with this Hub in place of the real one and caches of its own.
+
+        Args:
+            xet: large files go up over Xet where `hf_xet` is installed, as a user's do, and not by LFS.
+        """
         kept = {name: value for name, value in os.environ.items() if name not in SET_ASIDE}
-        return {**kept, **self.variables()}
+        return {**kept, **self.variables(), **({"HF_HUB_DISABLE_XET": "0"} if xet else {})}
 
     def variables(self) -> dict[str, str]:
         """What the clients read when they are imported."""

@@ -1,7 +1,5 @@
 """The real clients upload to the local Hub and read back what they sent; and what they make of refusals and breaks."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -236,21 +234,6 @@ def test_a_model_is_pushed_and_loaded(hub: LocalHub, stock: bool) -> None:
     found = {name: value for name, value in loaded.state_dict().items() if name in weights}
     assert len(found) > 50 and all(torch.equal(value, weights[name]) for name, value in found.items())
     assert VideoMAEVideoProcessor.from_pretrained("org/tiny", token=hub.token).num_frames == config.num_frames
-
-
-def test_a_client_that_speaks_xet_is_told_that_the_hub_does_not(hub: LocalHub, api: HfApi) -> None:
-    """Such a client never falls back to LFS by itself, so the tests' environment switches Xet off."""
-    pytest.importorskip("hf_xet")
-    api.create_repo(ID)
-    code = f"from huggingface_hub import HfApi; HfApi().upload_file(repo_id='{ID}', path_in_repo='w.bin', "
-    environment = {**hub.environment(), "HF_TOKEN": hub.token}
-    for switched_off in ("0", "1"):
-        environment["HF_HUB_DISABLE_XET"] = switched_off
-        command = [sys.executable, "-c", f"{code} path_or_fileobj=b'large')"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert (done.returncode == 0) is (switched_off == "1"), done.stderr
-    assert [request.status for request in hub.requests("xet-write-token")][:1] == [404]
-    assert Path(hf_hub_download(ID, "w.bin")).read_bytes() == b"large"
 
 
 # What goes wrong on purpose.

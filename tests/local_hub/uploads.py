@@ -1,7 +1,7 @@
 """What the Hub answers to whoever writes: repositories, commits, large files, branches and tags.
 
-Xet is not spoken here. A client that has `hf_xet` does not ask whether the Hub speaks it: it takes LFS only where
-HF_HUB_DISABLE_XET is set, as `LocalHub.variables` does; otherwise it is told so by a 404 on the token's address.
+A client that has `hf_xet` does not ask whether the Hub speaks Xet: it takes LFS only where HF_HUB_DISABLE_XET is set,
+as `LocalHub.variables` does, because its faults are those of HTTP; `LocalHub.environment(xet=True)` is a user's own.
 """
 
 import json
@@ -16,6 +16,7 @@ from .access import OWNER, Access
 from .commits import Objects, Refused, Writer
 from .messages import Answer, Question, as_json, refuse
 from .storage import MAIN, Repo, is_large
+from .xet import XetUploads, is_spoken
 
 _KINDS = {"model": "models", "dataset": "datasets", None: "models"}
 
@@ -84,7 +85,7 @@ class Uploads:
         """`/api/datasets/org/name/...`, where it writes; None for what does not."""
         ways = {**self._ways_to_post(), ("PUT", "settings"): self._settings}
         ways |= {("DELETE", "branch"): self._remove_branch, ("DELETE", "tag"): self._remove_tag}
-        ways |= {("GET", "xet-write-token"): self._no_xet}
+        ways |= {("GET", "xet-write-token"): self._to_xet}
         way = ways.get((question.method, rest[0])) if rest else None
         if way is None:
             return None
@@ -96,8 +97,10 @@ class Uploads:
         ways |= {"tag": self._add_tag, "super-squash": self._squash}
         return {("POST", name): way for name, way in ways.items()}
 
-    def _no_xet(self, question: Question, repo: Repo, revision: str) -> Answer:
-        return refuse(404, "", "Xet is not enabled here; set HF_HUB_DISABLE_XET=1")
+    def _to_xet(self, question: Question, repo: Repo, revision: str) -> Answer:
+        if not is_spoken():
+            return refuse(404, "", "Xet is not enabled here; set HF_HUB_DISABLE_XET=1")
+        return XetUploads(repo).open()
 
     def _settings(self, question: Question, repo: Repo, rest: str) -> Answer:
         visibility = question.json().get("visibility")
@@ -132,6 +135,7 @@ class Uploads:
             branch = f"refs/pr/{number}"
             writer.add_branch(branch, revision)
             opened = {"pullRequestUrl": f"{self._url(repo)}/discussions/{number}"}
+        XetUploads(repo).take_in(line["value"]["oid"] for line in lines if line["key"] == "lfsFile")
         try:
             sha = writer.commit(branch, lines)
         except Refused as error:

@@ -49,6 +49,33 @@ _PAINTED = (
 )
 _NOT_READ = "**This file could not be read as a video.** Please give an MP4, MOV, WebM, MKV or AVI file with pictures."
 
+# Gradio says only "Error" of a file that is too large, after it was sent. This says it before, and sends nothing.
+_SIZE_CHECK = """<script>
+(() => {
+  const most = MEGABYTES * 1e6;
+  const check = (event) => {
+    const given = event.target.files || (event.dataTransfer || {}).files || [];
+    if (!given.length) return;
+    document.getElementById("too-large")?.remove();
+    const large = [...given].find((file) => file.size > most);
+    if (!large) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    const said = document.createElement("p");
+    said.id = "too-large";
+    const size = Math.ceil(large.size / 1e6);
+    said.textContent = `${large.name} has ${size} MB, and files up to MEGABYTES MB are taken. ` +
+      "Please cut it, or give a smaller one.";
+    said.setAttribute("role", "alert");
+    said.style.fontWeight = "bold";
+    document.getElementById("video").after(said);
+    if (event.target.files) event.target.value = "";
+  };
+  document.addEventListener("change", check, true);
+  document.addEventListener("drop", check, true);
+})();
+</script>"""
+
 # No font is fetched from elsewhere.
 _THEME = {
     "primary_hue": "orange",
@@ -324,6 +351,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Page(settings).blocks.queue(default_concurrency_limit=1, max_size=20).launch(
             max_file_size=settings.max_megabytes * 10**6,
             theme=gr.themes.Default(**_THEME),
+            head=_SIZE_CHECK.replace("MEGABYTES", str(settings.max_megabytes)),
             ssr_mode=False,
             footer_links=[],
         )

@@ -75,7 +75,7 @@ def test_a_run_that_publishes_itself_goes_on_elsewhere_and_publishes_its_end(hub
     publishing = ["--push_to_hub", "--hub_model_id", "org/run", "--hub_strategy", "checkpoint"]
     first = [*QUICK, "--model", model, "--output_dir", tmp_path / "first", "--stop_at_step", 4, *publishing]
     done(hub, *first, home=tmp_path / "home")
-    assert "**The run is stopped**, at step 4 of 8" in ModelCard.load("org/run").content
+    assert "**The run was stopped**, at step 4 of 8" in ModelCard.load("org/run").content
     api.upload_file(repo_id="org/run", path_in_repo="evaluation.json", path_or_fileobj=b"{}")
     # Nothing of the first machine is there.
     shutil.rmtree(model)

@@ -104,4 +104,5 @@ class Record:
     def forget(self) -> None:
         """Begin a new log."""
         with self._lock:
+            self._lock.wait_for(lambda: not self._under_way, timeout=_LAST_REQUESTS_SECONDS)
             self.requests.clear()

@@ -97,6 +97,7 @@ def test_an_older_one_of_the_same_run_takes_the_hubs(hub: LocalHub, first: Path,
     toy_train(tmp_path / "second", resume=REPO, stop_at_step=5, log_samples=True)
     push_state(hub, tmp_path / "second" / "checkpoint-5")
     toy_train(first, resume=REPO, log_samples=True)
+    assert json.loads((first / "run.json").read_text())["resumed_from"].startswith(f"{REPO}@")
     toy_train(tmp_path / "straight", log_samples=True)
     same_end(tmp_path / "straight", first)
 

@@ -94,7 +94,7 @@ def _add_space(commands: Any) -> None:
         description="Write the files of a Space into DIR: a page with the classes over time, what in the frames "
         "speaks for them, and the masked reconstruction; its requirements, and a README.md with the header that the "
         "Hub reads.",
-        epilog="To publish it: hf repo create org/name --repo-type space --space_sdk gradio, then hf upload org/name "
+        epilog="To publish it: hf repos create org/name --repo-type space --space-sdk gradio, then hf upload org/name "
         "DIR . --repo-type space",
     )
     space.add_argument("folder", metavar="DIR", help="of the Space; made if it is not there")

@@ -41,6 +41,8 @@ _TOO_MANY_REQUESTS = 429
 _PASSING = {408, _TOO_MANY_REQUESTS, 500, 502, 503, 504, 520, 522, 524}
 # `hf_xet` 1.8 makes a refusal, which it tried again itself, a ConnectionError; the status is in its words alone.
 _REFUSAL = re.compile(r"HTTP status client error \((\d{3})\b")
+# All threads share one client, and where one of them cannot connect, huggingface_hub closes it under the others.
+_CLOSED = "client has been closed"
 
 CLIENT_ERRORS = (HTTPError, OSError, ValueError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
 """What a failure arrives as: the HTTP client's own errors, and what readers of files (pyarrow, tarfile) and the
@@ -75,6 +77,8 @@ def _is_passing(error: BaseException) -> bool:
         return status in _PASSING
     if isinstance(error, OfflineModeIsEnabled):
         return False
+    if isinstance(error, RuntimeError):
+        return _CLOSED in str(error)
     # What the HTTP client raises without a response: refused, reset, ended early, timed out.
     return isinstance(error, (HTTPError, http.client.IncompleteRead, ConnectionError, TimeoutError, socket.gaierror))
 

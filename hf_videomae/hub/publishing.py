@@ -148,7 +148,7 @@ class Publisher:
                     self._leave()
                     self._tell_failure(f"interrupted by {name_of(number)}")
                     return 128 + number
-        clear(self.output_dir)
+        self._leave()
         if job.failure is not None or job.published is None:
             self._tell_failure(job.failure or "unknown")
             return 1
@@ -194,6 +194,8 @@ class Publisher:
         while not self._left.is_set():
             with self._lock:
                 while self._next is None:
+                    if self._left.is_set():
+                        return
                     self._lock.wait()
                 job, self._next = self._next, None
                 self._newer.clear()
@@ -256,8 +258,10 @@ class Publisher:
         self._notes.write({"step": step, **values})
 
     def _leave(self) -> None:
-        self._left.set()
-        self._newer.set()
+        with self._lock:
+            self._left.set()
+            self._newer.set()
+            self._lock.notify()
         clear(self.output_dir)
 
     def _tell_failure(self, reason: str) -> None:

@@ -221,9 +221,8 @@ class Push:
             PushError: in one line.
             SourceUnavailable: when the patience is over, or was called off.
         """
-        remote = until_it_passes(self._open, self.patience)
+        new, _, _ = until_it_passes(lambda: self._changes(self._open()), self.patience)
         self.patience.progress()
-        new, _, _ = self._changes(remote)
         for path in new:
             until_it_passes(lambda path=path: self._send(path), self.patience)  # type: ignore[misc]
             self.patience.progress()

@@ -11,14 +11,22 @@ from typing import Any
 
 import pytest
 from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from local_hub import LocalHub
 from local_hub.clients import forget_connections
 from local_hub.faults import Fault
 
 from hf_videomae.data import ClipSettings, DataError, build_loader, network, open_source
-from hf_videomae.data.network import Patience, SourceUnavailable, is_passing, one_try, retry_after, stop_waiting_on
+from hf_videomae.data.network import (
+    Patience,
+    SourceUnavailable,
+    is_passing,
+    one_try,
+    retry_after,
+    stop_waiting_on,
+    until_it_passes,
+)
 
 SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
 # A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
@@ -83,6 +91,22 @@ def test_which_errors_of_the_client_pass(hub: LocalHub, status: int, passing: bo
     with pytest.raises(Exception) as away:  # noqa: B017 - the HTTP client's own
         HfApi().model_info("org/name")
     assert is_passing(away.value)
+
+
+def test_a_client_that_another_thread_closed_is_taken_anew(hub: LocalHub, quick: None) -> None:
+    """Between getting it and asking: huggingface_hub closes that of all threads when one of them cannot connect."""
+    hub.model("org/name")
+    tries: list[None] = []
+
+    def ask() -> int:
+        session = get_session()
+        tries.append(None)
+        if len(tries) == 1:
+            forget_connections()
+        return int(session.get(f"{hub.endpoint}/api/models/org/name").status_code)
+
+    assert until_it_passes(ask, Patience("a model")) == 200
+    assert len(tries) == 2
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,23 @@ AT_ONCE = 520
 SECRET_TOKEN = "hf_" + "a1B2" * 8
 
 
+_made: list[Publisher] = []
+
+
 @pytest.fixture
-def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
-    """As the user who may write in `org` and `team`; waits of a twentieth of a second."""
+def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """As the user who may write in `org` and `team`; waits of a twentieth of a second. No publisher outlives it."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
     monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
     monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
-    return hub
+    yield hub
+    hub.heal()
+    while _made:
+        _made.pop().abandon()
+    for thread in threading.enumerate():
+        if thread.name == "publisher":
+            thread.join(timeout=60)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -53,6 +65,7 @@ def publisher(run: Path, *, strategy: Any = "every_save", **options: Any) -> Pub
     timing = Timing(patience=options.pop("patience", 60), spacing=options.pop("spacing", 0))
     target = check_target(ModelTarget(id=ID, **options), run_id=RUN_ID)
     made = Publisher(target, output_dir=run, strategy=strategy, timing=timing)
+    _made.append(made)
     made.open(RUN_ID)
     return made
 
@@ -272,6 +285,18 @@ def test_a_commit_that_fails_twice_and_a_connection_that_breaks(logged_in: Local
     logged_in.fail("/commit/", status=500, times=2)
     logged_in.hang_up("PUT /cdn-upload/", after_bytes=1000)
     assert end(run) == 0 and titles() == ["Step 4"] and step_on_hub() == 4
+
+
+@pytest.mark.parametrize("file", ["README.md", "run.json"])
+def test_what_is_read_of_the_hub_may_break_off(logged_in: LocalHub, run: Path, file: str) -> None:
+    """As when another thread, which could not connect, closes the client that all of them share."""
+    end(run)
+    save(run, step=6)
+    finish(run, step=6)
+    made = publisher(run)
+    shutil.rmtree(logged_in.home)
+    logged_in.cut_off(f"GET .*/{file}$", after_bytes=100, times=2)
+    assert made.ended(6, None) == 0 and titles() == ["Step 6", "Step 4"]
 
 
 def test_the_answer_to_the_commit_is_lost(logged_in: LocalHub, run: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..cards.document import CardError
 from ..cards.scrubbing import safe
+from ..data.commits import Sent
 from ..data.network import CLIENT_ERRORS, OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
 from ..data.uploading import PushError, quiet_client, reason_for
 from ..records import write_json
 from ..training import newest_checkpoint
 from ..training.checkpoints import step_of
 from ..training.report import RUN_FILE, status_of
-from .repository import STATE_BRANCH, ModelTarget, Push, Sent, check_target
+from .repository import STATE_BRANCH, BranchPush, ModelTarget, check_target
 from .snapshot import STAGING, Snapshot, contents_of, is_ours, state_of, take_snapshot
 
 
@@ -52,13 +53,14 @@ def publish_snapshot(
     try:
         with quiet_client():
             contents, notes = contents_of(snapshot, model_id=target.id)
-            main = Push(
+            to_main = BranchPush(
                 target=target, contents=contents, message=message, patience=waiting, run_id=run_id, stale=is_ours
-            ).run()
+            )
+            main = to_main.run()
             state = None
             if snapshot.state is not None:
                 waiting.progress()
-                state = Push(
+                state = BranchPush(
                     target=target,
                     contents=state_of(snapshot),
                     message=message,
@@ -76,7 +78,7 @@ def publish_snapshot(
         if (told := reason_for(error, id=target.id)) is not None:
             raise PushError(safe(told)) from error
         raise
-    if main.kept_card:
+    if to_main.kept_card:
         notes = (
             *notes,
             f"the card of {target.id} was edited on the Hub, or is not of this command, and is left as it is",

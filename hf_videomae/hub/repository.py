@@ -1,42 +1,23 @@
-"""A model's repository on the Hub: whose model lies there, and one commit that puts another in its place.
-
-Whoever loads from it sees the old files or the new ones, never some of each. What was sent is not sent again when a
-push is repeated, and a commit whose answer was lost is found to be there.
-"""
+"""A model's repository on the Hub: whose model lies there, and one commit that puts another in its place."""
 
 import fnmatch
 import json
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ..cards import is_hub_id
 from ..cards.document import CARD_FILE, is_untouched
-from ..cards.scrubbing import safe
-from ..data.network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of, until_it_passes
-from ..data.uploading import (
-    CHANGED,
-    Content,
-    PushError,
-    RemoteFile,
-    hub_client,
-    is_same,
-    list_files,
-    owned_id,
-    size_of,
-    told_of,
-)
+from ..data.commits import MAIN, Changes, Push, Sent, changes_of, look
+from ..data.network import Patience
+from ..data.uploading import Content, PushError, RemoteFile, hub_client, list_files, owned_id
 from ..training.report import RUN_FILE
 
-MAIN, STATE_BRANCH = "main", "training-state"
+STATE_BRANCH = "training-state"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
-_ATTRIBUTES = ".gitattributes"
-# Nobody waits longer than this to hear that the Hub cannot be reached, before hours of work.
-_CHECK_SECONDS = 20.0
-_MOST_CHANGES = 5  # of other people, while one commit is made
-_UPLOADS_AT_A_TIME = 2
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +101,12 @@ def check_target(target: ModelTarget, *, run_id: str | None) -> ModelTarget:
     if not is_hub_id(target.id if "/" in target.id else f"me/{target.id}"):
         raise PushError(f"{target.id!r} is no id of the Hub; give org/name, or name for one of your own")
 
-    def look() -> ModelTarget:
+    def find() -> ModelTarget:
         named = replace(target, id=owned_id(target.id, hub_client().whoami()))
         check_remote(named, read_remote(named.id), run_id=run_id)
         return named
 
-    return _soon(look, target)
+    return _soon(find, target)
 
 
 def take(target: ModelTarget, *, run_id: str) -> None:
@@ -142,18 +123,12 @@ def take(target: ModelTarget, *, run_id: str) -> None:
     _soon(make, target)
 
 
-def _soon(attempt: Callable[[], Any], target: ModelTarget) -> Any:
-    try:
-        return until_it_passes(attempt, Patience(f"looking at {target.id}", seconds=_CHECK_SECONDS))
-    except SourceUnavailable as error:
-        raise PushError(
-            f"the Hub cannot be reached ({safe(reason_of(error.__cause__ or error))}); try again, or leave "
-            f"--push_to_hub out and publish the run afterwards: hf-videomae push OUTPUT_DIR --hub_model_id {target.id}"
-        ) from error
-    except CLIENT_ERRORS as error:
-        if (told := told_of(error, target.id)) is not None:
-            raise PushError(safe(told)) from error
-        raise
+def _soon(attempt: Callable[[], _Result], target: ModelTarget) -> _Result:
+    otherwise = (
+        f"try again, or leave --push_to_hub out and publish the run afterwards: hf-videomae push OUTPUT_DIR "
+        f"--hub_model_id {target.id}"
+    )
+    return look(attempt, target.id, otherwise=otherwise)
 
 
 def check_remote(target: ModelTarget, remote: Remote | None, *, run_id: str | None) -> None:
@@ -180,20 +155,9 @@ def check_remote(target: ModelTarget, remote: Remote | None, *, run_id: str | No
 # One commit.
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sent:
-    """What a push did: the head of the branch now, what it changed, and whether somebody's card was left alone."""
-
-    commit: str
-    changed: bool = False
-    files: int = 0
-    num_bytes: int = 0
-    kept_card: bool = False
-
-
 @dataclass(kw_only=True)
-class Push:
-    """The files of a branch, to be brought there by one commit; what was sent stays sent when it is tried again.
+class BranchPush:
+    """The files of a branch, to be brought there by one commit.
 
     Attributes:
         target: where to.
@@ -203,6 +167,7 @@ class Push:
         run_id: whose model may be replaced.
         branch: `main`, or the branch of the state, which is made where it is missing.
         stale: paths on the branch that go when they are not among the contents.
+        kept_card: set by `run`: somebody's card was left alone.
     """
 
     target: ModelTarget
@@ -212,7 +177,7 @@ class Push:
     run_id: str | None = None
     branch: str = MAIN
     stale: Callable[[str], bool] = lambda path: False
-    _additions: dict[str, Any] = field(default_factory=dict)
+    kept_card: bool = False
 
     def run(self) -> Sent:
         """Send what is new, then commit it.
@@ -221,16 +186,16 @@ class Push:
             PushError: in one line.
             SourceUnavailable: when the patience is over, or was called off.
         """
-        new, _, _ = until_it_passes(lambda: self._changes(self._open()), self.patience)
-        self.patience.progress()
-        for path in new:
-            until_it_passes(lambda path=path: self._send(path), self.patience)  # type: ignore[misc]
-            self.patience.progress()
-        for _ in range(_MOST_CHANGES):
-            sent = until_it_passes(self._commit, self.patience)
-            if sent is not None:
-                return sent
-        raise PushError(f"somebody else keeps changing {self.target.id}")
+        return Push(
+            id=self.target.id,
+            repo_type="model",
+            contents=self.contents,
+            message=self.message,
+            patience=self.patience,
+            open=self._open,
+            changes=self._changes,
+            branch=self.branch,
+        ).run()
 
     def _open(self) -> Remote:
         api = hub_client()
@@ -246,56 +211,13 @@ class Push:
             check_remote(self.target, remote, run_id=self.run_id)
         return remote
 
-    def _changes(self, remote: Remote) -> tuple[list[str], list[str], bool]:
-        """What is to be sent, what is to go, and whether the card there is somebody's."""
-        new = [path for path, content in self.contents.items() if not is_same(content, remote.files.get(path))]
-        kept = CARD_FILE in new and CARD_FILE in remote.files and not self._may_replace_card(remote)
-        if kept:
-            new.remove(CARD_FILE)
-        others = sorted(remote.files.keys() - self.contents.keys() - {_ATTRIBUTES})
-        return new, [path for path in others if self.stale(path)], kept
+    def _changes(self, remote: Remote) -> Changes:
+        found = changes_of(self.contents, remote.files, stale=self.stale)
+        self.kept_card = CARD_FILE in found.new and CARD_FILE in remote.files and not self._may_replace_card(remote)
+        return replace(found, new=[path for path in found.new if not (self.kept_card and path == CARD_FILE)])
 
     def _may_replace_card(self, remote: Remote) -> bool:
         if self.branch != MAIN or self.target.overwrite_card:
             return True
         path = hub_client().hf_hub_download(self.target.id, CARD_FILE, revision=remote.commit)
         return is_untouched(Path(path).read_text(encoding="utf-8", errors="replace"))
-
-    def _send(self, path: str) -> None:
-        hub_client().preupload_lfs_files(
-            self.target.id, [self._addition(path)], revision=self.branch, num_threads=_UPLOADS_AT_A_TIME
-        )
-
-    def _addition(self, path: str) -> Any:
-        from huggingface_hub import CommitOperationAdd
-
-        if path not in self._additions:
-            self._additions[path] = CommitOperationAdd(path, self.contents[path])
-        return self._additions[path]
-
-    def _commit(self) -> Sent | None:
-        """None where somebody else came first. The answer to a commit may be lost: then it is there already."""
-        from huggingface_hub import CommitOperationDelete
-        from huggingface_hub.errors import HfHubHTTPError
-
-        remote = self._open()
-        new, gone, kept = self._changes(remote)
-        if not new and not gone:
-            return Sent(commit=remote.commit, kept_card=kept)
-        removals = [CommitOperationDelete(path, is_folder=False) for path in gone]
-        try:
-            made = hub_client().create_commit(
-                self.target.id,
-                [*removals, *(self._addition(path) for path in new)],
-                commit_message=self.message,
-                revision=self.branch,
-                parent_commit=remote.commit,
-                num_threads=_UPLOADS_AT_A_TIME,
-            )
-        except HfHubHTTPError as error:
-            if error.response.status_code != CHANGED:
-                raise
-            time.sleep(0.1)
-            return None
-        num_bytes = sum(size_of(self.contents[path]) for path in new)
-        return Sent(commit=str(made.oid), changed=True, files=len(new), num_bytes=num_bytes, kept_card=kept)

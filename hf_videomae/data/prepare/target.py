@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ...cards import is_hub_id
-from ..network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of, until_it_passes
-from ..uploading import PushError, RemoteFile, hub_client, list_files, owned_id, told_of
+from ..commits import ATTRIBUTES, look
+from ..uploading import PushError, RemoteFile, hub_client, list_files, owned_id
 from .layout import CARD, REPORT, parse_report
 
-# Nobody waits longer than this to hear that the Hub cannot be reached, before hours of work.
-_CHECK_SECONDS = 20.0
 # What the Hub, or whoever made an empty repository on its pages, put there.
-_EMPTY = {".gitattributes", CARD}
+_EMPTY = {ATTRIBUTES, CARD}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,25 +66,14 @@ def check_target(id: str, *, source: str, private: bool = False, overwrite: bool
     if not is_hub_id(id if "/" in id else f"me/{id}"):
         raise PushError(f"{id!r} is no id of the Hub; give org/name, or name for one of your own")
     target = HubTarget(id=id, private=private, overwrite=overwrite)
-    waiting = Patience(f"looking at {id}", seconds=_CHECK_SECONDS)
 
-    def look() -> HubTarget:
+    def find() -> HubTarget:
         named = _named(target, hub_client().whoami())
         check_remote(named, read_remote(named.id), source=source)
         return named
 
-    try:
-        return until_it_passes(look, waiting)
-    except SourceUnavailable as error:
-        cause = error.__cause__ or error
-        raise PushError(
-            f"the Hub cannot be reached ({reason_of(cause)}); without --push_to_hub the set is made here, and the "
-            f"command with it publishes it later"
-        ) from error
-    except CLIENT_ERRORS as error:
-        if (told := told_of(error, id)) is not None:
-            raise PushError(told) from error
-        raise
+    otherwise = "without --push_to_hub the set is made here, and the command with it publishes it later"
+    return look(find, id, otherwise=otherwise)
 
 
 def _named(target: HubTarget, user: dict[str, Any]) -> HubTarget:

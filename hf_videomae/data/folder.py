@@ -262,6 +262,9 @@ def _rows_of_split(rows: list[dict[str, str]], *, split: str, index: Path) -> li
             raise DataError(f"{index} has no column `split`, so all its videos are `train`; {split!r} was asked for")
         return rows
     names = (split, *SPLIT_FOLDERS.get(split, ()))
+    without = next((number for number, row in enumerate(rows, start=1) if row.get("split") is None), None)
+    if without is not None:
+        raise DataError(f"{index}: row {without} has no `split`, though the first has one; give every row its split")
     kept = [row for row in rows if row["split"] in names]
     if not kept:
         known = ", ".join(sorted({str(row["split"]) for row in rows}))

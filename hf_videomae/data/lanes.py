@@ -10,7 +10,7 @@ multiple of the lanes, the cuts lie elsewhere in every step, and every rank read
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import cycle
 from typing import Any
 
 from .dealing import Slot, Slots, first_rows
@@ -28,6 +28,9 @@ from .order import (
     read_ahead,
 )
 from .samples import AnySource, DataError, Source, StreamedSource
+
+# Each travels to the worker with its bytes. With fewer, a small batch would soon have a bad sample and no other.
+_FEW_SPARES = 3
 
 
 class LanePlan:
@@ -65,7 +68,7 @@ class LanePlan:
         self._size = sum(known) if len(known) == len(sizes) else None
         self.steps_per_epoch = None if self._size is None else self._size // share.global_batch
         self.start = self._start(rows=start_step * share.batch_size)
-        self._num_spares = 1 + share.batch_size // 16
+        self._num_spares = _FEW_SPARES + share.batch_size // 16
 
     def accept(self, cursors: Sequence[Cursor]) -> Cursor:
         """The places of all lanes together.
@@ -89,8 +92,8 @@ class LanePlan:
         return read_ahead(self._jobs(cursor))
 
     def draws(self, job: Job) -> tuple[Iterator[Draw], Iterator[Draw]]:
-        """A bad sample is replaced by one of the next batch's, then by others of its own batch."""
-        return map(self._draw, job.draws), map(self._draw, chain(job.spares, job.draws))
+        """A bad sample is replaced by one of the next batch's, then by others of its own batch, and so on around."""
+        return map(self._draw, job.draws), map(self._draw, cycle((*job.spares, *job.draws)))
 
     def epoch(self, cursor: Cursor) -> int:
         """Passes over the data, of a mix over as many draws as it has videos; where that is not known, the fewest

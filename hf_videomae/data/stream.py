@@ -153,6 +153,8 @@ class _BatchMaker(Dataset[_Made]):
     def _replaced(self, replacements: Iterator[Draw], bad: list[dict[str, str]]) -> tuple[Draw, _Clips]:
         in_a_row = 1
         for draw in islice(replacements, self.patience - 1):
+            if any(entry["id"] == draw.sample.id for entry in bad):
+                continue  # tried already: a stream has few samples at hand, and goes around them
             made = self._clips(draw, bad)
             if made is not None:
                 return draw, made

@@ -161,6 +161,14 @@ def test_no_row_of_a_stream_decodes(tmp_path: Path) -> None:
         take(load(source, batch_size=2), 1)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_bad_neighbours_of_a_stream_do_not_end_a_run_with_small_batches(tmp_path: Path, batch_size: int) -> None:
+    source = open_source(str(write_parquet(tmp_path, rows=(20,), bad=(3, 7, 14))))
+    for seed in range(8):
+        batches = take(load(source, batch_size=batch_size, seed=seed, max_bad_share=0.2), 20 // batch_size)
+        assert {len(batch["sample_ids"]) for batch in batches} == {batch_size}
+
+
 def test_a_file_that_vanished_is_a_bad_video(tmp_path: Path) -> None:
     write_folder(tmp_path, count=12)
     source = open_source(str(tmp_path))

@@ -108,6 +108,14 @@ def test_a_wrong_index_file_is_refused(tmp_path: Path, text: str, message: str) 
         open_source(str(tmp_path))
 
 
+def test_a_row_without_its_split_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=2)
+    rows = [{"path": "class_0/000.mp4", "split": "train"}, {"path": "class_1/001.mp4"}]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="metadata.jsonl: row 2 has no `split`"):
+        open_source(str(tmp_path))
+
+
 def test_a_broken_jsonl_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, count=2)
     (tmp_path / "metadata.jsonl").write_text("{not json\n")

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from . import report
-from .checkpoints import CheckpointError, find_checkpoint, list_checkpoints, read_state, step_of
+from .checkpoints import (
+    CheckpointError,
+    find_checkpoint,
+    list_checkpoints,
+    newest_checkpoint,
+    read_state,
+    run_id_of,
+    step_of,
+)
 from .errors import RunError, say
 from .fetching import fetch, is_remote, newest_remote
 from .optim import CosineSchedule, scaled_lr
@@ -267,6 +275,11 @@ def resume_point(recipe: RunRecipe) -> Path | None:
         say(f"--resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
         return None
     _check_run(read_state(checkpoint), recipe, name=str(checkpoint))
+    if holds_another_run(Path(recipe.output_dir), checkpoint) and not recipe.overwrite:
+        raise CheckpointError(
+            f"{recipe.output_dir} holds another run than that of {checkpoint}; give another --output_dir, or "
+            f"--overwrite to drop what is there"
+        )
     later = [
         path
         for path in list_checkpoints(recipe.output_dir)
@@ -330,6 +343,13 @@ def earlier_files(folder: Path) -> list[Path]:
     """What an earlier run left in an output directory."""
     files = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
     return [*files, *list_checkpoints(folder)]
+
+
+def holds_another_run(folder: Path, checkpoint: Path) -> bool:
+    """Whether an output directory holds files of a run that a checkpoint from elsewhere is not of."""
+    if checkpoint.resolve().parent == folder.resolve() or not earlier_files(folder):
+        return False
+    return run_id_of(checkpoint) not in (report.run_id_in(folder), run_id_of(newest_checkpoint(folder)))
 
 
 def plan_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: int | None) -> CosineSchedule:

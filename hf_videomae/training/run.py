@@ -51,6 +51,7 @@ from .preparation import (
     Validation,
     describe_work,
     earlier_files,
+    holds_another_run,
     plan_schedule,
     together,
 )
@@ -247,7 +248,8 @@ class Run:
         """Claim the output directory: the first write of the run."""
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            gone = earlier_files(self.output_dir) if resume is None else self._later_checkpoints()
+            anew = resume is None or holds_another_run(self.output_dir, resume)
+            gone = earlier_files(self.output_dir) if anew else self._later_checkpoints()
             for path in gone:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             # Those of processes that are no more have no other keeper.

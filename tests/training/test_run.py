@@ -177,6 +177,22 @@ def test_an_older_checkpoint_is_not_mixed_with_later_ones(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
 
 
+def test_a_checkpoint_from_elsewhere_is_not_mixed_with_another_run(tmp_path: Path) -> None:
+    """Nor with one that stands at an earlier step, whose lines would be taken for its own."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    toy_train(here, log_every=1, save_every=2, stop_at_step=2, seed=1)
+    toy_train(there, log_every=1, stop_at_step=4)
+    before = snapshot(here)
+    checkpoint = str(there / "checkpoint-4")
+    with pytest.raises(CheckpointError, match="here holds another run than that of .*checkpoint-4; give another"):
+        toy_train(here, resume=checkpoint)
+    assert snapshot(here) == before
+    toy_train(here, resume=checkpoint, overwrite=True, log_every=1)
+    assert [line["step"] for line in read_lines(here / "metrics.jsonl")] == [5, 6]
+    toy_train(there, resume=str(tmp_path / "there" / "checkpoint-4"), log_every=1)
+    assert [line["step"] for line in read_lines(there / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
 def test_resume_without_a_checkpoint_starts_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert toy_train(tmp_path / "new", resume="auto").step == 6
     assert "no checkpoint in" in capsys.readouterr().out

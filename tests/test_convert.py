@@ -208,3 +208,48 @@ class TestErrors:
         torch.save({"model": pretrained}, tmp_path / "file.pth")
         with pytest.raises(ValueError, match="num_attention_heads"):
             load_original_checkpoint(tmp_path / "file.pth", image_size=32)
+
+
+def licence_note(source: Path, out: Path, **options: str) -> str:
+    convert_checkpoint(source, check=False, **options, **FIELDS).save(out)
+    return (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["license: cc-by-nc-4.0", "base_model: MCG-NJU/videomae-base", "base_model: [a/b, MCG-NJU/videomae-base]"],
+)
+def test_a_licence_without_commercial_use_stays(pretrained, header: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    torch.save({"model": pretrained}, source / "file.pth")
+    (source / "README.md").write_text(f"---\n{header}\n---\n")
+    assert licence_note(source, tmp_path / "out").startswith("---\nlicense: cc-by-nc-4.0\n---\n")
+    with pytest.raises(ValueError, match="the licence cannot be apache-2.0: .* is cc-by-nc-4.0"):
+        convert_checkpoint(source, license="apache-2.0", check=False, **FIELDS)
+
+
+def test_licences_in_the_header_are_those_that_the_hub_knows(pretrained, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    torch.save({"model": pretrained}, source / "file.pth")
+    with pytest.raises(ValueError, match="is no licence that the Hub knows"):
+        convert_checkpoint(source, license="of my own", check=False, **FIELDS)
+    (source / "README.md").write_text("---\nlicense: other\nlicense_name: of-my-own\n---\n")
+    note = licence_note(source, tmp_path / "out")
+    assert note.startswith("---\nlicense: other\nlicense_name: of-my-own\n---\n")
+    assert str(tmp_path) not in note and "Converted from `path/to/source`" in note
+
+
+def test_two_weights_for_one_place(fine_tuned, tmp_path: Path) -> None:
+    torch.save(
+        {"model": {**fine_tuned, "encoder.fc_norm.weight": fine_tuned["fc_norm.weight"] + 1}}, tmp_path / "a.pth"
+    )
+    with pytest.raises(ValueError, match="fc_norm.weight and encoder.fc_norm.weight are both fc_norm.weight"):
+        load_original_checkpoint(tmp_path / "a.pth", **FIELDS)
+
+
+def test_a_revision_of_what_lies_here(pretrained, tmp_path: Path) -> None:
+    torch.save({"model": pretrained}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match="lies here, and revision main is of a repository of the Hub: leave it out"):
+        convert_checkpoint(tmp_path / "file.pth", revision="main", **FIELDS)

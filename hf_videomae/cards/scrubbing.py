@@ -11,7 +11,9 @@ _ANCHOR = r"(?:file://)?(?:~[\w.-]*[\\/]|\.\.[\\/]|\\\\|[A-Za-z]:[\\/]|\$\w+[\\/
 _LOCAL = re.compile(rf"(?:{_ANCHOR}.*|~[\w.-]*|\.\.)", flags=re.DOTALL)
 _QUOTED = re.compile(rf"(['\"`]){_ANCHOR}(?:(?!\1).)+\1")
 _IN_TEXT = re.compile(rf"(?<![\w./:~\\]){_ANCHOR}[^\s'\"`,;:()<>]+")
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:[^/\s@]*@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:[^/\s?#]*@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\"]*)?", flags=re.IGNORECASE
+)
 _HOMES = ("home", "users")
 
 

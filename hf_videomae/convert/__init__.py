@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..cards import Origin, inherited_licence, known_licence
+from ..cards.scrubbing import public_path
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import Source, Weights, read_source
 from .heads import name_classes, pick_classes
@@ -82,7 +84,8 @@ def convert_checkpoint(
         positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.images`.
         head_indices: rows of the classifier to keep, in this order (V2's K710 heads).
         id2label: names of the classes, of the picked ones where `head_indices` is given.
-        license: of the weights, where the source does not say it.
+        license: of the weights, in the Hub's spelling, where the source does not say it; one without commercial use
+            stays.
         revision: branch, tag or commit on the Hub.
         check: run one random clip through our model and a reference, and report the largest difference.
         **config_fields: fields of `VideoMAEConfig`, over what was found.
@@ -97,12 +100,17 @@ def convert_checkpoint(
         model, report = _from_image(found, config_fields, inflate=inflate, positions=positions, check=check)
     else:
         model, report = _from_original(found, config_fields, check=check)
-    report.license = license or report.license
+    report.license = _licence(found, stated=license)
     if head_indices is not None:
         pick_classes(model, head_indices, report)
     if id2label is not None:
         name_classes(model, id2label, report)
     return Conversion(model=model, processor=_processor(found, model), report=report)
+
+
+def _licence(source: Source, *, stated: str | None) -> str | None:
+    known = source.license or known_licence(source.name)
+    return inherited_licence([Origin(name=public_path(source.name), licence=known)], stated=stated).name
 
 
 def _from_stock(source: Source, fields: dict[str, Any], *, fix: bool, check: bool) -> tuple[Converted, Report]:

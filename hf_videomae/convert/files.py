@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cards import header_of, is_hub_id
+from ..cards import header_of, is_hub_id, known_licence
 from ..cards.header import licence_in
 
 Weights = dict[str, Tensor]
@@ -67,6 +67,8 @@ def read_source(source: str, *, revision: str | None = None) -> Source:
         ValueError: for what is missing, unreadable or incomplete, or holds objects other than tensors.
     """
     path, commit = Path(source), None
+    if path.exists() and revision is not None:
+        raise ValueError(f"{source} lies here, and revision {revision} is of a repository of the Hub: leave it out")
     if not path.exists():
         path, commit = _download(source, revision)
     folder = path if path.is_dir() else path.parent
@@ -195,7 +197,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _license_of(card: Path) -> str | None:
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    return licence_in(header_of(text))
+    fields = header_of(text)
+    named = fields.get("base_model") or []
+    before = [known_licence(str(name)) for name in ([named] if isinstance(named, str) else named)]
+    return licence_in(fields) or next(filter(None, before), None)
 
 
 def _sha256(path: Path) -> str:

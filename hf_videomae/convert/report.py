@@ -138,7 +138,15 @@ class Placed:
         self.fates: list[Fate] = []
 
     def put(self, key: str, weights: Weights, *, note: str = "") -> None:
-        """The key became these weights."""
+        """The key became these weights.
+
+        Raises:
+            ValueError: where another key became one of them already.
+        """
+        taken = sorted(self.weights.keys() & weights.keys())
+        if taken:
+            other = next(fate.key for fate in self.fates if taken[0] in fate.became)
+            raise ValueError(f"{other} and {key} are both {taken[0]}: take the one that is not used out of the file")
         self.weights |= weights
         self.fates.append(Fate(key, tuple(weights), note))
 

@@ -4,7 +4,9 @@ import contextlib
 import os
 from pathlib import Path
 
-from ..cards import CardError, known_licence, signed, write_card_file
+from ..cards import CardError, signed, to_yaml, write_card_file
+from ..cards.header import licence_fields
+from ..cards.scrubbing import public_path
 from ..records import now, versions, write_json
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .originals import Converted
@@ -30,7 +32,6 @@ def save_conversion(
         raise ValueError(f"{folder} is a file; give a directory")
     if folder.resolve() == Path(report.source).resolve():
         raise ValueError(f"{folder} is the source itself, which would be written over; give another directory")
-    report.license = report.license or known_licence(report.source)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     write_json(folder / REPORT, {**report.to_dict(), "written": now(), "versions": versions()})
@@ -40,9 +41,10 @@ def save_conversion(
 
 def license_note(report: Report) -> str:
     """The note on where the weights come from and what licence they carry, with a header that tools read."""
-    header = "" if report.license is None else f"---\nlicense: {report.license}\n---\n\n"
+    fields = licence_fields(report.license)
+    header = f"---\n{to_yaml(**fields).strip()}\n---\n\n" if fields else ""
     hashes = "".join(f"- `{name}`: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
-    origin = f"`{report.source}`" + (f", commit `{report.revision}`" if report.revision else "")
+    origin = f"`{public_path(report.source)}`" + (f", commit `{report.revision}`" if report.revision else "")
     return signed(
         f"{header}# Converted weights\n\n"
         f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT}`.\n\n{hashes}\n"

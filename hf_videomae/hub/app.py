@@ -188,7 +188,8 @@ def problem(error: Exception) -> str:
         return f"{_NOT_READ}\n\n<small>What was wrong: {_harmless(reason)}</small>"
     if isinstance(error, VideoBackendError):
         return "**This page cannot read videos at the moment:** its machine has no working decoder."
-    return f"**That did not work:** {_harmless(' '.join(str(error).split()))}"
+    said = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    return f"**That did not work:** {_harmless(' '.join(said.split()))}"
 
 
 def _harmless(text: str) -> str:

@@ -17,6 +17,7 @@ from ..cards.scrubbing import is_local, public_values
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, PICTURE_FILE, RUN_FILE, read_lines
+from .header import is_classification
 from .parts import HANDLER_FILE
 
 CONFIG_FILE = "config.json"
@@ -286,6 +287,8 @@ def _examples(folder: Path) -> tuple[list[Example], tuple[str, ...]]:
         name = Path(str(line.get("video"))).name
         if not (folder / name).is_file():
             notes.append(f"{EXAMPLES_FILE} names {name}, which is not in {folder}, so it is left out")
-        elif isinstance(line.get("predictions"), list):
+        elif not is_classification(line.get("predictions")):
+            notes.append(f"{EXAMPLES_FILE} has no classes with scores for {name}, so it is left out")
+        else:
             examples.append(Example(src=name, output=line["predictions"]))
     return examples, tuple(notes)

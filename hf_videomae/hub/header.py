@@ -57,13 +57,13 @@ def _widget_problems(fields: dict[str, Any], folder: Path | None) -> list[str]:
             continue
         if folder is not None and "://" not in src and not (folder / src).is_file():
             problems.append(f"the widget shows {src}, which is not in the folder")
-        if not _is_classification(example.get("output", [])):
+        if not is_classification(example.get("output", [])):
             problems.append(f"the output of the widget example {src} is not a list of label (text) and score (number)")
     return problems
 
 
-def _is_classification(output: Any) -> bool:
-    """The task's output schema: an array of objects, each with a text `label` and a number `score`."""
+def is_classification(output: Any) -> bool:
+    """Whether it is as the task says it: an array of objects, each with a text `label` and a number `score`."""
     return isinstance(output, list) and all(
         isinstance(answer, dict)
         and isinstance(answer.get("label"), str)

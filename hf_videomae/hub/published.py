@@ -270,7 +270,7 @@ def _conversion(facts: PublishedFacts) -> list[str]:
     return [
         "transformers does not read it as it is. Converted, it is a checkpoint for stock transformers and for "
         "hf_videomae (tried on small weights of the same layout, not on this file):",
-        parts.code(f"{fetch}hf-videomae convert {facts.file} {facts.name}", "bash"),
+        parts.code(f"{fetch}hf-videomae convert {facts.file} {facts.name} --license {facts.license}", "bash"),
     ]
 
 

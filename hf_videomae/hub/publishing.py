@@ -105,6 +105,7 @@ class Publisher:
         self._not_before = 0.0
         self._thread: threading.Thread | None = None
         self._told: set[str] = set()
+        self._notes: JsonLines | None = None
 
     # What a run calls.
 
@@ -253,9 +254,13 @@ class Publisher:
                 logger.warning("%s", note)
 
     def _note(self, step: int, **values: Any) -> None:
-        if not hasattr(self, "_notes"):
-            self._notes = JsonLines(self.output_dir / PUBLISHED_FILE, keep_until=sys.maxsize)
-        self._notes.write({"step": step, **values})
+        """Of both threads, and no reason to end either."""
+        try:
+            with self._lock:
+                self._notes = self._notes or JsonLines(self.output_dir / PUBLISHED_FILE, keep_until=sys.maxsize)
+                self._notes.write({"step": step, **values})
+        except OSError as error:
+            logger.warning("%s is not written: %s", PUBLISHED_FILE, reason_of(error))
 
     def _leave(self) -> None:
         with self._lock:

@@ -86,8 +86,17 @@ def take_snapshot(output_dir: Path, *, checkpoint: Path | None, step: int, with_
         step: of that model.
         with_state: hold the whole checkpoint as well: this, or that of a finished run's last step.
     """
-    # Named as the run's own folder: by that name evaluation.json knows its model.
     root = output_dir / STAGING / f"{step}-{os.getpid()}-{next(_numbers)}"
+    try:
+        return _hold(root, output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
+    except BaseException:
+        # Its links would keep the disk full, if that is what went wrong.
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def _hold(root: Path, output_dir: Path, *, checkpoint: Path | None, step: int, with_state: bool) -> Snapshot:
+    # Named as the run's own folder: by that name evaluation.json knows its model.
     folder = root / output_dir.resolve().name
     folder.mkdir(parents=True)
     for path in _matching(checkpoint or output_dir, _MODEL_FILES):

@@ -69,7 +69,7 @@ def write_space(
     models = {"model": model, "pretrained": pretrained}
     named = {kind: name for kind, name in models.items() if name is not None}
     _check_kinds(named)
-    rights = inherited_licence([_origin(name) for name in named.values()], stated=licence)
+    rights = inherited_licence([one for name in named.values() for one in _origins(name)], stated=licence)
     files = {
         "app.py": _PAGE.read_text(encoding="utf-8"),
         "space.json": json.dumps({**named, "title": title}, indent=2) + "\n",
@@ -134,10 +134,16 @@ def _check_kinds(named: dict[str, str]) -> None:
             raise SpaceError(f"{name} is a classifier, which reconstructs nothing; give it as --model")
 
 
-def _origin(name: str) -> Origin:
-    """With the licence that its card says, in its folder or on the Hub."""
+def _origins(name: str) -> list[Origin]:
+    """A model with the licence that its card says, in its folder or on the Hub, and those before it that have one."""
+    found = model_origin(name)
     shown = Path(name).name if Path(name).is_dir() else name
-    return Origin(name=shown, licence=model_origin(name)["license"])
+    before = [
+        Origin(name=one["hub_id"] or Path(one["model"]).name, licence=one["license"])
+        for one in found["ancestors"]
+        if one["license"]
+    ]
+    return [Origin(name=shown, licence=found["license"]), *before]
 
 
 def _sources() -> dict[str, str]:

@@ -28,7 +28,7 @@ class FrameStore(Generic[Frame]):
         self._kept: list[Frame] | None = []
         self.num_frames = 0
         kept_bytes = 0
-        for frame in decode_all():
+        for frame in limits.timed(decode_all()):
             self.num_frames += 1
             limits.check_count(self.num_frames)
             kept_bytes += nbytes(frame) + _OVERHEAD_BYTES
@@ -43,7 +43,7 @@ class FrameStore(Generic[Frame]):
             return [self._kept[index] for index in indices]
         wanted, last = set(indices), max(indices)
         found: dict[int, Frame] = {}
-        for index, frame in enumerate(self._decode_all()):
+        for index, frame in enumerate(limits.timed(self._decode_all())):
             if index in wanted:
                 found[index] = frame
             if index == last:

@@ -119,7 +119,7 @@ class H264Video(ABC):
             runs[start] = max(runs.get(start, start), self._place(time))
         for start, end in runs.items():
             try:
-                for packet in self._run(start, end):
+                for packet in limits.timed(self._run(start, end)):
                     self._decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
                     yield from self._decoder.decode(packet)
                 yield from self._decoder.decode(None)

@@ -72,9 +72,10 @@ class PyavVideo:
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             limits.check_size(stream.codec_context.height, stream.codec_context.width)
             limits.check_count(stream.frames)
-            for frame in container.decode(stream):
-                limits.check_size(frame.height, frame.width)  # it may change on the way
-                yield frame
+            for packet in limits.timed(container.demux(stream)):
+                for frame in packet.decode():
+                    limits.check_size(frame.height, frame.width)  # it may change on the way
+                    yield frame
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:

@@ -11,6 +11,7 @@ The packets of a short file are read and kept. A long one, and a remote one, goe
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from . import limits
 from ._by_table import TableVideo
 from ._h264 import PLAIN_FORMATS, H264Video
 from ._pyav import PyavVideo, why_missing
@@ -66,7 +67,7 @@ class SkippingVideo(H264Video):
         super().close()
 
     def _number(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
-        self._packets = [packet for packet in self._container.demux(stream) if packet.size]
+        self._packets = [packet for packet in limits.timed(self._container.demux(stream)) if packet.size]
         times = _frame_times(self._packets, stated=stream.frames)
         fresh = (place for place, packet in enumerate(self._packets) if packet.is_keyframe)
         starts = [(self._packets[place].pts, place) for place in fresh if self._forgets_what_was(self._packets[place])]

@@ -148,13 +148,17 @@ class TorchcodecVideo:
 def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:
     """Seeks each frame once; None where it fails, or where two indices lead to one and the same frame."""
     distinct = sorted(set(indices))
+    # One call cannot be ended from outside.
+    step = 1 if limits.has_end() else len(distinct)
+    starts = limits.timed(range(0, len(distinct), step))
     try:
-        batch = decoder.get_frames_at(distinct)
+        batches = [decoder.get_frames_at(distinct[start : start + step]) for start in starts]
     except (RuntimeError, IndexError):
         return None
-    if len(distinct) > 1 and not bool((batch.pts_seconds.diff() > 0).all()):
+    shown = torch.cat([batch.pts_seconds for batch in batches])
+    if len(distinct) > 1 and not bool((shown.diff() > 0).all()):
         return None
-    frames = batch.data
+    frames = batches[0].data if len(batches) == 1 else torch.cat([batch.data for batch in batches])
     if distinct != list(indices):
         place = {index: position for position, index in enumerate(distinct)}
         frames = frames[[place[index] for index in indices]]

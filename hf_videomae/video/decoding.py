@@ -9,7 +9,7 @@ The number of frames is the number that can be decoded, never the one the contai
 applied, pixel aspect ratios are not; of several video streams FFmpeg's best one is read.
 
 A file that claims, or turns out, to be larger than `limits` allow (pixels of a frame, frames of a video, bytes asked
-for at once) is a `VideoDecodeError` before it takes the memory.
+for at once) is a `VideoDecodeError` before it takes the memory; so is one that takes longer than a server allows.
 
 No decoder outlives its reader, none is kept between calls, and a reader carried into a forked process opens its file
 anew there.
@@ -221,6 +221,8 @@ class VideoReader:
         except BackendFailure as failure:
             self._give_up_on_backend(failure)
             return self._size()
+        except LimitExceeded as error:
+            raise VideoDecodeError(self.name, str(error)) from error
 
     def _give_up_on_backend(self, failure: BackendFailure) -> None:
         if self._shortcut is not None:

@@ -14,12 +14,16 @@ Attributes:
     MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole,
         nor are large files behind URLs of which parts suffice.
 
-`at_most` sets tighter ones for a block of code in one thread, as a server does for the videos of strangers.
+`at_most` sets tighter ones, and a time, for a block of code in one thread, as a server does for the videos of
+strangers.
 """
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 from .errors import LimitExceeded
 
@@ -28,17 +32,27 @@ MAX_FRAMES = 10_000_000
 MAX_CLIP_BYTES = 16 * 2**30
 MAX_FETCHED_BYTES = 16 * 2**30
 
+_Item = TypeVar("_Item")
+
 _tighter: ContextVar[dict[str, int] | None] = ContextVar("tighter_limits", default=None)
+_until: ContextVar[float] = ContextVar("decode_until", default=math.inf)
 
 
 @contextmanager
-def at_most(*, pixels: int, frames: int, clip_bytes: int) -> Iterator[None]:
-    """Limits for what is decoded within, in this thread alone; those of the module hold as well."""
-    token = _tighter.set({"MAX_PIXELS": pixels, "MAX_FRAMES": frames, "MAX_CLIP_BYTES": clip_bytes})
+def at_most(*, pixels: int, frames: int, clip_bytes: int, until: float = math.inf) -> Iterator[None]:
+    """Limits for what is decoded within, in this thread alone; those of the module hold as well.
+
+    Args:
+        pixels, frames, clip_bytes: as `MAX_PIXELS`, `MAX_FRAMES`, `MAX_CLIP_BYTES`.
+        until: when decoding ends, by `time.monotonic()`; looked at between frames.
+    """
+    tighter = _tighter.set({"MAX_PIXELS": pixels, "MAX_FRAMES": frames, "MAX_CLIP_BYTES": clip_bytes})
+    ending = _until.set(until)
     try:
         yield
     finally:
-        _tighter.reset(token)
+        _until.reset(ending)
+        _tighter.reset(tighter)
 
 
 def check_size(height: int, width: int) -> None:
@@ -62,6 +76,24 @@ def check_fetched(nbytes: int) -> None:
     """Raises `LimitExceeded` where a file of this size is too large to be held in memory."""
     came = f"it is {nbytes} bytes or more to be read into memory"
     _check(nbytes, came, "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
+
+
+def has_end() -> bool:
+    """Whether decoding in this thread has to end by a time."""
+    return _until.get() < math.inf
+
+
+def check_time() -> None:
+    """Raises `LimitExceeded` where the time for decoding in this thread is over."""
+    if has_end() and time.monotonic() >= _until.get():
+        raise LimitExceeded("decoding it takes longer than is allowed (a limit of this server)")
+
+
+def timed(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Packets or frames as they come, as long as there is time. Raises `LimitExceeded` where there is none."""
+    for item in items:
+        check_time()
+        yield item
 
 
 def _check(value: int, came: str, name: str, limit: int) -> None:

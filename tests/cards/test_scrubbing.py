@@ -24,6 +24,8 @@ from hf_videomae.cards.scrubbing import public_command, public_path, public_text
         ("file:///home/anna/a.mp4", "path/to/a.mp4"),
         ("/home/anna/project/examples/pretrain.py", "examples/pretrain.py"),
         ("https://anna:secret@host.org/a.mp4?token=secret", "https://host.org/a.mp4"),
+        ("HTTPS://anna:secret@host.org/a.mp4?token=secret", "HTTPS://host.org/a.mp4"),
+        ("https://anna:sec@ret@host.org/a@b.mp4?c@d", "https://host.org/a@b.mp4"),
         ("hf_" + "a" * 30, "TOKEN"),
     ],
 )

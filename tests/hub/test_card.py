@@ -256,13 +256,16 @@ def test_folders_are_no_repositories(fine: Path) -> None:
 def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (fine / "example.mp4").write_bytes(MotionSource(split="test")[0].video)
     assert main(["predict", str(fine / "example.mp4"), "--model", str(fine), "--json", "--device", "cpu"]) == 0
-    gone = json.dumps({"video": "gone.mp4", "predictions": []})
-    (fine / "examples.jsonl").write_text(capsys.readouterr().out + gone + "\n")
+    others = [{"video": "gone.mp4", "predictions": []}, {"video": "example.mp4", "predictions": [{"label": "a"}]}]
+    others += [{"video": "example.mp4", "prediction": {"value": 2.9}}]
+    lines = "".join(json.dumps(line) + "\n" for line in others)
+    (fine / "examples.jsonl").write_text(capsys.readouterr().out + lines)
     path, notes = write_card(fine, licence="mit")
     (entry,) = header(path.read_text())["widget"]
     assert entry["src"] == "example.mp4" and entry["example_title"] == "example"
     assert len(entry["output"]) == 5 and set(entry["output"][0]) == {"label", "score"}
-    assert ["gone.mp4" in note for note in notes] == [True]
+    assert ["gone.mp4" in note for note in notes] == [True, False, False]
+    assert notes[1] == notes[2] == "examples.jsonl has no classes with scores for example.mp4, so it is left out"
     (fine / "example.mp4").unlink()
     assert main(["card", str(fine), "--check"]) == 1
     assert "the widget shows example.mp4, which is not in the folder" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,28 @@ def test_the_command(models: tuple[str, str], tmp_path: Path, capsys: pytest.Cap
         main(["space", str(tmp_path / "other"), "--model", "org/nowhere"])
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
+
+def test_a_visitor_hears_nothing_of_the_machine() -> None:
+    pytest.importorskip("gradio")
+    from hf_videomae.hub.app import problem
+
+    text = problem(OSError(28, "No space left on device", "/home/anna/uploads/a.mp4"))
+    assert text == "**That did not work:** No space left on device"
+    assert problem(ValueError("17 is no class")) == "**That did not work:** 17 is no class"
+
+
+def test_the_licence_of_the_first_parent_stays(models: tuple[str, str], tmp_path: Path) -> None:
+    """A run writes no card by itself: what it came from is in run.json."""
+    shutil.copytree(models[0], tmp_path / "finetuned")
+    parents = [{"model": "org/pre", "hub_id": "org/pre", "license": "mit", "ancestors": [NON_COMMERCIAL]}]
+    (tmp_path / "finetuned" / "run.json").write_text(json.dumps({"parents": parents}))
+    with pytest.raises(LicenceError, match="the licence cannot be mit: MCG-NJU/videomae-base is cc-by-nc-4.0"):
+        write_space(tmp_path / "space", model=str(tmp_path / "finetuned"), licence="mit")
+    write_space(tmp_path / "space", model=str(tmp_path / "finetuned"))
+    assert header(tmp_path / "space")["license"] == "cc-by-nc-4.0"
+
+
+NON_COMMERCIAL = {"model": "MCG-NJU/videomae-base", "hub_id": "MCG-NJU/videomae-base", "license": "cc-by-nc-4.0"}
 
 ALONE = """
 import importlib.util, sys

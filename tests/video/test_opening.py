@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from hf_videomae.video.decoding import (
     fallback_count,
     open_video,
 )
+from hf_videomae.video.errors import LimitExceeded
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +225,55 @@ def test_a_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered
     with pytest.raises(VideoDecodeError) as caught:
         open_video(numbered)
     assert "pyav" not in caught.value.reason and fallback_count() == before
+
+
+def no_time() -> AbstractContextManager[None]:
+    return limits.at_most(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic())
+
+
+@pytest.mark.parametrize("backend", ["auto", *(with_pyav(name) for name in BACKENDS)])
+@pytest.mark.parametrize("num_frames", [3, 24])
+def test_the_time_of_a_thread_is_over(backend: str, num_frames: int) -> None:
+    """Of short files, which are decoded whole when opened, and of longer ones, of which parts are."""
+    content = noise(num_frames)
+    with no_time(), pytest.raises(VideoDecodeError, match="takes longer than is allowed") as caught:
+        decode_clip(content, lambda total, fps: [0, 2], backend=backend)
+    assert caught.value.reason.count("longer") == 1  # no other decoder was asked
+    assert len(decode_clip(content, lambda total, fps: [0, 2], backend=backend)) == 2
+
+
+def noise(num_frames: int) -> bytes:
+    """H.264 that is large enough for every way of reading parts."""
+    from torchcodec.encoders import VideoEncoder
+
+    frames = torch.randint(0, 256, (num_frames, 3, 240, 320), dtype=torch.uint8)
+    return VideoEncoder(frames, frame_rate=12).to_tensor(format="mp4", codec="libx264", crf=20).numpy().tobytes()
+
+
+@each_backend
+def test_a_time_that_is_not_over_changes_nothing(backend: str) -> None:
+    content = noise(24)
+    for wanted in ([5, 2, 2, 23], [7], list(range(24))):
+        expected = decode_clip(content, lambda total, fps, wanted=wanted: wanted, backend=backend)
+        with limits.at_most(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic() + 600):
+            assert torch.equal(
+                decode_clip(content, lambda total, fps, wanted=wanted: wanted, backend=backend), expected
+            )
+
+
+def test_the_time_is_looked_at_between_frames() -> None:
+    decoded = []
+
+    def decode() -> Iterator[int]:
+        for frame in range(20):
+            decoded.append(frame)
+            time.sleep(0.05)
+            yield frame
+
+    with limits.at_most(pixels=1, frames=100, clip_bytes=1, until=time.monotonic() + 0.1):
+        with pytest.raises(LimitExceeded):
+            FrameStore(decode, nbytes=lambda frame: 1)
+    assert 1 <= len(decoded) < 10
 
 
 def test_what_is_read_into_memory_is_bounded(

@@ -5,6 +5,7 @@ No token, cookie or proxy is used (`http.client` knows none), nothing packed is 
 
 import http.client
 import io
+import math
 import socket
 import ssl
 import time
@@ -12,23 +13,31 @@ from typing import Any
 from urllib.parse import urljoin
 
 from .addresses import Address, Target, find_addresses, parse_url
-from .errors import BadRequest
+from .errors import BadRequest, OutOfTime
 from .settings import EndpointSettings
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 256 * 2**10
 
 
-def download(url: str, *, settings: EndpointSettings) -> bytes:
+def download(url: str, *, settings: EndpointSettings, until: float = math.inf) -> bytes:
     """The file behind an http(s) URL.
+
+    Args:
+        url: as it came.
+        settings: limits.
+        until: when the request has to be answered, by `time.monotonic()`.
 
     Raises:
         BadRequest: when it cannot be had within the limits, or lies where a server must not go.
+        OutOfTime: when the time of the request is over.
     """
-    deadline = time.monotonic() + settings.download_seconds
+    deadline = min(time.monotonic() + settings.download_seconds, until)
     try:
         return _follow(url, deadline=deadline, settings=settings)
     except TimeoutError as error:
+        if time.monotonic() >= until:
+            raise OutOfTime(settings.request_seconds) from error
         raise BadRequest(
             f"the URL's server took too long: {settings.read_seconds:g} s without a byte, or "
             f"{settings.download_seconds:g} s in all, end a download"

@@ -14,6 +14,16 @@ class BadRequest(ValueError):
         self.reason = reason
 
 
+class OutOfTime(BadRequest):
+    """The answer would take longer than one request may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the answer takes longer than {seconds:g} s, which is what one request may take in all; give a shorter "
+            f"or smaller video, or fewer views"
+        )
+
+
 class ServerFault(RuntimeError):
     """The server cannot answer a request that may well be right."""
 

@@ -5,6 +5,9 @@ Shapes: V views, T frames, K classes.
 
 import os
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from ...video import limits
 from ...video.decoding import VideoBackendError, VideoDecodeError
 from ...video_processing_videomae import VideoMAEVideoProcessor
 from .download import download
-from .errors import BadRequest, ServerFault
+from .errors import BadRequest, OutOfTime, ServerFault
 from .inputs import Parameters, check_container, is_url, read_inline, read_parameters, split_request
 from .settings import EndpointSettings
 
@@ -72,20 +75,31 @@ class EndpointHandler:
             BadRequest: for a request that its sender can mend.
             ServerFault: for what is wrong here.
         """
+        deadline = time.monotonic() + self.settings.request_seconds
         inputs, values = split_request(data)
         parameters = read_parameters(values, cube_frames=self._cube_frames, settings=self.settings)
         if is_url(inputs):
             # A file that was downloaded waits within the count, so those that wait are bounded, too.
-            with self._downloads:
-                video = download(inputs.strip(), settings=self.settings)
-                with self._decodes:
-                    return self._answer(video, parameters)
-        with self._decodes:
-            return self._answer(read_inline(inputs, max_bytes=self.settings.max_bytes), parameters)
+            with self._turn(self._downloads, deadline):
+                video = download(inputs.strip(), settings=self.settings, until=deadline)
+                with self._turn(self._decodes, deadline):
+                    return self._answer(video, parameters, deadline)
+        with self._turn(self._decodes, deadline):
+            return self._answer(read_inline(inputs, max_bytes=self.settings.max_bytes), parameters, deadline)
 
-    def _answer(self, video: bytes, parameters: Parameters) -> list[dict[str, Any]]:
-        clips = self._clips(video, parameters)
-        scores = self._scores(clips, parameters.function_to_apply)
+    @contextmanager
+    def _turn(self, places: threading.BoundedSemaphore, deadline: float) -> Iterator[None]:
+        if not places.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            waited = self.settings.request_seconds
+            raise ServerFault(f"too many requests at once: this one had no turn within {waited:g} s; try again later")
+        try:
+            yield
+        finally:
+            places.release()
+
+    def _answer(self, video: bytes, parameters: Parameters, deadline: float) -> list[dict[str, Any]]:
+        clips = self._clips(video, parameters, deadline)
+        scores = self._scores(clips, parameters.function_to_apply, deadline)
         if not scores.isfinite().all():
             raise ServerFault("the model's scores are not finite numbers")
         names, top_k = self._network.config.id2label, parameters.top_k
@@ -94,26 +108,38 @@ class EndpointHandler:
         best = scores.sort(descending=True, stable=True).indices[:top_k].tolist()
         return [{"label": str(names[number]), "score": float(scores[number])} for number in best]
 
-    def _clips(self, video: bytes, parameters: Parameters) -> Tensor:
+    def _clips(self, video: bytes, parameters: Parameters, deadline: float) -> Tensor:
         """(V, T, channels, H, W)."""
         check_container(video)
         settings = self.settings
         try:
             with limits.at_most(
-                pixels=settings.max_pixels, frames=settings.max_frames, clip_bytes=settings.max_clip_bytes
+                pixels=settings.max_pixels,
+                frames=settings.max_frames,
+                clip_bytes=settings.max_clip_bytes,
+                until=deadline,
             ):
                 return view_clips(video, processor=self._processor_for(parameters), views=parameters.views)
         except VideoDecodeError as error:
+            self._check_time(deadline)
             raise BadRequest(f"the video cannot be decoded: {error.reason}") from error
         except VideoBackendError as error:
             raise ServerFault(str(error)) from error
 
     @torch.no_grad()
-    def _scores(self, clips: Tensor, function: str | None) -> Tensor:
+    def _scores(self, clips: Tensor, function: str | None, deadline: float) -> Tensor:
         """(K,)."""
-        logits = view_logits(self._network, clips, batch_size=_CLIPS_AT_ONCE)
+        parts = []
+        for part in clips.split(_CLIPS_AT_ONCE):
+            self._check_time(deadline)
+            parts.append(view_logits(self._network, part, batch_size=_CLIPS_AT_ONCE))
+        logits = torch.cat(parts)
         function = function or _FUNCTION_OF.get(head_kind(self._network.config), "softmax")
         return merge_views(logits[None], problem_type=_KIND_OF[function])[0]
+
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() >= deadline:
+            raise OutOfTime(self.settings.request_seconds)
 
     def _processor_for(self, parameters: Parameters) -> VideoMAEVideoProcessor:
         """The model's processor, or one like it with another clip plan."""

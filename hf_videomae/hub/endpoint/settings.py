@@ -1,8 +1,24 @@
 """How much one request may take, and how many are worked on at once."""
 
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass, field, fields
+
+SECONDS_VARIABLE = "HF_VIDEOMAE_ENDPOINT_SECONDS"
 
 _MIB = 2**20
+_REQUEST_SECONDS = 120.0
+
+
+def _request_seconds() -> float:
+    """HF_VIDEOMAE_ENDPOINT_SECONDS, where it is set."""
+    text = os.environ.get(SECONDS_VARIABLE, "").strip()
+    try:
+        seconds = float(text or _REQUEST_SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{SECONDS_VARIABLE} is {text!r}; give seconds above 0, or unset it")
+    return seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +32,9 @@ class EndpointSettings:
         max_clip_bytes: of the frames that are asked for at once, as RGB: 16 of 4K are 0.4 GB.
         max_views: temporal positions times crops.
         max_num_frames: of one clip.
+        request_seconds: of one request, from its arrival to its answer: waiting for its turn, download, decoding and
+            prediction. Looked at between frames and between batches of views. 120, or what the environment's
+            HF_VIDEOMAE_ENDPOINT_SECONDS says.
         download_seconds: for a URL, redirects included. Asking for a name's address comes on top, as long as the
             system's resolver waits.
         read_seconds: that a server may be silent.
@@ -35,6 +54,7 @@ class EndpointSettings:
     max_clip_bytes: int = 1024 * _MIB
     max_views: int = 30
     max_num_frames: int = 64
+    request_seconds: float = field(default_factory=_request_seconds)
     download_seconds: float = 60.0
     read_seconds: float = 10.0
     max_redirects: int = 3

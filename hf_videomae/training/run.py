@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
+from ..cards import public_path
 from ..data.collate import stable_seed
 from ..video.decoding import VideoBackendError
 from . import report
@@ -507,9 +508,14 @@ class Run:
             keep=self.recipe.keep_checkpoints,
         )
         if self.accelerator.is_main_process:
-            title = f"{self.task.name}: {self.recipe.model} on {self.recipe.dataset_name}"
-            report.draw_loss(self.output_dir, title=title, baseline_name=self.task.baseline_name)
+            report.draw_loss(self.output_dir, title=self._title(), baseline_name=self.task.baseline_name)
         return checkpoint
+
+    def _title(self) -> str:
+        """Of the loss picture, which is published: without the folders of this machine."""
+        named = self.recipe.dataset
+        data = " + ".join(map(public_path, [named] if isinstance(named, str) else named))
+        return f"{self.task.name}: {public_path(self.recipe.model)} on {data}"
 
     def _finish(self, number: int) -> Outcome:
         finished = self.step >= self.schedule.total_steps

@@ -51,6 +51,20 @@ def test_loss_picture_shows_the_baseline(tmp_path: Path) -> None:
     assert red_pixels(tmp_path / "loss.png") == 0
 
 
+def test_loss_picture_shows_a_flat_line(tmp_path: Path) -> None:
+    """A run that learns nothing is the one that is looked at: its line is not the picture's upper edge."""
+    lines = report.JsonLines(tmp_path / "metrics.jsonl")
+    for step in range(1, 30):
+        lines.write({"step": step, "loss": 0.6931 + 1e-5 * step, "baseline": 0.6931})
+    report.draw_loss(tmp_path, title="t", baseline_name="same chance")
+    pixels = np.asarray(Image.open(tmp_path / "loss.png").convert("L"))
+    dark = np.flatnonzero((pixels < 60).mean(1) > 0.7)  # the frame's edges
+    assert red_pixels(tmp_path / "loss.png") > 200
+    red = np.asarray(Image.open(tmp_path / "loss.png").convert("RGB")).astype(int)
+    rows = np.flatnonzero(((red[..., 0] > 180) & (red[..., 1:] < 80).all(-1)).sum(1) > 100)
+    assert rows.min() > dark.min() + 10
+
+
 def test_loss_picture_shows_validations(tmp_path: Path) -> None:
     lines = report.JsonLines(tmp_path / "metrics.jsonl")
     for step in range(1, 30):

@@ -2,12 +2,15 @@
 
 import copy
 import re
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 from transformers.utils import logging
+
+from .records import with_access_of
 
 logger = logging.get_logger("hf_videomae")
 
@@ -102,18 +105,24 @@ class CheckedLoading(PreTrainedModel):
                 f"hf_videomae reads that from its config; stock transformers does not, and would give other numbers."
             )
         super().save_pretrained(save_directory, *args, **kwargs)
+        folder = Path(save_directory)
+        with_access_of(folder / "config.json", folder.glob("*.safetensors"))
 
 
 def saved_without_classifier(source: Any, kwargs: dict[str, Any]) -> bool:
     """Whether a checkpoint's config says that another head than a classifier wrote it; False where it says nothing."""
+    architectures = architectures_of(source, kwargs)
+    return bool(architectures) and not any("Classification" in name for name in architectures)
+
+
+def architectures_of(source: Any, kwargs: dict[str, Any]) -> list[str]:
+    """The classes that wrote a checkpoint, as its config says; none where it says nothing."""
     config = kwargs.get("config")
     if isinstance(config, PreTrainedConfig):
-        architectures = config.architectures
-    else:
-        hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-        values, _ = PreTrainedConfig.get_config_dict(source if config is None else config, **hub)
-        architectures = values.get("architectures")
-    return bool(architectures) and not any("Classification" in name for name in architectures)
+        return list(config.architectures or [])
+    hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
+    values, _ = PreTrainedConfig.get_config_dict(source if config is None else config, **hub)
+    return list(values.get("architectures") or [])
 
 
 def pooling_the_mean(source: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import re
+import stat
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +39,14 @@ def write_whole(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
+
+
+def with_access_of(sample: Path, files: Iterable[Path]) -> None:
+    """Give files the access rights of one that `open` made: safetensors lets nobody else read what it writes."""
+    mode = stat.S_IMODE(sample.stat().st_mode)
+    for path in files:
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
 
 
 def now() -> str:

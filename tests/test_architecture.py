@@ -18,7 +18,7 @@ FLOORS = {
     "video": 0,
     "configuration_videomae": 1,
     "loading": 1,
-    "records": 1,
+    "records": 0,
     "cards": 2,
     "modeling_videomae": 2,
     "video_processing_videomae": 2,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import now, versions, write_json
+from ..records import now, versions, with_access_of, write_json
 from ..video.decoding import VideoDecodeError
 from .features import FeatureExtractor, VideoFeatures
 from .files import find_inputs
@@ -162,6 +162,7 @@ def _write_part(folder: Path, videos: list[VideoFeatures], file_format: Format) 
 
         tensors = {video.video: video.features.contiguous() for video in videos}
         save_file(tensors | {_FRAMES + video.video: video.frames for video in videos}, temporary)
+    with_access_of(folder / FACTS_FILE, [temporary])
     os.replace(temporary, path)
 
 

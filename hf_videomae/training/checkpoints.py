@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..records import with_access_of
 from .errors import RunError, say
 
 STATE_FILE = "run_state.json"
@@ -308,6 +309,7 @@ def _seal(folder: Path, state: dict[str, Any]) -> None:
         _sync(path)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     (folder / STATE_FILE).write_text(json.dumps({**state, "files": sizes}, indent=1), encoding="utf-8")
+    with_access_of(folder / STATE_FILE, files)
     _sync(folder / STATE_FILE)
 
 

@@ -162,3 +162,13 @@ def test_features_of_other_settings_are_not_mixed(
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ValueError, match="pip install pyarrow"):
         storing_module.store_features(FeatureExtractor(pretrained), [video], tmp_path / "new", model="m")
+
+
+def test_whoever_may_read_the_folder_may_read_weights_and_features(
+    pretrained: Path, video: Path, tmp_path: Path
+) -> None:
+    """safetensors shuts everybody else out of what it writes."""
+    store_features(FeatureExtractor(pretrained), [video], tmp_path, model="m", file_format="safetensors")
+    for folder, weights in ((pretrained, "model.safetensors"), (tmp_path, "part-00000.safetensors")):
+        modes = {path.stat().st_mode for path in folder.iterdir() if path.is_file()}
+        assert (folder / weights).is_file() and len(modes) == 1

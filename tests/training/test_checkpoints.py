@@ -55,6 +55,13 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
     assert {path.suffix for path in checkpoint.iterdir()} == {".json", ".safetensors"}
 
 
+def test_whoever_may_read_one_file_may_read_all(tmp_path: Path) -> None:
+    """safetensors shuts everybody else out of what it writes."""
+    (tmp_path / "plain").touch()
+    wanted = (tmp_path / "plain").stat().st_mode
+    assert {path.stat().st_mode for path in write(tmp_path, 7).iterdir()} == {wanted}
+
+
 def test_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
     _, before = trained()
     checkpoint = write(tmp_path, 1, before)

@@ -74,7 +74,9 @@ def _add_reconstruct(commands: Any) -> None:
     )
     reconstruct.add_argument("video", metavar="VIDEO", help="a file or URL")
     reconstruct.add_argument("--model", required=True, help="directory or Hub id of a pre-trained VideoMAE")
-    reconstruct.add_argument("--output", required=True, metavar="STEM", help="path of the pictures without extension")
+    reconstruct.add_argument(
+        "--output", required=True, metavar="STEM", help="path of the pictures; .png, .gif are added"
+    )
     reconstruct.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
     reconstruct.set_defaults(run=_reconstruct, takes_fields=False)
 

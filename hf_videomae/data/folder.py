@@ -237,7 +237,8 @@ def read_rows(index: Path) -> Iterator[dict[str, str]]:
         with open(index, encoding="utf-8-sig", newline="") as file:
             yield from (_json_rows(file) if index.suffix == ".jsonl" else csv.DictReader(file))
     except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"{index} cannot be read ({error}); write it as UTF-8 text") from error
+        remedy = "give the path of a CSV or JSONL file" if isinstance(error, OSError) else "write it as UTF-8 text"
+        raise DataError(f"{index} cannot be read ({getattr(error, 'strerror', None) or error}); {remedy}") from error
 
 
 def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:

@@ -19,7 +19,7 @@ from ..ops.cubes import Grid, grid_of
 from ..video.decoding import open_video
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import load_encoder, our_config, processor_for
+from .files import checked_device, load_encoder, our_config, processor_for
 from .prediction import named_videos
 from .windows import groups, read_windows
 
@@ -113,6 +113,7 @@ class FeatureExtractor:
         for name, value in (("hop", hop), ("stride", stride), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        device = checked_device(device)
         self.network = load_encoder(model)
         self.processor = processor or processor_for(model, self.network)
         self.config = our_config(self.network.config)

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from transformers import PreTrainedModel
 
 from ..configuration_videomae import VideoMAEConfig
 from ..data.folder import find_videos, is_pattern, is_video_name
 from ..data.labels import SINGLE, LabelKind
-from ..loading import saved_without_classifier
-from ..modeling_videomae import VideoMAEForVideoClassification, VideoMAEModel
+from ..loading import architectures_of, saved_without_classifier
+from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
@@ -77,8 +78,27 @@ def load_encoder(model: Model) -> PreTrainedModel:
     return loaded
 
 
+def load_pretrained(model: str | os.PathLike[str]) -> VideoMAEForPreTraining:
+    """A pre-training model by name.
+
+    Raises:
+        ValueError: for a checkpoint without a decoder: a fresh one would paint at random.
+    """
+    lacks_classifier(model)
+    kinds = architectures_of(model, {})
+    if kinds and not any("PreTraining" in kind for kind in kinds):
+        raise ValueError(
+            f"{model} holds no decoder (it is a {kinds[0]}), so it cannot reconstruct; give a pre-trained checkpoint, "
+            f"such as the one that it was fine-tuned from"
+        )
+    loaded: VideoMAEForPreTraining = VideoMAEForPreTraining.from_pretrained(model)
+    return loaded
+
+
 def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
+    if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
+        raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:
         return saved_without_classifier(model, {})
     except OSError as error:
@@ -86,6 +106,26 @@ def lacks_classifier(model: str | os.PathLike[str]) -> bool:
         raise ValueError(
             f"{model} is no folder here with a config.json, and the Hub does not give it ({reason}); check the name"
         ) from error
+
+
+def checked_device(device: str | torch.device | None) -> torch.device | None:
+    """A device that computes here, before a model is loaded for it; None stays None.
+
+    Raises:
+        ValueError: for a name that is none, or a device that torch cannot use on this machine.
+    """
+    if device is None:
+        return None
+    try:
+        named = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"there is no device {device!r}; give cpu, cuda or cuda:1, for example") from None
+    try:
+        torch.empty(0, device=named)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all of them
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device} cannot be used here ({reason}); give cpu, or one that is there") from None
+    return named
 
 
 def processor_for(model: Model, network: PreTrainedModel) -> VideoMAEVideoProcessor:

@@ -16,7 +16,7 @@ from ..ops.views import merge_views
 from ..video.decoding import open_video
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import head_kind, load_classifier, processor_for
+from .files import checked_device, head_kind, load_classifier, processor_for
 from .pictures import spread
 from .windows import read_windows
 
@@ -109,6 +109,7 @@ def predict_over_time(
             raise ValueError(f"{name} is {value}; it must be at least 1")
     if max_seconds is not None and max_seconds <= 0:
         raise ValueError(f"max_seconds is {max_seconds}; it must be above 0")
+    device = checked_device(device)
     network = load_classifier(model)
     processor = processor or processor_for(model, network)
     plan = processor.clip_plan.changed(stride=stride)

@@ -17,7 +17,7 @@ from ..ops.views import merge_views
 from ..video.decoding import VideoDecodeError
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import find_inputs, head_kind, load_classifier, processor_for
+from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,7 @@ def predict(
     wanted = parse_views(views)
     if top_k < 1 or batch_size < 1:
         raise ValueError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
+    device = checked_device(device)
     network = load_classifier(model)
     plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
     if device is not None:

@@ -17,6 +17,7 @@ from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes
 from ..ops.masking import make_mask, split_by_mask
 from ..ops.seams import continue_brightness
 from ..video_processing_videomae import VideoMAEVideoProcessor
+from .files import load_pretrained
 from .pictures import sheet, spread, to_bytes
 
 if TYPE_CHECKING:
@@ -79,11 +80,12 @@ def reconstruct(
         Reconstruction, on the CPU.
 
     Raises:
-        ValueError: for a video or mask of the wrong shape; `VideoDecodeError` for one that cannot be decoded.
+        ValueError: for a model without a decoder, a video or mask of the wrong shape; `VideoDecodeError` for one that
+            cannot be decoded.
     """
     if isinstance(model, (str, os.PathLike)):
+        network = load_pretrained(model)
         processor = processor or VideoMAEVideoProcessor.from_pretrained(model)
-        network: VideoMAEForPreTraining = VideoMAEForPreTraining.from_pretrained(model)
     else:
         network = model
     config = network.config
@@ -177,7 +179,7 @@ def save_reconstruction(
 
     Args:
         reconstruction: of `reconstruct`.
-        stem: path without ending; folders are made.
+        stem: path without ending (`.png` and `.gif` are taken off); folders are made.
         sample: which clip of the batch.
         columns: frames in the strip, evenly spread.
         frames_per_second: of the animation.
@@ -186,6 +188,7 @@ def save_reconstruction(
         the two files.
     """
     stem = Path(stem)
+    stem = stem.with_suffix("") if stem.suffix.lower() in (".png", ".gif") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
     strip, animation = Path(f"{stem}.png"), Path(f"{stem}.gif")
     draw_reconstruction(reconstruction, sample=sample, columns=columns).save(strip)

@@ -23,7 +23,7 @@ from ..ops.cubes import unnormalize
 from ..ops.views import merge_views
 from ..video.decoding import open_video
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import head_kind, load_classifier, our_config, processor_for
+from .files import checked_device, head_kind, load_classifier, our_config, processor_for
 from .pictures import sheet, spread, to_bytes
 from .windows import read_windows
 
@@ -79,6 +79,7 @@ def token_saliency(
         ValueError: for a class or layer that the model does not have; `VideoDecodeError` for a video that cannot be
             decoded.
     """
+    device = checked_device(device)
     network = load_classifier(model)
     processor = processor or processor_for(model, network)
     place = _place(network, layer)

@@ -333,10 +333,10 @@ def _check_free(recipe: RunRecipe) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--output_dir {folder} is a file; give a directory")
     if not recipe.overwrite and earlier_files(folder):
-        raise RunError(
-            f"{folder} holds an earlier run; go on with --resume, start anew with --overwrite, "
-            f"or give another --output_dir"
-        )
+        found = "an earlier run; go on with --resume"
+        if recipe.resume == "auto":
+            found = "an earlier run without a whole checkpoint to go on from"
+        raise RunError(f"{folder} holds {found}, start anew with --overwrite, or give another --output_dir")
 
 
 def earlier_files(folder: Path) -> list[Path]:

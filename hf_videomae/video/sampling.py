@@ -66,7 +66,19 @@ class ClipPlan:
     def changed(
         self, *, mode: ClipMode | None = None, stride: int | None = None, frame_seconds: float | None = None
     ) -> Self:
-        """The plan with what is given instead of its own; a stride in frames also replaces one in seconds."""
+        """The plan with what is given instead of its own; a stride in frames also replaces one in seconds.
+
+        Raises:
+            ValueError: for two distances of frames at once, or one beside `mode="uniform"`, which has none.
+        """
+        asked = {"stride": stride, "frame_seconds": frame_seconds}
+        given = [f"{name}={value}" for name, value in asked.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same thing, the distance of frames; give one of them")
+        if given and mode == "uniform":
+            raise ValueError(
+                f"{given[0]} and uniform sampling, which takes frames of the whole video; give one of them"
+            )
         seconds = frame_seconds if stride is not None or frame_seconds is not None else self.frame_seconds
         return replace(self, mode=mode or self.mode, stride=stride or self.stride, frame_seconds=seconds)
 

@@ -452,7 +452,10 @@ def test_mistakes_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.Capture
         ((raw, tmp_path / "x", "--num_shards", "0"), "must be more than 0"),
         ((raw, tmp_path / "x", "--jobs", "0"), "give 1 or more jobs"),
         ((raw, tmp_path / "x", "--index", tmp_path / "bad.csv"), "no column `path` or `file_name`"),
-        ((raw, tmp_path / "x", "--index", tmp_path / "no.csv"), "no.csv cannot be read"),
+        (
+            (raw, tmp_path / "x", "--index", tmp_path / "no.csv"),
+            "no.csv cannot be read (No such file or directory)",
+        ),
         ((tmp_path / "few", tmp_path / "done", "--short_side", "64"), "made with short_side 32 (now 64)"),
         ((raw, tmp_path / "done", "--short_side", "32"), "made with source few (now raw videos)"),
     ]

@@ -160,3 +160,16 @@ def test_a_checkpoint_without_a_processor_file(model_dir: Path, video: Path, tmp
     VideoMAEForVideoClassification.from_pretrained(model_dir).save_pretrained(tmp_path)
     found = predict(tmp_path, video, stride=2)[0]
     torch.testing.assert_close(found.probabilities, predict(model_dir, video)[0].probabilities)
+
+
+def test_a_device_that_is_not_there_is_named(video: Path) -> None:
+    """Before the model is loaded: this one does not exist."""
+    with pytest.raises(ValueError, match="there is no device 'gpu'; give cpu"):
+        predict("nowhere", video, device="gpu")
+    with pytest.raises(ValueError, match="device cuda:99 cannot be used here"):
+        predict("nowhere", video, device="cuda:99")
+
+
+def test_a_stride_beside_uniform_sampling_is_refused(model_dir: Path, video: Path) -> None:
+    with pytest.raises(ValueError, match="stride=2 and uniform sampling"):
+        predict(model_dir, video, sampling="uniform", stride=2)

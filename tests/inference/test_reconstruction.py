@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from models import save_model
 from PIL import Image
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, reconstruct
@@ -89,3 +90,19 @@ def test_a_file_goes_in(clips_dir: Path) -> None:
     found = reconstruct(model(), clips_dir / "mma_demo.mp4")
     assert found.original.shape == (1, 8, 3, 64, 64)
     assert found.original.std() > 0.05
+
+
+def test_a_model_without_a_decoder_is_refused_in_a_line(tmp_path: Path) -> None:
+    classifier = save_model(tmp_path / "classifier")
+    with pytest.raises(ValueError, match="no decoder .it is a VideoMAEForVideoClassification.*give a pre-trained"):
+        reconstruct(classifier, "clip.mp4")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no config.json"):
+        reconstruct(tmp_path / "empty", "clip.mp4")
+
+
+def test_pictures_have_one_ending(tmp_path: Path) -> None:
+    found = reconstruct(model(), torch.zeros(1, 8, 3, 64, 64))
+    for name in ("a", "a.png", "a.GIF"):
+        assert save_reconstruction(found, tmp_path / name) == [tmp_path / "a.png", tmp_path / "a.gif"]
+    assert save_reconstruction(found, tmp_path / "v1.5")[0] == tmp_path / "v1.5.png"

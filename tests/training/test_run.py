@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from toy import ToyLoader, toy_run, toy_train
 
-from hf_videomae.training import CheckpointError, NotFiniteError, RunError, RunRecipe
+from hf_videomae.training import CheckpointError, NotFiniteError, RunError, RunRecipe, report
 from hf_videomae.training.preparation import build_accelerator, plan_schedule
 from hf_videomae.training.report import read_lines
 
@@ -136,6 +136,23 @@ def test_an_earlier_run_is_left_alone(tmp_path: Path) -> None:
     toy_train(tmp_path, overwrite=True, max_steps=2)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_resuming_where_no_checkpoint_is_whole_is_told(tmp_path: Path) -> None:
+    toy_train(tmp_path)
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        (checkpoint / "run_state.json").unlink()
+    with pytest.raises(RunError, match="an earlier run without a whole checkpoint to go on from, start anew with"):
+        toy_train(tmp_path, resume="auto")
+
+
+def test_the_loss_picture_names_no_folder_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is published."""
+    titles = []
+    monkeypatch.setattr(report, "draw_loss", lambda folder, *, title, **rest: titles.append(title))
+    toy_train(tmp_path / "one", model="/home/jane/secret/base", dataset="/data/clients/acme/videos", save_every=6)
+    toy_train(tmp_path / "two", dataset=("/data/acme/a", "org/b"), save_every=6)
+    assert titles == ["toy: path/to/base on path/to/videos", "toy: tiny on path/to/a + org/b"]
 
 
 def test_bad_data_leaves_the_earlier_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

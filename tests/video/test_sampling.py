@@ -235,6 +235,10 @@ def test_a_stride_in_frames_takes_the_place_of_one_in_seconds() -> None:
     assert plan.changed(mode="uniform") == ClipPlan(stride=3, frame_seconds=0.5, mode="uniform")
     assert plan.changed(stride=2) == ClipPlan(stride=2)
     assert plan.changed(frame_seconds=0.1) == ClipPlan(stride=3, frame_seconds=0.1)
+    with pytest.raises(ValueError, match="stride=2 and frame_seconds=0.1 say the same thing"):
+        plan.changed(stride=2, frame_seconds=0.1)
+    with pytest.raises(ValueError, match="frame_seconds=0.1 and uniform sampling"):
+        plan.changed(mode="uniform", frame_seconds=0.1)
 
 
 @pytest.mark.parametrize(

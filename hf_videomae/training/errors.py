@@ -46,10 +46,23 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         say_error(str(error) or type(error).__name__, everywhere=bool(kinds) and not isinstance(error, RunError))
+        _disconnect()
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         say_error("interrupted at once: nothing more was saved")
         raise SystemExit(130) from None
+
+
+def _disconnect() -> None:
+    """Leave the other processes in order.
+
+    The threads of gloo hold tensors of Python: one that lets go of them while the interpreter ends aborts the process
+    ("terminate called without an active exception"), and the launcher then tells of signal 6 in place of the error.
+    """
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 def _backend_error() -> type[Exception]:

@@ -1,0 +1,24 @@
+"""Errors of a user's input end a process in order."""
+
+from pathlib import Path
+
+import pytest
+import torch.distributed as distributed
+
+from hf_videomae.training import RunError, user_errors
+
+
+@pytest.mark.parametrize("kinds", [(), (RunError,)])
+def test_the_other_processes_are_left_before_the_interpreter_ends(
+    tmp_path: Path, kinds: tuple[type[Exception], ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Threads of gloo that end after it abort the process."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        with pytest.raises(SystemExit) as left, user_errors(*kinds):
+            raise RunError("no such\nthing")
+        assert left.value.code == 2 and capsys.readouterr().err == "error: no such thing\n"
+        assert not distributed.is_initialized()
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()

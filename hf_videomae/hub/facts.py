@@ -107,7 +107,7 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
         raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
     if model_id is not None and not is_hub_id(model_id):
         raise CardError(f"{model_id} is no name of a repository; give org/name")
-    run = _read_json(folder / RUN_FILE)
+    run = read_json(folder / RUN_FILE)
     origins = list(_origins(folder, run))
     evaluation, notes = _evaluation(folder, run, model_id)
     examples, more = _examples(folder)
@@ -115,7 +115,7 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
     return RunFacts(
         model_id=model_id or f"org/{_name_of(folder)}",
         run=public(run),
-        config=_read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
+        config=read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
         parameters=_count_parameters(folder / _WEIGHTS_FILE),
         evaluation=public(evaluation),
         metrics=public(read_lines(folder / METRICS_FILE)),
@@ -129,7 +129,12 @@ def read_run(folder: str | Path, *, model_id: str | None = None, licence: str | 
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of a run.
+
+    Raises:
+        CardError: where it is no JSON object.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -224,7 +229,7 @@ def _ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> Iterato
         before: list[Origin] = []
         if place is not None and place.resolve() not in seen and (place / RUN_FILE).is_file():
             seen.add(place.resolve())
-            before = list(_ancestors(place, _read_json(place / RUN_FILE), seen=seen))
+            before = list(_ancestors(place, read_json(place / RUN_FILE), seen=seen))
         yield _origin(name, run, place=place, licence=licence, is_data=False)
         yield from before
 
@@ -272,7 +277,7 @@ def _evaluation(
     path = folder / EVALUATION_FILE
     if not path.is_file():
         return None, ()
-    found = _read_json(path)
+    found = read_json(path)
     name = str(found.get("model", {}).get("name", ""))
     if name != model_id and Path(name).name != folder.resolve().name:
         return None, (f"{EVALUATION_FILE} is of another model ({name}), so it is left out; evaluate this one",)

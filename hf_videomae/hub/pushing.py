@@ -1,7 +1,6 @@
 """One push of a run: the model to `main`, by one commit; its state, where it is asked for, to a branch of its own."""
 
 import contextlib
-import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..records import write_json
 from ..training import newest_checkpoint
 from ..training.checkpoints import step_of
 from ..training.report import RUN_FILE, status_of
+from .facts import read_json
 from .repository import STATE_BRANCH, BranchPush, ModelTarget, check_target
 from .snapshot import STAGING, Snapshot, contents_of, is_ours, state_of, take_snapshot
 
@@ -126,7 +126,7 @@ def _run_id(folder: Path) -> str:
     path = folder / RUN_FILE
     if not path.is_file():
         raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = read_json(path)
     if "run_id" not in run:
         run["run_id"] = uuid.uuid4().hex
         write_json(path, run)
@@ -136,7 +136,7 @@ def _run_id(folder: Path) -> str:
 def _what_to_push(folder: Path) -> tuple[Path | None, int]:
     """The checkpoint whose model it is, None where the finished one is at the top; and its step."""
     if status_of(folder) == "finished":
-        return None, int(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["steps"])
+        return None, int(read_json(folder / RUN_FILE)["steps"])
     checkpoint = newest_checkpoint(folder)
     step = None if checkpoint is None else step_of(checkpoint)
     if checkpoint is None or step is None:

@@ -531,6 +531,7 @@ def mistakes() -> dict[str, tuple[dict[str, Any], str, str]]:
         "no such org": ({}, "stranger/run", "stranger/run is not yours: you are org, of team; give org/run"),
         "no id": ({}, "a/b/c", "'a/b/c' is no id of the Hub; give org/name"),
         "no run": ({}, ID, "holds no run.json; give the --output_dir of a training run"),
+        "cut off": ({}, ID, "run.json is not a JSON object; the run that writes it may have been cut off"),
     }
 
 
@@ -545,6 +546,8 @@ def test_mistakes_are_one_line(
     settings, id, words = mistakes()[case]
     if case != "no run":
         save(run, step=2)
+    if case == "cut off":
+        (run / "run.json").write_text("[]")
     for name, value in settings.items():
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     status, output, errors = command(capsys, "push", run, "--hub_model_id", id)

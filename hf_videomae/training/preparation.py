@@ -4,16 +4,24 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object, set_seed
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+    gather_object,
+    set_seed,
+)
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from ..data.network import OUTAGE_SECONDS
 from . import report
 from .checkpoints import (
     CheckpointError,
@@ -185,7 +193,11 @@ def build_accelerator(recipe: RunRecipe) -> Accelerator:
         mixed_precision=recipe.mixed_precision,
         log_with=list(recipe.report_to) or None,
         project_dir=recipe.output_dir,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            # One process may wait for the network as long as that; NCCL's own 10 minutes would end the others first.
+            InitProcessGroupKwargs(timeout=timedelta(seconds=2 * OUTAGE_SECONDS)),
+        ],
     )
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise RunError(f"mixed precision {accelerator.mixed_precision} is not supported; use bf16 or no")

@@ -113,7 +113,8 @@ class RunRecipe:
     )
     base_lr: float | None = setting(
         None,
-        "learning rate for 256 clips per step, scaled by the batch (default: 1.5e-4, the paper's; 8e-3 for tiny)",
+        "learning rate for 256 clips per step, scaled by the batch (default: the paper's, 1.5e-4 to pre-train, 5e-4 "
+        "to fine-tune; for tiny 1.2e-2 and 8e-3)",
         group="optimization",
     )
     min_lr: float = setting(1e-5, "floor of the cosine for 256 clips per step; scaled too", group="optimization")

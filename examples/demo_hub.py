@@ -83,9 +83,9 @@ def run(*command: object, capture: bool = False) -> str:
     process = subprocess.Popen([sys.executable, *words], text=True, stdout=subprocess.PIPE if capture else None)
     try:
         output, _ = process.communicate()
-    except BaseException:
-        _end(process)
-        raise
+    finally:
+        if process.returncode is None:  # interrupted
+            _end(process)
     if process.returncode:
         raise DemoError(f"{words[0]} ended with exit code {process.returncode}")
     return output or ""

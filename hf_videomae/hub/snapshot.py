@@ -4,6 +4,7 @@ Training waits for the links alone. What goes on growing (lines of JSON) is cut 
 in whatever thread publishes it.
 """
 
+import contextlib
 import errno
 import itertools
 import json
@@ -87,12 +88,12 @@ def take_snapshot(output_dir: Path, *, checkpoint: Path | None, step: int, with_
         with_state: hold the whole checkpoint as well: this, or that of a finished run's last step.
     """
     root = output_dir / STAGING / f"{step}-{os.getpid()}-{next(_numbers)}"
-    try:
-        return _hold(root, output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
-    except BaseException:
+    with contextlib.ExitStack() as failed:
         # Its links would keep the disk full, if that is what went wrong.
-        shutil.rmtree(root, ignore_errors=True)
-        raise
+        failed.callback(shutil.rmtree, root, ignore_errors=True)
+        held = _hold(root, output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
+        failed.pop_all()
+    return held
 
 
 def _hold(root: Path, output_dir: Path, *, checkpoint: Path | None, step: int, with_state: bool) -> Snapshot:

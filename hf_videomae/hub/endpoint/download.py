@@ -3,6 +3,7 @@
 No token, cookie or proxy is used (`http.client` knows none), nothing packed is unpacked, nothing is written to disk.
 """
 
+import contextlib
 import http.client
 import io
 import math
@@ -123,12 +124,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         connected = self._connect_to_any()
         if self._target.scheme == "https":
-            try:
+            with contextlib.ExitStack() as failed:
+                failed.callback(connected.close)
                 connected.settimeout(_left(self._deadline, self._silence))
                 connected = ssl.create_default_context().wrap_socket(connected, server_hostname=self._target.host)
-            except BaseException:
-                connected.close()
-                raise
+                failed.pop_all()
         self.sock: Any = _TimedSocket(connected, deadline=self._deadline, silence=self._silence)
 
     def _connect_to_any(self) -> socket.socket:

@@ -40,6 +40,19 @@ def test_wrappers_and_prefixes(pretrained, prefix: str, wrapper: str | None, tmp
     assert equal(found, load_original_checkpoint(tmp_path / "plain.pth", **FIELDS))
 
 
+def test_what_plays_no_part_is_told(pretrained, tmp_path: Path) -> None:
+    optimizer = {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []}
+    saved = {"model_ema": pretrained, "model": pretrained, "optimizer": optimizer, "scaler": {}}
+    torch.save(saved, tmp_path / "file.pth")
+    torch.save({"model": pretrained}, tmp_path / "plain.pth")
+    (told,) = convert_checkpoint(tmp_path / "file.pth", check=False, **FIELDS).report.warnings
+    assert "file.pth holds other weights, too, which were left out: model_ema; save them alone" in told
+    done = convert_checkpoint(tmp_path / "plain.pth", check=False, fix=True, inflate="center", **FIELDS)
+    first, second = done.report.warnings
+    assert first.startswith("--fix plays no part") and second.startswith("--inflate and --positions play no part")
+    assert not convert_checkpoint(tmp_path / "plain.pth", check=False, **FIELDS).report.warnings
+
+
 def test_architecture_comes_from_the_weights(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
     config = load_original_checkpoint(tmp_path / "file.pth", **FIELDS).config

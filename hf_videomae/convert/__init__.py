@@ -100,12 +100,28 @@ def convert_checkpoint(
         model, report = _from_image(found, config_fields, inflate=inflate, positions=positions, check=check)
     else:
         model, report = _from_original(found, config_fields, check=check)
+    report.warnings += _without_part(found, fix=fix, inflate=inflate, positions=positions)
     report.license = _licence(found, stated=license)
     if head_indices is not None:
         pick_classes(model, head_indices, report)
     if id2label is not None:
         name_classes(model, id2label, report)
     return Conversion(model=model, processor=_processor(found, model), report=report)
+
+
+def _without_part(source: Source, *, fix: bool, inflate: Inflate, positions: Positions) -> list[str]:
+    """What was asked for, or lies in the file, and plays no part in the conversion."""
+    lines, name = [], source.name
+    if fix and not is_stock(source.weights):
+        lines.append(f"--fix plays no part: it mends a config.json of transformers' VideoMAE, and {name} is none")
+    if (inflate, positions) != ("mean", "image") and (is_stock(source.weights) or not is_image_model(source.weights)):
+        lines.append(f"--inflate and --positions play no part: they are for image models, and {name} is none")
+    if source.left_out:
+        others = " and ".join(source.left_out)
+        lines.append(
+            f"{name} holds other weights, too, which were left out: {others}; save them alone to convert them"
+        )
+    return lines
 
 
 def _licence(source: Source, *, stated: str | None) -> str | None:

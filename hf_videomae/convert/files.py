@@ -39,6 +39,7 @@ class Source:
         config: its `config.json`; empty where there is none.
         preprocessor: its `preprocessor_config.json`; empty where there is none.
         training: the training arguments that the original code saves with the weights.
+        left_out: entries of the file with weights other than these, such as `model_ema`.
         folder: where its configuration lies; None for a file alone.
         hashes: SHA-256 of the files of weights, by name.
         license: what its card says, as a licence identifier.
@@ -50,6 +51,7 @@ class Source:
     config: dict[str, Any] = field(default_factory=dict)
     preprocessor: dict[str, Any] = field(default_factory=dict)
     training: argparse.Namespace | None = None
+    left_out: tuple[str, ...] = ()
     folder: Path | None = None
     hashes: dict[str, str] = field(default_factory=dict)
     license: str | None = None
@@ -75,11 +77,12 @@ def read_source(source: str, *, revision: str | None = None) -> Source:
     files = _weight_files(path) if path.is_dir() else [_one_file(path)]
     # A lone .pth has no configuration, whatever else lies in its folder.
     described = path.is_dir() or path.name in _WHOLE
-    weights, training = read_weights(files, name=source)
+    weights, training, left_out = read_weights(files, name=source)
     return Source(
         name=source,
         weights=weights,
         training=training,
+        left_out=left_out,
         config=_read_json(folder / "config.json") if described else {},
         preprocessor=_read_json(folder / "preprocessor_config.json") if described else {},
         folder=folder if described else None,
@@ -89,8 +92,8 @@ def read_source(source: str, *, revision: str | None = None) -> Source:
     )
 
 
-def read_weights(files: list[Path], *, name: str) -> tuple[Weights, argparse.Namespace | None]:
-    """All tensors of one checkpoint, and the training arguments where they lie beside them.
+def read_weights(files: list[Path], *, name: str) -> tuple[Weights, argparse.Namespace | None, tuple[str, ...]]:
+    """All tensors of one checkpoint, the training arguments and the names of other weights that lie beside them.
 
     Raises:
         ValueError: for a file that cannot be read, or holds no tensors.
@@ -100,14 +103,20 @@ def read_weights(files: list[Path], *, name: str) -> tuple[Weights, argparse.Nam
         part = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
         content |= part if isinstance(part, dict) else {}
     training = content.get("args")
+    left_out: tuple[str, ...] = ()
     for wrapper in _WRAPPERS:
         if isinstance(content.get(wrapper), dict):
+            left_out = tuple(key for key, part in content.items() if key != wrapper and _are_weights(part))
             content = content[wrapper]
             break
     weights = _without_prefixes(content)
     if not weights:
         raise ValueError(f"{name} holds no weights ({first_names(content)}): give the file that holds the model")
-    return weights, training if isinstance(training, argparse.Namespace) else None
+    return weights, training if isinstance(training, argparse.Namespace) else None, left_out
+
+
+def _are_weights(part: Any) -> bool:
+    return isinstance(part, dict) and bool(part) and all(isinstance(value, Tensor) for value in part.values())
 
 
 def first_names(content: dict[str, Any]) -> str:

@@ -346,5 +346,8 @@ def prune(output_dir: Path, *, keep: int) -> None:
     whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
     for path in whole[:-keep]:
         _put_aside(path)
-    for path in output_dir.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path)
+    for path in output_dir.glob(f"{TEMPORARY}*"):  # a half-written picture is a file
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

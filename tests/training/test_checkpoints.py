@@ -134,6 +134,13 @@ def test_the_last_ones_are_kept_and_a_step_may_be_written_again(tmp_path: Path) 
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-11"]
 
 
+def test_what_a_kill_left_half_written_is_dropped_be_it_a_folder_or_a_picture(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-model").mkdir()
+    (tmp_path / ".unfinished-loss.png").write_bytes(b"half")
+    write(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
 def test_a_kill_while_the_oldest_is_dropped_leaves_whole_ones_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

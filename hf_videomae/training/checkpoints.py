@@ -58,12 +58,12 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
 
 def fault_of(checkpoint: Path) -> str | None:
     """Why a checkpoint is not whole, or None when it is: every file that its state names, in its full size."""
-    files = (path for path in checkpoint.rglob("*") if path.is_file())
-    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
     try:
+        files = (path for path in checkpoint.rglob("*") if path.is_file())
+        sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
         return fault_in(sizes, (checkpoint / STATE_FILE).read_text(encoding="utf-8") if STATE_FILE in sizes else None)
-    except OSError:
-        return f"its {STATE_FILE} cannot be read"
+    except OSError as error:  # of a run that goes on, the oldest is dropped while it is looked at
+        return f"it cannot be read: {error.strerror}: {error.filename}"
 
 
 def fault_in(sizes: Mapping[str, int], state_text: str | None) -> str | None:

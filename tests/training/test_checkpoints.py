@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,20 @@ def test_half_written_checkpoints_are_never_picked(tmp_path: Path, capsys: pytes
         assert reason in notes
     with pytest.raises(CheckpointError, match="checkpoint is not whole: model.safetensors has 3 bytes"):
         find_checkpoint(str(tmp_path / "checkpoint-6"), output_dir=tmp_path)
+
+
+def test_one_that_its_run_drops_while_it_is_looked_at_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write(tmp_path, 1)
+    look = Path.relative_to
+
+    def dropped(path: Path, *others: Path) -> Path:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        return look(path, *others)
+
+    monkeypatch.setattr(Path, "relative_to", dropped)
+    assert str(fault_of(checkpoint)).startswith("it cannot be read: No such file or directory: ")
 
 
 def test_a_failure_while_writing_leaves_nothing_to_pick(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Loading and saving weights under the published names, with nothing lost on the way."""
 
+from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+
+# isort: split
 import copy
 import re
 from pathlib import Path

@@ -6,6 +6,9 @@ Shapes: B clips, T frames, C channels, H x W pixels, N tokens, V visible, M mask
     cube.
 """
 
+from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+
+# isort: split
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

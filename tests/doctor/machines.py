@@ -23,8 +23,17 @@ HEALTHY = Facts(
     packages={
         "torch": "2.13.0", "torchcodec": "0.13.0", "av": "18.1.0", "transformers": "5.23.0",
         "huggingface_hub": "2.4.0", "numpy": "2.4.6", "accelerate": "1.15.0", "datasets": "5.2.0",
-        "matplotlib": "3.10.0", "pyyaml": "6.0.2", "tqdm": "4.67.1",
+        "matplotlib": "3.10.0", "pyyaml": "6.0.2", "tqdm": "4.67.1", "pillow": "12.0.0", "safetensors": "0.8.0",
+        "peft": None, "gradio": None, "torchvision": None,
     },
+    minimum={
+        "": {"huggingface_hub": "1.31", "numpy": "2.0", "pillow": "10.1", "safetensors": "0.8", "torch": "2.11",
+             "torchcodec": "0.11.1", "transformers": "5.19"},
+        "av": {"av": "17"},
+        "lora": {"peft": "0.18"},
+        "train": {"accelerate": "1.15", "datasets": "5.0", "matplotlib": "3.9", "pyyaml": "6", "tqdm": "4.66.3"},
+    },
+    imports={"error": None},
     output=Space("outputs", 500 * GIB, 100 * GIB),
     cache=Space("/home/me/.cache/huggingface/hub", 500 * GIB, 100 * GIB),
     shared_memory=Space("/dev/shm", 32 * GIB, 32 * GIB),

@@ -14,7 +14,8 @@ from typing import Any
 
 from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
-from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
+from ..folder import SPLIT_FOLDERS, find_videos, folder_labels, split_folders
+from ..index_files import INDEX_FILES, read_rows
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..samples import DataError, Label

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_videomae.data import DataError, describe_source, open_source
+from hf_videomae.data import DataError, describe_source, open_source, source_notes
 from hf_videomae.evaluation import evaluate, parse_views
 from hf_videomae.inference import head_kind, load_classifier, processor_for
 from hf_videomae.records import command_line, hardware
@@ -103,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
             mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
         say(f"{describe_source(source)}; split {recipe.split}")
+        for note in source_notes(source):
+            say(f"note: {note}")
         outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
         say(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hf_videomae.data import DataError, build_loader, open_mixture, open_source
+from hf_videomae.data import DataError, build_loader, open_mixture, open_source, source_notes
 from hf_videomae.hub import build_publisher
 from hf_videomae.training import (
     FinetuneRecipe,
@@ -32,6 +32,7 @@ from hf_videomae.training import (
     layer_decay_scales,
     parse_recipe,
     resume_point,
+    say,
     user_errors,
 )
 from hf_videomae.video.decoding import VideoBackendError
@@ -73,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         validation = None
         if recipe.test_split is not None:
             test = open_source(recipe.test_set, split=recipe.test_split, require_labels=True, **named)
+            for note in source_notes(test):
+                say(f"note: of the videos to test on: {note}")
             validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
         run = Run(
             recipe,

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.configuration_videomae import PRESETS
-from hf_videomae.data import describe_source, open_source
+from hf_videomae.data import describe_source, open_source, source_notes
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
@@ -120,6 +120,8 @@ def encode(
         dataset, split = recipe.test_dataset or recipe.dataset, recipe.test_split
     source = open_source(dataset, split=split, require_labels=True)
     say(f"{'test' if test else 'training'} videos: {describe_source(source)}")
+    for note in source_notes(source):
+        say(f"note: {note}")
     clips: TestViews | AugmentedClips = TestViews(processor, num_views=recipe.views if test else 1)
     if recipe.clips and not test:
         clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)

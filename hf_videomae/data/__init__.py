@@ -18,6 +18,7 @@ from .samples import (
     describe_shards,
     describe_source,
     num_videos,
+    source_notes,
 )
 from .sources import open_mixture, open_source
 from .stream import Loader, build_loader
@@ -40,4 +41,5 @@ __all__ = [
     "num_videos",
     "open_mixture",
     "open_source",
+    "source_notes",
 ]

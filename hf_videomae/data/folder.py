@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from .index_files import INDEX_FILES, read_index
@@ -59,6 +60,7 @@ class FolderSource:
         paths: relative posix paths, which are the samples' ids.
         labels: of each path, or None for an unlabelled set.
         kind: what the labels say.
+        notes: how the folder was read, for the user.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class FolderSource:
         paths: list[str],
         labels: list[str] | None = None,
         kind: LabelKind = SINGLE,
+        notes: Sequence[str] = (),
     ) -> None:
+        self.notes = list(notes)
         self.name, self.root, self.paths = name, root, paths
         self.class_names: list[str] | None = None
         self.labels: list[Label] | None = None

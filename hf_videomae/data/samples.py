@@ -124,6 +124,12 @@ def describe_source(source: AnyData) -> str:
     return "\n".join([line, *(_describe_part(source, part) for part in range(len(source.parts)))])
 
 
+def source_notes(source: AnyData) -> list[str]:
+    """Return what the user must know of how the data was read, a line each; of a mix those of all parts."""
+    parts = source.parts if isinstance(source, Mixture) else (source,)
+    return [note for part in parts for note in getattr(part, "notes", ())]
+
+
 def describe_epoch(source: AnyData) -> str | None:
     """What an epoch is, where that is not simply every video once."""
     if num_videos(source) is None:

@@ -5,9 +5,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from .index_files import INDEX_FILES, read_index
+from .index_files import INDEX_FILES, Index, read_index
+from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind, parse_labels
-from .samples import DataError, Label, Sample
+from .samples import DataError, Label, Sample, segment_id
 
 VIDEO_EXTENSIONS = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
@@ -51,6 +52,10 @@ def _first_visit(folder: str, name: str, visited: set[str]) -> bool:
     return is_new
 
 
+Segment = tuple[float | None, float | None]
+"""Start and end in seconds."""
+
+
 class FolderSource:
     """Files on a disk as a `Source`, by `open_folder`, `open_pattern` or `open_file`.
 
@@ -61,6 +66,8 @@ class FolderSource:
         labels: of each path, or None for an unlabelled set.
         kind: what the labels say.
         notes: how the folder was read, for the user.
+        segments: start and end in seconds of each path, None where it is the whole file.
+        unlabelled: why there are no labels, for errors.
     """
 
     def __init__(
@@ -72,7 +79,10 @@ class FolderSource:
         labels: list[str] | None = None,
         kind: LabelKind = SINGLE,
         notes: Sequence[str] = (),
+        segments: Sequence[Segment] | None = None,
+        unlabelled: str = "",
     ) -> None:
+        self.segments, self.unlabelled = segments, unlabelled
         self.notes = list(notes)
         self.name, self.root, self.paths = name, root, paths
         self.class_names: list[str] | None = None
@@ -86,7 +96,24 @@ class FolderSource:
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         label = None if self.labels is None else self.labels[index]
-        return Sample(id=path, video=str(self.root / path), label=label)
+        start, end = (None, None) if self.segments is None else self.segments[index]
+        id = segment_id(path, start=start, end=end)
+        return Sample(id=id, video=str(self.root / path), label=label, start=start, end=end)
+
+    @classmethod
+    def of_index(cls, name: str, index: Index, *, root: Path, kind: LabelKind) -> "FolderSource":
+        """Return what an index file lists as a source."""
+        is_cut = any(segment != (None, None) for segment in index.segments)
+        return cls(
+            name,
+            root=root,
+            paths=index.paths,
+            labels=index.labels,
+            kind=kind,
+            notes=index.notes,
+            segments=index.segments if is_cut else None,
+            unlabelled=index.unlabelled,
+        )
 
 
 def open_folder(
@@ -107,9 +134,8 @@ def open_folder(
     index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
     paths = find_videos(root)
     if index is not None:
-        names = (split, *SPLIT_FOLDERS.get(split, ()))
-        listed = read_index(index, root=root, present=set(paths), split=split, split_names=names)
-        source = FolderSource(dataset, root=root, paths=listed.paths, labels=listed.labels, kind=kind)
+        listed = read_index(index, paths=IndexPaths(root), split=split, kind=kind)
+        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
     elif not paths:
         raise DataError(_without_videos(root))
     else:
@@ -194,6 +220,8 @@ def folder_labels(paths: list[str], *, prefix: str = "") -> list[str] | None:
 
 
 def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
+    if require_labels and source.labels is None and source.unlabelled:
+        raise DataError(f"{source.name} has no labels: {source.unlabelled}; give every row its class in that column")
     if require_labels and source.labels is None:
         raise DataError(
             f"{source.name} has no labels; put each class's videos into a folder of its name (two or more), or "

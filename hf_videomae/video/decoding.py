@@ -20,6 +20,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -28,6 +29,7 @@ import torch
 from . import _pyav, _skipping, _torchcodec, limits, timing
 from ._source import ResolvedSource, VideoSource, resolve_source
 from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
+from .segments import SegmentReader, VideoSegment
 
 __all__ = [
     "VideoBackendError",
@@ -274,13 +276,13 @@ class VideoReader:
 
 
 def open_video(
-    source: VideoSource, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
-) -> VideoReader:
+    source: VideoSource | VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader | SegmentReader:
     """Opens a video.
 
     Args:
         source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole, or in parts where it is large), the
-            bytes of a file, or a binary file object (read whole, from where it stands).
+            bytes of a file, or a binary file object (read whole, from where it stands); or a `VideoSegment` of one.
         name: what errors call a source that has no name of its own, such as bytes.
         backend: `"auto"` (torchcodec, then PyAV; PyAV first where it is quicker), `"torchcodec"` or `"pyav"`.
         num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.
@@ -293,11 +295,18 @@ def open_video(
     if num_threads < 0:
         raise ValueError(f"num_threads must be 0 (FFmpeg chooses) or more, got {num_threads}")
     backends = _usable_backends(backend)
-    return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+    if not isinstance(source, VideoSegment):
+        return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+    reader = VideoReader(resolve_source(source.video, name=name), backends=backends, num_threads=num_threads)
+    with ExitStack() as on_error:
+        on_error.callback(reader.close)
+        opened = SegmentReader(reader, source)
+        on_error.pop_all()
+    return opened
 
 
 def decode_clip(
-    source: VideoSource,
+    source: VideoSource | VideoSegment,
     plan: Callable[[int, float], Sequence[int]],
     *,
     name: str | None = None,

@@ -68,6 +68,7 @@ class FolderSource:
         notes: how the folder was read, for the user.
         segments: start and end in seconds of each path, None where it is the whole file.
         unlabelled: why there are no labels, for errors.
+        class_names: all classes in their order, of a set with one class per video; by default those of the labels.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class FolderSource:
         notes: Sequence[str] = (),
         segments: Sequence[Segment] | None = None,
         unlabelled: str = "",
+        class_names: Sequence[str] | None = None,
     ) -> None:
         self.segments, self.unlabelled = segments, unlabelled
         self.notes = list(notes)
@@ -89,6 +91,9 @@ class FolderSource:
         self.labels: list[Label] | None = None
         if labels is not None:
             self.class_names, self.labels = parse_labels(labels, kind=kind, ids=paths, name=name)
+        if self.class_names is not None and class_names is not None and labels is not None:
+            number = {known: place for place, known in enumerate(class_names)}
+            self.class_names, self.labels = list(class_names), [number[label] for label in labels]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -101,8 +106,10 @@ class FolderSource:
         return Sample(id=id, video=str(self.root / path), label=label, start=start, end=end)
 
     @classmethod
-    def of_index(cls, name: str, index: Index, *, root: Path, kind: LabelKind) -> "FolderSource":
-        """Return what an index file lists as a source."""
+    def of_index(
+        cls, name: str, index: Index, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
+    ) -> "FolderSource":
+        """Return what an index file lists as a source; `class_names` are all classes in order."""
         is_cut = any(segment != (None, None) for segment in index.segments)
         return cls(
             name,
@@ -113,6 +120,7 @@ class FolderSource:
             notes=index.notes,
             segments=index.segments if is_cut else None,
             unlabelled=index.unlabelled,
+            class_names=class_names,
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..cards import is_hub_id
 from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
+from .lists import is_list_name, open_list
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
 from .streamed import DatasetsSource
@@ -36,8 +37,9 @@ def open_source(
     then comes a pattern, then `org/name` on the Hub.
 
     Args:
-        dataset: `motion`, a folder (searched at any depth), a glob pattern, a video file, or `org/name` of the Hub. A
-            folder that holds Parquet or WebDataset files and no videos is read like the Hub's data sets.
+        dataset: `motion`, a folder (searched at any depth), a glob pattern, a video file, a list of videos (CSV, JSON
+            or text; see `hf_videomae.data.lists`), or `org/name` of the Hub. A folder that holds Parquet or
+            WebDataset files and no videos is read like the Hub's data sets.
         split: `train` is everything where the data set has no splits.
         require_labels: refuse a data set without labels.
         config: of a Hub data set.
@@ -77,6 +79,8 @@ def open_source(
         if _is_sharded(path):
             return streamed(path)
         return open_folder(path, split=split, require_labels=require_labels, kind=label_kind)
+    if os.path.isfile(path) and is_list_name(path):
+        return open_list(path, split=split, require_labels=require_labels, kind=label_kind)
     if os.path.isfile(path):
         return open_file(path, require_labels=require_labels, kind=label_kind)
     if is_pattern(dataset):
@@ -178,7 +182,7 @@ def _is_sharded(folder: str) -> bool:
 
 def _looks_like_path(dataset: str) -> bool:
     """Whether a name with a slash can only be meant as a path: `./x`, `/x`, `~/x`, `a/b.mp4`, or its folder exists."""
-    is_file = os.path.splitext(dataset)[1].lower() in VIDEO_EXTENSIONS
+    is_file = os.path.splitext(dataset)[1].lower() in VIDEO_EXTENSIONS or is_list_name(dataset)
     return dataset.startswith((".", "/", "~")) or is_file or os.path.isdir(os.path.dirname(dataset))
 
 

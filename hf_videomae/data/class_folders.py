@@ -25,8 +25,8 @@ _GROUP_WORDS = frozenset(
     "actor angle batch cam camera cameras chunk clip clips data date day device dir disc disk dvd env environment ep "
     "episode fold folder frames g group groups grp id instance kinect loc location month p part participant parts "
     "patient pers person performer player pt raw rep repetition rgb room round s sample scene seg segment seq "
-    "sequence ses session sessions set shard shot site split sub subj subject subset take track trial uncomp user v vid "
-    "video videos view viewpoint vol volume week year".split()
+    "sequence ses session sessions set shard shot site split sub subj subject subset take track trial uncomp user v "
+    "vid video videos view viewpoint vol volume week year".split()
 )
 _CLASS_WORDS = frozenset("class cls category label action activity event gesture exercise act c a".split())
 _SHOWN = 3
@@ -63,7 +63,7 @@ def read_classes(folders: Sequence[Folders], *, paths: Sequence[str], pattern: s
     shared = _shared(folders)
     inner = [own[shared:] for own in folders]
     if shared and all(len(own) == 1 and _is_numbered_of(own[0], folders[0][shared - 1]) for own in inner):
-        return ClassReading(why=f"all folders are groups of {readable(folders[0][shared - 1])}")
+        return ClassReading(why=f"the folders are groups of one class, {readable(folders[0][shared - 1])}")
     holders = set(inner)
     # A folder that holds videos itself is a class, and what lies deeper in it are groups.
     inner = [next(own[:end] for end in range(1, len(own) + 1) if own[:end] in holders) for own in inner]
@@ -126,9 +126,10 @@ def _is_numbered_of(name: str, parent: str) -> bool:
 
 
 def _series(folders: Iterable[Folders]) -> set[Folders]:
-    """Return the folders that differ from those beside them in a number alone, and those that hold nothing else.
+    """Return the folders that differ from those beside them in a number alone, and those that stand alone everywhere.
 
-    `v_shooting_01`, `v_shooting_02`, ... within `basketball` is a series; so is `video` in every class.
+    `v_shooting_01`, `v_shooting_02`, ... within `basketball` are a series; so is `video` in every class. At the top a
+    word has to tell a series of parts from numbered classes: `Anomaly-Videos-Part-1`.
     """
     children: dict[Folders, set[str]] = {}
     by_depth: dict[int, set[str]] = {}
@@ -136,7 +137,9 @@ def _series(folders: Iterable[Folders]) -> set[Folders]:
         for depth in range(1, len(own)):
             children.setdefault(own[:depth], set()).add(own[depth])
             by_depth.setdefault(depth, set()).add(own[depth])
-    found: set[Folders] = set()
+    top = {own[0] for own in folders}
+    is_parts = len(top) > 1 and _is_series(top) and any(_GROUP_WORDS & set(words_of(name)) for name in top)
+    found: set[Folders] = {(name,) for name in top} if is_parts else set()
     for depth, names in by_depth.items():
         parents = [parent for parent in children if len(parent) == depth]
         alike = len(parents) > 1 and len(names) == 1
@@ -166,8 +169,8 @@ def _note(folders: Sequence[Folders], labels: Sequence[str]) -> str:
     if not passed:
         return ""
     return (
-        f"the folders are nested, the classes are {_listed(set(labels))}; {_listed(passed)} are taken for groups "
-        f"within or parts around them"
+        f"the folders are nested: {_listed(set(labels))} are taken for the classes, and {_listed(passed)} for groups "
+        f"within them or parts around them"
     )
 
 

@@ -102,7 +102,8 @@ def find_splits(paths: Sequence[str], *, name: str, patterns: bool = True) -> Sp
                 return Splits(notes=[_taken_for_class(next(iter(alike)), name)])
             beside = [f"{readable(other)}/ ({names[other]} videos)" for other in others] + list(map(readable, outside))
             parents = _parents(split_paths, depth)
-            raise DataError(_half(alike, beside, name=readable(os.path.join(name, parents[0])), patterns=patterns))
+            where = os.path.join(name, parents[0]) if len(parents) == 1 and parents[0] else name
+            raise DataError(_half(alike, beside, name=readable(where), one=len(parents) == 1, patterns=patterns))
         _refuse_folds(split_paths, depth=depth, name=name)
         return Splits(SplitLevel(depth, alike), _told(alike, split_paths, depth=depth))
     return Splits()
@@ -158,13 +159,19 @@ def _other_words(words: Iterable[str]) -> list[str]:
 def _splits_among(names: Iterable[str]) -> dict[str, str]:
     """Return the split of each folder name that looks like one.
 
-    A name counts by itself, or where another differs from it in the split alone: `indoor_train` and `indoor_test`.
+    A name counts by itself, or where another has a word in common with it and another split: `indoor_train` and
+    `indoor_test`.
     """
     parted = {name: found for name in names if (found := _parted(name)) is not None}
-    kinds: dict[tuple[str, ...], set[str]] = {}
+    kinds: dict[str, set[str]] = {}
     for split, rest in parted.values():
-        kinds.setdefault(rest, set()).add(split)
-    return {name: split for name, (split, rest) in parted.items() if not _other_words(rest) or len(kinds[rest]) > 1}
+        for word in _other_words(rest):
+            kinds.setdefault(word, set()).add(split)
+    return {
+        name: split
+        for name, (split, rest) in parted.items()
+        if not _other_words(rest) or any(len(kinds[word]) > 1 for word in _other_words(rest))
+    }
 
 
 def _is_class(
@@ -181,22 +188,16 @@ def _taken_for_class(folder: str, name: str) -> str:
     )
 
 
-def _half(alike: dict[str, str], beside: Sequence[str], *, name: str, patterns: bool) -> str:
-    them, does = ("it", "does") if len(alike) == 1 else ("them", "do")
-    look = "looks like a split" if len(alike) == 1 else "look like splits"
+def _half(alike: dict[str, str], beside: Sequence[str], *, name: str, one: bool, patterns: bool) -> str:
+    look, them = ("looks like a split", "it") if len(alike) == 1 else ("look like splits", "them")
     more = f" and {len(beside) - 1} more" if len(beside) > 1 else ""
-    chosen = os.path.join(name, readable(min(alike, key=_rank)))
+    first = min(alike, key=lambda folder: (alike[folder] != "train", folder))
+    folder = f"give one folder ({os.path.join(name, readable(first))}), " if one else ""
     classes = f", or give the pattern '{os.path.join(name, '**/*')}' if all are classes" if patterns else ""
-    lie = "lies" if len(beside) == 1 else "lie"
     return (
-        f"{name}: {_listed(alike)} {look}, but beside {them} {lie} {beside[0]}{more} that {does} not; give one folder "
-        f"({chosen}), move the others out, list the videos in an index.csv "
-        f"(path,label,split){classes}"
+        f"{name}: {_listed(alike)} {look}, but not what else is beside {them}: {beside[0]}{more}; {folder}move the "
+        f"rest out, list the videos in an index.csv (path,label,split){classes}"
     )
-
-
-def _rank(folder: str) -> tuple[bool, str]:
-    return _SPLIT_OF.get(folder.casefold()) != "train", folder
 
 
 def _parents(split_paths: Sequence[Sequence[str]], depth: int) -> list[str]:
@@ -268,7 +269,7 @@ def choose_folders(level: SplitLevel, split: str, *, name: str) -> tuple[list[st
     if not of_kind:
         known = ", ".join(sorted(found))
         classes = ""
-        if not all(folder in _SPLIT_OF for folder in level.folders):
+        if len(found) == 1 and not all(folder in _SPLIT_OF for folder in level.folders):
             pattern = os.path.join(name, "**/*")
             classes = f", or give the pattern '{pattern}' if {_listed(level.folders)} are classes"
         raise DataError(

@@ -8,10 +8,11 @@ from pathlib import Path
 from .class_folders import innermost_classes
 from .folder_layout import read_split
 from .frame_folders import describe_frames
-from .index_files import INDEX_FILES, read_index
+from .index_files import INDEX_FILES, Index, read_index
+from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind, parse_labels
-from .samples import DataError, Label, Sample
-from .split_folders import SPLIT_FOLDERS, split_in_name, splits_reached
+from .samples import DataError, Label, Sample, segment_id
+from .split_folders import split_in_name, splits_reached
 from .video_files import (
     VIDEO_EXTENSIONS,
     FolderScan,
@@ -29,6 +30,10 @@ def is_pattern(dataset: str) -> bool:
     return not _GLOB_SIGNS.isdisjoint(dataset)
 
 
+Segment = tuple[float | None, float | None]
+"""Start and end in seconds."""
+
+
 class FolderSource:
     """Files on a disk as a `Source`, by `open_folder`, `open_pattern` or `open_file`.
 
@@ -39,7 +44,8 @@ class FolderSource:
         labels: of each path, or None for an unlabelled set.
         kind: what the labels say.
         notes: how the folder was read, for the user.
-        unlabelled: why there are no labels.
+        segments: start and end in seconds of each path, None where it is the whole file.
+        unlabelled: why there are no labels, for errors.
     """
 
     def __init__(
@@ -51,9 +57,11 @@ class FolderSource:
         labels: list[str] | None = None,
         kind: LabelKind = SINGLE,
         notes: Sequence[str] = (),
+        segments: Sequence[Segment] | None = None,
         unlabelled: str = "",
     ) -> None:
-        self.notes, self.unlabelled = list(notes), unlabelled
+        self.segments, self.unlabelled = segments, unlabelled
+        self.notes = list(notes)
         self.name, self.root, self.paths = readable(name), root, paths
         self.class_names: list[str] | None = None
         self.labels: list[Label] | None = None
@@ -67,7 +75,24 @@ class FolderSource:
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         label = None if self.labels is None else self.labels[index]
-        return Sample(id=readable(path), video=str(self.root / path), label=label)
+        start, end = (None, None) if self.segments is None else self.segments[index]
+        id = segment_id(readable(path), start=start, end=end)
+        return Sample(id=id, video=str(self.root / path), label=label, start=start, end=end)
+
+    @classmethod
+    def of_index(cls, name: str, index: Index, *, root: Path, kind: LabelKind) -> "FolderSource":
+        """Return what an index file lists as a source."""
+        is_cut = any(segment != (None, None) for segment in index.segments)
+        return cls(
+            name,
+            root=root,
+            paths=index.paths,
+            labels=index.labels,
+            kind=kind,
+            notes=index.notes,
+            segments=index.segments if is_cut else None,
+            unlabelled=f"{index.unlabelled}; give every row its class in that column" if index.unlabelled else "",
+        )
 
 
 def open_folder(
@@ -88,9 +113,8 @@ def open_folder(
     scan = scan_folder(root, index_names=INDEX_FILES)
     paths = scan.videos
     if index is not None:
-        names = (split, *SPLIT_FOLDERS.get(split, ()))
-        listed = read_index(index, root=root, present=set(paths), split=split, split_names=names)
-        source = FolderSource(dataset, root=root, paths=listed.paths, labels=listed.labels, kind=kind)
+        listed = read_index(index, paths=IndexPaths(root), split=split, kind=kind)
+        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
     elif not paths:
         raise DataError(_without_videos(root, scan))
     else:

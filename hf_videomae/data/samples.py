@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ..video.segments import VideoSegment, VideoSource
+
 # So many shards or one more are still very different.
 _UNEVEN_UP_TO = 3
 
@@ -19,20 +21,41 @@ class DataError(ValueError):
     """
 
 
+def segment_id(path: str, *, start: float | None, end: float | None) -> str:
+    """Return a path, followed by `@START-END` in seconds where it is a segment: `a.mp4@0.5-2`, `a.mp4@3-`.
+
+    Prepared sets use the same ids.
+    """
+    if start is None and end is None:
+        return path
+    return f"{path}@{start or 0:.12g}-{'' if end is None else f'{end:.12g}'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One encoded video.
 
     Attributes:
         id: unique and stable within the data set: the relative path (folder), `file#row` (Parquet), `shard/__key__`
-            (WebDataset), `split/index` (motion).
+            (WebDataset), `split/index` (motion); followed by `@START-END` for a segment (`segment_id`).
         video: the file's bytes, or a path or URL.
         label: index (or indices) into the source's `class_names`, or a number, where the source is labelled.
+        start, end: of the segment that the sample is, in seconds after the file's first frame: the frames with
+            start <= time < end. None is the beginning, and the end, of the file.
     """
 
     id: str
     video: bytes | str
     label: Label | None = None
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def source(self) -> VideoSource | VideoSegment:
+        """Return what decodes to the sample's frames: the video, or the segment of it."""
+        if self.start is None and self.end is None:
+            return self.video
+        return VideoSegment(self.video, start=self.start or 0.0, end=self.end)
 
     @property
     def num_bytes(self) -> int:

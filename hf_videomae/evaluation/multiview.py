@@ -94,7 +94,7 @@ class _Videos(Dataset[_Read]):
             )
         path = sample.video if isinstance(sample.video, str) else sample.id
         try:
-            views = read_views(sample.video, plan=self.plan, name=sample.id if path == sample.id else None)
+            views = read_views(sample.source, plan=self.plan, name=sample.id if path == sample.id else None)
         except (VideoDecodeError, OSError) as error:
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
             return _Read(key, sample.id, path, label, reason=reason)

@@ -96,7 +96,7 @@ def test_an_index_file_says_what_belongs_to_the_set(tmp_path: Path, name: str) -
             "1 of 2 rows have no label, the first is class_1/001.mp4",
         ),
         ("path,label\nclass_0/000.mp4,a\nclass_0/000.mp4,b\n", "lists 1 videos more than once"),
-        ("video,label\nclass_0/000.mp4,a\n", "row 1 has no `path` or `file_name` .its columns: video, label."),
+        ("clips,label\nclass_0/000.mp4,a\n", "has no column `path` or `file_name` .its columns: clips, label."),
         ("path,label\n", "lists no videos"),
         ("path,split\nclass_0/000.mp4,test\n", r"no rows of the split 'train' \(it has: test\)"),
     ],

@@ -9,17 +9,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
 from ..folder_layout import FolderVideos, read_all_splits
-from ..index_files import INDEX_FILES, read_rows
-from ..labels import MISSING, SINGLE, LabelKind, parse_labels
+from ..index_columns import find_columns, read_index_table
+from ..index_files import INDEX_FILES, Index, index_of
+from ..index_paths import IndexPaths
+from ..labels import SINGLE, LabelKind, parse_labels
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
-from ..samples import DataError, Label
-from ..split_folders import SPLIT_FOLDERS
+from ..samples import DataError, Label, segment_id
 from ..streamed import DatasetsSource, split_names
 from ..video_files import FolderScan, extension_of, readable, scan_folder
 
@@ -169,14 +170,18 @@ class _Entry:
     path: str
     label: str = ""
     split: str = "train"
-    trim: Trim | None = None
+    start: float | None = None
+    end: float | None = None
 
     @property
     def id(self) -> str:
-        if self.trim is None:
-            return readable(self.path)
-        end = "" if self.trim.end is None else f"{self.trim.end:g}"
-        return f"{readable(self.path)}@{self.trim.start:g}-{end}"
+        return segment_id(readable(self.path), start=self.start, end=self.end)
+
+    @property
+    def trim(self) -> Trim | None:
+        if self.start is None and self.end is None:
+            return None
+        return Trim(start=self.start or 0.0, end=self.end)
 
 
 def _open_folder(root: Path, scan: FolderScan, *, listing: Path | None, kind: LabelKind) -> RawSet:
@@ -189,8 +194,8 @@ def _open_folder(root: Path, scan: FolderScan, *, listing: Path | None, kind: La
             unlabelled = "there are no two class folders"
         refused, notes = _left_out(scan), [*found.notes, *scan.notes()]
     else:
-        entries, refused = _by_rows(root, listing, kind=kind)
-        unlabelled = "" if any(entry.label for entry in entries) else f"{listing.name} has no column `label`"
+        entries, refused, index = _by_rows(root, listing, kind=kind, paths=IndexPaths(root))
+        unlabelled, notes = index.unlabelled, index.notes
     if not entries:
         reason = f": {refused[0].path}: {refused[0].reason}" if refused else ""
         raise DataError(f"{root} holds no video that can be used{reason}")
@@ -238,58 +243,35 @@ def _left_out(scan: FolderScan) -> list[Dropped]:
     ]
 
 
-def _by_rows(root: Path, listing: Path, *, kind: LabelKind) -> tuple[list[_Entry], list[Dropped]]:
-    """The videos of an index file; a row that cannot be used is refused by itself."""
-    rows = list(read_rows(listing))
-    if rows and not {"path", "file_name"} & rows[0].keys():
-        columns = ", ".join(map(str, rows[0]))
-        raise DataError(f"{listing} has no column `path` or `file_name` (its columns: {columns}); add one")
-    labelled = any((row.get("label") or "").strip().lower() not in MISSING for row in rows)
+def _by_rows(
+    root: Path, listing: Path, *, kind: LabelKind, paths: IndexPaths
+) -> tuple[list[_Entry], list[Dropped], Index]:
+    """Return the videos of an index file; a row that cannot be used is refused by itself."""
+    table = read_index_table(listing)
+    index = index_of(table, find_columns(table), paths=paths, split=None, kind=kind)
+    refused = {readable(row.row): f"{row.reason} ({listing.name})" for row in index.refused}
     kept: dict[str, _Entry] = {}
-    refused: dict[str, str] = {}
-    for number, row in enumerate(rows, start=1):
-        path = (row.get("path") or row.get("file_name") or "").strip()
+    for place, listed in enumerate(index.entries):
+        label = "" if index.labels is None else index.labels[place]
         try:
-            entry = _entry_of(root, path, row, kind=kind if labelled else None)
+            if kind == "regression" and index.labels is not None and not _is_number(label):
+                raise ValueError(f"its label {label!r} is no finite number")
+            if not listed.split and any(other.split for other in index.entries):
+                raise ValueError("it has no split, though others have")
+            split = _split_name(listed.split or "train")
         except ValueError as error:
-            refused[readable(path) or f"row {number}"] = f"{error} ({listing.name})"
+            refused[readable(listed.path)] = f"{error} ({listing.name})"
             continue
+        entry = _Entry(path=listed.path, label=label, split=split, start=listed.start, end=listed.end)
         before = kept.setdefault(entry.id, entry)
         if before != entry:
             refused[entry.id] = f"it is listed twice, as {_told(before)} and {_told(entry)} ({listing.name})"
     entries = [entry for id, entry in kept.items() if id not in refused]
-    return entries, [Dropped(path, reason) for path, reason in sorted(refused.items())]
+    return entries, [Dropped(path, reason) for path, reason in sorted(refused.items())], index
 
 
 def _told(entry: _Entry) -> str:
     return f"{entry.label or 'unlabelled'} in {entry.split}"
-
-
-def _entry_of(root: Path, path: str, row: dict[str, str], *, kind: LabelKind | None) -> _Entry:
-    if not path:
-        raise ValueError("it has no path")
-    relative = PurePosixPath(os.path.relpath(root / path, root)).as_posix()
-    if relative.startswith("../"):
-        raise ValueError(f"it lies outside of {root.name}")
-    if not (root / relative).is_file():
-        raise ValueError("it is listed, but is not there")
-    label = (row.get("label") or "").strip()
-    if kind is not None and label.lower() in MISSING:
-        raise ValueError("it has no label, though others have")
-    if kind == "regression" and not _is_number(label):
-        raise ValueError(f"its label {label!r} is no finite number")
-    split = (row.get("split") or "").strip() or "train"
-    return _Entry(path=relative, label=label if kind is not None else "", split=_split_name(split), trim=_trim_of(row))
-
-
-def _trim_of(row: dict[str, str]) -> Trim | None:
-    texts = [(row.get(name) or "").strip() for name in ("start", "end")]
-    if not any(texts):
-        return None
-    if not all(_is_number(text) for text in texts if text):
-        raise ValueError(f"its start and end ({', '.join(texts)}) are no seconds")
-    start, end = (float(text) if text else None for text in texts)
-    return Trim(start=start or 0.0, end=end)
 
 
 def _is_number(text: str) -> bool:
@@ -300,10 +282,9 @@ def _is_number(text: str) -> bool:
 
 
 def _split_name(text: str) -> str:
-    named = next((name for name, folders in SPLIT_FOLDERS.items() if text.lower() in folders), text)
-    if not _SPLIT_NAME.fullmatch(named):
+    if not _SPLIT_NAME.fullmatch(text):
         raise ValueError(f"its split {text!r} is no name: letters, digits, _ and . are allowed")
-    return named
+    return text
 
 
 def _stamp(path: Path) -> str:

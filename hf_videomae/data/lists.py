@@ -15,14 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from .class_lists import class_ind, something_labels
-from .folder import FolderSource, find_videos
+from .folder import FolderSource
 from .index_columns import PATH_NAMES, Columns, find_columns, read_index_table
 from .index_files import Index, check_index, index_of
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind
 from .samples import DataError
-from .split_names import split_name
+from .split_folders import canonical_split
 from .tables import Cell, Table, text_of
+from .video_files import find_videos
 
 LIST_EXTENSIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson"))
 _SPLIT_IN_NAME = re.compile(
@@ -84,19 +85,19 @@ def open_list(
     file = Path(dataset)
     listed = read_list(file)
     asked = split
-    if not listed.columns.split and _split_of(file) == split_name(split):
+    if not listed.columns.split and _split_of(file) == canonical_split(split):
         asked = "train"  # all rows are of that split
     index = check_index(listed.index(split=asked, kind=kind), root=listed.root)
     names = listed.class_names if kind == SINGLE else None
     source = FolderSource.of_index(dataset, index, root=listed.root, kind=kind, class_names=names)
     if require_labels and source.labels is None:
-        raise DataError(f"{dataset} has no labels: {index.unlabelled}; write the class of each video beside its path")
+        raise DataError(f"{dataset} has no labels: {source.unlabelled}")
     return source
 
 
 def _split_of(file: Path) -> str:
     """Return the one split that a file's name tells; "" where it tells none."""
-    found = {split_name(match[1]) for match in _SPLIT_IN_NAME.finditer(file.stem.lower())}
+    found = {canonical_split(match[1]) for match in _SPLIT_IN_NAME.finditer(file.stem.lower())}
     return found.pop() if len(found) == 1 else ""
 
 
@@ -116,6 +117,11 @@ def read_list(file: Path) -> VideoList:
         identifier = next((name for name in _IDS if name in table.columns), None)
         if identifier is not None:
             return _list_of_ids(file, table, identifier)
+        if file.suffix.lower() == ".txt":
+            raise DataError(
+                f"{file} is not a video file, and no list of videos either: a list has `path label` in each line, or "
+                f"a first line that names the columns"
+            )
     table, class_names = class_ind(table)
     columns = find_columns(table)
     root = _find_root(file, [text_of(row.get(columns.path)) for row in table.rows])

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from ..cards import is_hub_id
-from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
+from .folder import is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
 from .lists import is_list_name, open_list
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
 from .streamed import DatasetsSource
+from .video_files import find_videos, is_video_name
 
 BUILT_IN = "motion"
 
@@ -182,7 +183,7 @@ def _is_sharded(folder: str) -> bool:
 
 def _looks_like_path(dataset: str) -> bool:
     """Whether a name with a slash can only be meant as a path: `./x`, `/x`, `~/x`, `a/b.mp4`, or its folder exists."""
-    is_file = os.path.splitext(dataset)[1].lower() in VIDEO_EXTENSIONS or is_list_name(dataset)
+    is_file = is_video_name(os.path.basename(dataset)) or is_list_name(dataset)
     return dataset.startswith((".", "/", "~")) or is_file or os.path.isdir(os.path.dirname(dataset))
 
 

@@ -7,11 +7,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
 from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
 from .samples import DataError, Label, Sample
+from .video_files import is_video_name
 
 _PROBE_SECONDS = 10.0
 

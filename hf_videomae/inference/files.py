@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedModel
 
 from ..configuration_videomae import VideoMAEConfig
-from ..data.folder import find_videos, is_pattern, is_video_name
+from ..data.folder import is_pattern
 from ..data.labels import SINGLE, LabelKind
+from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..video_processing_videomae import VideoMAEVideoProcessor

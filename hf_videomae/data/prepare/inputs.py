@@ -14,7 +14,7 @@ from typing import Any
 
 from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
-from ..folder import find_videos, folder_labels, split_folders
+from ..folder_layout import FolderVideos, read_all_splits
 from ..index_columns import find_columns, read_index_table
 from ..index_files import INDEX_FILES, Index, index_of
 from ..index_paths import IndexPaths
@@ -22,6 +22,7 @@ from ..labels import SINGLE, LabelKind, parse_labels
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..samples import DataError, Label, segment_id
 from ..streamed import DatasetsSource, split_names
+from ..video_files import FolderScan, extension_of, readable, scan_folder
 
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
@@ -132,11 +133,11 @@ def _find(
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         root = Path(path)
-        videos = find_videos(root)
+        scan = scan_folder(root, index_names=INDEX_FILES)
         found = (root / name for name in INDEX_FILES if (root / name).is_file())
         listing = Path(index) if index else next(found, None)
-        if videos or listing is not None:
-            return _open_folder(root, videos, listing=listing, kind=label_kind)
+        if scan.videos or listing is not None:
+            return _open_folder(root, scan, listing=listing, kind=label_kind)
         if not _shards_of(root):
             raise DataError(f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files")
     elif not is_hub_id(source):
@@ -183,16 +184,15 @@ class _Entry:
         return Trim(start=self.start or 0.0, end=self.end)
 
 
-def readable(path: str) -> str:
-    """A path as text: names on a disk may hold bytes that are no UTF-8."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _open_folder(root: Path, videos: list[str], *, listing: Path | None, kind: LabelKind) -> RawSet:
+def _open_folder(root: Path, scan: FolderScan, *, listing: Path | None, kind: LabelKind) -> RawSet:
     refused: list[Dropped] = []
     notes: list[str] = []
     if listing is None:
-        entries, unlabelled = _by_folders(videos)
+        found = read_all_splits(scan.videos, name=str(root))
+        entries, unlabelled = _by_folders(found), found.unlabelled
+        if found.labels is None and not unlabelled:
+            unlabelled = "there are no two class folders"
+        refused, notes = _left_out(scan), [*found.notes, *scan.notes()]
     else:
         entries, refused, index = _by_rows(root, listing, kind=kind, paths=IndexPaths(root))
         unlabelled, notes = index.unlabelled, index.notes
@@ -227,25 +227,20 @@ def _open_folder(root: Path, videos: list[str], *, listing: Path | None, kind: L
     )
 
 
-def _by_folders(videos: list[str]) -> tuple[list[_Entry], str]:
-    splits = split_folders(videos)
-    inner = [path.split("/", 1)[1] if splits else path for path in videos]
-    labels = folder_labels(inner)
-    outside = [path for path in inner if "/" not in path]
-    why = ""
-    if labels is None:
-        why = "there are no two class folders"
-        if 0 < len(outside) < len(inner):
-            why = f"{len(outside)} videos lie in no class folder, the first is {readable(outside[0])}"
-    entries = [
-        _Entry(
-            path=path,
-            label="" if labels is None else readable(labels[number]),
-            split=splits[path.split("/", 1)[0]] if splits else "train",
-        )
-        for number, path in enumerate(videos)
+def _by_folders(found: FolderVideos) -> list[_Entry]:
+    labels = [""] * len(found.paths) if found.labels is None else list(map(readable, found.labels))
+    return [
+        _Entry(path=path, label=label, split=split)
+        for path, label, split in zip(found.paths, labels, found.splits, strict=True)
     ]
-    return entries, why
+
+
+def _left_out(scan: FolderScan) -> list[Dropped]:
+    """Return the files whose endings are not taken for those of videos."""
+    return [
+        Dropped(readable(path), f"its ending {extension_of(path) or '(none)'} is not taken for a video's")
+        for path in scan.other_media
+    ]
 
 
 def _by_rows(

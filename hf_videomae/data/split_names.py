@@ -1,9 +1,9 @@
 """What people call the splits of a data set."""
 
 SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval"),
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "valid", "val", "dev", "devel"),
+    "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
 
 

@@ -100,6 +100,7 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
             arguments.destination,
             settings=settings,
             progress=True,
+            tell=lambda note: tell_notes([note]),
             **{name: getattr(arguments, name) for name in options},
         )
         _tell_prepared(arguments.destination, done)

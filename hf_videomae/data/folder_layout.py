@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from .class_folders import ClassReading, Folders, read_classes
 from .samples import DataError
-from .split_folders import SplitLevel, canonical_split, choose_folders, find_splits, split_in_name
+from .split_folders import SplitLevel, choose_folders, find_splits, split_in_name
+from .split_names import split_name
 from .video_files import readable
 
 
@@ -52,7 +53,7 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
         notes += more
     reading = _classes_of(chosen, videos, level=level, pattern=os.path.join(folder, "**/*"))
     notes += filter(None, [reading.note])
-    splits = [canonical_split(split)] * len(chosen)
+    splits = [split_name(split)] * len(chosen)
     return FolderVideos(paths=chosen, labels=reading.labels, splits=splits, unlabelled=reading.why, notes=notes)
 
 
@@ -113,7 +114,7 @@ def _notes_on_whole(name: str, *, split: str) -> list[str]:
         DataError: where another split is asked for than the folder can be.
     """
     path = os.path.abspath(name)
-    called, asked = split_in_name(os.path.basename(path)), canonical_split(split)
+    called, asked = split_in_name(os.path.basename(path)), split_name(split)
     folder = readable(os.path.basename(path))
     if called not in (None, asked) and asked == "train":
         return [f"the folder is called {folder}, and all its videos are read as the split train"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .samples import DataError
-from .split_folders import SPLIT_FOLDERS, canonical_split
+from .split_names import SPLIT_NAMES, split_name
 from .tables import Table, looks_like_file, read_table, text_of
 
 # The names of each column. Those in the first list are meant for certain; of the others a table may have one.
@@ -166,7 +166,7 @@ def _are_equal(table: Table, names: list[str]) -> bool:
 def _column_of_splits(table: Table, *, used: set[str]) -> str:
     """Return a column of any name whose cells all name splits, that of training and at least one other."""
     for name in table.columns:
-        splits = {canonical_split(text_of(row.get(name))) for row in table.rows} if name not in used else set()
-        if "train" in splits and len(splits) > 1 and splits <= SPLIT_FOLDERS.keys():
+        splits = {split_name(text_of(row.get(name))) for row in table.rows} if name not in used else set()
+        if "train" in splits and len(splits) > 1 and splits <= SPLIT_NAMES.keys():
             return name
     return ""

@@ -16,7 +16,7 @@ from .index_paths import IndexPaths
 from .label_cells import is_missing, read_labels
 from .labels import MISSING, SINGLE, LabelKind
 from .samples import DataError, segment_id
-from .split_folders import canonical_split
+from .split_names import split_name
 from .tables import Cell, Table, text_of
 
 INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
@@ -32,7 +32,7 @@ class Entry:
     Attributes:
         path: relative to the folder, in posix style.
         cell: its label as it stands in the row.
-        split: as `canonical_split` gives it; "" where the table has no splits.
+        split: as `split_name` gives it; "" where the table has no splits.
         start, end: of a segment in seconds of the file; None is its beginning, and its end.
     """
 
@@ -161,12 +161,12 @@ def _rows_of_split(table: Table, columns: Columns, *, split: str | None) -> list
     file = table.file
     if not table.rows:
         raise DataError(f"{file} lists no videos; add a row for each, or remove it to take every video in the folder")
-    names = [canonical_split(text_of(row.get(columns.split))) if columns.split else "" for row in table.rows]
+    names = [split_name(text_of(row.get(columns.split))) if columns.split else "" for row in table.rows]
     rows = list(zip(table.numbers, table.rows, names, strict=True))
     if split is None:
         return rows
     if not any(names):
-        if canonical_split(split) != "train":
+        if split_name(split) != "train":
             raise DataError(
                 f"{file} has no column `split`, so all its videos are `train`; {split!r} was asked for: add that "
                 f"column, or name the list of that split"
@@ -177,7 +177,7 @@ def _rows_of_split(table: Table, columns: Columns, *, split: str | None) -> list
         raise DataError(
             f"{file}: row {without} has no `{columns.split}`, though others have; give every row its split"
         )
-    kept = [row for row in rows if row[2].casefold() == canonical_split(split).casefold()]
+    kept = [row for row in rows if row[2].casefold() == split_name(split).casefold()]
     if not kept:
         known = ", ".join(sorted(set(names)))
         raise DataError(f"{file} has no rows of the split {split!r} (it has: {known}); name one of those")

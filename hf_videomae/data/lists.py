@@ -21,7 +21,7 @@ from .index_files import Index, check_index, index_of
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind
 from .samples import DataError
-from .split_folders import canonical_split
+from .split_names import split_name
 from .tables import Cell, Table, text_of
 from .video_files import find_videos
 
@@ -85,7 +85,7 @@ def open_list(
     file = Path(dataset)
     listed = read_list(file)
     asked = split
-    if not listed.columns.split and _split_of(file) == canonical_split(split):
+    if not listed.columns.split and _split_of(file) == split_name(split):
         asked = "train"  # all rows are of that split
     index = check_index(listed.index(split=asked, kind=kind), root=listed.root)
     names = listed.class_names if kind == SINGLE else None
@@ -97,7 +97,7 @@ def open_list(
 
 def _split_of(file: Path) -> str:
     """Return the one split that a file's name tells; "" where it tells none."""
-    found = {canonical_split(match[1]) for match in _SPLIT_IN_NAME.finditer(file.stem.lower())}
+    found = {split_name(match[1]) for match in _SPLIT_IN_NAME.finditer(file.stem.lower())}
     return found.pop() if len(found) == 1 else ""
 
 

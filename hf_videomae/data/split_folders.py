@@ -11,15 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .samples import DataError
+from .split_names import SPLIT_NAMES, split_name
 from .video_files import readable
 
-# What people call the folders of a split, and the splits in index files.
-SPLIT_FOLDERS = {
-    "train": ("train", "training", "trn"),
-    "validation": ("validation", "validate", "valid", "val", "dev", "devel"),
-    "test": ("test", "testing", "tst", "eval", "evaluation"),
-}
-_SPLIT_OF = {folder: split for split, folders in SPLIT_FOLDERS.items() for folder in folders}
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 # What stands beside the split in a folder's name: train_256, videos_train, trainlist01, kinetics400_val.
 _PLAIN_WORDS = frozenset(
     "video videos vid vids clip clips data dataset set sets split splits subset list lists file files part parts "
@@ -29,11 +24,6 @@ _PLAIN_WORDS = frozenset(
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _FOLD = re.compile(r"(split|fold|cv|partition)s?[\W_]*\d+", re.IGNORECASE)
 _SHOWN = 4
-
-
-def canonical_split(name: str) -> str:
-    """Return the name of a split that a word stands for (`val` is `validation`); another word is returned as it is."""
-    return _SPLIT_OF.get(name.strip().casefold(), name)
 
 
 def words_of(name: str) -> list[str]:
@@ -255,7 +245,7 @@ def choose_folders(level: SplitLevel, split: str, *, name: str) -> tuple[list[st
     same = [folder for folder in level.folders if folder == split]
     same = same or [folder for folder in level.folders if folder.casefold() == split.casefold()]
     found = level.by_split()
-    of_kind = found.get(canonical_split(split), [])
+    of_kind = found.get(split_name(split), [])
     if len(same) == 1:
         others = [folder for folder in found[level.folders[same[0]]] if folder != same[0]]
         return same, [f"{readable(same[0])}/ is read; {_listed(others)} left out"] if others else []

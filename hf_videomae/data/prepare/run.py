@@ -6,7 +6,7 @@ looks like one. That takes twice the space of the result while it works.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def prepare(
     label_column: str | None = None,
     jobs: int | None = None,
     progress: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Make a small, evenly sharded, streamable data set. A killed call is gone on with by the same call.
 
@@ -112,6 +113,7 @@ def prepare(
         label_column: found by its type.
         jobs: videos made at a time; one per core. Their number changes nothing in the result.
         progress: show a bar on stderr.
+        tell: is called with each note on how the source is read, before the work begins.
 
     Raises:
         DataError: in one line, for whatever keeps the whole set from being made; never for a bad video.
@@ -133,6 +135,9 @@ def prepare(
         video_column=video_column,
         label_column=label_column,
     )
+    if tell is not None:
+        for note in raw.notes:
+            tell(note)
     _check_licence_of(raw, settings)
     asked = {"source": raw.name, **settings.to_dict()}
     if before is not None:

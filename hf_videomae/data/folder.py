@@ -11,6 +11,7 @@ from .frame_folders import describe_frames
 from .index_files import INDEX_FILES, Index, read_index
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind, parse_labels
+from .row_paths import allowed_folders
 from .samples import DataError, Label, Sample, segment_id
 from .split_folders import split_in_name, splits_reached
 from .video_files import (
@@ -104,7 +105,12 @@ class FolderSource:
 
 
 def open_folder(
-    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE
+    dataset: str,
+    *,
+    split: str = "train",
+    require_labels: bool = False,
+    kind: LabelKind = SINGLE,
+    allow_paths: Sequence[str] = (),
 ) -> FolderSource:
     """Open all videos under a folder.
 
@@ -121,7 +127,9 @@ def open_folder(
     scan = scan_folder(root, index_names=INDEX_FILES)
     paths = scan.videos
     if index is not None:
-        listed = read_index(index, paths=IndexPaths(root), split=split, kind=kind)
+        listed = read_index(
+            index, paths=IndexPaths(root, allowed=allowed_folders(allow_paths)), split=split, kind=kind
+        )
         source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
     elif not paths:
         raise DataError(_without_videos(root, scan))

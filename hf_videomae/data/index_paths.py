@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from .row_paths import FLAG
 from .tables import looks_like_file
 from .video_files import PLAYLIST_EXTENSIONS
 
-ALLOW_FLAG = "--allow_paths"
 # Lists of other files, and texts that lie beside videos.
 NO_VIDEOS = PLAYLIST_EXTENSIONS | frozenset(".csv .json .jsonl .md .smi .tsv .txt .xml .yaml .yml".split())
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
@@ -97,7 +97,7 @@ class IndexPaths:
     def _refusal(self, relative: str, how: str) -> str:
         folder = os.path.dirname(os.path.realpath(self.root / relative))
         return (
-            f"it lies outside of {self.root.name or self.root}: {how} out of the data folder; {ALLOW_FLAG} {folder} "
+            f"it lies outside of {self.root.name or self.root}: {how} out of the data folder; {FLAG} {folder} "
             f"opens that folder"
         )
 

@@ -10,20 +10,20 @@ A list is the user's own, so it may name any file on this machine.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from .class_lists import class_ind, something_labels
+from .class_lists import class_ind
 from .folder import FolderSource
+from .id_lists import find_ids, has_ids
 from .index_columns import PATH_NAMES, Columns, find_columns, read_index_table
 from .index_files import Index, check_index, index_of
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind
 from .samples import DataError
 from .split_names import split_name
-from .tables import Cell, Table, text_of
-from .video_files import find_videos
+from .tables import text_of
 
 LIST_EXTENSIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson"))
 _SPLIT_IN_NAME = re.compile(
@@ -31,7 +31,6 @@ _SPLIT_IN_NAME = re.compile(
 )
 # Of HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file's name.
 _HMDB = re.compile(r".*_test_split\d\.txt")
-_IDS = ("youtube_id", "ytid", "yt_id", "youtubeid", "id", "video_id")
 # Rows by which the folder of a list's paths is found.
 _LOOKED_AT = 40
 
@@ -57,10 +56,14 @@ class VideoList:
         """Return what finds the files of its rows."""
         return IndexPaths(self.root, is_own=True)
 
+    @property
+    def split(self) -> str:
+        """Return the split of all rows where none says its own: the one in the file's name, or `train`."""
+        return _split_of(self.columns.table.file) or "train"
+
     def index(self, *, split: str | None, kind: LabelKind) -> Index:
         """Return the rows of a split (None: of all)."""
-        found = index_of(self.columns.table, self.columns, paths=self.paths, split=split, kind=kind)
-        return replace(found, notes=[*self.notes, *found.notes])
+        return index_of(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
 
 
 def is_list_name(name: str) -> bool:
@@ -82,12 +85,10 @@ def open_list(
     Raises:
         DataError: for a file that is no list, videos that are not there, and rows that cannot be used.
     """
-    file = Path(dataset)
-    listed = read_list(file)
-    asked = split
-    if not listed.columns.split and _split_of(file) == split_name(split):
-        asked = "train"  # all rows are of that split
-    index = check_index(listed.index(split=asked, kind=kind), root=listed.root)
+    listed = read_list(Path(dataset))
+    # A list without a column of splits is of one split as a whole; whoever names a list may train on it.
+    whole = not listed.columns.split and split_name(split) in (listed.split, "train")
+    index = check_index(listed.index(split=None if whole else split, kind=kind), root=listed.root)
     names = listed.class_names if kind == SINGLE else None
     source = FolderSource.of_index(dataset, index, root=listed.root, kind=kind, class_names=names)
     if require_labels and source.labels is None:
@@ -114,9 +115,11 @@ def read_list(file: Path) -> VideoList:
         )
     table = read_index_table(file)
     if not PATH_NAMES & set(table.columns):
-        identifier = next((name for name in _IDS if name in table.columns), None)
-        if identifier is not None:
-            return _list_of_ids(file, table, identifier)
+        if has_ids(table):
+            found = find_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
+            return VideoList(
+                columns=find_columns(found.table), root=found.root, class_names=found.class_names, notes=found.notes
+            )
         if file.suffix.lower() == ".txt":
             raise DataError(
                 f"{file} is not a video file, and no list of videos either: a list has `path label` in each line, or "
@@ -187,67 +190,6 @@ def _is_there(folder: Path, path: str) -> bool:
 
 def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
-
-
-# Lists of ids.
-
-
-def _list_of_ids(file: Path, table: Table, identifier: str) -> VideoList:
-    """Return a list whose rows have ids in place of paths, with the paths of the files that are there."""
-    table, class_names = something_labels(table)
-    stems = _id_stems(identifier)
-    root, files = _files_of_ids(file, {stem for row in table.rows for stem in stems(row)})
-    rows, numbers, missing = [], [], []
-    for number, row in zip(table.numbers, table.rows, strict=True):
-        found = [path for stem in stems(row) for path in files.get(stem, ())]
-        if len(found) > 1:
-            raise DataError(
-                f"{file}: the video {text_of(row.get(identifier))} is there more than once ({found[0]}, {found[1]}); "
-                f"put the list beside the folder that is meant, or write a CSV file with the columns path,label"
-            )
-        if found:
-            rows.append({**row, "path": found[0]})
-            numbers.append(number)
-        else:
-            missing.append(text_of(row.get(identifier)))
-    notes = [f"the videos of {file} are taken from {root}"]
-    if missing:
-        notes.append(
-            f"left out: {len(missing)} of the {len(table.rows)} videos in {file}, which are not there; the first is "
-            f"{missing[0]}"
-        )
-    table = replace(table, columns=["path", *table.columns], rows=rows, numbers=numbers)
-    return VideoList(columns=find_columns(table), root=root, class_names=class_names, notes=notes)
-
-
-def _id_stems(identifier: str) -> Callable[[dict[str, Cell]], list[str]]:
-    """Return the names, without ending, that the file of a row may have: `ID_000010_000020` in Kinetics, or `ID`."""
-
-    def stems(row: dict[str, Cell]) -> list[str]:
-        name = text_of(row.get(identifier))
-        times = [text_of(row.get(column)) for column in ("time_start", "time_end")]
-        whole = [int(float(time)) for time in times if re.fullmatch(r"\d+(\.0*)?", time)]
-        return [f"{name}_{whole[0]:06d}_{whole[1]:06d}", name] if len(whole) == 2 else [name]
-
-    return stems
-
-
-def _files_of_ids(file: Path, wanted: set[str]) -> tuple[Path, dict[str, list[str]]]:
-    """Return the folder of a list, or the one above, with the files of the ids in it."""
-    for folder in dict.fromkeys((file.parent, Path(os.path.normpath(file.parent / "..")))):
-        if folder.resolve() in (Path(folder.anchor).resolve(), Path.home().resolve()):
-            continue
-        files: dict[str, list[str]] = {}
-        for path in find_videos(folder):
-            stem = PurePosixPath(path).stem
-            if stem in wanted:
-                files.setdefault(stem, []).append(path)
-        if files:
-            return folder, files
-    raise DataError(
-        f"{file} names its videos by ids, and no file of these names is in {file.parent} or the folder above; put the "
-        f"list beside the folder of the videos, or write a CSV file with the columns path,label"
-    )
 
 
 __all__ = ["LIST_EXTENSIONS", "VideoList", "is_list_name", "open_list", "read_list"]

@@ -61,6 +61,15 @@ def _folder(path: str) -> str:
     return os.path.abspath(path)
 
 
+def allowed_folders(values: Sequence[str]) -> tuple[str, ...]:
+    """Return the folders among what `--allow_paths` names, as absolute paths.
+
+    Raises:
+        DataError: as `check_allowed` does.
+    """
+    return tuple(value for value in check_allowed(values) if os.path.isabs(value))
+
+
 def public_place(value: str) -> str:
     """Return a value of `--allow_paths` as it may be published: no folder of this machine, no address of a network."""
     if "://" in value or not _HOST.fullmatch(value) or os.path.isdir(os.path.expanduser(value)):

@@ -52,8 +52,8 @@ def open_source(
         label_column: of Parquet or WebDataset files; found by its type or name.
         label_kind: one class per video, several, or a number.
         cache_dir: keep the shards of a Hub data set in this folder, or in huggingface_hub's own cache (`hub`).
-        allow_paths: hosts, folders and beginnings of URLs that the rows of Parquet, JSON or CSV files may name;
-            without it they may name files of the data set alone.
+        allow_paths: hosts, folders and beginnings of URLs that the rows of Parquet, JSON or CSV files may name, and
+            folders for an index file inside a data folder; without it they may name files of the data set alone.
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
@@ -91,7 +91,7 @@ def open_source(
     if os.path.isdir(path):
         if _is_sharded(path):
             return streamed(path)
-        return open_folder(path, split=split, require_labels=require_labels, kind=label_kind)
+        return open_folder(path, split=split, require_labels=require_labels, kind=label_kind, allow_paths=allow_paths)
     if os.path.isfile(path) and is_list_name(path):
         return open_list(path, split=split, require_labels=require_labels, kind=label_kind)
     if os.path.isfile(path):

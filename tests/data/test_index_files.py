@@ -356,6 +356,10 @@ def test_path_out_of_the_data_folder_is_refused_and_opened_by_the_flag(folder: P
     write_index(folder, f"path,label\n{B},run\n{path},jump\n")
     message = refusal(folder)
     assert "outside of set" in message and f"--allow_paths {secret.parent}" in message and path in message
+    source = open_source(str(folder), allow_paths=[str(secret.parent)])
+    assert Path(source[1].video).resolve() == secret.resolve()
+    with pytest.raises(DataError, match="outside of set"):
+        open_source(str(folder), allow_paths=[str(folder / "class_0")])
 
 
 def test_absolute_path_into_the_folder_and_links_within_are_fine(folder: Path) -> None:

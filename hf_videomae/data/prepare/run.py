@@ -17,7 +17,8 @@ from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
 from ..samples import DataError
 from .card import keep_or_write
-from .inputs import Dropped, RawSet, open_raw, without_repeats
+from .entries import Dropped
+from .inputs import RawSet, open_raw, without_repeats
 from .layout import DROPPED, REPORT, VIDEOS, is_whole, read_report, whole_shards
 from .report import make_report
 from .shards import EXTENSIONS, MEGABYTE, Row, Shard, ShardFormat, features_of, plan_shards, write_shard

@@ -16,7 +16,8 @@ from ...video.allowed import RefusedVideo
 from ...video.decoding import VideoDecodeError
 from ...video.encoding import EncodedVideo, EncodeSettings, Trim, encode_video
 from ..network import Patience, stop_waiting_on, until_it_passes
-from .inputs import Dropped, RawVideo
+from .entries import Dropped
+from .inputs import RawVideo
 from .shards import Row, read_shard
 
 FOLDER = ".prepare"

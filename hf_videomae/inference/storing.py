@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..records import now, versions, with_access_of, without_credentials, write_json
 from ..video.decoding import VideoDecodeError
+from ..video.segments import VideoSegment
 from .features import FeatureExtractor, VideoFeatures
 from .files import find_inputs, shown_name
 
@@ -55,7 +56,7 @@ def store_features(
 
     Args:
         extractor: the model and what is taken from it.
-        videos: files, URLs, folders and glob patterns.
+        videos: files, URLs, folders, glob patterns, and lists of videos; of those also segments.
         output_dir: made where it is not there.
         model: its name, for `features.json`.
         file_format: `parquet` has a row per window: `video`, `window`, `first_frame`, `last_frame`, `first_second`,
@@ -99,9 +100,9 @@ def store_features(
     return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad)
 
 
-def _named(videos: Sequence[str]) -> dict[str, str]:
+def _named(videos: Sequence[str | VideoSegment]) -> dict[str, str | VideoSegment]:
     """Return the videos by the names under which their features are written."""
-    named: dict[str, str] = {}
+    named: dict[str, str | VideoSegment] = {}
     for video in videos:
         name = shown_name(video)
         if named.setdefault(name, video) != video:

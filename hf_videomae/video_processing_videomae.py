@@ -27,6 +27,7 @@ from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from .video.decoding import VideoDecodeError, decode_clip
 from .video.errors import UnknownFrameRateError
 from .video.sampling import ClipPlan
+from .video.segments import VideoSegment
 from .video.transforms import center_crop, normalize, resize
 
 # The names and numbers that Pillow gives the filters, as they stand in published files.
@@ -387,7 +388,8 @@ _SETTINGS = tuple(
 
 
 def _is_file(video: Any) -> bool:
-    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read")
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)
+    return isinstance(video, kinds) or hasattr(video, "read")
 
 
 def _is_decoder(video: Any) -> bool:

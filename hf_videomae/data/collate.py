@@ -177,7 +177,7 @@ def make_clips(
 
     watch = watch or Stopwatch()
     with watch("decode"):
-        decoded = decode_clip(sample.video, plan, name=sample.id if isinstance(sample.video, bytes) else None)
+        decoded = decode_clip(sample.source, plan, name=sample.id if isinstance(sample.video, bytes) else None)
     clips = []
     repeats = product(zip(suffixes, decoded.split(settings.num_frames), strict=True), range(settings.num_sample))
     for (clip_suffix, frames), repeat in repeats:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ..ops.cubes import Grid, grid_of
 from ..video.decoding import open_video
+from ..video.segments import VideoSegment
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, load_encoder, our_config, processor_for
@@ -24,7 +25,7 @@ from .prediction import named_videos
 from .windows import groups, read_windows
 
 Pool = Literal["mean", "frame", "token"]
-_FILES = (str, os.PathLike, bytes, bytearray, memoryview)
+_FILES = (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class VideoFeatures:
     Attributes:
         video: its path or URL, or `<video 0>` and so on for frames and bytes.
         features: float32 on the CPU: (W, D) for `mean`, (W, T', D) for `frame`, (W, T', H', W', D) for `token`.
-        frames: (W, T) the frames of each window, counted from 0.
+        frames: (W, T) the frames of each window, counted from 0, which is the first of the segment where it is one.
         fps: frame rate in 1/s, 0.0 where it is not known; `frames / fps` are seconds where it is constant.
     """
 

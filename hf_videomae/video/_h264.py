@@ -8,10 +8,11 @@ to the decoders that number frames as they come out.
 import bisect
 import io
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, BinaryIO
 
-from . import limits
+from . import limits, timing
 from ._pyav import RgbConverter, as_clip, file_failures, places_of
 from .errors import BackendFailure
 
@@ -54,6 +55,7 @@ class H264Video(ABC):
             limits.check_count(stream.frames)
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             self._length_bytes = _length_bytes(self._decoder.extradata)
+            self._clock = float(stream.time_base)
             self._times, self._starts = self._number(stream)
         self.num_frames = len(self._times)
         limits.check_count(self.num_frames)
@@ -75,6 +77,14 @@ class H264Video(ABC):
         wanted = places_of([self._times[index] for index in indices])
         with file_failures():
             return as_clip(self._pictures(wanted), length=len(indices))
+
+    def raw_times(self) -> "array[float]":
+        """Return the time stamp of every frame in seconds."""
+        return timing.time_array(time * self._clock for time in self._times)
+
+    def duration(self) -> float:
+        """Return the seconds from the first to the last frame."""
+        return (self._times[-1] - self._times[0]) * self._clock
 
     def close(self) -> None:
         self._container.close()

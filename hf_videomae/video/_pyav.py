@@ -2,13 +2,15 @@
 
 import functools
 import io
+import math
+from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from . import limits
+from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from .errors import BackendFailure, VideoDecodeError
@@ -43,6 +45,7 @@ class PyavVideo:
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
+            self._times = timing.steadier(self._store.times, self._decode_times)
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
             self._to_rgb = RgbConverter(self.coded_size)
@@ -56,10 +59,18 @@ class PyavVideo:
             picked = zip(places.values(), self._store.pick(list(places)), strict=True)
             return as_clip(((where, self._to_rgb(frame)) for where, frame in picked), length=len(indices))
 
+    def raw_times(self) -> "array[float]":
+        """Return the time stamp of every frame in seconds, NaN where there is none."""
+        return self._times
+
+    def duration(self) -> float:
+        """Return the seconds from the first to the last frame."""
+        return timing.last_time(self.raw_times(), fps=self.fps)
+
     def close(self) -> None:
         self._store = None
 
-    def _decode_in_order(self) -> Iterator["VideoFrame"]:
+    def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
         import av
 
         data = self._source.data
@@ -72,10 +83,12 @@ class PyavVideo:
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             limits.check_size(stream.codec_context.height, stream.codec_context.width)
             limits.check_count(stream.frames)
+            clock, self._decode_times = float(stream.time_base), timing.time_array()
             for packet in limits.timed(container.demux(stream)):
                 for frame in packet.decode():
                     limits.check_size(frame.height, frame.width)  # it may change on the way
-                    yield frame
+                    self._decode_times.append(math.nan if frame.dts is None else frame.dts * clock)
+                    yield frame, frame.time
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:
@@ -143,3 +156,25 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def packet_times(data: str | bytes) -> "array[float] | None":
+    """Return the time stamps in seconds of the packets that are shown, in order, without decoding.
+
+    None where a packet has none, or PyAV cannot read the file.
+    """
+    import av
+
+    times = []
+    try:
+        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+            stream = container.streams.best("video")
+            for packet in limits.timed(container.demux(stream)) if stream is not None else ():
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    return None
+                times.append(packet.pts * float(packet.time_base))
+    except (av.FFmpegError, ValueError):
+        return None
+    return timing.time_array(sorted(times))

@@ -11,14 +11,16 @@ is believed without. Everywhere else frames are numbered as they come out of the
 """
 
 import functools
+import math
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
-from . import limits
+from . import _pyav, limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from .errors import BackendFailure
@@ -82,6 +84,32 @@ class TorchcodecVideo:
             # Stacked as (T, H, W, C) and seen as (T, C, H, W): 4 times cheaper, and resizing likes it better.
             return torch.stack(picked).permute(0, 3, 1, 2)
 
+    def raw_times(self) -> "array[float]":
+        """Return the time stamp of every frame in seconds, NaN where there is none; decodes where nothing else helps.
+
+        torchcodec has these numbers in its index and does not give them out.
+        """
+        if self._store is not None:
+            return self._store.times
+        times = _pyav.packet_times(self._source.data) if _pyav.why_missing() is None else None
+        if times is None or len(times) != self.num_frames:
+            with _file_failures():
+                times = timing.time_array(time for _, time in limits.timed(self._decode_in_order()))
+        if len(times) != self.num_frames:
+            raise BackendFailure("its index lists another number of frames than can be decoded")
+        return times
+
+    def duration(self) -> float:
+        """Return the seconds from the first to the last frame; of an index without reading the file again."""
+        if self._store is not None:
+            return timing.last_time(self._store.times, fps=self.fps)
+        assert self._indexed is not None
+        metadata = self._indexed.metadata
+        begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
+        if begin is None or end is None:
+            return math.nan
+        return (end - begin) * (self.num_frames - 1) / self.num_frames
+
     def close(self) -> None:
         self._indexed = self._store = self._at_start = None
 
@@ -131,18 +159,18 @@ class TorchcodecVideo:
         if self.num_frames == 0:
             raise BackendFailure("no frame of it can be decoded")
 
-    def _decode_in_order(self) -> Iterator[torch.Tensor]:
+    def _decode_in_order(self) -> Iterator[tuple[torch.Tensor, float | None]]:
         """Every frame `(H, W, C)` as the decoder puts it out. Only this private operation neither seeks nor drops."""
         from torchcodec._core import get_next_frame
 
         decoder, self._at_start = self._at_start or self._open(), None
         while True:
             try:
-                frame, *_ = get_next_frame(decoder._decoder)
+                frame, time, _ = get_next_frame(decoder._decoder)
             except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
                 return
             limits.check_size(*frame.shape[:2])  # it may change on the way
-            yield frame
+            yield frame, float(time)
 
 
 def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:

@@ -17,16 +17,19 @@ anew there.
 
 import logging
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, TypeVar
 
 import torch
 
-from . import _pyav, _skipping, _torchcodec, limits
+from . import _pyav, _skipping, _torchcodec, limits, timing
 from ._source import ResolvedSource, VideoSource, resolve_source
 from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
+from .segments import SegmentReader, VideoSegment
 
 __all__ = [
     "VideoBackendError",
@@ -70,6 +73,10 @@ class _OpenVideo(Protocol):
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor: ...
 
+    def raw_times(self) -> "array[float]": ...
+
+    def duration(self) -> float: ...
+
     def close(self) -> None: ...
 
 
@@ -84,6 +91,8 @@ class VideoReader:
         self._source = source
         self._num_threads = num_threads
         self._maybe_open: _OpenVideo | None = None
+        self._rate: tuple[int, float] | None = None  # for so many frames
+        self._times: torch.Tensor | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
         self._start(backends)
@@ -100,8 +109,38 @@ class VideoReader:
 
     @property
     def fps(self) -> float:
-        """Frame rate in 1/s, as FFmpeg guesses it (nominal where it varies); 0.0 where the file does not say."""
-        return self._open.fps
+        """Return the frame rate in 1/s: as FFmpeg guesses it (nominal where it varies), or by the time stamps.
+
+        The rate by the time stamps is `(num_frames - 1) / (last - first)`. It is taken where the guess is missing or
+        differs widely from it. 0.0 where nothing tells a rate.
+        """
+        number = self.num_frames
+        if self._rate is None or self._rate[0] != number:
+            duration = self._open.duration() if number > 1 else 0.0
+            self._rate = number, timing.frame_rate(stated=self._open.fps, num_frames=number, duration=duration)
+        return self._rate[1]
+
+    @property
+    def timestamps(self) -> torch.Tensor:
+        """Return when each frame is shown, in seconds after the first frame: `(num_frames,)` float64, never falling.
+
+        The first is always 0.0, whatever time stamp the file gives it (MPEG streams begin at 1.4 s, a trimmed MP4
+        anywhere): annotations in seconds and `Trim` count the same way. Frames that an edit list hides are not in it.
+        Found when first asked for, from the packets where they tell it, and kept.
+
+        Raises:
+            VideoDecodeError: neither time stamps nor a frame rate say when the frames are shown, or the file is
+                damaged.
+        """
+        while True:
+            if self._times is not None and len(self._times) == self.num_frames:
+                return self._times
+            try:
+                self._times = timing.presentation_times(self._open.raw_times(), fps=self._open.fps)
+            except BackendFailure as failure:
+                self._give_up_on_backend(failure)
+            except (LimitExceeded, UnknownFrameRateError) as error:
+                raise VideoDecodeError(self.name, str(error)) from error
 
     @property
     def height(self) -> int:
@@ -186,6 +225,7 @@ class VideoReader:
 
     def _start(self, backends: Sequence[str]) -> None:
         self._pid = os.getpid()
+        self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
@@ -225,6 +265,7 @@ class VideoReader:
             raise VideoDecodeError(self.name, str(error)) from error
 
     def _give_up_on_backend(self, failure: BackendFailure) -> None:
+        self._rate = self._times = None
         if self._shortcut is not None:
             self._shortcut.close()
             self._shortcut = None
@@ -235,13 +276,13 @@ class VideoReader:
 
 
 def open_video(
-    source: VideoSource, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
-) -> VideoReader:
+    source: VideoSource | VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader | SegmentReader:
     """Opens a video.
 
     Args:
         source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole, or in parts where it is large), the
-            bytes of a file, or a binary file object (read whole, from where it stands).
+            bytes of a file, or a binary file object (read whole, from where it stands); or a `VideoSegment` of one.
         name: what errors call a source that has no name of its own, such as bytes.
         backend: `"auto"` (torchcodec, then PyAV; PyAV first where it is quicker), `"torchcodec"` or `"pyav"`.
         num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.
@@ -254,11 +295,18 @@ def open_video(
     if num_threads < 0:
         raise ValueError(f"num_threads must be 0 (FFmpeg chooses) or more, got {num_threads}")
     backends = _usable_backends(backend)
-    return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+    if not isinstance(source, VideoSegment):
+        return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+    reader = VideoReader(resolve_source(source.video, name=name), backends=backends, num_threads=num_threads)
+    with ExitStack() as on_error:
+        on_error.callback(reader.close)
+        opened = SegmentReader(reader, source)
+        on_error.pop_all()
+    return opened
 
 
 def decode_clip(
-    source: VideoSource,
+    source: VideoSource | VideoSegment,
     plan: Callable[[int, float], Sequence[int]],
     *,
     name: str | None = None,

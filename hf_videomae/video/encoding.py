@@ -23,6 +23,7 @@ from typing import Any
 from . import _pyav, _torchcodec
 from .decoding import open_video
 from .errors import VideoBackendError, VideoDecodeError
+from .segments import EDGE
 
 _TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
 _PRESET = "medium"
@@ -96,6 +97,11 @@ class Trim:
     def __post_init__(self) -> None:
         if not (self.start >= 0 and (self.end is None or self.end > self.start)):
             raise ValueError(f"nothing lies between {self.start:g} and {self.end} s; give START:END with START < END")
+
+    @property
+    def edges(self) -> tuple[float, float | None]:
+        """Return the times between which frames are kept, rounding included, as for `VideoSegment`."""
+        return max(0.0, self.start - EDGE), None if self.end is None else self.end - EDGE
 
     @property
     def keeps_all(self) -> bool:
@@ -279,7 +285,8 @@ def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> li
 def _filters(job: _Job) -> str:
     """ffmpeg turns the frames by itself, before these."""
     trim = job.trim
-    cut = [] if trim.keeps_all else [f"trim=start={trim.start}" + ("" if trim.end is None else f":end={trim.end}")]
+    first, last = trim.edges
+    cut = [] if trim.keeps_all else [f"trim=start={first:.6f}" + ("" if last is None else f":end={last:.6f}")]
     zero = "setpts=PTS-STARTPTS"
     size = f"scale=w={job.width}:h={job.height}:flags=bicubic:out_range=tv"
     return ",".join([zero, *cut, *([zero] if cut else []), size, "setsar=1", "format=yuv420p"])
@@ -347,12 +354,12 @@ def _small_frames(job: _Job, frames: Iterable[Any], *, rate: Fraction | int) -> 
     for number, frame in enumerate(frames):
         time = frame.time if frame.time is not None else number / float(rate)
         first = time if first is None else first
-        if time - first < job.trim.start:
+        if time - first < job.trim.edges[0]:
             continue
-        if job.trim.end is not None and time - first >= job.trim.end:
+        if job.trim.edges[1] is not None and time - first >= job.trim.edges[1]:
             return
         turn = turn or _Turn(job, quarters=round(frame.rotation / 90) % 4)
-        ticks = round((time - first - job.trim.start) * _TIME_BASE)
+        ticks = max(0, round((time - first - job.trim.start) * _TIME_BASE))
         last = ticks if ticks > last else last + step
         small = turn(frame)
         small.pts, small.time_base, small.pict_type = last, Fraction(1, _TIME_BASE), 0

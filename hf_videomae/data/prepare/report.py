@@ -3,9 +3,11 @@
 from collections import Counter
 from typing import Any
 
+from ...cards import public_text
 from ...records import versions
 from ...video.encoding import encoder
-from .inputs import Dropped, RawSet
+from .entries import Dropped
+from .inputs import RawSet
 from .shards import MEGABYTE, Row, Shard
 
 
@@ -42,6 +44,7 @@ def make_report(
         "kept_with_a_note": notes,
         "classes": _class_counts(raw, rows),
         "unlabelled": raw.unlabelled,
+        "read_as": [public_text(note) for note in raw.notes],
         "splits": {split: _of_split(split, shards, sizes) for split in sorted({row.split for row in rows})},
         "encoder": encoder(),
         "versions": versions(),

@@ -4,17 +4,20 @@ import functools
 import io
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import torch
 
 from . import limits
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -60,13 +63,8 @@ class PyavVideo:
         self._store = None
 
     def _decode_in_order(self) -> Iterator["VideoFrame"]:
-        import av
-
-        data = self._source.data
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise BackendFailure("there is no video stream in it")
+        with open_input(self._source.data, self._source.container) as container:
+            stream = best_video_stream(container)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
@@ -76,6 +74,25 @@ class PyavVideo:
                 for frame in packet.decode():
                     limits.check_size(frame.height, frame.width)  # it may change on the way
                     yield frame
+
+
+def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer":
+    """Open a file with the demuxer of its kind and no other, so that nothing in it is taken for a list of files."""
+    import av
+
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    opened: InputContainer = av.open(file, format=kind.demuxer, container_options=kind.options)
+    return opened
+
+
+def best_video_stream(container: "InputContainer") -> "VideoStream":
+    """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
+    found = container.streams.best("video")
+    if found is None:
+        raise BackendFailure("there is no video stream in it")
+    if found.codec_context is None:
+        raise BackendFailure("FFmpeg has no decoder for its codec")
+    return cast("VideoStream", found)
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:

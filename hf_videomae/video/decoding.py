@@ -86,6 +86,7 @@ class VideoReader:
         self._maybe_open: _OpenVideo | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
+        source.check_container()
         self._start(backends)
 
     @property

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ._mp4 import FIRST_BOXES, boxes
 from ._remote import RemoteFile, fetch, read_whole
-from .containers import MATROSKA, MP4, Container, find_container
+from .containers import MATROSKA, MP4, Container, find_container, has_outside_media
 from .errors import BackendFailure, LimitExceeded, VideoDecodeError
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
@@ -88,6 +88,13 @@ class ResolvedSource:
                     return False
                 end = box.end
         return end == size
+
+    def has_outside_media(self) -> bool:
+        """Tell whether it is a QuickTime reference movie, whose video lies in another file."""
+        if self.is_remote or self.container is not MP4:
+            return False
+        with self.open() as file:
+            return has_outside_media(file)
 
     def open(self) -> BinaryIO:
         """The file's bytes, to be closed again; those of a remote file come as they are read."""

@@ -6,17 +6,20 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import torch
 
 from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -71,13 +74,8 @@ class PyavVideo:
         self._store = None
 
     def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
-        import av
-
-        data = self._source.data
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise BackendFailure("there is no video stream in it")
+        with open_input(self._source.data, self._source.container) as container:
+            stream = best_video_stream(container)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
@@ -89,6 +87,25 @@ class PyavVideo:
                     limits.check_size(frame.height, frame.width)  # it may change on the way
                     self._decode_times.append(math.nan if frame.dts is None else frame.dts * clock)
                     yield frame, frame.time
+
+
+def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer":
+    """Open a file with the demuxer of its kind and no other, so that nothing in it is taken for a list of files."""
+    import av
+
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    opened: InputContainer = av.open(file, format=kind.demuxer, container_options=kind.options)
+    return opened
+
+
+def best_video_stream(container: "InputContainer") -> "VideoStream":
+    """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
+    found = container.streams.best("video")
+    if found is None:
+        raise BackendFailure("there is no video stream in it")
+    if found.codec_context is None:
+        raise BackendFailure("FFmpeg has no decoder for its codec")
+    return cast("VideoStream", found)
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:

@@ -14,6 +14,8 @@ from .errors import UnknownFrameRateError
 
 # Beyond this a number of seconds is no time: FFmpeg's "no time stamp" read as one is -3.7e17.
 _MAX_SECONDS = 1e12
+# Nanoseconds, so that decoders which calculate in other steps give the same number.
+_DECIMALS = 9
 # A stated frame rate is believed unless the time stamps differ by more than this share, and by more than one frame.
 _WIDELY = 0.1
 # The highest frame rate that a video of one frame is believed to have; 1000 is the clock of WebM.
@@ -36,7 +38,7 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
         fps: stated frame rate, used where the time stamps do not tell the usual step; 0 where it is not known.
 
     Returns:
-        (N,) float64.
+        (N,) float64, in whole nanoseconds.
 
     Raises:
         UnknownFrameRateError: neither the time stamps nor `fps` tell when the frames are shown.
@@ -51,10 +53,10 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
         steps = times.diff()
         if bool((steps < 0).any()):
             times = torch.cat((times.new_zeros(1), torch.where(steps < 0, usual, steps).cumsum(0)))
-        return times - times[0]
+        return (times - times[0]).round(decimals=_DECIMALS)
     if not 0 < fps < math.inf:
         raise UnknownFrameRateError("neither time stamps nor a frame rate say when its frames are shown")
-    return torch.arange(len(times), dtype=torch.float64) / fps
+    return (torch.arange(len(times), dtype=torch.float64) / fps).round(decimals=_DECIMALS)
 
 
 def steadier(shown: "array[float]", decoded: "array[float]") -> "array[float]":

@@ -27,6 +27,7 @@ import torch
 
 from . import _pyav, _skipping, _torchcodec, limits, timing
 from ._source import ResolvedSource, VideoSource, resolve_source
+from ._stills import refuse_still
 from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
 
 __all__ = [
@@ -234,6 +235,7 @@ class VideoReader:
         self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
+        refuse_still(self._source)
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
         self._maybe_open = self._shortcut or self._open_with_next_backend()
 

@@ -54,7 +54,7 @@ class H264Video(ABC):
             limits.check_count(stream.frames)
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             self._length_bytes = _length_bytes(self._decoder.extradata)
-            self._clock = float(stream.time_base)
+            self._clock = float(stream.time_base or 0)
             self._times, self._starts = self._number(stream)
         self.num_frames = len(self._times)
         limits.check_count(self.num_frames)

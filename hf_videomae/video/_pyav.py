@@ -6,13 +6,14 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import torch
 
 from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from ._stills import refuse_picture_stream
 from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
 
@@ -39,6 +40,7 @@ class PyavVideo:
 
     name = "pyav"
     fps: float = 0.0
+    _facts: dict[str, Any]  # of the stream, for `refuse_picture_stream`
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
@@ -48,6 +50,7 @@ class PyavVideo:
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
+            refuse_picture_stream(source.name, num_frames=self.num_frames, fps=self.fps, **self._facts)
             self._times = timing.steadier(self._store.times, self._decode_times)
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
@@ -74,14 +77,21 @@ class PyavVideo:
         self._store = None
 
     def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
+        from av.stream import Disposition
+
         with open_input(self._source.data, self._source.container) as container:
             stream = best_video_stream(container)
+            self._facts = {
+                "codec": stream.codec_context.name,
+                "container": container.format.name,
+                "is_cover": bool(stream.disposition & Disposition.attached_pic),
+            }
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             limits.check_size(stream.codec_context.height, stream.codec_context.width)
             limits.check_count(stream.frames)
-            clock, self._decode_times = float(stream.time_base), timing.time_array()
+            clock, self._decode_times = float(stream.time_base or 0), timing.time_array()
             for packet in limits.timed(container.demux(stream)):
                 for frame in packet.decode():
                     limits.check_size(frame.height, frame.width)  # it may change on the way
@@ -173,6 +183,19 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def container_name(data: str | bytes) -> str:
+    """Return FFmpeg's name of a file's format; empty where PyAV is missing or cannot read the file."""
+    if why_missing() is not None:
+        return ""
+    import av
+
+    try:
+        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+            return str(container.format.name)
+    except (av.FFmpegError, ValueError):
+        return ""
 
 
 def packet_times(data: str | bytes) -> "array[float] | None":

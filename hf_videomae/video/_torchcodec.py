@@ -23,6 +23,7 @@ import torch
 from . import _pyav, limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from ._stills import PICTURE_CODECS, refuse_picture_stream
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .loader_errors import first_cause, loader_errors
 
@@ -96,6 +97,7 @@ class TorchcodecVideo:
             limits.check_size(self.height, self.width)
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
+            self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
             if self._index_is_sound(decoder):
                 self._indexed, self.num_frames = decoder, len(decoder)
             else:
@@ -151,6 +153,13 @@ class TorchcodecVideo:
             device="cpu",
             seek_mode="exact",
         )
+
+    def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
+        if num_frames == 1 and codec in PICTURE_CODECS:
+            container = _pyav.container_name(self._source.data)
+            refuse_picture_stream(
+                self._source.name, codec=codec, num_frames=num_frames, fps=self.fps, container=container
+            )
 
     def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""

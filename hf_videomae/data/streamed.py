@@ -10,7 +10,7 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
+from .network import Patience, is_passing, one_try, shard_seconds, until_it_answers, until_it_passes
 from .samples import DataError, Label, Sample
 
 _PROBE_SECONDS = 10.0
@@ -85,14 +85,12 @@ class DatasetsSource:
 
         Args:
             shard: its number.
-            patience: seconds without a sample until it gives up; None: 15 minutes.
+            patience: seconds without a sample until it gives up; None: `network.outage_seconds()`, 15 minutes.
 
         Raises:
             SourceUnavailable: when the network kept failing.
         """
-        waiting = Patience(
-            f"{self.name}, {self._shard_names[shard]}", seconds=OUTAGE_SECONDS if patience is None else patience
-        )
+        waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=patience)
         read = 0
         while True:
             with waiting.over(_itself):
@@ -196,12 +194,12 @@ def _ask_hub(path: str, *, revision: str | None) -> None:
             # Anyone may see a gated data set, few may read it.
             HfApi().auth_check(path, repo_type="dataset")
 
-    until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
+    until_it_answers(ask, Patience(path, seconds=shard_seconds()))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
     """What a Hub that was just there answers; failures that pass are waited for, as those of the shards are later."""
-    return until_it_passes(ask, Patience(path, seconds=SHARD_SECONDS), passing=_within)
+    return until_it_passes(ask, Patience(path, seconds=shard_seconds()), passing=_within)
 
 
 def _itself(error: BaseException) -> BaseException | None:
@@ -334,7 +332,7 @@ def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[st
     kept = KeptShards(cache_dir, files=files)
     if builder.info.features is None and files:
         # The columns are found in the first shard.
-        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=SHARD_SECONDS))
+        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=shard_seconds()))
     builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
     return kept
 

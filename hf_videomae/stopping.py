@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 """Seconds that a program with nothing to save has to leave by itself."""
 _SECOND_SIGNAL_SECONDS = 1.0
 # `timeout` and launchers pass on a signal that the process group got as well: that is one signal, not two.
@@ -76,7 +76,7 @@ class StopSignal:
         """Return the signal that asked for a stop, or 0."""
         if not self.number and self._launcher is not None and os.getppid() != self._launcher:
             self.number = _process.number = signal.SIGTERM
-            self.at = time.monotonic()
+            self.at = _process.at = time.monotonic()
         return self.number
 
     @contextlib.contextmanager
@@ -106,10 +106,29 @@ def program() -> Iterator[None]:
         _process.leave(scope)
 
 
+def is_asked() -> bool:
+    """Return whether a signal has asked this process to stop."""
+    return _process.number != 0
+
+
+def has_work() -> bool:
+    """Return whether work with something to save is under way (`StopSignal`)."""
+    return isinstance(_process.current(), StopSignal)
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Let a stop signal end a wait: inside a `StopSignal` only here, in a program without one everywhere."""
+    scope = _process.current()
+    with scope.waiting() if isinstance(scope, StopSignal) else contextlib.nullcontext():
+        yield
+
+
 class _Program:
     """A block of `program()`."""
 
-    number, at = 0, 0.0
+    def __init__(self) -> None:
+        self.number, self.at = 0, 0.0
 
 
 class _Process:
@@ -117,7 +136,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.scopes: list[StopSignal | _Program] = []
-        self.number, self.handled_at, self.repeated = 0, 0.0, False
+        self.number, self.at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
         self._previous: dict[int, Any] = {}
         self._watcher: _Watcher | None = None
 
@@ -125,7 +144,7 @@ class _Process:
         if threading.current_thread() is not threading.main_thread():
             return  # Python takes signals in the main thread alone
         if not self.scopes:
-            self.number, self.handled_at, self.repeated = 0, 0.0, False
+            self.number, self.at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
             self._previous = {number: signal.signal(number, self._take) for number in _SIGNALS}
             self._watcher = _Watcher(self) if hasattr(signal, "pthread_kill") else None
         self.scopes.append(scope)
@@ -150,6 +169,11 @@ class _Process:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def current(self) -> "StopSignal | _Program | None":
+        """Who gets the signals: the innermost work that has something to save, else the program."""
+        work = [scope for scope in self.scopes if isinstance(scope, StopSignal)]
+        return (work or self.scopes or [None])[-1]
+
     def is_program(self) -> bool:
         return bool(self._programs())
 
@@ -163,16 +187,18 @@ class _Process:
     def _take(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, in the main thread."""
         self.handled_at = time.monotonic()
-        scope = self.scopes[-1]
+        scope = self.current()
+        assert scope is not None  # the handlers are there as long as a scope is
         if self.repeated:  # by the watcher: the first one was raised where it went unnoticed
             self.repeated = False
             if isinstance(scope, StopSignal) and scope.waits:
                 raise Stopped(scope.number)
             return
-        if scope.number and time.monotonic() - scope.at < echo_seconds():
+        if self.number and time.monotonic() - self.at < echo_seconds():
             return
         again = bool(scope.number)
-        scope.number, scope.at, self.number = scope.number or number, time.monotonic(), self.number or number
+        scope.number, self.number = scope.number or number, self.number or number
+        scope.at = self.at = time.monotonic()
         if again or isinstance(scope, _Program):
             self.end_within(_SECOND_SIGNAL_SECONDS if again else GRACE_SECONDS)
         elif not scope.waits:
@@ -215,7 +241,7 @@ class _Watcher:
 
     def _look(self) -> None:
         now, process = time.monotonic(), self._process
-        scope = process.scopes[-1] if process.scopes else None
+        scope = process.current()
         # A signal may be handled a moment before this thread reads of it.
         self._unhandled = [(at, number) for at, number in self._unhandled if at - _READ_SECONDS > process.handled_at]
         if now >= self._deadline:

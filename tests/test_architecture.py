@@ -20,6 +20,8 @@ FLOORS = {
     "loading": 1,
     "records": 0,
     "stopping": 0,
+    "storage": 0,
+    "locking": 0,
     "cards": 2,
     "modeling_videomae": 2,
     "video_processing_videomae": 2,

@@ -24,19 +24,21 @@ from ..data.network import (
 )
 from ..stopping import StopSignal, name_of
 from ..training import RunRecipe, newest_checkpoint, say
-from ..training.checkpoints import run_id_of, step_of
+from ..training.checkpoints import step_of
 from ..training.errors import is_main_process, say_error
-from ..training.preparation import together
+from ..training.preparation import run_id_for, together
 from ..training.recipes import HubStrategy
 from ..training.report import PUBLISHED_FILE, JsonLines
 from .pushing import Published, describe, publish_snapshot
-from .repository import ModelTarget, check_target, take
+from .repository import ModelTarget, answers, check_target, take
 from .snapshot import Snapshot, clear, take_snapshot
 
 logger = logging.getLogger(__name__)
 
 SPACING_VARIABLE = "HF_VIDEOMAE_HUB_SPACING"
 
+_HURRY_SECONDS = 2.0
+"""How long a stopped run waits for its last push before it looks whether the Hub answers at all."""
 _SPACING = 45.0
 """Seconds from one commit to the next, but the last: 80 an hour, where the Hub takes 128 from all runs of a user."""
 
@@ -130,15 +132,29 @@ class Publisher:
             return
         self._note(step, blocked_seconds=round(time.perf_counter() - begun, 5))
 
-    def ended(self, step: int, checkpoint: Path | None) -> int:
-        """Publish how the run ended and wait for it; returns 0, 1 (not published), or 128 + the signal that came."""
+    def ended(self, step: int, checkpoint: Path | None, *, hurry: bool = False) -> int:
+        """Publish how the run ended and wait for it; returns 0, 1 (not published), or 128 + the signal that came.
+
+        Args:
+            step: the last one done.
+            checkpoint: whose model it is; None: the finished one.
+            hurry: a signal asked to stop: a push that gets on is waited for, a Hub that does not answer is not.
+        """
         try:
             job = self._hand_over(step, checkpoint, last=True)
         except OSError as error:
             self._tell_failure(safe(reason_of(error)))
             return 1
+        look = time.monotonic() + _HURRY_SECONDS
         with StopSignal() as stop:
             while not job.done.wait(0.1):
+                if hurry and time.monotonic() > look:
+                    self._newer.set()  # ends the wait between two tries
+                    if not answers(self.target.id):
+                        self._leave()
+                        self._tell_failure("the Hub does not answer, and the run was asked to stop")
+                        return 1
+                    look = time.monotonic() + _HURRY_SECONDS
                 self._start()  # an earlier push may have ended it
                 if number := stop.asked():
                     self._leave()
@@ -146,7 +162,7 @@ class Publisher:
                     return 128 + number
         self._leave()
         if job.failure is not None or job.published is None:
-            self._tell_failure(job.failure or "unknown")
+            self._tell_failure(job.failure or "the Hub failed, and the run was asked to stop")
             return 1
         say(f"published {self.target.url}: {describe(job.published)}")
         return 0
@@ -293,7 +309,7 @@ def build_publisher(recipe: RunRecipe, *, resume: Path | None = None) -> Publish
     )
 
     def check() -> ModelTarget:
-        return check_target(wanted, run_id=run_id_of(resume)) if is_main_process() else wanted
+        return check_target(wanted, run_id=run_id_for(recipe, resume)) if is_main_process() else wanted
 
     timing = Timing.from_environment()
     target = together(check, ValueError, OSError)

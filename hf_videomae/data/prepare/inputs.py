@@ -18,7 +18,7 @@ from ..index_paths import IndexPaths
 from ..label_columns import share_classes
 from ..labels import SINGLE, LabelKind, parse_labels
 from ..lists import is_list_name, read_list
-from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
+from ..network import Patience, one_try, shard_seconds, until_it_passes
 from ..row_paths import allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
 from ..streamed import DatasetsSource, split_names
@@ -153,7 +153,7 @@ def _find(
     with one_try():
         return until_it_passes(
             lambda: _open_streamed(path, config=config, revision=revision, columns=columns),
-            Patience(path, seconds=SHARD_SECONDS),
+            Patience(path, seconds=shard_seconds()),
         )
 
 

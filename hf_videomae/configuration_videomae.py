@@ -230,7 +230,7 @@ class VideoMAEConfig(PreTrainedConfig):
         }
         values = {**config_dict, **overrides}
         if {"id2label", "label2id"} & kwargs.keys():  # other classes: those of the file say nothing of them
-            labels = {name: kwargs.pop(name) for name in ("id2label", "label2id") if name in kwargs}
+            labels = {str(name): kwargs.pop(name) for name in ("id2label", "label2id") if name in kwargs}
             values = {**values, "id2label": None, "label2id": None, **labels}
         if values.get("position_grid") is None and _GEOMETRY & overrides.keys():
             trained = cls(**{name: config_dict[name] for name in _GEOMETRY if name in config_dict}).grid
@@ -334,8 +334,8 @@ def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, 
         number = label2id[wrong[0]]
         raise ValueError(
             f"id2label and label2id contradict each other: label2id says that {wrong[0]!r} is class {number}, and "
-            f"id2label that class {number} is {names.get(number)!r} ({len(wrong)} such names); correct one of them, or leave "
-            f"label2id out"
+            f"id2label that class {number} is {names.get(number)!r} ({len(wrong)} such names); correct one of them, "
+            f"or leave label2id out"
         )
     return names, _numbers_of(names)
 

@@ -170,8 +170,7 @@ class VideoMAEConfig(PreTrainedConfig):
         if "qkv_bias" in kwargs:
             self.qv_bias = kwargs.pop("qkv_bias")
         _refuse_misspelt(kwargs, known=[field.name for field in fields(self)])
-        labels: Any = agreed_labels(self.id2label, self.label2id)
-        self.id2label, self.label2id = labels
+        self._number_classes()
         super().__post_init__(**kwargs)
         if self.image_mean is None:
             self.image_mean = list(IMAGENET_MEAN) if self.num_channels == 3 else [0.5] * self.num_channels
@@ -180,6 +179,11 @@ class VideoMAEConfig(PreTrainedConfig):
         self._check_widths()
         self._check_pixels()
         self._check_task()
+
+    def _number_classes(self) -> None:
+        values: dict[str, Any] = vars(self)
+        id2label, label2id = agreed_labels(values.get("id2label"), values.get("label2id"))
+        values.update(id2label=id2label, label2id=label2id)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; names of classes get whole numbers as keys, and `label2id` follows `id2label`."""

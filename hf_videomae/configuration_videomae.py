@@ -181,7 +181,7 @@ class VideoMAEConfig(PreTrainedConfig):
         self._check_task()
 
     def _number_classes(self) -> None:
-        values: dict[str, Any] = vars(self)
+        values = self.__dict__
         id2label, label2id = agreed_labels(values.get("id2label"), values.get("label2id"))
         values.update(id2label=id2label, label2id=label2id)
 

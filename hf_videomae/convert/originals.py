@@ -157,7 +157,7 @@ def _depth(weights: Weights, prefix: str) -> int:
 
 
 def _is_pretrained(weights: Weights) -> bool:
-    return any(name.startswith(("encoder.", "decoder.")) for name in weights)
+    return f"encoder.{_PROJECTION}" in weights or (_PROJECTION not in weights and "mask_token" in weights)
 
 
 def _kind(source: Source) -> str:

@@ -11,6 +11,7 @@ from .frame_folders import describe_frames
 from .index_files import INDEX_FILES, Index, read_index
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind, parse_labels
+from .list_names import note_on_lists
 from .row_paths import allowed_folders
 from .samples import DataError, Label, Sample, segment_id
 from .split_folders import split_in_name, splits_reached
@@ -141,7 +142,7 @@ def open_folder(
             paths=found.paths,
             labels=found.labels,
             kind=kind,
-            notes=[*found.notes, *scan.notes()],
+            notes=[*found.notes, *scan.notes(), *filter(None, [note_on_lists(root)])],
             unlabelled=_with_remedy(found.unlabelled),
         )
     return _checked_labels(source, require_labels)
@@ -213,6 +214,9 @@ def _without_videos(root: Path, scan: FolderScan) -> str:
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
     if endings:
         what += f" ({describe_extensions(endings)})"
+    lists = note_on_lists(root)
+    if lists:
+        return readable(f"{what}; {lists}")
     return readable(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 

@@ -13,7 +13,8 @@ from ..cards import is_hub_id
 from .folder import is_pattern, open_file, open_folder, open_pattern
 from .index_files import INDEX_FILES
 from .labels import SINGLE, LabelKind
-from .lists import is_list_name, open_list
+from .list_names import is_list_name
+from .lists import open_list
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
 from .streamed import DatasetsSource

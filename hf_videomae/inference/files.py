@@ -15,7 +15,8 @@ from ..data.folder import is_pattern
 from ..data.index_files import INDEX_FILES, Index, check_index, index_of, read_index_columns
 from ..data.index_paths import IndexPaths
 from ..data.labels import SINGLE, LabelKind
-from ..data.lists import is_list_name, read_list
+from ..data.list_names import is_list_name
+from ..data.lists import read_list
 from ..data.samples import DataError, segment_id
 from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier

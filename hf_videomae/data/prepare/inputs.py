@@ -17,7 +17,8 @@ from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
 from ..index_paths import IndexPaths
 from ..label_columns import share_classes
 from ..labels import SINGLE, LabelKind, parse_labels
-from ..lists import is_list_name, read_list
+from ..list_names import is_list_name, note_on_lists
+from ..lists import read_list
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..row_paths import allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
@@ -178,7 +179,7 @@ def _open_folder(
     found = read_all_splits(scan.videos, name=str(root))
     unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
     prepared = _raw_set(entries_of_folder(found), dropped_of_folder(scan), root=root, kind=kind, unlabelled=unlabelled)
-    prepared.notes = [*found.notes, *scan.notes()]
+    prepared.notes = [*found.notes, *scan.notes(), *filter(None, [note_on_lists(root)])]
     return prepared
 
 

@@ -101,6 +101,8 @@ def test_tables_with_one_certain_reading(folder: Path, text: str | bytes) -> Non
         (b"path,label\ncaf\xe9.mp4,run\n", ["cannot be read", "UTF-8"]),
         (b"PK\x03\x04\0\0path,label\n", ["cannot be read", "NUL"]),
         ("", ["lists no videos"]),
+        (f'path,label\n{A},"run\n{B},jump\n{C},"walk"\n', ["cannot be read"]),
+        (f'path,label\n{A},"run\n{B},jump\n{C},walk"\n', ["row 1", "line break", "quotation mark"]),
         (f"path,label\n,run\n{A},jump\n", ["1 of", "row 1", "no path"]),
     ],
 )
@@ -415,7 +417,8 @@ SEEDS = (
 )
 SCRAPS = (
     b"\0", b'"', b'""', b"\xff", b"\xef\xbb\xbf", b"[", b"]", b"{", b"'", b",", b";", b"\t", b"|", b"\n", b"\r",
-    b"nan", b"../", b"/", b"\\", b"://", b"1e999", b"-1", b"99999999999999999999", b"sep=;\n", b"path", b"label", b"(" * 200,
+    b"nan", b"../", b"/", b"\\", b"://", b"1e999", b"-1", b"99999999999999999999", b"sep=;\n", b"path", b"label",
+    b"(" * 200,
     "\u2028\u00a0\u0661".encode(), b"x" * 300, b"[[", b"null", b"C:\\", b"~", b"http://127.0.0.1/x.mp4", b"\xff\xfe",
 )  # fmt: skip
 

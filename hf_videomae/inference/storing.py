@@ -194,8 +194,8 @@ def _rows(video: VideoFeatures) -> Iterable[dict[str, Any]]:
             "window": number,
             "first_frame": frames[0],
             "last_frame": frames[-1],
-            "first_second": frames[0] / video.fps if video.fps else None,
-            "last_second": frames[-1] / video.fps if video.fps else None,
+            "first_second": None if video.seconds is None else float(video.seconds[number, 0]),
+            "last_second": None if video.seconds is None else float(video.seconds[number, -1]),
             "shape": list(features.shape),
             "features": features.flatten().numpy(),
         }

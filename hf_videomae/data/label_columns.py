@@ -62,7 +62,7 @@ class PlainLabels:
             else:
                 self.ids.setdefault(text, id)
         self._check_minus_one()
-        if require and missing:
+        if require and missing and self.ids:
             raise DataError(
                 f"{self.name}: {len(missing)} of {total} rows have no {self.column!r}, the first is {missing[0]}; "
                 f"{_REMEDY}"

@@ -130,7 +130,7 @@ def test_several_labels_and_numbers(tmp_path: Path) -> None:
     several = open_source(
         write_parquet(tmp_path / "lists", [["b", "a"], [], ["c"]]), label_kind=MULTI, label_column="label"
     )
-    assert (several.class_names, labels_of(several)) == (["a", "b", "c"], [(0, 1), None, (2,)])
+    assert (several.class_names, labels_of(several)) == (["a", "b", "c"], [(0, 1), (), (2,)])
     texts = open_source(write_parquet(tmp_path / "texts", ["b|a", "c"]), label_kind=MULTI, require_labels=True)
     assert (texts.class_names, labels_of(texts)) == (["a", "b", "c"], [(0, 1), (2,)])
     numbers = open_source(write_parquet(tmp_path / "numbers", ["1.5", "-2"]), label_kind=NUMBERS, require_labels=True)

@@ -13,7 +13,7 @@ from .kept import KeptShards, kept_of
 from .label_columns import PlainLabels, find_plain
 from .labels import SINGLE, LabelKind
 from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
-from .row_paths import RowPaths, check_allowed
+from .row_paths import RowPaths, check_allowed, check_card
 from .samples import DataError, Label, Sample
 from .video_files import is_video_name
 
@@ -69,8 +69,8 @@ class DatasetsSource:
         self.name, self.split = path, split
         allowed = check_allowed(allow_paths)
         is_local = os.path.isdir(path)
-        if not is_local:
-            _probe_hub(path, revision=revision, cache_dir=cache_dir)
+        info = None if is_local else _probe_hub(path, revision=revision, cache_dir=cache_dir)
+        check_card(path, info, allowed=allowed)
         builder = _builder(path, config=config, revision=revision)
         files = _files(builder, path=path, split=split)
         self.revision = _commit_of(files)
@@ -80,11 +80,11 @@ class DatasetsSource:
         if cache_dir is not None and not is_local:
             self.kept = _keep(builder, cache_dir, path=path, split=split, files=files)
         _without_decoders(builder)
-        stream = _open_split(builder, path=path, split=split).decode(False)
-        features = stream.features or {}
+        stream = _open_split(builder, path=path, split=split)
+        stream, features = _undecoded(stream, path=path)
         self.num_shards = int(stream.num_shards)
         self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
-        self._files = files
+        self._files, self._features = files, features
         self.video_column = _find_video(features, asked=video_column, path=path)
         self._check_paths(stream, features)
         self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
@@ -132,7 +132,7 @@ class DatasetsSource:
 
     def _read_labels(self, stream: Any, plain: PlainLabels, *, require: bool, asked: bool, twice: bool) -> None:
         """Find the classes of a plain column in all its values, or see that all of them are numbers."""
-        column = plain.column.partition(".")[0] if plain.column not in stream.features else plain.column
+        column = plain.column.partition(".")[0] if plain.column not in self._features else plain.column
         values = self._column_values(stream, column, twice=twice or plain.kind == "regression")
         plain.read(values, require=require, asked=asked)
         if not plain.ids:
@@ -158,7 +158,7 @@ class DatasetsSource:
         return self._streamed_values(stream, column)
 
     def _streamed_values(self, stream: Any, column: str) -> Iterator[tuple[str, Any]]:
-        narrow = stream.select_columns([name for name in (column, "__key__") if name in stream.features])
+        narrow = stream.select_columns([name for name in (column, "__key__") if name in self._features])
 
         def read(shard: int) -> list[tuple[str, Any]]:
             name, rows = self._shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
@@ -246,8 +246,8 @@ def _label(value: Any) -> Label | None:
     return None if isinstance(value, int) and value < 0 else value
 
 
-def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> None:
-    """Ask the Hub first: `datasets` would retry for half a minute and then not say why."""
+def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> Any:
+    """Ask the Hub for a data set first: `datasets` would retry for half a minute and then not say why."""
     # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -259,7 +259,7 @@ def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None)
     )
 
     try:
-        _ask_hub(path, revision=revision)
+        return _ask_hub(path, revision=revision)
     except GatedRepoError as error:
         raise DataError(
             f"{path} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`"
@@ -289,16 +289,17 @@ def _hint(path: str, cache_dir: str | None) -> str:
     return "" if kept is None else f" (--dataset {kept} is what was kept of it)"
 
 
-def _ask_hub(path: str, *, revision: str | None) -> None:
+def _ask_hub(path: str, *, revision: str | None) -> Any:
     from huggingface_hub import HfApi
 
-    def ask() -> None:
+    def ask() -> Any:
         info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
         if info.gated:
             # Anyone may see a gated data set, few may read it.
             HfApi().auth_check(path, repo_type="dataset")
+        return info
 
-    until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
+    return until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
@@ -329,14 +330,16 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
         raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
 
 
-def split_names(path: str, *, config: str | None = None, revision: str | None = None) -> list[str]:
-    """The splits of a data set that `DatasetsSource` opens.
+def split_names(
+    path: str, *, config: str | None = None, revision: str | None = None, allow_paths: Sequence[str] = ()
+) -> list[str]:
+    """Return the splits of a data set that `DatasetsSource` opens.
 
     Raises:
         DataError: when it cannot be reached or opened.
     """
-    if not os.path.isdir(path):
-        _probe_hub(path, revision=revision)
+    info = None if os.path.isdir(path) else _probe_hub(path, revision=revision)
+    check_card(path, info, allowed=check_allowed(allow_paths))
     builder = _builder(path, config=config, revision=revision)
     return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
 
@@ -355,6 +358,22 @@ def _open_split(builder: Any, *, path: str, split: str) -> Any:
         return _patiently(path, lambda: builder.as_streaming_dataset(split))
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
+
+
+def _undecoded(stream: Any, *, path: str) -> tuple[Any, Any]:
+    """A stream whose videos stay encoded, and its columns; those of JSON and CSV are found in the first rows."""
+    import datasets
+    import pyarrow
+
+    if stream.features is not None:
+        return stream.decode(False), stream.features
+    first = until_it_passes(lambda: list(islice(stream, _PEEKED)), Patience(path, seconds=SHARD_SECONDS))
+    try:
+        return stream, datasets.Features.from_arrow_schema(pyarrow.Table.from_pylist(first).schema)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: its first rows have columns of different kinds ({error}); make them alike"
+        ) from error
 
 
 def _of_columns(features: Any) -> str:

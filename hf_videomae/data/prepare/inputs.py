@@ -243,7 +243,8 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
         DatasetsSource(
             path, split=split, config=config, revision=revision, plain_labels=True, read_twice=True, **columns
         )
-        for split in split_names(path, config=config, revision=revision) or ["train"]
+        for split in split_names(path, config=config, revision=revision, allow_paths=columns.get("allow_paths", ()))
+        or ["train"]
     ]
     plain = [source.plain for source in sources if source.plain is not None]
     if len(plain) == len(sources):

@@ -329,6 +329,13 @@ def test_several_classes_of_a_multi_label_set(
     assert source.class_names == classes and [source[0].label, source[1].label] == labels
 
 
+def test_empty_list_of_a_multi_label_set_is_a_video_of_no_class(folder: Path) -> None:
+    rows = [{"path": A, "label": ["run", "jump"]}, {"path": B, "label": []}]
+    write_index(folder, "".join(json.dumps(row) + "\n" for row in rows), "metadata.jsonl")
+    source = open_source(str(folder), label_kind="multi_label_classification")
+    assert [source[place].label for place in range(2)] == [(0, 1), ()]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [

@@ -14,6 +14,7 @@ from .label_columns import PlainLabels, find_plain
 from .labels import SINGLE, LabelKind
 from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
 from .row_paths import RowPaths, check_allowed, check_card
+from .row_segments import RowSegments
 from .samples import DataError, Label, Sample
 from .video_files import is_video_name
 
@@ -45,6 +46,7 @@ class DatasetsSource:
 
     Attributes:
         revision: the commit of the Hub that is read; None: files here.
+        notes: how its columns were read, for the user.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -99,7 +101,9 @@ class DatasetsSource:
                 f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
                 f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
-        wanted = [self.video_column, self.label_column, "__key__"]
+        self._segments = RowSegments(features, name=path)
+        self.notes = list(self._segments.notes)
+        wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]
         self._stream = stream.select_columns([name for name in wanted if name in features])
         known = (builder.info.splits or {}).get(split)
         self.num_samples: int | None = (known.num_examples or None) if known is not None else None
@@ -213,9 +217,13 @@ class DatasetsSource:
     def _sample(self, row: dict[str, Any], *, place: str, name: str) -> Sample:
         label = row[self.label_column] if self.label_column is not None else None
         id = _id_of(row, place, name)
+        encoded = self._encoded(row[self.video_column], row=place)
+        video, (start, end) = self._segments.cut(row, encoded, place=place)
         return Sample(
             id=id,
-            video=self._encoded(row[self.video_column], row=place),
+            video=video,
+            start=start,
+            end=end,
             label=_label(label) if self.plain is None else self.plain.label(label, id=id),
         )
 

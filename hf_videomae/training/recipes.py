@@ -58,7 +58,8 @@ class RunRecipe:
 
     dataset: str | tuple[str, ...] = setting(
         "motion",
-        "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, to mix them",
+        "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
+        "to mix them",
         group="data",
     )
     dataset_weights: tuple[float, ...] | None = setting(

@@ -266,6 +266,7 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
         revision=sources[0].revision,
         class_names=names,
         unlabelled="" if sources[0].label_column else "it has no column of labels",
+        notes=sources[0].notes,
     )
     prepared.videos = _stream(sources, prepared)
     return prepared
@@ -278,8 +279,14 @@ def _stream(sources: list[DatasetsSource], into: RawSet) -> Iterator[RawVideo]:
                 if source.label_column is not None and sample.label is None:
                     into.refused.append(Dropped(sample.id, "it has no label, though others have"))
                     continue
+                is_whole = sample.start is None and sample.end is None
                 yield RawVideo(
-                    id=sample.id, video=sample.video, split=source.split, label=sample.label, stamp=into.fingerprint
+                    id=sample.id,
+                    video=sample.video,
+                    split=source.split,
+                    label=sample.label,
+                    stamp=into.fingerprint,
+                    trim=None if is_whole else Trim(start=sample.start or 0.0, end=sample.end),
                 )
 
 

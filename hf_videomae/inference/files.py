@@ -1,6 +1,7 @@
 """What people name, and what is read: folders and patterns to files, a model's name to a model."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,13 +16,20 @@ from ..data.labels import SINGLE, LabelKind
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..records import without_credentials
+from ..video.allowed import shown_url
 from ..video_processing_videomae import VideoMAEVideoProcessor
+
+logger = logging.getLogger(__name__)
+_noted: set[str] = set()
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
 
 def find_inputs(named: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Files, URLs, folders (searched at any depth) and glob patterns to files and URLs, each once, in order.
+    """Return the files and URLs that files, URLs, folders (searched at any depth) and patterns name, each once.
+
+    A URL is read from wherever it leads, as the caller named it: another server, the local network, or the Hub with
+    the caller's token. Each server is named once in the log.
 
     Raises:
         ValueError: for a folder without videos or a pattern that no video matches. A file that is not there is kept:
@@ -30,6 +38,7 @@ def find_inputs(named: Iterable[str | os.PathLike[str]]) -> list[str]:
     found: dict[str, None] = {}
     for name in map(os.fsdecode, named):
         path = os.path.expanduser(name)
+        note_fetched(name)
         if "://" in name:
             found[name] = None
         elif os.path.isdir(path):
@@ -45,6 +54,18 @@ def find_inputs(named: Iterable[str | os.PathLike[str]]) -> list[str]:
         else:
             found[path] = None
     return list(found)
+
+
+def note_fetched(video: str | os.PathLike[str]) -> None:
+    """Say once for each server that videos are read from there: the caller may have got the address from others."""
+    url = os.fsdecode(video)
+    if "://" not in url or url.startswith("file://"):
+        return
+    scheme, _, place = shown_url(url).partition("://")
+    server = f"{scheme}://{'/'.join(place.split('/')[: 3 if scheme.lower() == 'hf' else 1])}"
+    if server not in _noted:
+        _noted.add(server)
+        logger.warning("videos are read from %s, as asked for; pass no address that a stranger chose", server)
 
 
 def shown_name(video: str | os.PathLike[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..records import without_credentials
 from .common import device, fail
 
 
@@ -152,7 +153,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     conversion.save(arguments.out_dir)
     report, config = conversion.report, conversion.model.config
     for warning in report.warnings:
-        print(f"hf-videomae: warning: {warning}", file=sys.stderr)
+        print(f"hf-videomae: warning: {without_credentials(warning)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report.to_dict()))
         return 0

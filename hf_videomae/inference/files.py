@@ -1,6 +1,7 @@
 """What people name, and what is read: folders and patterns to files, a model's name to a model."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,8 +23,12 @@ from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..records import without_credentials
+from ..video.allowed import shown_url
 from ..video.segments import VideoSegment
 from ..video_processing_videomae import VideoMAEVideoProcessor
+
+logger = logging.getLogger(__name__)
+_noted: set[str] = set()
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
@@ -34,6 +39,9 @@ def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[
     Folders are searched at any depth. Of a folder whose index file has segments, and of a list of videos (CSV, JSON or
     text), each row is a video, or a segment of one.
 
+    A URL is read from wherever it leads, as the caller named it: another server, the local network, or the Hub with
+    the caller's token. Each server is named once in the log.
+
     Raises:
         ValueError: for a folder or list without videos or a pattern that no video matches. A file that is not there is
             kept: reading it says so.
@@ -42,10 +50,13 @@ def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[
     items = list(named)
     for item in items:
         if isinstance(item, VideoSegment):
+            if isinstance(item.video, (str, os.PathLike)):
+                note_fetched(item.video)
             found[item] = None
             continue
         name = os.fsdecode(item)
         path = os.path.expanduser(name)
+        note_fetched(name)
         if "://" in name:
             found[name] = None
         elif os.path.isdir(path):
@@ -100,6 +111,18 @@ def _rows_of(index: Index, *, root: Path) -> list[str | VideoSegment]:
         is_whole = entry.start is None and entry.end is None
         found.append(file if is_whole else VideoSegment(file, start=entry.start or 0.0, end=entry.end))
     return found
+
+
+def note_fetched(video: str | os.PathLike[str]) -> None:
+    """Say once for each server that videos are read from there: the caller may have got the address from others."""
+    url = os.fsdecode(video)
+    if "://" not in url or url.startswith("file://"):
+        return
+    scheme, _, place = shown_url(url).partition("://")
+    server = f"{scheme}://{'/'.join(place.split('/')[: 3 if scheme.lower() == 'hf' else 1])}"
+    if server not in _noted:
+        _noted.add(server)
+        logger.warning("videos are read from %s, as asked for; pass no address that a stranger chose", server)
 
 
 def shown_name(video: str | os.PathLike[str] | VideoSegment) -> str:

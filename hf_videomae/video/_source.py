@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from ._mp4 import FIRST_BOXES, boxes
 from ._remote import RemoteFile, fetch, read_whole
-from .allowed import RefusedVideo
+from .allowed import RefusedVideo, shown_url
 from .errors import LimitExceeded, VideoDecodeError
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
@@ -90,7 +90,7 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         if path.startswith("file://"):
             path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
         elif "://" in path:
-            return _fetched(fetch(path), name=name or path)
+            return _fetched(fetch(path), name=name or shown_url(path))
         return _on_disk(path, name=name or path)
     if hasattr(source, "read"):
         name = name or str(getattr(source, "name", "<file object>"))

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
 from ..video.decoding import VideoDecodeError
+from ..video.hdr import met, note_since
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for
@@ -106,7 +107,7 @@ def predict(
     plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
-    training = network.training
+    training, hdr_before = network.training, met.names()
     network.eval()
     try:
         return [
@@ -115,6 +116,7 @@ def predict(
         ]
     finally:
         network.train(training)
+        note_since(hdr_before)
 
 
 def _predict_one(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..cards import public_path
 from ..data.collate import stable_seed
+from ..video import hdr
 from ..video.decoding import VideoBackendError
 from . import report
 from .checkpoints import (
@@ -474,6 +475,8 @@ class Run:
             if len(self.journal.bad_paths) <= _SHOWN_BAD_VIDEOS:
                 what = f"{line['path']} cannot be decoded ({line['reason']}) and {_FATE[self.recipe.on_bad_video]}"
                 self.progress.say(f"warning: {what}; see {report.BAD_VIDEOS_FILE}")
+        for found in gather_object([hdr.met.names()]):
+            hdr.met.add(found)
 
     # Saving and ending.
 
@@ -577,6 +580,8 @@ class Run:
         best = best_validation(self.output_dir)
         if best is not None and best["step"] != self.step:
             say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
+        if hdr.met.names():
+            say(f"note: {hdr.describe(hdr.met.names())}")
         for line in tell_data(*data_times(self.output_dir), num_workers=self.recipe.num_workers):
             say(line)
         say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
@@ -603,6 +608,7 @@ class Run:
                 "clips": self.clips,
                 "skipped_steps": self.skipped,
                 "bad_videos": len(self.journal.bad_paths),
+                "hdr_videos": len(hdr.met),
                 "data_wait": data_wait,
                 "data_seconds": data_seconds,
                 "loss": loss,

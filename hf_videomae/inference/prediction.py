@@ -16,6 +16,7 @@ from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
 from ..records import without_credentials
 from ..video.decoding import VideoDecodeError
+from ..video.hdr import met, note_since
 from ..video.segments import VideoSegment
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -110,7 +111,7 @@ def predict(
     plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
-    training = network.training
+    training, hdr_before = network.training, met.names()
     network.eval()
     try:
         return [
@@ -119,6 +120,7 @@ def predict(
         ]
     finally:
         network.train(training)
+        note_since(hdr_before)
 
 
 def _predict_one(

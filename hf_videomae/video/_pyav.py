@@ -15,9 +15,11 @@ from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from ._stills import refuse_picture_stream
 from .errors import BackendFailure, VideoDecodeError
+from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.video.codeccontext import VideoCodecContext
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -37,6 +39,7 @@ class PyavVideo:
 
     name = "pyav"
     fps: float = 0.0
+    hdr: HighDynamicRange | None = None
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
@@ -81,6 +84,7 @@ class PyavVideo:
             stream = container.streams.best("video")
             if stream is None:
                 raise BackendFailure("there is no video stream in it")
+            self.hdr = hdr_of(stream.codec_context)
             self._facts = {
                 "codec": stream.codec_context.name,
                 "container": container.format.name,
@@ -164,6 +168,11 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
+    """Return the high dynamic range that a stream states, None for standard range."""
+    return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
 
 
 def container_name(data: str | bytes) -> str:

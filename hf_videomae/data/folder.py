@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..records import readable
 from .class_folders import innermost_classes
 from .folder_layout import read_split
 from .frame_folders import describe_frames
@@ -18,7 +19,6 @@ from .video_files import (
     FolderScan,
     describe_extensions,
     is_video_name,
-    readable,
     scan_folder,
 )
 

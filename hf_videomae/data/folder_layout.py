@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..records import readable
 from .class_folders import ClassReading, Folders, read_classes
 from .samples import DataError
 from .split_folders import SplitLevel, choose_folders, find_splits, split_in_name
 from .split_names import split_name
-from .video_files import readable
 
 
 @dataclass(kw_only=True)

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ..records import readable
 from .samples import DataError
 from .split_names import SPLIT_NAMES, split_name
-from .video_files import readable
 
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 # What stands beside the split in a folder's name: train_256, videos_train, trainlist01, kinetics400_val.

@@ -15,6 +15,7 @@ from ..data.labels import SINGLE, LabelKind
 from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from ..records import check_utf8
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
@@ -98,6 +99,7 @@ def load_pretrained(model: str | os.PathLike[str]) -> VideoMAEForPreTraining:
 
 def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
+    check_utf8(os.fsdecode(model), name="the model")
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:

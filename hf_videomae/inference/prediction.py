@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
+from ..records import readable
 from ..video.decoding import VideoDecodeError
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -199,9 +200,12 @@ def named_videos(videos: Any) -> list[tuple[str, Any]]:
         if not videos:
             raise ValueError("an empty list came; give at least one video")
         if all(map(_is_path, videos)):
-            return [(name, name) for name in find_inputs(videos)]
+            return [(readable(name), name) for name in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
-            return [(os.fsdecode(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
+            return [
+                (readable(os.fsdecode(item)) if _is_path(item) else f"<video {n}>", item)
+                for n, item in enumerate(videos)
+            ]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]
     return [("<video 0>", videos)]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import now, versions, with_access_of, write_json
+from ..records import now, readable, versions, with_access_of, write_json
 from ..video.decoding import VideoDecodeError
 from .features import FeatureExtractor, VideoFeatures
 from .files import find_inputs
@@ -78,16 +78,16 @@ def store_features(
     done, bad = stored_videos(folder), []
     waiting: list[VideoFeatures] = []
     wanted = find_inputs(videos)
-    todo = [video for video in wanted if video not in done]
+    todo = [video for video in wanted if readable(video) not in done]
     for number, video in enumerate(todo, start=1):
         try:
-            waiting.append(extractor(video, name=video))
+            waiting.append(extractor(video, name=readable(video)))
             note = f"{tuple(waiting[-1].features.shape)}"
         except VideoDecodeError as error:
-            bad.append({"path": video, "reason": error.reason})
+            bad.append({"path": readable(video), "reason": error.reason})
             note = f"left out: {error.reason}"
         if progress is not None:
-            progress(f"{number}/{len(todo)} {video} {note}")
+            progress(readable(f"{number}/{len(todo)} {video} {note}"))
         if len(waiting) == videos_per_file:
             _write_part(folder, waiting, file_format)
             waiting = []

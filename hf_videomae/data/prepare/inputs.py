@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cards import data_origin, is_hub_id, public_path
+from ...records import readable
 from ...video.encoding import Trim
 from ..folder_layout import FolderVideos, read_all_splits
 from ..index_columns import find_columns, read_index_table
@@ -22,7 +23,7 @@ from ..labels import SINGLE, LabelKind, parse_labels
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..samples import DataError, Label, segment_id
 from ..streamed import DatasetsSource, split_names
-from ..video_files import FolderScan, extension_of, readable, scan_folder
+from ..video_files import FolderScan, extension_of, scan_folder
 
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
@@ -157,7 +158,7 @@ def name_of(source: str) -> str:
     """What the set is called: the folder's name, or `org/name`."""
     path = os.path.expanduser(source)
     # Not the name of a home: that is a person's.
-    return public_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source
+    return readable(public_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source)
 
 
 # A folder.
@@ -190,9 +191,9 @@ def _open_folder(root: Path, scan: FolderScan, *, listing: Path | None, kind: La
     if listing is None:
         found = read_all_splits(scan.videos, name=str(root))
         entries, unlabelled = _by_folders(found), found.unlabelled
-        if found.labels is None and not unlabelled:
-            unlabelled = "there are no two class folders"
-        refused, notes = _left_out(scan), [*found.notes, *scan.notes()]
+        more = [f"no labels: {unlabelled}"] if unlabelled else []
+        unlabelled = unlabelled or ("there are no two class folders" if found.labels is None else "")
+        refused, notes = _left_out(scan), [*found.notes, *more, *scan.notes()]
     else:
         entries, refused, index = _by_rows(root, listing, kind=kind, paths=IndexPaths(root))
         unlabelled, notes = index.unlabelled, index.notes

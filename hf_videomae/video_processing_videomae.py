@@ -6,6 +6,7 @@ Shapes: B videos, V views of each, T frames of a clip, C channels, H and W pixel
 import difflib
 import inspect
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,10 +22,11 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
-from .video.decoding import VideoDecodeError, decode_clip
+from .video.decoding import VideoDecodeError, VideoSource, decode_clip
 from .video.errors import UnknownFrameRateError
 from .video.sampling import ClipPlan
 from .video.segments import VideoSegment
+from .video.timing import frame_rate
 from .video.transforms import center_crop, normalize, resize
 
 # The names and numbers that Pillow gives the filters, as they stand in published files.
@@ -283,13 +285,17 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         video = getattr(video, "_hf_encoded", None) or video
         if isinstance(video, dict) and ("bytes" in video or "path" in video):
             name, video = video.get("path"), video.get("bytes") or video.get("path")
-            return self._views_of(decode_clip(video, self._indices_of_file, name=name))
+            return self._views_of(self._decode(video, name=name))
         if _is_file(video):
-            return self._views_of(decode_clip(video, self._indices_of_file))
+            return self._views_of(self._decode(video))
         if _is_decoder(video):
             return self._views_of(_decoder_frames(video, self._indices_of_file))
         frames = _match_channels(_frames(video, self.num_channels, channel_order), self.num_channels)
         return [frames[indices] for indices in self._indices_of_frames(len(frames), fps)]
+
+    def _decode(self, video: VideoSource | VideoSegment, *, name: str | None = None) -> Tensor:
+        seconds = self.clip_plan.seconds if self.do_sample_frames else None
+        return decode_clip(video, self._indices_of_file, frame_seconds=seconds, name=name)
 
     def _indices_of_file(self, total: int, fps: float) -> list[int]:
         if not self.do_sample_frames:
@@ -431,11 +437,18 @@ def _frame_rates(metadata: Any, count: int) -> list[float]:
     return [float((entry or {}).get("fps") or 0.0) for entry in entries]
 
 
+def _decoder_rate(metadata: Any) -> float:
+    """Return the frame rate of a torchcodec VideoDecoder, by its time stamps where the stated one is absurd."""
+    begin, end, number = metadata.begin_stream_seconds, metadata.end_stream_seconds, metadata.num_frames
+    duration = math.nan if begin is None or end is None else (end - begin) * (number - 1) / number
+    return frame_rate(stated=metadata.average_fps or 0.0, num_frames=number, duration=duration)
+
+
 def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -> Tensor:
     """Frames (T, C, H, W) of a torchcodec VideoDecoder."""
     metadata = decoder.metadata
     try:
-        indices = plan(metadata.num_frames, metadata.average_fps or 0.0)
+        indices = plan(metadata.num_frames, _decoder_rate(metadata))
         frames: Tensor = decoder.get_frames_at(indices=list(indices)).data
     except UnknownFrameRateError as error:
         raise VideoDecodeError("a VideoDecoder's video", str(error)) from error

@@ -20,7 +20,7 @@ from .samples import (
     num_videos,
     source_notes,
 )
-from .sources import open_mixture, open_source
+from .sources import has_columns, open_mixture, open_source
 from .stream import Loader, build_loader
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "describe_shards",
     "describe_source",
     "num_videos",
+    "has_columns",
     "open_mixture",
     "open_source",
     "source_notes",

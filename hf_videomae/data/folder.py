@@ -12,6 +12,8 @@ from .frame_folders import describe_frames
 from .index_files import INDEX_FILES, Index, read_index
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind, parse_labels
+from .list_names import note_on_lists
+from .row_paths import allowed_folders
 from .samples import DataError, Label, Sample, segment_id
 from .split_folders import split_in_name, splits_reached
 from .video_files import (
@@ -46,6 +48,7 @@ class FolderSource:
         notes: how the folder was read, for the user.
         segments: start and end in seconds of each path, None where it is the whole file.
         unlabelled: why there are no labels, for errors.
+        class_names: all classes in their order, of a set with one class per video; by default those of the labels.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class FolderSource:
         notes: Sequence[str] = (),
         segments: Sequence[Segment] | None = None,
         unlabelled: str = "",
+        class_names: Sequence[str] | None = None,
     ) -> None:
         self.segments, self.unlabelled = segments, unlabelled
         self.notes = list(notes)
@@ -68,6 +72,9 @@ class FolderSource:
         if labels is not None:
             texts, ids = list(map(readable, labels)), list(map(readable, paths))
             self.class_names, self.labels = parse_labels(texts, kind=kind, ids=ids, name=self.name)
+            if class_names is not None and kind == SINGLE:
+                number = {known: place for place, known in enumerate(class_names)}
+                self.class_names, self.labels = list(class_names), [number[text] for text in texts]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,8 +87,10 @@ class FolderSource:
         return Sample(id=id, video=str(self.root / path), label=label, start=start, end=end)
 
     @classmethod
-    def of_index(cls, name: str, index: Index, *, root: Path, kind: LabelKind) -> "FolderSource":
-        """Return what an index file lists as a source."""
+    def of_index(
+        cls, name: str, index: Index, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
+    ) -> "FolderSource":
+        """Return what an index file lists as a source; `class_names` are all classes in order."""
         is_cut = any(segment != (None, None) for segment in index.segments)
         return cls(
             name,
@@ -92,11 +101,17 @@ class FolderSource:
             notes=index.notes,
             segments=index.segments if is_cut else None,
             unlabelled=f"{index.unlabelled}; give every row its class in that column" if index.unlabelled else "",
+            class_names=class_names,
         )
 
 
 def open_folder(
-    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE
+    dataset: str,
+    *,
+    split: str = "train",
+    require_labels: bool = False,
+    kind: LabelKind = SINGLE,
+    allow_paths: Sequence[str] = (),
 ) -> FolderSource:
     """Open all videos under a folder.
 
@@ -113,7 +128,9 @@ def open_folder(
     scan = scan_folder(root, index_names=INDEX_FILES)
     paths = scan.videos
     if index is not None:
-        listed = read_index(index, paths=IndexPaths(root), split=split, kind=kind)
+        listed = read_index(
+            index, paths=IndexPaths(root, allowed=allowed_folders(allow_paths)), split=split, kind=kind
+        )
         source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
     elif not paths:
         raise DataError(_without_videos(root, scan))
@@ -125,7 +142,7 @@ def open_folder(
             paths=found.paths,
             labels=found.labels,
             kind=kind,
-            notes=[*found.notes, *scan.notes()],
+            notes=[*found.notes, *scan.notes(), *filter(None, [note_on_lists(root)])],
             unlabelled=_with_remedy(found.unlabelled),
         )
     return _checked_labels(source, require_labels)
@@ -197,6 +214,9 @@ def _without_videos(root: Path, scan: FolderScan) -> str:
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
     if endings:
         what += f" ({describe_extensions(endings)})"
+    lists = note_on_lists(root)
+    if lists:
+        return readable(f"{what}; {lists}")
     return readable(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 

@@ -7,11 +7,13 @@ ways is one line that says so, and what to write instead.
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .index_columns import Columns, find_columns, read_index_table
+from .id_lists import find_ids, has_ids
+from .index_columns import PATH_NAMES, Columns, find_columns, read_index_table
 from .index_paths import IndexPaths
 from .label_cells import is_missing, read_labels
 from .labels import MISSING, SINGLE, LabelKind
@@ -109,18 +111,35 @@ def read_index(file: Path, *, paths: IndexPaths, split: str, kind: LabelKind = S
         DataError: for a file that cannot be read or has no rows of the split, and for the first row that cannot be
             used.
     """
+    columns, notes = read_index_columns(file, root=paths.root)
+    index = index_of(columns, paths=paths, split=split, kind=kind, notes=notes)
+    return check_index(index, root=paths.root)
+
+
+def read_index_columns(file: Path, *, root: Path) -> tuple[Columns, list[str]]:
+    """Read an index file of a folder, and find its columns; notes where its videos are named by ids.
+
+    Raises:
+        DataError: for a file that cannot be read, or columns that can be read in two ways.
+    """
     table = read_index_table(file)
-    return check_index(index_of(table, find_columns(table), paths=paths, split=split, kind=kind), root=paths.root)
+    if PATH_NAMES.isdisjoint(table.columns) and has_ids(table):
+        found = find_ids(table, folders=(root,))
+        return find_columns(found.table), found.notes
+    return find_columns(table), []
 
 
-def index_of(table: Table, columns: Columns, *, paths: IndexPaths, split: str | None, kind: LabelKind) -> Index:
+def index_of(
+    columns: Columns, *, paths: IndexPaths, split: str | None, kind: LabelKind, notes: Sequence[str] = ()
+) -> Index:
     """Return what a table lists of a split (None: of all splits), and which of these rows cannot be used.
 
     Raises:
         DataError: where there are no rows of the split, or the labels can be read in two ways.
     """
+    table = columns.table
     rows = _rows_of_split(table, columns, split=split)
-    is_labelled = bool(columns.label) and not all(is_missing(row[1].get(columns.label, "")) for row in rows)
+    is_labelled = bool(columns.label) and not all(is_missing(row[1].get(columns.label, ""), kind=kind) for row in rows)
     entries, refused = [], []
     for number, row, name in rows:
         label = row.get(columns.label, "") if is_labelled else ""
@@ -130,21 +149,21 @@ def index_of(table: Table, columns: Columns, *, paths: IndexPaths, split: str | 
         except _RowError as error:
             refused.append(RefusedRow(row=shown, reason=str(error), fault=error.fault))
             continue
-        if is_labelled and is_missing(label):
+        if is_labelled and is_missing(label, kind=kind):
             entries.pop()
             refused.append(RefusedRow(row=shown, reason="it has no label, though others have", fault="label"))
     labels: list[str] | None = None
-    notes: list[str] = []
+    said: list[str] = []
     if is_labelled:
         every = [row.get(columns.label, "") for row in table.rows]
         cells, ids = [entry.cell for entry in entries], [entry.id for entry in entries]
-        labels, notes = read_labels(cells, every=every, kind=kind, file=table.file, ids=ids)
+        labels, said = read_labels(cells, every=every, kind=kind, file=table.file, ids=ids)
     return Index(
         file=table.file,
         entries=entries,
         labels=labels,
         refused=refused,
-        notes=[*columns.notes, *notes],
+        notes=[*notes, *columns.notes, *said],
         unlabelled="" if is_labelled else _why_unlabelled(table, columns),
         has_other_times=bool(columns.other_times),
     )

@@ -12,14 +12,12 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from .row_paths import FLAG
 from .tables import looks_like_file
+from .video_files import PLAYLIST_EXTENSIONS
 
-ALLOW_FLAG = "--allow_paths"
-# Texts that lead a player to other files, and tables.
-NO_VIDEOS = frozenset(
-    ".asx .concat .csv .cue .f4m .ffconcat .ism .json .jsonl .m3u .m3u8 .md .mpd .pls .sdp .smi .smil .strm .tsv .txt "
-    ".wpl .xml .xspf".split()
-)
+# Lists of other files, and texts that lie beside videos.
+NO_VIDEOS = PLAYLIST_EXTENSIONS | frozenset(".csv .json .jsonl .md .smi .tsv .txt .xml .yaml .yml".split())
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -99,7 +97,7 @@ class IndexPaths:
     def _refusal(self, relative: str, how: str) -> str:
         folder = os.path.dirname(os.path.realpath(self.root / relative))
         return (
-            f"it lies outside of {self.root.name or self.root}: {how} out of the data folder; {ALLOW_FLAG} {folder} "
+            f"it lies outside of {self.root.name or self.root}: {how} out of the data folder; {FLAG} {folder} "
             f"opens that folder"
         )
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ..records import without_credentials
+from ..video.allowed import RefusedVideo
 from ..video.segments import VideoSegment, VideoSource
 
 # So many shards or one more are still very different.
@@ -56,6 +58,13 @@ class Sample:
         if self.start is None and self.end is None:
             return self.video
         return VideoSegment(self.video, start=self.start or 0.0, end=self.end)
+
+    @property
+    def place(self) -> str:
+        """Where the video lies, without credentials: its path or URL, or the id of one that is held in memory."""
+        if isinstance(self.video, (str, RefusedVideo)):
+            return without_credentials(self.video if isinstance(self.video, str) else self.video.path)
+        return self.id
 
     @property
     def num_bytes(self) -> int:

@@ -2,7 +2,7 @@
 
 SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
-    "validation": ("validation", "valid", "val", "dev", "devel"),
+    "validation": ("validation", "validate", "valid", "val", "dev", "devel"),
     "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
 

@@ -14,11 +14,12 @@ from transformers import PreTrainedModel
 
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
-from ..records import readable
+from ..records import without_credentials
 from ..video.decoding import VideoDecodeError
+from ..video.segments import VideoSegment
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for
+from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for, shown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def _predict_one(
     except VideoDecodeError as error:
         if not keep_going:
             raise
-        return Prediction(video=name, error=error.reason or str(error))
+        return Prediction(video=name, error=without_credentials(error.reason or str(error)))
     logits = view_logits(network, clips, batch_size=batch_size)
     kind, names = head_kind(network.config), network.config.id2label
     scores = merge_views(logits[None], problem_type=kind)[0]
@@ -172,7 +173,7 @@ def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[in
         image_std=processor.image_std,
         antialias=True,
     )
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)):
+    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)):
         return make_views(read_views(video, plan=plan), plan=plan)
     raw = {"do_resize": False, "do_center_crop": False, "do_normalize": False}
     pixels = processor(video, num_views=positions, **raw)["pixel_values"]  # (S, T, channels, H, W) in [0, 1]
@@ -194,18 +195,15 @@ def _with_sampling(
 
 def named_videos(videos: Any) -> list[tuple[str, Any]]:
     """(name, video) of what the caller gave; folders and patterns opened."""
-    if _is_path(videos):
+    if _is_path(videos) or isinstance(videos, VideoSegment):
         videos = [videos]
     if isinstance(videos, Sequence) and not isinstance(videos, (bytes, bytearray, memoryview)):
         if not videos:
             raise ValueError("an empty list came; give at least one video")
-        if all(map(_is_path, videos)):
-            return [(readable(name), name) for name in find_inputs(videos)]
+        if all(_is_path(item) or isinstance(item, VideoSegment) for item in videos):
+            return [(shown_name(video), video) for video in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
-            return [
-                (readable(os.fsdecode(item)) if _is_path(item) else f"<video {n}>", item)
-                for n, item in enumerate(videos)
-            ]
+            return [(shown_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]
     return [("<video 0>", videos)]

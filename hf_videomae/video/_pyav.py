@@ -13,6 +13,7 @@ import torch
 from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from ._stills import refuse_picture_stream
 from .errors import BackendFailure, VideoDecodeError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PyavVideo:
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
+            refuse_picture_stream(source.name, num_frames=self.num_frames, fps=self.fps, **self._facts)
             self._times = timing.steadier(self._store.times, self._decode_times)
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
@@ -72,12 +74,18 @@ class PyavVideo:
 
     def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
         import av
+        from av.stream import Disposition
 
         data = self._source.data
         with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise BackendFailure("there is no video stream in it")
+            self._facts = {
+                "codec": stream.codec_context.name,
+                "container": container.format.name,
+                "is_cover": bool(stream.disposition & Disposition.attached_pic),
+            }
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
@@ -156,6 +164,19 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def container_name(data: str | bytes) -> str:
+    """Return FFmpeg's name of a file's format; empty where PyAV is missing or cannot read the file."""
+    if why_missing() is not None:
+        return ""
+    import av
+
+    try:
+        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+            return str(container.format.name)
+    except (av.FFmpegError, ValueError):
+        return ""
 
 
 def packet_times(data: str | bytes) -> "array[float] | None":

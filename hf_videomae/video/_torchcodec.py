@@ -23,12 +23,21 @@ import torch
 from . import _pyav, limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
-from .errors import BackendFailure
+from ._stills import PICTURE_CODECS, refuse_picture_stream
+from .errors import BackendFailure, VideoDecodeError
 from .loader_errors import first_cause
 
 if TYPE_CHECKING:
+    from torchcodec._core._metadata import VideoStreamMetadata
     from torchcodec.decoders import VideoDecoder
+    from torchcodec.transforms import DecoderTransform
 
+# Pixel formats that come out black or inverted: the palette is lost on the way to RGB.
+_MISREAD_FORMATS = frozenset({"pal8"})
+_MISREAD = "it reads the pixel format {} wrongly; PyAV reads it (`pip install av`)"
+# Codecs whose 4:2:0 of 8 bits has a pixel format of its own where it is of full range (yuvj420p).
+_RANGE_IN_FORMAT = frozenset({"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "theora"})
+_PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # Up to here decoding every frame costs less than checking the index and seeking ...
 _DECODE_WHOLE_BYTES = 16 * 2**20
 # ... and up to here less than seeking alone, where the index needs no check.
@@ -69,6 +78,7 @@ class TorchcodecVideo:
         self._indexed: VideoDecoder | None = None
         self._store: FrameStore[torch.Tensor] | None = None
         self._at_start: VideoDecoder | None = None
+        self._transforms: Sequence[DecoderTransform] | None = None  # not known yet
         with _file_failures():
             decoder = self._at_start = self._open()
             metadata = decoder.metadata
@@ -77,6 +87,9 @@ class TorchcodecVideo:
             limits.check_size(self.height, self.width)
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
+            self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
+            if metadata.pixel_format in _MISREAD_FORMATS:
+                raise BackendFailure(_MISREAD.format(metadata.pixel_format))
             if self._index_is_sound(decoder):
                 self._indexed, self.num_frames = decoder, len(decoder)
             else:
@@ -125,6 +138,14 @@ class TorchcodecVideo:
         self._indexed = self._store = self._at_start = None
 
     def _open(self) -> "VideoDecoder":
+        if self._transforms is None:
+            decoder = self._open_with([])
+            self._transforms = _range_keeping_transforms(decoder.metadata)
+            if not self._transforms:
+                return decoder
+        return self._open_with(self._transforms)
+
+    def _open_with(self, transforms: "Sequence[DecoderTransform]") -> "VideoDecoder":
         from torchcodec.decoders import VideoDecoder
 
         return VideoDecoder(
@@ -133,7 +154,15 @@ class TorchcodecVideo:
             num_ffmpeg_threads=self._num_threads,
             device="cpu",
             seek_mode="exact",
+            **({"transforms": transforms} if transforms else {}),
         )
+
+    def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
+        if num_frames == 1 and codec in PICTURE_CODECS:
+            container = _pyav.container_name(self._source.data)
+            refuse_picture_stream(
+                self._source.name, codec=codec, num_frames=num_frames, fps=self.fps, container=container
+            )
 
     def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
@@ -184,6 +213,21 @@ class TorchcodecVideo:
             yield frame, float(time)
 
 
+def _range_keeping_transforms(metadata: "VideoStreamMetadata") -> "Sequence[DecoderTransform]":
+    """Return transforms that change nothing but have the range of the pixels respected, where it may be lost.
+
+    For widths that 32 divides torchcodec calls swscale itself and takes every frame for one of limited range, unless
+    its pixel format says otherwise. With a crop to the whole frame it goes through FFmpeg's filters, as for all other
+    widths. The pixels of videos of limited range are the same to the bit.
+    """
+    from torchcodec.transforms import CenterCrop
+
+    is_plain = metadata.pixel_format in _PLAIN_FORMATS and metadata.codec in _RANGE_IN_FORMAT
+    if is_plain or not metadata.width or not metadata.height or metadata.width % 32:
+        return []
+    return [CenterCrop((metadata.height, metadata.width))]
+
+
 def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:
     """Seeks each frame once; None where it fails, or where two indices lead to one and the same frame."""
     distinct = sorted(set(indices))
@@ -208,6 +252,8 @@ def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.T
 def _file_failures() -> Iterator[None]:
     try:
         yield
+    except VideoDecodeError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         raise BackendFailure(_short_reason(str(error))) from error
 

@@ -22,12 +22,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, overload
 
 import torch
 
 from . import _pyav, _skipping, _torchcodec, limits, timing
 from ._source import ResolvedSource, VideoSource, resolve_source
+from ._stills import refuse_still
 from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
 from .segments import SegmentReader, VideoSegment
 
@@ -157,14 +158,22 @@ class VideoReader:
         """The decoder in use, `"torchcodec"` or `"pyav"`."""
         return self._open.name
 
-    def plan(self, plan: Callable[[int, float], Planned]) -> Planned:
-        """`plan(num_frames, fps)`: what is to be read of this video.
+    def plan(
+        self, plan: Callable[[int, float], Planned], *, frame_seconds: float | None = None, first: int | None = None
+    ) -> Planned:
+        """Return `plan(num_frames, fps)`: what is to be read of this video.
+
+        Args:
+            plan: gives frame numbers, also in nested lists.
+            frame_seconds: distance of frames, where the plan counts in seconds. A video of uneven frame rate is then
+                planned by its time stamps (`timing.frames_planned`); one of constant rate as it is without.
+            first: plan for the first so many frames only.
 
         Raises:
-            VideoDecodeError: the plan counts in seconds, and the file does not say its frame rate.
+            VideoDecodeError: the plan counts in seconds, and nothing tells the frame rate.
         """
         try:
-            return plan(self.num_frames, self.fps)
+            return timing.frames_planned(self, plan, frame_seconds=frame_seconds, first=first)
         except UnknownFrameRateError as error:
             raise VideoDecodeError(self.name, str(error)) from error
 
@@ -228,6 +237,7 @@ class VideoReader:
         self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
+        refuse_still(self._source)
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
         self._maybe_open = self._shortcut or self._open_with_next_backend()
 
@@ -275,6 +285,24 @@ class VideoReader:
         self._maybe_open = self._open_with_next_backend()
 
 
+@overload
+def open_video(
+    source: VideoSource, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader: ...
+
+
+@overload
+def open_video(
+    source: VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> SegmentReader: ...
+
+
+@overload
+def open_video(
+    source: VideoSource | VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader | SegmentReader: ...
+
+
 def open_video(
     source: VideoSource | VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
 ) -> VideoReader | SegmentReader:
@@ -309,13 +337,15 @@ def decode_clip(
     source: VideoSource | VideoSegment,
     plan: Callable[[int, float], Sequence[int]],
     *,
+    frame_seconds: float | None = None,
     name: str | None = None,
     backend: str = "auto",
     num_threads: int = 1,
 ) -> torch.Tensor:
     """Opens a video, asks `plan(num_frames, fps)` for frame indices, and returns those frames.
 
-    Where decoding them shows that the file has fewer frames than its index says, it asks again.
+    Where decoding them shows that the file has fewer frames than its index says, it asks again. `frame_seconds` is for
+    plans that count in seconds: see `VideoReader.plan`.
 
     Returns:
         `(len(plan(...)), 3, H, W)` uint8 RGB, as from `VideoReader.frames`. Raises as `open_video` does.
@@ -323,7 +353,7 @@ def decode_clip(
     with open_video(source, name=name, backend=backend, num_threads=num_threads) as reader:
         while True:
             planned_for = reader.num_frames
-            frames = reader.frames(reader.plan(plan))
+            frames = reader.frames(reader.plan(plan, frame_seconds=frame_seconds))
             if reader.num_frames == planned_for:
                 return frames
 

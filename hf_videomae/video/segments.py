@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from . import timing
 from ._source import VideoSource
 from .errors import UnknownFrameRateError, VideoDecodeError
 
@@ -118,10 +119,12 @@ class SegmentReader:
         """Return the decoder in use."""
         return self._reader.backend
 
-    def plan(self, plan: Callable[[int, float], Planned]) -> Planned:
+    def plan(
+        self, plan: Callable[[int, float], Planned], *, frame_seconds: float | None = None, first: int | None = None
+    ) -> Planned:
         """Return `plan(num_frames, fps)`, as `VideoReader.plan` does."""
         try:
-            return plan(self.num_frames, self.fps)
+            return timing.frames_planned(self, plan, frame_seconds=frame_seconds, first=first)
         except UnknownFrameRateError as error:
             raise VideoDecodeError(self.name, str(error)) from error
 

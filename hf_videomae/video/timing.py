@@ -1,19 +1,24 @@
-"""Time stamps of frames, in seconds: put in order, and turned into frame rates.
+"""Time stamps of frames, in seconds: put in order, turned into frame rates, and planned by.
 
 N is the number of frames of a video. Times count from the first frame, which is at 0.0.
 """
 
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from .errors import UnknownFrameRateError
 
+Planned = TypeVar("Planned")
+
 # Beyond this a number of seconds is no time: FFmpeg's "no time stamp" read as one is -3.7e17.
 _MAX_SECONDS = 1e12
+# Nanoseconds, so that decoders which calculate in other steps give the same number.
+_DECIMALS = 9
 # A stated frame rate is believed unless the time stamps differ by more than this share, and by more than one frame.
 _WIDELY = 0.1
 # The highest frame rate that a video of one frame is believed to have; 1000 is the clock of WebM.
@@ -36,7 +41,7 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
         fps: stated frame rate, used where the time stamps do not tell the usual step; 0 where it is not known.
 
     Returns:
-        (N,) float64.
+        (N,) float64, in whole nanoseconds.
 
     Raises:
         UnknownFrameRateError: neither the time stamps nor `fps` tell when the frames are shown.
@@ -51,10 +56,10 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
         steps = times.diff()
         if bool((steps < 0).any()):
             times = torch.cat((times.new_zeros(1), torch.where(steps < 0, usual, steps).cumsum(0)))
-        return times - times[0]
+        return (times - times[0]).round(decimals=_DECIMALS)
     if not 0 < fps < math.inf:
         raise UnknownFrameRateError("neither time stamps nor a frame rate say when its frames are shown")
-    return torch.arange(len(times), dtype=torch.float64) / fps
+    return (torch.arange(len(times), dtype=torch.float64) / fps).round(decimals=_DECIMALS)
 
 
 def steadier(shown: "array[float]", decoded: "array[float]") -> "array[float]":
@@ -113,3 +118,98 @@ def last_time(raw: "array[float]", *, fps: float) -> float:
         return float(presentation_times(raw, fps=fps)[-1])
     except UnknownFrameRateError:
         return math.nan
+
+
+# Plans
+
+
+class TimedVideo(Protocol):
+    """A video of which it is known when each frame is shown."""
+
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def timestamps(self) -> Tensor: ...
+
+
+def has_constant_rate(times: Tensor, *, fps: float) -> bool:
+    """Return whether every frame is shown less than half a frame away from its place at this rate."""
+    even = torch.arange(len(times), dtype=torch.float64) / fps
+    return bool(((times - even).abs() <= 0.5 / fps).all())
+
+
+def frames_planned(
+    video: TimedVideo,
+    plan: Callable[[int, float], Planned],
+    *,
+    frame_seconds: float | None = None,
+    first: int | None = None,
+) -> Planned:
+    """Return `plan(num_frames, fps)`, or where a plan in seconds meets an uneven frame rate, the nearest frames.
+
+    An uneven video is planned as if it had a frame every `frame_seconds / k` seconds, with k chosen so that this is
+    close to its own frame rate; each frame planned becomes the one that is shown nearest to its time. Worked example:
+    frames at 0, 0.1, 0.5 and 0.9 s, `frame_seconds=0.25`. The plan sees 4 frames at 4 per second, at 0, 0.25, 0.5 and
+    0.75 s; they are read as frames 0, 1, 2 and 3.
+
+    Args:
+        video: an open one.
+        plan: gives frame numbers, also in nested lists.
+        frame_seconds: distance of frames that the plan keeps; None where it counts in frames.
+        first: plan for the first so many frames only.
+
+    Raises:
+        UnknownFrameRateError: the plan counts in seconds, and nothing tells the frame rate.
+    """
+    num_frames, fps = min(video.num_frames, first or video.num_frames), video.fps
+    if frame_seconds is None or (not fps and num_frames > 1):
+        return plan(num_frames, fps)
+    if num_frames == 1:
+        return plan(1, fps or 1 / frame_seconds)
+    times = video.timestamps[:num_frames]
+    if has_constant_rate(times, fps=fps):
+        return plan(num_frames, fps)
+    rate = max(1, round(frame_seconds * fps)) / frame_seconds
+    total = int(float(times[-1]) * rate + 1e-6) + 1
+    planned: Planned = _each(plan(total, rate), lambda place: nearest_frame(times, place / rate))
+    return planned
+
+
+def frame_times(video: TimedVideo, frames: Tensor) -> Tensor:
+    """Return when frames are shown, in seconds after the first frame: float64, of the shape of `frames`.
+
+    At a constant rate this is `frames / fps`.
+    """
+    times, fps = video.timestamps, video.fps
+    if fps and has_constant_rate(times, fps=fps):
+        return frames.double() / fps
+    return times[frames]
+
+
+def window_seconds(video: TimedVideo, windows: Tensor) -> Tensor:
+    """Return where each window (W, T) of frames begins and ends, (W, 2) float64 in seconds.
+
+    A window ends when the frame after its last one is shown, or one usual step after the last frame of the video.
+    """
+    times, fps = video.timestamps, video.fps
+    ends = torch.cat((times[1:], times[-1:] + (1 / fps if fps else 0.0)))
+    if fps and has_constant_rate(times, fps=fps):
+        return torch.stack((windows[:, 0], windows[:, -1] + 1), dim=1).double() / fps
+    return torch.stack((times[windows[:, 0]], ends[windows[:, -1]]), dim=1)
+
+
+def nearest_frame(times: Tensor, time: float) -> int:
+    """Return the frame that is shown nearest to a time; the earlier of two."""
+    after = min(int(torch.searchsorted(times, time)), len(times) - 1)
+    before = max(after - 1, 0)
+    return after if float(times[after]) - time < time - float(times[before]) else before
+
+
+def _each(planned: Any, change: Callable[[int], int]) -> Any:
+    if isinstance(planned, Sequence):
+        return [_each(part, change) for part in planned]
+    return change(int(planned))

@@ -103,7 +103,7 @@ def read_views(video: VideoSource | VideoSegment, *, plan: ViewPlan, name: str |
         VideoDecodeError: when the video is bad; VideoBackendError when this machine cannot decode.
     """
     with open_video(video, name=name) as reader:
-        views = reader.plan(plan.clip.test_indices)
+        views = reader.plan(plan.clip.test_indices, frame_seconds=plan.clip.seconds)
         distinct = sorted({index for view in views for index in view})
         frames = _cover(reader.frames(distinct), plan.size, antialias=plan.antialias)
     place = {index: number for number, index in enumerate(distinct)}

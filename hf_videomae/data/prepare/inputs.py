@@ -3,11 +3,9 @@
 import glob
 import hashlib
 import json
-import math
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,19 @@ from typing import Any
 from ...cards import data_origin, is_hub_id, public_path
 from ...records import readable
 from ...video.encoding import Trim
-from ..folder_layout import FolderVideos, read_all_splits
-from ..index_columns import find_columns, read_index_table
-from ..index_files import INDEX_FILES, Index, index_of
+from ..folder_layout import read_all_splits
+from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
 from ..index_paths import IndexPaths
+from ..label_columns import share_classes
 from ..labels import SINGLE, LabelKind, parse_labels
+from ..list_names import is_list_name, note_on_lists
+from ..lists import read_list
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
-from ..samples import DataError, Label, segment_id
+from ..row_paths import allowed_folders, check_allowed, public_place
+from ..samples import DataError, Label
 from ..streamed import DatasetsSource, split_names
-from ..video_files import FolderScan, extension_of, scan_folder
-
-_SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
+from ..video_files import FolderScan, scan_folder
+from .entries import Dropped, Entry, dropped_of_folder, entries_of_folder, entries_of_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +47,6 @@ class RawVideo:
     label: Label | None = None
     stamp: str = ""
     trim: Trim | None = None
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A video that is left out."""
-
-    path: str
-    reason: str
 
 
 @dataclass(kw_only=True)
@@ -97,25 +89,29 @@ def open_raw(
     revision: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> RawSet:
     """Find the videos that are to be prepared, and where they come from.
 
     Args:
-        source: a folder of videos, a folder of Parquet or WebDataset files, or `org/name` of the Hub.
+        source: a folder of videos, a list of videos (`hf_videomae.data.lists`), a folder of Parquet or WebDataset
+            files, or `org/name` of the Hub.
         index: a CSV or JSONL file with `path` (relative to the folder), and `label`, `split`, `start`, `end` (in
             seconds) as wanted; default is the one at the folder's top, if there is any.
         label_kind: what the labels say.
         config: of a data set with several.
         revision: of a Hub data set.
         video_column: found by its type.
-        label_column: found by its type.
+        label_column: found by its type or name.
+        allow_paths: hosts, folders and beginnings of URLs that rows may name; see `hf_videomae.data.row_paths`.
 
     Raises:
         DataError: when there is nothing to prepare.
     """
     named = {"config": config, "video_column": video_column, "label_column": label_column}
-    raw = _find(source, index=index, label_kind=label_kind, revision=revision, **named)
+    raw = _find(source, index=index, label_kind=label_kind, revision=revision, allow_paths=allow_paths, **named)
     said = {**named, "index": None if index is None else public_path(os.path.abspath(index))}
+    said["allow_paths"] = " ".join(map(public_place, allow_paths)) or None
     raw.asked = {name: value for name, value in said.items() if value is not None}
     raw.origin = data_origin(source, commit=raw.revision)
     return raw
@@ -130,6 +126,7 @@ def _find(
     revision: str | None,
     video_column: str | None,
     label_column: str | None,
+    allow_paths: Sequence[str] = (),
 ) -> RawSet:
     path = os.path.expanduser(source)
     if os.path.isdir(path):
@@ -138,14 +135,22 @@ def _find(
         found = (root / name for name in INDEX_FILES if (root / name).is_file())
         listing = Path(index) if index else next(found, None)
         if scan.videos or listing is not None:
-            return _open_folder(root, scan, listing=listing, kind=label_kind)
+            return _open_folder(root, scan, listing=listing, kind=label_kind, allow_paths=allow_paths)
         if not _shards_of(root):
             raise DataError(f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files")
+    elif os.path.isfile(path) and is_list_name(path):
+        if index:
+            raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
+        return _open_list(Path(path), kind=label_kind)
     elif not is_hub_id(source):
-        raise DataError(f"there is no folder {source}; give a folder of videos, or org/name of the Hub")
+        raise DataError(
+            f"there is no folder {source}; give a folder of videos, a list of them (CSV), or org/name of the Hub"
+        )
     if index:
         raise DataError(f"{source} has its labels in its columns; an index file belongs to a folder of videos")
-    columns = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
+    if allow_paths:
+        columns["allow_paths"] = check_allowed(allow_paths)
     # A server that fails just now is waited for, as it is later on; one that is not there at all, not for long.
     with one_try():
         return until_it_passes(
@@ -164,39 +169,36 @@ def name_of(source: str) -> str:
 # A folder.
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A video as its folders or its row name it."""
-
-    path: str
-    label: str = ""
-    split: str = "train"
-    start: float | None = None
-    end: float | None = None
-
-    @property
-    def id(self) -> str:
-        return segment_id(readable(self.path), start=self.start, end=self.end)
-
-    @property
-    def trim(self) -> Trim | None:
-        if self.start is None and self.end is None:
-            return None
-        return Trim(start=self.start or 0.0, end=self.end)
+def _open_folder(
+    root: Path, scan: FolderScan, *, listing: Path | None, kind: LabelKind, allow_paths: Sequence[str]
+) -> RawSet:
+    """Return the videos under a folder, or those that its index file lists."""
+    if listing is not None:
+        paths = IndexPaths(root, allowed=allowed_folders(allow_paths))
+        columns, notes = read_index_columns(listing, root=root)
+        return _of_index(index_of(columns, paths=paths, split=None, kind=kind, notes=notes), root=root, kind=kind)
+    found = read_all_splits(scan.videos, name=str(root))
+    unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
+    prepared = _raw_set(entries_of_folder(found), dropped_of_folder(scan), root=root, kind=kind, unlabelled=unlabelled)
+    more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
+    prepared.notes = [*found.notes, *more, *scan.notes(), *filter(None, [note_on_lists(root)])]
+    return prepared
 
 
-def _open_folder(root: Path, scan: FolderScan, *, listing: Path | None, kind: LabelKind) -> RawSet:
-    refused: list[Dropped] = []
-    notes: list[str] = []
-    if listing is None:
-        found = read_all_splits(scan.videos, name=str(root))
-        entries, unlabelled = _by_folders(found), found.unlabelled
-        more = [f"no labels: {unlabelled}"] if unlabelled else []
-        unlabelled = unlabelled or ("there are no two class folders" if found.labels is None else "")
-        refused, notes = _left_out(scan), [*found.notes, *more, *scan.notes()]
-    else:
-        entries, refused, index = _by_rows(root, listing, kind=kind, paths=IndexPaths(root))
-        unlabelled, notes = index.unlabelled, index.notes
+def _open_list(file: Path, *, kind: LabelKind) -> RawSet:
+    """Return the videos of a list that the user names."""
+    listed = read_list(file)
+    return _of_index(listed.index(split=None, kind=kind), root=listed.root, kind=kind, split=listed.split)
+
+
+def _of_index(index: Index, *, root: Path, kind: LabelKind, split: str = "train") -> RawSet:
+    entries, dropped = entries_of_index(index, kind=kind, split=split)
+    prepared = _raw_set(entries, dropped, root=root, kind=kind, unlabelled=index.unlabelled)
+    prepared.notes = index.notes
+    return prepared
+
+
+def _raw_set(entries: list[Entry], refused: list[Dropped], *, root: Path, kind: LabelKind, unlabelled: str) -> RawSet:
     if not entries:
         reason = f": {refused[0].path}: {refused[0].reason}" if refused else ""
         raise DataError(f"{root} holds no video that can be used{reason}")
@@ -224,68 +226,7 @@ def _open_folder(root: Path, scan: FolderScan, *, listing: Path | None, kind: La
         class_names=names,
         refused=refused,
         unlabelled=unlabelled,
-        notes=notes,
     )
-
-
-def _by_folders(found: FolderVideos) -> list[_Entry]:
-    labels = [""] * len(found.paths) if found.labels is None else list(map(readable, found.labels))
-    return [
-        _Entry(path=path, label=label, split=split)
-        for path, label, split in zip(found.paths, labels, found.splits, strict=True)
-    ]
-
-
-def _left_out(scan: FolderScan) -> list[Dropped]:
-    """Return the files whose endings are not taken for those of videos."""
-    return [
-        Dropped(readable(path), f"its ending {extension_of(path) or '(none)'} is not taken for a video's")
-        for path in scan.other_media
-    ]
-
-
-def _by_rows(
-    root: Path, listing: Path, *, kind: LabelKind, paths: IndexPaths
-) -> tuple[list[_Entry], list[Dropped], Index]:
-    """Return the videos of an index file; a row that cannot be used is refused by itself."""
-    table = read_index_table(listing)
-    index = index_of(table, find_columns(table), paths=paths, split=None, kind=kind)
-    refused = {readable(row.row): f"{row.reason} ({listing.name})" for row in index.refused}
-    kept: dict[str, _Entry] = {}
-    for place, listed in enumerate(index.entries):
-        label = "" if index.labels is None else index.labels[place]
-        try:
-            if kind == "regression" and index.labels is not None and not _is_number(label):
-                raise ValueError(f"its label {label!r} is no finite number")
-            if not listed.split and any(other.split for other in index.entries):
-                raise ValueError("it has no split, though others have")
-            split = _split_name(listed.split or "train")
-        except ValueError as error:
-            refused[readable(listed.path)] = f"{error} ({listing.name})"
-            continue
-        entry = _Entry(path=listed.path, label=label, split=split, start=listed.start, end=listed.end)
-        before = kept.setdefault(entry.id, entry)
-        if before != entry:
-            refused[entry.id] = f"it is listed twice, as {_told(before)} and {_told(entry)} ({listing.name})"
-    entries = [entry for id, entry in kept.items() if id not in refused]
-    return entries, [Dropped(path, reason) for path, reason in sorted(refused.items())], index
-
-
-def _told(entry: _Entry) -> str:
-    return f"{entry.label or 'unlabelled'} in {entry.split}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _split_name(text: str) -> str:
-    if not _SPLIT_NAME.fullmatch(text):
-        raise ValueError(f"its split {text!r} is no name: letters, digits, _ and . are allowed")
-    return text
 
 
 def _stamp(path: Path) -> str:
@@ -301,9 +242,18 @@ def _stamp(path: Path) -> str:
 
 def _open_streamed(path: str, *, config: str | None, revision: str | None, columns: dict[str, Any]) -> RawSet:
     sources = [
-        DatasetsSource(path, split=split, config=config, revision=revision, **columns)
-        for split in split_names(path, config=config, revision=revision) or ["train"]
+        DatasetsSource(
+            path, split=split, config=config, revision=revision, plain_labels=True, read_twice=True, **columns
+        )
+        for split in split_names(path, config=config, revision=revision, allow_paths=columns.get("allow_paths", ()))
+        or ["train"]
     ]
+    plain = [source.plain for source in sources if source.plain is not None]
+    if len(plain) == len(sources):
+        # A split may lack a class: all have those of the set.
+        share_classes(plain)
+        for source, labels in zip(sources, plain, strict=True):
+            source.use_classes(labels)
     names = sources[0].class_names
     if any(source.class_names != names for source in sources):
         raise DataError(f"{path}: its splits have different classes; prepare them one by one")

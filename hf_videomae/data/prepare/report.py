@@ -6,7 +6,8 @@ from typing import Any
 from ...cards import public_text
 from ...records import versions
 from ...video.encoding import encoder
-from .inputs import Dropped, RawSet
+from .entries import Dropped
+from .inputs import RawSet
 from .shards import MEGABYTE, Row, Shard
 
 

@@ -19,7 +19,6 @@ from .split_folders import split_in_name, splits_reached
 from .video_files import (
     VIDEO_EXTENSIONS,
     FolderScan,
-    describe_extensions,
     is_video_name,
     scan_folder,
 )
@@ -210,10 +209,8 @@ def _without_videos(root: Path, scan: FolderScan) -> str:
     if scan.is_frame_folder:
         return describe_frames(root)
     others = sum(len(files) for _, _, files in os.walk(root))
-    endings = scan.left_out()
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
-    if endings:
-        what += f" ({describe_extensions(endings)})"
+    what += scan.other_endings()
     lists = note_on_lists(root)
     if lists:
         return readable(f"{what}; {lists}")

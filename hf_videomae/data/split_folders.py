@@ -19,7 +19,7 @@ _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in nam
 _PLAIN_WORDS = frozenset(
     "video videos vid vids clip clips data dataset set sets split splits subset list lists file files part parts "
     "frame frames rgb raw full all mini small tiny large resized compressed cropped processed trimmed p px fps hd "
-    "avi mp4 webm kinetics k ucf hmdb ssv v seg segments".split()
+    "avi mp4 webm of kinetics k ucf hmdb ssv v".split()
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _FOLD = re.compile(r"(split|fold|cv|partition)s?[\W_]*\d+", re.IGNORECASE)

@@ -81,6 +81,10 @@ class FolderScan:
         """Return the numbers of files that are no videos by their endings; notes and annotations are not counted."""
         return Counter(map(extension_of, self.other_media)) + self.images + self.others
 
+    def other_endings(self) -> str:
+        """Return the files that are no videos, to follow a sentence that says so."""
+        return f" (but {describe_extensions(self.left_out())})" if self.left_out() else ""
+
     def notes(self) -> list[str]:
         """Return what was left out, a line each."""
         notes = []

@@ -1,6 +1,5 @@
 """What is to be prepared: every video of every split, with its label, and what is refused before it is opened."""
 
-import glob
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from ...cards import data_origin, is_hub_id, public_path
 from ...records import readable
 from ...video.encoding import Trim
 from ..folder_layout import read_all_splits
+from ..frame_folders import describe_frames
 from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
 from ..index_paths import IndexPaths
 from ..label_columns import share_classes
@@ -23,6 +23,7 @@ from ..lists import read_list
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..row_paths import allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
+from ..shard_folders import find_shards
 from ..streamed import DatasetsSource, split_names
 from ..video_files import FolderScan, scan_folder
 from .entries import Dropped, Entry, dropped_of_folder, entries_of_folder, entries_of_index
@@ -136,8 +137,13 @@ def _find(
         listing = Path(index) if index else next(found, None)
         if scan.videos or listing is not None:
             return _open_folder(root, scan, listing=listing, kind=label_kind, allow_paths=allow_paths)
-        if not _shards_of(root):
-            raise DataError(f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files")
+        if scan.is_frame_folder:
+            raise DataError(describe_frames(root))
+        if not find_shards(root):
+            others = scan.other_endings()
+            raise DataError(
+                f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files{others}"
+            )
     elif os.path.isfile(path) and is_list_name(path):
         if index:
             raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
@@ -287,15 +293,10 @@ def _stream(sources: list[DatasetsSource], into: RawSet) -> Iterator[RawVideo]:
 
 def _content_of_shards(path: str, *, revision: str | None) -> Any:
     if os.path.isdir(path):
-        return [(shard, _stamp(Path(path) / shard)) for shard in _shards_of(Path(path))]
+        return [(shard, _stamp(Path(path) / shard)) for shard in find_shards(Path(path))]
     from huggingface_hub import HfApi
 
     return [path, HfApi().dataset_info(path, revision=revision).sha]
-
-
-def _shards_of(root: Path) -> list[str]:
-    found = [name for kind in ("parquet", "tar") for name in glob.glob(f"**/*.{kind}", root_dir=root, recursive=True)]
-    return sorted(found)
 
 
 def _identity(raw: RawVideo) -> tuple[Any, ...]:

@@ -57,6 +57,12 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
     return FolderVideos(paths=chosen, labels=reading.labels, splits=splits, unlabelled=reading.why, notes=notes)
 
 
+def read_whole(videos: Sequence[str]) -> FolderVideos:
+    """Read all videos as one split, whatever their folders are called: something else says the splits."""
+    reading = read_classes(_folders(videos, None), paths=videos)
+    return FolderVideos(paths=list(videos), labels=reading.labels, splits=[""] * len(videos), unlabelled=reading.why)
+
+
 def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:
     """Read the videos of all splits; without folders of splits all are training videos.
 

@@ -12,7 +12,7 @@ from typing import Any
 from ...cards import data_origin, is_hub_id, public_path
 from ...records import readable
 from ...video.encoding import Trim
-from ..folder_layout import read_all_splits
+from ..folder_layout import read_all_splits, read_whole
 from ..frame_folders import describe_frames
 from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
 from ..index_paths import IndexPaths
@@ -20,6 +20,7 @@ from ..label_columns import share_classes
 from ..labels import SINGLE, LabelKind, parse_labels
 from ..list_names import is_list_name, note_on_lists
 from ..lists import read_list
+from ..metadata_files import METADATA_FILES, find_metadata, read_metadata, with_splits_of_folders
 from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
 from ..row_paths import allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
@@ -132,7 +133,7 @@ def _find(
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         root = Path(path)
-        scan = scan_folder(root, index_names=INDEX_FILES)
+        scan = scan_folder(root, index_names=METADATA_FILES)
         found = (root / name for name in INDEX_FILES if (root / name).is_file())
         listing = Path(index) if index else next(found, None)
         if scan.videos or listing is not None:
@@ -182,12 +183,22 @@ def _open_folder(
     if listing is not None:
         paths = IndexPaths(root, allowed=allowed_folders(allow_paths))
         columns, notes = read_index_columns(listing, root=root)
-        return _of_index(index_of(columns, paths=paths, split=None, kind=kind, notes=notes), root=root, kind=kind)
-    found = read_all_splits(scan.videos, name=str(root))
+        index = index_of(columns, paths=paths, split=None, kind=kind, notes=notes)
+        return _of_index(with_splits_of_folders(index, name=str(root)), root=root, kind=kind)
+    metadata, notes = find_metadata(root, scan.index_files, scan.videos)
+    has_splits = any(file.columns.split for file in metadata)
+    found = read_whole(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
+    if metadata:
+        allowed = allowed_folders(allow_paths)
+        index = read_metadata(root, metadata, found, kind=kind, allowed=allowed, strict=False)
+        prepared = _of_index(index, root=root, kind=kind)
+        prepared.refused += dropped_of_folder(scan)
+        prepared.notes += [*found.notes, *notes, *scan.notes()]
+        return prepared
     unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
     prepared = _raw_set(entries_of_folder(found), dropped_of_folder(scan), root=root, kind=kind, unlabelled=unlabelled)
     more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
-    prepared.notes = [*found.notes, *more, *scan.notes(), *filter(None, [note_on_lists(root)])]
+    prepared.notes = [*found.notes, *notes, *more, *scan.notes(), *filter(None, [note_on_lists(root)])]
     return prepared
 
 

@@ -16,6 +16,8 @@ from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_tr
 from .row_paths import RowPaths, check_allowed, check_card
 from .row_segments import RowSegments
 from .samples import DataError, Label, Sample
+from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
+from .split_names import split_name
 from .video_files import is_video_name
 
 _PROBE_SECONDS = 10.0
@@ -73,7 +75,8 @@ class DatasetsSource:
         is_local = os.path.isdir(path)
         info = None if is_local else _probe_hub(path, revision=revision, cache_dir=cache_dir)
         check_card(path, info, allowed=allowed)
-        builder = _builder(path, config=config, revision=revision)
+        builder, self.notes = _regrouped(_builder(path, config=config, revision=revision), path)
+        self.split = split = _known_split(builder, split)
         files = _files(builder, path=path, split=split)
         self.revision = _commit_of(files)
         self._paths = RowPaths(path, root=_root_of(builder, path), allowed=allowed)
@@ -331,11 +334,43 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    saved = saved_splits(Path(path)) if os.path.isdir(path) else None
+    if saved is not None:
+        return _builder_of_files(path, saved)
     try:
         return _patiently(path, lambda: datasets.load_dataset_builder(path, name=config, revision=revision))
     except (DatasetsError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
+
+
+def _builder_of_files(path: str, splits: dict[str, list[str]]) -> Any:
+    """Return what opens local shards of one kind; paths are relative to the folder."""
+    import datasets
+
+    files = {split: [os.path.join(os.path.abspath(path), file) for file in found] for split, found in splits.items()}
+    endings = {os.path.splitext(file)[1] for found in files.values() for file in found}
+    if len(endings) > 1:
+        raise DataError(
+            f"{path} holds shards of several kinds ({', '.join(sorted(endings))}); give a folder of one kind"
+        )
+    return datasets.load_dataset_builder(SHARD_KINDS[endings.pop()], data_files=files)
+
+
+def _regrouped(builder: Any, path: str) -> tuple[Any, list[str]]:
+    """Return a builder that knows the splits by their names in any case, where `datasets` took all for `train`."""
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    if not os.path.isdir(path) or known != ["train"] or saved_splits(Path(path)) is not None:
+        return builder, []
+    splits, notes = shard_splits(Path(path), name=path)
+    return (_builder_of_files(path, splits), notes) if set(splits) - {"train"} else (builder, [])
+
+
+def _known_split(builder: Any, split: str) -> str:
+    """Return the name that a data set has for a split: `validation` where `val` is asked for, or the other way."""
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    same = [name for name in known if split_name(name) == split_name(split)]
+    return same[0] if split not in known and len(same) == 1 else split
 
 
 def split_names(
@@ -348,7 +383,7 @@ def split_names(
     """
     info = None if os.path.isdir(path) else _probe_hub(path, revision=revision)
     check_card(path, info, allowed=check_allowed(allow_paths))
-    builder = _builder(path, config=config, revision=revision)
+    builder, _ = _regrouped(_builder(path, config=config, revision=revision), path)
     return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
 
 

@@ -22,7 +22,7 @@ from ..data.samples import DataError, segment_id
 from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-from ..records import without_credentials
+from ..records import check_utf8, readable, without_credentials
 from ..video.allowed import shown_url
 from ..video.segments import VideoSegment
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -130,7 +130,7 @@ def shown_name(video: str | os.PathLike[str] | VideoSegment) -> str:
     if isinstance(video, VideoSegment):
         place = shown_name(video.video) if isinstance(video.video, (str, os.PathLike)) else "<video>"
         return segment_id(place, start=video.start, end=video.end)
-    return without_credentials(os.fsdecode(video))
+    return readable(without_credentials(os.fsdecode(video)))
 
 
 def load_classifier(model: Model) -> PreTrainedModel:
@@ -184,6 +184,7 @@ def load_pretrained(model: str | os.PathLike[str]) -> VideoMAEForPreTraining:
 
 def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
+    check_utf8(os.fsdecode(model), name="the model")
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:

@@ -16,7 +16,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 
@@ -55,6 +55,17 @@ def why_missing() -> str | None:
     except (ImportError, OSError, RuntimeError) as error:
         return first_cause(str(error)) or type(error).__name__
     return None
+
+
+def _named_in_utf8(source: ResolvedSource) -> str | bytes | BinaryIO:
+    """Return what torchcodec opens: it takes paths in UTF-8 alone, so a file of another name is opened for it."""
+    data = source.data
+    if isinstance(data, str) and not data.isascii():
+        try:
+            data.encode("utf-8")
+        except UnicodeEncodeError:
+            return source.open()
+    return data
 
 
 class TorchcodecVideo:
@@ -140,7 +151,7 @@ class TorchcodecVideo:
         from torchcodec.decoders import VideoDecoder
 
         return VideoDecoder(
-            self._source.data,
+            _named_in_utf8(self._source),
             dimension_order="NHWC",
             num_ffmpeg_threads=self._num_threads,
             device="cpu",

@@ -29,7 +29,9 @@ class EvaluationRecipe:
     """What is evaluated, on what, and how."""
 
     model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
-    dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
+    dataset: str = setting(
+        "motion", "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set", group="data"
+    )
     split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
     video_column: str | None = setting(
         None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"

@@ -32,7 +32,9 @@ RESULT_FILE = "probe.json"
 class ProbeRecipe:
     """Settings of a probe. What is None is the probe's own: the paper's for a linear one."""
 
-    dataset: str = setting("motion", "motion, a folder, a glob, or a Hub data set org/name", group="data")
+    dataset: str = setting(
+        "motion", "motion, a folder, a glob, a list (CSV), or a Hub data set org/name", group="data"
+    )
     split: str = setting("train", "split that the probe learns from", group="data")
     test_dataset: str | None = setting(None, "data set of the test videos (default: --dataset)", group="data")
     video_column: str | None = setting(

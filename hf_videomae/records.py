@@ -1,5 +1,6 @@
 """What every written record says of where its numbers come from: date, versions, hardware, command."""
 
+import io
 import json
 import os
 import platform
@@ -74,12 +75,40 @@ def without_credentials(text: str, *known: str | None) -> str:
     return text
 
 
+def readable(text: str) -> str:
+    """Return a path or name as text in UTF-8: `\\xe9` stands for a byte that is none, as names on a disk may hold."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_utf8(path: str | None, *, name: str) -> None:
+    """Raise ValueError for a path that is no UTF-8, which safetensors can neither read nor write.
+
+    Args:
+        path: of a folder of weights; None is left alone.
+        name: what the path is, for the error.
+    """
+    if path is not None and readable(path) != path:
+        raise ValueError(
+            f"{name} {readable(path)} is no UTF-8, and weights cannot be kept under such a name; rename the folder, "
+            f"or give another"
+        )
+
+
+def print_any_name() -> None:
+    """Let stdout escape the characters that it cannot encode, where it would raise by default.
+
+    Names of files may hold any bytes, and a terminal need not know every script.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
     """Write a text file whole or not at all; with `sync`, also through a power cut."""
     temporary = path.with_name(path.name + ".unfinished")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(readable(text))
             file.flush()
             if sync:
                 os.fsync(file.fileno())

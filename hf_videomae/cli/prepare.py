@@ -24,7 +24,11 @@ def _add_prepare(commands: Any) -> None:
         "report and lists. What is there already is not sent again, shards of an earlier push that are no longer in "
         "the set go, and a push that broke off goes on with the same command; the set in DST is never touched by it.",
     )
-    prepare.add_argument("source", metavar="SRC", help="folder of videos, of Parquet or WebDataset files, or org/name")
+    prepare.add_argument(
+        "source",
+        metavar="SRC",
+        help="folder of videos, list of them (CSV), folder of Parquet or WebDataset files, or org/name",
+    )
     prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
     prepare.add_argument("--short_side", "--short-side", type=int, default=256, help="pixels (default: 256)")
     prepare.add_argument("--gop", type=int, default=12, help="frames from key frame to key frame (default: 12)")

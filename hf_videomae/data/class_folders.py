@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..records import readable
 from .split_folders import words_of
-from .video_files import readable
 
 Folders = tuple[str, ...]
 """The folders of a video from outside in."""

@@ -5,21 +5,28 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..records import readable
 from .class_folders import innermost_classes
-from .folder_layout import read_split
+from .folder_layout import read_split, read_whole
 from .frame_folders import describe_frames
-from .index_files import INDEX_FILES, Index, read_index
+from .index_files import INDEX_FILES, Index, check_index, index_of, read_index, read_index_columns
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind, parse_labels
+from .list_names import note_on_lists
+from .metadata_files import (
+    METADATA_FILES,
+    find_metadata,
+    of_split,
+    read_metadata,
+    with_splits_of_folders,
+)
 from .row_paths import allowed_folders
 from .samples import DataError, Label, Sample, segment_id
 from .split_folders import split_in_name, splits_reached
 from .video_files import (
     VIDEO_EXTENSIONS,
     FolderScan,
-    describe_extensions,
     is_video_name,
-    readable,
     scan_folder,
 )
 
@@ -124,27 +131,56 @@ def open_folder(
     """
     root = Path(dataset)
     index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
-    scan = scan_folder(root, index_names=INDEX_FILES)
-    paths = scan.videos
+    scan = scan_folder(root, index_names=METADATA_FILES)
+    paths, allowed = scan.videos, allowed_folders(allow_paths)
     if index is not None:
-        listed = read_index(
-            index, paths=IndexPaths(root, allowed=allowed_folders(allow_paths)), split=split, kind=kind
-        )
+        listed = _read_top_index(index, paths=IndexPaths(root, allowed=allowed), split=split, kind=kind, name=dataset)
         source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
     elif not paths:
         raise DataError(_without_videos(root, scan))
     else:
-        found = read_split(paths, name=dataset, split=split)
-        source = FolderSource(
-            dataset,
-            root=root,
-            paths=found.paths,
-            labels=found.labels,
-            kind=kind,
-            notes=[*found.notes, *scan.notes()],
-            unlabelled=_with_remedy(found.unlabelled),
-        )
+        source = _open_without_index(dataset, scan, split=split, kind=kind, allowed=allowed)
+        source.notes += [*scan.notes(), *filter(None, [note_on_lists(root)])]
     return _checked_labels(source, require_labels)
+
+
+def _open_without_index(
+    dataset: str, scan: FolderScan, *, split: str, kind: LabelKind, allowed: Sequence[str]
+) -> FolderSource:
+    """Open a folder by its subfolders, and by the index files in them."""
+    root = Path(dataset)
+    metadata, notes = find_metadata(root, scan.index_files, scan.videos)
+    if any(file.columns.split for file in metadata):
+        whole = read_metadata(root, metadata, read_whole(scan.videos), kind=kind, allowed=allowed)
+        source = FolderSource.of_index(dataset, of_split(whole, split, name=dataset), root=root, kind=kind)
+        source.notes += notes
+        return source
+    found = read_split(scan.videos, name=dataset, split=split)
+    if not {video for file in metadata for video in file.videos}.isdisjoint(found.paths):
+        listed = read_metadata(root, metadata, found, kind=kind, allowed=allowed)
+        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
+        source.notes += [*found.notes, *notes]
+        return source
+    return FolderSource(
+        dataset,
+        root=root,
+        paths=found.paths,
+        labels=found.labels,
+        kind=kind,
+        notes=[*found.notes, *notes],
+        unlabelled=_with_remedy(found.unlabelled),
+    )
+
+
+def _read_top_index(file: Path, *, paths: IndexPaths, split: str, kind: LabelKind, name: str) -> Index:
+    """Read the index file at the top; where it names no splits and its paths lie in several, their folders do."""
+    columns, notes = read_index_columns(file, root=paths.root)
+    if not columns.split:
+        whole = index_of(columns, paths=paths, split=None, kind=kind, notes=notes)
+        with_splits = with_splits_of_folders(whole, name=name)
+        if with_splits is not whole:
+            return of_split(check_index(with_splits, root=paths.root), split, name=name)
+    return read_index(file, paths=paths, split=split, kind=kind)
 
 
 def open_pattern(
@@ -209,10 +245,11 @@ def _without_videos(root: Path, scan: FolderScan) -> str:
     if scan.is_frame_folder:
         return describe_frames(root)
     others = sum(len(files) for _, _, files in os.walk(root))
-    endings = scan.left_out()
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
-    if endings:
-        what += f" ({describe_extensions(endings)})"
+    what += scan.other_endings()
+    lists = note_on_lists(root)
+    if lists:
+        return readable(f"{what}; {lists}")
     return readable(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 

@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..records import readable
 from .class_folders import ClassReading, Folders, read_classes
 from .samples import DataError
 from .split_folders import SplitLevel, choose_folders, find_splits, split_in_name
 from .split_names import split_name
-from .video_files import readable
 
 
 @dataclass(kw_only=True)
@@ -55,6 +55,12 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
     notes += filter(None, [reading.note])
     splits = [split_name(split)] * len(chosen)
     return FolderVideos(paths=chosen, labels=reading.labels, splits=splits, unlabelled=reading.why, notes=notes)
+
+
+def read_whole(videos: Sequence[str]) -> FolderVideos:
+    """Read all videos as one split, whatever their folders are called: something else says the splits."""
+    reading = read_classes(_folders(videos, None), paths=videos)
+    return FolderVideos(paths=list(videos), labels=reading.labels, splits=[""] * len(videos), unlabelled=reading.why)
 
 
 def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:

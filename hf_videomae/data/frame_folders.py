@@ -5,7 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
-from .video_files import IMAGE_EXTENSIONS, extension_of, readable
+from ..records import readable
+from .video_files import IMAGE_EXTENSIONS, extension_of
 
 _NUMBER = re.compile(r"(.*?)(\d+)(\.\w+)")
 # Sizes that are odd are padded by a pixel: H.264 wants even ones.

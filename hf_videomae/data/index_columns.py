@@ -116,6 +116,7 @@ def find_columns(table: Table) -> Columns:
             f"its first row"
         )
     found["split"] = found["split"] or _column_of_splits(table, used=set(found.values()))
+    _refuse_line_breaks(table, [name for name in found.values() if name])
     filled = [name for name in table.columns if _is_filled(table, name)]
     return Columns(
         table=table,
@@ -123,6 +124,18 @@ def find_columns(table: Table) -> Columns:
         other_times=tuple(name for name in filled if name in _OTHER_TIMES),
         upload=next((name for name in filled if name in _UPLOADS), ""),
     )
+
+
+def _refuse_line_breaks(table: Table, names: list[str]) -> None:
+    """Refuse a cell with a line break: after a quotation mark that is not closed it holds the rows that follow."""
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        for name in names:
+            cell = row.get(name, "")
+            if any(len(text.splitlines()) > 1 for text in (cell if isinstance(cell, list) else [cell])):
+                raise DataError(
+                    f"{table.file}: row {number} has a line break in `{name}`; close the quotation mark in that row, "
+                    f"or remove the line break"
+                )
 
 
 def _named(table: Table) -> str:

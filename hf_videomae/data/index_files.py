@@ -139,7 +139,7 @@ def index_of(
     """
     table = columns.table
     rows = _rows_of_split(table, columns, split=split)
-    is_labelled = bool(columns.label) and not all(is_missing(row[1].get(columns.label, "")) for row in rows)
+    is_labelled = bool(columns.label) and not all(is_missing(row[1].get(columns.label, ""), kind=kind) for row in rows)
     entries, refused = [], []
     for number, row, name in rows:
         label = row.get(columns.label, "") if is_labelled else ""
@@ -149,7 +149,7 @@ def index_of(
         except _RowError as error:
             refused.append(RefusedRow(row=shown, reason=str(error), fault=error.fault))
             continue
-        if is_labelled and is_missing(label):
+        if is_labelled and is_missing(label, kind=kind):
             entries.pop()
             refused.append(RefusedRow(row=shown, reason="it has no label, though others have", fault="label"))
     labels: list[str] | None = None

@@ -19,10 +19,15 @@ _JOINED = re.compile(r"""['"]\s+['"]|['"]{2}\s*['"]""")
 _SEPARATORS = (SEPARATOR, ";", ",")
 
 
-def is_missing(cell: Cell) -> bool:
-    """Return whether a cell holds no label: it is empty, an empty list, or one of `MISSING` in any case."""
+def is_missing(cell: Cell, *, kind: LabelKind = SINGLE) -> bool:
+    """Return whether a cell holds no label: it is empty, an empty list, or one of `MISSING` in any case.
+
+    In a multi-label set an empty list says that the video is of no class.
+    """
     found = as_list(cell)
-    return all(map(is_missing, found)) if found is not None else str(cell).strip().lower() in MISSING
+    if found is None:
+        return str(cell).strip().lower() in MISSING
+    return not found and kind != "multi_label_classification" or bool(found) and all(map(is_missing, found))
 
 
 def as_list(cell: Cell) -> list[str] | None:

@@ -18,6 +18,7 @@ COLUMNS = ("label", "labels", "class", "class_name", "label_name", "category")
 """Plain columns that are taken for labels, and keys of the JSON of a WebDataset; the first that is there."""
 MEMBERS = ("cls", "label", "class", "label.txt", "class.txt", "json", "txt")
 """Members of a WebDataset that are taken for labels."""
+MULTI: LabelKind = "multi_label_classification"
 # Texts of which most are different are captions. Fewer rows say nothing.
 _JUDGED_FROM, _CAPTION_SHARE = 10, 0.5
 _REMEDY = "label all of them, or remove those rows"
@@ -62,7 +63,7 @@ class PlainLabels:
             else:
                 self.ids.setdefault(text, id)
         self._check_minus_one()
-        if require and missing:
+        if require and missing and self.ids:
             raise DataError(
                 f"{self.name}: {len(missing)} of {total} rows have no {self.column!r}, the first is {missing[0]}; "
                 f"{_REMEDY}"
@@ -113,7 +114,9 @@ class PlainLabels:
                 raise self._no_label(value, id, "several labels; give --problem_type multi_label_classification")
             if any(SEPARATOR in (text or "") for text in texts):
                 raise self._no_label(value, id, f"a name with {SEPARATOR}, which separates names; write another sign")
-            return SEPARATOR.join(text for text in texts if text) or None
+            joined = SEPARATOR.join(text for text in texts if text)
+            # A video of several labels may have none of them: that is an answer, too.
+            return joined if joined or self.kind == MULTI else None
         return self._text(value, id=id)
 
     def _text(self, value: Any, *, id: str) -> str | None:

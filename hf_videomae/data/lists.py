@@ -21,14 +21,11 @@ from .index_columns import PATH_NAMES, Columns, find_columns, read_index_table
 from .index_files import Index, check_index, index_of
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind
+from .list_names import split_of_list
 from .samples import DataError
 from .split_names import split_name
 from .tables import text_of
 
-LIST_EXTENSIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson"))
-_SPLIT_IN_NAME = re.compile(
-    r"(?<![a-z])(training|train|validation|validate|valid|val|testing|test|eval|dev)(?=list|set|[^a-z]|$)"
-)
 # Of HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file's name.
 _HMDB = re.compile(r".*_test_split\d\.txt")
 # Rows by which the folder of a list's paths is found.
@@ -59,16 +56,11 @@ class VideoList:
     @property
     def split(self) -> str:
         """Return the split of all rows where none says its own: the one in the file's name, or `train`."""
-        return _split_of(self.columns.table.file) or "train"
+        return split_of_list(self.columns.table.file) or "train"
 
     def index(self, *, split: str | None, kind: LabelKind) -> Index:
         """Return the rows of a split (None: of all)."""
         return index_of(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
-
-
-def is_list_name(name: str) -> bool:
-    """Return whether a file is taken for a list of videos, by its ending."""
-    return os.path.splitext(name)[1].lower() in LIST_EXTENSIONS
 
 
 def open_list(
@@ -88,18 +80,17 @@ def open_list(
     listed = read_list(Path(dataset))
     # A list without a column of splits is of one split as a whole; whoever names a list may train on it.
     whole = not listed.columns.split and split_name(split) in (listed.split, "train")
+    if not whole and not listed.columns.split:
+        raise DataError(
+            f"{dataset} has no column `split`, so all its videos are of the split {listed.split}; {split!r} was asked "
+            f"for: ask for {listed.split}, add that column, or name the list of that split"
+        )
     index = check_index(listed.index(split=None if whole else split, kind=kind), root=listed.root)
     names = listed.class_names if kind == SINGLE else None
     source = FolderSource.of_index(dataset, index, root=listed.root, kind=kind, class_names=names)
     if require_labels and source.labels is None:
         raise DataError(f"{dataset} has no labels: {source.unlabelled}")
     return source
-
-
-def _split_of(file: Path) -> str:
-    """Return the one split that a file's name tells; "" where it tells none."""
-    found = {split_name(match[1]) for match in _SPLIT_IN_NAME.finditer(file.stem.lower())}
-    return found.pop() if len(found) == 1 else ""
 
 
 def read_list(file: Path) -> VideoList:
@@ -192,4 +183,4 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-__all__ = ["LIST_EXTENSIONS", "VideoList", "is_list_name", "open_list", "read_list"]
+__all__ = ["VideoList", "open_list", "read_list"]

@@ -10,10 +10,12 @@ import posixpath
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..cards import public_path
+from ..cards.header import header_of
 from ..records import without_credentials
 from ..video.allowed import OPEN_SCHEMES, AllowedURL, RefusedVideo, host_of, is_allowed, is_plain_url, is_within
 from .samples import DataError
@@ -105,9 +107,13 @@ class RowPaths:
         if os.path.isabs(path) or path.startswith("\\") or re.match(r"[A-Za-z]:[\\/]", path):
             return self._absolute(path)
         inner = posixpath.normpath(path)
+        if self._is_local:
+            return self._file(
+                os.path.join(self.root, path) if inner.startswith("..") else f"{self.root}/{inner}", path
+            )
         if inner in ("..", ".") or inner.startswith("../"):
-            return self._outside(path, folder=self.root + "/" + posixpath.dirname(path))
-        return self._file(os.path.join(self.root, inner), path) if self._is_local else f"{self.root}/{inner}"
+            return RefusedVideo(path, "its path leads out of the data set (its repository); write it within")
+        return f"{self.root}/{inner}"
 
     def check_files(self, files: Sequence[str]) -> None:
         """Refuse data files outside of the data set, such as its card may name.
@@ -147,6 +153,8 @@ class RowPaths:
 
     def _file(self, file: str, path: str) -> str | RefusedVideo:
         """A file that has to lie in the data set's folder, wherever links lead."""
+        if os.path.normpath(file) == self.root:
+            return RefusedVideo(path, "its path is the data set's folder, no file in it")
         if is_within(file, self.root) or self._is_in_cache(file) or self._is_opened(file):
             return file
         how = "a link in its path leads" if os.path.normpath(file).startswith(self.root + os.sep) else ""
@@ -222,3 +230,61 @@ class RowPaths:
 def _short(text: str) -> str:
     text = without_credentials(text)
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_card(path: str, info: Any, *, allowed: Sequence[str]) -> None:
+    """Refuse a data set whose card lists data files outside of it, before `datasets` looks for them.
+
+    Args:
+        path: of a folder, or `org/name`.
+        info: what the Hub says of `org/name`; None for a folder.
+        allowed: by `check_allowed`.
+
+    Raises:
+        DataError: for the first of these files.
+    """
+    root = os.path.realpath(path) if info is None else f"hf://datasets/{path}@{info.sha}"
+    paths = RowPaths(path, root=root, allowed=allowed)
+    for fields in [_card_of_hub(info)] if info is not None else _cards_of_folder(Path(path)):
+        # Patterns within the data set need no look: what they match is checked when it is known.
+        paths.check_files([file for file in _data_files(fields) if "://" in file or "::" in file or _leaves(file)])
+
+
+def _leaves(file: str) -> bool:
+    return os.path.isabs(file) or file.startswith("~") or ".." in re.split(r"[/\\]", file)
+
+
+def _card_of_hub(info: Any) -> dict[str, Any]:
+    card = getattr(info, "card_data", None)
+    return {} if card is None else dict(card.to_dict())
+
+
+def _cards_of_folder(folder: Path) -> list[dict[str, Any]]:
+    import yaml
+
+    card, settings = folder / "README.md", folder / ".huggingface.yaml"
+    found = [header_of(card.read_text(encoding="utf-8", errors="replace"))] if card.is_file() else []
+    if settings.is_file():
+        try:
+            fields = yaml.safe_load(settings.read_text(encoding="utf-8", errors="replace"))
+        except yaml.YAMLError as error:
+            raise DataError(f"{settings} is not YAML ({' '.join(str(error).split())}); mend or remove it") from error
+        found += [fields] if isinstance(fields, dict) else []
+    return found
+
+
+def _data_files(fields: dict[str, Any]) -> list[str]:
+    """All texts under `configs`, `data_files` and `data_dir` of a card: any of them may be a path."""
+    configs = fields.get("configs")
+    found: list[str] = []
+    for config in configs if isinstance(configs, list) else []:
+        values = [config.get(name) for name in ("data_files", "data_dir")] if isinstance(config, dict) else []
+        while values:
+            value = values.pop()
+            if isinstance(value, dict):
+                values += [part for name, part in value.items() if name != "split"]
+            elif isinstance(value, list):
+                values += value
+            elif isinstance(value, str):
+                found.append(value)
+    return found

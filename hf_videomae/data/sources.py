@@ -13,9 +13,11 @@ from ..cards import is_hub_id
 from .folder import is_pattern, open_file, open_folder, open_pattern
 from .index_files import INDEX_FILES
 from .labels import SINGLE, LabelKind
-from .lists import is_list_name, open_list
+from .list_names import is_list_name
+from .lists import open_list
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
+from .shard_folders import find_shards
 from .streamed import DatasetsSource
 from .video_files import find_videos, is_video_name
 
@@ -203,10 +205,9 @@ def has_columns(dataset: str) -> bool:
 
 
 def _is_sharded(folder: str) -> bool:
-    """Whether a folder holds Parquet or WebDataset files, and no video files."""
+    """Whether a folder holds Parquet, WebDataset or saved Arrow files at any depth, and no video files."""
     root = Path(folder)
-    shards = any(next(root.glob(pattern), None) for pattern in ("*.parquet", "*/*.parquet", "*.tar", "*/*.tar"))
-    return shards and not find_videos(root)
+    return bool(find_shards(root)) and not find_videos(root)
 
 
 def _looks_like_path(dataset: str) -> bool:

@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ..records import readable
 from .samples import DataError
 from .split_names import SPLIT_NAMES, split_name
-from .video_files import readable
 
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 # What stands beside the split in a folder's name: train_256, videos_train, trainlist01, kinetics400_val.
 _PLAIN_WORDS = frozenset(
     "video videos vid vids clip clips data dataset set sets split splits subset list lists file files part parts "
     "frame frames rgb raw full all mini small tiny large resized compressed cropped processed trimmed p px fps hd "
-    "avi mp4 webm kinetics k ucf hmdb ssv v seg segments".split()
+    "avi mp4 webm of kinetics k ucf hmdb ssv v".split()
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _FOLD = re.compile(r"(split|fold|cv|partition)s?[\W_]*\d+", re.IGNORECASE)

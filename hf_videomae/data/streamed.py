@@ -13,8 +13,11 @@ from .kept import KeptShards, kept_of
 from .label_columns import PlainLabels, find_plain
 from .labels import SINGLE, LabelKind
 from .network import Patience, is_passing, one_try, shard_seconds, until_it_answers, until_it_passes
-from .row_paths import RowPaths, check_allowed
+from .row_paths import RowPaths, check_allowed, check_card
+from .row_segments import RowSegments
 from .samples import DataError, Label, Sample
+from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
+from .split_names import split_name
 from .video_files import is_video_name
 
 _PROBE_SECONDS = 10.0
@@ -45,6 +48,7 @@ class DatasetsSource:
 
     Attributes:
         revision: the commit of the Hub that is read; None: files here.
+        notes: how its columns were read, for the user.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -69,9 +73,10 @@ class DatasetsSource:
         self.name, self.split = path, split
         allowed = check_allowed(allow_paths)
         is_local = os.path.isdir(path)
-        if not is_local:
-            _probe_hub(path, revision=revision, cache_dir=cache_dir)
-        builder = _builder(path, config=config, revision=revision)
+        info = None if is_local else _probe_hub(path, revision=revision, cache_dir=cache_dir)
+        check_card(path, info, allowed=allowed)
+        builder, self.notes = _regrouped(_builder(path, config=config, revision=revision), path)
+        self.split = split = _known_split(builder, split)
         files = _files(builder, path=path, split=split)
         self.revision = _commit_of(files)
         self._paths = RowPaths(path, root=_root_of(builder, path), allowed=allowed)
@@ -80,11 +85,11 @@ class DatasetsSource:
         if cache_dir is not None and not is_local:
             self.kept = _keep(builder, cache_dir, path=path, split=split, files=files)
         _without_decoders(builder)
-        stream = _open_split(builder, path=path, split=split).decode(False)
-        features = stream.features or {}
+        stream = _open_split(builder, path=path, split=split)
+        stream, features = _undecoded(stream, path=path)
         self.num_shards = int(stream.num_shards)
         self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
-        self._files = files
+        self._files, self._features = files, features
         self.video_column = _find_video(features, asked=video_column, path=path)
         self._check_paths(stream, features)
         self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
@@ -99,7 +104,9 @@ class DatasetsSource:
                 f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
                 f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
-        wanted = [self.video_column, self.label_column, "__key__"]
+        self._segments = RowSegments(features, name=path)
+        self.notes = list(self._segments.notes)
+        wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]
         self._stream = stream.select_columns([name for name in wanted if name in features])
         known = (builder.info.splits or {}).get(split)
         self.num_samples: int | None = (known.num_examples or None) if known is not None else None
@@ -130,7 +137,7 @@ class DatasetsSource:
 
     def _read_labels(self, stream: Any, plain: PlainLabels, *, require: bool, asked: bool, twice: bool) -> None:
         """Find the classes of a plain column in all its values, or see that all of them are numbers."""
-        column = plain.column.partition(".")[0] if plain.column not in stream.features else plain.column
+        column = plain.column.partition(".")[0] if plain.column not in self._features else plain.column
         values = self._column_values(stream, column, twice=twice or plain.kind == "regression")
         plain.read(values, require=require, asked=asked)
         if not plain.ids:
@@ -156,7 +163,7 @@ class DatasetsSource:
         return self._streamed_values(stream, column)
 
     def _streamed_values(self, stream: Any, column: str) -> Iterator[tuple[str, Any]]:
-        narrow = stream.select_columns([name for name in (column, "__key__") if name in stream.features])
+        narrow = stream.select_columns([name for name in (column, "__key__") if name in self._features])
 
         def read(shard: int) -> list[tuple[str, Any]]:
             name, rows = self._shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
@@ -213,9 +220,13 @@ class DatasetsSource:
     def _sample(self, row: dict[str, Any], *, place: str, name: str) -> Sample:
         label = row[self.label_column] if self.label_column is not None else None
         id = _id_of(row, place, name)
+        encoded = self._encoded(row[self.video_column], row=place)
+        video, (start, end) = self._segments.cut(row, encoded, place=place)
         return Sample(
             id=id,
-            video=self._encoded(row[self.video_column], row=place),
+            video=video,
+            start=start,
+            end=end,
             label=_label(label) if self.plain is None else self.plain.label(label, id=id),
         )
 
@@ -246,8 +257,8 @@ def _label(value: Any) -> Label | None:
     return None if isinstance(value, int) and value < 0 else value
 
 
-def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> None:
-    """Ask the Hub first: `datasets` would retry for half a minute and then not say why."""
+def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> Any:
+    """Ask the Hub for a data set first: `datasets` would retry for half a minute and then not say why."""
     # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -259,7 +270,7 @@ def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None)
     )
 
     try:
-        _ask_hub(path, revision=revision)
+        return _ask_hub(path, revision=revision)
     except GatedRepoError as error:
         raise DataError(
             f"{path} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`"
@@ -289,16 +300,17 @@ def _hint(path: str, cache_dir: str | None) -> str:
     return "" if kept is None else f" (--dataset {kept} is what was kept of it)"
 
 
-def _ask_hub(path: str, *, revision: str | None) -> None:
+def _ask_hub(path: str, *, revision: str | None) -> Any:
     from huggingface_hub import HfApi
 
-    def ask() -> None:
+    def ask() -> Any:
         info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
         if info.gated:
             # Anyone may see a gated data set, few may read it.
             HfApi().auth_check(path, repo_type="dataset")
+        return info
 
-    until_it_answers(ask, Patience(path, seconds=shard_seconds()))
+    return until_it_answers(ask, Patience(path, seconds=shard_seconds()))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
@@ -322,6 +334,9 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    saved = saved_splits(Path(path)) if os.path.isdir(path) else None
+    if saved is not None:
+        return _builder_of_files(path, saved)
     try:
         return _patiently(path, lambda: datasets.load_dataset_builder(path, name=config, revision=revision))
     except (DatasetsError, OSError, ValueError) as error:
@@ -329,15 +344,46 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
         raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
 
 
-def split_names(path: str, *, config: str | None = None, revision: str | None = None) -> list[str]:
-    """The splits of a data set that `DatasetsSource` opens.
+def _builder_of_files(path: str, splits: dict[str, list[str]]) -> Any:
+    """Return what opens local shards of one kind; paths are relative to the folder."""
+    import datasets
+
+    files = {split: [os.path.join(os.path.abspath(path), file) for file in found] for split, found in splits.items()}
+    endings = {os.path.splitext(file)[1] for found in files.values() for file in found}
+    if len(endings) > 1:
+        raise DataError(
+            f"{path} holds shards of several kinds ({', '.join(sorted(endings))}); give a folder of one kind"
+        )
+    return datasets.load_dataset_builder(SHARD_KINDS[endings.pop()], data_files=files)
+
+
+def _regrouped(builder: Any, path: str) -> tuple[Any, list[str]]:
+    """Return a builder that knows the splits by their names in any case, where `datasets` took all for `train`."""
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    if not os.path.isdir(path) or known != ["train"] or saved_splits(Path(path)) is not None:
+        return builder, []
+    splits, notes = shard_splits(Path(path), name=path)
+    return (_builder_of_files(path, splits), notes) if set(splits) - {"train"} else (builder, [])
+
+
+def _known_split(builder: Any, split: str) -> str:
+    """Return the name that a data set has for a split: `validation` where `val` is asked for, or the other way."""
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    same = [name for name in known if split_name(name) == split_name(split)]
+    return same[0] if split not in known and len(same) == 1 else split
+
+
+def split_names(
+    path: str, *, config: str | None = None, revision: str | None = None, allow_paths: Sequence[str] = ()
+) -> list[str]:
+    """Return the splits of a data set that `DatasetsSource` opens.
 
     Raises:
         DataError: when it cannot be reached or opened.
     """
-    if not os.path.isdir(path):
-        _probe_hub(path, revision=revision)
-    builder = _builder(path, config=config, revision=revision)
+    info = None if os.path.isdir(path) else _probe_hub(path, revision=revision)
+    check_card(path, info, allowed=check_allowed(allow_paths))
+    builder, _ = _regrouped(_builder(path, config=config, revision=revision), path)
     return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
 
 
@@ -355,6 +401,22 @@ def _open_split(builder: Any, *, path: str, split: str) -> Any:
         return _patiently(path, lambda: builder.as_streaming_dataset(split))
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
+
+
+def _undecoded(stream: Any, *, path: str) -> tuple[Any, Any]:
+    """A stream whose videos stay encoded, and its columns; those of JSON and CSV are found in the first rows."""
+    import datasets
+    import pyarrow
+
+    if stream.features is not None:
+        return stream.decode(False), stream.features
+    first = until_it_passes(lambda: list(islice(stream, _PEEKED)), Patience(path, seconds=shard_seconds()))
+    try:
+        return stream, datasets.Features.from_arrow_schema(pyarrow.Table.from_pylist(first).schema)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: its first rows have columns of different kinds ({error}); make them alike"
+        ) from error
 
 
 def _of_columns(features: Any) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-# Endings of files that both decoders read: see the test that makes one of each.
+from ..records import readable
+
+# Endings of files that the decoders here read; the tests make and decode one of each.
 VIDEO_EXTENSIONS = frozenset(
-    ".264 .265 .3g2 .3gp .3gpp .asf .av1 .avi .dav .divx .dv .f4p .f4v .flv .gif .gxf .h264 .h265 .hevc .ivf .lrv "
+    ".264 .265 .3g2 .3gp .3gpp .apng .asf .av1 .avi .dav .divx .dv .f4p .f4v .flv .gif .h264 .h265 .hevc .ivf .lrv "
     ".m1v .m2p .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mp4v .mpe .mpeg .mpegts .mpg .mpv .mts .mxf "
     ".nut .obu .ogm .ogv .qt .rm .rmvb .tod .tp .trp .ts .vob .vro .webm .wmv .wtv .xvid .y4m".split()
 )
@@ -18,7 +20,7 @@ PLAYLIST_EXTENSIONS = frozenset(
     ".xspf".split()
 )
 IMAGE_EXTENSIONS = frozenset(
-    ".apng .avif .bmp .heic .heif .jfif .jpe .jpeg .jpg .png .ppm .svg .tga .tif .tiff .webp".split()
+    ".avif .bmp .heic .heif .jfif .jpe .jpeg .jpg .png .ppm .svg .tga .tif .tiff .webp".split()
 )
 # Sound and shards: counted, but nobody takes them for videos that were lost.
 _OTHER_EXTENSIONS = frozenset(".aac .aiff .arrow .flac .m4a .mid .mp3 .oga .ogg .opus .parquet .wav .wma".split())
@@ -79,6 +81,10 @@ class FolderScan:
         """Return the numbers of files that are no videos by their endings; notes and annotations are not counted."""
         return Counter(map(extension_of, self.other_media)) + self.images + self.others
 
+    def other_endings(self) -> str:
+        """Return the files that are no videos, to follow a sentence that says so."""
+        return f" (but {describe_extensions(self.left_out())})" if self.left_out() else ""
+
     def notes(self) -> list[str]:
         """Return what was left out, a line each."""
         notes = []
@@ -107,11 +113,6 @@ def describe_extensions(counts: Counter[str]) -> str:
     shown = [f"{count} {ending or 'without an ending'}" for ending, count in counts.most_common(_SHOWN_EXTENSIONS)]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} other endings" if more else "")
-
-
-def readable(path: str) -> str:
-    """Return a path as text: names on a disk may hold bytes that are no UTF-8."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def find_videos(root: Path) -> list[str]:

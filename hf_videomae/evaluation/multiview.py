@@ -7,7 +7,7 @@ is seen twice or lost, whatever the number of processes, and two files of one na
 Shapes: B videos, V views, T frames, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -27,6 +27,7 @@ from ..ops.views import merge_views
 from ..records import without_credentials
 from ..stopping import Stopped
 from ..video.decoding import VideoBackendError, VideoDecodeError
+from ..video.hdr import Transfer, met, note_since
 from ..video.sampling import ClipPlan
 from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -67,6 +68,7 @@ class _Read:
     reason: str = ""
     error: str = ""
     error_type: type[Exception] = DataError
+    hdr: Mapping[str, Transfer] = field(default_factory=dict)
 
 
 class _Videos(Dataset[_Read]):
@@ -102,7 +104,7 @@ class _Videos(Dataset[_Read]):
         except (VideoDecodeError, OSError) as error:
             reason = without_credentials(error.reason if isinstance(error, VideoDecodeError) else str(error))
             return _Read(key, sample.id, path, label, reason=reason)
-        return _Read(key, sample.id, path, label, views)
+        return _Read(key, sample.id, path, label, views, hdr=met.take())
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers of a streamed source get their samples with the job.
@@ -221,6 +223,7 @@ def evaluate(
     model.eval()
     error: BaseException | None = None
     found, workers = _Scores(), Workers(num_workers)
+    hdr_before = met.names()
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
             reads = _loader(_Videos(source, wanted, coding), jobs, workers)
@@ -234,6 +237,7 @@ def evaluate(
     finally:
         workers.end_if_stopped()
         model.train(training)
+    note_since(hdr_before)
     _agree(error, accelerator)
     found = _gather(found, len(config.id2label), accelerator).in_order()
     return _result(found, numbers, coding=coding, model=model, source=source, plan=wanted)
@@ -326,6 +330,7 @@ def _score(
         waiting.clear()
 
     for read in _patiently(reads):
+        met.add(read.hdr)
         if read.error:
             raise read.error_type(read.error)
         if read.views is None:

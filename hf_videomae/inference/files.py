@@ -1,6 +1,7 @@
 """What people name, and what is read: folders and patterns to files, a model's name to a model."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,14 +16,19 @@ from ..data.folder import is_pattern
 from ..data.index_files import INDEX_FILES, Index, check_index, index_of, read_index_columns
 from ..data.index_paths import IndexPaths
 from ..data.labels import SINGLE, LabelKind
-from ..data.lists import is_list_name, read_list
+from ..data.list_names import is_list_name
+from ..data.lists import read_list
 from ..data.samples import DataError, segment_id
 from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-from ..records import without_credentials
+from ..records import check_utf8, readable, without_credentials
+from ..video.allowed import shown_url
 from ..video.segments import VideoSegment
 from ..video_processing_videomae import VideoMAEVideoProcessor
+
+logger = logging.getLogger(__name__)
+_noted: set[str] = set()
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
@@ -33,6 +39,9 @@ def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[
     Folders are searched at any depth. Of a folder whose index file has segments, and of a list of videos (CSV, JSON or
     text), each row is a video, or a segment of one.
 
+    A URL is read from wherever it leads, as the caller named it: another server, the local network, or the Hub with
+    the caller's token. Each server is named once in the log.
+
     Raises:
         ValueError: for a folder or list without videos or a pattern that no video matches. A file that is not there is
             kept: reading it says so.
@@ -41,10 +50,13 @@ def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[
     items = list(named)
     for item in items:
         if isinstance(item, VideoSegment):
+            if isinstance(item.video, (str, os.PathLike)):
+                note_fetched(item.video)
             found[item] = None
             continue
         name = os.fsdecode(item)
         path = os.path.expanduser(name)
+        note_fetched(name)
         if "://" in name:
             found[name] = None
         elif os.path.isdir(path):
@@ -101,12 +113,24 @@ def _rows_of(index: Index, *, root: Path) -> list[str | VideoSegment]:
     return found
 
 
+def note_fetched(video: str | os.PathLike[str]) -> None:
+    """Say once for each server that videos are read from there: the caller may have got the address from others."""
+    url = os.fsdecode(video)
+    if "://" not in url or url.startswith("file://"):
+        return
+    scheme, _, place = shown_url(url).partition("://")
+    server = f"{scheme}://{'/'.join(place.split('/')[: 3 if scheme.lower() == 'hf' else 1])}"
+    if server not in _noted:
+        _noted.add(server)
+        logger.warning("videos are read from %s, as asked for; pass no address that a stranger chose", server)
+
+
 def shown_name(video: str | os.PathLike[str] | VideoSegment) -> str:
     """Return what results call a video: its path, or its URL without credentials; `PATH@START-END` of a segment."""
     if isinstance(video, VideoSegment):
         place = shown_name(video.video) if isinstance(video.video, (str, os.PathLike)) else "<video>"
         return segment_id(place, start=video.start, end=video.end)
-    return without_credentials(os.fsdecode(video))
+    return readable(without_credentials(os.fsdecode(video)))
 
 
 def load_classifier(model: Model) -> PreTrainedModel:
@@ -160,6 +184,7 @@ def load_pretrained(model: str | os.PathLike[str]) -> VideoMAEForPreTraining:
 
 def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
+    check_utf8(os.fsdecode(model), name="the model")
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:

@@ -16,10 +16,11 @@ from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
 from ..records import without_credentials
 from ..video.decoding import VideoDecodeError
+from ..video.hdr import met, note_since
 from ..video.segments import VideoSegment
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for, shown_name
+from .files import checked_device, find_inputs, head_kind, load_classifier, note_fetched, processor_for, shown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,9 @@ def predict(
     Args:
         model: a classifier, or the Hub id or folder of one: ours or stock transformers'.
         videos: one or a list of: a path, a URL, a folder of videos, a glob pattern, or whatever
-            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video.
+            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video. A URL is read from
+            wherever it leads, this machine's own network included, so pass none that a stranger chose (an endpoint
+            of `hf-videomae endpoint` checks those); each server is named once in the log.
         views: temporal positions x crops that are averaged. 1x1, the centre, is the quickest; the paper's test is 5x3
             (Kinetics) or 2x3 (Something-Something), with the frames resized as `processor` does.
         top_k: classes in the answer; a regression gives all its numbers.
@@ -108,7 +111,7 @@ def predict(
     plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
-    training = network.training
+    training, hdr_before = network.training, met.names()
     network.eval()
     try:
         return [
@@ -117,6 +120,7 @@ def predict(
         ]
     finally:
         network.train(training)
+        note_since(hdr_before)
 
 
 def _predict_one(
@@ -203,6 +207,8 @@ def named_videos(videos: Any) -> list[tuple[str, Any]]:
         if all(_is_path(item) or isinstance(item, VideoSegment) for item in videos):
             return [(shown_name(video), video) for video in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
+            for item in filter(_is_path, videos):
+                note_fetched(item)
             return [(shown_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]

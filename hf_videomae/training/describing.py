@@ -13,7 +13,7 @@ from .errors import say
 from .journal import best_validation, data_times, summary
 from .optim import CosineSchedule
 from .preparation import describe_work
-from .progress import tell_data
+from .progress import hdr_notes, tell_data
 from .recipes import RunRecipe, changes
 
 _CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
@@ -97,7 +97,7 @@ def announce_result(output_dir: Path, *, step: int, baseline_name: str | None, n
     best = best_validation(output_dir)
     if best is not None and best["step"] != step:
         say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
-    for line in tell_data(*data_times(output_dir), num_workers=num_workers):
+    for line in hdr_notes() + tell_data(*data_times(output_dir), num_workers=num_workers):
         say(line)
     say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {output_dir}")
 

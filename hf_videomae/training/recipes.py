@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..data.stream import OnBadVideo
+from ..records import check_utf8, print_any_name
 from .errors import RunError, say_error
 
 AUTO = "auto"
@@ -58,7 +59,8 @@ class RunRecipe:
 
     dataset: str | tuple[str, ...] = setting(
         "motion",
-        "motion (made on the spot), a folder, a glob, or a Hub data set org/name; or several of these, to mix them",
+        "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
+        "to mix them",
         group="data",
     )
     dataset_weights: tuple[float, ...] | None = setting(
@@ -213,6 +215,11 @@ class RunRecipe:
         _above_zero(self, "base_lr", "epochs", "clip_grad", "frame_seconds")
         self._check_mix()
         self._check_publishing()
+        try:
+            check_utf8(self.output_dir, name="--output_dir")
+            check_utf8(self.model, name="--model")
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
         for name in ("max_bad_share", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but it is a share; give a number from 0 to 1")
@@ -498,6 +505,7 @@ def parse_recipe(
     Raises:
         SystemExit: 0 after `--help`, 2 with one line for whatever cannot be.
     """
+    print_any_name()
     parser = build_parser(recipe_class, description=description)
     given = vars(parser.parse_args(_underscored(sys.argv[1:] if arguments is None else arguments)))
     try:

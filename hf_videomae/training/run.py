@@ -40,7 +40,7 @@ from .checkpoints import (
 )
 from .describing import announce_changes, announce_plan, announce_result, run_facts_of, title_of
 from .errors import RunError, say
-from .journal import Journal, summary
+from .journal import Journal, gather_videos, summary
 from .not_finite import NotFinite
 from .optim import build_optimizer, parameter_groups, set_learning_rate
 from .origins import ORIGINS, origins_in
@@ -478,7 +478,7 @@ class Run:
             self.accelerator.log({**numbers, **times}, step=self.step)
 
     def _log_bad_videos(self) -> None:
-        for line in self.journal.bad_videos(self.step, gather_object(list(self.loader.bad_videos))):
+        for line in self.journal.bad_videos(self.step, gather_videos(self.loader.bad_videos)):
             if len(self.journal.bad_paths) <= _SHOWN_BAD_VIDEOS:
                 what = f"{line['path']} cannot be decoded ({line['reason']}) and {_FATE[self.recipe.on_bad_video]}"
                 self.progress.say(f"warning: {what}; see {report.BAD_VIDEOS_FILE}")

@@ -16,10 +16,12 @@ from ._source import ResolvedSource
 from ._stills import refuse_picture_stream
 from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
+from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
@@ -41,6 +43,7 @@ class PyavVideo:
     name = "pyav"
     fps: float = 0.0
     _facts: dict[str, Any]  # of the stream, for `refuse_picture_stream`
+    hdr: HighDynamicRange | None = None
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
@@ -81,6 +84,7 @@ class PyavVideo:
 
         with open_input(self._source.data, self._source.container) as container:
             stream = best_video_stream(container)
+            self.hdr = hdr_of(stream.codec_context)
             self._facts = {
                 "codec": stream.codec_context.name,
                 "container": container.format.name,
@@ -183,6 +187,11 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
+    """Return the high dynamic range that a stream states, None for standard range."""
+    return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
 
 
 def container_name(data: str | bytes) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from . import limits
-from .allowed import AllowedURL, host_of, is_allowed
+from .allowed import AllowedURL, host_of, is_allowed, shown_url
 from .errors import BackendFailure, LimitExceeded, VideoBackendError, VideoDecodeError
 
 _TIMEOUT_SECONDS = 60.0
@@ -148,16 +148,16 @@ def _failures(url: str) -> Iterator[None]:
     try:
         yield
     except LimitExceeded as error:
-        raise VideoDecodeError(url, str(error)) from error
+        raise VideoDecodeError(shown_url(url), str(error)) from error
     except urllib.error.HTTPError as error:
-        raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
+        raise VideoDecodeError(shown_url(url), f"the server answers HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
+        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {error.reason}") from error
     except ImportError as error:
-        raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
+        raise VideoBackendError(f"reading {shown_url(url)} needs a package that is not installed: {error}") from error
     except _download_errors() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VideoDecodeError(url, f"it cannot be downloaded: {reason}") from error
+        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {reason}") from error
 
 
 def _download_errors() -> tuple[type[Exception], ...]:

@@ -16,7 +16,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
@@ -25,11 +25,20 @@ from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from ._stills import PICTURE_CODECS, refuse_picture_stream
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange
 from .loader_errors import first_cause, loader_errors
 
 if TYPE_CHECKING:
+    from torchcodec._core._metadata import VideoStreamMetadata
     from torchcodec.decoders import VideoDecoder
+    from torchcodec.transforms import DecoderTransform
 
+# Pixel formats that come out black or inverted: the palette is lost on the way to RGB.
+_MISREAD_FORMATS = frozenset({"pal8"})
+_MISREAD = "it reads the pixel format {} wrongly; PyAV reads it (`pip install av`)"
+# Codecs whose 4:2:0 of 8 bits has a pixel format of its own where it is of full range (yuvj420p).
+_RANGE_IN_FORMAT = frozenset({"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "theora"})
+_PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # Up to here decoding every frame costs less than checking the index and seeking ...
 _DECODE_WHOLE_BYTES = 16 * 2**20
 # ... and up to here less than seeking alone, where the index needs no check.
@@ -56,6 +65,17 @@ def why_missing() -> str | None:
     return None
 
 
+def _named_in_utf8(source: ResolvedSource) -> str | bytes | BinaryIO:
+    """Return what torchcodec opens: it takes paths in UTF-8 alone, so a file of another name is opened for it."""
+    data = source.data
+    if isinstance(data, str) and not data.isascii():
+        try:
+            data.encode("utf-8")
+        except UnicodeEncodeError:
+            return source.open()
+    return data
+
+
 def _whole_message(error: BaseException) -> str:
     """Return the message of torchcodec's loader, or of the library loader, wherever in the chain of causes it is."""
     chain: list[str] = []
@@ -75,7 +95,7 @@ def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
     from torchcodec.decoders import VideoDecoder
 
     source.check_container()  # FFmpeg by itself opens what a playlist names
-    return VideoDecoder(source.open() if source.is_pattern else source.data, **options)
+    return VideoDecoder(source.open() if source.is_pattern else _named_in_utf8(source), **options)
 
 
 class TorchcodecVideo:
@@ -89,6 +109,7 @@ class TorchcodecVideo:
         self._indexed: VideoDecoder | None = None
         self._store: FrameStore[torch.Tensor] | None = None
         self._at_start: VideoDecoder | None = None
+        self._transforms: Sequence[DecoderTransform] | None = None  # not known yet
         with _file_failures():
             decoder = self._at_start = self._open()
             metadata = decoder.metadata
@@ -98,6 +119,9 @@ class TorchcodecVideo:
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
             self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
+            self.hdr = HighDynamicRange.from_tags(metadata.color_transfer_characteristic, metadata.color_primaries)
+            if metadata.pixel_format in _MISREAD_FORMATS:
+                raise BackendFailure(_MISREAD.format(metadata.pixel_format))
             if self._index_is_sound(decoder):
                 self._indexed, self.num_frames = decoder, len(decoder)
             else:
@@ -146,12 +170,21 @@ class TorchcodecVideo:
         self._indexed = self._store = self._at_start = None
 
     def _open(self) -> "VideoDecoder":
+        if self._transforms is None:
+            decoder = self._open_with([])
+            self._transforms = _range_keeping_transforms(decoder.metadata)
+            if not self._transforms:
+                return decoder
+        return self._open_with(self._transforms)
+
+    def _open_with(self, transforms: "Sequence[DecoderTransform]") -> "VideoDecoder":
         return open_decoder(
             self._source,
             dimension_order="NHWC",
             num_ffmpeg_threads=self._num_threads,
             device="cpu",
             seek_mode="exact",
+            **({"transforms": transforms} if transforms else {}),
         )
 
     def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
@@ -208,6 +241,21 @@ class TorchcodecVideo:
                 return
             limits.check_size(*frame.shape[:2])  # it may change on the way
             yield frame, float(time)
+
+
+def _range_keeping_transforms(metadata: "VideoStreamMetadata") -> "Sequence[DecoderTransform]":
+    """Return transforms that change nothing but have the range of the pixels respected, where it may be lost.
+
+    For widths that 32 divides torchcodec calls swscale itself and takes every frame for one of limited range, unless
+    its pixel format says otherwise. With a crop to the whole frame it goes through FFmpeg's filters, as for all other
+    widths. The pixels of videos of limited range are the same to the bit.
+    """
+    from torchcodec.transforms import CenterCrop
+
+    is_plain = metadata.pixel_format in _PLAIN_FORMATS and metadata.codec in _RANGE_IN_FORMAT
+    if is_plain or not metadata.width or not metadata.height or metadata.width % 32:
+        return []
+    return [CenterCrop((metadata.height, metadata.width))]
 
 
 def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,8 @@ def test_tables_with_one_certain_reading(folder: Path, text: str | bytes) -> Non
         (b"path,label\ncaf\xe9.mp4,run\n", ["cannot be read", "UTF-8"]),
         (b"PK\x03\x04\0\0path,label\n", ["cannot be read", "NUL"]),
         ("", ["lists no videos"]),
+        (f'path,label\n{A},"run\n{B},jump\n{C},"walk"\n', ["cannot be read"]),
+        (f'path,label\n{A},"run\n{B},jump\n{C},walk"\n', ["row 1", "line break", "quotation mark"]),
         (f"path,label\n,run\n{A},jump\n", ["1 of", "row 1", "no path"]),
     ],
 )
@@ -326,6 +329,13 @@ def test_several_classes_of_a_multi_label_set(
     assert source.class_names == classes and [source[0].label, source[1].label] == labels
 
 
+def test_empty_list_of_a_multi_label_set_is_a_video_of_no_class(folder: Path) -> None:
+    rows = [{"path": A, "label": ["run", "jump"]}, {"path": B, "label": []}]
+    write_index(folder, "".join(json.dumps(row) + "\n" for row in rows), "metadata.jsonl")
+    source = open_source(str(folder), label_kind="multi_label_classification")
+    assert [source[place].label for place in range(2)] == [(0, 1), ()]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
@@ -392,3 +402,45 @@ def test_listed_url_is_refused(folder: Path) -> None:
 def test_describe_is_unchanged(folder: Path) -> None:
     write_index(folder, f"path,label\n{A},run\n{B},jump\n")
     assert describe_source(open_source(str(folder))) == f"{folder}: 2 videos, 2 classes"
+
+
+def test_index_of_ids_finds_the_files_of_its_folder(folder: Path) -> None:
+    write_names(folder, "run/abc_000010_000020.mp4", "jump/def.mp4")
+    write_index(folder, "label,youtube_id,time_start,time_end\nrun,abc,10,20\njump,def,3,13\nrun,gone,1,2\n")
+    assert rows_of(folder) == [("run/abc_000010_000020.mp4", "run"), ("jump/def.mp4", "jump")]
+    notes = " ".join(source_notes(open_source(str(folder))))
+    assert "left out: 1 of the 3 videos" in notes and "gone" in notes
+
+
+# Any bytes at all.
+
+KINDS = ("single_label_classification", "multi_label_classification", "regression")
+SEEDS = (
+    f'path,label,split,start,end\n{A},run,train,0.5,1\n{B},"jump, high",test,,\n',
+    f"{A} 1\n{B} 0\n",
+    f'[{{"path": "{A}", "label": ["run", "jump"]}}, {{"id": "000", "template": "[a] b"}}]',
+    f'{{"file_name": "{A}", "label": null, "start": 1e3}}\n{{"file_name": "{B}", "label": 2}}\n',
+    "label,youtube_id,time_start,time_end,split\nrun,001,10,20,train\n",
+)
+SCRAPS = (
+    b"\0", b'"', b'""', b"\xff", b"\xef\xbb\xbf", b"[", b"]", b"{", b"'", b",", b";", b"\t", b"|", b"\n", b"\r",
+    b"nan", b"../", b"/", b"\\", b"://", b"1e999", b"-1", b"99999999999999999999", b"sep=;\n", b"path", b"label",
+    b"(" * 200,
+    "\u2028\u00a0\u0661".encode(), b"x" * 300, b"[[", b"null", b"C:\\", b"~", b"http://127.0.0.1/x.mp4", b"\xff\xfe",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["index.csv", "metadata.jsonl", "train.csv", "list.json", "videos.txt"])
+def test_damaged_tables_are_read_or_refused_in_one_line(folder: Path, name: str) -> None:
+    draw = random.Random(name)
+    for turn in range(150):
+        content = bytearray(SEEDS[turn % len(SEEDS)].encode())
+        for _ in range(draw.randint(1, 6)):
+            place = draw.randint(0, len(content))
+            content[place : place + draw.choice((0, 0, 1, 5, 40))] = draw.choice(SCRAPS)
+        write_index(folder, bytes(content), name)
+        try:
+            source = open_source(str(folder / name), label_kind=draw.choice(KINDS))
+            assert all(os.path.isfile(source[place].video) for place in range(len(source)))
+        except DataError as error:
+            assert "\n" not in str(error) and len(str(error)) < 2000, content

@@ -123,6 +123,17 @@ def test_split_in_the_name_of_a_list(tmp_path: Path) -> None:
         assert "name the list of that split" in refusal(tmp_path / name, split="test")
 
 
+def test_lists_in_a_folder_are_named_when_they_are_not_read(tmp_path: Path) -> None:
+    write_names(tmp_path, *PATHS)
+    for name in ("train.csv", "val.csv", "readme.txt", "latest.csv"):
+        (tmp_path / name).write_text("run/0.mp4 1\njump/0.mp4 0\n")
+    (note,) = source_notes(open_source(str(tmp_path)))
+    assert "train.csv, val.csv in" in note and f"as {tmp_path / 'train.csv'}" in note
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "train.csv").rename(tmp_path / "lists" / "train.csv")
+    assert str(tmp_path / "lists" / "train.csv") in refusal(tmp_path / "lists")
+
+
 def test_text_that_is_no_list(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("see the other folder\n")
     assert "is not a video file, and no list of videos" in refusal(tmp_path / "notes.txt")

@@ -4,12 +4,13 @@ import math
 import re
 from dataclasses import dataclass
 
+from ...records import readable
 from ...video.encoding import Trim
 from ..folder_layout import FolderVideos
 from ..index_files import Index
 from ..labels import LabelKind
 from ..samples import segment_id
-from ..video_files import FolderScan, extension_of, readable
+from ..video_files import FolderScan, extension_of
 
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 

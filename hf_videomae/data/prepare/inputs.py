@@ -1,6 +1,5 @@
 """What is to be prepared: every video of every split, with its label, and what is refused before it is opened."""
 
-import glob
 import hashlib
 import json
 import os
@@ -11,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from ...cards import data_origin, is_hub_id, public_path
+from ...records import readable
 from ...video.encoding import Trim
-from ..folder_layout import read_all_splits
+from ..folder_layout import read_all_splits, read_whole
+from ..frame_folders import describe_frames
 from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
 from ..index_paths import IndexPaths
 from ..label_columns import share_classes
 from ..labels import SINGLE, LabelKind, parse_labels
-from ..lists import is_list_name, read_list
+from ..list_names import is_list_name, note_on_lists
+from ..lists import read_list
+from ..metadata_files import METADATA_FILES, find_metadata, read_metadata, with_splits_of_folders
 from ..network import Patience, one_try, shard_seconds, until_it_passes
 from ..row_paths import allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
+from ..shard_folders import find_shards
 from ..streamed import DatasetsSource, split_names
 from ..video_files import FolderScan, scan_folder
 from .entries import Dropped, Entry, dropped_of_folder, entries_of_folder, entries_of_index
@@ -129,13 +133,18 @@ def _find(
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         root = Path(path)
-        scan = scan_folder(root, index_names=INDEX_FILES)
+        scan = scan_folder(root, index_names=METADATA_FILES)
         found = (root / name for name in INDEX_FILES if (root / name).is_file())
         listing = Path(index) if index else next(found, None)
         if scan.videos or listing is not None:
             return _open_folder(root, scan, listing=listing, kind=label_kind, allow_paths=allow_paths)
-        if not _shards_of(root):
-            raise DataError(f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files")
+        if scan.is_frame_folder:
+            raise DataError(describe_frames(root))
+        if not find_shards(root):
+            others = scan.other_endings()
+            raise DataError(
+                f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files{others}"
+            )
     elif os.path.isfile(path) and is_list_name(path):
         if index:
             raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
@@ -161,7 +170,7 @@ def name_of(source: str) -> str:
     """What the set is called: the folder's name, or `org/name`."""
     path = os.path.expanduser(source)
     # Not the name of a home: that is a person's.
-    return public_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source
+    return readable(public_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source)
 
 
 # A folder.
@@ -174,11 +183,22 @@ def _open_folder(
     if listing is not None:
         paths = IndexPaths(root, allowed=allowed_folders(allow_paths))
         columns, notes = read_index_columns(listing, root=root)
-        return _of_index(index_of(columns, paths=paths, split=None, kind=kind, notes=notes), root=root, kind=kind)
-    found = read_all_splits(scan.videos, name=str(root))
+        index = index_of(columns, paths=paths, split=None, kind=kind, notes=notes)
+        return _of_index(with_splits_of_folders(index, name=str(root)), root=root, kind=kind)
+    metadata, notes = find_metadata(root, scan.index_files, scan.videos)
+    has_splits = any(file.columns.split for file in metadata)
+    found = read_whole(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
+    if metadata:
+        allowed = allowed_folders(allow_paths)
+        index = read_metadata(root, metadata, found, kind=kind, allowed=allowed, strict=False)
+        prepared = _of_index(index, root=root, kind=kind)
+        prepared.refused += dropped_of_folder(scan)
+        prepared.notes += [*found.notes, *notes, *scan.notes()]
+        return prepared
     unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
     prepared = _raw_set(entries_of_folder(found), dropped_of_folder(scan), root=root, kind=kind, unlabelled=unlabelled)
-    prepared.notes = [*found.notes, *scan.notes()]
+    more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
+    prepared.notes = [*found.notes, *notes, *more, *scan.notes(), *filter(None, [note_on_lists(root)])]
     return prepared
 
 
@@ -242,7 +262,8 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
         DatasetsSource(
             path, split=split, config=config, revision=revision, plain_labels=True, read_twice=True, **columns
         )
-        for split in split_names(path, config=config, revision=revision) or ["train"]
+        for split in split_names(path, config=config, revision=revision, allow_paths=columns.get("allow_paths", ()))
+        or ["train"]
     ]
     plain = [source.plain for source in sources if source.plain is not None]
     if len(plain) == len(sources):
@@ -264,6 +285,7 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
         revision=sources[0].revision,
         class_names=names,
         unlabelled="" if sources[0].label_column else "it has no column of labels",
+        notes=sources[0].notes,
     )
     prepared.videos = _stream(sources, prepared)
     return prepared
@@ -276,22 +298,23 @@ def _stream(sources: list[DatasetsSource], into: RawSet) -> Iterator[RawVideo]:
                 if source.label_column is not None and sample.label is None:
                     into.refused.append(Dropped(sample.id, "it has no label, though others have"))
                     continue
+                is_whole = sample.start is None and sample.end is None
                 yield RawVideo(
-                    id=sample.id, video=sample.video, split=source.split, label=sample.label, stamp=into.fingerprint
+                    id=sample.id,
+                    video=sample.video,
+                    split=source.split,
+                    label=sample.label,
+                    stamp=into.fingerprint,
+                    trim=None if is_whole else Trim(start=sample.start or 0.0, end=sample.end),
                 )
 
 
 def _content_of_shards(path: str, *, revision: str | None) -> Any:
     if os.path.isdir(path):
-        return [(shard, _stamp(Path(path) / shard)) for shard in _shards_of(Path(path))]
+        return [(shard, _stamp(Path(path) / shard)) for shard in find_shards(Path(path))]
     from huggingface_hub import HfApi
 
     return [path, HfApi().dataset_info(path, revision=revision).sha]
-
-
-def _shards_of(root: Path) -> list[str]:
-    found = [name for kind in ("parquet", "tar") for name in glob.glob(f"**/*.{kind}", root_dir=root, recursive=True)]
-    return sorted(found)
 
 
 def _identity(raw: RawVideo) -> tuple[Any, ...]:

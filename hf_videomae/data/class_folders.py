@@ -112,7 +112,9 @@ def _is_group(name: str, *, parent: str = "") -> bool:
     left = [word for word in words_of(name) if word not in known]
     numbered = not left or any(word.isdigit() or len(word) == 1 for word in left)
     words = [word for word in left if not word.isdigit() and len(word) > 1]
-    return numbered and not _CLASS_WORDS & set(left) and _GROUP_WORDS.issuperset(words)
+    # "c1" is a class as well as a camera, "cam_c" is none.
+    is_class = bool(_CLASS_WORDS & set(words or left))
+    return numbered and not is_class and _GROUP_WORDS.issuperset(words)
 
 
 def _is_numbered_of(name: str, parent: str) -> bool:

@@ -7,6 +7,7 @@ import platform
 import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -101,6 +102,25 @@ def print_any_name() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+# Line breaks of Unicode, and signs that turn the direction of what follows.
+_BREAKS = frozenset("\u2028\u2029\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing moves the cursor, colors or turns what follows; line breaks and tabs stay.
+
+    Control characters and halves of characters become escapes, such as `\\x1b`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    is_control = unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t"
+    return ascii(sign)[1:-1] if is_control or sign in _BREAKS else sign
 
 
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:

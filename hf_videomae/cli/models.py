@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cards.escaping import one_line
 from ..records import without_credentials
 from .common import device, fail
 
@@ -210,12 +211,12 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
         )
     except VideoBackendError as error:
         fail(str(error))
-    width = max(len(answer.video) for answer in found)
+    width = max(len(one_line(answer.video)) for answer in found)
     for answer in found:
         if arguments.json:
             print(json.dumps(answer.to_dict()))
         else:
-            print(f"{answer.video:{width}}  {answer.to_text()}")
+            print(f"{one_line(answer.video):{width}}  {one_line(answer.to_text())}")
     return _told_of_bad(sum(answer.error is not None for answer in found), len(found))
 
 
@@ -239,7 +240,7 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
             arguments.output_dir,
             model=arguments.model,
             file_format=arguments.format,
-            progress=print,
+            progress=lambda line: print(one_line(line)),
         )
     except VideoBackendError as error:
         fail(str(error))

@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from ..cards import CardError, signed, to_yaml, write_card_file
+from ..cards import CardError, code_span, signed, to_yaml, write_card_file
 from ..cards.header import licence_fields
 from ..cards.scrubbing import public_path
 from ..records import now, versions, write_json
@@ -43,8 +43,10 @@ def license_note(report: Report) -> str:
     """The note on where the weights come from and what licence they carry, with a header that tools read."""
     fields = licence_fields(report.license)
     header = f"---\n{to_yaml(**fields).strip()}\n---\n\n" if fields else ""
-    hashes = "".join(f"- `{name}`: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
-    origin = f"`{public_path(report.source)}`" + (f", commit `{report.revision}`" if report.revision else "")
+    hashes = "".join(f"- {code_span(name)}: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
+    origin = code_span(public_path(report.source)) + (
+        f", commit {code_span(report.revision)}" if report.revision else ""
+    )
     return signed(
         f"{header}# Converted weights\n\n"
         f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT}`.\n\n{hashes}\n"

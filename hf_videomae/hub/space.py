@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ..cards import Licence, Origin, inherited_licence, is_hub_id, model_origin, to_yaml
+from ..cards import Licence, Origin, code_span, inherited_licence, is_hub_id, model_origin, one_line, plain, to_yaml
 from ..inference.files import lacks_classifier
 from .package import check_package
 from .parts import document
@@ -108,7 +108,7 @@ def _checked(package: str) -> str:
 def space_card(*, title: str, models: list[str], licence: Licence) -> str:
     """`README.md`, with the header that tells the Hub how to run the Space."""
     header = to_yaml(
-        title=title,
+        title=one_line(title),
         colorFrom="yellow",
         colorTo="red",
         sdk="gradio",
@@ -119,7 +119,7 @@ def space_card(*, title: str, models: list[str], licence: Licence) -> str:
         license=licence.name,
         tags=["videomae", "video"],
     )
-    shown = " and ".join(f"`{Path(name).name if Path(name).is_dir() else name}`" for name in models)
+    shown = " and ".join(code_span(Path(name).name if Path(name).is_dir() else name) for name in models)
     text = (
         f"Drop a video. What {shown} can do with it is shown: classes over time and what in the frames speaks for "
         f"them, or what is painted where most of the video is hidden."
@@ -128,7 +128,7 @@ def space_card(*, title: str, models: list[str], licence: Licence) -> str:
         "`space.json` names the models, and the limits of a video: `max_megabytes` (100), `max_seconds` (300) and "
         "`max_windows` (32)."
     )
-    return document(header, [f"# {title}", text, settings, f"Licence: {licence.reason}"])
+    return document(header, [f"# {plain(title)}", text, settings, f"Licence: {licence.reason}"])
 
 
 def _check_kinds(named: dict[str, str]) -> None:

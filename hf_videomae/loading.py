@@ -167,12 +167,12 @@ def _listed(keys: Sequence[str]) -> str:
 
 def _mismatch(source: Any, keys: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> str:
     """Say which weights have another shape than the configuration gives them."""
-    found = sorted((key, tuple(there), tuple(here)) for key, there, here in keys)
-    key, there, here = found[0]
+    found = sorted((-len(there), key, list(there), list(here)) for key, there, here in keys)
+    _, key, there, here = found[0]
     more = f", and {len(found) - 1} others" if len(found) > 1 else ""
     return (
-        f"the weights of {source} have other shapes than its configuration says: {key} is {list(there)} in the file "
-        f"and {list(here)} in the model{more}; give the config.json that belongs to the weights"
+        f"the weights of {source} have other shapes than its configuration says: {key} is {there} in the file "
+        f"and {here} in the model{more}; give the config.json that belongs to the weights"
     )
 
 

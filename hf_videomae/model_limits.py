@@ -21,6 +21,7 @@ MAX_WEIGHTS = 10**11
 """Of an encoder."""
 
 _SHOWN = 80  # characters of an odd value in a message
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 _COUNTS = {
     "hidden_size": (1, MAX_WIDTH),
     "decoder_hidden_size": (1, MAX_WIDTH),
@@ -45,10 +46,9 @@ def read_config(read: Callable[..., tuple[Any, dict[str, Any]]], source: Any, **
     """
     try:
         found = read(source, **options)
-    except (AttributeError, TypeError, KeyError) as error:  # how transformers takes another JSON value
+    # How transformers takes another JSON value, one nested too deeply, and a number of too many digits.
+    except (AttributeError, TypeError, KeyError, RecursionError, ValueError) as error:
         raise ValueError(f"the config.json of {source} cannot be used ({error}): it must be a JSON object") from error
-    except (RecursionError, UnicodeError) as error:
-        raise ValueError(f"the config.json of {source} is no JSON that can be read: {error}") from error
     check_values(found[0])
     return found
 
@@ -65,6 +65,9 @@ def check_values(values: Any) -> None:
     if not isinstance(values, Mapping):
         raise ValueError(f"the configuration must be a JSON object, not {_shown(values)}")
     _check_names(values.get("architectures"))
+    if values.get("problem_type") not in (None, *_PROBLEM_TYPES):
+        kinds = ", ".join(_PROBLEM_TYPES)
+        raise ValueError(f"problem_type must be one of {kinds}, not {_shown(values['problem_type'])}")
     _check_dtype(values.get("dtype", values.get("torch_dtype")))
     for name in ("id2label", "label2id"):
         table = values.get(name)

@@ -97,9 +97,12 @@ _KINDS: tuple[Callable[[bytearray, random.Random], None], ...] = (
 )  # fmt: skip
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 3, 7, 10**3, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**9), 0.0, -0.5, 0.5, 1.0, 1e-300,
-    1e300, float("nan"), float("inf"), float("-inf"), "", "x", "16", "1e9", "None", "../..", "\0", "\u202e", "x" * 10_000,
-    [], [[]], [0], [16], [16, 16], [16, -16], [16, 16, 16], [0.5, 0.5, 0.5], ["a"], [None], [10**9, 10**9], {}, {"a": 1},
+    None, True, False, 0, -1, 1, 2, 3, 7, 10**3, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**9), 0.0, -0.5, 0.5, 1.0,
+    1e-300,
+    1e300, float("nan"), float("inf"), float("-inf"), "", "x", "16", "1e9", "None", "../..", "\0", "\u202e",
+    "x" * 10_000,
+    [], [[]], [0], [16], [16, 16], [16, -16], [16, 16, 16], [0.5, 0.5, 0.5], ["a"], [None], [10**9, 10**9], {},
+    {"a": 1},
     {"0": "a", "1": "b"}, {"0": ["a"]}, {"-1": "a"}, {"x": "y"}, {"0": None}, list(range(2000)),
 )  # fmt: skip
 
@@ -128,7 +131,8 @@ def odd_json_text(values: dict[str, Any], numbers: random.Random) -> bytes:
     text = json.dumps(values).encode()
     depth = 10 ** numbers.randint(2, 5)
     strange = (
-        b"", b"null", b"[]", b"3", b'"x"', b"{}", b"{", b"\xff\xfe{}", text[: numbers.randrange(len(text))], text + text,
+        b"", b"null", b"[]", b"3", b'"x"', b"{}", b"{", b"\xff\xfe{}", text[: numbers.randrange(len(text))],
+        text + text,
         b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth, b"{" + b'"a": 1,' * depth + b'"a": 1}',
         text.replace(b"{", b'{"a": 1' + b"0" * 5000 + b", ", 1), text.decode().encode("utf-16"), b"\0" * 100,
     )  # fmt: skip

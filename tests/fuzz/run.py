@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import resource
-import selectors
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +17,6 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,20 +134,23 @@ class Campaign:
     def _watch(
         self, process: subprocess.Popen[bytes], first: int, last: int, *, until: float, complaints: IO[bytes]
     ) -> int:
-        running, started, patience = first - 1, time.monotonic(), _START_SECONDS
-        for line in _lines(process, lambda: started + patience):
+        running = first - 1
+        lines, clock = _Lines(process), _Clock()
+        while (line := lines.next_before(clock.deadline)) is not None:
             answer = json.loads(line)
             if "start" in answer:
-                running, started, patience = answer["start"], time.monotonic(), _patience(running, first)
+                # The first trial of a process imports what it needs.
+                clock.start(_START_SECONDS if running < first else MAX_SECONDS)
+                running = answer["start"]
                 continue
-            self._count(answer, seconds=time.monotonic() - started, is_first=running == first)
+            self._count(answer, seconds=clock.seconds, is_first=running == first)
             if time.monotonic() >= until:
                 return last
         if running == last - 1 and process.poll() == 0:
             return last
         complaints.seek(0)
         said = complaints.read()[-2000:].decode("utf-8", "replace")
-        self._fault(running, f"{_ending(process, time.monotonic() - started, patience)}\n{said}")
+        self._fault(running, f"{_ending(process, clock.seconds)}\n{said}")
         return running + 1
 
     def _count(self, answer: dict[str, Any], *, seconds: float, is_first: bool) -> None:
@@ -165,29 +167,47 @@ class Campaign:
         self.faults.append(Fault(self.target, self._names[max(number, 0) % len(self._names)], number, what))
 
 
-def _patience(running: int, first: int) -> float:
-    """The first trial of a process imports what it needs."""
-    return _START_SECONDS if running < first else MAX_SECONDS
+class _Clock:
+    """How long a trial has run, and until when it may."""
+
+    def __init__(self) -> None:
+        self.start(_START_SECONDS)
+
+    def start(self, patience: float) -> None:
+        self._started = time.monotonic()
+        self.deadline = self._started + patience
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: Callable[[], float]) -> Iterator[bytes]:
-    """Yield lines as they come; end where the process does, or where it is silent beyond the deadline."""
-    assert process.stdout is not None
-    kept = b""
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(process.stdout, selectors.EVENT_READ)
-        while waiting.select(timeout=max(0.0, deadline() - time.monotonic())):
-            part = os.read(process.stdout.fileno(), 65536)
+class _Lines:
+    """The lines that a process writes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self._kept = process, b""
+
+    def next_before(self, deadline: float) -> bytes | None:
+        """Return the next line; None where the process has ended, or is silent beyond a time."""
+        stream = self._process.stdout
+        assert stream is not None
+        while b"\n" not in self._kept:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return None
+            part = os.read(stream.fileno(), 65536)
             if not part:
-                process.wait()
-                return
-            *whole, kept = (kept + part).split(b"\n")
-            yield from whole
+                self._process.wait()
+                return None
+            self._kept += part
+        line, _, self._kept = self._kept.partition(b"\n")
+        return line
 
 
-def _ending(process: subprocess.Popen[bytes], seconds: float, patience: float) -> str:
+def _ending(process: subprocess.Popen[bytes], seconds: float) -> str:
     if process.poll() is None:
-        return f"no end after {min(seconds, patience):.0f} s"
+        return f"no end after {seconds:.0f} s"
     if process.returncode < 0:
         return f"the process was killed by {signal.Signals(-process.returncode).name}"
     return f"the process ended with status {process.returncode}"

@@ -111,3 +111,18 @@ def write_shards(folder: Path) -> list[str]:
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
     return ["plain.parquet", "snappy.parquet", "nested.parquet", "a.tar"]
+
+
+def write_checkpoints(folder: Path) -> list[str]:
+    """Write a checkpoint as the originals save it, in the two formats of torch.save, and as safetensors."""
+    import argparse
+
+    import torch
+    from safetensors.torch import save_file
+
+    weights = {f"module.encoder.blocks.{number}.norm.weight": torch.ones(4) for number in range(3)}
+    saved = {"model": weights, "args": argparse.Namespace(model="small", num_frames=16), "epoch": 3}
+    torch.save(saved, folder / "zip.pth")
+    torch.save(saved, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    save_file(weights, folder / "plain.safetensors")
+    return ["zip.pth", "legacy.pth", "plain.safetensors"]

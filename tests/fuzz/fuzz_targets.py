@@ -103,7 +103,25 @@ def try_shard(path: Path, numbers: random.Random, folder: Path) -> str:
         return _in_one_line(error)
 
 
-TARGETS = {"containers": try_container, "configs": try_config, "indexes": try_index, "shards": try_shard}
+def try_checkpoint(path: Path, numbers: random.Random, folder: Path) -> str:
+    """Read a damaged checkpoint as `hf-videomae convert` does."""
+    from hf_videomae.convert.files import read_source
+
+    damaged = folder / path.name
+    damaged.write_bytes(mutate_bytes(path.read_bytes(), numbers))
+    try:
+        return f"{len(read_source(str(damaged)).weights)} weights"
+    except (ValueError, OSError) as error:
+        return _in_one_line(error)
+
+
+TARGETS = {
+    "containers": try_container,
+    "configs": try_config,
+    "indexes": try_index,
+    "shards": try_shard,
+    "checkpoints": try_checkpoint,
+}
 
 
 def run_trial(target: str, path: Path, *, seed: int, number: int) -> str:

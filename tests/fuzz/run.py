@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-TARGETS = ("containers", "configs", "indexes", "shards")
+TARGETS = ("containers", "configs", "indexes", "shards", "checkpoints")
 MAX_SECONDS, MAX_BYTES = 30.0, 2 * 10**9
 _START_SECONDS = 120.0  # in which a process imports torch and reads its first input
 _PER_PROCESS = 5000  # trials; then a fresh one
@@ -53,6 +53,7 @@ def write_inputs(target: str, folder: Path) -> list[str]:
     return {
         "containers": fuzz_inputs.write_containers, "configs": fuzz_inputs.write_models,
         "indexes": fuzz_inputs.write_indexes, "shards": fuzz_inputs.write_shards,
+        "checkpoints": fuzz_inputs.write_checkpoints,
     }[target](folder)  # fmt: skip
 
 

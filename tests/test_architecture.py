@@ -24,6 +24,7 @@ FLOORS = {
     "stopping": 0,
     "storage": 0,
     "locking": 0,
+    "model_limits": 0,
     "cards": 2,
     "modeling_videomae": 2,
     "video_processing_videomae": 2,

@@ -107,6 +107,11 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         logging.disable_progress_bar()  # a bar for a second of loading
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
+        if recipe.frame_stride is not None and processor.sampling_mode == "uniform":
+            raise RecipeError(
+                f"--frame_stride {recipe.frame_stride} plays no part in the uniform sampling of {recipe.model}; leave "
+                f"it out, or give --sampling dense"
+            )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return model.requires_grad_(False).eval().to(device), processor
 

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..stopping import Stopped, program
 
@@ -23,7 +23,19 @@ def is_main_process() -> bool:
 def say(message: str) -> None:
     """One line for the user, from the first process alone."""
     if is_main_process():
-        print(message, flush=True)
+        try:
+            print(message, flush=True)
+        except BrokenPipeError:
+            _write_nowhere()
+
+
+def _write_nowhere() -> None:
+    """Go on without a reader, as after `| head`: what a run says is in its files as well."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    with suppress(OSError):
+        print("note: nobody reads the output any more; the work goes on", file=sys.stderr, flush=True)
 
 
 def say_error(message: str, *, everywhere: bool = False) -> None:

@@ -500,6 +500,7 @@ class Run:
             "task": self.task.name,
             "processes": self.accelerator.num_processes,
             "recipe": self.recipe.identity(),
+            "log_samples": self.recipe.log_samples,
             "skipped_steps": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OF_DISKS = _FULL | {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOENT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENODEV, errno.ENXIO),
+}
 # safetensors reports what the system says as text alone: "I/O error: No space left on device (os error 28)".
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -40,13 +44,19 @@ def describe(error: BaseException, *, what: str, folder: str | Path, needs: int 
         needs: bytes that it takes, as far as they are known.
     """
     number = errno_of(error)
-    if number is None:
+    if number not in _OF_DISKS or _is_elsewhere(error, Path(folder)):
         return None
     room, remedy = "", "make it writable, or give another folder"
     if number in _FULL:
         wanted = f"it needs about {_size(needs)}, " if needs else ""
         room, remedy = f" ({wanted}{_size(free_bytes(folder))} are free)", "free space there, or give another folder"
     return f"{what} cannot be written to {folder}: {os.strerror(number)}{room}; {remedy}"
+
+
+def _is_elsewhere(error: BaseException, folder: Path) -> bool:
+    """Whether an error names a file that does not lie in the folder: one that is read, for example."""
+    name = getattr(error, "filename", None)
+    return isinstance(name, str) and not Path(name).absolute().is_relative_to(folder.absolute())
 
 
 @contextlib.contextmanager

@@ -514,8 +514,8 @@ def _assemble(recipe_class: type[RecipeType], given: dict[str, Any], folder: str
     distance = next((name for name in _DISTANCES if flags.get(name) is not None), None)
     if distance is not None and merged.get("sampling") == "uniform":
         raise RecipeError(
-            f"command line: --{distance} plays no part in uniform sampling, which takes frames of the whole video; leave "
-            f"it out, or give --sampling dense"
+            f"command line: --{distance} plays no part in uniform sampling, which takes frames of the whole video; "
+            f"leave it out, or give --sampling dense"
         )
     return recipe_class(**{name: value for name, value in merged.items() if name in known})
 
@@ -523,8 +523,8 @@ def _assemble(recipe_class: type[RecipeType], given: dict[str, Any], folder: str
 def _check_distances(layer: Mapping[str, Any], *, origin: str) -> None:
     if all(layer.get(name) is not None for name in _DISTANCES):
         raise RecipeError(
-            f"{origin}: frame_stride {layer['frame_stride']} and frame_seconds {layer['frame_seconds']:g} both say how "
-            f"far the frames of a clip lie apart; give one of them"
+            f"{origin}: frame_stride {layer['frame_stride']} and frame_seconds {layer['frame_seconds']:g} both say "
+            f"how far the frames of a clip lie apart; give one of them"
         )
 
 

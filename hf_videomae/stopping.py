@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 GRACE_SECONDS = 3.0
 """Seconds that a program with nothing to save has to leave by itself."""
@@ -52,15 +52,28 @@ def name_of(number: int) -> str:
     )
 
 
+class Others(Protocol):
+    """The other processes of a run, which may have got no signal. Called in the thread that watches for signals."""
+
+    def tell(self, number: int) -> None:
+        """Tell them of a signal."""
+
+    def heard(self) -> int:
+        """Return the signal that one of them told of, or 0."""
+
+
 class StopSignal:
     """Remember that a stop was asked for, inside a `with` block of work that has something to save.
 
     A second signal raises `Stopped`. A launcher that is gone counts as SIGTERM: `accelerate launch` does not pass
     signals on to a single process, which would train on without anybody knowing.
+
+    Args:
+        others: processes that are to stop with this one, also where they wait.
     """
 
-    def __init__(self) -> None:
-        self.number = 0
+    def __init__(self, others: Others | None = None) -> None:
+        self.number, self.others, self.told = 0, others, False
         self.at = 0.0
         self.waits = False
         self._launcher = _launcher()
@@ -161,13 +174,26 @@ class _Process:
             if self._watcher is not None:
                 self._watcher.close()
 
+    def before_fork(self) -> None:
+        """Hold signals back: one that comes to the new process before `forget` would seem to come to this one."""
+        if self.scopes:
+            _of_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def after_fork(self) -> None:
+        """Let signals in again."""
+        mask = vars(_of_thread).pop("mask", None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
     def forget(self) -> None:
         """Leave the signals of a forked process to that process."""
         if self.scopes:
             self.scopes, self._watcher = [], None
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if threading.current_thread() is threading.main_thread():
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.after_fork()
 
     def current(self) -> "StopSignal | _Program | None":
         """Who gets the signals: the innermost work that has something to save, else the program."""
@@ -248,6 +274,8 @@ class _Watcher:
             _end(process.number or signal.SIGTERM)
         if isinstance(scope, StopSignal) and scope.waits and scope.number and now - scope.at > _TICK_SECONDS:
             self._send(scope.number, repeated=True)
+        if isinstance(scope, StopSignal) and scope.others is not None:
+            self._share(scope, scope.others)
         if self._launcher is not None and os.getppid() != self._launcher and not process.number:
             self._launcher = None
             self._send(signal.SIGTERM)
@@ -257,6 +285,14 @@ class _Watcher:
             grace = _SECOND_SIGNAL_SECONDS if again else GRACE_SECONDS
             if now - first > grace and (again or isinstance(scope, _Program)):
                 _end(number)
+
+    def _share(self, scope: StopSignal, others: Others) -> None:
+        number = scope.number or (self._unhandled[0][1] if self._unhandled else 0)
+        if number and not scope.told:
+            scope.told = True
+            others.tell(number)
+        elif scope.waits and not number and (number := others.heard()):
+            self._send(number)
 
     def _send(self, number: int, *, repeated: bool = False) -> None:
         self._process.repeated = repeated
@@ -287,6 +323,9 @@ def _flush() -> None:
             stream.flush()
 
 
+_of_thread = threading.local()
 _process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.forget)
+    os.register_at_fork(
+        before=_process.before_fork, after_in_parent=_process.after_fork, after_in_child=_process.forget
+    )

@@ -373,7 +373,8 @@ def starts_anew(recipe: RunRecipe) -> bool:
         return False
     record = folder / report.RUN_FILE
     run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    return run.get("status") != "finished" and run.get("task", recipe.task) in (None, recipe.task)
+    is_same_task = recipe.task is None or run.get("task", recipe.task) == recipe.task
+    return run.get("status") != "finished" and is_same_task
 
 
 def run_id_for(recipe: RunRecipe, resume: Path | None) -> str | None:

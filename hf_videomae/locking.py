@@ -4,6 +4,7 @@
 lock of it). Where the file system has no locks, or on Windows, there is a note in place of a lock.
 """
 
+import atexit
 import contextlib
 import errno
 import json
@@ -154,6 +155,12 @@ _OWNER = {"program", "pid", "host"}
 
 def _key(path: Path) -> str:
     return str(path.resolve())
+
+
+@atexit.register
+def _release_all() -> None:
+    for lock in list(_held.values()):
+        lock.release()
 
 
 def _forget_all() -> None:

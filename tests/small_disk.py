@@ -14,7 +14,8 @@ def small_disk(folder: Path, *, megabytes: float) -> Iterator[Path]:
     folder.mkdir()
     size = f"size={int(megabytes * 1024)}k"
     try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], capture_output=True, text=True)
+        command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("there is no mount here")
     if done.returncode:

@@ -58,6 +58,8 @@ def _line_of(error: ValueError | OSError) -> str:
     """What a user reads; of the system's errors the file and the reason, without a number."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return f"{error.strerror} while writing or reading"
     return str(error) or type(error).__name__
 
 

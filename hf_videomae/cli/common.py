@@ -1,11 +1,11 @@
 """What the commands share: how they end, and what they tell."""
 
-import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
@@ -27,18 +27,25 @@ def tell_interrupted(error: KeyboardInterrupt, *, goes_on: bool) -> int:
 
 def is_output_closed() -> bool:
     """Return whether a stream of this program is a pipe that nobody reads, and lead it nowhere then."""
-    closed = False
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            closed = True
-            # What is left in its buffer would be tried again when the interpreter ends.
-            with contextlib.suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
-    return closed
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+    for stream in closed:
+        # What is left in its buffer would be tried again when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    return bool(closed)
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    try:
+        place = stream.fileno()
+    except (OSError, ValueError):  # of a test, or closed
+        return False
+    if not hasattr(select, "poll"):
+        return True  # a pipe broke, and this is the likeliest
+    poll = select.poll()
+    poll.register(place, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def fail(message: str) -> NoReturn:

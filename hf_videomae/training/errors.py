@@ -42,7 +42,8 @@ def say_error(message: str, *, everywhere: bool = False) -> None:
     """One line on the error stream, from the first process, or from any that has something of its own to say."""
     if is_main_process() or everywhere:
         place = "" if is_main_process() else f" in process {os.environ['RANK']}"
-        print(f"error{place}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):
+            print(f"error{place}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 @contextmanager

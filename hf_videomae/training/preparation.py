@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.network import OUTAGE_SECONDS, outage_seconds
-from ..locking import check_folder_is_free
-from ..storage import check_folder
+from ..locking import check_folder_is_free, take_folder
+from ..storage import check_folder, make_folder
 from . import report
 from .checkpoints import (
     CheckpointError,
@@ -329,6 +329,7 @@ def _fetched(recipe: RunRecipe) -> Path:
     if local is not None:
         say(f"note: {local} is of the same run and no older than {remote.name} of {remote.repo}: going on from it")
         return local
+    take_folder(make_folder(folder, kind=RunError), kind=RunError)
     if remote.is_of_run_in(folder):
         return fetch(remote, folder)
     earlier = earlier_files(folder)

@@ -124,6 +124,12 @@ def is_asked() -> bool:
     return _process.number != 0
 
 
+def tell_once() -> bool:
+    """Return whether the user is still to be told of the signal, and take that over."""
+    told, _process.told = _process.told, True
+    return not told
+
+
 def has_work() -> bool:
     """Return whether work with something to save is under way (`StopSignal`)."""
     return isinstance(_process.current(), StopSignal)
@@ -150,6 +156,7 @@ class _Process:
     def __init__(self) -> None:
         self.scopes: list[StopSignal | _Program] = []
         self.number, self.at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
+        self.told = False  # the user knows of the signal
         self._previous: dict[int, Any] = {}
         self._watcher: _Watcher | None = None
 
@@ -157,7 +164,7 @@ class _Process:
         if threading.current_thread() is not threading.main_thread():
             return  # Python takes signals in the main thread alone
         if not self.scopes:
-            self.number, self.at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
+            self.number, self.at, self.handled_at, self.repeated, self.told = 0, 0.0, 0.0, False, False
             self._previous = {number: signal.signal(number, self._take) for number in _SIGNALS}
             self._watcher = _Watcher(self) if hasattr(signal, "pthread_kill") else None
         self.scopes.append(scope)
@@ -227,8 +234,10 @@ class _Process:
         scope.at = self.at = time.monotonic()
         if again or isinstance(scope, _Program):
             self.end_within(_SECOND_SIGNAL_SECONDS if again else GRACE_SECONDS)
-        elif not scope.waits:
-            return
+        else:
+            self.told = True  # the work says how it ended
+            if not scope.waits:
+                return
         raise Stopped(number, again=again)
 
 
@@ -311,13 +320,16 @@ def _launcher() -> int | None:
 
 def _end(number: int) -> NoReturn:
     """End the process, whatever its threads do."""
-    flush = threading.Thread(target=_flush, daemon=True)
-    flush.start()
-    flush.join(0.5)
+    last_words = threading.Thread(target=_say_and_flush, args=(number,), daemon=True)
+    last_words.start()
+    last_words.join(0.5)  # who reads them may be stuck
     os._exit(128 + number)
 
 
-def _flush() -> None:
+def _say_and_flush(number: int) -> None:
+    if tell_once() and int(os.environ.get("RANK", "0")) == 0:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"error: stopped by {name_of(number)}", file=sys.stderr, flush=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

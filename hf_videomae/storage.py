@@ -110,6 +110,9 @@ def check_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[V
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if _exists(path, folder, flag, kind))
     if not there.is_dir():
         raise kind(f"{flag} {folder} cannot be made: {there} is a file; give another folder")
+    most = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if any(len(os.fsencode(part)) > most for part in folder.parts):
+        raise kind(f"{flag} {folder} cannot be made: {os.strerror(errno.ENAMETOOLONG)}; give another folder")
     if not os.access(there, os.W_OK | os.X_OK):
         reason = os.strerror(errno.EROFS if _is_read_only(there) else errno.EACCES)
         raise kind(f"{flag} {folder} cannot be written: {there}: {reason}; make it writable, or give another folder")

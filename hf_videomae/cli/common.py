@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
+from ..stopping import tell_once
+
 _USER_ERROR = 2
 _INTERRUPTED = 130
 BROKEN_PIPE = 128 + getattr(signal, "SIGPIPE", 13)
@@ -20,6 +22,7 @@ def tell_interrupted(error: KeyboardInterrupt, *, goes_on: bool) -> int:
         error: that the signal raised.
         goes_on: the same command goes on where it was.
     """
+    tell_once()
     remedy = "; the same command goes on from here" if goes_on else ""
     print(f"hf-videomae: interrupted{remedy}", file=sys.stderr)
     return getattr(error, "code", _INTERRUPTED)

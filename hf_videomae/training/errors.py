@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ..stopping import Stopped, program
+from ..stopping import Stopped, program, tell_once
 
 DEBUG_VARIABLE = "HF_VIDEOMAE_DEBUG"
 
@@ -65,9 +65,15 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         _disconnect()
         raise SystemExit(2) from None
     except KeyboardInterrupt as error:
-        at_once = not isinstance(error, Stopped) or error.again
+        raise SystemExit(tell_stopped(error)) from None
+
+
+def tell_stopped(error: KeyboardInterrupt) -> int:
+    """Say that a signal ended the program; returns its exit code."""
+    at_once = not isinstance(error, Stopped) or error.again
+    if tell_once() or at_once:
         say_error("interrupted at once: nothing more was saved" if at_once else str(error))
-        raise SystemExit(error.code if isinstance(error, Stopped) else 130) from None
+    return int(getattr(error, "code", 130))
 
 
 def _disconnect() -> None:

@@ -16,7 +16,8 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..data.stream import OnBadVideo
-from .errors import RunError, say_error
+from ..stopping import program
+from .errors import RunError, say_error, tell_stopped
 
 AUTO = "auto"
 """`--resume` without a value: the newest whole checkpoint of the output directory."""
@@ -481,9 +482,12 @@ def parse_recipe(
     parser = build_parser(recipe_class, description=description)
     given = vars(parser.parse_args(_underscored(sys.argv[1:] if arguments is None else arguments)))
     try:
-        return _assemble(recipe_class, given, folder)
+        with program():  # --resume org/name asks the Hub
+            return _assemble(recipe_class, given, folder)
     except RunError as error:
         parser.error(str(error))
+    except KeyboardInterrupt as error:
+        raise SystemExit(tell_stopped(error)) from None
 
 
 def _underscored(arguments: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from hf_videomae.data import describe_source, has_columns, open_source, source_n
 from hf_videomae.evaluation import parse_views
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
+from hf_videomae.storage import check_folder, make_folder, writing
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
 from hf_videomae.training.report import command_line, hardware, versions, write_json
 
@@ -132,6 +133,11 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         logging.disable_progress_bar()  # a bar for a second of loading
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
+        if recipe.frame_stride is not None and processor.sampling_mode == "uniform":
+            raise RecipeError(
+                f"--frame_stride {recipe.frame_stride} plays no part in the uniform sampling of {recipe.model}; leave "
+                f"it out, or give --sampling dense"
+            )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return model.requires_grad_(False).eval().to(device), processor
 
@@ -190,8 +196,9 @@ def report(recipe: ProbeRecipe, result: ProbeResult, *, seconds: float, device: 
         "seconds": round(seconds, 1),
     }
     path = Path(recipe.output_dir) / RESULT_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, facts)
+    make_folder(path.parent, kind=RecipeError)
+    with writing("the result", path.parent, kind=RecipeError):
+        write_json(path, facts)
     say(f"wrote {path}")
 
 
@@ -200,6 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = parse_recipe(ProbeRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
     started = time.time()
     with user_errors():
+        check_folder(recipe.output_dir, kind=RecipeError)
         path = Path(recipe.output_dir) / RESULT_FILE
         if path.exists() and not recipe.overwrite:
             raise RecipeError(f"{path} is there already; give another --output_dir, or --overwrite")

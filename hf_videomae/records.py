@@ -133,8 +133,10 @@ def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
             if sync:
                 os.fsync(file.fileno())
         (replace if sync else os.replace)(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        if error.filename is None:  # where the disk is full
+            error.filename = str(path)
         raise
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..cards.escaping import one_line
+from ..locking import check_folder_is_free
 from ..records import without_credentials
+from ..storage import check_folder, make_folder, writing
 from .common import device, fail
 
 
@@ -153,8 +155,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..convert.heads import read_indices, read_names
 
     fields = _fields(rest)
-    if Path(arguments.out_dir).is_file():
-        fail(f"{arguments.out_dir} is a file; give a directory")
+    check_folder(arguments.out_dir, flag="OUT_DIR")
     conversion = convert_checkpoint(
         arguments.file,
         fix=arguments.fix,
@@ -191,12 +192,16 @@ def _reconstruct(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..inference import reconstruct, save_reconstruction
     from ..video.decoding import VideoBackendError
 
+    folder = Path(arguments.output).parent
+    check_folder(folder, flag="--output")
     try:
         reconstruction = reconstruct(arguments.model, arguments.video, seed=arguments.seed)
     except VideoBackendError as error:
         fail(str(error))
-    for path in save_reconstruction(reconstruction, arguments.output):
-        print(path)
+    make_folder(folder, flag="--output")
+    with writing("the pictures", folder):
+        paths = save_reconstruction(reconstruction, arguments.output)
+    print("\n".join(map(str, paths)))
     print(f"loss {reconstruction.loss:.3f} on {int(reconstruction.bool_masked_pos.sum())} hidden tokens")
     return 0
 
@@ -232,6 +237,8 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..inference import FeatureExtractor, store_features
     from ..video.decoding import VideoBackendError
 
+    check_folder(arguments.output_dir)
+    check_folder_is_free(arguments.output_dir)
     extractor = FeatureExtractor(
         arguments.model,
         pool=arguments.pool,

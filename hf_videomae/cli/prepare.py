@@ -1,10 +1,9 @@
 """Raw videos become a set: prepare."""
 
 import argparse
-import sys
 from typing import Any
 
-from .common import INTERRUPTED, fail, tell_notes
+from .common import fail, tell_notes
 
 
 def add_to(commands: Any) -> None:
@@ -131,9 +130,6 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
             _tell_pushed(push_set(arguments.destination, target, progress=True))
     except VideoBackendError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 

@@ -226,7 +226,8 @@ def evaluate(
     hdr_before = met.names()
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
-            reads = _loader(_Videos(source, wanted, coding), jobs, workers)
+            with stopping.waiting():  # it reads ahead for the workers
+                reads = _loader(_Videos(source, wanted, coding), jobs, workers)
             found = _score(model, reads, wanted, batch_size, _told(progress, jobs))
     except (DataError, VideoBackendError, ValueError) as problem:
         error = problem

@@ -127,7 +127,9 @@ class FeatureExtractor:
             raise ValueError(f"layer is {layer}; this model has {depth} blocks: give 0 to {depth}, or -1 for the last")
         self.layer = layer % (depth + 1)
         self.pool, self.hop, self.batch_size = pool, hop, batch_size
-        self.plan = self.processor.clip_plan.changed(stride=stride)
+        # Windows lie a stride apart also in the videos of a model that samples the whole video.
+        mode: Any = "dense" if hop is not None and stride is not None else None
+        self.plan = self.processor.clip_plan.changed(mode=mode, stride=stride)
         if device is not None:
             self.network.to(device)  # type: ignore[arg-type]
 

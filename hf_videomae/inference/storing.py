@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..locking import take_folder
 from ..records import now, versions, with_access_of, without_credentials, write_json
+from ..storage import make_folder, replace, writing
 from ..video.decoding import VideoDecodeError
 from ..video.segments import VideoSegment
 from .features import FeatureExtractor, VideoFeatures
@@ -74,8 +76,27 @@ def store_features(
         )
     if file_format == "parquet":
         _pyarrow()
-    folder = Path(output_dir)
-    _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
+    folder = make_folder(Path(output_dir))
+    with writing("the features", folder, also="; what was written stays, and the same command goes on from here"):
+        lock = take_folder(folder)
+        try:
+            _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
+            return _store(
+                extractor, videos, folder, file_format=file_format, videos_per_file=videos_per_file, progress=progress
+            )
+        finally:
+            lock.release()
+
+
+def _store(
+    extractor: FeatureExtractor,
+    videos: Sequence[str | os.PathLike[str]],
+    folder: Path,
+    *,
+    file_format: Format,
+    videos_per_file: int,
+    progress: Callable[[str], None] | None,
+) -> Stored:
     done, bad = stored_videos(folder), []
     waiting: list[VideoFeatures] = []
     wanted = _named(find_inputs(videos))
@@ -142,14 +163,11 @@ def stored_videos(folder: Path) -> set[str]:
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or see that what is in it was made in the same way."""
     facts = folder / FACTS_FILE
-    if folder.is_file():
-        raise ValueError(f"{folder} is a file; give a directory")
     if not facts.exists():
         if _parts(folder):
             raise ValueError(
                 f"{folder} holds parts without {FACTS_FILE}, so how they were made is unknown; give another"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(facts, {**settings, "date": now(), "versions": versions()})
         return
     before = json.loads(facts.read_text(encoding="utf-8"))
@@ -165,17 +183,27 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _write_part(folder: Path, videos: list[VideoFeatures], file_format: Format) -> None:
+    from safetensors import SafetensorError
+
     path = folder / f"part-{len(_parts(folder)):05d}.{file_format}"
     temporary = path.with_name(f".unfinished-{path.name}")
-    if file_format == "parquet":
-        _write_parquet(temporary, videos)
-    else:
-        from safetensors.torch import save_file
+    try:
+        if file_format == "parquet":
+            _write_parquet(temporary, videos)
+        else:
+            _write_safetensors(temporary, videos)
+        with_access_of(folder / FACTS_FILE, [temporary])
+        replace(temporary, path)
+    except (OSError, SafetensorError):
+        temporary.unlink(missing_ok=True)  # the disk may be full
+        raise
 
-        tensors = {video.video: video.features.contiguous() for video in videos}
-        save_file(tensors | {_FRAMES + video.video: video.frames for video in videos}, temporary)
-    with_access_of(folder / FACTS_FILE, [temporary])
-    os.replace(temporary, path)
+
+def _write_safetensors(path: Path, videos: list[VideoFeatures]) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {video.video: video.features.contiguous() for video in videos}
+    save_file(tensors | {_FRAMES + video.video: video.frames for video in videos}, path)
 
 
 def _write_parquet(path: Path, videos: list[VideoFeatures]) -> None:

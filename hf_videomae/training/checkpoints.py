@@ -134,6 +134,12 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
+def settings_in(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resumed run takes over from a checkpoint's state: its recipe, and whether it logs its samples."""
+    kept = {"log_samples": True} if state.get("log_samples") else {}
+    return {**state["recipe"], **kept}
+
+
 def run_id_of(checkpoint: Path | None) -> str | None:
     """The id of the run that a checkpoint is of; None for a new run, or one of before there were ids."""
     found = None if checkpoint is None else read_state(checkpoint).get("run_id")

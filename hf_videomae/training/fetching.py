@@ -34,6 +34,7 @@ from .checkpoints import (
     place,
     read_state,
     run_id_of,
+    settings_in,
     step_of,
 )
 from .errors import say
@@ -135,8 +136,10 @@ def settings_of(repo: str, *, output_dir: str, overwrite: bool = False) -> dict[
     """
     remote = newest_remote(repo)
     local = None if overwrite else remote.no_older_in(Path(output_dir))
-    settings: dict[str, Any] = (remote.state if local is None else read_state(local))["recipe"]
-    return settings
+    settings = settings_in(remote.state if local is None else read_state(local))
+    # A run of before its state told left its lines.
+    logs = any(re.fullmatch(r"samples-\d+\.jsonl", path) for path in remote.sizes)
+    return {**settings, "log_samples": True} if logs else settings
 
 
 def _list(repo: str) -> tuple[str, dict[str, int]]:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.network import OUTAGE_SECONDS, outage_seconds
-from ..locking import check_folder_is_free
-from ..storage import check_folder
+from ..locking import check_folder_is_free, take_folder
+from ..storage import check_folder, make_folder
 from . import report
 from .checkpoints import (
     CheckpointError,
@@ -348,6 +348,7 @@ def _fetched(recipe: RunRecipe) -> Path:
     if local is not None:
         say(f"note: {local} is of the same run and no older than {remote.name} of {remote.repo}: going on from it")
         return local
+    take_folder(make_folder(folder, kind=RunError), kind=RunError)
     if remote.is_of_run_in(folder):
         return fetch(remote, folder)
     earlier = earlier_files(folder)
@@ -392,7 +393,8 @@ def starts_anew(recipe: RunRecipe) -> bool:
         return False
     record = folder / report.RUN_FILE
     run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    return run.get("status") != "finished" and run.get("task", recipe.task) in (None, recipe.task)
+    is_same_task = recipe.task is None or run.get("task", recipe.task) == recipe.task
+    return run.get("status") != "finished" and is_same_task
 
 
 def run_id_for(recipe: RunRecipe, resume: Path | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..data.stopwatch import bottleneck
 from ..video import hdr
-from .errors import is_main_process
+from .errors import is_main_process, say
 
 # Waiting for data that is worth a word, and that is worth advice.
 _NAMED_FROM, _ADVISED_FROM = 0.05, 0.1
@@ -117,14 +117,14 @@ class Progress:
         elif is_main_process():
             left = self._seconds_left(metrics["step"])
             place = f"step {metrics['step']}/{self._total}"
-            print(f"{place}  {_numbers(metrics)}  lr {metrics['lr']:.2e}  left {_clock(left)}", flush=True)
+            say(f"{place}  {_numbers(metrics)}  lr {metrics['lr']:.2e}  left {_clock(left)}")
 
     def say(self, message: str) -> None:
         """A line that does not break the bar."""
         if self._bar is not None:
             self._bar.write(message)
-        elif is_main_process():
-            print(message, flush=True)
+        else:
+            say(message)
 
     def close(self) -> None:
         """End the bar."""

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, g
 
 from ..data.stream import OnBadVideo
 from ..records import check_utf8, print_any_name
-from .errors import RunError, say_error
+from ..stopping import program
+from .errors import RunError, say_error, tell_stopped
 
 AUTO = "auto"
 """`--resume` without a value: the newest whole checkpoint of the output directory."""
@@ -527,9 +528,12 @@ def parse_recipe(
     parser = build_parser(recipe_class, description=description)
     given = vars(parser.parse_args(_underscored(sys.argv[1:] if arguments is None else arguments)))
     try:
-        return _assemble(recipe_class, given, folder)
+        with program():  # --resume org/name asks the Hub
+            return _assemble(recipe_class, given, folder)
     except RunError as error:
         parser.error(str(error))
+    except KeyboardInterrupt as error:
+        raise SystemExit(tell_stopped(error)) from None
 
 
 def _underscored(arguments: Sequence[str]) -> list[str]:
@@ -541,22 +545,47 @@ def _underscored(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+_DISTANCES = ("frame_stride", "frame_seconds")
+"""Two ways to say how far a clip's frames lie apart."""
+
+
 def _assemble(recipe_class: type[RecipeType], given: dict[str, Any], folder: str | Path | None) -> RecipeType:
     file = given.pop("recipe", None)
     flags = _typed(given, recipe_class, origin="command line", prefix="--")
     settings = {} if file is None else load_recipe_file(_find(file, folder), recipe_class)
+    for origin, layer in (("command line", flags), (f"recipe {file}", settings)):
+        _check_distances(layer, origin=origin)
     earlier = {}
     resume = flags.get("resume", settings.get("resume"))
     if resume is not None:
         earlier = _earlier(recipe_class, resume, {**settings, **flags}, take=file is None)
     known = _hints(recipe_class)  # not every recipe counts in steps
-    return recipe_class(**{name: value for name, value in _merge(earlier, settings, flags).items() if name in known})
+    merged = _merge(earlier, settings, flags)
+    distance = next((name for name in _DISTANCES if flags.get(name) is not None), None)
+    if distance is not None and merged.get("sampling") == "uniform":
+        raise RecipeError(
+            f"command line: --{distance} plays no part in uniform sampling, which takes frames of the whole video; "
+            f"leave it out, or give --sampling dense"
+        )
+    return recipe_class(**{name: value for name, value in merged.items() if name in known})
+
+
+def _check_distances(layer: Mapping[str, Any], *, origin: str) -> None:
+    if all(layer.get(name) is not None for name in _DISTANCES):
+        raise RecipeError(
+            f"{origin}: frame_stride {layer['frame_stride']} and frame_seconds {layer['frame_seconds']:g} both say "
+            f"how far the frames of a clip lie apart; give one of them"
+        )
 
 
 def _merge(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Later layers win; epochs in a later layer also win over steps in an earlier one."""
+    """Later layers win; epochs in a later layer also win over steps in an earlier one, and so does one distance of
+    frames over the other."""
     merged: dict[str, Any] = {}
     for layer in layers:
+        for one, other in (_DISTANCES, _DISTANCES[::-1]):
+            if layer.get(one) is not None and other not in layer:
+                merged[other] = None
         for steps, epochs in (("max_steps", "epochs"), ("warmup_steps", "warmup_epochs")):
             if layer.get(epochs) is not None and steps not in layer:
                 merged[steps] = None
@@ -576,7 +605,7 @@ def _find(file: str, folder: str | Path | None) -> Path:
 
 def _earlier(recipe_class: type[RunRecipe], resume: str, wanted: dict[str, Any], *, take: bool) -> dict[str, Any]:
     """What a resumed run takes over: the place, and (where no recipe file says otherwise) the settings."""
-    from .checkpoints import find_checkpoint, read_state
+    from .checkpoints import find_checkpoint, read_state, settings_in
     from .fetching import is_remote, settings_of
 
     default = next(field.default for field in dataclasses.fields(recipe_class) if field.name == "output_dir")
@@ -587,7 +616,7 @@ def _earlier(recipe_class: type[RunRecipe], resume: str, wanted: dict[str, Any],
         checkpoint = find_checkpoint(resume, output_dir=output_dir)
         if checkpoint is None:
             return {}
-        settings = read_state(checkpoint)["recipe"] if take else {}
+        settings = settings_in(read_state(checkpoint)) if take else {}
         place, origin = {"output_dir": str(checkpoint.parent)}, str(checkpoint)
     known = _hints(recipe_class)
     typed = _typed({name: value for name, value in settings.items() if name in known}, recipe_class, origin=origin)

@@ -59,6 +59,7 @@ from .preparation import (
 )
 from .progress import Clock, Progress
 from .recipes import RunRecipe
+from .together import StopNews
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
@@ -133,7 +134,7 @@ class Run:
         fused = accelerator.device.type == "cuda"
         self.optimizer = build_optimizer(groups, betas=recipe.betas, eps=recipe.adam_eps, fused=fused)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.stop, self.clock = StopSignal(), Clock()
+        self.stop, self.clock = StopSignal(StopNews() if accelerator.num_processes > 1 else None), Clock()
         self._before: StepStart | None = None  # of a step that is under way, or was abandoned
         self._saved_step: int | None = None
         self._lock: FolderLock | None = None
@@ -238,10 +239,6 @@ class Run:
         if self.accelerator.is_main_process:
             self._lock = claim(self.output_dir, resume=resume, step=self.step)
 
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-
     # The loop.
 
     def train(self) -> Outcome:
@@ -261,7 +258,8 @@ class Run:
         try:
             return self._finish(self._train())
         finally:
-            self._release()
+            if self._lock is not None:
+                self._lock.release()
 
     def _train(self) -> int:
         """Every step that is left; returns the signal that asked to stop, or 0."""
@@ -396,7 +394,7 @@ class Run:
         return [row[0] for row in everyone], sum(norms) / len(norms), number, all_whole
 
     def _validate(self) -> Measured | None:
-        """Measure where it is due. The training after it is the same, bit for bit, as without.
+        """Measure where it is due; the training after it is the same, bit for bit, as without.
 
         What cannot be measured ends the run once this step is saved: no training is lost to it.
         """
@@ -500,6 +498,7 @@ class Run:
             "task": self.task.name,
             "processes": self.accelerator.num_processes,
             "recipe": self.recipe.identity(),
+            "log_samples": self.recipe.log_samples,
             "skipped_steps": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),

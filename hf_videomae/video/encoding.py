@@ -38,6 +38,7 @@ _PATIENCE, _PATIENCE_PER_FRAME = 300.0, 1.0
 # A decoder that complains, of a file that has less than this share of the frames it states: it breaks off.
 _WHOLE = 0.9
 # How ffmpeg ends when it, or the group of processes that it belongs to, was told to end. That is no fault of the file.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _INTERRUPTED = (255, -signal.SIGINT, -signal.SIGTERM)
 _BREAKS_OFF = re.compile(r"ended prematurely|partial file|truncat", re.IGNORECASE)
 _ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?")
@@ -281,8 +282,12 @@ def _run_ffmpeg(job: _Job, output: Path) -> str:
         .replace(str(output.absolute()), "the result")
         .replace(job.path, "the file")
     )
-    if "No space left on device" in said:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
+    # Of a full disk, not of the video: taken for a bad video, it would be left out.
+    full = next((number for number in _DISK_ERRORS if os.strerror(number) in said), None)
+    if full is None and done.returncode == -getattr(signal, "SIGXFSZ", 0):
+        full = errno.EFBIG
+    if full is not None:
+        raise OSError(full, os.strerror(full), str(output))
     lines = [_ADDRESS.sub("", line).strip() for line in said.splitlines()]
     lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("Last message repeated")]
     told = sorted(lines, key=lambda line: _BREAKS_OFF.search(line) is None)[0] if lines else ""
@@ -385,7 +390,7 @@ def _run_pyav(job: _Job, output: Path) -> str:
                 made.mux(target.encode(frame))
             made.mux(target.encode())
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in _DISK_ERRORS:
             raise
         # PyAV's errors are kin of OSError or ValueError, by their number.
         raise VideoDecodeError(job.name, error.strerror or str(error)) from error

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
-from ..stopping import tell_once
-
 from ..records import printable, without_credentials
+from ..stopping import tell_once
 
 _USER_ERROR = 2
 _INTERRUPTED = 130

@@ -1,7 +1,6 @@
 """What goes to the Hub: card, push, endpoint, space."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 

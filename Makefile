@@ -7,6 +7,11 @@ SHELL := /bin/bash
 VENV ?= .venv
 # Asked rather than looked up: a version manager's shim may be there and not run.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+# torch and torchcodec belong together: torchcodec's wheel is compiled against torch's C++ interface, and 0.13.0 is the
+# newest whose wheel works beside a CPU-only torch (later ones load CUDA libraries at import). Move the two as a pair.
+TORCH ?= torch==2.13.0 torchcodec==0.13.0
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev
 # Where torch comes from: empty = pip's own index, https://download.pytorch.org/whl/cpu = CPU wheels.
 TORCH_INDEX ?=
 DATASET ?= motion
@@ -15,13 +20,13 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 DEMO := outputs/demo
 
-.PHONY: help install demo demo-seeds demo-hub pretrain test test-all quality bench cards
+.PHONY: help install demo demo-seeds demo-hub pretrain test test-all test-newest test-oldest quality bench cards
 
 help:  ## list the targets
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  TORCH_INDEX=URL takes torch from another index, https://download.pytorch.org/whl/cpu for CPU wheels."
 
 install: $(STAMP)  ## make .venv with the package, the pinned versions and FFmpeg's libraries
@@ -33,9 +38,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and from its own index: a later package that asks for torch finds it there and pulls no other build.
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[dev]'
+$(STAMP): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(PIP) --editable '.[$(EXTRAS)]'
 	@$(has_ffmpeg) || $(call apt_install,ffmpeg)
 	@$(has_ffmpeg) || { echo "torchcodec finds no FFmpeg libraries: $(ffmpeg_remedy), then run make again." >&2; exit 1; }
 	@touch $@
@@ -68,6 +73,17 @@ test: $(STAMP)  ## the tests, without the slow ones
 
 test-all: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Both in an environment of their own, with the extra `lora`, so that its test runs.
+test-newest:  ## the tests with the newest versions (a torch for CUDA, 5.5 GB; it runs on a CPU too), in .venv-newest
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS= EXTRAS=dev,lora \
+		TORCH="torch==2.14.1 torchvision==0.29.1 torchcodec==0.17.0 transformers==5.24.0"
+
+test-oldest:  ## the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
+	@mkdir -p .venv-oldest
+	@$(PYTHON) tests/lowest_versions.py > .venv-oldest/lowest.new
+	@cmp -s .venv-oldest/lowest.new .venv-oldest/lowest.txt || cp .venv-oldest/lowest.new .venv-oldest/lowest.txt
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=.venv-oldest/lowest.txt EXTRAS=dev,lora TORCH="torch torchcodec"
 
 quality: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .storage import replace
 
 if TYPE_CHECKING:
     import torch
@@ -102,16 +103,24 @@ def print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
+    """Write a text file whole or not at all; with `sync`, also through a power cut."""
     temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(readable(text), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(readable(text))
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        (replace if sync else os.replace)(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_whole(path, json.dumps(values, indent=2) + "\n")
+def write_json(path: Path, values: dict[str, Any], *, sync: bool = True) -> None:
+    """Write a JSON file whole or not at all; with `sync`, also through a power cut."""
+    write_whole(path, json.dumps(values, indent=2) + "\n", sync=sync)
 
 
 def with_access_of(sample: Path, files: Iterable[Path]) -> None:

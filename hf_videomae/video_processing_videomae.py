@@ -3,6 +3,9 @@
 Shapes: B videos, V views of each, T frames of a clip, C channels, H and W pixels.
 """
 
+from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+
+# isort: split
 import difflib
 import inspect
 import json

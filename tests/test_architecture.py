@@ -14,11 +14,16 @@ PACKAGE = ROOT / "hf_videomae"
 
 # A room may import rooms on lower floors, and its own. `ops` and `video` share a floor and know nothing of each other.
 FLOORS = {
+    "_dependencies": 0,
+    "_check_dependencies": 0,
     "ops": 0,
     "video": 0,
     "configuration_videomae": 1,
     "loading": 1,
     "records": 0,
+    "stopping": 0,
+    "storage": 0,
+    "locking": 0,
     "cards": 2,
     "modeling_videomae": 2,
     "video_processing_videomae": 2,
@@ -33,7 +38,12 @@ FLOORS = {
     "cli": 6,
 }
 # Rooms of one floor that one may import from the other all the same.
-NEIGHBOURS = {("training", "inference"), ("training", "evaluation"), ("evaluation", "inference")}
+NEIGHBOURS = {
+    ("_check_dependencies", "_dependencies"),
+    ("training", "inference"),
+    ("training", "evaluation"),
+    ("evaluation", "inference"),
+}
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "torchcodec", "numpy", "PIL", "matplotlib", "av")
 FORBIDDEN = {"torchvision", "decord", "einops", "timm", "cv2"}
 

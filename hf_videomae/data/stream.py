@@ -3,16 +3,11 @@
 import atexit
 import ctypes
 import inspect
-import os
-import signal
 import sys
-import threading
-import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from types import FrameType
 from typing import Any, Literal, get_args
 
 import torch
@@ -28,6 +23,7 @@ from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share
 from .samples import AnyData, DataError, Mixture, Sample, Source, num_videos
 from .stopwatch import Stopwatch
+from .workers import Workers
 
 OnBadVideo = Literal["replace", "skip", "raise"]
 """What a bad video does to its batch: another takes its place, the batch is made without it, or the run stops."""
@@ -37,7 +33,6 @@ _JUDGED_FROM = 50
 # So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
 _PATIENCE = 20
 _STATE_VERSION = 1
-_PARENT_SECONDS = 2.0
 _Clips = list[dict[str, torch.Tensor]]
 # glibc keeps what decoding frees in pieces: without this a worker grew by a gigabyte in 500 batches.
 TRIM_EVERY = 25
@@ -238,10 +233,10 @@ class Loader:
         start_method: str | None,
     ) -> None:
         self._plan, self._maker, self._account = plan, maker, account
-        self._workers: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+        self._num_workers, self._start_method = num_workers, start_method
+        self._options: dict[str, Any] = {"pin_memory": pin_memory}
         if num_workers:
-            self._workers |= {"prefetch_factor": prefetch, "worker_init_fn": _keep_working}
-            self._workers["multiprocessing_context"] = start_method
+            self._options["prefetch_factor"] = prefetch
         self._cursor, self._step = plan.start, 0
         self.steps_per_epoch = plan.steps_per_epoch
         self._watch = Stopwatch()
@@ -263,17 +258,21 @@ class Loader:
         return batches
 
     def _batches(self) -> Generator[Batch, None, None]:
-        for made in self._made():
-            self._account.note(made)
-            if made.batch is None:
-                raise made.error_type(made.error)
-            self._account.judge(made, batch=made.batch)
-            self._watch.add(made.seconds, share=1 / max(1, self._workers["num_workers"]))
-            self._watch.add({"read": made.read_seconds} if made.read_seconds else {})
-            self._cursor, self._step = made.after, self._step + 1
-            yield made.batch
+        workers = Workers(self._num_workers, start_method=self._start_method)
+        try:
+            for made in self._made(workers):
+                self._account.note(made)
+                if made.batch is None:
+                    raise made.error_type(made.error)
+                self._account.judge(made, batch=made.batch)
+                self._watch.add(made.seconds, share=1 / max(1, self._num_workers))
+                self._watch.add({"read": made.read_seconds} if made.read_seconds else {})
+                self._cursor, self._step = made.after, self._step + 1
+                yield made.batch
+        finally:
+            workers.end_if_stopped()
 
-    def _made(self) -> Iterator[_Made]:
+    def _made(self, workers: Workers) -> Iterator[_Made]:
         # The generator of its own keeps the process's global random state untouched.
         return iter(
             DataLoader(
@@ -282,7 +281,8 @@ class Loader:
                 sampler=_Jobs(self._plan, self._cursor),
                 collate_fn=_as_it_is,
                 generator=torch.Generator(),
-                **self._workers,
+                **workers.options,
+                **self._options,
             )
         )
 
@@ -378,27 +378,6 @@ def give_memory_back() -> None:
 
 def _as_it_is(made: Any) -> Any:
     return made
-
-
-def _keep_working(worker: int) -> None:
-    """Ctrl-C and a job system's SIGTERM reach every process of the group, but only the training process decides.
-
-    It may want to finish its step and save. A second SIGTERM, or the end of the training process, ends a worker.
-    """
-
-    def survive(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, survive)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End a worker whose training process was killed: half a job in its pipe would keep it waiting for ever."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_SECONDS)
-    os._exit(1)
 
 
 def build_loader(

@@ -12,7 +12,7 @@ from .column_values import first_paths, is_parquet, is_tar, parquet_values, tar_
 from .kept import KeptShards, kept_of
 from .label_columns import PlainLabels, find_plain
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
+from .network import Patience, is_passing, one_try, shard_seconds, until_it_answers, until_it_passes
 from .row_paths import RowPaths, check_allowed, check_card
 from .samples import DataError, Label, Sample
 from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
@@ -112,14 +112,12 @@ class DatasetsSource:
 
         Args:
             shard: its number.
-            patience: seconds without a sample until it gives up; None: 15 minutes.
+            patience: seconds without a sample until it gives up; None: `network.outage_seconds()`, 15 minutes.
 
         Raises:
             SourceUnavailable: when the network kept failing.
         """
-        waiting = Patience(
-            f"{self.name}, {self._shard_names[shard]}", seconds=OUTAGE_SECONDS if patience is None else patience
-        )
+        waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=patience)
         read = 0
         while True:
             with waiting.over(_itself):
@@ -169,12 +167,12 @@ class DatasetsSource:
                 return [(_id_of(row, f"{name}#{number}", name), row[column]) for number, row in enumerate(rows)]
 
         for shard in range(self.num_shards):
-            waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=SHARD_SECONDS)
+            waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=shard_seconds())
             yield from until_it_passes(partial(read, shard), waiting)
 
     def _fetch_patiently(self, shard: int) -> None:
         assert self.kept is not None
-        until_it_passes(partial(self.kept.fetch, shard), Patience(self._shard_names[shard], seconds=SHARD_SECONDS))
+        until_it_passes(partial(self.kept.fetch, shard), Patience(self._shard_names[shard], seconds=shard_seconds()))
 
     def _check_paths(self, stream: Any, features: Any) -> None:
         """Refuse a data set of which every video of the first rows lies elsewhere.
@@ -191,11 +189,13 @@ class DatasetsSource:
             if self.kept is not None:
                 self._fetch_patiently(0)
                 first = self.kept.paths[:1]
-            paths = until_it_passes(lambda: first_paths(first[0], column), Patience(self.name, seconds=SHARD_SECONDS))
+            paths = until_it_passes(
+                lambda: first_paths(first[0], column), Patience(self.name, seconds=shard_seconds())
+            )
         elif is_text:
             rows = until_it_passes(
                 lambda: list(islice(stream.select_columns([column]), _PEEKED)),
-                Patience(self.name, seconds=SHARD_SECONDS),
+                Patience(self.name, seconds=shard_seconds()),
             )
             paths = [row[column] for row in rows if isinstance(row[column], str)]
         self._paths.check_rows(paths, column=column)
@@ -302,12 +302,12 @@ def _ask_hub(path: str, *, revision: str | None) -> Any:
             HfApi().auth_check(path, repo_type="dataset")
         return info
 
-    return until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
+    return until_it_answers(ask, Patience(path, seconds=shard_seconds()))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
     """What a Hub that was just there answers; failures that pass are waited for, as those of the shards are later."""
-    return until_it_passes(ask, Patience(path, seconds=SHARD_SECONDS), passing=_within)
+    return until_it_passes(ask, Patience(path, seconds=shard_seconds()), passing=_within)
 
 
 def _itself(error: BaseException) -> BaseException | None:
@@ -402,7 +402,7 @@ def _undecoded(stream: Any, *, path: str) -> tuple[Any, Any]:
 
     if stream.features is not None:
         return stream.decode(False), stream.features
-    first = until_it_passes(lambda: list(islice(stream, _PEEKED)), Patience(path, seconds=SHARD_SECONDS))
+    first = until_it_passes(lambda: list(islice(stream, _PEEKED)), Patience(path, seconds=shard_seconds()))
     try:
         return stream, datasets.Features.from_arrow_schema(pyarrow.Table.from_pylist(first).schema)
     except pyarrow.ArrowInvalid as error:
@@ -496,7 +496,7 @@ def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[st
     kept = KeptShards(cache_dir, files=files)
     if builder.info.features is None and files:
         # The columns are found in the first shard.
-        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=SHARD_SECONDS))
+        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=shard_seconds()))
     builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
     return kept
 

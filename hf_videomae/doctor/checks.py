@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .facts import Facts, Space
+from .._dependencies import torchvision_remedy
+from .facts import DISTRIBUTION, Facts, Space
 
 Status = Literal["ok", "note", "warning", "broken"]
 
-# What pyproject.toml asks for, and the pair of constraints.txt; a test holds the three together.
-MINIMUM = {"torch": "2.11", "torchcodec": "0.11", "transformers": "5.17", "huggingface_hub": "1.30", "numpy": "1.26"}
-TRAINING = ("accelerate", "datasets", "matplotlib", "pyyaml", "tqdm")
+# The pair that the Makefile installs; a test holds the two together.
 PAIR = {"torch": "2.13.0", "torchcodec": "0.13.0"}
 
 _GIB = 2**30
@@ -53,19 +52,65 @@ def is_healthy(findings: list[Finding]) -> bool:
 
 
 def check_packages(facts: Facts) -> list[Finding]:
-    """Whether what the package needs is installed, and new enough."""
-    others = {name: minimum for name, minimum in MINIMUM.items() if name not in PAIR}
-    old = [name for name, minimum in others.items() if not _at_least(facts.packages.get(name), minimum)]
+    """Check that what the package needs is installed, in the versions that its own metadata asks for."""
+    if not facts.minimum:
+        found = f"{DISTRIBUTION} is not installed but found by its path, so what it needs is not known"
+        return [Finding("packages", "note", found, "pip install -e '.[train]'  (in the clone)")]
+    needed = {name: least for name, least in facts.minimum.get("", {}).items() if name not in PAIR}
+    old = [name for name, least in needed.items() if not _at_least(facts.packages.get(name), least)]
     if old:
-        found = ", ".join(f"{name} {facts.packages.get(name) or 'is missing'}" for name in old)
-        wanted = " ".join(f"'{name}>={MINIMUM[name]}'" for name in old)
-        return [Finding("packages", "broken", f"missing or too old: {found}", f"pip install {wanted}")]
-    missing = [name for name in TRAINING if facts.packages.get(name) is None]
+        found = _with_versions(facts, old)
+        return [Finding("packages", "broken", f"missing or too old: {found}", _install(needed, old))]
+    return _check_extras(facts)
+
+
+def _check_extras(facts: Facts) -> list[Finding]:
+    """Check what belongs to the extras: training must be there whole, of the others what is installed must fit."""
+    training = facts.minimum.get("train", {})
+    missing = [name for name in training if facts.packages.get(name) is None]
     if missing:
         fix = "pip install 'hf-videomae[train]'"
         return [Finding("packages", "warning", f"training needs what is not installed: {', '.join(missing)}", fix)]
+    wanted = {name: least for extra in facts.minimum.values() for name, least in extra.items() if name not in PAIR}
+    old = [
+        name
+        for name, least in wanted.items()
+        if facts.packages.get(name) is not None and not _at_least(facts.packages[name], least)
+    ]
+    if old:
+        return [Finding("packages", "warning", f"too old: {_with_versions(facts, old)}", _install(wanted, old))]
     shown = ("transformers", "huggingface_hub", "accelerate", "datasets")
     return [Finding("packages", "ok", ", ".join(f"{name} {facts.packages.get(name)}" for name in shown))]
+
+
+def _with_versions(facts: Facts, names: list[str]) -> str:
+    return ", ".join(f"{name} {facts.packages.get(name) or 'is missing'}" for name in names)
+
+
+def _install(minimum: dict[str, str], names: list[str]) -> str:
+    return "pip install " + " ".join(f"'{name}>={minimum[name]}'" for name in names)
+
+
+def check_torchvision(facts: Facts) -> list[Finding]:
+    """Check that torchvision fits torch where it is installed: transformers imports it."""
+    problem = facts.torchvision.get("error") or facts.torchvision.get("crash")
+    if facts.packages.get("torchvision") is None or not _torch_works(facts):
+        return []
+    version = facts.packages["torchvision"]
+    if problem:
+        found = f"{version} does not load beside torch {facts.torch['version']}: {_line(problem)}"
+        return [Finding("torchvision", "broken", found, torchvision_remedy(facts.torch["version"]))]
+    return [Finding("torchvision", "ok", f"{version}, loads beside torch")]
+
+
+def check_imports(facts: Facts) -> list[Finding]:
+    """Check that the public classes and functions can be imported, whatever the versions say."""
+    problem = facts.imports.get("error") or facts.imports.get("crash")
+    if not problem or not _torch_works(facts) or facts.torchvision.get("error"):
+        return []
+    name = facts.imports.get("name") or "the package"
+    fix = "pip install --upgrade --force-reinstall --no-deps transformers huggingface_hub hf-videomae"
+    return [Finding("imports", "broken", f"{name} cannot be imported: {_line(problem)}", fix)]
 
 
 def check_torch(facts: Facts) -> list[Finding]:
@@ -78,9 +123,10 @@ def check_torch(facts: Facts) -> list[Finding]:
         fix = install.replace("install", "install --force-reinstall", 1)
         return [Finding("torch", "broken", f"it cannot be imported: {_line(problem)}", fix)]
     version = facts.torch["version"]
-    if not _at_least(version, MINIMUM["torch"]):
+    least = facts.minimum.get("", {}).get("torch", "0")
+    if not _at_least(version, least):
         fix = f"pip install --upgrade torch=={PAIR['torch']} torchcodec=={PAIR['torchcodec']}"
-        return [Finding("torch", "broken", f"{version}, and {MINIMUM['torch']} or later is needed", fix)]
+        return [Finding("torch", "broken", f"{version}, and {least} or later is needed", fix)]
     built = f"for CUDA {facts.torch['cuda']}" if facts.torch.get("cuda") else "no CUDA"
     return [Finding("torch", "ok", f"{version}, {built}")]
 
@@ -276,7 +322,8 @@ def _unreachable(facts: Facts, reason: str) -> Finding:
 
 
 CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
-    check_packages, check_torch, check_gpu, check_decoders, check_shared_memory, check_disk, check_hub,
+    check_packages, check_torch, check_torchvision, check_imports, check_gpu, check_decoders, check_shared_memory,
+    check_disk, check_hub,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,14 @@ from typing import Any
 
 from .. import __version__
 
+DISTRIBUTION = "hf-videomae"
 PACKAGES = (
     "torch", "torchcodec", "av", "transformers", "huggingface_hub", "numpy", "accelerate", "datasets", "matplotlib",
-    "pyyaml", "tqdm",
+    "pyyaml", "tqdm", "pillow", "safetensors", "peft", "gradio", "torchvision",
 )  # fmt: skip
+# A line of the metadata, such as `accelerate>=1.15; extra == "train"`.
+_REQUIREMENT = re.compile(r"([\w.-]+)\s*(?:\[[^]]*\])?[^;]*?>=\s*([\w.]+)")
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)""")
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 # From the start of a Python to its last answer: importing torch from a cold network disk takes a minute. What goes
 # over the network has a limit of its own, of seconds.
@@ -42,6 +47,10 @@ class Facts:
         system: `sys.platform`.
         installers: which of `apt-get`, `conda` and `brew` there are.
         packages: name -> installed version, or None.
+        minimum: extra of this package ("" for what is always needed) -> name -> lowest version that its metadata
+            allows. Empty where the package is not installed but found by its path.
+        imports: what the probe of the public classes answered.
+        torchvision: what its probe answered; empty where it is not installed.
         torch, gpu, torchcodec, pyav: what the probes of those names answered; `{"crash": ...}` where one died, and
             empty where it was not run.
         hub: the same, empty where the network was left alone.
@@ -71,6 +80,9 @@ class Facts:
     driver: str | None = None
     visible_gpus: str | None = None
     library_path: tuple[str, ...] = ()
+    minimum: dict[str, dict[str, str]] = field(default_factory=dict)
+    imports: dict[str, Any] = field(default_factory=dict)
+    torchvision: dict[str, Any] = field(default_factory=dict)
     torch: dict[str, Any] = field(default_factory=dict)
     gpu: dict[str, Any] = field(default_factory=dict)
     torchcodec: dict[str, Any] = field(default_factory=dict)
@@ -94,14 +106,18 @@ def collect_facts(output_dir: str | os.PathLike = ".", *, network: bool = True) 
     """
     hub = _hub_settings()
     offline = tuple(name for name in OFFLINE_VARIABLES if _is_on(os.environ.get(name)))
-    answers = run_probes(["torch", "gpu", "torchcodec", "pyav"])
+    packages = {name: _version(name) for name in PACKAGES}
+    answers = run_probes(["torch", "gpu", "torchcodec", "pyav", "imports"])
+    if packages["torchvision"] is not None:
+        answers |= run_probes(["torchvision"])
     if network and not offline:
         answers |= run_probes(["hub"])
     return Facts(
         system=sys.platform,
         installers=tuple(name for name in ("conda", "apt-get", "brew") if shutil.which(name)),
         in_container=any(Path(path).exists() for path in ("/.dockerenv", "/run/.containerenv")),
-        packages={name: _version(name) for name in PACKAGES},
+        packages=packages,
+        minimum=declared_minimum(),
         output=_space(Path(output_dir)),
         cache=_space(hub.cache),
         shared_memory=_space(Path("/dev/shm")) if Path("/dev/shm").is_dir() else None,
@@ -115,6 +131,21 @@ def collect_facts(output_dir: str | os.PathLike = ".", *, network: bool = True) 
         library_path=tuple(filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))),
         **answers,
     )
+
+
+def declared_minimum(distribution: str = DISTRIBUTION) -> dict[str, dict[str, str]]:
+    """Return the lowest versions that an installed distribution asks for, by extra ("" for what is always needed)."""
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    minimum: dict[str, dict[str, str]] = {}
+    for line in lines:
+        wanted, _, marker = line.partition(";")
+        found, extra = _REQUIREMENT.match(wanted), _EXTRA.search(marker)
+        if found:
+            minimum.setdefault(extra[1] if extra else "", {})[found[1].lower().replace("-", "_")] = found[2]
+    return minimum
 
 
 def versions() -> str:

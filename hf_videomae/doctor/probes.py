@@ -45,6 +45,25 @@ def probe_gpu() -> dict[str, Any]:
     return {"names": [], "error": error, "driver_cuda": _driver_cuda()}
 
 
+def probe_imports() -> dict[str, Any]:
+    """Import every public name of this package, and answer with the first that fails and why."""
+    import hf_videomae
+
+    for name in hf_videomae.__all__:
+        try:
+            getattr(hf_videomae, name)
+        except (ImportError, RuntimeError, OSError, AttributeError, TypeError) as error:
+            return {"error": str(error) or type(error).__name__, "name": name}
+    return {"error": None}
+
+
+def probe_torchvision() -> dict[str, Any]:
+    """Import torchvision, which transformers does wherever it is installed, and answer why that fails."""
+    from .._dependencies import torchvision_error
+
+    return {"error": torchvision_error()}
+
+
 def probe_torchcodec() -> dict[str, Any]:
     """Whether torchcodec loads, with which FFmpeg, and whether it decodes."""
     answer = _probe_decoder("torchcodec")
@@ -109,6 +128,8 @@ def _may_be_said(message: str, token: str | None) -> bool:
 PROBES: Mapping[str, Callable[[], dict[str, Any]]] = {
     "torch": probe_torch,
     "gpu": probe_gpu,
+    "imports": probe_imports,
+    "torchvision": probe_torchvision,
     "torchcodec": probe_torchcodec,
     "pyav": probe_pyav,
     "hub": probe_hub,

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ..data import DataError, Sample, Source
 from ..data.collate import sample_generator
 from ..data.samples import AnySource
+from ..data.workers import Workers
 from ..video.decoding import VideoBackendError, VideoDecodeError, decode_clip
 from ..video.transforms import multi_scale_crop
 
@@ -282,11 +283,15 @@ def _samples(source: AnySource, mine: int, count: int) -> Iterator[tuple[int, Sa
 
 
 def _made(source: AnySource, clips: ClipMaker, num_workers: int) -> Iterator[_Made]:
-    loader = DataLoader(_Decoded(source, clips), batch_size=None, num_workers=num_workers, generator=torch.Generator())
-    for made in loader:
-        if made.broken_machine:
-            raise VideoBackendError(made.broken_machine)
-        yield made
+    workers = Workers(num_workers)
+    loader: Any = DataLoader(_Decoded(source, clips), batch_size=None, generator=torch.Generator(), **workers.options)
+    try:
+        for made in loader:
+            if made.broken_machine:
+                raise VideoBackendError(made.broken_machine)
+            yield made
+    finally:
+        workers.end_if_stopped()
 
 
 __all__ = ["AugmentedClips", "FrozenFeatures", "TestViews", "frozen_features"]

@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .. import stopping
 from ..data.labels import SINGLE, LabelCoding, LabelKind
 from ..data.samples import AnySource, DataError, Label, Sample, Source
 from ..data.stream import TRIM_EVERY, give_memory_back
+from ..data.workers import Workers
 from ..inference.files import head_kind, our_config
 from ..ops.views import merge_views
 from ..records import without_credentials
+from ..stopping import Stopped
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from ..video.sampling import ClipPlan
 from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
@@ -216,15 +219,20 @@ def evaluate(
     jobs = _Jobs(source, rank, world)
     training = model.training
     model.eval()
-    error: Exception | None = None
-    found = _Scores()
+    error: BaseException | None = None
+    found, workers = _Scores(), Workers(num_workers)
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
-            reads = _loader(_Videos(source, wanted, coding), jobs, num_workers)
+            reads = _loader(_Videos(source, wanted, coding), jobs, workers)
             found = _score(model, reads, wanted, batch_size, _told(progress, jobs))
     except (DataError, VideoBackendError, ValueError) as problem:
         error = problem
+    except Stopped as stop:
+        if stop.again or not stopping.has_work():
+            raise
+        error = stop
     finally:
+        workers.end_if_stopped()
         model.train(training)
     _agree(error, accelerator)
     found = _gather(found, len(config.id2label), accelerator).in_order()
@@ -276,7 +284,7 @@ def _view_plan(
     )
 
 
-def _loader(videos: _Videos, jobs: _Jobs, num_workers: int) -> Iterator[_Read]:
+def _loader(videos: _Videos, jobs: _Jobs, workers: Workers) -> Iterator[_Read]:
     sampler: Any = jobs
     # A generator of its own leaves the process's random state alone.
     generator = torch.Generator()
@@ -286,8 +294,8 @@ def _loader(videos: _Videos, jobs: _Jobs, num_workers: int) -> Iterator[_Read]:
             batch_size=None,
             sampler=sampler,
             collate_fn=_as_it_is,
-            num_workers=num_workers,
             generator=generator,
+            **workers.options,
         )
     )
 
@@ -317,7 +325,7 @@ def _score(
             found.add(read, scores)
         waiting.clear()
 
-    for read in reads:
+    for read in _patiently(reads):
         if read.error:
             raise read.error_type(read.error)
         if read.views is None:
@@ -329,6 +337,16 @@ def _score(
         tell(len(found.keys) + len(waiting))
     flush()
     return found
+
+
+def _patiently(reads: Iterator[_Read]) -> Iterator[_Read]:
+    """Let a stop signal end the wait for a video, also in an evaluation that is part of a training."""
+    while True:
+        with stopping.waiting():
+            read = next(reads, None)
+        if read is None:
+            return
+        yield read
 
 
 def _forward(model: nn.Module, reads: list[_Read], plan: ViewPlan, batch_size: int) -> list[Tensor]:
@@ -347,16 +365,20 @@ def _forward(model: nn.Module, reads: list[_Read], plan: ViewPlan, batch_size: i
 # Several processes.
 
 
-def _agree(error: Exception | None, accelerator: "Accelerator | None") -> None:
+def _agree(error: BaseException | None, accelerator: "Accelerator | None") -> None:
     """Raise what went wrong here or in another process, in all of them: none waits for one that has left."""
-    messages = [None if error is None else str(error)]
+    faults = [None if error is None else (getattr(error, "number", None), str(error))]
     if accelerator is not None and accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 
-        messages = gather_object(messages)
+        faults = gather_object(faults)
+    found = [fault for fault in faults if fault is not None]
+    for number, _ in found:
+        if number is not None:
+            raise Stopped(number)
     if error is not None:
         raise error
-    for message in filter(None, messages):
+    for _, message in found:
         raise DataError(message)
 
 

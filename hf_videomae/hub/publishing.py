@@ -5,7 +5,6 @@ newer save takes the place of one that still waits. Only the last push is waited
 """
 
 import logging
-import os
 import shlex
 import sys
 import threading
@@ -15,22 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from ..cards.scrubbing import safe
-from ..data.network import OUTAGE_SECONDS, SourceUnavailable, reason_of, stop_waiting_on
-from ..training import RunError, RunRecipe, newest_checkpoint, say
-from ..training.checkpoints import run_id_of, step_of
+from ..data.network import (
+    OUTAGE_SECONDS,
+    SourceUnavailable,
+    outage_seconds,
+    reason_of,
+    seconds_from,
+    stop_waiting_on,
+)
+from ..stopping import StopSignal, name_of
+from ..training import RunRecipe, newest_checkpoint, say
+from ..training.checkpoints import step_of
 from ..training.errors import is_main_process, say_error
-from ..training.preparation import together
+from ..training.preparation import run_id_for, together
 from ..training.recipes import HubStrategy
 from ..training.report import PUBLISHED_FILE, JsonLines
-from ..training.signals import StopSignal, name_of
 from .pushing import Published, describe, publish_snapshot
-from .repository import ModelTarget, check_target, take
+from .repository import ModelTarget, answers, check_target, take
 from .snapshot import Snapshot, clear, take_snapshot
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_VARIABLE, SPACING_VARIABLE = "HF_VIDEOMAE_HUB_PATIENCE", "HF_VIDEOMAE_HUB_SPACING"
+SPACING_VARIABLE = "HF_VIDEOMAE_HUB_SPACING"
 
+_HURRY_SECONDS = 2.0
+"""How long a stopped run waits for its last push before it looks whether the Hub answers at all."""
 _SPACING = 45.0
 """Seconds from one commit to the next, but the last: 80 an hour, where the Hub takes 128 from all runs of a user."""
 
@@ -50,18 +58,7 @@ class Timing:
     @classmethod
     def from_environment(cls) -> "Timing":
         """HF_VIDEOMAE_HUB_PATIENCE and HF_VIDEOMAE_HUB_SPACING, where they are set."""
-        return cls(patience=_seconds(PATIENCE_VARIABLE, OUTAGE_SECONDS), spacing=_seconds(SPACING_VARIABLE, _SPACING))
-
-
-def _seconds(variable: str, default: float) -> float:
-    text = os.environ.get(variable, "").strip()
-    try:
-        seconds = float(text or default)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise RunError(f"{variable} is {text!r}; give seconds, 0 or more, or unset it")
-    return seconds
+        return cls(patience=outage_seconds(), spacing=seconds_from(SPACING_VARIABLE, _SPACING))
 
 
 # In the background.
@@ -135,15 +132,29 @@ class Publisher:
             return
         self._note(step, blocked_seconds=round(time.perf_counter() - begun, 5))
 
-    def ended(self, step: int, checkpoint: Path | None) -> int:
-        """Publish how the run ended and wait for it; returns 0, 1 (not published), or 128 + the signal that came."""
+    def ended(self, step: int, checkpoint: Path | None, *, hurry: bool = False) -> int:
+        """Publish how the run ended and wait for it; returns 0, 1 (not published), or 128 + the signal that came.
+
+        Args:
+            step: the last one done.
+            checkpoint: whose model it is; None: the finished one.
+            hurry: a signal asked to stop: a push that gets on is waited for, a Hub that does not answer is not.
+        """
         try:
             job = self._hand_over(step, checkpoint, last=True)
         except OSError as error:
             self._tell_failure(safe(reason_of(error)))
             return 1
+        look = time.monotonic() + _HURRY_SECONDS
         with StopSignal() as stop:
             while not job.done.wait(0.1):
+                if hurry and time.monotonic() > look:
+                    self._newer.set()  # ends the wait between two tries
+                    if not answers(self.target.id):
+                        self._leave()
+                        self._tell_failure("the Hub does not answer, and the run was asked to stop")
+                        return 1
+                    look = time.monotonic() + _HURRY_SECONDS
                 self._start()  # an earlier push may have ended it
                 if number := stop.asked():
                     self._leave()
@@ -151,7 +162,7 @@ class Publisher:
                     return 128 + number
         self._leave()
         if job.failure is not None or job.published is None:
-            self._tell_failure(job.failure or "unknown")
+            self._tell_failure(job.failure or "the Hub failed, and the run was asked to stop")
             return 1
         say(f"published {self.target.url}: {describe(job.published)}")
         return 0
@@ -298,7 +309,7 @@ def build_publisher(recipe: RunRecipe, *, resume: Path | None = None) -> Publish
     )
 
     def check() -> ModelTarget:
-        return check_target(wanted, run_id=run_id_of(resume)) if is_main_process() else wanted
+        return check_target(wanted, run_id=run_id_for(recipe, resume)) if is_main_process() else wanted
 
     timing = Timing.from_environment()
     target = together(check, ValueError, OSError)

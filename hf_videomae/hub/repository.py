@@ -2,6 +2,8 @@
 
 import fnmatch
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +18,8 @@ from ..training.report import RUN_FILE
 
 STATE_BRANCH = "training-state"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
+
+_SERVER_ERRORS = 500
 
 _Result = TypeVar("_Result")
 
@@ -55,6 +59,18 @@ class Remote:
     def weights(self) -> list[str]:
         """Files of whatever model is there."""
         return sorted(path for path in self.files if any(fnmatch.fnmatch(path, pattern) for pattern in _WEIGHTS))
+
+
+def answers(id: str, *, seconds: float = 3.0) -> bool:
+    """Return whether the Hub answers a single question within some seconds; a refusal is an answer."""
+    request = urllib.request.Request(f"{hub_client().endpoint}/api/models/{id}", headers={"User-Agent": "hf-videomae"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < _SERVER_ERRORS
+    except OSError:
+        return False
 
 
 def read_remote(id: str, *, revision: str = MAIN) -> Remote | None:

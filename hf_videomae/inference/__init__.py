@@ -1,5 +1,8 @@
 """For people: what a model makes of a video. Classes, features, reconstructions."""
 
+from .. import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+
+# isort: split
 from .features import FeatureExtractor, VideoFeatures, extract_features
 from .files import find_inputs, head_kind, load_classifier, processor_for
 from .over_time import OverTime, draw_over_time, predict_over_time

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from ..data.labels import LabelKind
 from ..ops.views import merge_views
 from ..video.decoding import VideoReader, open_video
+from ..video.segments import SegmentReader
 from ..video.timing import has_constant_rate, window_seconds
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -149,7 +150,7 @@ def predict_over_time(
         )
 
 
-def _frames_before(reader: VideoReader, seconds: float) -> int:
+def _frames_before(reader: VideoReader | SegmentReader, seconds: float) -> int:
     """Return how many frames are shown before a time; at least 1."""
     if has_constant_rate(reader.timestamps, fps=reader.fps or _USUAL_FPS):
         return min(reader.num_frames, max(1, int(seconds * (reader.fps or _USUAL_FPS))))

@@ -23,6 +23,7 @@ from ..ops.cubes import unnormalize
 from ..ops.views import merge_views
 from ..video.decoding import VideoReader, open_video
 from ..video.sampling import ClipPlan
+from ..video.segments import SegmentReader
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, head_kind, load_classifier, our_config, processor_for
 from .pictures import sheet, spread, to_bytes
@@ -105,7 +106,7 @@ def token_saliency(
     )
 
 
-def _middle_view(reader: VideoReader, plan: ClipPlan) -> list[int]:
+def _middle_view(reader: VideoReader | SegmentReader, plan: ClipPlan) -> list[int]:
     return reader.plan(plan.test_indices, frame_seconds=plan.seconds)[(plan.views - 1) // 2]
 
 

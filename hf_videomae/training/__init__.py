@@ -12,6 +12,7 @@ from .finetuning import (
     label_coding,
     layer_decay_scales,
 )
+from .not_finite import NotFiniteError
 from .optim import CosineSchedule, build_optimizer, parameter_groups, scaled_lr
 from .preparation import Loader, Measured, Task, Validation, build_accelerator, resume_point
 from .pretraining import (
@@ -22,7 +23,7 @@ from .pretraining import (
     clip_settings,
 )
 from .recipes import RecipeError, RunRecipe, parse_recipe, setting
-from .run import NotFiniteError, Outcome, Run
+from .run import Outcome, Run
 from .validation import SplitValidation
 
 __all__ = [

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..records import with_access_of
+from ..storage import sync_folder, writing
 from .errors import RunError, say
 
 STATE_FILE = "run_state.json"
@@ -268,7 +269,7 @@ def write_checkpoint(
     save_model: Callable[[Path], None],
     stream: dict[str, Any],
     rank: int = 0,
-    barrier: Callable[[], None] = lambda: None,
+    together: Callable[[Callable[[], None]], None] = lambda attempt: attempt(),
     keep: int = 2,
 ) -> Path:
     """Write checkpoint-STEP from all processes, then drop the oldest beyond `keep`.
@@ -281,25 +282,87 @@ def write_checkpoint(
         save_model: writes the model (and what belongs to it) into a directory; called in process 0.
         stream: this process's position in the data.
         rank: of this process.
-        barrier: waits for all processes.
+        together: calls its argument in all processes, and raises in all of them what it raises in one.
         keep: how many checkpoints stay.
+
+    Raises:
+        CheckpointError: in one line, where the disk does not take it. What was written of it is removed, and earlier
+            checkpoints are as they were.
     """
     final, folder = output_dir / f"checkpoint-{step}", output_dir / f"{TEMPORARY}{step}"
-    if rank == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    barrier()
-    save_rank(folder, rank, stream=stream)
-    if rank == 0:
-        save_model(folder)
-        save_file(optimizer_tensors(optimizer), folder / OPTIMIZER_FILE)
-    barrier()
-    if rank == 0:
-        _seal(folder, {**state, "format": FORMAT, "step": step})
-        _replace(folder, final)
-        prune(output_dir, keep=keep)
-    barrier()
+
+    def begin() -> None:
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+
+    def fill() -> None:
+        save_rank(folder, rank, stream=stream)
+        if rank == 0:
+            save_model(folder)
+            save_file(optimizer_tensors(optimizer), folder / OPTIMIZER_FILE)
+
+    def seal() -> None:
+        if rank == 0:
+            _seal(folder, {**state, "format": FORMAT, "step": step})
+            _replace(folder, final)
+            prune(output_dir, keep=keep)
+
+    needs = _expected_bytes(output_dir, optimizer)
+    try:
+        for part in (begin, fill, seal):
+            together(lambda part=part: _told(part, final, needs=needs, also=_kept(output_dir)))  # type: ignore[misc]
+    except RunError:  # of another process, it may be
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return final
+
+
+def write_final_model(output_dir: Path, save_model: Callable[[Path], None]) -> None:
+    """Write the model at the top of the output directory, each file whole or not at all.
+
+    Raises:
+        CheckpointError: in one line, where the disk does not take it; what was written of it is removed.
+    """
+    folder = output_dir / f"{TEMPORARY}model"
+    needs = max((path.stat().st_size for path in output_dir.glob("checkpoint-*/model.safetensors")), default=None)
+
+    def write() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        save_model(folder)
+        for path in folder.iterdir():
+            _sync(path)
+            path.replace(output_dir / path.name)
+        sync_folder(output_dir)
+        folder.rmdir()
+
+    try:
+        with writing("the final model", output_dir, needs=needs, kind=CheckpointError, also=_kept(output_dir)):
+            write()
+    except CheckpointError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _told(part: Callable[[], None], final: Path, *, needs: int, also: str) -> None:
+    with writing(final.name, final.parent, needs=needs, kind=CheckpointError, also=also):
+        part()
+
+
+def _kept(output_dir: Path) -> str:
+    """What a user still has where a checkpoint cannot be written."""
+    whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
+    return f"; {whole[-1].name} is intact, go on from it with --resume" if whole else "; no checkpoint was written yet"
+
+
+def _expected_bytes(output_dir: Path, optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the next checkpoint: those of the last one, or the weights and two moments of each."""
+    earlier = list_checkpoints(output_dir)
+    if earlier:
+        return sum(path.stat().st_size for path in earlier[-1].rglob("*") if path.is_file())
+    return 3 * sum(parameter.nbytes for _, parameter in _named(optimizer))
 
 
 def _seal(folder: Path, state: dict[str, Any]) -> None:
@@ -311,6 +374,7 @@ def _seal(folder: Path, state: dict[str, Any]) -> None:
     (folder / STATE_FILE).write_text(json.dumps({**state, "files": sizes}, indent=1), encoding="utf-8")
     with_access_of(folder / STATE_FILE, files)
     _sync(folder / STATE_FILE)
+    sync_folder(folder)
 
 
 def place(folder: Path, final: Path) -> None:
@@ -318,6 +382,7 @@ def place(folder: Path, final: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             _sync(path)
+    sync_folder(folder)
     _replace(folder, final)
 
 
@@ -330,6 +395,7 @@ def _replace(folder: Path, final: Path) -> None:
     """Rename; a directory of that name (a resumed run writes a step again) gives way only to the finished one."""
     old = _put_aside(final) if final.exists() else None
     folder.rename(final)
+    sync_folder(final.parent)
     if old is not None:
         shutil.rmtree(old)
 

@@ -1,6 +1,7 @@
 """Before a run: what it needs of its task and its data, its processes, its length, and where it starts."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from accelerate.utils import (
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from ..data.network import OUTAGE_SECONDS
+from ..data.network import OUTAGE_SECONDS, outage_seconds
+from ..locking import check_folder_is_free
+from ..storage import check_folder
 from . import report
 from .checkpoints import (
     CheckpointError,
@@ -35,7 +38,7 @@ from .checkpoints import (
 from .errors import RunError, say
 from .fetching import fetch, is_remote, newest_remote
 from .optim import CosineSchedule, scaled_lr
-from .recipes import RunRecipe
+from .recipes import AUTO, RunRecipe
 from .together import in_first_process
 
 Batch = dict[str, Any]
@@ -57,6 +60,10 @@ _RUN_FILES = (
     "config.json",
     "model.safetensors",
 )
+
+
+_RESULTS = (report.PICTURE_FILE, "evaluation.json", "predictions.jsonl", "config.json", "model.safetensors")
+"""Of these, what only a run with a checkpoint or a result has."""
 
 
 class Loader(Protocol):
@@ -134,12 +141,13 @@ class Publisher(Protocol):
     def saved(self, checkpoint: Path) -> None:
         """A checkpoint in the middle of the run was written. Returns at once, and never raises for the network."""
 
-    def ended(self, step: int, checkpoint: Path | None) -> int:
+    def ended(self, step: int, checkpoint: Path | None, *, hurry: bool = False) -> int:
         """Publish how the run ended, wait for it, and tell the user.
 
         Args:
             step: the last one done.
             checkpoint: whose model it is; None: the finished one at the top of the output directory.
+            hurry: a signal asked to stop: wait for a push that gets on, but not for a Hub that does not answer.
 
         Returns:
             0; 1 when it could not be published; 128 + the signal that ended the waiting.
@@ -196,7 +204,7 @@ def build_accelerator(recipe: RunRecipe) -> Accelerator:
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
             # One process may wait for the network as long as that; NCCL's own 10 minutes would end the others first.
-            InitProcessGroupKwargs(timeout=timedelta(seconds=2 * OUTAGE_SECONDS)),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=2 * max(OUTAGE_SECONDS, outage_seconds()))),
         ],
     )
     if accelerator.mixed_precision not in ("no", "bf16"):
@@ -271,6 +279,7 @@ def resume_point(recipe: RunRecipe) -> Path | None:
         CheckpointError: when `--resume` names something that cannot be resumed, or the model is another one.
         RunError: when the output directory holds an earlier run and neither `--resume` nor `--overwrite` was given.
     """
+    together(partial(_check_output_dir, recipe), RunError)
     if recipe.resume is None:
         _check_free(recipe)
         return None
@@ -283,8 +292,14 @@ def resume_point(recipe: RunRecipe) -> Path | None:
         return fetched
     checkpoint = find_checkpoint(recipe.resume, output_dir=recipe.output_dir)
     if checkpoint is None:
-        _check_free(recipe)
-        say(f"--resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
+        if starts_anew(recipe):
+            say(
+                f"note: --resume: the run in {recipe.output_dir} was interrupted before its first checkpoint, and "
+                f"starts at step 0 in place of its files"
+            )
+        else:
+            _check_free(recipe)
+            say(f"note: --resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
         return None
     _check_run(read_state(checkpoint), recipe, name=str(checkpoint))
     if holds_another_run(Path(recipe.output_dir), checkpoint) and not recipe.overwrite:
@@ -338,6 +353,34 @@ def _check_run(state: Mapping[str, Any], recipe: RunRecipe, *, name: str) -> Non
         raise CheckpointError(
             f"{name} was trained with --model {trained}, not {recipe.model}; give its --model or leave it out"
         )
+
+
+def _check_output_dir(recipe: RunRecipe) -> None:
+    """Refuse, in the first process, a directory that cannot be written or that another run writes into."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        check_folder(recipe.output_dir, kind=RunError)
+        check_folder_is_free(recipe.output_dir, kind=RunError)
+
+
+def starts_anew(recipe: RunRecipe) -> bool:
+    """Return whether `--resume` finds a run of the same task that ended before it had a checkpoint or a result.
+
+    Its lines go, and the run begins again: one command line serves the first and every later start.
+    """
+    folder = Path(recipe.output_dir)
+    found = earlier_files(folder)
+    if recipe.resume != AUTO or not found or any(path.name in _RESULTS or path.is_dir() for path in found):
+        return False
+    record = folder / report.RUN_FILE
+    run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    return run.get("status") != "finished" and run.get("task", recipe.task) in (None, recipe.task)
+
+
+def run_id_for(recipe: RunRecipe, resume: Path | None) -> str | None:
+    """Return the id of the run that goes on or begins again; None for a new one."""
+    if resume is None and starts_anew(recipe):
+        return report.run_id_in(Path(recipe.output_dir))  # its repository on the Hub knows it by this
+    return run_id_of(resume)
 
 
 def _check_free(recipe: RunRecipe) -> None:

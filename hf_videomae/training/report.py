@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..records import command_line, hardware, now, readable, versions, write_json, write_whole
-from .errors import RunError
+from ..storage import writing
+from .errors import RunError, say
 
 __all__ = [
     "JsonLines",
@@ -48,7 +49,8 @@ class JsonLines:
             path.unlink(missing_ok=True)
         elif path.exists():
             kept = [json.dumps(line) + "\n" for line in read_lines(path) if line.get("step", 0) <= keep_until]
-            write_whole(path, "".join(kept))
+            with writing(path.name, path.parent, kind=RunError):
+                write_whole(path, "".join(kept))
 
     def write(self, values: dict[str, Any]) -> None:
         """Append one object."""
@@ -57,7 +59,7 @@ class JsonLines:
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
     """Append one object to a file of JSON lines, which another process may append to as well."""
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path.name, path.parent, kind=RunError), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 
@@ -131,8 +133,13 @@ def draw_loss(output_dir: Path, *, title: str, baseline_name: str | None) -> Non
     _draw_validations(axes, validations(logged))
     axes.legend()
     temporary = output_dir / f".unfinished-{PICTURE_FILE}"
-    figure.savefig(temporary, dpi=120, format="png")
-    os.replace(temporary, output_dir / PICTURE_FILE)
+    try:
+        with writing(PICTURE_FILE, output_dir, kind=RunError):
+            figure.savefig(temporary, dpi=120, format="png")
+            os.replace(temporary, output_dir / PICTURE_FILE)
+    except RunError as error:  # the numbers are in metrics.jsonl
+        temporary.unlink(missing_ok=True)
+        say(f"warning: {error}")
 
 
 def _draw_validations(axes: Any, found: list[tuple[int, float]]) -> None:

@@ -7,7 +7,6 @@ what may differ between them (a loss, a signal) is gathered every step.
 
 import contextlib
 import math
-import shutil
 import time
 import uuid
 import warnings
@@ -20,29 +19,33 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
-from ..cards import public_path
 from ..data.collate import stable_seed
+from ..locking import FolderLock
+from ..stopping import Stopped, StopSignal, name_of
+from ..storage import writing
 from ..video.decoding import VideoBackendError
 from . import report
 from .checkpoints import (
     CheckpointError,
     find_checkpoint,
     generator_state,
-    list_checkpoints,
     load_optimizer,
     load_rank,
     load_streams,
     origin_of,
     read_state,
     restore_generators,
-    run_id_of,
-    step_of,
     write_checkpoint,
+    write_final_model,
 )
+from .describing import announce_changes, announce_plan, announce_result, run_facts_of, title_of
 from .errors import RunError, say
-from .journal import Journal, best_validation, data_times, summary
+from .journal import Journal, summary
+from .not_finite import NotFinite
 from .optim import build_optimizer, parameter_groups, set_learning_rate
 from .origins import ORIGINS, origins_in
+from .output import claim
+from .position import StepStart
 from .preparation import (
     Batch,
     Loader,
@@ -50,23 +53,15 @@ from .preparation import (
     Publisher,
     Task,
     Validation,
-    describe_work,
-    earlier_files,
-    holds_another_run,
     plan_schedule,
+    run_id_for,
     together,
 )
-from .progress import Clock, Progress, tell_data
-from .recipes import RunRecipe, changes
-from .signals import StopSignal, name_of
+from .progress import Clock, Progress
+from .recipes import RunRecipe
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
-_CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
-
-
-class NotFiniteError(RunError):
-    """Too many losses or gradients in a row were not finite."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class Run:
         publisher: Publisher | None = None,
     ) -> None:
         self.validation, self.publisher = validation, publisher
-        self.run_id = run_id_of(resume) or uuid.uuid4().hex
+        self.run_id = run_id_for(recipe, resume) or uuid.uuid4().hex
         self._fault: RunError | None = None
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
         self.output_dir = Path(recipe.output_dir)
@@ -139,7 +134,17 @@ class Run:
         self.optimizer = build_optimizer(groups, betas=recipe.betas, eps=recipe.adam_eps, fused=fused)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.stop, self.clock = StopSignal(), Clock()
-        self._announce()
+        self._before: StepStart | None = None  # of a step that is under way, or was abandoned
+        self._saved_step: int | None = None
+        self._lock: FolderLock | None = None
+        announce_plan(
+            recipe,
+            schedule=self.schedule,
+            steps_per_epoch=self._steps_per_epoch(),
+            processes=accelerator.num_processes,
+            clips_per_step=self.clips_per_step,
+            device=accelerator.device,
+        )
         self._start(resume)
 
     # Starting.
@@ -148,40 +153,19 @@ class Run:
         batches = self.loader.steps_per_epoch
         return None if batches is None else max(1, batches // self.recipe.gradient_accumulation)
 
-    def _announce(self) -> None:
-        recipe, schedule, per_epoch = self.recipe, self.schedule, self._steps_per_epoch()
-        epochs = "" if per_epoch is None else f", {schedule.total_steps / per_epoch:.1f} epochs of {per_epoch} steps"
-        say(f"{schedule.total_steps} steps{epochs}, warm-up {schedule.warmup_steps} steps")
-        clips, processes = self.clips_per_step, self.accelerator.num_processes
-        shares = f"{recipe.batch_size} x {recipe.gradient_accumulation} accumulated x {processes} processes"
-        rate = f"{recipe.base_lr:g} x {clips} / 256 = {schedule.peak:.4g}, floor {schedule.floor:.3g}"
-        say(f"{clips} clips per step ({shares}), learning rate {rate}")
-        for line in describe_work(recipe, device=self.accelerator.device):
-            say(line)
-        if recipe.tuned_batch is not None and clips < recipe.tuned_batch / 2:
-            passes = math.ceil(recipe.gradient_accumulation * recipe.tuned_batch / clips)
-            say(
-                f"warning: this recipe was made for {recipe.tuned_batch} clips per step; {clips} will not reach "
-                f"its number, --gradient_accumulation {passes} makes up for it"
-            )
-
     def _start(self, resume: Path | None) -> None:
         generators = None if resume is None else self._restore(resume)
-        self.stop.__enter__()
-        try:
-            self._batches = iter(self.loader)
-            # The first batch shows what is wrong with the data before anything is written. It also starts the workers,
-            # which draws from the generators: a resumed run sets them afterwards.
-            self._fetched = None if self._over() else self._first_batch()
-            self._take_repository()
-        except BaseException:
-            self.stop.__exit__()
-            raise
+        self._batches = iter(self.loader)
+        # The first batch shows what is wrong with the data before anything is written. It also starts the workers,
+        # which draws from the generators: a resumed run sets them afterwards.
+        self._fetched = None if self._over() else self._first_batch()
+        self._take_repository()
         self.accelerator.wait_for_everyone()
         if generators is not None:
             restore_generators(*generators)
         if not self._finished_before():
             self._open_files(resume)
+        self.stop.__enter__()  # until now there was nothing to save
 
     def _first_batch(self) -> Batch:
         """The first batch; a process that gets none stops all, and says why in one voice."""
@@ -212,7 +196,13 @@ class Run:
         self.skipped_in_a_row, self.seconds = state["skipped_in_a_row"], state["seconds"]
         self.clips = state["clips"]
         say(f"resumed from {checkpoint} at step {self.step}")
-        self._tell_changes(state)
+        announce_changes(
+            state,
+            self.recipe,
+            processes=self.accelerator.num_processes,
+            clips_per_step=self.clips_per_step,
+            total_steps=self.schedule.total_steps,
+        )
         rank = self.accelerator.process_index
         if rank < state["processes"]:
             tensors, values, _ = load_rank(checkpoint, rank)
@@ -221,42 +211,9 @@ class Run:
         set_seed(stable_seed(self.recipe.seed, self.step, rank) % 2**32)
         return generator_state()
 
-    def _tell_changes(self, state: dict[str, Any]) -> None:
-        """What of a resumed run is not as it was."""
-        recipe, processes = state["recipe"], self.accelerator.num_processes
-        clips = recipe["batch_size"] * recipe["gradient_accumulation"] * state["processes"]
-        different = changes(recipe, self.recipe.identity())
-        if processes != state["processes"]:
-            say(
-                f"note: {processes} {'process goes' if processes == 1 else 'processes go'} on where "
-                f"{state['processes']} stood: no sample is left out or repeated, but drop path, dropout and mixup "
-                f"draw other numbers"
-            )
-            if clips == self.clips_per_step:
-                # Another way to the same number of clips.
-                different = {name: pair for name, pair in different.items() if name not in _CLIPS_PER_STEP}
-        if clips != self.clips_per_step:
-            keeping = f"; --batch_size {clips // processes} keeps all of it" if clips % processes == 0 else ""
-            say(
-                f"note: a step had {clips} clips and has {self.clips_per_step} from here on, in "
-                f"{self.schedule.total_steps} steps in all, and the learning rate goes with it"
-                + (keeping if self.recipe.gradient_accumulation == 1 else "")
-            )
-        for name, (before, after) in different.items():
-            say(f"note: {name} was {before} and is {after} from here on: this is not the run that was interrupted")
-
     def _open_files(self, resume: Path | None) -> None:
         """Claim the output directory: the first write of the run."""
-        if self.accelerator.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            anew = resume is None or holds_another_run(self.output_dir, resume)
-            gone = earlier_files(self.output_dir) if anew else self._later_checkpoints()
-            for path in gone:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            # Those of processes that are no more have no other keeper.
-            for path in self.output_dir.glob("samples-*.jsonl"):
-                report.JsonLines(path, keep_until=self.step)
-        self.accelerator.wait_for_everyone()
+        together(lambda: self._claim(resume), RunError)
         if not self.output_dir.is_dir():
             raise RunError(f"--output_dir {self.output_dir} is not visible to all processes; give a shared directory")
         self.journal = Journal(
@@ -267,6 +224,8 @@ class Run:
         )
         self._begun, self._started = time.time(), report.now()
         self._resumed_from = None if resume is None else origin_of(resume)
+        if resume is not None and resume.resolve().parent == self.output_dir.resolve():
+            self._saved_step = self.step
         self._write_run("running")
         if self.recipe.report_to:
             # Trackers take numbers and texts alone.
@@ -275,8 +234,13 @@ class Run:
             }
             self.accelerator.init_trackers("hf_videomae", config=plain)
 
-    def _later_checkpoints(self) -> list[Path]:
-        return [path for path in list_checkpoints(self.output_dir) if (step_of(path) or 0) > self.step]
+    def _claim(self, resume: Path | None) -> None:
+        if self.accelerator.is_main_process:
+            self._lock = claim(self.output_dir, resume=resume, step=self.step)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     # The loop.
 
@@ -294,6 +258,13 @@ class Run:
             self.stop.__exit__()
             self._test()
             return Outcome(self.step, self._publish(finished=True))
+        try:
+            return self._finish(self._train())
+        finally:
+            self._release()
+
+    def _train(self) -> int:
+        """Every step that is left; returns the signal that asked to stop, or 0."""
         self.progress = Progress(self.schedule.total_steps, start=self.step)
         number = 0
         self.clock.read(self.loader.seconds)
@@ -308,16 +279,21 @@ class Run:
                     raise self._fault
         except BaseException:
             # Without a word to the other processes, which may be anywhere.
-            self.journal.last_words(self.step + 1, self.loader.bad_videos)
-            self._write_run("failed")
-            if self.publisher is not None and self.accelerator.is_main_process:
-                self.publisher.abandon()
+            self._record_failure()
             raise
         finally:
             self._batches = iter(())  # the workers go here, not in whatever order the interpreter ends
             self.progress.close()
             self.stop.__exit__()
-        return self._finish(number)
+        return number
+
+    def _record_failure(self) -> None:
+        # A disk that ended the run may not take this either: its error is told already.
+        with contextlib.suppress(RunError):
+            self.journal.last_words(self.step + 1, self.loader.bad_videos)
+            self._write_run("failed")
+        if self.publisher is not None and self.accelerator.is_main_process:
+            self.publisher.abandon()
 
     def _over(self) -> bool:
         total, stop = self.schedule.total_steps, self.recipe.stop_at_step
@@ -327,9 +303,13 @@ class Run:
         """One optimizer step; returns the signal that asks to stop, or 0."""
         learning_rate = self.schedule(self.step)
         set_learning_rate(self.optimizer, learning_rate)
+        self._before = StepStart(self.loader)
         loss, sample_ids, batch = self._accumulate()
-        norm = self._gradient_norm()
-        losses, norm, signals = self._agree(loss, norm, clips=len(sample_ids))
+        norm = 0.0 if batch is None else self._gradient_norm()
+        losses, norm, signals, is_whole = self._agree(loss, norm, clips=len(sample_ids), is_whole=batch is not None)
+        if batch is None or not is_whole:
+            return self._abandon_step(signals)
+        self._before = None
         mean = sum(losses) / len(losses)
         finite = math.isfinite(mean) and math.isfinite(norm)
         if finite:
@@ -340,17 +320,30 @@ class Run:
         self.journal.samples(self.step, sample_ids)
         self._account(finite, losses, norm, sample_ids)
         measured = None if signals else self._validate()
+        signals = signals or self.stop.number
         if measured or self.step % self.recipe.log_every == 0 or self.step == 1 or self._over() or signals:
             self._log(mean, norm, learning_rate, batch, measured)
         return signals
 
-    def _accumulate(self) -> tuple[Tensor, list[str], Batch]:
-        """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch."""
+    def _abandon_step(self, number: int) -> int:
+        """Undo a step for which some process got no batch, because a signal ended the wait for it."""
+        assert self._before is not None
+        self.optimizer.zero_grad(set_to_none=True)
+        restore_generators(*self._before.generators)
+        return number
+
+    def _accumulate(self) -> tuple[Tensor, list[str], Batch | None]:
+        """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch.
+
+        The batch is None where a signal ended the wait for one: the step is not to be applied.
+        """
         self.model.train()
         passes, sample_ids = self.recipe.gradient_accumulation, []
         total: Any = 0.0
         for number in range(passes):
             batch = self._next_batch()
+            if batch is None:
+                return self._stand_in(), [], None
             sample_ids += batch["sample_ids"]
             last = number == passes - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
@@ -360,27 +353,47 @@ class Run:
         self.clock.count(len(sample_ids))
         return total, sample_ids, batch
 
-    def _next_batch(self) -> Batch:
-        with self.clock.waiting():
-            batch, self._fetched = self._fetched or next(self._batches), None
+    def _next_batch(self) -> Batch | None:
+        """The next batch, on the device; None where a signal ended the wait for it."""
+        try:
+            with self.clock.waiting(), contextlib.nullcontext() if self._fetched else self.stop.waiting():
+                batch, self._fetched = self._fetched or next(self._batches), None
+        except Stopped as stop:
+            if stop.again:
+                raise
+            return None
         device = self.accelerator.device
-        return {
+        moved = {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
+        if self.accelerator.num_processes > 1:
+            self._last_batch = moved
+        return moved
+
+    def _stand_in(self) -> Tensor:
+        """Take part in a step that nobody applies: the other processes may be waiting for this one's gradients."""
+        if self.accelerator.num_processes == 1:
+            return torch.zeros((), device=self.accelerator.device)
+        loss = self.task.loss(self.model, self._last_batch)
+        self.accelerator.backward(loss)
+        return loss.detach().float()
 
     def _gradient_norm(self) -> float:
         if self.recipe.clip_grad is not None:
             return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_grad))
         return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
-    def _agree(self, loss: Tensor, norm: float, *, clips: int) -> tuple[list[float], float, int]:
-        """What every process saw: the losses, the gradient norm, and the signal that any of them got."""
-        mine = torch.stack((loss, *loss.new_tensor([self.stop.asked(), norm, clips])))
+    def _agree(self, loss: Tensor, norm: float, *, clips: int, is_whole: bool) -> tuple[list[float], float, int, bool]:
+        """What every process saw: the losses, the gradient norm, the signal that any of them got, and whether all had
+        their batches."""
+        mine = torch.stack((loss, *loss.new_tensor([self.stop.asked(), norm, clips, is_whole])))
         everyone = self.accelerator.gather(mine[None]).tolist()
-        self.clips += int(sum(row[3] for row in everyone))
+        all_whole = all(row[4] for row in everyone)
+        self.clips += int(sum(row[3] for row in everyone)) if all_whole else 0
         norms = [row[2] for row in everyone]
-        return [row[0] for row in everyone], sum(norms) / len(norms), int(max(row[1] for row in everyone))
+        number = int(max(row[1] for row in everyone))
+        return [row[0] for row in everyone], sum(norms) / len(norms), number, all_whole
 
     def _validate(self) -> Measured | None:
         """Measure where it is due. The training after it is the same, bit for bit, as without.
@@ -394,6 +407,11 @@ class Run:
         try:
             with self.clock.stopped():
                 return self.validation.measure()
+        except Stopped as stop:
+            if stop.again:
+                raise
+            self.stop.number = stop.number  # of another process, it may be
+            return None
         except RunError as error:
             remedy = f"checkpoint-{self.step} is saved: mend it, or leave it out, and go on with --resume"
             self._fault = RunError(f"the validation after step {self.step} failed: {error}. {remedy}")
@@ -415,22 +433,12 @@ class Run:
         self.skipped += 1
         self.skipped_in_a_row += 1
         everyone = gather_object([{"process": self.accelerator.process_index, "sample_ids": sample_ids}])
-        what = "loss" if not all(map(math.isfinite, losses)) else "gradient"
-        culprits = [row for row in everyone if not math.isfinite(losses[row["process"]])] or everyone
-        numbers = {"losses": [repr(loss) for loss in losses], "grad_norm": repr(norm)}
-        self.journal.not_finite({"step": self.step, "what": what, **numbers, "samples": culprits})
-        count = f"{self.skipped_in_a_row} in a row, {self.skipped} in all"
-        self.progress.say(
-            f"warning: step {self.step}: the {what} is not finite and was not applied ({count}); "
-            f"{report.NOT_FINITE_FILE} has its samples, the first is {culprits[0]['sample_ids'][0]}"
-        )
+        step = NotFinite(self.step, losses, norm, everyone)
+        self.journal.not_finite(step.record())
+        self.progress.say(step.warning(in_a_row=self.skipped_in_a_row, in_all=self.skipped))
         if self.skipped_in_a_row >= self.recipe.max_nonfinite:
             kept = find_checkpoint("auto", output_dir=self.output_dir) if self.accelerator.is_main_process else None
-            raise NotFiniteError(
-                f"the {what} was not finite in {self.skipped_in_a_row} steps in a row, up to step {self.step}; "
-                f"{'no checkpoint was written yet' if kept is None else f'{kept} is intact'}. Try a lower --base_lr, "
-                f"--clip_grad 1, or look at the samples in {self.output_dir / report.NOT_FINITE_FILE}"
-            )
+            raise step.error(self.output_dir, in_a_row=self.skipped_in_a_row, kept=kept)
 
     def _log(
         self, loss: float, norm: float, learning_rate: float, batch: Batch, measured: Measured | None = None
@@ -478,6 +486,8 @@ class Run:
     # Saving and ending.
 
     def _save(self, *, last: bool) -> None:
+        if self._before is not None and self.step in (0, self._saved_step):
+            return  # a signal came before another step was done
         with self.clock.stopped():
             checkpoint = self._write_checkpoint()
             if self.publisher is not None and not last and self.accelerator.is_main_process:
@@ -502,52 +512,74 @@ class Run:
             state=state,
             optimizer=self.optimizer,
             save_model=self.task.save,
-            stream=self.loader.state_dict(),
+            stream=self.loader.state_dict() if self._before is None else self._before.stream,
             rank=self.accelerator.process_index,
-            barrier=self.accelerator.wait_for_everyone,
+            together=lambda attempt: together(attempt, RunError),
             keep=self.recipe.keep_checkpoints,
         )
         if self.accelerator.is_main_process:
-            report.draw_loss(self.output_dir, title=self._title(), baseline_name=self.task.baseline_name)
+            report.draw_loss(
+                self.output_dir, title=title_of(self.task.name, self.recipe), baseline_name=self.task.baseline_name
+            )
+        self._saved_step = self.step
         return checkpoint
-
-    def _title(self) -> str:
-        """Of the loss picture, which is published: without the folders of this machine."""
-        named = self.recipe.dataset
-        data = " + ".join(map(public_path, [named] if isinstance(named, str) else named))
-        return f"{self.task.name}: {public_path(self.recipe.model)} on {data}"
 
     def _finish(self, number: int) -> Outcome:
         finished = self.step >= self.schedule.total_steps
         loss, baseline = summary(self.output_dir)
         if not finished:
             reason = f"stopped by {name_of(number)}" if number else "stopped"
+            saved = f"saved checkpoint-{self.step}" if self._saved_step is not None else "there is nothing to save yet"
             say(
-                f"{reason} after step {self.step} of {self.schedule.total_steps}; saved checkpoint-{self.step}. "
+                f"{reason} after step {self.step} of {self.schedule.total_steps}; {saved}. "
                 f"Go on with: --output_dir {self.output_dir} --resume"
             )
             self._write_run("stopped")
-        elif self.accelerator.is_main_process:
-            self._publish_locally()
-            self._write_run("finished")
-            self._tell(loss, baseline)
+        else:
+            together(self._write_result, RunError)
         try:
-            if finished:
+            if finished and number and self.validation is not None:
+                say(f"stopped by {name_of(number)}: the test of the saved model is left out; --resume makes up for it")
+            elif finished:
                 self._test()
         except RunError:
-            self._publish(finished=True)  # the model is as good as without a test
+            self._publish(number, finished=True)  # the model is as good as without a test
             raise
         self.accelerator.wait_for_everyone()
         # The other processes leave: what connects them would not outlast a long wait for the Hub.
         self.accelerator.end_training()
-        published = self._publish(finished=finished)
-        return Outcome(self.step, 128 + number if number and not finished else published, loss, baseline)
+        published = self._publish(number, finished=finished)
+        stopped = number and (not finished or self.validation is not None)
+        return Outcome(self.step, 128 + number if stopped else published, loss, baseline)
 
-    def _publish(self, *, finished: bool) -> int:
-        """How the run ended; an exit code."""
+    def _write_result(self) -> None:
+        """The final model and the record of the run, in the first process."""
+        if self.accelerator.is_main_process:
+            write_final_model(self.output_dir, self.task.save)
+            with writing("a picture", self.output_dir, kind=RunError):
+                for written in self.task.finish(self.output_dir):
+                    say(f"wrote {written}")
+            self._write_run("finished")
+            say(
+                f"done: {self.step} steps, {self.clips} clips, {self._total_seconds():.0f} s, {self.skipped} steps "
+                f"not applied"
+            )
+            announce_result(
+                self.output_dir,
+                step=self.step,
+                baseline_name=self.task.baseline_name,
+                num_workers=self.recipe.num_workers,
+            )
+
+    def _publish(self, number: int = 0, *, finished: bool) -> int:
+        """How the run ended; an exit code. After a signal, a Hub that does not answer is not waited for."""
         if self.publisher is None or not self.accelerator.is_main_process:
             return 0
-        return self.publisher.ended(self.step, None if finished else self.output_dir / f"checkpoint-{self.step}")
+        if not finished and self._saved_step is None:
+            self.publisher.abandon()
+            return 0
+        checkpoint = None if finished else self.output_dir / f"checkpoint-{self.step}"
+        return self.publisher.ended(self.step, checkpoint, hurry=bool(number))
 
     def _test(self) -> None:
         """Test the final model, in all processes, once it is there for all of them."""
@@ -555,66 +587,33 @@ class Run:
             self.accelerator.wait_for_everyone()
             self.validation.test()
 
-    def _publish_locally(self) -> None:
-        """The final model at the top of the output directory, file by file whole, and the task's pictures."""
-        folder = self.output_dir / ".unfinished-model"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        self.task.save(folder)
-        for path in folder.iterdir():
-            path.replace(self.output_dir / path.name)
-        folder.rmdir()
-        for written in self.task.finish(self.output_dir):
-            say(f"wrote {written}")
-
-    def _tell(self, loss: float | None, baseline: float | None) -> None:
-        seconds = self._total_seconds()
-        say(f"done: {self.step} steps, {self.clips} clips, {seconds:.0f} s, {self.skipped} steps not applied")
-        if loss is not None and baseline:
-            share = 100 * abs(1 - loss / baseline)
-            place = f"{share:.1f} % {'under' if loss < baseline else 'over'} {baseline:.4f}"
-            say(f"final loss {loss:.4f}, {place} ({self.task.baseline_name})")
-        best = best_validation(self.output_dir)
-        if best is not None and best["step"] != self.step:
-            say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
-        for line in tell_data(*data_times(self.output_dir), num_workers=self.recipe.num_workers):
-            say(line)
-        say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
-
     def _total_seconds(self) -> float:
         return round(self.seconds + time.time() - self._begun, 1)
 
     def _write_run(self, status: str) -> None:
         if not self.accelerator.is_main_process:
             return
-        loss, baseline = summary(self.output_dir)
-        data_wait, data_seconds = data_times(self.output_dir)
-        report.write_json(
-            self.output_dir / report.RUN_FILE,
-            {
-                "run_id": self.run_id,
-                "status": status,
-                "task": self.task.name,
-                "command": report.command_line(),
-                "recipe": self.recipe.as_dict(),
-                **self.task.facts(),
-                "steps": self.step,
-                "total_steps": self.schedule.total_steps,
-                "clips": self.clips,
-                "skipped_steps": self.skipped,
-                "bad_videos": len(self.journal.bad_paths),
-                "data_wait": data_wait,
-                "data_seconds": data_seconds,
-                "loss": loss,
-                "baseline": baseline,
-                "baseline_is": self.task.baseline_name,
-                "best_validation": best_validation(self.output_dir),
-                "learning_rate": self.schedule.peak,
-                "hardware": report.hardware(self.accelerator.num_processes, self.accelerator.device),
-                "versions": report.versions(),
-                "started": self._started,
-                "updated": report.now(),
-                "seconds": self._total_seconds(),
-                "resumed_from": self._resumed_from,
-            },
-        )
+        with writing(report.RUN_FILE, self.output_dir, kind=RunError):
+            report.write_json(self.output_dir / report.RUN_FILE, self._record(status))
+
+    def _record(self, status: str) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return {
+            "run_id": self.run_id,
+            "status": status,
+            "task": self.task.name,
+            "command": report.command_line(),
+            "recipe": self.recipe.as_dict(),
+            **self.task.facts(),
+            "steps": self.step,
+            "total_steps": self.schedule.total_steps,
+            "clips": self.clips,
+            "skipped_steps": self.skipped,
+            "bad_videos": len(self.journal.bad_paths),
+            "baseline_is": self.task.baseline_name,
+            "learning_rate": self.schedule.peak,
+            "started": self._started,
+            "seconds": self._total_seconds(),
+            "resumed_from": self._resumed_from,
+            **run_facts_of(self.output_dir, processes=self.accelerator.num_processes, device=self.accelerator.device),
+        }

@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import torch
 
@@ -14,10 +14,13 @@ from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from ._stills import refuse_picture_stream
+from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -37,6 +40,7 @@ class PyavVideo:
 
     name = "pyav"
     fps: float = 0.0
+    _facts: dict[str, Any]  # of the stream, for `refuse_picture_stream`
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
@@ -73,14 +77,10 @@ class PyavVideo:
         self._store = None
 
     def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
-        import av
         from av.stream import Disposition
 
-        data = self._source.data
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise BackendFailure("there is no video stream in it")
+        with open_input(self._source.data, self._source.container) as container:
+            stream = best_video_stream(container)
             self._facts = {
                 "codec": stream.codec_context.name,
                 "container": container.format.name,
@@ -91,12 +91,31 @@ class PyavVideo:
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             limits.check_size(stream.codec_context.height, stream.codec_context.width)
             limits.check_count(stream.frames)
-            clock, self._decode_times = float(stream.time_base), timing.time_array()
+            clock, self._decode_times = float(stream.time_base or 0), timing.time_array()
             for packet in limits.timed(container.demux(stream)):
                 for frame in packet.decode():
                     limits.check_size(frame.height, frame.width)  # it may change on the way
                     self._decode_times.append(math.nan if frame.dts is None else frame.dts * clock)
                     yield frame, frame.time
+
+
+def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer":
+    """Open a file with the demuxer of its kind and no other, so that nothing in it is taken for a list of files."""
+    import av
+
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    opened: InputContainer = av.open(file, format=kind.demuxer, container_options=kind.options)
+    return opened
+
+
+def best_video_stream(container: "InputContainer") -> "VideoStream":
+    """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
+    found = container.streams.best("video")
+    if found is None:
+        raise BackendFailure("there is no video stream in it")
+    if found.codec_context is None:
+        raise BackendFailure("FFmpeg has no decoder for its codec")
+    return cast("VideoStream", found)
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:

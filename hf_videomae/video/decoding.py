@@ -96,6 +96,7 @@ class VideoReader:
         self._times: torch.Tensor | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
+        source.check_container()
         self._start(backends)
 
     @property
@@ -227,7 +228,7 @@ class VideoReader:
     @property
     def _open(self) -> _OpenVideo:
         if self._maybe_open is None and not self._backends:
-            raise VideoDecodeError(self.name, "; ".join(self._failures))
+            raise self._failure()
         if self._maybe_open is None:
             raise ValueError(f"the reader of {self.name} is closed")
         return self._maybe_open
@@ -263,7 +264,14 @@ class VideoReader:
                 if self._failures:
                     _note_fallback(self.name, failures=self._failures, backend=video.name)
                 return video
-        raise VideoDecodeError(self.name, "; ".join(self._failures))
+        raise self._failure()
+
+    def _failure(self) -> VideoDecodeError:
+        """Return the error for a file on which every decoder gave up."""
+        if self._source.has_outside_media():
+            reason = "its video lies in another file (a QuickTime reference movie), which is never opened"
+            return VideoDecodeError(self.name, f"{reason}: export it as a self-contained movie")
+        return VideoDecodeError(self.name, "; ".join(self._failures))
 
     def _size(self) -> tuple[int, int]:
         try:

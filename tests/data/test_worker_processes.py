@@ -58,9 +58,10 @@ def test_a_worker_ends_with_a_training_process_that_is_killed() -> None:
     """Also one that waits for the rest of a job: it holds the other end of its pipe itself, which so never closes."""
     code = """
 import multiprocessing, os, time
-from hf_videomae.data.stream import _keep_working
+from hf_videomae.data.workers import Workers
+workers = Workers(1, start_method="fork")
 def work():
-    _keep_working(0)
+    workers.options["worker_init_fn"](0)
     rest, held = os.pipe()
     print(os.getpid(), flush=True)
     os.read(rest, 1)

@@ -23,8 +23,17 @@ HEALTHY = Facts(
     packages={
         "torch": "2.13.0", "torchcodec": "0.13.0", "av": "18.1.0", "transformers": "5.23.0",
         "huggingface_hub": "2.4.0", "numpy": "2.4.6", "accelerate": "1.15.0", "datasets": "5.2.0",
-        "matplotlib": "3.10.0", "pyyaml": "6.0.2", "tqdm": "4.67.1",
+        "matplotlib": "3.10.0", "pyyaml": "6.0.2", "tqdm": "4.67.1", "pillow": "12.0.0", "safetensors": "0.8.0",
+        "peft": None, "gradio": None, "torchvision": None,
     },
+    minimum={
+        "": {"huggingface_hub": "1.31", "numpy": "2.0", "pillow": "10.1", "safetensors": "0.8", "torch": "2.11",
+             "torchcodec": "0.11.1", "transformers": "5.19"},
+        "av": {"av": "17"},
+        "lora": {"peft": "0.18"},
+        "train": {"accelerate": "1.15", "datasets": "5.0", "matplotlib": "3.9", "pyyaml": "6", "tqdm": "4.66.3"},
+    },
+    imports={"error": None},
     output=Space("outputs", 500 * GIB, 100 * GIB),
     cache=Space("/home/me/.cache/huggingface/hub", 500 * GIB, 100 * GIB),
     shared_memory=Space("/dev/shm", 32 * GIB, 32 * GIB),
@@ -51,11 +60,13 @@ def machine(**changes: Any) -> Facts:
 
 def damaged_torchcodec(folder: Path, changes: Mapping[bytes, bytes]) -> Path:
     """A copy of the installed torchcodec in which the loader looks for other names. Goes first on PYTHONPATH."""
-    copy = folder / "torchcodec"
+    copy, installed = folder / "torchcodec", Path(sysconfig.get_path("purelib"))
+    if (installed / "torchcodec.libs").is_dir():  # from 0.16 on: what its image decoders need
+        (folder / "torchcodec.libs").symlink_to(installed / "torchcodec.libs")
     # Python files and libraries only; the C++ sources that come along are not needed.
     keep = (".py", ".so")
-    for path in Path(sysconfig.get_path("purelib"), "torchcodec").rglob("*"):
-        target = copy / path.relative_to(Path(sysconfig.get_path("purelib"), "torchcodec"))
+    for path in (installed / "torchcodec").rglob("*"):
+        target = copy / path.relative_to(installed / "torchcodec")
         if path.suffix in keep:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)

@@ -7,7 +7,8 @@ import pytest
 from machines import GIB, HEALTHY, machine
 
 from hf_videomae.doctor import Facts, Finding, Space, diagnose, is_healthy, to_dict, to_table
-from hf_videomae.doctor.checks import MINIMUM, PAIR, TRAINING
+from hf_videomae.doctor.checks import PAIR
+from hf_videomae.doctor.facts import declared_minimum
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_FFMPEG = "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
@@ -32,8 +33,8 @@ def test_a_healthy_machine_needs_nothing() -> None:
 
 # changes to the healthy machine; what; status; words of what is found; words of the fix
 PROBLEMS = [
-    ({"packages": {"transformers": "5.9.0"}}, "packages", "broken", "transformers 5.9.0", "'transformers>=5.17'"),
-    ({"packages": {"numpy": None}}, "packages", "broken", "numpy is missing", "'numpy>=1.26'"),
+    ({"packages": {"transformers": "5.9.0"}}, "packages", "broken", "transformers 5.9.0", "'transformers>=5.19'"),
+    ({"packages": {"numpy": None}}, "packages", "broken", "numpy is missing", "'numpy>=2.0'"),
     ({"packages": {"accelerate": None}}, "packages", "warning", "accelerate", "hf-videomae[train]"),
     ({"packages": {"torch": None}, "torch": {"error": "No module named 'torch'"}}, "torch", "broken", "not installed",
      "pip install torch==2.13.0"),
@@ -145,13 +146,45 @@ def test_offline_on_request() -> None:
     assert finding.status == "note" and "--offline" in finding.found
 
 
-def test_versions_are_those_of_the_project() -> None:
+def test_declared_minimum_is_read_from_the_metadata() -> None:
     requirements = pytest.importorskip("packaging.requirements")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {found.name: found for found in map(requirements.Requirement, project["dependencies"])}
-    for name, minimum in MINIMUM.items():
-        assert f">={minimum}" in str(needed[name].specifier)
-    training = {requirements.Requirement(line).name for line in project["optional-dependencies"]["train"]}
-    assert training == set(TRAINING)
-    pins = (ROOT / "constraints.txt").read_text().splitlines()
-    assert all(f"{name}=={version}" in pins for name, version in PAIR.items())
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    for extra, lines in groups.items():
+        for found in map(requirements.Requirement, lines):
+            if found.name != "hf-videomae":
+                assert f">={declared_minimum()[extra][found.name.replace('-', '_')]}" in str(found.specifier)
+    assert {name: least for name, least in declared_minimum()[""].items()} == HEALTHY.minimum[""]
+
+
+def test_the_pair_is_the_one_that_is_installed() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"{name}=={version}" in makefile for name, version in PAIR.items())
+
+
+@pytest.mark.fault
+def test_transformers_below_the_declared_minimum_is_broken() -> None:
+    finding = the("packages", machine(packages={"transformers": "5.18.0"}))
+    assert finding.status == "broken" and "transformers 5.18.0" in finding.found
+    assert finding.fix == "pip install 'transformers>=5.19'"
+
+
+@pytest.mark.fault
+def test_old_package_of_an_extra_is_a_warning() -> None:
+    finding = the("packages", machine(packages={"peft": "0.17.0"}))
+    assert finding.status == "warning" and "peft 0.17.0" in finding.found and "'peft>=0.18'" in str(finding.fix)
+
+
+@pytest.mark.fault
+def test_classes_that_cannot_be_imported_are_broken() -> None:
+    answer = {"error": "cannot import name 'merge_with_config_defaults'", "name": "VideoMAEModel"}
+    finding = the("imports", machine(imports=answer))
+    assert finding.status == "broken" and "VideoMAEModel" in finding.found
+
+
+@pytest.mark.fault
+def test_torchvision_that_does_not_load_is_broken() -> None:
+    answer = {"error": "operator torchvision::nms does not exist"}
+    finding = the("torchvision", machine(packages={"torchvision": "0.20.0"}, torchvision=answer))
+    assert finding.status == "broken" and "0.20.0 does not load beside torch 2.13.0" in finding.found
+    assert "torchvision==0.28.*" in str(finding.fix)

@@ -21,7 +21,7 @@ from ..labels import SINGLE, LabelKind, parse_labels
 from ..list_names import is_list_name, note_on_lists
 from ..lists import read_list
 from ..metadata_files import METADATA_FILES, find_metadata, read_metadata, with_splits_of_folders
-from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
+from ..network import Patience, one_try, shard_seconds, until_it_passes
 from ..row_paths import allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
 from ..shard_folders import find_shards
@@ -162,7 +162,7 @@ def _find(
     with one_try():
         return until_it_passes(
             lambda: _open_streamed(path, config=config, revision=revision, columns=columns),
-            Patience(path, seconds=SHARD_SECONDS),
+            Patience(path, seconds=shard_seconds()),
         )
 
 

@@ -74,7 +74,7 @@ class Workshop:
             temporary = self.clip(id).with_suffix(".restored")
             temporary.write_bytes(content)
             os.replace(temporary, self.clip(id))
-            write_json(self._record(id), {"stamp": row.stamp, "trim": row.trim, "made": asdict(row.made)})
+            write_json(self._record(id), {"stamp": row.stamp, "trim": row.trim, "made": asdict(row.made)}, sync=False)
 
     def _encode(self, raw: RawVideo, *, trim: Trim) -> EncodedVideo:
         if isinstance(raw.video, str) and "://" not in raw.video:
@@ -103,7 +103,8 @@ class Workshop:
         return _row(raw, made) if clip.exists() and clip.stat().st_size == made.num_bytes else None
 
     def _note(self, raw: RawVideo, outcome: dict[str, Any]) -> None:
-        write_json(self._record(raw.id), {"stamp": raw.stamp, "trim": _bounds(raw), **outcome})
+        # One for each video: lost in a power cut, it is made again.
+        write_json(self._record(raw.id), {"stamp": raw.stamp, "trim": _bounds(raw), **outcome}, sync=False)
 
 
 def make_all(workshop: Workshop, videos: Iterable[RawVideo], *, jobs: int) -> Iterator[Row | Dropped]:

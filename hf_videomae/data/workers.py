@@ -1,0 +1,64 @@
+"""Worker processes that decode: which signals they take, and when they end."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from .. import stopping
+
+_POLL_SECONDS = 0.25
+
+
+class Workers:
+    """The worker processes of one iteration over a DataLoader.
+
+    Args:
+        count: of processes; 0 decodes in the process that iterates.
+        start_method: `fork`, `spawn` or `forkserver`; None for the platform's.
+    """
+
+    def __init__(self, count: int, *, start_method: str | None = None) -> None:
+        self.count, self._start_method = count, start_method
+        # Without a lock: a worker may be killed at any time.
+        self._ended: Any = multiprocessing.get_context(start_method).RawValue("b", 0) if count else None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of the DataLoader."""
+        if not self.count:
+            return {"num_workers": 0}
+        init = functools.partial(_keep_working, ended=self._ended)
+        return {"num_workers": self.count, "worker_init_fn": init, "multiprocessing_context": self._start_method}
+
+    def end_if_stopped(self) -> None:
+        """End the workers at once after a stop signal: one may be in the middle of a wait for the network."""
+        if self._ended is not None and stopping.is_asked():
+            self._ended.value = 1
+
+
+def _keep_working(worker: int, *, ended: Any) -> None:
+    """Ignore Ctrl-C and one SIGTERM, which reach every process of the group: only the training process decides.
+
+    It may want to finish its step and save. A second SIGTERM, or the end of the training process, ends a worker.
+    """
+
+    def survive(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, survive)
+    threading.Thread(target=_end_with, args=(os.getppid(), ended), daemon=True).start()
+
+
+def _end_with(parent: int, ended: Any) -> None:
+    """End a worker whose training process was killed: half a job in its pipe would keep it waiting for ever."""
+    while os.getppid() == parent:
+        if ended.value:
+            os._exit(0)  # any other status counts as a crash
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)

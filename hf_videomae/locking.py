@@ -1,0 +1,151 @@
+"""One process at a time writes into a folder: a lock that the system takes back when its process ends, however.
+
+`flock` on a file in the folder: on Linux and macOS, on local disks and on NFS 3 and 4 (where Linux makes a byte-range
+lock of it). Where the file system has no locks, or on Windows, there is a note in place of a lock.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = ".lock"
+# A process that only looks holds the lock for a moment.
+_TRIES, _PAUSE_SECONDS = 10, 0.1
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EROFS}
+_held: dict[str, "FolderLock"] = {}
+
+
+class LockedError(ValueError):
+    """Another process writes into the folder."""
+
+
+class FolderLock:
+    """A lock on a folder, held by this process from `take_folder` to `release` or to its end."""
+
+    def __init__(self, folder: Path, descriptor: int | None) -> None:
+        self.folder, self._descriptor = folder, descriptor
+        self._process = os.getpid()
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        _held.pop(_key(self.folder), None)
+        if self._descriptor is None:
+            return
+        if self._process == os.getpid():
+            with contextlib.suppress(OSError):
+                (self.folder / LOCK_FILE).unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the file; in a forked process this leaves the lock to the process that took it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def take_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = LockedError) -> FolderLock:
+    """Take a folder, which exists, for this process. Taken twice by one process, it stays taken.
+
+    Raises:
+        ValueError: of the `kind`, naming the process that has it.
+    """
+    folder = Path(folder)
+    if _key(folder) in _held:
+        return _held[_key(folder)]
+    descriptor = _open_locked(folder, flag=flag, kind=kind)
+    if descriptor is not None:
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "program": Path(sys.argv[0] or "python").name}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+    lock = _held[_key(folder)] = FolderLock(folder, descriptor)
+    return lock
+
+
+def check_folder_is_free(
+    folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = LockedError
+) -> None:
+    """Look whether another process has a folder. Writes nothing.
+
+    Raises:
+        ValueError: of the `kind`, naming that process.
+    """
+    path = Path(folder) / LOCK_FILE
+    if fcntl is None or _key(Path(folder)) in _held or not path.is_file():
+        return
+    with contextlib.suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise kind(_in_use(Path(folder), flag=flag)) from None
+
+
+def _open_locked(folder: Path, *, flag: str, kind: type[ValueError]) -> int | None:
+    """The open lock file, locked; None where the file system has no locks."""
+    if fcntl is None:
+        return None
+    path = folder / LOCK_FILE
+    for attempt in range(_TRIES):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in _NO_LOCKS:
+                logger.warning("%s cannot be locked (%s): a second run in it would not be noticed", folder, error)
+                return None
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+        else:
+            if _is_still(path, descriptor):
+                return descriptor
+            os.close(descriptor)  # its process removed it while it was opened here
+        time.sleep(_PAUSE_SECONDS if attempt else 0)
+    raise kind(_in_use(folder, flag=flag))
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        found, mine = path.stat(), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+def _in_use(folder: Path, *, flag: str) -> str:
+    owner: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        owner = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+    who = f" ({owner['program']}, process {owner['pid']} on {owner['host']})" if owner.keys() >= _OWNER else ""
+    return f"{flag} {folder} is in use by another run{who}; wait for it, stop it, or give another folder"
+
+
+_OWNER = {"program", "pid", "host"}
+
+
+def _key(folder: Path) -> str:
+    return str(folder.resolve())
+
+
+def _forget_all() -> None:
+    for lock in list(_held.values()):
+        lock.forget()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,154 @@
+"""Write to a disk that may be full or read-only: one line for the user, and renames that survive a power cut."""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# safetensors reports what the system says as text alone: "I/O error: No space left on device (os error 28)".
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+class StorageError(ValueError):
+    """Something cannot be written where the user wants it; the message says what, where, why and what to do."""
+
+
+def errno_of(error: BaseException) -> int | None:
+    """Return the system's number of an error in writing a file, or None for an error of another kind."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno is not None:
+            return seen.errno
+        found = _OS_ERROR.search(str(seen))
+        if found:
+            return int(found[1])
+        seen = seen.__cause__
+    return None
+
+
+def describe(error: BaseException, *, what: str, folder: str | Path, needs: int | None = None) -> str | None:
+    """Return one line about an error in writing, or None for an error of another kind.
+
+    Args:
+        error: an `OSError`, or what a library made of one.
+        what: that was to be written, for people.
+        folder: where.
+        needs: bytes that it takes, as far as they are known.
+    """
+    number = errno_of(error)
+    if number is None:
+        return None
+    room, remedy = "", "make it writable, or give another folder"
+    if number in _FULL:
+        wanted = f"it needs about {_size(needs)}, " if needs else ""
+        room, remedy = f" ({wanted}{_size(free_bytes(folder))} are free)", "free space there, or give another folder"
+    return f"{what} cannot be written to {folder}: {os.strerror(number)}{room}; {remedy}"
+
+
+@contextlib.contextmanager
+def writing(
+    what: str, folder: str | Path, *, needs: int | None = None, kind: type[ValueError] = StorageError, also: str = ""
+) -> Iterator[None]:
+    """Turn an error in writing into one line.
+
+    Args:
+        what: that is written, for people.
+        folder: where.
+        needs: bytes that it takes, as far as they are known.
+        kind: of the error that is raised.
+        also: what to tell the user besides.
+
+    Raises:
+        ValueError: of the `kind`.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        line = describe(error, what=what, folder=folder, needs=needs)
+        if line is None:
+            raise
+        raise kind(line + also) from error
+
+
+def make_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = StorageError) -> Path:
+    """Make a folder and those above it.
+
+    Raises:
+        ValueError: of the `kind`, in one line, where that cannot be.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise kind(f"{flag} {folder} {_cannot_be_made(folder, error)}") from error
+    return folder
+
+
+def check_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = StorageError) -> None:
+    """Look whether files can be written in a folder, which need not exist yet. Writes nothing.
+
+    Raises:
+        ValueError: of the `kind`, in one line, where that cannot be.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if _exists(path, folder, flag, kind))
+    if not there.is_dir():
+        raise kind(f"{flag} {folder} cannot be made: {there} is a file; give another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        reason = os.strerror(errno.EROFS if _is_read_only(there) else errno.EACCES)
+        raise kind(f"{flag} {folder} cannot be written: {there}: {reason}; make it writable, or give another folder")
+
+
+def _exists(path: Path, folder: Path, flag: str, kind: type[ValueError]) -> bool:
+    try:
+        return path.exists() or path.is_symlink()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise kind(f"{flag} {folder} {_cannot_be_made(folder, error)}") from error
+
+
+def _cannot_be_made(folder: Path, error: OSError) -> str:
+    if isinstance(error, FileExistsError):
+        return f"cannot be made: {error.filename or folder} is a file; give another folder"
+    place = f"{error.filename}: " if error.filename and str(error.filename) != str(folder) else ""
+    return f"cannot be made: {place}{os.strerror(error.errno or 0)}; give another folder"
+
+
+def _is_read_only(folder: Path) -> bool:
+    flags = os.statvfs(folder).f_flag if hasattr(os, "statvfs") else 0
+    return bool(flags & getattr(os, "ST_RDONLY", 0))
+
+
+def free_bytes(folder: str | Path) -> int:
+    """Return the bytes that may still be written in a folder, which need not exist yet."""
+    folder = Path(folder).absolute()
+    there = next((path for path in (folder, *folder.parents) if path.is_dir()), Path("/"))
+    return shutil.disk_usage(there).free
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Bring the names in a folder to the disk: without it, a power cut may undo a rename."""
+    if os.name != "posix":
+        return  # folders cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems refuse it; they order renames by themselves.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file on the same disk over another, and bring the rename to the disk."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -18,6 +18,7 @@ from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from ..video.hdr import Transfer, met
 from .collate import Batch, ClipSettings, collate, make_clips
+from .identity import Identity, check_identity, identity_of
 from .labels import LabelCoding
 from .lanes import LanePlan
 from .network import Patience, is_passing
@@ -56,6 +57,10 @@ class _Made:
     hdr: Mapping[str, Transfer] = field(default_factory=dict)
     error: str = ""
     error_type: type[Exception] = DataError
+
+
+class _FewTried(DataError):
+    """Fewer videos than it takes to say that none decodes were at hand to replace a bad one."""
 
 
 class _BatchMaker(Dataset[_Made]):
@@ -158,7 +163,8 @@ class _BatchMaker(Dataset[_Made]):
             if made is not None:
                 return draw, made
             in_a_row += 1
-        raise DataError(
+        kind = _FewTried if in_a_row < self.patience else DataError
+        raise kind(
             f"no video of {self.name} decodes: {in_a_row} in a row failed, the last is {bad[-1]['path']} "
             f"({bad[-1]['reason']}); check the files with a video player"
         )
@@ -230,12 +236,13 @@ class Loader:
         maker: _BatchMaker,
         *,
         account: _BadVideos,
+        identity: Identity,
         num_workers: int,
         prefetch: int,
         pin_memory: bool,
         start_method: str | None,
     ) -> None:
-        self._plan, self._maker, self._account = plan, maker, account
+        self._plan, self._maker, self._account, self._identity = plan, maker, account, identity
         self._num_workers, self._start_method = num_workers, start_method
         self._options: dict[str, Any] = {"pin_memory": pin_memory}
         if num_workers:
@@ -263,7 +270,7 @@ class Loader:
     def _batches(self) -> Generator[Batch, None, None]:
         workers = Workers(self._num_workers, start_method=self._start_method)
         try:
-            for made in self._made(workers):
+            for made in self._all_made(workers):
                 self._account.note(made)
                 if made.batch is None:
                     raise made.error_type(made.error)
@@ -275,6 +282,14 @@ class Loader:
                 yield made.batch
         finally:
             workers.end_if_stopped()
+
+    def _all_made(self, workers: Workers) -> Iterator[_Made]:
+        """The batches; where a stream had too few videos at hand to replace a bad one, it is read again with more."""
+        while True:
+            for made in self._made(workers):
+                if made.error_type is _FewTried and self._plan.widen(self._maker.patience):
+                    break
+                yield made
 
     def _made(self, workers: Workers) -> Iterator[_Made]:
         # The generator of its own keeps the process's global random state untouched.
@@ -295,6 +310,7 @@ class Loader:
         return {
             "version": _STATE_VERSION,
             "source": self._account.name,
+            "identity": self._identity,
             "size": self._account.size,
             "step": self._step,
             "cursor": dict(self._cursor),
@@ -331,6 +347,7 @@ class Loader:
         self._account.found = {entry["id"]: entry for entry in account["bad_videos"]}
 
     def _check(self, state: dict[str, Any]) -> None:
+        """Refuse a position in other data; states of earlier releases say no more of them than their number."""
         if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._plan.start.keys():
             raise DataError(
                 "the saved position in the data is of another kind of data set or version; start a new run"
@@ -340,6 +357,7 @@ class Loader:
                 f"{self._account.name} has {self._account.size} videos, but had {state['size']} when the position was "
                 f"saved: the run cannot go on exactly; restore the data set, or start a new run from the weights"
             )
+        check_identity(state.get("identity"), self._identity)
 
 
 def _account(states: Sequence[dict[str, Any]], share: Share) -> dict[str, Any]:
@@ -450,6 +468,7 @@ def build_loader(
         plan,
         maker,
         account=_BadVideos(name=source.name, max_share=max_bad_share, size=size),
+        identity=identity_of(source),
         num_workers=num_workers,
         prefetch=prefetch,
         pin_memory=pin_memory,

@@ -49,6 +49,8 @@ class DatasetsSource:
     Attributes:
         revision: the commit of the Hub that is read; None: files here.
         notes: how its columns were read, for the user.
+        files: paths or URLs of the data files.
+        shard_names: of the shards, in the ids of samples.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -88,8 +90,8 @@ class DatasetsSource:
         stream = _open_split(builder, path=path, split=split)
         stream, features = _undecoded(stream, path=path)
         self.num_shards = int(stream.num_shards)
-        self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
-        self._files, self._features = files, features
+        self.shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
+        self.files, self._features = files, features
         self.video_column = _find_video(features, asked=video_column, path=path)
         self._check_paths(stream, features)
         self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
@@ -121,7 +123,7 @@ class DatasetsSource:
         Raises:
             SourceUnavailable: when the network kept failing.
         """
-        waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=patience)
+        waiting = Patience(f"{self.name}, {self.shard_names[shard]}", seconds=patience)
         read = 0
         while True:
             with waiting.over(_itself):
@@ -148,35 +150,35 @@ class DatasetsSource:
 
     def _column_values(self, stream: Any, column: str, *, twice: bool) -> Iterator[tuple[str, Any]]:
         """Read (sample id, value) of a column, in the way that costs least."""
-        files = self._files if self.kept is None else self.kept.paths
+        files = self.files if self.kept is None else self.kept.paths
         if len(files) == self.num_shards and is_tar(files) and (self.kept is not None or self.revision is None):
             for shard in range(self.num_shards if self.kept is not None else 0):
                 self._fetch_patiently(shard)
-            return tar_values(files, column, video=self.video_column, names=self._shard_names)
+            return tar_values(files, column, video=self.video_column, names=self.shard_names)
         if is_tar(files) and not twice:
             raise DataError(
                 f"{self.name} has its labels in tar files ({column}), so its classes are known only when all of them "
                 f"were read: keep them on a disk with --cache_dir DIR, or make a set with `hf-videomae prepare`"
             )
-        if len(self._files) == self.num_shards and is_parquet(self._files):
-            return parquet_values(self._files, column, names=self._shard_names, path=self.name)
+        if len(self.files) == self.num_shards and is_parquet(self.files):
+            return parquet_values(self.files, column, names=self.shard_names, path=self.name)
         return self._streamed_values(stream, column)
 
     def _streamed_values(self, stream: Any, column: str) -> Iterator[tuple[str, Any]]:
         narrow = stream.select_columns([name for name in (column, "__key__") if name in self._features])
 
         def read(shard: int) -> list[tuple[str, Any]]:
-            name, rows = self._shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
+            name, rows = self.shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
             with one_try():
                 return [(_id_of(row, f"{name}#{number}", name), row[column]) for number, row in enumerate(rows)]
 
         for shard in range(self.num_shards):
-            waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=shard_seconds())
+            waiting = Patience(f"{self.name}, {self.shard_names[shard]}", seconds=shard_seconds())
             yield from until_it_passes(partial(read, shard), waiting)
 
     def _fetch_patiently(self, shard: int) -> None:
         assert self.kept is not None
-        until_it_passes(partial(self.kept.fetch, shard), Patience(self._shard_names[shard], seconds=shard_seconds()))
+        until_it_passes(partial(self.kept.fetch, shard), Patience(self.shard_names[shard], seconds=shard_seconds()))
 
     def _check_paths(self, stream: Any, features: Any) -> None:
         """Refuse a data set of which every video of the first rows lies elsewhere.
@@ -186,7 +188,7 @@ class DatasetsSource:
         """
         import datasets
 
-        column, first = self.video_column, self._files[:1]
+        column, first = self.video_column, self.files[:1]
         is_text = isinstance(features[column], datasets.Value) and "string" in str(features[column].dtype)
         paths: list[str] = []
         if is_parquet(first):
@@ -208,7 +210,7 @@ class DatasetsSource:
         if self.kept is not None:
             self.kept.fetch(shard)
         rows = iter(self._stream.shard(num_shards=self.num_shards, index=shard))
-        name = self._shard_names[shard]
+        name = self.shard_names[shard]
         for number in count():
             with one_try():
                 row = next(rows, None)

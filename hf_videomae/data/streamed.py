@@ -10,8 +10,19 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
+from .network import (
+    OUTAGE_SECONDS,
+    SHARD_SECONDS,
+    Patience,
+    is_passing,
+    one_try,
+    reason_of,
+    until_it_answers,
+    until_it_passes,
+)
+from .refusals import Rereads, is_damage, read_errors, refusal, refused_in
 from .samples import DataError, Label, Sample
+from .whole_reads import check_reads
 
 _PROBE_SECONDS = 10.0
 
@@ -55,7 +66,8 @@ class DatasetsSource:
         cache_dir: str | None = None,
     ) -> None:
         self.name, self.split = path, split
-        is_local = os.path.isdir(path)
+        self.is_local = is_local = os.path.isdir(path)
+        check_reads()
         if not is_local:
             _probe_hub(path, revision=revision, cache_dir=cache_dir)
         builder = _builder(path, config=config, revision=revision)
@@ -89,18 +101,25 @@ class DatasetsSource:
 
         Raises:
             SourceUnavailable: when the network kept failing.
+            SourceRefused: when the shard is refused, or is damaged.
         """
-        waiting = Patience(
-            f"{self.name}, {self._shard_names[shard]}", seconds=OUTAGE_SECONDS if patience is None else patience
-        )
-        read = 0
+        name = self._shard_names[shard]
+        waiting = Patience(f"{self.name}, {name}", seconds=OUTAGE_SECONDS if patience is None else patience)
+        rereads = Rereads(self.name, name, is_local=self.is_local)
+        read, damage = 0, read_errors()
         while True:
-            with waiting.over(_itself):
-                for sample in self._rows(shard, start=read):
-                    read += 1
-                    waiting.progress()
-                    yield sample
-                return
+            try:
+                with waiting.over(_itself):
+                    for sample in self._rows(shard, start=read):
+                        read += 1
+                        waiting.progress()
+                        rereads.progress()
+                        yield sample
+                    return
+            except DataError:
+                raise
+            except damage as error:
+                rereads.after(error)
 
     def _rows(self, shard: int, *, start: int) -> Iterator[Sample]:
         if self.kept is not None:
@@ -174,7 +193,16 @@ def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None)
             f"{path} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or give a local "
             f"folder{_hint(path, cache_dir)}"
         ) from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:
+    except HfHubHTTPError as error:
+        raise refusal(error, path, "the data set") from error
+    except (ValueError, LookupError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: what answers for the Hub is not the Hub ({reason_of(error)}); check the network (a proxy or a "
+            f"login page), HF_ENDPOINT, or give a local folder{_hint(path, cache_dir)}"
+        ) from error
+    except (HTTPError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"{path} is no folder here, and the Hub cannot be reached ({reason}); check the network, give a local "
@@ -218,13 +246,27 @@ def _within(error: BaseException) -> BaseException | None:
 
 def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
     import datasets
-    from datasets.exceptions import DatasetsError
 
-    try:
-        return _patiently(path, lambda: datasets.load_dataset_builder(path, name=config, revision=revision))
-    except (DatasetsError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
+    def ask() -> Any:
+        return datasets.load_dataset_builder(path, name=config, revision=revision)
+
+    return _opened(path, ask, file="the list of its files", otherwise="it cannot be opened as a data set")
+
+
+def _opened(path: str, ask: Callable[[], Any], *, file: str, otherwise: str) -> Any:
+    """What opening gives; an answer that is refused or damaged is asked for again, as for a shard."""
+    rereads = Rereads(path, file, is_local=os.path.isdir(path))
+    while True:
+        try:
+            return _patiently(path, ask)
+        except DataError:
+            raise
+        except read_errors() as error:
+            answer = refused_in(error) or (error if is_damage(error) else None)
+            if answer is None:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise DataError(f"{path}: {otherwise}: {reason}") from error
+            rereads.after(answer)
 
 
 def split_names(path: str, *, config: str | None = None, revision: str | None = None) -> list[str]:
@@ -249,10 +291,13 @@ def _files(builder: Any, *, path: str, split: str) -> list[str]:
 
 
 def _open_split(builder: Any, *, path: str, split: str) -> Any:
-    try:
-        return _patiently(path, lambda: builder.as_streaming_dataset(split))
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
+    files = _files(builder, path=path, split=split)
+    return _opened(
+        path,
+        lambda: builder.as_streaming_dataset(split),
+        file=_name_in_set(files[0]) if files else f"the split {split!r}",
+        otherwise=f"the split {split!r} cannot be opened",
+    )
 
 
 def _of_columns(features: Any) -> str:
@@ -351,5 +396,9 @@ def _shard_names(files: list[str], *, split: str, count: int, root: str | None) 
         return [f"{split}-{shard:05d}" for shard in range(count)]
     if root is not None:
         return [Path(file).relative_to(Path(root).resolve()).as_posix() for file in files]
-    # hf://datasets/org/name@revision/data/train-00000.parquet
-    return [file.split("@", 1)[-1].split("/", 1)[-1] for file in files]
+    return [_name_in_set(file) for file in files]
+
+
+def _name_in_set(file: str) -> str:
+    """hf://datasets/org/name@revision/data/train-00000.parquet -> data/train-00000.parquet"""
+    return file.split("@", 1)[-1].split("/", 1)[-1]

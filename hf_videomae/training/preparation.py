@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
@@ -35,13 +35,14 @@ from .checkpoints import (
 from .errors import RunError, say
 from .fetching import fetch, is_remote, newest_remote
 from .optim import CosineSchedule, scaled_lr
-from .recipes import RunRecipe
+from .recipes import RunRecipe, changes
 from .together import in_first_process
 
 Batch = dict[str, Any]
 Result = TypeVar("Result")
 
 WARMUP_SHARE = 0.05
+_CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
 _RUN_FILES = (
     report.METRICS_FILE,
     report.RUN_FILE,
@@ -362,6 +363,39 @@ def holds_another_run(folder: Path, checkpoint: Path) -> bool:
     if checkpoint.resolve().parent == folder.resolve() or not earlier_files(folder):
         return False
     return run_id_of(checkpoint) not in (report.run_id_in(folder), run_id_of(newest_checkpoint(folder)))
+
+
+def tell_changes(state: Mapping[str, Any], *, recipe: RunRecipe, clips: int, total_steps: int) -> None:
+    """Say what of a resumed run is not as it was.
+
+    Args:
+        state: of the checkpoint.
+        recipe: of the run that goes on.
+        clips: of a step, in all processes.
+        total_steps: of the run.
+    """
+    before, processes = state["recipe"], PartialState().num_processes
+    clips_before = before["batch_size"] * before["gradient_accumulation"] * state["processes"]
+    different = changes(before, recipe.identity())
+    if processes != state["processes"]:
+        say(
+            f"note: {processes} {'process goes' if processes == 1 else 'processes go'} on where "
+            f"{state['processes']} stood: no sample is left out or repeated, but drop path, dropout and mixup "
+            f"draw other numbers"
+        )
+        if clips_before == clips:
+            # Another way to the same number of clips.
+            different = {name: pair for name, pair in different.items() if name not in _CLIPS_PER_STEP}
+    if clips_before != clips:
+        keeping = (
+            f"; --batch_size {clips_before // processes} keeps all of it" if clips_before % processes == 0 else ""
+        )
+        say(
+            f"note: a step had {clips_before} clips and has {clips} from here on, in {total_steps} steps in all, and "
+            f"the learning rate goes with it{keeping}"
+        )
+    for name, (was, now) in different.items():
+        say(f"note: {name} was {was} and is {now} from here on: this is not the run that was interrupted")
 
 
 def plan_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: int | None) -> CosineSchedule:

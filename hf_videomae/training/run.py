@@ -39,6 +39,7 @@ from .checkpoints import (
     step_of,
     write_checkpoint,
 )
+from .data_faults import DataFaults
 from .errors import RunError, say
 from .journal import Journal, best_validation, data_times, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
@@ -54,15 +55,15 @@ from .preparation import (
     earlier_files,
     holds_another_run,
     plan_schedule,
+    tell_changes,
     together,
 )
 from .progress import Clock, Progress, tell_data
-from .recipes import RunRecipe, changes
+from .recipes import RunRecipe
 from .signals import StopSignal, name_of
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
-_CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
 
 
 class NotFiniteError(RunError):
@@ -119,6 +120,7 @@ class Run:
         self.validation, self.publisher = validation, publisher
         self.run_id = run_id_of(resume) or uuid.uuid4().hex
         self._fault: RunError | None = None
+        self._faults = DataFaults()
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
         self.output_dir = Path(recipe.output_dir)
         self.clips_per_step = recipe.batch_size * recipe.gradient_accumulation * accelerator.num_processes
@@ -169,6 +171,7 @@ class Run:
         generators = None if resume is None else self._restore(resume)
         self.stop.__enter__()
         try:
+            self._faults.note_stream(self.loader.state_dict())
             self._batches = iter(self.loader)
             # The first batch shows what is wrong with the data before anything is written. It also starts the workers,
             # which draws from the generators: a resumed run sets them afterwards.
@@ -212,7 +215,7 @@ class Run:
         self.skipped_in_a_row, self.seconds = state["skipped_in_a_row"], state["seconds"]
         self.clips = state["clips"]
         say(f"resumed from {checkpoint} at step {self.step}")
-        self._tell_changes(state)
+        tell_changes(state, recipe=self.recipe, clips=self.clips_per_step, total_steps=self.schedule.total_steps)
         rank = self.accelerator.process_index
         if rank < state["processes"]:
             tensors, values, _ = load_rank(checkpoint, rank)
@@ -220,30 +223,6 @@ class Run:
         # As a new process is seeded, but not again with the numbers of the first steps.
         set_seed(stable_seed(self.recipe.seed, self.step, rank) % 2**32)
         return generator_state()
-
-    def _tell_changes(self, state: dict[str, Any]) -> None:
-        """What of a resumed run is not as it was."""
-        recipe, processes = state["recipe"], self.accelerator.num_processes
-        clips = recipe["batch_size"] * recipe["gradient_accumulation"] * state["processes"]
-        different = changes(recipe, self.recipe.identity())
-        if processes != state["processes"]:
-            say(
-                f"note: {processes} {'process goes' if processes == 1 else 'processes go'} on where "
-                f"{state['processes']} stood: no sample is left out or repeated, but drop path, dropout and mixup "
-                f"draw other numbers"
-            )
-            if clips == self.clips_per_step:
-                # Another way to the same number of clips.
-                different = {name: pair for name, pair in different.items() if name not in _CLIPS_PER_STEP}
-        if clips != self.clips_per_step:
-            keeping = f"; --batch_size {clips // processes} keeps all of it" if clips % processes == 0 else ""
-            say(
-                f"note: a step had {clips} clips and has {self.clips_per_step} from here on, in "
-                f"{self.schedule.total_steps} steps in all, and the learning rate goes with it"
-                + (keeping if self.recipe.gradient_accumulation == 1 else "")
-            )
-        for name, (before, after) in different.items():
-            say(f"note: {name} was {before} and is {after} from here on: this is not the run that was interrupted")
 
     def _open_files(self, resume: Path | None) -> None:
         """Claim the output directory: the first write of the run."""
@@ -265,6 +244,7 @@ class Run:
             log_samples=self.recipe.log_samples,
             keep_until=None if resume is None else self.step,
         )
+        self._faults.note_saved(self.step, resume, self.output_dir)
         self._begun, self._started = time.time(), report.now()
         self._resumed_from = None if resume is None else origin_of(resume)
         self._write_run("running")
@@ -300,6 +280,8 @@ class Run:
         try:
             while not self._over() and not number:
                 number = self._one_step()
+                if self._faults:
+                    self._end_without_data()
                 # In a row of steps that were not applied there is nothing new to save.
                 due = self.step % self.save_every == 0 and not self.skipped_in_a_row
                 if due or self._over() or number or self._fault is not None:
@@ -319,6 +301,15 @@ class Run:
             self.stop.__exit__()
         return self._finish(number)
 
+    def _end_without_data(self) -> None:
+        """End the run where a process has no batch, with all steps so far saved; `RunError` in all processes."""
+        if self.step and not self.skipped_in_a_row:
+            checkpoint = self.output_dir / f"checkpoint-{self.step}"
+            if self._faults.saved_step != self.step:
+                self._save(last=False)
+            self._faults.reason = f"{self._faults.reason}. {checkpoint} is saved: --resume goes on from it"
+        raise RunError(self._faults.reason)
+
     def _over(self) -> bool:
         total, stop = self.schedule.total_steps, self.recipe.stop_at_step
         return self.step >= (total if stop is None else min(stop, total))
@@ -327,9 +318,14 @@ class Run:
         """One optimizer step; returns the signal that asks to stop, or 0."""
         learning_rate = self.schedule(self.step)
         set_learning_rate(self.optimizer, learning_rate)
+        self._faults.note_generators()
+        if self._fetched is None:
+            self._faults.note_stream(self.loader.state_dict())
         loss, sample_ids, batch = self._accumulate()
         norm = self._gradient_norm()
         losses, norm, signals = self._agree(loss, norm, clips=len(sample_ids))
+        if self._faults:
+            return 0
         mean = sum(losses) / len(losses)
         finite = math.isfinite(mean) and math.isfinite(norm)
         if finite:
@@ -362,7 +358,8 @@ class Run:
 
     def _next_batch(self) -> Batch:
         with self.clock.waiting():
-            batch, self._fetched = self._fetched or next(self._batches), None
+            batch = self._faults.batch_of(lambda: self._fetched or next(self._batches))
+        self._fetched = None
         device = self.accelerator.device
         return {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
@@ -376,8 +373,10 @@ class Run:
 
     def _agree(self, loss: Tensor, norm: float, *, clips: int) -> tuple[list[float], float, int]:
         """What every process saw: the losses, the gradient norm, and the signal that any of them got."""
-        mine = torch.stack((loss, *loss.new_tensor([self.stop.asked(), norm, clips])))
+        mine = torch.stack((loss, *loss.new_tensor([self.stop.asked(), norm, clips, bool(self._faults)])))
         everyone = self.accelerator.gather(mine[None]).tolist()
+        if any(row[4] for row in everyone):
+            return self._faults.share(), norm, 0
         self.clips += int(sum(row[3] for row in everyone))
         norms = [row[2] for row in everyone]
         return [row[0] for row in everyone], sum(norms) / len(norms), int(max(row[1] for row in everyone))
@@ -480,6 +479,7 @@ class Run:
     def _save(self, *, last: bool) -> None:
         with self.clock.stopped():
             checkpoint = self._write_checkpoint()
+            self._faults.note_saved(self.step, checkpoint, self.output_dir)
             if self.publisher is not None and not last and self.accelerator.is_main_process:
                 self._write_run("running")
                 self.publisher.saved(checkpoint)
@@ -502,7 +502,7 @@ class Run:
             state=state,
             optimizer=self.optimizer,
             save_model=self.task.save,
-            stream=self.loader.state_dict(),
+            stream=self._faults.stream_before(self.loader.state_dict()),
             rank=self.accelerator.process_index,
             barrier=self.accelerator.wait_for_everyone,
             keep=self.recipe.keep_checkpoints,

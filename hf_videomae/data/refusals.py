@@ -1,0 +1,165 @@
+"""A data set that is refused or damaged while it is read, in one line: which set, which shard, why, what to do."""
+
+import json
+import lzma
+import zlib
+from collections.abc import Iterator
+from tarfile import TarError
+
+from .network import CLIENT_ERRORS, Patience, causes, reason_of, status_of
+from .samples import DataError
+from .whole_reads import ShortRead
+
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+_REREADS = 2
+"""A signed address runs out, a proxy answers once in place of the server: so many further tries, then it is told."""
+_REREAD_SECONDS = 20.0
+
+
+class SourceRefused(DataError):
+    """A data set, or a part of it, is refused or damaged: waiting does not help, its user must do something."""
+
+
+class Rereads:
+    """Counts how often a shard was read again after an error that time does not mend.
+
+    Args:
+        set_name: of the data set.
+        shard: its file.
+        is_local: files here are read once: a second look shows the same bytes.
+    """
+
+    def __init__(self, set_name: str, shard: str, *, is_local: bool) -> None:
+        self.set_name, self.shard, self.is_local = set_name, shard, is_local
+        self._tries, self._waiting = 0, Patience(f"{set_name}, {shard}", seconds=_REREAD_SECONDS)
+
+    def progress(self) -> None:
+        """Start counting anew."""
+        if self._tries:
+            self._tries, self._waiting = 0, Patience(self._waiting.name, seconds=_REREAD_SECONDS)
+
+    def after(self, error: BaseException) -> None:
+        """Wait for the next try.
+
+        Raises:
+            SourceRefused: when there were enough, and for files here.
+        """
+        self._tries += 1
+        if self.is_local or self._tries > _REREADS or _is_final(error):
+            raise refusal(error, self.set_name, self.shard, is_local=self.is_local) from error
+        self._waiting.wait(error)
+
+
+def read_errors() -> tuple[type[Exception], ...]:
+    """Return what readers of Parquet, tar and video files raise for a file that is refused, cut or damaged."""
+    from datasets.exceptions import DatasetsError
+    from pyarrow import ArrowException
+
+    damage = (LookupError, TypeError, zlib.error, lzma.LZMAError, ArrowException, DatasetsError)
+    return (*CLIENT_ERRORS, *damage)
+
+
+def refusal(error: BaseException, set_name: str, shard: str, *, is_local: bool = False) -> SourceRefused:
+    """Return the error of a shard that cannot be read, in one line.
+
+    Args:
+        error: of a client or a reader.
+        set_name: of the data set.
+        shard: its file.
+        is_local: the file is on this machine.
+    """
+    status = next((found for cause in causes(error) if (found := status_of(cause)) is not None), None)
+    if status is None and not _is_gone(error):
+        return SourceRefused(_damaged(error, set_name, shard, is_local=is_local))
+    said = _answer_of(error)
+    if status == _UNAUTHORIZED and not _is_gone(error):
+        return SourceRefused(
+            f"{set_name}: the Hub refuses {shard} ({said}): the token has expired or was withdrawn, or the set was "
+            f"made private; log in with `hf auth login`, or set HF_TOKEN to a valid one"
+        )
+    if status == _FORBIDDEN:
+        return SourceRefused(
+            f"{set_name}: the Hub refuses {shard} ({said}): ask for access on the page of the set, or take a token "
+            f"that may read it"
+        )
+    if status == _NOT_FOUND or _is_gone(error):
+        return SourceRefused(
+            f"{set_name}: the Hub does not have {shard} ({said}): it was deleted, renamed or made private; look at "
+            f"the page of the set, and for a private one log in with `hf auth login`"
+        )
+    return SourceRefused(
+        f"{set_name}: the Hub refuses {shard} ({said}); look at the page of the set, or take the data from elsewhere"
+    )
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether the Hub refuses the whole repository of a file: no right to read it, or it is gone."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    gone = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)
+    return any(isinstance(cause, gone) or status_of(cause) in (_UNAUTHORIZED, _FORBIDDEN) for cause in causes(error))
+
+
+def refused_in(error: BaseException) -> BaseException | None:
+    """Return the refusal that an error was raised from or beside: `datasets` names no cause for some."""
+    seen: BaseException | None = error
+    while seen is not None and not any(status_of(cause) is not None for cause in causes(seen)):
+        seen = seen.__context__
+    return seen
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether the Hub itself refuses; a signed address of another host may have run out, and the next one is valid."""
+    refused = [cause for cause in causes(error) if status_of(cause) is not None]
+    return bool(refused) and not any(getattr(getattr(cause, "response", None), "history", None) for cause in refused)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether an error says that a file is not what it should be, or not whole."""
+    from pyarrow import ArrowException
+
+    kinds = (ShortRead, ArrowException, TarError, EOFError, zlib.error, lzma.LZMAError, json.JSONDecodeError)
+    return any(isinstance(cause, kinds) for cause in causes(error))
+
+
+def _is_gone(error: BaseException) -> bool:
+    """Whether the Hub does not know the repository, the commit or the file; it tells strangers so with a 401, too."""
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    gone = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
+    return any(isinstance(cause, gone) for cause in causes(error))
+
+
+def _damaged(error: BaseException, set_name: str, shard: str, *, is_local: bool) -> str:
+    reason = " ".join(reason_of(error).split())[:200]
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{set_name}: {shard} cannot be read ({error.strerror}); check the file and its rights"
+    if is_local:
+        return f"{set_name}: {shard} is damaged ({reason}); get the file again, or take it out of the folder"
+    what = "did not come whole" if isinstance(error, ShortRead) else "is damaged, or another answer came in its place"
+    return (
+        f"{set_name}: {shard} {what} ({reason}), {_REREADS + 1} times; check the network (a proxy or a login page may "
+        f"answer for the Hub), then the file on the page of the set"
+    )
+
+
+def _answer_of(error: BaseException) -> str:
+    """The status and the server's words, without the address, which may be signed."""
+    for cause in _innermost_first(error):
+        response = getattr(cause, "response", None)
+        if response is not None:
+            said = str(getattr(cause, "server_message", None) or "").strip()
+            status = f"HTTP {response.status_code} {response.reason_phrase}".strip()
+            return f"{status}: {' '.join(said.split())[:200]}" if said else status
+        if status_of(cause) is not None:
+            return f"HTTP {status_of(cause)}"
+    return " ".join(reason_of(error).split())[:200]
+
+
+def _innermost_first(error: BaseException) -> Iterator[BaseException]:
+    chain = list(causes(error))
+    # The Hub's own error has the server's words; what it was raised from repeats the address.
+    return iter(sorted(chain, key=lambda cause: not hasattr(cause, "server_message")))
+
+
+__all__ = ["Rereads", "SourceRefused", "is_damage", "is_refused", "read_errors", "refusal", "refused_in"]

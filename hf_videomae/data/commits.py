@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..cards.scrubbing import safe
-from .network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of, until_it_passes
+from .network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of, shard_seconds, until_it_passes
 from .uploading import CHANGED, Content, PushError, hub_client, is_same, size_of, told_of
 
 MAIN = "main"
@@ -48,7 +48,7 @@ def look(attempt: Callable[[], _Result], id: str, *, otherwise: str) -> _Result:
         PushError: in one line.
     """
     try:
-        return until_it_passes(attempt, Patience(f"looking at {id}", seconds=CHECK_SECONDS))
+        return until_it_passes(attempt, Patience(f"looking at {id}", seconds=shard_seconds(CHECK_SECONDS)))
     except SourceUnavailable as error:
         reason = safe(reason_of(error.__cause__ or error))
         raise PushError(f"the Hub cannot be reached ({reason}); {otherwise}") from error

@@ -13,6 +13,7 @@ import http.client
 import json
 import logging
 import multiprocessing
+import os
 import random
 import re
 import socket
@@ -31,8 +32,9 @@ logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
+PATIENCE_VARIABLE = "HF_VIDEOMAE_HUB_PATIENCE"
 OUTAGE_SECONDS = 900.0
-"""Without a single byte for so long, a run gives up."""
+"""Without a single byte for so long, a run gives up, unless HF_VIDEOMAE_HUB_PATIENCE says otherwise."""
 SHARD_SECONDS = 60.0
 """After so long another shard is read first."""
 
@@ -50,6 +52,32 @@ transfer of large files make of them, which depends on the format and on version
 
 # Where a thread waits that shall not outlive its purpose; by `stop_waiting_on`.
 _of_thread = threading.local()
+
+
+def seconds_from(variable: str, default: float) -> float:
+    """Return the seconds that an environment variable holds, or the default where it is not set.
+
+    Raises:
+        DataError: for anything but a number of 0 or more.
+    """
+    text = os.environ.get(variable, "").strip()
+    try:
+        seconds = float(text or default)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise DataError(f"{variable} is {text!r}; give seconds, 0 or more, or unset it")
+    return seconds
+
+
+def outage_seconds() -> float:
+    """Return for how long a network or a Hub that fails is waited for."""
+    return seconds_from(PATIENCE_VARIABLE, OUTAGE_SECONDS)
+
+
+def shard_seconds(most: float | None = None) -> float:
+    """Return for how long one shard, or one question to the Hub, is waited for: `SHARD_SECONDS`, or `most`."""
+    return min(SHARD_SECONDS if most is None else most, outage_seconds())
 
 
 class SourceUnavailable(DataError):
@@ -126,12 +154,12 @@ class Patience:
 
     Args:
         name: what is being read, for people.
-        seconds: without progress until it gives up. A server that asks for patience (429) gets `OUTAGE_SECONDS`: it
-            asks it of everyone, so that another file would be no way out.
+        seconds: without progress until it gives up; None: `outage_seconds()`. A server that asks for patience (429)
+            gets that too: it asks it of everyone, so that another file would be no way out.
     """
 
-    def __init__(self, name: str, *, seconds: float = OUTAGE_SECONDS) -> None:
-        self.name, self.seconds = name, seconds
+    def __init__(self, name: str, *, seconds: float | None = None) -> None:
+        self.name, self.seconds = name, outage_seconds() if seconds is None else seconds
         # Not the global generator: that is the training's.
         self._random = random.Random()
         self.progress()
@@ -154,7 +182,7 @@ class Patience:
         wait = self._wait * self._random.uniform(0.5, 1.0) if asked is None else asked + self._random.uniform(0.0, 1.0)
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
         limited = any(status_of(cause) == _TOO_MANY_REQUESTS for cause in causes(error))
-        seconds = max(self.seconds, OUTAGE_SECONDS) if limited else self.seconds
+        seconds = max(self.seconds, outage_seconds()) if limited else self.seconds
         if now + wait - self._since > seconds:
             raise SourceUnavailable(
                 f"the network kept failing for {now - self._since:.0f} s while {self.name} was read "

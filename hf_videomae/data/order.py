@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from .collate import stable_seed
-from .network import SHARD_SECONDS, SourceUnavailable, stop_waiting_on
+from .network import SourceUnavailable, shard_seconds, stop_waiting_on
 from .samples import DataError, Sample, Source, StreamedSource
 
 logger = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ class Lane:
                 waiting.append((shard, stop))
                 continue
             # With all others out of reach as well there is nothing to do but wait.
-            patience = SHARD_SECONDS if self.alone and failed < len(waiting) else None
+            patience = shard_seconds() if self.alone and failed < len(waiting) else None
             try:
                 for sample in islice(self.source.read_shard(shard, patience=patience), read, None):
                     read, failed = read + 1, 0

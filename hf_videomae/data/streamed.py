@@ -10,16 +10,7 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import (
-    OUTAGE_SECONDS,
-    SHARD_SECONDS,
-    Patience,
-    is_passing,
-    one_try,
-    reason_of,
-    until_it_answers,
-    until_it_passes,
-)
+from .network import Patience, is_passing, one_try, reason_of, shard_seconds, until_it_answers, until_it_passes
 from .refusals import Rereads, is_damage, read_errors, refusal, refused_in
 from .samples import DataError, Label, Sample
 from .whole_reads import check_reads
@@ -97,14 +88,14 @@ class DatasetsSource:
 
         Args:
             shard: its number.
-            patience: seconds without a sample until it gives up; None: 15 minutes.
+            patience: seconds without a sample until it gives up; None: `network.outage_seconds()`, 15 minutes.
 
         Raises:
             SourceUnavailable: when the network kept failing.
             SourceRefused: when the shard is refused, or is damaged.
         """
         name = self._shard_names[shard]
-        waiting = Patience(f"{self.name}, {name}", seconds=OUTAGE_SECONDS if patience is None else patience)
+        waiting = Patience(f"{self.name}, {name}", seconds=patience)
         rereads = Rereads(self.name, name, is_local=self.is_local)
         read, damage = 0, read_errors()
         while True:
@@ -224,12 +215,12 @@ def _ask_hub(path: str, *, revision: str | None) -> None:
             # Anyone may see a gated data set, few may read it.
             HfApi().auth_check(path, repo_type="dataset")
 
-    until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
+    until_it_answers(ask, Patience(path, seconds=shard_seconds()))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
     """What a Hub that was just there answers; failures that pass are waited for, as those of the shards are later."""
-    return until_it_passes(ask, Patience(path, seconds=SHARD_SECONDS), passing=_within)
+    return until_it_passes(ask, Patience(path, seconds=shard_seconds()), passing=_within)
 
 
 def _itself(error: BaseException) -> BaseException | None:
@@ -379,7 +370,7 @@ def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[st
     kept = KeptShards(cache_dir, files=files)
     if builder.info.features is None and files:
         # The columns are found in the first shard.
-        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=SHARD_SECONDS))
+        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=shard_seconds()))
     builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
     return kept
 

@@ -5,7 +5,6 @@ newer save takes the place of one that still waits. Only the last push is waited
 """
 
 import logging
-import os
 import shlex
 import sys
 import threading
@@ -15,21 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from ..cards.scrubbing import safe
-from ..data.network import OUTAGE_SECONDS, SourceUnavailable, reason_of, stop_waiting_on
-from ..training import RunError, RunRecipe, newest_checkpoint, say
+from ..data.network import (
+    OUTAGE_SECONDS,
+    SourceUnavailable,
+    outage_seconds,
+    reason_of,
+    seconds_from,
+    stop_waiting_on,
+)
+from ..stopping import StopSignal, name_of
+from ..training import RunRecipe, newest_checkpoint, say
 from ..training.checkpoints import run_id_of, step_of
 from ..training.errors import is_main_process, say_error
 from ..training.preparation import together
 from ..training.recipes import HubStrategy
 from ..training.report import PUBLISHED_FILE, JsonLines
-from ..training.signals import StopSignal, name_of
 from .pushing import Published, describe, publish_snapshot
 from .repository import ModelTarget, check_target, take
 from .snapshot import Snapshot, clear, take_snapshot
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_VARIABLE, SPACING_VARIABLE = "HF_VIDEOMAE_HUB_PATIENCE", "HF_VIDEOMAE_HUB_SPACING"
+SPACING_VARIABLE = "HF_VIDEOMAE_HUB_SPACING"
 
 _SPACING = 45.0
 """Seconds from one commit to the next, but the last: 80 an hour, where the Hub takes 128 from all runs of a user."""
@@ -50,18 +56,7 @@ class Timing:
     @classmethod
     def from_environment(cls) -> "Timing":
         """HF_VIDEOMAE_HUB_PATIENCE and HF_VIDEOMAE_HUB_SPACING, where they are set."""
-        return cls(patience=_seconds(PATIENCE_VARIABLE, OUTAGE_SECONDS), spacing=_seconds(SPACING_VARIABLE, _SPACING))
-
-
-def _seconds(variable: str, default: float) -> float:
-    text = os.environ.get(variable, "").strip()
-    try:
-        seconds = float(text or default)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise RunError(f"{variable} is {text!r}; give seconds, 0 or more, or unset it")
-    return seconds
+        return cls(patience=outage_seconds(), spacing=seconds_from(SPACING_VARIABLE, _SPACING))
 
 
 # In the background.

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..cards.document import CardError
 from ..cards.scrubbing import safe
 from ..data.commits import Sent
-from ..data.network import CLIENT_ERRORS, OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
+from ..data.network import CLIENT_ERRORS, Patience, SourceUnavailable, reason_of
 from ..data.uploading import PushError, quiet_client, reason_for
 from ..records import write_json
 from ..training import newest_checkpoint
@@ -40,7 +40,7 @@ class Published:
 
 
 def publish_snapshot(
-    snapshot: Snapshot, target: ModelTarget, *, run_id: str | None, patience: float = OUTAGE_SECONDS
+    snapshot: Snapshot, target: ModelTarget, *, run_id: str | None, patience: float | None = None
 ) -> Published:
     """Bring the model of a snapshot to `main` by one commit, and its state, if it has any, to its branch by another.
 
@@ -72,7 +72,7 @@ def publish_snapshot(
         if error.__cause__ is None:
             raise  # called off
         raise PushError(
-            f"the Hub could not be reached for {patience:g} s ({safe(reason_of(error.__cause__))})"
+            f"the Hub could not be reached for {waiting.seconds:g} s ({safe(reason_of(error.__cause__))})"
         ) from error
     except CLIENT_ERRORS as error:
         if (told := reason_for(error, id=target.id)) is not None:
@@ -87,7 +87,7 @@ def publish_snapshot(
 
 
 def push_run(
-    folder: str | Path, target: ModelTarget, *, with_state: bool = False, patience: float = OUTAGE_SECONDS
+    folder: str | Path, target: ModelTarget, *, with_state: bool = False, patience: float | None = None
 ) -> tuple[ModelTarget, Published]:
     """Publish a run from its folder: its finished model, or that of its newest whole checkpoint.
 

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..stopping import Stopped, program
+
 DEBUG_VARIABLE = "HF_VIDEOMAE_DEBUG"
 
 
@@ -33,7 +35,7 @@ def say_error(message: str, *, everywhere: bool = False) -> None:
 
 @contextmanager
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of a user's input into one line and exit code 2, and Ctrl-C into exit code 130.
+    """Turn errors of a user's input into one line and exit code 2, and a signal into one line and 128 + its number.
 
     Args:
         *kinds: the errors to report so. Without any: all that wrong input raises while a run is being set up, in all
@@ -41,16 +43,18 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     """
     caught = kinds or (ValueError, OSError, ImportError, _backend_error())
     try:
-        yield
+        with program():
+            yield
     except caught as error:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         say_error(str(error) or type(error).__name__, everywhere=bool(kinds) and not isinstance(error, RunError))
         _disconnect()
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        say_error("interrupted at once: nothing more was saved")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        at_once = not isinstance(error, Stopped) or error.again
+        say_error("interrupted at once: nothing more was saved" if at_once else str(error))
+        raise SystemExit(error.code if isinstance(error, Stopped) else 130) from None
 
 
 def _disconnect() -> None:

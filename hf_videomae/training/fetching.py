@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 
 from ..cards import is_hub_id
 from ..data.network import (
-    OUTAGE_SECONDS,
-    SHARD_SECONDS,
     Patience,
     causes,
     reason_of,
+    shard_seconds,
     until_it_answers,
     until_it_passes,
 )
@@ -187,7 +186,7 @@ def fetch(remote: Remote, output_dir: Path, *, replacing: Sequence[Path] = ()) -
     say(f"fetching {remote.name} of {remote.repo}@{remote.commit[:8]} ({size / 1e6:.1f} MB)")
     # Of the same name at the next try, which goes on with what is there.
     folder = output_dir / f"{TEMPORARY}{remote.name}-{remote.commit[:12]}"
-    waiting = Patience(f"{remote.name} of {remote.repo}", seconds=OUTAGE_SECONDS)
+    waiting = Patience(f"{remote.name} of {remote.repo}")
 
     def fetch_and_place() -> Path:
         until_it_passes(lambda: _fetch_into(folder, remote, waiting), waiting)
@@ -250,7 +249,7 @@ def _place(folder: Path, remote: Remote, output_dir: Path, *, replacing: Sequenc
 
 def _asked(repo: str, ask: Callable[[], _Result]) -> _Result:
     """An answer of a Hub that is there."""
-    waiting = Patience(repo, seconds=SHARD_SECONDS)
+    waiting = Patience(repo, seconds=shard_seconds())
     return _told(repo, lambda: until_it_answers(ask, waiting))
 
 

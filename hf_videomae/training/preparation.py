@@ -21,7 +21,7 @@ from accelerate.utils import (
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from ..data.network import OUTAGE_SECONDS
+from ..data.network import OUTAGE_SECONDS, outage_seconds
 from . import report
 from .checkpoints import (
     CheckpointError,
@@ -197,7 +197,7 @@ def build_accelerator(recipe: RunRecipe) -> Accelerator:
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
             # One process may wait for the network as long as that; NCCL's own 10 minutes would end the others first.
-            InitProcessGroupKwargs(timeout=timedelta(seconds=2 * OUTAGE_SECONDS)),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=2 * max(OUTAGE_SECONDS, outage_seconds()))),
         ],
     )
     if accelerator.mixed_precision not in ("no", "bf16"):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..cards import public_path
 from ..data.collate import stable_seed
+from ..stopping import StopSignal, name_of
 from ..video.decoding import VideoBackendError
 from . import report
 from .checkpoints import (
@@ -60,7 +61,6 @@ from .preparation import (
 )
 from .progress import Clock, Progress, tell_data
 from .recipes import RunRecipe
-from .signals import StopSignal, name_of
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}

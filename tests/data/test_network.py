@@ -255,8 +255,8 @@ def test_what_time_does_not_mend_is_raised_at_once(hub: LocalHub) -> None:
 def test_an_outage_without_end_is_one_line(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
-    monkeypatch.setattr("hf_videomae.data.streamed.OUTAGE_SECONDS", 0.5)
-    monkeypatch.setattr("hf_videomae.data.order.SHARD_SECONDS", 0.1)
+    monkeypatch.setattr("hf_videomae.data.network.OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr("hf_videomae.data.network.SHARD_SECONDS", 0.1)
     hub.fail("GET .*/resolve/", status=AT_ONCE, times=None)
     with pytest.raises(DataError, match="kept failing for .* s while org/set, data/train-.*--resume") as caught:
         next(iter(build_loader(source, settings=SETTINGS, batch_size=2, seed=0)))
@@ -270,7 +270,7 @@ def load(source: Any) -> Any:
 @pytest.fixture
 def half_away(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A data set whose second shard is out of reach at first."""
-    monkeypatch.setattr("hf_videomae.data.order.SHARD_SECONDS", 0.1)
+    monkeypatch.setattr("hf_videomae.data.network.SHARD_SECONDS", 0.1)
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*train-00001", status=AT_ONCE, times=5)

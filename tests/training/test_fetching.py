@@ -150,7 +150,7 @@ def test_a_download_that_breaks_is_gone_on_with(
 def test_a_hub_that_goes_away_leaves_nothing_to_pick(
     hub: LocalHub, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_videomae.training.fetching.OUTAGE_SECONDS", 2.0)
+    monkeypatch.setattr("hf_videomae.data.network.OUTAGE_SECONDS", 2.0)
     remote = newest_remote(REPO)
     hub.fail("GET /cdn/", status=500, times=None)
     with pytest.raises(CheckpointError, match=r"the network kept failing for \d+ s while checkpoint-4 of org/name"):

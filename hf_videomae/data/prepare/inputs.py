@@ -16,7 +16,7 @@ from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
 from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
-from ..network import SHARD_SECONDS, Patience, one_try, until_it_passes
+from ..network import Patience, one_try, shard_seconds, until_it_passes
 from ..samples import DataError, Label
 from ..streamed import DatasetsSource, split_names
 
@@ -143,7 +143,7 @@ def _find(
     with one_try():
         return until_it_passes(
             lambda: _open_streamed(path, config=config, revision=revision, columns=columns),
-            Patience(path, seconds=SHARD_SECONDS),
+            Patience(path, seconds=shard_seconds()),
         )
 
 

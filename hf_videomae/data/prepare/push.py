@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..commits import Changes, Push, changes_of
-from ..network import CLIENT_ERRORS, OUTAGE_SECONDS, Patience, SourceUnavailable, reason_of
+from ..network import CLIENT_ERRORS, Patience, SourceUnavailable, outage_seconds, reason_of
 from ..samples import DataError
 from ..uploading import Content, PushError, hub_client, quiet_client, reason_for
 from .card import with_id
@@ -42,7 +42,7 @@ class Pushed:
 
 
 def push_set(folder: str | Path, target: HubTarget, *, progress: bool = False) -> Pushed:
-    """Publish a prepared set. What failed is tried again for 15 minutes; what is there already is not sent.
+    """Publish a prepared set. What fails is tried again for 15 minutes; what is there already is not sent.
 
     Args:
         folder: of the set.
@@ -64,9 +64,7 @@ def push_set(folder: str | Path, target: HubTarget, *, progress: bool = False) -
         raise _as_told(folder, target, str(error)) from error
     except SourceUnavailable as error:
         cause = reason_of(error.__cause__ or error)
-        raise _as_told(
-            folder, target, f"the Hub could not be reached for {OUTAGE_SECONDS / 60:.0f} minutes ({cause})"
-        ) from error
+        raise _as_told(folder, target, f"the Hub could not be reached for {outage_seconds():g} s ({cause})") from error
     except CLIENT_ERRORS as error:
         told = reason_for(error, id=target.id)
         if told is not None:

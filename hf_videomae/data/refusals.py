@@ -68,27 +68,41 @@ def refusal(error: BaseException, set_name: str, shard: str, *, is_local: bool =
         shard: its file.
         is_local: the file is on this machine.
     """
+    from huggingface_hub.errors import GatedRepoError
+
     status = next((found for cause in causes(error) if (found := status_of(cause)) is not None), None)
     if status is None and not _is_gone(error):
         return SourceRefused(_damaged(error, set_name, shard, is_local=is_local))
     said = _answer_of(error)
+    if any(isinstance(cause, GatedRepoError) for cause in causes(error)):
+        return SourceRefused(
+            f"{set_name} is gated ({said}): accept its terms on its page on the Hub, then log in with `hf auth login`"
+        )
     if status == _UNAUTHORIZED and not _is_gone(error):
         return SourceRefused(
-            f"{set_name}: the Hub refuses {shard} ({said}): the token has expired or was withdrawn, or the set was "
-            f"made private; log in with `hf auth login`, or set HF_TOKEN to a valid one"
+            f"{set_name}: the Hub refuses {shard} ({said}): the token has expired or was withdrawn, or it was made "
+            f"private; log in with `hf auth login`, or set HF_TOKEN to a valid one"
         )
     if status == _FORBIDDEN:
         return SourceRefused(
-            f"{set_name}: the Hub refuses {shard} ({said}): ask for access on the page of the set, or take a token "
+            f"{set_name}: the Hub refuses {shard} ({said}): ask for access on its page, or take a token "
             f"that may read it"
         )
     if status == _NOT_FOUND or _is_gone(error):
         return SourceRefused(
             f"{set_name}: the Hub does not have {shard} ({said}): it was deleted, renamed or made private; look at "
-            f"the page of the set, and for a private one log in with `hf auth login`"
+            f"its page, and for a private one log in with `hf auth login`"
         )
+    return SourceRefused(f"{set_name}: the Hub refuses {shard} ({said}); look at its page, or take it from elsewhere")
+
+
+def no_hub(error: BaseException, name: str) -> DataError:
+    """Return the error of an answer that is none of the Hub's, such as the page of a proxy."""
+    if isinstance(error, DataError):
+        return error
     return SourceRefused(
-        f"{set_name}: the Hub refuses {shard} ({said}); look at the page of the set, or take the data from elsewhere"
+        f"{name}: what answers for the Hub is not the Hub ({' '.join(reason_of(error).split())[:200]}); check the "
+        f"network (a proxy or a login page) and HF_ENDPOINT, or give a local folder"
     )
 
 
@@ -162,4 +176,4 @@ def _innermost_first(error: BaseException) -> Iterator[BaseException]:
     return iter(sorted(chain, key=lambda cause: not hasattr(cause, "server_message")))
 
 
-__all__ = ["Rereads", "SourceRefused", "is_damage", "is_refused", "read_errors", "refusal", "refused_in"]
+__all__ = ["Rereads", "SourceRefused", "is_damage", "is_refused", "no_hub", "read_errors", "refusal", "refused_in"]

@@ -10,8 +10,8 @@ from typing import Any
 from .folder import is_video_name
 from .kept import KeptShards, kept_of
 from .labels import SINGLE, LabelKind
-from .network import Patience, is_passing, one_try, reason_of, shard_seconds, until_it_answers, until_it_passes
-from .refusals import Rereads, is_damage, read_errors, refusal, refused_in
+from .network import Patience, is_passing, one_try, shard_seconds, until_it_answers, until_it_passes
+from .refusals import Rereads, is_damage, no_hub, read_errors, refusal, refused_in
 from .samples import DataError, Label, Sample
 from .whole_reads import check_reads
 
@@ -187,12 +187,7 @@ def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None)
     except HfHubHTTPError as error:
         raise refusal(error, path, "the data set") from error
     except (ValueError, LookupError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path}: what answers for the Hub is not the Hub ({reason_of(error)}); check the network (a proxy or a "
-            f"login page), HF_ENDPOINT, or give a local folder{_hint(path, cache_dir)}"
-        ) from error
+        raise no_hub(error, path) from error
     except (HTTPError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(

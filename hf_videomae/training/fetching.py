@@ -33,6 +33,7 @@ from .checkpoints import (
     TEMPORARY,
     CheckpointError,
     fault_in,
+    fault_of,
     newest_checkpoint,
     place,
     read_state,
@@ -254,6 +255,11 @@ def _literal(path: str) -> str:
 
 def _place(folder: Path, remote: Remote, output_dir: Path, *, replacing: Sequence[Path]) -> Path:
     """The checkpoint comes last: without it, the rest is a run that has saved nothing yet."""
+    if (fault := fault_of(folder / remote.name)) is not None:
+        raise CheckpointError(
+            f"{remote.name} is not whole on the Hub ({fault}): it was damaged before it was pushed; give a local "
+            f"checkpoint directory, or start a new run from its weights with --model"
+        )
     origin = {"repository": remote.repo, "commit": remote.commit}
     (folder / remote.name / ORIGIN_FILE).write_text(json.dumps(origin), encoding="utf-8")
     for path in replacing:

@@ -24,6 +24,7 @@ from ..ops.views import merge_views
 from ..video.decoding import open_video
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, head_kind, load_classifier, our_config, processor_for
+from .finite import check_finite
 from .pictures import sheet, spread, to_bytes
 from .windows import read_windows
 
@@ -92,6 +93,7 @@ def token_saliency(
         (clip,) = read_windows(reader, [wanted], processor=processor, batch_size=1)  # (1, T, C, H, W)
         name = reader.name
     relevance, logits, number = _relevance(network, place, clip, number)
+    check_finite(logits, what="scores", video=name)
     config = our_config(network.config)
     depth, height, width = (size // side for size, side in zip(_extent(clip), config.cube, strict=True))
     return Saliency(

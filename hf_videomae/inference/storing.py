@@ -19,6 +19,7 @@ from ..records import now, versions, with_access_of, write_json
 from ..video.decoding import VideoDecodeError
 from .features import FeatureExtractor, VideoFeatures
 from .files import find_inputs
+from .finite import NotFiniteOutput
 
 Format = Literal["parquet", "safetensors"]
 FACTS_FILE = "features.json"
@@ -33,12 +34,14 @@ class Stored:
     Attributes:
         written: videos whose features were written now.
         skipped: videos that were there already.
-        bad: path and reason of each video that could not be decoded.
+        bad: path and reason of each video that could not be decoded, or whose features are not finite.
+        not_finite: how many of them could be decoded.
     """
 
     written: int
     skipped: int
     bad: list[dict[str, str]]
+    not_finite: int = 0
 
 
 def store_features(
@@ -75,7 +78,7 @@ def store_features(
         _pyarrow()
     folder = Path(output_dir)
     _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
-    done, bad = stored_videos(folder), []
+    done, bad, not_finite = stored_videos(folder), [], 0
     waiting: list[VideoFeatures] = []
     wanted = find_inputs(videos)
     todo = [video for video in wanted if video not in done]
@@ -83,8 +86,9 @@ def store_features(
         try:
             waiting.append(extractor(video, name=video))
             note = f"{tuple(waiting[-1].features.shape)}"
-        except VideoDecodeError as error:
+        except (VideoDecodeError, NotFiniteOutput) as error:
             bad.append({"path": video, "reason": error.reason})
+            not_finite += isinstance(error, NotFiniteOutput)
             note = f"left out: {error.reason}"
         if progress is not None:
             progress(f"{number}/{len(todo)} {video} {note}")
@@ -95,7 +99,7 @@ def store_features(
         _write_part(folder, waiting, file_format)
     text = "".join(json.dumps(line) + "\n" for line in bad)
     (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
-    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad)
+    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad, not_finite=not_finite)
 
 
 def load_features(folder: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -31,6 +31,17 @@ class EvaluationRecipe:
     model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
     dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
     split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
+    video_column: str | None = setting(
+        None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
+    )
+    label_column: str | None = setting(
+        None, "column of the labels, of Parquet or WebDataset files (default: found by its type or name)", group="data"
+    )
+    allow_paths: tuple[str, ...] = setting(
+        (),
+        "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
+        group="data",
+    )
     cache_dir: str | None = setting(
         None,
         "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
@@ -95,7 +106,14 @@ def main(arguments: list[str] | None = None) -> int:
         model = load_classifier(recipe.model)
         kind = head_kind(model.config)
         source = open_source(
-            recipe.dataset, split=recipe.split, require_labels=True, label_kind=kind, cache_dir=recipe.cache_dir
+            recipe.dataset,
+            split=recipe.split,
+            require_labels=True,
+            label_kind=kind,
+            cache_dir=recipe.cache_dir,
+            video_column=recipe.video_column,
+            label_column=recipe.label_column,
+            allow_paths=recipe.allow_paths,
         )
         model = model.to(accelerator.device)
         processor = processor_for(recipe.model, model)

@@ -19,7 +19,7 @@ from .samples import (
     describe_source,
     num_videos,
 )
-from .sources import open_mixture, open_source
+from .sources import has_columns, open_mixture, open_source
 from .stream import Loader, build_loader
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "describe_shards",
     "describe_source",
     "num_videos",
+    "has_columns",
     "open_mixture",
     "open_source",
 ]

@@ -2,13 +2,26 @@
 
 import json
 import lzma
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from tarfile import TarError
+from typing import TypeVar
 
-from .network import CLIENT_ERRORS, Patience, causes, reason_of, status_of
+from .network import (
+    CLIENT_ERRORS,
+    Patience,
+    causes,
+    is_passing,
+    reason_of,
+    shard_seconds,
+    status_of,
+    until_it_passes,
+)
 from .samples import DataError
 from .whole_reads import ShortRead
+
+_Result = TypeVar("_Result")
 
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 _REREADS = 2
@@ -48,6 +61,53 @@ class Rereads:
         if self.is_local or self._tries > _REREADS or _is_final(error):
             raise refusal(error, self.set_name, self.shard, is_local=self.is_local) from error
         self._waiting.wait(error)
+
+
+def read_patiently(
+    read: Callable[[], _Result],
+    *,
+    set_name: str,
+    file: str,
+    is_local: bool | None = None,
+    otherwise: str | None = None,
+) -> _Result:
+    """Return what reading a file gives, which is read again while the network fails, and twice where it is damaged.
+
+    Args:
+        read: from the beginning, each time.
+        set_name: of the data set.
+        file: of it, for people.
+        is_local: the file is here; by default where the data set is a folder here.
+        otherwise: what another error means, for people; None: it is raised.
+
+    Raises:
+        SourceRefused: when the file is refused or damaged.
+        SourceUnavailable: when the network kept failing.
+        DataError: for another error, where `otherwise` is given.
+    """
+    rereads = Rereads(set_name, file, is_local=os.path.isdir(set_name) if is_local is None else is_local)
+    while True:
+        try:
+            return until_it_passes(read, Patience(set_name, seconds=shard_seconds()), passing=_passing_within)
+        except DataError:
+            raise
+        except read_errors() as error:
+            answer = refused_in(error) or (error if is_damage(error) else None)
+            if answer is not None:
+                rereads.after(answer)
+            elif otherwise is None:
+                raise
+            else:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise DataError(f"{set_name}: {otherwise}: {reason}") from error
+
+
+def _passing_within(error: BaseException) -> BaseException | None:
+    """`datasets` makes "couldn't find it" of some failures, raised from nothing; the context still tells."""
+    seen: BaseException | None = error
+    while seen is not None and not is_passing(seen):
+        seen = seen.__context__
+    return seen
 
 
 def read_errors() -> tuple[type[Exception], ...]:
@@ -174,6 +234,3 @@ def _innermost_first(error: BaseException) -> Iterator[BaseException]:
     chain = list(causes(error))
     # The Hub's own error has the server's words; what it was raised from repeats the address.
     return iter(sorted(chain, key=lambda cause: not hasattr(cause, "server_message")))
-
-
-__all__ = ["Rereads", "SourceRefused", "is_damage", "is_refused", "no_hub", "read_errors", "refusal", "refused_in"]

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ..records import without_credentials
+from ..video.allowed import RefusedVideo
+
 # So many shards or one more are still very different.
 _UNEVEN_UP_TO = 3
 
@@ -33,6 +36,13 @@ class Sample:
     id: str
     video: bytes | str
     label: Label | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the video lies, without credentials: its path or URL, or the id of one that is held in memory."""
+        if isinstance(self.video, (str, RefusedVideo)):
+            return without_credentials(self.video if isinstance(self.video, str) else self.video.path)
+        return self.id
 
     @property
     def num_bytes(self) -> int:

@@ -3,13 +3,14 @@
 import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..cards import is_hub_id
-from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
+from .folder import INDEX_FILES, VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
@@ -29,6 +30,7 @@ def open_source(
     label_column: str | None = None,
     label_kind: LabelKind = SINGLE,
     cache_dir: str | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> AnySource:
     """Open a data set by the name that the user gave.
 
@@ -42,10 +44,12 @@ def open_source(
         require_labels: refuse a data set without labels.
         config: of a Hub data set.
         revision: of a Hub data set: branch, tag or commit.
-        video_column: of a Hub data set; found by its type.
-        label_column: of a Hub data set; found by its type.
+        video_column: of Parquet or WebDataset files; found by its type.
+        label_column: of Parquet or WebDataset files; found by its type or name.
         label_kind: one class per video, several, or a number.
         cache_dir: keep the shards of a Hub data set in this folder, or in huggingface_hub's own cache (`hub`).
+        allow_paths: hosts, folders and beginnings of URLs that the rows of Parquet, JSON or CSV files may name;
+            without it they may name files of the data set alone.
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
@@ -58,20 +62,27 @@ def open_source(
             "the name of the data set is empty; give `motion`, a folder, a pattern, or org/name of the Hub"
         )
     path = os.path.expanduser(dataset)
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
+    named = next((f"--{name} {value}" for name, value in columns.items() if value is not None), None)
+    if named is not None and not has_columns(dataset):
+        raise DataError(
+            f"{named} names a column of Parquet or WebDataset files, and {dataset} holds none; leave it out (labels "
+            f"of a folder come from its class folders or the column `label` of its {INDEX_FILES[0]})"
+        )
     if dataset == BUILT_IN:
         if label_kind != SINGLE:
             raise DataError(f"the motion data set has one class per video, no labels for {label_kind}")
         return MotionSource(split=split)
-    streamed = partial(
+    streamed: Callable[[str], DatasetsSource] = partial(
         DatasetsSource,
         split=split,
         config=config,
         revision=revision,
-        video_column=video_column,
-        label_column=label_column,
+        **columns,
         require_labels=require_labels,
         label_kind=label_kind,
         cache_dir=cache_dir,
+        allow_paths=allow_paths,
     )
     if os.path.isdir(path):
         if _is_sharded(path):
@@ -94,6 +105,9 @@ def open_mixture(
     require_labels: bool = False,
     label_kind: LabelKind = SINGLE,
     cache_dir: str | None = None,
+    video_column: str | None = None,
+    label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> AnyData:
     """Open one data set, or several to draw from by weights.
 
@@ -104,6 +118,9 @@ def open_mixture(
         require_labels: refuse a data set without labels, and data sets with different classes.
         label_kind: one class per video, several, or a number.
         cache_dir: for the shards of Hub data sets, as `open_source` takes it.
+        video_column: of those that have columns, as `open_source` takes it.
+        label_column: of those that have columns, as `open_source` takes it.
+        allow_paths: for the rows of all of them, as `open_source` takes it.
 
     Returns:
         The data set itself where there is one, else a `Mixture`.
@@ -117,10 +134,12 @@ def open_mixture(
         raise DataError(
             f"there are {len(weights)} weights for {len(named)} data sets; give one for each, in their order"
         )
-    parts = tuple(
-        open_source(name, split=split, require_labels=require_labels, label_kind=label_kind, cache_dir=cache_dir)
-        for name in named
-    )
+    options: dict[str, Any] = {"split": split, "require_labels": require_labels, "label_kind": label_kind}
+    options |= {"cache_dir": cache_dir, "allow_paths": allow_paths}
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
+    # What none of them has is refused by the first.
+    have = {name for name in named if has_columns(name)} or set(named)
+    parts = tuple(open_source(name, **options, **(columns if name in have else {})) for name in named)
     if len(parts) == 1:
         return parts[0]
     twice = next((part.name for part in parts if sum(part.name == other.name for other in parts) > 1), None)
@@ -167,6 +186,14 @@ def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] |
         f"{first.name} and {other.name} have different classes ({what}); data sets to train on together need the same "
         f"classes, in the same order"
     )
+
+
+def has_columns(dataset: str) -> bool:
+    """Return whether a name, as `open_source` takes it, is of a data set with columns: not of plain video files."""
+    path = os.path.expanduser(dataset)
+    if dataset == BUILT_IN or os.path.isfile(path):
+        return False
+    return _is_sharded(path) if os.path.isdir(path) else not is_pattern(dataset)
 
 
 def _is_sharded(folder: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..records import without_credentials
 from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from .collate import Batch, ClipSettings, collate, make_clips
@@ -141,7 +142,7 @@ class _BatchMaker(Dataset[_Made]):
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
-            path = sample.video if isinstance(sample.video, str) else sample.id
+            path, reason = sample.place, without_credentials(reason)
             bad.append({"path": path, "id": sample.id, "reason": reason})
         if self.on_bad == "raise":
             raise DataError(

@@ -22,6 +22,7 @@ from ..data.samples import AnySource, DataError, Label, Sample, Source
 from ..data.stream import TRIM_EVERY, give_memory_back
 from ..inference.files import head_kind, our_config
 from ..ops.views import merge_views
+from ..records import without_credentials
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from ..video.sampling import ClipPlan
 from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
@@ -92,11 +93,11 @@ class _Videos(Dataset[_Read]):
                 f"{self.source.name}: {sample.id} {fault}; every video of an evaluation needs a label: mend it, take "
                 f"a labelled split, or remove this video"
             )
-        path = sample.video if isinstance(sample.video, str) else sample.id
+        path, name = sample.place, None if isinstance(sample.video, str) else sample.id
         try:
-            views = read_views(sample.video, plan=self.plan, name=sample.id if path == sample.id else None)
+            views = read_views(sample.video, plan=self.plan, name=name)
         except (VideoDecodeError, OSError) as error:
-            reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
+            reason = without_credentials(error.reason if isinstance(error, VideoDecodeError) else str(error))
             return _Read(key, sample.id, path, label, reason=reason)
         return _Read(key, sample.id, path, label, views)
 

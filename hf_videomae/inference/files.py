@@ -16,6 +16,7 @@ from ..data.folder import find_videos, is_pattern, is_video_name
 from ..data.labels import SINGLE, LabelKind
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from ..records import without_credentials
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
@@ -46,6 +47,11 @@ def find_inputs(named: Iterable[str | os.PathLike[str]]) -> list[str]:
         else:
             found[path] = None
     return list(found)
+
+
+def shown_name(video: str | os.PathLike[str]) -> str:
+    """Return what results call a video: its path, or its URL without credentials."""
+    return without_credentials(os.fsdecode(video))
 
 
 def load_classifier(model: Model) -> PreTrainedModel:

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
+from ..records import without_credentials
 from ..video.decoding import VideoDecodeError
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for
+from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for, shown_name
 from .finite import NotFiniteOutput, check_finite
 
 
@@ -139,7 +140,7 @@ def _predict_one(
         if not keep_going:
             raise
         decoded = isinstance(error, NotFiniteOutput)
-        return Prediction(video=name, error=error.reason or str(error), decoded=decoded)
+        return Prediction(video=name, error=without_credentials(error.reason or str(error)), decoded=decoded)
     kind, names = head_kind(network.config), network.config.id2label
     scores = merge_views(logits[None], problem_type=kind)[0]
     if kind == "regression":
@@ -205,9 +206,9 @@ def named_videos(videos: Any) -> list[tuple[str, Any]]:
         if not videos:
             raise ValueError("an empty list came; give at least one video")
         if all(map(_is_path, videos)):
-            return [(name, name) for name in find_inputs(videos)]
+            return [(shown_name(video), video) for video in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
-            return [(os.fsdecode(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
+            return [(shown_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]
     return [("<video 0>", videos)]

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import now, versions, with_access_of, write_json
+from ..records import now, versions, with_access_of, without_credentials, write_json
 from ..video.decoding import VideoDecodeError
 from .features import FeatureExtractor, VideoFeatures
-from .files import find_inputs
+from .files import find_inputs, shown_name
 from .finite import NotFiniteOutput
 
 Format = Literal["parquet", "safetensors"]
@@ -80,18 +80,19 @@ def store_features(
     _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
     done, bad, not_finite = stored_videos(folder), [], 0
     waiting: list[VideoFeatures] = []
-    wanted = find_inputs(videos)
-    todo = [video for video in wanted if video not in done]
-    for number, video in enumerate(todo, start=1):
+    wanted = _named(find_inputs(videos))
+    todo = {name: video for name, video in wanted.items() if name not in done}
+    for number, (name, video) in enumerate(todo.items(), start=1):
         try:
-            waiting.append(extractor(video, name=video))
+            waiting.append(extractor(video, name=name))
             note = f"{tuple(waiting[-1].features.shape)}"
         except (VideoDecodeError, NotFiniteOutput) as error:
-            bad.append({"path": video, "reason": error.reason})
+            reason = without_credentials(error.reason)
+            bad.append({"path": name, "reason": reason})
             not_finite += isinstance(error, NotFiniteOutput)
-            note = f"left out: {error.reason}"
+            note = f"left out: {reason}"
         if progress is not None:
-            progress(f"{number}/{len(todo)} {video} {note}")
+            progress(f"{number}/{len(todo)} {name} {note}")
         if len(waiting) == videos_per_file:
             _write_part(folder, waiting, file_format)
             waiting = []
@@ -100,6 +101,16 @@ def store_features(
     text = "".join(json.dumps(line) + "\n" for line in bad)
     (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
     return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad, not_finite=not_finite)
+
+
+def _named(videos: Sequence[str]) -> dict[str, str]:
+    """Return the videos by the names under which their features are written."""
+    named: dict[str, str] = {}
+    for video in videos:
+        name = shown_name(video)
+        if named.setdefault(name, video) != video:
+            raise ValueError(f"{name} is given twice, with different credentials; give each video once")
+    return named
 
 
 def load_features(folder: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -65,6 +65,21 @@ class RunRecipe:
         None, "shares of the data sets of a mix, one for each (default: by their numbers of videos)", group="data"
     )
     split: str = setting("train", "split of the data set", group="data")
+    video_column: str | None = setting(
+        None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
+    )
+    label_column: str | None = setting(
+        None,
+        "column of the labels, of Parquet or WebDataset files; json.KEY for a key of JSON members (default: found by "
+        "its type, or called label or cls)",
+        group="data",
+    )
+    allow_paths: tuple[str, ...] = setting(
+        (),
+        "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
+        group="data",
+        identity=False,
+    )
     cache_dir: str | None = setting(
         None,
         "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
@@ -223,6 +238,11 @@ class RunRecipe:
         name = next((name for name, given in asked.items() if given), None)
         if name is not None and not self.push_to_hub:
             raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """How the columns and rows of a data set are read, as `open_source` and `open_mixture` take it."""
+        return {name: getattr(self, name) for name in ("video_column", "label_column", "allow_paths")}
 
     @property
     def dataset_name(self) -> str:

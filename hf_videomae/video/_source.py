@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ._mp4 import FIRST_BOXES, boxes
 from ._remote import RemoteFile, fetch, read_whole
+from .allowed import RefusedVideo
 from .errors import LimitExceeded, VideoDecodeError
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
@@ -80,6 +81,8 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.
         ValueError: the source is of no kind that can be read.
     """
+    if isinstance(source, RefusedVideo):
+        raise VideoDecodeError(name or source.path, source.reason)
     if isinstance(source, bytes | bytearray | memoryview):
         return _in_memory(bytes(source), name=name or "<bytes>")
     if isinstance(source, str | os.PathLike):

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
 from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
+from ..label_columns import share_classes
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
 from ..network import Patience, one_try, shard_seconds, until_it_passes
+from ..row_paths import check_allowed, public_place
 from ..samples import DataError, Label
 from ..streamed import DatasetsSource, split_names
 
@@ -90,6 +92,7 @@ def open_raw(
     revision: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> RawSet:
     """Find the videos that are to be prepared, and where they come from.
 
@@ -101,14 +104,16 @@ def open_raw(
         config: of a data set with several.
         revision: of a Hub data set.
         video_column: found by its type.
-        label_column: found by its type.
+        label_column: found by its type or name.
+        allow_paths: hosts, folders and beginnings of URLs that rows may name; see `hf_videomae.data.row_paths`.
 
     Raises:
         DataError: when there is nothing to prepare.
     """
     named = {"config": config, "video_column": video_column, "label_column": label_column}
-    raw = _find(source, index=index, label_kind=label_kind, revision=revision, **named)
+    raw = _find(source, index=index, label_kind=label_kind, revision=revision, allow_paths=allow_paths, **named)
     said = {**named, "index": None if index is None else public_path(os.path.abspath(index))}
+    said["allow_paths"] = " ".join(map(public_place, allow_paths)) or None
     raw.asked = {name: value for name, value in said.items() if value is not None}
     raw.origin = data_origin(source, commit=raw.revision)
     return raw
@@ -123,6 +128,7 @@ def _find(
     revision: str | None,
     video_column: str | None,
     label_column: str | None,
+    allow_paths: Sequence[str] = (),
 ) -> RawSet:
     path = os.path.expanduser(source)
     if os.path.isdir(path):
@@ -138,7 +144,9 @@ def _find(
         raise DataError(f"there is no folder {source}; give a folder of videos, or org/name of the Hub")
     if index:
         raise DataError(f"{source} has its labels in its columns; an index file belongs to a folder of videos")
-    columns = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
+    if allow_paths:
+        columns["allow_paths"] = check_allowed(allow_paths)
     # A server that fails just now is waited for, as it is later on; one that is not there at all, not for long.
     with one_try():
         return until_it_passes(
@@ -318,9 +326,18 @@ def _stamp(path: Path) -> str:
 
 def _open_streamed(path: str, *, config: str | None, revision: str | None, columns: dict[str, Any]) -> RawSet:
     sources = [
-        DatasetsSource(path, split=split, config=config, revision=revision, **columns)
-        for split in split_names(path, config=config, revision=revision) or ["train"]
+        DatasetsSource(
+            path, split=split, config=config, revision=revision, plain_labels=True, read_twice=True, **columns
+        )
+        for split in split_names(path, config=config, revision=revision, allow_paths=columns.get("allow_paths", ()))
+        or ["train"]
     ]
+    plain = [source.plain for source in sources if source.plain is not None]
+    if len(plain) == len(sources):
+        # A split may lack a class: all have those of the set.
+        share_classes(plain)
+        for source, labels in zip(sources, plain, strict=True):
+            source.use_classes(labels)
     names = sources[0].class_names
     if any(source.class_names != names for source in sources):
         raise DataError(f"{path}: its splits have different classes; prepare them one by one")

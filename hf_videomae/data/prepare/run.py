@@ -6,7 +6,7 @@ looks like one. That takes twice the space of the result while it works.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def prepare(
     revision: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
     jobs: int | None = None,
     progress: bool = False,
 ) -> Prepared:
@@ -105,11 +106,12 @@ def prepare(
         source: a folder of videos, a folder of Parquet or WebDataset files, or `org/name` of the Hub.
         destination: a folder that is empty, not there, or was made by this function.
         settings: what the set looks like.
-        index: CSV or JSONL with labels and splits; as for `open_raw`, as are the four that follow.
+        index: CSV or JSONL with labels and splits; as for `open_raw`, as are the five that follow.
         config: of a data set with several.
         revision: of a Hub data set.
         video_column: found by its type.
-        label_column: found by its type.
+        label_column: found by its type or name.
+        allow_paths: hosts, folders and beginnings of URLs that rows may name.
         jobs: videos made at a time; one per core. Their number changes nothing in the result.
         progress: show a bar on stderr.
 
@@ -132,6 +134,7 @@ def prepare(
         revision=revision,
         video_column=video_column,
         label_column=label_column,
+        allow_paths=allow_paths,
     )
     _check_licence_of(raw, settings)
     asked = {"source": raw.name, **settings.to_dict()}

@@ -24,7 +24,7 @@ from .whole_reads import ShortRead
 _Result = TypeVar("_Result")
 
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
-_REREADS = 2
+REREADS = 2
 """A signed address runs out, a proxy answers once in place of the server: so many further tries, then it is told."""
 _REREAD_SECONDS = 20.0
 
@@ -58,7 +58,7 @@ class Rereads:
             SourceRefused: when there were enough, and for files here.
         """
         self._tries += 1
-        if self.is_local or self._tries > _REREADS or _is_final(error):
+        if self.is_local or self._tries > REREADS or _is_final(error):
             raise refusal(error, self.set_name, self.shard, is_local=self.is_local) from error
         self._waiting.wait(error)
 
@@ -212,7 +212,7 @@ def _damaged(error: BaseException, set_name: str, shard: str, *, is_local: bool)
         return f"{set_name}: {shard} is damaged ({reason}); get the file again, or take it out of the folder"
     what = "did not come whole" if isinstance(error, ShortRead) else "is damaged, or another answer came in its place"
     return (
-        f"{set_name}: {shard} {what} ({reason}), {_REREADS + 1} times; check the network (a proxy or a login page may "
+        f"{set_name}: {shard} {what} ({reason}), {REREADS + 1} times; check the network (a proxy or a login page may "
         f"answer for the Hub), then the file on the page of the set"
     )
 

@@ -12,15 +12,15 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any
 
+from ..video.errors import ShortRead
+
+__all__ = ["ShortRead", "check_reads"]
+
 logger = logging.getLogger(__name__)
 
 # The stubs of typeshed name neither these errors nor `members`.
 _tar: Any = tarfile
 _NO_HEADER = (_tar.InvalidHeaderError, _tar.TruncatedHeaderError)
-
-
-class ShortRead(OSError):
-    """An answer with fewer or more bytes than were asked for."""
 
 
 def check_reads() -> None:

@@ -230,7 +230,9 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
             print(json.dumps(answer.to_dict()))
         else:
             print(f"{one_line(answer.video):{width}}  {one_line(answer.to_text())}")
-    return _told_of_bad(sum(answer.error is not None for answer in found), len(found))
+    undecoded = sum(not answer.decoded for answer in found)
+    left_out = sum(answer.error is not None for answer in found)
+    return _told_of_bad(undecoded, len(found), not_finite=left_out - undecoded)
 
 
 def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -260,14 +262,17 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
     except VideoBackendError as error:
         fail(str(error))
     print(f"{stored.written} videos written to {arguments.output_dir}, {stored.skipped} were there already")
-    return _told_of_bad(len(stored.bad), stored.written + stored.skipped + len(stored.bad))
+    count = stored.written + stored.skipped + len(stored.bad)
+    return _told_of_bad(len(stored.bad) - stored.not_finite, count, not_finite=stored.not_finite)
 
 
-def _told_of_bad(bad: int, count: int) -> int:
+def _told_of_bad(bad: int, count: int, *, not_finite: int = 0) -> int:
     """The exit status: 1 where videos had to be left out."""
     if bad:
         print(f"{bad} of {count} videos could not be decoded", file=sys.stderr)
-    return 1 if bad else 0
+    if not_finite:
+        print(f"{not_finite} of {count} videos got numbers that are not finite, which are left out", file=sys.stderr)
+    return 1 if bad or not_finite else 0
 
 
 def _fields(rest: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
-from .network import Patience, shard_seconds, until_it_passes
+from .refusals import read_patiently
 from .samples import DataError
 
 _READERS = 8
@@ -53,7 +53,8 @@ def parquet_values(files: Sequence[str], column: str, *, names: Sequence[str], p
             values: list[Any] = table[column].to_pylist()
             return values
 
-        return until_it_passes(once, Patience(f"{path}, {file}", seconds=shard_seconds()))
+        name = names[files.index(file)]
+        return read_patiently(once, set_name=path, file=name, is_local="://" not in file)
 
     with ThreadPoolExecutor(_READERS) as pool, _arrow_errors(path):
         for name, values in zip(names, pool.map(read, files), strict=True):

@@ -21,8 +21,8 @@ from .collate import Batch, ClipSettings, collate, make_clips
 from .identity import Identity, check_identity, identity_of
 from .labels import LabelCoding
 from .lanes import LanePlan
-from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share
+from .row_videos import use_video
 from .samples import AnyData, DataError, Mixture, Sample, Source, num_videos
 from .stopwatch import Stopwatch
 from .workers import Workers
@@ -127,21 +127,14 @@ class _BatchMaker(Dataset[_Made]):
 
     def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> _Clips | None:
         sample = draw.sample
-        waiting = Patience(sample.id)
+
+        def clips_of(sample: Sample) -> _Clips:
+            with self._watch("fetch"):
+                here = _fetched(sample)
+            return make_clips(here, settings=self.settings, seed=self.seed, epoch=draw.epoch, watch=self._watch)
+
         try:
-            while True:
-                try:
-                    with self._watch("fetch"):
-                        here = _fetched(sample)
-                    return make_clips(
-                        here, settings=self.settings, seed=self.seed, epoch=draw.epoch, watch=self._watch
-                    )
-                except VideoDecodeError as error:
-                    # The network's fault, not the video's.
-                    if not is_passing(error):
-                        raise
-                    with self._watch("fetch"):
-                        waiting.wait(error)
+            return use_video(sample, clips_of)
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)

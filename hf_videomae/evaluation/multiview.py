@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import stopping
 from ..data.labels import SINGLE, LabelCoding, LabelKind
+from ..data.row_videos import use_video
 from ..data.samples import AnySource, DataError, Label, Sample, Source
 from ..data.stream import TRIM_EVERY, give_memory_back
 from ..data.workers import Workers
@@ -100,7 +101,7 @@ class _Videos(Dataset[_Read]):
             )
         path, name = sample.place, None if isinstance(sample.video, str) else sample.id
         try:
-            views = read_views(sample.source, plan=self.plan, name=name)
+            views = use_video(sample, lambda here: read_views(here.source, plan=self.plan, name=name))
         except (VideoDecodeError, OSError) as error:
             reason = without_credentials(error.reason if isinstance(error, VideoDecodeError) else str(error))
             return _Read(key, sample.id, path, label, reason=reason)

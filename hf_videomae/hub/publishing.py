@@ -188,7 +188,7 @@ class Publisher:
     def abandon(self) -> None:
         """The run failed: what of its saves is not on the Hub stays here."""
         self._leave()
-        newest = newest_checkpoint(self.output_dir)
+        newest = newest_checkpoint(self.output_dir, contents=False)
         if newest is not None and step_of(newest) != self.published_step:
             say(f"{newest.name} is not published; to publish it: {self.command}")
 

@@ -22,7 +22,8 @@ from ..data.uploading import Content
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..records import write_json
-from ..training.checkpoints import ORIGIN_FILE, step_of
+from ..training.checkpoints import ORIGIN_FILE, STATE_FILE, step_of
+from ..training.checksums import sealed
 from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE
 from .card import render_run_card
 from .facts import EXAMPLES_FILE, RunFacts, read_run
@@ -219,8 +220,8 @@ def state_of(snapshot: Snapshot) -> dict[str, Content]:
         for path in _matching(checkpoint, ("**/*",))
         if path.name != ORIGIN_FILE
     }
-    state_file = f"{checkpoint.name}/run_state.json"
-    contents[state_file] = _without_tokens(checkpoint / "run_state.json")
+    state_file = f"{checkpoint.name}/{STATE_FILE}"
+    contents[state_file] = _state_without_tokens(checkpoint / STATE_FILE)
     contents |= {name: _without_tokens(folder / name) for name in sorted(snapshot.sizes)}
     contents[RUN_FILE] = _as_json(read_run(folder).run)
     return contents
@@ -230,6 +231,12 @@ def _without_tokens(path: Path) -> Content:
     text = path.read_text(encoding="utf-8")
     clean = safe(text)
     return path if clean == text else clean.encode("utf-8")
+
+
+def _state_without_tokens(path: Path) -> Content:
+    """The state file, with the checksum of what is published."""
+    found = _without_tokens(path)
+    return found if isinstance(found, Path) else sealed(json.loads(found)).encode("utf-8")
 
 
 def _as_json(values: dict[str, Any]) -> bytes:

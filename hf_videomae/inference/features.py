@@ -22,6 +22,7 @@ from ..video.timing import frame_times
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, load_encoder, our_config, processor_for
+from .finite import check_finite
 from .prediction import named_videos
 from .windows import groups, read_windows
 
@@ -138,14 +139,15 @@ class FeatureExtractor:
         """The features of one video.
 
         Raises:
-            ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded.
+            ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded,
+                `NotFiniteOutput` for features that are not finite.
         """
         training = self.network.training
         self.network.eval()
         try:
-            if isinstance(video, _FILES):
-                return self._of_file(video, name)
-            return self._of_frames(video, name)
+            found = self._of_file(video, name) if isinstance(video, _FILES) else self._of_frames(video, name)
+            check_finite(found.features, what="features", video=name)
+            return found
         finally:
             self.network.train(training)
 

@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from transformers import PreTrainedModel
 
+from ..cards import is_hub_id
 from ..configuration_videomae import VideoMAEConfig
+from ..data.downloads import fetch_model
 from ..data.folder import is_pattern
 from ..data.index_files import INDEX_FILES, Index, check_index, index_of, read_index_columns
 from ..data.index_paths import IndexPaths
@@ -188,6 +190,8 @@ def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:
+        if not os.path.isdir(model) and is_hub_id(os.fsdecode(model)):
+            fetch_model(os.fsdecode(model))
         return saved_without_classifier(model, {})
     except OSError as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

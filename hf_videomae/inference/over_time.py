@@ -20,6 +20,7 @@ from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .figure_text import figure_fonts
 from .files import checked_device, head_kind, load_classifier, processor_for
+from .finite import check_finite
 from .pictures import spread
 from .windows import read_windows
 
@@ -132,6 +133,7 @@ def predict_over_time(
         kept = [windows[place] for place in spread(len(windows), max_windows or len(windows))]
         clips = read_windows(reader, kept, processor=processor, batch_size=batch_size)
         scores = torch.cat([_scores(network, group) for group in clips])
+        check_finite(scores, what="scores", video=reader.name)
         frames = torch.tensor(kept)
         ends = window_seconds(reader, torch.tensor([[reader.num_frames - 1], [seen - 1]]))
         names = [network.config.id2label[number] for number in range(scores.shape[1])]

@@ -22,6 +22,7 @@ from ..video.segments import VideoSegment
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, find_inputs, head_kind, load_classifier, note_fetched, processor_for, shown_name
+from .finite import NotFiniteOutput, check_finite
 from .sampling import sampling_doubts
 
 logger = logging.get_logger("hf_videomae")
@@ -39,7 +40,8 @@ class Prediction:
         probabilities: (K,) of all classes; None for a regression.
         views: (temporal views, crops) that were averaged.
         kind: of the model: one class per video, several, or numbers.
-        error: why it could not be read; then there are no labels.
+        error: why it could not be read, or has no finite scores; then there are no labels.
+        decoded: whether it could be read.
     """
 
     video: str
@@ -49,6 +51,7 @@ class Prediction:
     views: tuple[int, int] = (1, 1)
     kind: LabelKind = SINGLE
     error: str | None = None
+    decoded: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -63,7 +66,7 @@ class Prediction:
     def to_text(self) -> str:
         """The answer in a line."""
         if self.error is not None:
-            return f"cannot be decoded: {self.error}"
+            return f"no answer: {self.error}" if self.decoded else f"cannot be decoded: {self.error}"
         form = ".6g" if self.kind == "regression" else ".3f"
         return "  ".join(f"{label} {score:{form}}" for label, score in zip(self.labels, self.scores, strict=True))
 
@@ -98,14 +101,15 @@ def predict(
         processor: how a video becomes a clip; the one saved with the model, or one made for its configuration.
         device: where to compute; where the model is, by default.
         batch_size: clips per forward pass.
-        keep_going: put the error of a video that cannot be decoded into its `Prediction` and go on.
+        keep_going: put the error of a video that cannot be decoded, or has no finite scores, into its `Prediction`
+            and go on.
 
     Returns:
         one `Prediction` per video, in order.
 
     Raises:
         ValueError: for a model without a classifier, or input that is no video; `VideoDecodeError` for a video that
-            cannot be decoded, unless `keep_going`.
+            cannot be decoded, and `NotFiniteOutput` for scores that are not finite, unless `keep_going`.
     """
     wanted = parse_views(views)
     if top_k < 1 or batch_size < 1:
@@ -144,11 +148,13 @@ def _predict_one(
 ) -> Prediction:
     try:
         clips = view_clips(video, processor=processor, views=views)  # (V, T, channels, H, W)
-    except VideoDecodeError as error:
+        logits = view_logits(network, clips, batch_size=batch_size)
+        check_finite(logits, what="scores", video=name)
+    except (VideoDecodeError, NotFiniteOutput) as error:
         if not keep_going:
             raise
-        return Prediction(video=name, error=without_credentials(error.reason or str(error)))
-    logits = view_logits(network, clips, batch_size=batch_size)
+        decoded = isinstance(error, NotFiniteOutput)
+        return Prediction(video=name, error=without_credentials(error.reason or str(error)), decoded=decoded)
     kind, names = head_kind(network.config), network.config.id2label
     scores = merge_views(logits[None], problem_type=kind)[0]
     if kind == "regression":

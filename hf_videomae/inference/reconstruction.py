@@ -18,6 +18,7 @@ from ..ops.masking import make_mask, split_by_mask
 from ..ops.seams import continue_brightness
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import load_pretrained, note_fetched
+from .finite import check_finite
 from .pictures import sheet, spread, to_bytes
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def reconstruct(
         outputs = network(clip, mask, bool_decoder_masked_pos=~mask)  # decode all that is hidden, and nothing else
     finally:
         network.train(training)
+    check_finite(outputs.logits, what="predictions", video="the clip")
     return _pictures(config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item())
 
 

@@ -22,6 +22,7 @@ from ..video.decoding import VideoDecodeError
 from ..video.segments import VideoSegment
 from .features import FeatureExtractor, VideoFeatures
 from .files import find_inputs, shown_name
+from .finite import NotFiniteOutput
 
 Format = Literal["parquet", "safetensors"]
 FACTS_FILE = "features.json"
@@ -36,12 +37,14 @@ class Stored:
     Attributes:
         written: videos whose features were written now.
         skipped: videos that were there already.
-        bad: path and reason of each video that could not be decoded.
+        bad: path and reason of each video that could not be decoded, or whose features are not finite.
+        not_finite: how many of them could be decoded.
     """
 
     written: int
     skipped: int
     bad: list[dict[str, str]]
+    not_finite: int = 0
 
 
 def store_features(
@@ -97,7 +100,7 @@ def _store(
     videos_per_file: int,
     progress: Callable[[str], None] | None,
 ) -> Stored:
-    done, bad = stored_videos(folder), []
+    done, bad, not_finite = stored_videos(folder), [], 0
     waiting: list[VideoFeatures] = []
     wanted = _named(find_inputs(videos))
     todo = {name: video for name, video in wanted.items() if name not in done}
@@ -105,9 +108,10 @@ def _store(
         try:
             waiting.append(extractor(video, name=name))
             note = f"{tuple(waiting[-1].features.shape)}"
-        except VideoDecodeError as error:
+        except (VideoDecodeError, NotFiniteOutput) as error:
             reason = without_credentials(error.reason)
             bad.append({"path": name, "reason": reason})
+            not_finite += isinstance(error, NotFiniteOutput)
             note = f"left out: {reason}"
         if progress is not None:
             progress(f"{number}/{len(todo)} {name} {note}")
@@ -118,7 +122,7 @@ def _store(
         _write_part(folder, waiting, file_format)
     text = "".join(json.dumps(line) + "\n" for line in bad)
     (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
-    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad)
+    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad, not_finite=not_finite)
 
 
 def _named(videos: Sequence[str | VideoSegment]) -> dict[str, str | VideoSegment]:

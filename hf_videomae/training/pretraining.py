@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configuration_videomae import PRESETS, VideoMAEConfig
+from ..data.downloads import fetch_model
 from .errors import RunError, say
 from .origins import run_facts
 from .preparation import Batch
@@ -137,6 +138,8 @@ def check_checkpoint(name: str) -> str:
             raise RunError(f"--model {name}: this is a checkpoint of another model ({found}), not of VideoMAE")
     elif "/" not in name or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise RunError(f"--model {name}: neither a preset ({', '.join(PRESETS)}) nor a directory nor org/name")
+    else:
+        fetch_model(name)
     return name
 
 

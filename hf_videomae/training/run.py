@@ -20,6 +20,7 @@ from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
 from ..data.collate import stable_seed
+from ..data.samples import DataError
 from ..locking import FolderLock
 from ..stopping import Stopped, StopSignal, name_of
 from ..storage import writing
@@ -115,6 +116,7 @@ class Run:
         self.validation, self.publisher = validation, publisher
         self.run_id = run_id_for(recipe, resume) or uuid.uuid4().hex
         self._fault: RunError | None = None
+        self._data_fault: str | None = None
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
         self.output_dir = Path(recipe.output_dir)
         self.clips_per_step = recipe.batch_size * recipe.gradient_accumulation * accelerator.num_processes
@@ -156,6 +158,7 @@ class Run:
 
     def _start(self, resume: Path | None) -> None:
         generators = None if resume is None else self._restore(resume)
+        self._stream_before_first = self.loader.state_dict()
         self._batches = iter(self.loader)
         # The first batch shows what is wrong with the data before anything is written. It also starts the workers,
         # which draws from the generators: a resumed run sets them afterwards.
@@ -269,6 +272,8 @@ class Run:
         try:
             while not self._over() and not number:
                 number = self._one_step()
+                if self._data_fault is not None:
+                    self._end_without_data(self._data_fault)
                 # In a row of steps that were not applied there is nothing new to save.
                 due = self.step % self.save_every == 0 and not self.skipped_in_a_row
                 if due or self._over() or number or self._fault is not None:
@@ -293,6 +298,14 @@ class Run:
         if self.publisher is not None and self.accelerator.is_main_process:
             self.publisher.abandon()
 
+    def _end_without_data(self, reason: str) -> None:
+        """End the run where a process has no batch, with all steps so far saved; `RunError` in all processes."""
+        if not self.skipped_in_a_row:
+            self._save(last=False)
+        if self._saved_step is not None and self._saved_step == self.step:
+            reason = f"{reason}. {self.output_dir / f'checkpoint-{self.step}'} is saved: --resume goes on from it"
+        raise RunError(reason)
+
     def _over(self) -> bool:
         total, stop = self.schedule.total_steps, self.recipe.stop_at_step
         return self.step >= (total if stop is None else min(stop, total))
@@ -301,7 +314,7 @@ class Run:
         """One optimizer step; returns the signal that asks to stop, or 0."""
         learning_rate = self.schedule(self.step)
         set_learning_rate(self.optimizer, learning_rate)
-        self._before = StepStart(self.loader)
+        self._before = StepStart(self.loader.state_dict() if self._fetched is None else self._stream_before_first)
         loss, sample_ids, batch = self._accumulate()
         norm = 0.0 if batch is None else self._gradient_norm()
         losses, norm, signals, is_whole = self._agree(loss, norm, clips=len(sample_ids), is_whole=batch is not None)
@@ -324,16 +337,17 @@ class Run:
         return signals
 
     def _abandon_step(self, number: int) -> int:
-        """Undo a step for which some process got no batch, because a signal ended the wait for it."""
+        """Undo a step for which some process got no batch: a signal ended the wait for it, or the data failed."""
         assert self._before is not None
         self.optimizer.zero_grad(set_to_none=True)
         restore_generators(*self._before.generators)
+        self._data_fault = next(filter(None, gather_object([self._data_fault])), None)
         return number
 
     def _accumulate(self) -> tuple[Tensor, list[str], Batch | None]:
         """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch.
 
-        The batch is None where a signal ended the wait for one: the step is not to be applied.
+        The batch is None where there is none: the step is not to be applied.
         """
         self.model.train()
         passes, sample_ids = self.recipe.gradient_accumulation, []
@@ -352,13 +366,16 @@ class Run:
         return total, sample_ids, batch
 
     def _next_batch(self) -> Batch | None:
-        """The next batch, on the device; None where a signal ended the wait for it."""
+        """The next batch, on the device; None where a signal ended the wait for it, or the data failed."""
         try:
             with self.clock.waiting(), contextlib.nullcontext() if self._fetched else self.stop.waiting():
                 batch, self._fetched = self._fetched or next(self._batches), None
         except Stopped as stop:
             if stop.again:
                 raise
+            return None
+        except (DataError, VideoBackendError) as error:
+            self._data_fault = str(error)
             return None
         device = self.accelerator.device
         moved = {

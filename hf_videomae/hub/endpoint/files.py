@@ -6,12 +6,12 @@ from pathlib import Path
 from ... import __version__
 from ...records import write_whole
 from ..package import check_package
-from ..parts import CLASSIFIER, HANDLER_FILE, REQUIREMENTS_FILE
+from ..parts import CLASSIFIER, HANDLER_FILE, HANDLER_MARK, REQUIREMENTS_FILE
 
 PACKAGE = f"hf-videomae[av]=={__version__}"
 
-_HANDLER = '''\
-"""Serves this model on Inference Endpoints (choose the task Custom there). Written by `hf-videomae endpoint`.
+_HANDLER = f'''\
+"""Serves this model on Inference Endpoints (choose the task Custom there). {HANDLER_MARK}.
 
 Other limits: subclass it, and give `super().__init__(path, settings=EndpointSettings(...))`.
 """

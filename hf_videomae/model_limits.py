@@ -20,6 +20,12 @@ MAX_CLIP_VALUES = 2**29
 MAX_WEIGHTS = 10**11
 """Of an encoder."""
 
+_MAX_SIDE = 16384  # pixels of a frame
+_MAX_CHANNELS = 4096
+_PROCESSOR_SWITCHES = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_sample_frames"}
+_PROCESSOR_COUNTS = {"num_frames": 2**16, "frame_stride": 10**6, "num_views": 1000}
+_PROCESSOR_NUMBERS = {"rescale_factor", "frame_seconds"}
+
 _SHOWN = 80  # characters of an odd value in a message
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 _COUNTS = {
@@ -38,18 +44,36 @@ _COUNTS = {
 _FINITE = ("layer_norm_eps", "final_layer_norm_eps", "initializer_range", "head_init_scale")
 
 
-def read_config(read: Callable[..., tuple[Any, dict[str, Any]]], source: Any, **options: Any) -> Any:
-    """Read the `config.json` of a folder or repository by a function of transformers; return what that returns.
+def read_config(
+    read: Callable[..., tuple[Any, dict[str, Any]]],
+    source: Any,
+    *,
+    name: str = "config.json",
+    check: Callable[[Any], None] | None = None,
+    **options: Any,
+) -> Any:
+    """Read a JSON file of a folder or repository by a function of transformers; return what that returns.
+
+    Args:
+        read: the function.
+        source: the folder or repository.
+        name: of the file, for errors.
+        check: of what was read; `check_values` where none is given.
+        **options: of the function.
 
     Raises:
-        ValueError: for a file that holds no JSON object, or one that is nested too deeply.
+        ValueError: for a file that holds no JSON object, one that is nested too deeply, or odd values.
     """
     try:
         found = read(source, **options)
     # How transformers takes another JSON value, one nested too deeply, and a number of too many digits.
     except (AttributeError, TypeError, KeyError, RecursionError, ValueError) as error:
-        raise ValueError(f"the config.json of {source} cannot be used ({error}): it must be a JSON object") from error
-    check_values(found[0])
+        raise ValueError(f"the {name} of {source} cannot be used ({error}): it must be a JSON object") from error
+    except OSError as error:
+        if "valid JSON" not in str(error):
+            raise
+        raise ValueError(f"the {name} of {source} is no JSON that can be read: download it again") from error
+    (check or check_values)(found[0])
     return found
 
 
@@ -117,6 +141,58 @@ def check_clip(*, values: int, tokens: int) -> None:
         )
     if tokens > MAX_TOKENS:
         raise ValueError(f"a clip of this configuration has {tokens} tokens; at most {MAX_TOKENS} are allowed")
+
+
+def check_processor(values: Any) -> None:
+    """Refuse settings of a `preprocessor_config.json` that are of the wrong type, or out of bounds.
+
+    Args:
+        values: the JSON as it was read. Null stands for the default.
+
+    Raises:
+        ValueError: naming the setting and what it holds.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"the settings of a processor must be a JSON object, not {_shown(values)}")
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in _PROCESSOR_SWITCHES & given.keys():
+        if not isinstance(given[name], bool):
+            raise ValueError(f"{name} must be true or false, not {_shown(given[name])}")
+    for name in _PROCESSOR_COUNTS.keys() & given.keys():
+        if not _is_whole(given[name], most=_PROCESSOR_COUNTS[name]):
+            raise ValueError(f"{name} must be a number from 1 to {_PROCESSOR_COUNTS[name]}, not {_shown(given[name])}")
+    for name in _PROCESSOR_NUMBERS & given.keys():
+        if not _is_number(given[name]):
+            raise ValueError(f"{name} must be a finite number, not {_shown(given[name])}")
+    for name in {"image_mean", "image_std"} & given.keys():
+        parts = given[name] if isinstance(given[name], list | tuple) else [given[name]]
+        if not (0 < len(parts) <= _MAX_CHANNELS and all(map(_is_number, parts))):
+            raise ValueError(f"{name} must be one finite number per channel, not {_shown(given[name])}")
+    for name in {"size", "crop_size"} & given.keys():
+        _check_side(name, given[name])
+    for name in {"resample", "sampling_mode"} & given.keys():
+        if not isinstance(given[name], str | int):
+            raise ValueError(f"{name} must be a name, not {_shown(given[name])}")
+
+
+def _check_side(name: str, size: Any) -> None:
+    sides: Any = size if isinstance(size, list | tuple) else [size]
+    if isinstance(size, Mapping):
+        sides = [side for side in size.values() if side is not None]
+    if not (1 <= len(sides) <= 2 and all(_is_number(side) and 1 <= side <= _MAX_SIDE for side in sides)):
+        raise ValueError(
+            f"{name} must be whole pixels from 1 to {_MAX_SIDE} (a number, {{'shortest_edge': n}} or "
+            f"{{'height': h, 'width': w}}), not {_shown(size)}"
+        )
+
+
+def _is_whole(value: Any, *, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    # An integer may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def encoder_weights(config: Any) -> int:

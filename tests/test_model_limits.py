@@ -16,6 +16,7 @@ from hf_videomae import (
     VideoMAEForPreTraining,
     VideoMAEForVideoClassification,
     VideoMAEModel,
+    VideoMAEVideoProcessor,
     extract_features,
     predict,
 )
@@ -192,3 +193,32 @@ def test_other_shapes_are_named(sound: Path, tmp_path: Path) -> None:
         VideoMAEForVideoClassification.from_pretrained(sound, num_labels=5)
     model = VideoMAEForVideoClassification.from_pretrained(sound, num_labels=5, ignore_mismatched_sizes=True)
     assert model.classifier.out_features == 5
+
+
+ODD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"size": 0.5}, "size"), ({"size": {"shortest_edge": 10**9}}, "size"), ({"size": list(range(2000))}, "size"),
+    ({"size": {"height": [64], "width": 64}}, "size"), ({"crop_size": {"height": 2**63, "width": 64}}, "crop_size"),
+    ({"crop_size": "x"}, "crop_size"), ({"resample": [2]}, "resample"), ({"rescale_factor": [1]}, "rescale_factor"),
+    ({"rescale_factor": float("nan")}, "rescale_factor"), ({"num_frames": 10**9}, "num_frames"),
+    ({"num_frames": "8"}, "num_frames"), ({"frame_stride": 0}, "frame_stride"), ({"num_views": 10**9}, "num_views"),
+    ({"frame_seconds": "x"}, "frame_seconds"), ({"image_mean": {}}, "image_mean"),
+    ({"image_std": [None]}, "image_std"),
+    ({"do_resize": "yes"}, "do_resize"), ({"sampling_mode": 3.5}, "sampling_mode"), ({"sampling_mode": "x"}, "mode"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "words"), ODD_SETTINGS, ids=[str(odd)[:50] for odd, _ in ODD_SETTINGS])
+def test_odd_processors_are_one_line(sound: Path, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    path = Path(shutil.copytree(sound, tmp_path / "odd")) / "video_preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    with pytest.raises(ValueError, match=words) as caught:
+        VideoMAEVideoProcessor.from_pretrained(path.parent)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_processor_file_that_is_nested_or_no_object(sound: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(sound, tmp_path / "odd")) / "video_preprocessor_config.json"
+    for text in (b"[" * 10**5, b"[]", b"3", b"{", b"\xff"):
+        path.write_bytes(text)
+        with pytest.raises((ValueError, OSError), match=r"config|JSON"):
+            predict(path.parent, FRAMES)

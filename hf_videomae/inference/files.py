@@ -31,7 +31,7 @@ from ..video_processing_videomae import VideoMAEVideoProcessor
 
 logger = logging.getLogger(__name__)
 _noted: set[str] = set()
-
+_PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
 
@@ -231,6 +231,9 @@ def processor_for(model: Model, network: PreTrainedModel) -> VideoMAEVideoProces
         except OSError as error:
             if "preprocessor_config.json" not in str(error):
                 raise
+            found = next((name for name in _PROCESSOR_FILES if Path(model, name).is_file()), None)
+            if found is not None:
+                raise ValueError(f"the {found} of {model} holds no settings: restore it, or remove it") from error
     return VideoMAEVideoProcessor.from_config(our_config(network.config))
 
 

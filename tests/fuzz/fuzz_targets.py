@@ -41,16 +41,13 @@ def try_config(path: Path, numbers: random.Random, folder: Path) -> str:
     from hf_videomae.inference.files import load_encoder
 
     target = Path(shutil.copytree(path, folder / path.name))
-    name = numbers.choice(
-        ("config.json", "config.json", "config.json", "preprocessor_config.json", "model.safetensors")
-    )
+    name = numbers.choice(("config.json",) * 3 + ("video_preprocessor_config.json", "model.safetensors"))
     changed = target / name
-    if changed.suffix == ".json" and changed.exists():
+    if changed.suffix == ".json":
         values = json.loads(changed.read_bytes())
         made = mutate_json(values, numbers)
         changed.write_bytes(json.dumps(made).encode() if numbers.random() < 0.8 else odd_json_text(values, numbers))
     else:
-        changed = target / "model.safetensors"
         changed.write_bytes(mutate_bytes(changed.read_bytes(), numbers))
     frames = torch.zeros(4, 3, 40, 40, dtype=torch.uint8)
     uses = {

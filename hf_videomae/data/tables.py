@@ -4,6 +4,7 @@
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,7 +159,7 @@ def _csv_table(file: Path, text: str, *, known: frozenset[str]) -> Table:
 
 
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
-    lines = re.split(r"(?<=\n)", text.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
     for record in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
         cells = [cell.strip() for cell in record]
         # Splitting at blanks, several of them are one, and those at the end are none.
@@ -203,7 +204,8 @@ def _refuse_repeated(file: Path, names: Sequence[str]) -> None:
 def _without_header(file: Path, text: str, hint: str | None) -> Table:
     """Return a list whose first column holds paths, else a table whose header has none of the known names."""
     for delimiter in (hint,) if hint else DELIMITERS:
-        records = list(_list_records(text, delimiter))
+        first = next(_list_records(text, delimiter), None)
+        records = list(_list_records(text, delimiter)) if first and looks_like_file(first[0]) else []
         if records and all(looks_like_file(record[0]) for record in records):
             rows = [dict[str, Cell]((str(place), cell) for place, cell in enumerate(record)) for record in records]
             return Table(

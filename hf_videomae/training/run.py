@@ -249,9 +249,8 @@ class Run:
             RunError: when a validation or the test fails; the training is saved.
         """
         if self._finished_before():
-            say(
-                f"nothing to do: step {self.step} of {self.schedule.total_steps} is done; a larger --max_steps goes on"
-            )
+            total = self.schedule.total_steps
+            say(f"nothing to do: step {self.step} of {total} is done; a larger --max_steps goes on")
             self.stop.__exit__()
             self._test()
             return Outcome(self.step, self._publish(finished=True))
@@ -331,10 +330,8 @@ class Run:
         return number
 
     def _accumulate(self) -> tuple[Tensor, list[str], Batch | None]:
-        """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch.
-
-        The batch is None where a signal ended the wait for one: the step is not to be applied.
-        """
+        """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch (None where
+        a signal ended the wait for one: the step is not to be applied)."""
         self.model.train()
         passes, sample_ids = self.recipe.gradient_accumulation, []
         total: Any = 0.0
@@ -543,6 +540,10 @@ class Run:
                 self._test()
         except RunError:
             self._publish(number, finished=True)  # the model is as good as without a test
+            raise
+        except KeyboardInterrupt:
+            if self.publisher is not None and self.accelerator.is_main_process:
+                self.publisher.abandon()
             raise
         self.accelerator.wait_for_everyone()
         # The other processes leave: what connects them would not outlast a long wait for the Hub.

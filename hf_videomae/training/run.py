@@ -330,8 +330,8 @@ class Run:
         return number
 
     def _accumulate(self) -> tuple[Tensor, list[str], Batch | None]:
-        """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch (None where
-        a signal ended the wait for one: the step is not to be applied)."""
+        """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch (None
+        where a signal ended the wait for one: the step is not to be applied)."""
         self.model.train()
         passes, sample_ids = self.recipe.gradient_accumulation, []
         total: Any = 0.0

@@ -211,7 +211,8 @@ class _Process:
         return bool(self._programs())
 
     def end_within(self, seconds: float) -> None:
-        if self._watcher is not None:
+        """End the process after a while, if it is a program's: a notebook that called a run stays."""
+        if self._watcher is not None and self.is_program():
             self._watcher.end_within(seconds)
 
     def _programs(self, *, besides: Any = None) -> list[_Program]:

@@ -127,3 +127,22 @@ def test_forked_processes_do_not_pass_their_signals_on() -> None:
 """
     found, output, _ = stopped(body.strip())
     assert (found, output) == (0, "-15\n")
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_work_but_not_a_session_that_called_it() -> None:
+    code = """
+import time
+from hf_videomae.stopping import StopSignal
+try:
+    with StopSignal():
+        print("ready", flush=True)
+        time.sleep(60)
+        time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(3)
+    print("goes on")
+"""
+    signals = ((0.1, signal.SIGINT), (1.0, signal.SIGINT))
+    found, output, _ = _stopped([sys.executable, "-c", code], signals)
+    assert (found, output) == (0, "goes on\n")

@@ -235,7 +235,9 @@ def evaluate(
     except Stopped as stop:
         if stop.again or not stopping.has_work():
             raise
-        error = stop
+        workers.end_if_stopped()
+        # Without its traceback, which would keep the workers' queues until they are collected, in any order.
+        error = Stopped(stop.number)
     finally:
         workers.end_if_stopped()
         model.train(training)

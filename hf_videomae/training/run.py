@@ -252,9 +252,8 @@ class Run:
             RunError: when a validation or the test fails; the training is saved.
         """
         if self._finished_before():
-            say(
-                f"nothing to do: step {self.step} of {self.schedule.total_steps} is done; a larger --max_steps goes on"
-            )
+            total = self.schedule.total_steps
+            say(f"nothing to do: step {self.step} of {total} is done; a larger --max_steps goes on")
             self.stop.__exit__()
             self._test()
             return Outcome(self.step, self._publish(finished=True))
@@ -560,6 +559,10 @@ class Run:
                 self._test()
         except RunError:
             self._publish(number, finished=True)  # the model is as good as without a test
+            raise
+        except KeyboardInterrupt:
+            if self.publisher is not None and self.accelerator.is_main_process:
+                self.publisher.abandon()
             raise
         self.accelerator.wait_for_everyone()
         # The other processes leave: what connects them would not outlast a long wait for the Hub.

@@ -282,6 +282,16 @@ class VideoMAEConfig(PreTrainedConfig):
         return self.num_frames // self.cube[0], height // self.cube[1], width // self.cube[2]
 
     @property
+    def masking(self) -> tuple[str, float]:
+        """Return the kind and ratio of the encoder's masks."""
+        return self.mask_type, self.mask_ratio
+
+    @property
+    def decoder_masking(self) -> tuple[str | None, float]:
+        """Return the kind (None: no decoder mask) and ratio of the decoder's masks."""
+        return self.decoder_mask_type, self.decoder_mask_ratio
+
+    @property
     def table_grid(self) -> tuple[int, int, int]:
         """(T', H', W') of the position table: `position_grid`, or the clip's own grid."""
         return self.grid if self.position_grid is None else tuple(self.position_grid)  # type: ignore[return-value]

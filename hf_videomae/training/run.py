@@ -10,7 +10,6 @@ import math
 import time
 import uuid
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,13 @@ from .checkpoints import (
     write_checkpoint,
     write_final_model,
 )
-from .describing import announce_changes, announce_plan, announce_result, run_facts_of, title_of
+from .describing import announce_changes, announce_plan, announce_result, announce_stop, run_facts_of, title_of
 from .errors import RunError, say
 from .journal import Journal, gather_videos, summary
 from .not_finite import NotFinite
-from .optim import build_optimizer, parameter_groups, set_learning_rate
+from .optim import build_optimizer, gradient_norm, parameter_groups, set_learning_rate
 from .origins import ORIGINS, origins_in
+from .outcome import Outcome
 from .output import claim
 from .position import StepStart
 from .preparation import (
@@ -64,23 +64,6 @@ from .together import StopNews
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        step: the last step done.
-        exit_code: 0, or 128 + the signal that stopped it.
-        loss: the mean of the last logged losses.
-        baseline: the mean of the task's baseline.
-    """
-
-    step: int
-    exit_code: int
-    loss: float | None = None
-    baseline: float | None = None
 
 
 class Run:
@@ -315,7 +298,7 @@ class Run:
         set_learning_rate(self.optimizer, learning_rate)
         self._before = StepStart(self.loader.state_dict() if self._fetched is None else self._stream_before_first)
         loss, sample_ids, batch = self._accumulate()
-        norm = 0.0 if batch is None else self._gradient_norm()
+        norm = 0.0 if batch is None else gradient_norm(self.parameters, clip=self.recipe.clip_grad)
         losses, norm, signals, is_whole = self._agree(loss, norm, clips=len(sample_ids), is_whole=batch is not None)
         if batch is None or not is_whole:
             return self._abandon_step(signals)
@@ -392,11 +375,6 @@ class Run:
         loss = self.task.loss(self.model, self._last_batch)
         self.accelerator.backward(loss)
         return loss.detach().float()
-
-    def _gradient_norm(self) -> float:
-        if self.recipe.clip_grad is not None:
-            return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_grad))
-        return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
     def _agree(self, loss: Tensor, norm: float, *, clips: int, is_whole: bool) -> tuple[list[float], float, int, bool]:
         """What every process saw: the losses, the gradient norm, the signal that any of them got, and whether all had
@@ -543,12 +521,8 @@ class Run:
         finished = self.step >= self.schedule.total_steps
         loss, baseline = summary(self.output_dir)
         if not finished:
-            reason = f"stopped by {name_of(number)}" if number else "stopped"
-            saved = f"saved checkpoint-{self.step}" if self._saved_step is not None else "there is nothing to save yet"
-            say(
-                f"{reason} after step {self.step} of {self.schedule.total_steps}; {saved}. "
-                f"Go on with: --output_dir {self.output_dir} --resume"
-            )
+            saved = self._saved_step is not None
+            announce_stop(self.output_dir, number=number, step=self.step, of=self.schedule.total_steps, saved=saved)
             self._write_run("stopped")
         else:
             together(self._write_result, RunError)

@@ -260,6 +260,16 @@ def test_kinetics(tmp_path: Path) -> None:
     assert "left out: 1 of the 4 videos" in notes and "gone" in notes and "original upload" in notes
 
 
+def test_kinetics_json(tmp_path: Path) -> None:
+    write_names(tmp_path / "train", "a_000010_000020.mp4", "b_000002_000012.mp4")
+    entry = {"annotations": {"label": "zumba", "segment": [10.0, 20.0]}, "duration": 10.0, "subset": "train"}
+    other = {"annotations": {"label": "abseiling", "segment": [2.0, 12.0]}, "duration": 10.0, "subset": "train"}
+    (tmp_path / "kinetics_train.json").write_text(json.dumps({"a": entry, "b": other}))
+    source = open_source(str(tmp_path / "kinetics_train.json"), require_labels=True)
+    assert labels_of(source) == [("train/a_000010_000020.mp4", "zumba"), ("train/b_000002_000012.mp4", "abseiling")]
+    assert source[0].start is None
+
+
 def test_kinetics_validation_split(tmp_path: Path) -> None:
     write_names(tmp_path, "a_000001_000011.mp4", "b_000001_000011.mp4")
     (tmp_path / "val.csv").write_text(KINETICS + "run,a,1,11,validate\njump,b,1,11,validate\n")

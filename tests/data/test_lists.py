@@ -134,6 +134,16 @@ def test_lists_in_a_folder_are_named_when_they_are_not_read(tmp_path: Path) -> N
     assert str(tmp_path / "lists" / "train.csv") in refusal(tmp_path / "lists")
 
 
+def test_list_of_paths_in_split_folders(tmp_path: Path) -> None:
+    write_names(tmp_path, *(f"{split}/{path}" for split in ("train", "val") for path in PATHS))
+    rows = [f"{split}/{path},{path[0]}\n" for split in ("train", "val") for path in PATHS]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
+    train, validation = (open_source(str(tmp_path / "all.csv"), split=split) for split in ("train", "val"))
+    assert (len(train), len(validation)) == (4, 4) and validation[0].id == "val/run/0.mp4"
+    assert "val/ is validation" in source_notes(train)[0]
+    assert "no split 'test'" in refusal(tmp_path / "all.csv", split="test")
+
+
 def test_text_that_is_no_list(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("see the other folder\n")
     assert "is not a video file, and no list of videos" in refusal(tmp_path / "notes.txt")

@@ -121,7 +121,7 @@ def find_columns(table: Table) -> Columns:
     if not found["path"]:
         raise DataError(
             f"{table.file} has no column `path` or `file_name` (its columns: {_named(table)}); name the columns in "
-            f"its first row"
+            f"its first row, or begin each row with a path that has its ending (.mp4)"
         )
     found["split"] = found["split"] or _column_of_splits(table, used=set(found.values()))
     _refuse_line_breaks(table, [name for name in found.values() if name])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .samples import DataError
 
@@ -122,9 +123,23 @@ def _json_lines(text: str) -> Iterator[object]:
 
 def _json_array(text: str) -> Iterator[object]:
     found = json.loads(text)
+    if isinstance(found, dict) and found and all(map(_is_of_kinetics, found.values())):
+        found = [_row_of_kinetics(name, value) for name, value in found.items()]
     if not isinstance(found, list):
-        raise json.JSONDecodeError("not a list of objects, one for each video", text[:1], 0)
+        raise json.JSONDecodeError('not a list of objects, as in [{"path": "a.mp4", "label": "run"}]', text[:1], 0)
     yield from found
+
+
+def _is_of_kinetics(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("annotations"), dict)
+
+
+def _row_of_kinetics(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of Kinetics' JSON with the names of its CSV."""
+    segment = value["annotations"].get("segment")
+    start, end = segment if isinstance(segment, list) and len(segment) == 2 else (None, None)
+    label = value["annotations"].get("label")
+    return {"youtube_id": name, "label": label, "time_start": start, "time_end": end, "split": value.get("subset")}
 
 
 def _table_of_objects(file: Path, objects: Iterable[object]) -> Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import is_hub_id
+from .column_values import rows_name_videos
 from .folder import INDEX_FILES, VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
 from .motion import MotionSource
@@ -197,10 +198,10 @@ def has_columns(dataset: str) -> bool:
 
 
 def _is_sharded(folder: str) -> bool:
-    """Whether a folder holds Parquet or WebDataset files, and no video files."""
+    """Whether a folder holds Parquet or WebDataset files, and no video files but those that their rows name."""
     root = Path(folder)
     shards = any(next(root.glob(pattern), None) for pattern in ("*.parquet", "*/*.parquet", "*.tar", "*/*.tar"))
-    return shards and not find_videos(root)
+    return shards and (not find_videos(root) or rows_name_videos(root))
 
 
 def _looks_like_path(dataset: str) -> bool:

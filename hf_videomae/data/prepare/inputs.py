@@ -14,6 +14,7 @@ from typing import Any
 
 from ...cards import data_origin, is_hub_id, public_path
 from ...video.encoding import Trim
+from ..column_values import rows_name_videos
 from ..folder import INDEX_FILES, SPLIT_FOLDERS, find_videos, folder_labels, read_rows, split_folders
 from ..label_columns import share_classes
 from ..labels import MISSING, SINGLE, LabelKind, parse_labels
@@ -136,7 +137,7 @@ def _find(
         videos = find_videos(root)
         found = (root / name for name in INDEX_FILES if (root / name).is_file())
         listing = Path(index) if index else next(found, None)
-        if videos or listing is not None:
+        if listing is not None or (videos and not rows_name_videos(root)):
             return _open_folder(root, videos, listing=listing, kind=label_kind)
         if not _shards_of(root):
             raise DataError(f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files")

@@ -40,17 +40,17 @@ _TOKEN = re.compile(
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _URL_USER = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s?#\"'<>\\]+@", re.IGNORECASE)
 _SECRET_NAME = (
-    r"[A-Za-z0-9_.%-]{0,60}(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key"
-    r"|access[_-]?key(?:[_-]?id)?)s?"
+    r"(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key|access[_-]?key)s?"
+    r"(?:[_-]?(?:key|id|access[_-]?key))?"
 )
 # In a query short names are enough to know a signature by: Azure's `sig`, Aliyun's `sign`, Akamai's `hdnts`.
 _QUERY = re.compile(
-    rf"([?&;#](?:amp;)?(?:{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|googleaccessid|key-pair-id|policy|sig|sign|"
+    rf"([?&;#](?:amp;)?(?:[A-Za-z0-9_.%-]{{0,60}}{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|googleaccessid|key-pair-id|policy|sig|sign|"
     r"auth|authorization|pass|pwd|jwt|hmac|hdnts|hdnea)=)[^&\s\"'<>#\\]+",
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(
-    rf"((?<![A-Za-z0-9])(?:{_SECRET_NAME}|authorization)[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)"
+    rf"((?:{_SECRET_NAME}|authorization)[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)"
     r"(?![0-9.]+(?![A-Za-z0-9]))[A-Za-z0-9+/_.~%=-]{8,}",
     re.IGNORECASE,
 )

@@ -9,6 +9,7 @@ Shapes: B clips, T frames, C channels, H x W pixels, N tokens, V visible, M mask
 from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
 
 # isort: split
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -493,12 +494,11 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         """
         grid = self.videomae.clip_grid(pixel_values)
         mask, decoder_mask = self._masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
-        config, where = self.config, dict[str, Any](clips=pixel_values, grid=grid)
-        visible, decoded = mask_indices(mask, **where, expected=config.masking)
+        config, indices = self.config, functools.partial(mask_indices, clips=pixel_values, grid=grid)
+        visible, decoded = indices(mask, expected=config.masking)
         weight = None
         if decoder_mask is not None:
-            where |= {"name": "bool_decoder_masked_pos", "expected": config.decoder_masking}
-            decoded, _ = mask_indices(decoder_mask, **where)
+            decoded, _ = indices(decoder_mask, name="bool_decoder_masked_pos", expected=config.decoder_masking)
             weight = mask.gather(1, decoded)
 
         outputs = self.videomae(pixel_values, visible_index=visible, **{**kwargs, "return_dict": True})

@@ -26,7 +26,7 @@ from ._source import ResolvedSource, resolve_source
 from .decoding import open_video
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
-from .segments import EDGE
+from .segments import EDGE, SegmentReader, VideoSegment
 
 _TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
 _CUBE_FILE = "hdr.cube"
@@ -164,6 +164,8 @@ def encode_video(
         with open_video(path, name=name) as reader:
             frames, (height, width) = reader.num_frames, settings.size_of(reader.height, reader.width)
             hdr = reader.hdr
+            if not trim.keeps_all:
+                SegmentReader(reader, VideoSegment(path, trim.start, trim.end))  # refuses one without frames
     except VideoDecodeError as error:
         # What is written down of a video says nothing of where it lay.
         raise VideoDecodeError(name, error.reason.replace(path, "the file")) from error

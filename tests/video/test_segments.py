@@ -104,6 +104,14 @@ def test_segment_of_an_uneven_video_goes_by_time_stamps(tmp_path: Path, backend:
 
 
 @needs_ffmpeg_command
+def test_prepared_segment_without_frames_says_so(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "x.mp4", frames=30, rate="30")
+    for trim, reason in ((Trim(start=5), "its segment starts at 5 s"), (Trim(start=0.51, end=0.52), "no frame of it")):
+        with pytest.raises(VideoDecodeError, match=reason):
+            encode_video(path, tmp_path / "y.mp4", settings=EncodeSettings(short_side=48), trim=trim)
+
+
+@needs_ffmpeg_command
 @pytest.mark.parametrize(("start", "end"), [(0.2, 0.6), (0.067, 0.3), (0.1335, None)])
 def test_prepared_segment_has_the_frames_of_the_raw_one(tmp_path: Path, start: float, end: float | None) -> None:
     path = make_video(tmp_path / "x.mp4", frames=30, rate="30")

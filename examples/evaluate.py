@@ -13,12 +13,15 @@ accuracies of one class per video, mean average precision of several, errors of 
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from hf_videomae.data import DataError, describe_source, open_source, source_notes
-from hf_videomae.evaluation import evaluate, parse_views, sampling_doubts
+from hf_videomae.evaluation import BaseEvaluation, evaluate, parse_views, sampling_doubts
 from hf_videomae.inference import head_kind, load_classifier, processor_for
+from hf_videomae.locking import take_folder
 from hf_videomae.records import command_line, hardware
+from hf_videomae.storage import check_folder, make_folder, writing
 from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
 from hf_videomae.video.decoding import VideoBackendError
 from hf_videomae.video.sampling import check_frame_seconds
@@ -29,7 +32,9 @@ class EvaluationRecipe:
     """What is evaluated, on what, and how."""
 
     model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
-    dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
+    dataset: str = setting(
+        "motion", "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set", group="data"
+    )
     split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
     video_column: str | None = setting(
         None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
@@ -97,11 +102,23 @@ class EvaluationRecipe:
             raise RunError(f"--views: {error}") from None
 
 
+def save(result: BaseEvaluation, output_dir: str, *, extra: dict[str, Any]) -> list[Path]:
+    """Write the result, all files of it from one evaluation; another one may be writing there too."""
+    make_folder(output_dir, kind=RunError)
+    with writing("the results", output_dir, kind=RunError):
+        lock = take_folder(output_dir, name=".evaluation.lock", patience=30.0, kind=RunError)
+        try:
+            return result.save(output_dir, extra=extra)
+        finally:
+            lock.release()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit code, 0."""
     recipe = parse_recipe(EvaluationRecipe, arguments, description=__doc__)
 
     with user_errors():
+        check_folder(recipe.output_dir, kind=RunError)
         accelerator = build_accelerator(recipe)
         model = load_classifier(recipe.model)
         kind = head_kind(model.config)
@@ -150,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         if accelerator.is_main_process:
             result.data.update(dataset=recipe.dataset, split=recipe.split)
             where = hardware(accelerator.num_processes, accelerator.device)
-            files = result.save(recipe.output_dir, extra={"command": command_line(), "hardware": where})
+            files = save(result, recipe.output_dir, extra={"command": command_line(), "hardware": where})
             say(f"{result.table()}\n{result.summary()}")
             say("\n".join(map(str, files)))
     accelerator.end_training()

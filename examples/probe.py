@@ -20,8 +20,10 @@ from transformers.utils import logging
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.data import describe_source, has_columns, open_source, source_notes
+from hf_videomae.evaluation import parse_views
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
+from hf_videomae.storage import check_folder, make_folder, writing
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
 from hf_videomae.training.report import command_line, hardware, versions, write_json
 
@@ -32,7 +34,9 @@ RESULT_FILE = "probe.json"
 class ProbeRecipe:
     """Settings of a probe. What is None is the probe's own: the paper's for a linear one."""
 
-    dataset: str = setting("motion", "motion, a folder, a glob, or a Hub data set org/name", group="data")
+    dataset: str = setting(
+        "motion", "motion, a folder, a glob, a list (CSV), or a Hub data set org/name", group="data"
+    )
     split: str = setting("train", "split that the probe learns from", group="data")
     test_dataset: str | None = setting(None, "data set of the test videos (default: --dataset)", group="data")
     video_column: str | None = setting(
@@ -47,7 +51,12 @@ class ProbeRecipe:
         group="data",
     )
     test_split: str = setting("test", "split of the test videos", group="data")
-    views: int = setting(1, "temporal views of a test video, whose softmax is averaged", group="data")
+    views: str = setting(
+        "1x1", "temporal positions x crops of a test video, whose softmax is averaged (SSV2: 2x3)", group="data"
+    )
+    antialias: bool = setting(
+        True, "resize test views as the serving processor does; the paper's test code does not filter", group="data"
+    )
     clips: int = setting(
         0, "random crops of each training video; 0: its centre; as many as epochs: the paper's", group="data"
     )
@@ -80,7 +89,13 @@ class ProbeRecipe:
     log_every: int = setting(10, "epochs between lines")
 
     def __post_init__(self) -> None:
-        for name in ("views", "forward_batch", "neighbours", "log_every"):
+        if self.views.isdecimal():
+            object.__setattr__(self, "views", f"{self.views}x1")
+        try:
+            parse_views(self.views)
+        except ValueError as error:
+            raise RecipeError(f"views is {self.views}: {error}") from None
+        for name in ("forward_batch", "neighbours", "log_every"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 1 or more")
         for name in ("clips", "num_workers", "seed"):
@@ -118,6 +133,11 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         logging.disable_progress_bar()  # a bar for a second of loading
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
+        if recipe.frame_stride is not None and processor.sampling_mode == "uniform":
+            raise RecipeError(
+                f"--frame_stride {recipe.frame_stride} plays no part in the uniform sampling of {recipe.model}; leave "
+                f"it out, or give --sampling dense"
+            )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return model.requires_grad_(False).eval().to(device), processor
 
@@ -136,7 +156,9 @@ def encode(
     say(f"{'test' if test else 'training'} videos: {describe_source(source)}")
     for note in source_notes(source):
         say(f"note: {note}")
-    clips: TestViews | AugmentedClips = TestViews(processor, num_views=recipe.views if test else 1)
+    views, crops = parse_views(recipe.views) if test else (1, 1)
+    antialias = recipe.antialias or not test
+    clips: TestViews | AugmentedClips = TestViews(processor, num_views=views, crops=crops, antialias=antialias)
     if recipe.clips and not test:
         clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)
     started = time.time()
@@ -174,8 +196,9 @@ def report(recipe: ProbeRecipe, result: ProbeResult, *, seconds: float, device: 
         "seconds": round(seconds, 1),
     }
     path = Path(recipe.output_dir) / RESULT_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, facts)
+    make_folder(path.parent, kind=RecipeError)
+    with writing("the result", path.parent, kind=RecipeError):
+        write_json(path, facts)
     say(f"wrote {path}")
 
 
@@ -184,6 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = parse_recipe(ProbeRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
     started = time.time()
     with user_errors():
+        check_folder(recipe.output_dir, kind=RecipeError)
         path = Path(recipe.output_dir) / RESULT_FILE
         if path.exists() and not recipe.overwrite:
             raise RecipeError(f"{path} is there already; give another --output_dir, or --overwrite")

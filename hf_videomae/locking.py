@@ -4,6 +4,7 @@
 lock of it). Where the file system has no locks, or on Windows, there is a note in place of a lock.
 """
 
+import atexit
 import contextlib
 import errno
 import json
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
 # A process that only looks holds the lock for a moment.
-_TRIES, _PAUSE_SECONDS = 10, 0.1
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 1.0, 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EROFS}
 _held: dict[str, "FolderLock"] = {}
 
@@ -36,18 +37,18 @@ class LockedError(ValueError):
 class FolderLock:
     """A lock on a folder, held by this process from `take_folder` to `release` or to its end."""
 
-    def __init__(self, folder: Path, descriptor: int | None) -> None:
-        self.folder, self._descriptor = folder, descriptor
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path, self._descriptor = path, descriptor
         self._process = os.getpid()
 
     def release(self) -> None:
         """Let others have the folder."""
-        _held.pop(_key(self.folder), None)
+        _held.pop(_key(self._path), None)
         if self._descriptor is None:
             return
         if self._process == os.getpid():
             with contextlib.suppress(OSError):
-                (self.folder / LOCK_FILE).unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
         self.forget()
 
     def forget(self) -> None:
@@ -57,21 +58,35 @@ class FolderLock:
             self._descriptor = None
 
 
-def take_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = LockedError) -> FolderLock:
+def take_folder(
+    folder: str | Path,
+    *,
+    flag: str = "--output_dir",
+    kind: type[ValueError] = LockedError,
+    name: str = LOCK_FILE,
+    patience: float = _PATIENCE_SECONDS,
+) -> FolderLock:
     """Take a folder, which exists, for this process. Taken twice by one process, it stays taken.
+
+    Args:
+        folder: to write into.
+        flag: that named it.
+        kind: of the error.
+        name: of the lock, for those who may write beside each other into one folder.
+        patience: seconds to wait for another process.
 
     Raises:
         ValueError: of the `kind`, naming the process that has it.
     """
-    folder = Path(folder)
-    if _key(folder) in _held:
-        return _held[_key(folder)]
-    descriptor = _open_locked(folder, flag=flag, kind=kind)
+    path = Path(folder) / name
+    if _key(path) in _held:
+        return _held[_key(path)]
+    descriptor = _open_locked(path, flag=flag, kind=kind, patience=patience)
     if descriptor is not None:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "program": Path(sys.argv[0] or "python").name}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(owner).encode(), 0)
-    lock = _held[_key(folder)] = FolderLock(folder, descriptor)
+    lock = _held[_key(path)] = FolderLock(path, descriptor)
     return lock
 
 
@@ -84,29 +99,29 @@ def check_folder_is_free(
         ValueError: of the `kind`, naming that process.
     """
     path = Path(folder) / LOCK_FILE
-    if fcntl is None or _key(Path(folder)) in _held or not path.is_file():
+    if fcntl is None or _key(path) in _held or not path.is_file():
         return
     with contextlib.suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise kind(_in_use(Path(folder), flag=flag)) from None
+                raise kind(_in_use(path, flag=flag)) from None
 
 
-def _open_locked(folder: Path, *, flag: str, kind: type[ValueError]) -> int | None:
+def _open_locked(path: Path, *, flag: str, kind: type[ValueError], patience: float) -> int | None:
     """The open lock file, locked; None where the file system has no locks."""
     if fcntl is None:
         return None
-    path = folder / LOCK_FILE
-    for attempt in range(_TRIES):
+    deadline = time.monotonic() + patience
+    while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
             if error.errno in _NO_LOCKS:
-                logger.warning("%s cannot be locked (%s): a second run in it would not be noticed", folder, error)
+                logger.warning("%s cannot be locked (%s): a second run would not be noticed", path.parent, error)
                 return None
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
@@ -114,8 +129,9 @@ def _open_locked(folder: Path, *, flag: str, kind: type[ValueError]) -> int | No
             if _is_still(path, descriptor):
                 return descriptor
             os.close(descriptor)  # its process removed it while it was opened here
-        time.sleep(_PAUSE_SECONDS if attempt else 0)
-    raise kind(_in_use(folder, flag=flag))
+        if time.monotonic() > deadline:
+            raise kind(_in_use(path, flag=flag))
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -126,19 +142,25 @@ def _is_still(path: Path, descriptor: int) -> bool:
     return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
-def _in_use(folder: Path, *, flag: str) -> str:
+def _in_use(path: Path, *, flag: str) -> str:
     owner: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        owner = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+        owner = json.loads(path.read_text(encoding="utf-8"))
     who = f" ({owner['program']}, process {owner['pid']} on {owner['host']})" if owner.keys() >= _OWNER else ""
-    return f"{flag} {folder} is in use by another run{who}; wait for it, stop it, or give another folder"
+    return f"{flag} {path.parent} is in use by another run{who}; wait for it, stop it, or give another folder"
 
 
 _OWNER = {"program", "pid", "host"}
 
 
-def _key(folder: Path) -> str:
-    return str(folder.resolve())
+def _key(path: Path) -> str:
+    return str(path.resolve())
+
+
+@atexit.register
+def _release_all() -> None:
+    for lock in list(_held.values()):
+        lock.release()
 
 
 def _forget_all() -> None:

@@ -372,8 +372,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         Args:
             pixel_values: (B, T, C, H, W), normalised. Other sizes than the trained one are taken: the position table
                 is interpolated.
-            bool_masked_pos: (B, N) bool, True = masked: these cubes are never embedded. All are visible where it is
-                None.
+            bool_masked_pos: (B, N) bool, True = masked: these cubes are never embedded. None: all are visible.
             visible_index: (B, V) the visible tokens by number, instead of a mask.
             **kwargs: `output_hidden_states`, `output_attentions`.
 
@@ -386,8 +385,8 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         grid = self.clip_grid(pixel_values)
         self._pixel_check(pixel_values)
         if bool_masked_pos is not None:
-            expected = self.config.mask_type, self.config.mask_ratio
-            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=expected)
+            masking = self.config.masking
+            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=masking)
         tokens = self.encoder(self.embeddings(pixel_values, grid, visible_index), **kwargs)
         if self.layernorm is not None:
             tokens = self.layernorm(tokens)
@@ -420,6 +419,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
     """Masked auto-encoding of video: encoder, decoder, targets and loss (paper, section 3; decoder mask: V2, 3.2)."""
 
     _xavier = True
+    _stores_decoder = True
     _key_advice = (
         "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to begin "
         "with a fresh decoder; otherwise check that config.json belongs to these weights."
@@ -494,19 +494,18 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         grid = self.videomae.clip_grid(pixel_values)
         mask, decoder_mask = self._masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
         config, where = self.config, dict[str, Any](clips=pixel_values, grid=grid)
-        visible, decoded = mask_indices(mask, **where, expected=(config.mask_type, config.mask_ratio))
+        visible, decoded = mask_indices(mask, **where, expected=config.masking)
         weight = None
         if decoder_mask is not None:
-            expected = config.decoder_mask_type, config.decoder_mask_ratio
-            decoded, _ = mask_indices(decoder_mask, **where, name="bool_decoder_masked_pos", expected=expected)
+            where |= {"name": "bool_decoder_masked_pos", "expected": config.decoder_masking}
+            decoded, _ = mask_indices(decoder_mask, **where)
             weight = mask.gather(1, decoded)
 
         outputs = self.videomae(pixel_values, visible_index=visible, **{**kwargs, "return_dict": True})
         logits = self._decode(outputs.last_hidden_state, grid, visible, decoded)  # (B, K, P * C)
         targets = self.targets(pixel_values, decoded)
-        loss = reconstruction_loss(logits, targets, kind=config.reconstruction_loss, weight=weight)
         return VideoMAEForPreTrainingOutput(
-            loss=loss,
+            loss=reconstruction_loss(logits, targets, kind=config.reconstruction_loss, weight=weight),
             logits=logits,
             bool_masked_pos=mask,
             bool_decoder_masked_pos=decoder_mask,
@@ -572,8 +571,7 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
         Published pre-training configurations say `use_mean_pooling: false`, with which a new classifier would read
         token 0 alone. A checkpoint that holds a classifier keeps its own pooling.
         """
-        load = super().from_pretrained
-        model, info = load_with_mean_pooling(load, pretrained_model_name_or_path, args, kwargs)
+        model, info = load_with_mean_pooling(super().from_pretrained, pretrained_model_name_or_path, args, kwargs)
         return (model, info) if output_loading_info else model
 
     @torch.no_grad()

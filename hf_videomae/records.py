@@ -7,6 +7,7 @@ import platform
 import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -39,17 +40,17 @@ _TOKEN = re.compile(
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _URL_USER = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s?#\"'<>\\]+@", re.IGNORECASE)
 _SECRET_NAME = (
-    r"[A-Za-z0-9_.%-]{0,60}(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key"
-    r"|access[_-]?key(?:[_-]?id)?)s?"
+    r"(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key|access[_-]?key)s?"
+    r"(?:[_-]?(?:key|id|access[_-]?key))?"
 )
 # In a query short names are enough to know a signature by: Azure's `sig`, Aliyun's `sign`, Akamai's `hdnts`.
 _QUERY = re.compile(
-    rf"([?&;#](?:amp;)?(?:{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|googleaccessid|key-pair-id|policy|sig|sign|"
+    rf"([?&;#](?:amp;)?(?:[A-Za-z0-9_.%-]{{0,60}}{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|googleaccessid|key-pair-id|policy|sig|sign|"
     r"auth|authorization|pass|pwd|jwt|hmac|hdnts|hdnea)=)[^&\s\"'<>#\\]+",
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(
-    rf"((?<![A-Za-z0-9])(?:{_SECRET_NAME}|authorization)[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)"
+    rf"((?:{_SECRET_NAME}|authorization)[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)"
     r"(?![0-9.]+(?![A-Za-z0-9]))[A-Za-z0-9+/_.~%=-]{8,}",
     re.IGNORECASE,
 )
@@ -103,6 +104,25 @@ def print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+# Line breaks of Unicode, and signs that turn the direction of what follows.
+_BREAKS = frozenset("\u2028\u2029\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing moves the cursor, colors or turns what follows; line breaks and tabs stay.
+
+    Control characters and halves of characters become escapes, such as `\\x1b`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    is_control = unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t"
+    return ascii(sign)[1:-1] if is_control or sign in _BREAKS else sign
+
+
 def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
     """Write a text file whole or not at all; with `sync`, also through a power cut."""
     temporary = path.with_name(path.name + ".unfinished")
@@ -113,8 +133,10 @@ def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
             if sync:
                 os.fsync(file.fileno())
         (replace if sync else os.replace)(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        if error.filename is None:  # where the disk is full
+            error.filename = str(path)
         raise
 
 

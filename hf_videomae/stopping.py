@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 GRACE_SECONDS = 3.0
 """Seconds that a program with nothing to save has to leave by itself."""
@@ -52,15 +52,28 @@ def name_of(number: int) -> str:
     )
 
 
+class Others(Protocol):
+    """The other processes of a run, which may have got no signal. Called in the thread that watches for signals."""
+
+    def tell(self, number: int) -> None:
+        """Tell them of a signal."""
+
+    def heard(self) -> int:
+        """Return the signal that one of them told of, or 0."""
+
+
 class StopSignal:
     """Remember that a stop was asked for, inside a `with` block of work that has something to save.
 
     A second signal raises `Stopped`. A launcher that is gone counts as SIGTERM: `accelerate launch` does not pass
     signals on to a single process, which would train on without anybody knowing.
+
+    Args:
+        others: processes that are to stop with this one, also where they wait.
     """
 
-    def __init__(self) -> None:
-        self.number = 0
+    def __init__(self, others: Others | None = None) -> None:
+        self.number, self.others, self.told = 0, others, False
         self.at = 0.0
         self.waits = False
         self._launcher = _launcher()
@@ -111,6 +124,12 @@ def is_asked() -> bool:
     return _process.number != 0
 
 
+def tell_once() -> bool:
+    """Return whether the user is still to be told of the signal, and take that over."""
+    told, _process.told = _process.told, True
+    return not told
+
+
 def has_work() -> bool:
     """Return whether work with something to save is under way (`StopSignal`)."""
     return isinstance(_process.current(), StopSignal)
@@ -137,6 +156,7 @@ class _Process:
     def __init__(self) -> None:
         self.scopes: list[StopSignal | _Program] = []
         self.number, self.at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
+        self.told = False  # the user knows of the signal
         self._previous: dict[int, Any] = {}
         self._watcher: _Watcher | None = None
 
@@ -144,7 +164,7 @@ class _Process:
         if threading.current_thread() is not threading.main_thread():
             return  # Python takes signals in the main thread alone
         if not self.scopes:
-            self.number, self.at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
+            self.number, self.at, self.handled_at, self.repeated, self.told = 0, 0.0, 0.0, False, False
             self._previous = {number: signal.signal(number, self._take) for number in _SIGNALS}
             self._watcher = _Watcher(self) if hasattr(signal, "pthread_kill") else None
         self.scopes.append(scope)
@@ -161,13 +181,26 @@ class _Process:
             if self._watcher is not None:
                 self._watcher.close()
 
+    def before_fork(self) -> None:
+        """Hold signals back: one that comes to the new process before `forget` would seem to come to this one."""
+        if self.scopes:
+            _of_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def after_fork(self) -> None:
+        """Let signals in again."""
+        mask = vars(_of_thread).pop("mask", None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
     def forget(self) -> None:
         """Leave the signals of a forked process to that process."""
         if self.scopes:
             self.scopes, self._watcher = [], None
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if threading.current_thread() is threading.main_thread():
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.after_fork()
 
     def current(self) -> "StopSignal | _Program | None":
         """Who gets the signals: the innermost work that has something to save, else the program."""
@@ -178,7 +211,8 @@ class _Process:
         return bool(self._programs())
 
     def end_within(self, seconds: float) -> None:
-        if self._watcher is not None:
+        """End the process after a while, if it is a program's: a notebook that called a run stays."""
+        if self._watcher is not None and self.is_program():
             self._watcher.end_within(seconds)
 
     def _programs(self, *, besides: Any = None) -> list[_Program]:
@@ -201,8 +235,10 @@ class _Process:
         scope.at = self.at = time.monotonic()
         if again or isinstance(scope, _Program):
             self.end_within(_SECOND_SIGNAL_SECONDS if again else GRACE_SECONDS)
-        elif not scope.waits:
-            return
+        else:
+            self.told = True  # the work says how it ended
+            if not scope.waits:
+                return
         raise Stopped(number, again=again)
 
 
@@ -248,6 +284,8 @@ class _Watcher:
             _end(process.number or signal.SIGTERM)
         if isinstance(scope, StopSignal) and scope.waits and scope.number and now - scope.at > _TICK_SECONDS:
             self._send(scope.number, repeated=True)
+        if isinstance(scope, StopSignal) and scope.others is not None:
+            self._share(scope, scope.others)
         if self._launcher is not None and os.getppid() != self._launcher and not process.number:
             self._launcher = None
             self._send(signal.SIGTERM)
@@ -257,6 +295,14 @@ class _Watcher:
             grace = _SECOND_SIGNAL_SECONDS if again else GRACE_SECONDS
             if now - first > grace and (again or isinstance(scope, _Program)):
                 _end(number)
+
+    def _share(self, scope: StopSignal, others: Others) -> None:
+        number = scope.number or (self._unhandled[0][1] if self._unhandled else 0)
+        if number and not scope.told:
+            scope.told = True
+            others.tell(number)
+        elif scope.waits and not number and (number := others.heard()):
+            self._send(number)
 
     def _send(self, number: int, *, repeated: bool = False) -> None:
         self._process.repeated = repeated
@@ -275,18 +321,24 @@ def _launcher() -> int | None:
 
 def _end(number: int) -> NoReturn:
     """End the process, whatever its threads do."""
-    flush = threading.Thread(target=_flush, daemon=True)
-    flush.start()
-    flush.join(0.5)
+    last_words = threading.Thread(target=_say_and_flush, args=(number,), daemon=True)
+    last_words.start()
+    last_words.join(0.5)  # who reads them may be stuck
     os._exit(128 + number)
 
 
-def _flush() -> None:
+def _say_and_flush(number: int) -> None:
+    if tell_once() and int(os.environ.get("RANK", "0")) == 0:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"error: stopped by {name_of(number)}", file=sys.stderr, flush=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
 
 
+_of_thread = threading.local()
 _process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.forget)
+    os.register_at_fork(
+        before=_process.before_fork, after_in_parent=_process.after_fork, after_in_child=_process.forget
+    )

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OF_DISKS = _FULL | {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOENT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENODEV, errno.ENXIO),
+}
 # safetensors reports what the system says as text alone: "I/O error: No space left on device (os error 28)".
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -40,13 +44,19 @@ def describe(error: BaseException, *, what: str, folder: str | Path, needs: int 
         needs: bytes that it takes, as far as they are known.
     """
     number = errno_of(error)
-    if number is None:
+    if number not in _OF_DISKS or _is_elsewhere(error, Path(folder)):
         return None
     room, remedy = "", "make it writable, or give another folder"
     if number in _FULL:
         wanted = f"it needs about {_size(needs)}, " if needs else ""
         room, remedy = f" ({wanted}{_size(free_bytes(folder))} are free)", "free space there, or give another folder"
     return f"{what} cannot be written to {folder}: {os.strerror(number)}{room}; {remedy}"
+
+
+def _is_elsewhere(error: BaseException, folder: Path) -> bool:
+    """Whether an error names a file that does not lie in the folder: one that is read, for example."""
+    name = getattr(error, "filename", None)
+    return isinstance(name, str) and not Path(name).absolute().is_relative_to(folder.absolute())
 
 
 @contextlib.contextmanager
@@ -100,6 +110,9 @@ def check_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[V
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if _exists(path, folder, flag, kind))
     if not there.is_dir():
         raise kind(f"{flag} {folder} cannot be made: {there} is a file; give another folder")
+    most = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if any(len(os.fsencode(part)) > most for part in folder.parts):
+        raise kind(f"{flag} {folder} cannot be made: {os.strerror(errno.ENAMETOOLONG)}; give another folder")
     if not os.access(there, os.W_OK | os.X_OK):
         reason = os.strerror(errno.EROFS if _is_read_only(there) else errno.EACCES)
         raise kind(f"{flag} {folder} cannot be written: {there}: {reason}; make it writable, or give another folder")

@@ -1,6 +1,7 @@
 """A card as text: sections, tables, code, and a mark by which an edited card is known."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,8 +17,10 @@ class CardError(ValueError):
 
 
 def code(text: str, language: str = "python") -> str:
-    """A fenced block."""
-    return f"```{language}\n{text.rstrip()}\n```"
+    """Return a fenced block, between as many backticks as it takes."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def section(title: str, *paragraphs: str | None) -> str | None:

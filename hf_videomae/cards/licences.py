@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .escaping import code_span
 from .header import check_licence, is_non_commercial
 
 _PUBLISHED = re.compile(r"(?:MCG-NJU/videomae|OpenGVLab/VideoMAEv2)", flags=re.IGNORECASE)
@@ -68,7 +69,8 @@ def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -
                 f"leave the licence out or give {bound.licence}"
             )
         return Licence(
-            name=bound.licence, reason=f"`{bound.licence}`, from {_kind(bound)} `{bound.name}`: {_NOT_SOLD}"
+            name=bound.licence,
+            reason=f"{code_span(bound.licence)}, from {_kind(bound)} {code_span(bound.name)}: {_NOT_SOLD}",
         )
     if stated is not None:
         return Licence(name=stated, reason=f"`{stated}`, as stated by who made this card.{_unknown(origins)}")
@@ -76,7 +78,10 @@ def inherited_licence(origins: Sequence[Origin], *, stated: str | None = None) -
     known = [origin for origin in origins if origin.licence is not None]
     if unknown or not known:
         return Licence(name=None, reason=f"No licence is stated.{_unknown(origins)}")
-    return Licence(name=known[0].licence, reason=f"`{known[0].licence}`, from {_kind(known[0])} `{known[0].name}`.")
+    return Licence(
+        name=known[0].licence,
+        reason=f"{code_span(known[0].licence)}, from {_kind(known[0])} {code_span(known[0].name)}.",
+    )
 
 
 def _checked(licence: str) -> str:
@@ -94,5 +99,5 @@ def _kind(origin: Origin) -> str:
 
 
 def _unknown(origins: Sequence[Origin]) -> str:
-    names = [f"{_kind(origin)} `{origin.name}`" for origin in origins if origin.licence is None]
+    names = [f"{_kind(origin)} {code_span(origin.name)}" for origin in origins if origin.licence is None]
     return f" The licence of {' and of '.join(names)} is not known here." if names else ""

@@ -47,6 +47,7 @@ def public_text(text: str) -> str:
 
 def public_command(command: str) -> str:
     """A command line with the paths in it shortened, words as `--flag=PATH` included."""
+    command = without_credentials(command)
     try:
         words = shlex.split(command)
     except ValueError:  # an open quote: not written by shlex, so no shell words

@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
 from ..records import print_any_name
+from ..stopping import program
 from . import hub, models, prepare
-from .common import fail
+from .common import BROKEN_PIPE, fail, is_output_closed, tell_interrupted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,9 +19,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 where some videos could not be decoded, or the doctor or a card's check found something
-        wrong; or 2 for a mistake of the user, which is told in one line on stderr.
+        wrong; 2 for a mistake of the user, which is told in one line on stderr; or 128 + the signal that ended it.
     """
     print_any_name()
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        if is_output_closed():
+            return BROKEN_PIPE
+        fail(str(error))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command is None:
@@ -27,9 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not arguments.takes_fields:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return int(arguments.run(arguments, rest))
+        with program():
+            return int(arguments.run(arguments, rest))
+    except KeyboardInterrupt as error:
+        return tell_interrupted(error, goes_on=arguments.command in _GO_ON)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError) as error:
-        fail(str(error) or type(error).__name__)
+        fail(_line_of(error))
+
+
+# Commands that, called again, find what they made.
+_GO_ON = ("prepare", "push", "features")
+
+
+def _line_of(error: Exception) -> str:
+    """What a user reads; of the system's errors the file and the reason, without a number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return f"{error.strerror} while writing or reading"
+    return str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

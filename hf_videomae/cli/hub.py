@@ -1,11 +1,10 @@
 """What goes to the Hub: card, push, endpoint, space."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from .common import INTERRUPTED, fail, tell_notes
+from .common import fail, tell_notes
 
 
 def add_to(commands: Any) -> None:
@@ -117,6 +116,7 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     is_data = read_report(Path(arguments.folder)) is not None
     if arguments.check:
+        _check_plays_alone(arguments)
         path = Path(arguments.folder) / "README.md"
         if not path.is_file():
             fail(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
@@ -134,19 +134,22 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _check_plays_alone(arguments: argparse.Namespace) -> None:
+    """Refuse options that say what to write beside one that writes nothing."""
+    values = {"--model_id": arguments.model_id, "--license": arguments.license, "--overwrite": arguments.overwrite}
+    given = [name for name, value in values.items() if value not in (None, False)]
+    if given:
+        fail(f"--check writes nothing, so {' and '.join(given)} would play no part; leave --check or them out")
+
+
 def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..hub import ModelTarget, Timing, describe, push_run
 
     options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
     target = ModelTarget(id=arguments.hub_model_id, **options)
     patience = Timing.from_environment().patience
-    try:
-        target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
-    except KeyboardInterrupt:
-        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    for note in published.notes:
-        print(f"note: {note}", file=sys.stderr)
+    target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
+    tell_notes(published.notes)
     print(f"{target.url}: {describe(published)}")
     return 0
 
@@ -166,7 +169,6 @@ def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
     names = ("model", "pretrained", "title", "package", "overwrite")
     options = {name: getattr(arguments, name) for name in names}
     space = write_space(arguments.folder, licence=arguments.license, **options)
-    for note in space.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell_notes(space.notes)
     print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
     return 0

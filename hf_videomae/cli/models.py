@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cards.escaping import one_line
+from ..locking import check_folder_is_free
+from ..records import without_credentials
+from ..storage import check_folder, make_folder, writing
 from .common import device, fail
 
 
@@ -57,6 +61,13 @@ def _add_convert(commands: Any) -> None:
         help="JSON list of the classes to keep, in order: a K710 head becomes one for Kinetics 400, 600 or 700 by the "
         "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
     )
+    convert.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="names of the classes to keep, in order (JSON list, or text with one per line): a K710 head becomes one "
+        "for Kinetics 400, 600 or 700, whatever the order of its classes; V2's own checkpoints have no names: give "
+        "them with --id2label label_map_k710.txt of its repository",
+    )
     convert.add_argument("--id2label", metavar="FILE", help="names of the classes: JSON, or text with one per line")
     convert.add_argument(
         "--sampling",
@@ -98,7 +109,9 @@ def _add_predict(commands: Any) -> None:
         "for each (multi-label), or its numbers (regression). A video that cannot be decoded is named "
         "and left out; the exit status is then 1.",
     )
-    predict.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
+    predict.add_argument(
+        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
+    )
     predict.add_argument("--model", required=True, help="directory or Hub id of a fine-tuned VideoMAE, stock or ours")
     predict.add_argument("--views", default="1x1", help="temporal positions x crops, averaged: 5x3 (default: 1x1)")
     predict.add_argument("--sampling", choices=("dense", "uniform"), help="of frames (default: the model's)")
@@ -117,7 +130,9 @@ def _add_features(commands: Any) -> None:
         description="Write the features that a VideoMAE sees in videos. A cube is two frames deep, so 16 frames have "
         "8 slices; there is no [CLS] token. The same command goes on where it was interrupted.",
     )
-    features.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
+    features.add_argument(
+        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
+    )
     features.add_argument("--model", required=True, help="directory or Hub id of any VideoMAE")
     features.add_argument("--output_dir", "--output-dir", required=True, help="folder of the files")
     features.add_argument("--format", choices=("parquet", "safetensors"), default="parquet", help="default: parquet")
@@ -140,8 +155,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..convert.heads import read_indices, read_names
 
     fields = _fields(rest)
-    if Path(arguments.out_dir).is_file():
-        fail(f"{arguments.out_dir} is a file; give a directory")
+    check_folder(arguments.out_dir, flag="OUT_DIR")
     conversion = convert_checkpoint(
         arguments.file,
         fix=arguments.fix,
@@ -149,6 +163,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
         positions=arguments.positions,
         head_indices=read_indices(arguments.head_indices) if arguments.head_indices else None,
         id2label=read_names(arguments.id2label) if arguments.id2label else None,
+        classes=[name for _, name in sorted(read_names(arguments.classes).items())] if arguments.classes else None,
         sampling=arguments.sampling,
         frame_stride=arguments.frame_stride,
         license=arguments.license,
@@ -159,7 +174,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     conversion.save(arguments.out_dir)
     report, config = conversion.report, conversion.model.config
     for warning in report.warnings:
-        print(f"hf-videomae: warning: {warning}", file=sys.stderr)
+        print(f"hf-videomae: warning: {without_credentials(warning)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report.to_dict()))
         return 0
@@ -177,12 +192,16 @@ def _reconstruct(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..inference import reconstruct, save_reconstruction
     from ..video.decoding import VideoBackendError
 
+    folder = Path(arguments.output).parent
+    check_folder(folder, flag="--output")
     try:
         reconstruction = reconstruct(arguments.model, arguments.video, seed=arguments.seed)
     except VideoBackendError as error:
         fail(str(error))
-    for path in save_reconstruction(reconstruction, arguments.output):
-        print(path)
+    make_folder(folder, flag="--output")
+    with writing("the pictures", folder):
+        paths = save_reconstruction(reconstruction, arguments.output)
+    print("\n".join(map(str, paths)))
     print(f"loss {reconstruction.loss:.3f} on {int(reconstruction.bool_masked_pos.sum())} hidden tokens")
     return 0
 
@@ -205,19 +224,23 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
         )
     except VideoBackendError as error:
         fail(str(error))
-    width = max(len(answer.video) for answer in found)
+    width = max(len(one_line(answer.video)) for answer in found)
     for answer in found:
         if arguments.json:
             print(json.dumps(answer.to_dict()))
         else:
-            print(f"{answer.video:{width}}  {answer.to_text()}")
-    return _told_of_bad(sum(answer.error is not None for answer in found), len(found))
+            print(f"{one_line(answer.video):{width}}  {one_line(answer.to_text())}")
+    undecoded = sum(not answer.decoded for answer in found)
+    left_out = sum(answer.error is not None for answer in found)
+    return _told_of_bad(undecoded, len(found), not_finite=left_out - undecoded)
 
 
 def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..inference import FeatureExtractor, store_features
     from ..video.decoding import VideoBackendError
 
+    check_folder(arguments.output_dir)
+    check_folder_is_free(arguments.output_dir)
     extractor = FeatureExtractor(
         arguments.model,
         pool=arguments.pool,
@@ -234,19 +257,22 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
             arguments.output_dir,
             model=arguments.model,
             file_format=arguments.format,
-            progress=print,
+            progress=lambda line: print(one_line(line)),
         )
     except VideoBackendError as error:
         fail(str(error))
     print(f"{stored.written} videos written to {arguments.output_dir}, {stored.skipped} were there already")
-    return _told_of_bad(len(stored.bad), stored.written + stored.skipped + len(stored.bad))
+    count = stored.written + stored.skipped + len(stored.bad)
+    return _told_of_bad(len(stored.bad) - stored.not_finite, count, not_finite=stored.not_finite)
 
 
-def _told_of_bad(bad: int, count: int) -> int:
+def _told_of_bad(bad: int, count: int, *, not_finite: int = 0) -> int:
     """The exit status: 1 where videos had to be left out."""
     if bad:
         print(f"{bad} of {count} videos could not be decoded", file=sys.stderr)
-    return 1 if bad else 0
+    if not_finite:
+        print(f"{not_finite} of {count} videos got numbers that are not finite, which are left out", file=sys.stderr)
+    return 1 if bad or not_finite else 0
 
 
 def _fields(rest: Sequence[str]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Raw videos become a set: prepare."""
 
 import argparse
-import sys
 from typing import Any
 
-from .common import INTERRUPTED, fail, tell_notes
+from .common import fail, tell_notes
 
 
 def add_to(commands: Any) -> None:
@@ -24,7 +23,11 @@ def _add_prepare(commands: Any) -> None:
         "report and lists. What is there already is not sent again, shards of an earlier push that are no longer in "
         "the set go, and a push that broke off goes on with the same command; the set in DST is never touched by it.",
     )
-    prepare.add_argument("source", metavar="SRC", help="folder of videos, of Parquet or WebDataset files, or org/name")
+    prepare.add_argument(
+        "source",
+        metavar="SRC",
+        help="folder of videos, list of them (CSV), folder of Parquet or WebDataset files, or org/name",
+    )
     prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
     prepare.add_argument(
         "--short_side",
@@ -133,9 +136,6 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
             _tell_pushed(push_set(arguments.destination, target, progress=True))
     except VideoBackendError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 

@@ -102,6 +102,11 @@ def convert_original(source: Source, fields: dict[str, Any]) -> tuple[Converted,
 
 def refuse_unknown_fields(fields: dict[str, Any]) -> None:
     """Refuse what is no field of the configuration, naming it."""
+    if "num_labels" in fields:
+        raise ValueError(
+            f"num_labels {fields['num_labels']} plays no part in a conversion: the classes are those of the weights. "
+            f"Leave it out; keep some of them with --head_indices, or fine-tune for others"
+        )
     unknown = sorted(set(fields) - set(VideoMAEConfig().to_dict()))
     if unknown:
         raise ValueError(f"VideoMAEConfig has no field {', '.join(unknown)}: see VideoMAEConfig for the names")

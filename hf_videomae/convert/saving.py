@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
-from ..cards import CardError, signed, to_yaml, write_card_file
+from ..cards import CardError, code_span, signed, to_yaml, write_card_file
 from ..cards.header import licence_fields
 from ..cards.scrubbing import public_path
 from ..records import now, versions, write_json
+from ..storage import make_folder, sync_folder, writing
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .originals import Converted
 from .report import Report
@@ -25,26 +27,36 @@ def save_conversion(
     """Write the checkpoint; a README.md that somebody wrote or edited is left as it is.
 
     Raises:
-        ValueError: where `out_dir` is a file, or the folder that was converted.
+        ValueError: where `out_dir` cannot be made or written, or is the folder that was converted.
     """
     folder = Path(out_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give a directory")
     if folder.resolve() == Path(report.source).resolve():
         raise ValueError(f"{folder} is the source itself, which would be written over; give another directory")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    write_json(folder / REPORT, {**report.to_dict(), "written": now(), "versions": versions()})
-    with contextlib.suppress(CardError):
-        write_card_file(folder, license_note(report))
+    make_folder(folder, flag="OUT_DIR")
+    unfinished = folder / ".unfinished-model"
+    try:
+        with writing("the checkpoint", folder, needs=sum(weight.nbytes for weight in model.parameters())):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            model.save_pretrained(unfinished)
+            processor.save_pretrained(unfinished)
+            for path in unfinished.iterdir():
+                path.replace(folder / path.name)
+            sync_folder(folder)
+            write_json(folder / REPORT, {**report.to_dict(), "written": now(), "versions": versions()})
+            with contextlib.suppress(CardError):
+                write_card_file(folder, license_note(report))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)  # gives room back where the disk is full
 
 
 def license_note(report: Report) -> str:
     """The note on where the weights come from and what licence they carry, with a header that tools read."""
     fields = licence_fields(report.license)
     header = f"---\n{to_yaml(**fields).strip()}\n---\n\n" if fields else ""
-    hashes = "".join(f"- `{name}`: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
-    origin = f"`{public_path(report.source)}`" + (f", commit `{report.revision}`" if report.revision else "")
+    hashes = "".join(f"- {code_span(name)}: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
+    origin = code_span(public_path(report.source)) + (
+        f", commit {code_span(report.revision)}" if report.revision else ""
+    )
     return signed(
         f"{header}# Converted weights\n\n"
         f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT}`.\n\n{hashes}\n"

@@ -1,19 +1,23 @@
 """All values of one column of a data set, without its videos."""
 
+import importlib.util
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .network import Patience, shard_seconds, until_it_passes
+from .refusals import read_patiently
 from .samples import DataError
+from .shard_folders import find_shards
 
 _READERS = 8
 # A column chunk of this many bytes for each row holds no videos.
 _BYTES_OF_NOTHING = 8
 _PEEKED_ROWS = 100
+_VIDEO = "video"
+# A table of a folder's videos in the Hub's layout, read as one.
 # Of a file on the Hub little is wanted, from few places.
 _BLOCK_BYTES = 2**20
 
@@ -53,7 +57,8 @@ def parquet_values(files: Sequence[str], column: str, *, names: Sequence[str], p
             values: list[Any] = table[column].to_pylist()
             return values
 
-        return until_it_passes(once, Patience(f"{path}, {file}", seconds=shard_seconds()))
+        name = names[files.index(file)]
+        return read_patiently(once, set_name=path, file=name, is_local="://" not in file)
 
     with ThreadPoolExecutor(_READERS) as pool, _arrow_errors(path):
         for name, values in zip(names, pool.map(read, files), strict=True):
@@ -113,6 +118,8 @@ def first_paths(file: str, column: str) -> list[str]:
 
     with _opened(file) as content:
         table = pyarrow.parquet.ParquetFile(content)
+        if column not in table.schema_arrow.names:
+            return []
         kind = table.schema_arrow.field(column).type
         if table.num_row_groups == 0 or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
             return []
@@ -128,6 +135,23 @@ def first_paths(file: str, column: str) -> list[str]:
         values = [] if rows is None else rows.column(0).to_pylist()
     paths = [value.get("path") if isinstance(value, dict) else value for value in values]
     return [path for path in paths if isinstance(path, str)]
+
+
+def rows_name_videos(root: Path) -> bool:
+    """Return whether a Parquet file of a folder names, in its column `video`, video files that lie beside it.
+
+    Such a folder is a data set whose labels are in its columns, not a folder of videos.
+    """
+    first = next((root / path for path in find_shards(root) if path.endswith(".parquet")), None)
+    if first is None or importlib.util.find_spec("pyarrow") is None:
+        return False
+    import pyarrow
+
+    try:
+        paths = first_paths(str(first), _VIDEO)
+    except pyarrow.ArrowInvalid:  # no Parquet at all, whatever its name
+        return False
+    return any((root / path).is_file() for path in paths)
 
 
 def _opened(file: str) -> Any:

@@ -97,9 +97,9 @@ def _search(file: Path, wanted: set[str], *, folders: Sequence[Path]) -> tuple[P
             continue  # too much to walk through
         files: dict[str, list[str]] = {}
         for path in find_videos(folder):
-            path_stem = PurePosixPath(path).stem
-            if path_stem in wanted:
-                files.setdefault(path_stem, []).append(path)
+            inner = PurePosixPath(path).with_suffix("")
+            for known in {inner.name, str(inner)} & wanted:
+                files.setdefault(known, []).append(path)
         if files:
             return folder, files
     raise DataError(

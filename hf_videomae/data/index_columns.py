@@ -25,6 +25,7 @@ _OTHER_TIMES = frozenset(
     "time_start time_end start_time end_time t_start t_end begin begin_time stop stop_time start_frame end_frame "
     "frame_start frame_end start_ms end_ms timestamp timestamp_start timestamp_end segment".split()
 )
+_SPLIT_WORDS = frozenset("train training test testing val valid validation split fold set subset partition".split())
 _UPLOADS = frozenset("youtube_id ytid yt_id youtubeid youtube_url youtube_key".split())
 
 
@@ -53,6 +54,13 @@ class Columns:
         """Return which reading was taken of columns that can be read in two ways."""
         file, notes = self.table.file, []
         times = ", ".join(f"`{name}`" for name in self.other_times)
+        if not self.split:
+            like = [name for name in self.table.columns if _SPLIT_WORDS & set(name.split("_")) and name != self.label]
+            notes += [
+                f"{file}: the column `{name}` is not read, so videos of all its values are used together; if it tells "
+                f"training from test videos write a column `split` with train and test"
+                for name in like
+            ]
         if self.split and self.split not in ("split", *NAMES["split"][1]):
             notes.append(f"{file}: the column `{self.split}` is read as the split; name it `split`")
         if self.other_times and self.upload:
@@ -113,7 +121,7 @@ def find_columns(table: Table) -> Columns:
     if not found["path"]:
         raise DataError(
             f"{table.file} has no column `path` or `file_name` (its columns: {_named(table)}); name the columns in "
-            f"its first row"
+            f"its first row, or begin each row with a path that has its ending (.mp4)"
         )
     found["split"] = found["split"] or _column_of_splits(table, used=set(found.values()))
     _refuse_line_breaks(table, [name for name in found.values() if name])

@@ -4,13 +4,12 @@ An index file inside a data folder may come from anyone, so it lists files of th
 absolute paths, no links that lead out. `--allow_paths` opens further folders. A list that the user names is his own.
 """
 
-import functools
 import os
 import posixpath
 import re
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .row_paths import FLAG
 from .tables import looks_like_file
@@ -32,7 +31,9 @@ class IndexPaths:
     """
 
     def __init__(self, root: Path, *, allowed: Sequence[str] = (), is_own: bool = False) -> None:
-        self.root, self.is_own = root, is_own
+        self.root, self.is_own, self._base = root, is_own, os.fspath(root)
+        self._real: dict[str, str] = {}
+        self._names: dict[str, dict[str, tuple[str, ...]]] = {}
         self._open = [os.path.realpath(folder) for folder in (str(root), *_cache_of(root), *allowed)]
 
     def find(self, text: str) -> str:
@@ -57,8 +58,9 @@ class IndexPaths:
             if outside and not self.is_own:
                 raise ValueError(self._refusal(text, "its path leads"))
             raise ValueError("it is listed, but is not there")
-        if PurePosixPath(found).suffix.lower() in NO_VIDEOS:
-            raise ValueError(f"it is no video but a list or playlist ({PurePosixPath(found).suffix})")
+        ending = os.path.splitext(found)[1]
+        if ending.lower() in NO_VIDEOS:
+            raise ValueError(f"it is no video but a list or playlist ({ending})")
         if not self.is_own and not self._is_open(found):
             is_link = not (os.path.isabs(text) or found.startswith("../"))
             raise ValueError(self._refusal(found, "a link in its path leads" if is_link else "its path leads"))
@@ -76,23 +78,34 @@ class IndexPaths:
         return texts
 
     def _relative(self, text: str) -> str:
+        inner = posixpath.normpath(text)
+        if not inner.startswith(("/", "..")) and os.sep == "/":
+            return inner
         return Path(os.path.relpath(self.root / text, self.root)).as_posix()
 
     def _file(self, text: str) -> str | None:
         relative = self._relative(text)
-        if os.path.isfile(self.root / relative):
+        if os.path.isfile(os.path.join(self._base, relative)):
             return relative
         if looks_like_file(relative):
             return None
         # Lists of ids leave the ending out.
         folder, name = posixpath.split(relative)
-        same = _names_in(str(self.root / folder)).get(name, ())
+        if folder not in self._names:
+            self._names[folder] = _names_in(os.path.join(self._base, folder))
+        same = self._names[folder].get(name, ())
         return posixpath.join(folder, same[0]) if len(same) == 1 else None
 
     def _is_open(self, relative: str) -> bool:
-        path = self.root / relative
-        real = os.path.realpath(path) if path.is_symlink() else os.path.join(_real_folder(path.parent), path.name)
+        path = os.path.join(self._base, relative)
+        folder, name = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(self._real_folder(folder), name)
         return any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in self._open)
+
+    def _real_folder(self, folder: str) -> str:
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return self._real[folder]
 
     def _refusal(self, relative: str, how: str) -> str:
         folder = os.path.dirname(os.path.realpath(self.root / relative))
@@ -108,12 +121,6 @@ def _other_forms(name: str) -> list[str]:
     return [form for form in forms if form != name]
 
 
-@functools.lru_cache(maxsize=4096)
-def _real_folder(folder: Path) -> str:
-    return os.path.realpath(folder)
-
-
-@functools.lru_cache(maxsize=64)
 def _names_in(folder: str) -> dict[str, tuple[str, ...]]:
     """Return the files of a folder by their names without ending."""
     found: dict[str, list[str]] = {}

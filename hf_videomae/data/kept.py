@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from .downloads import download
 from .network import is_passing
 from .samples import DataError
 
@@ -44,10 +45,10 @@ class KeptShards:
         ]
 
     def fetch(self, shard: int) -> None:
-        """Download a shard, unless it is there; of several processes one downloads and the others wait.
+        """Download a shard, unless it is there whole; of several processes one downloads and the others wait.
 
         Raises:
-            DataError: when it cannot be written.
+            DataError: when it cannot be written, or stays damaged.
         """
         self._download(*self._places[shard])
         self._keep_card()
@@ -69,11 +70,10 @@ class KeptShards:
                 self._download(repo, revision, "README.md")
 
     def _download(self, repo: str, revision: str, path: str) -> None:
-        from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            hf_hub_download(repo, path, repo_type="dataset", revision=revision, cache_dir=self.folder)
+            download(repo, path, repo_type="dataset", revision=revision, cache_dir=self.folder)
         except LocalEntryNotFoundError as error:
             # Neither here nor to be had: what matters is why.
             raise error.__cause__ or error from None

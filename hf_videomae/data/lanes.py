@@ -68,7 +68,7 @@ class LanePlan:
         self._size = sum(known) if len(known) == len(sizes) else None
         self.steps_per_epoch = None if self._size is None else self._size // share.global_batch
         self.start = self._start(rows=start_step * share.batch_size)
-        self._num_spares = _FEW_SPARES + share.batch_size // 16
+        self._few = self._num_spares = _FEW_SPARES + share.batch_size // 16
 
     def accept(self, cursors: Sequence[Cursor]) -> Cursor:
         """The places of all lanes together.
@@ -92,8 +92,20 @@ class LanePlan:
         return read_ahead(self._jobs(cursor))
 
     def draws(self, job: Job) -> tuple[Iterator[Draw], Iterator[Draw]]:
-        """A bad sample is replaced by one of the next batch's, then by others of its own batch, and so on around."""
-        return map(self._draw, job.draws), map(self._draw, cycle((*job.spares, *job.draws)))
+        """A bad sample is replaced by one of the next batch's, then by others of its own batch, and so on around.
+
+        Spares beyond the usual few come last, so that they change nothing where the few are enough.
+        """
+        first, more = job.spares[: self._few], job.spares[self._few :]
+        return map(self._draw, job.draws), map(self._draw, cycle((*first, *job.draws, *more)))
+
+    def widen(self, most: int) -> bool:
+        """Read more samples ahead for each batch: four times as many, as far as it takes to try `most` of them."""
+        enough = max(self._few, most - self.share.batch_size)
+        if self._num_spares >= enough:
+            return False
+        self._num_spares = min(4 * self._num_spares, enough)
+        return True
 
     def epoch(self, cursor: Cursor) -> int:
         """Passes over the data, of a mix over as many draws as it has videos; where that is not known, the fewest

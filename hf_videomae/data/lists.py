@@ -22,6 +22,7 @@ from .index_files import Index, check_index, index_of
 from .index_paths import IndexPaths
 from .labels import SINGLE, LabelKind
 from .list_names import split_of_list
+from .metadata_files import of_split, with_splits_of_folders
 from .samples import DataError
 from .split_names import split_name
 from .tables import text_of
@@ -59,8 +60,13 @@ class VideoList:
         return split_of_list(self.columns.table.file) or "train"
 
     def index(self, *, split: str | None, kind: LabelKind) -> Index:
-        """Return the rows of a split (None: of all)."""
-        return index_of(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
+        """Return the rows of a split (None: of all).
+
+        Where neither a column nor the file's name says the split, the folders of the paths do, if they lie in several.
+        """
+        index = index_of(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
+        file = self.columns.table.file
+        return index if self.columns.split or split_of_list(file) else with_splits_of_folders(index, name=str(file))
 
 
 def open_list(
@@ -78,14 +84,15 @@ def open_list(
         DataError: for a file that is no list, videos that are not there, and rows that cannot be used.
     """
     listed = read_list(Path(dataset))
-    # A list without a column of splits is of one split as a whole; whoever names a list may train on it.
-    whole = not listed.columns.split and split_name(split) in (listed.split, "train")
-    if not whole and not listed.columns.split:
+    index = check_index(listed.index(split=split if listed.columns.split else None, kind=kind), root=listed.root)
+    if not listed.columns.split and any(entry.split for entry in index.entries):
+        index = of_split(index, split, name=dataset)
+    # A list without splits is of one split as a whole; whoever names a list may train on it.
+    elif not listed.columns.split and split_name(split) not in (listed.split, "train"):
         raise DataError(
             f"{dataset} has no column `split`, so all its videos are of the split {listed.split}; {split!r} was asked "
             f"for: ask for {listed.split}, add that column, or name the list of that split"
         )
-    index = check_index(listed.index(split=None if whole else split, kind=kind), root=listed.root)
     names = listed.class_names if kind == SINGLE else None
     source = FolderSource.of_index(dataset, index, root=listed.root, kind=kind, class_names=names)
     if require_labels and source.labels is None:

@@ -99,6 +99,9 @@ class Plan(Protocol):
     def epoch(self, cursor: Cursor) -> int:
         """Of the next sample."""
 
+    def widen(self, most: int) -> bool:
+        """Have more videos at hand to replace bad ones, up to `most`; False: there are as many already."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
@@ -200,6 +203,10 @@ class SeekablePlan:
     def epoch(self, cursor: Cursor) -> int:
         """Of the next sample."""
         return cursor["position"] // self.size
+
+    def widen(self, most: int) -> bool:
+        """Return False: any video of the data set is at hand."""
+        return False
 
 
 class Lane:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import is_hub_id
+from .column_values import rows_name_videos
 from .folder import is_pattern, open_file, open_folder, open_pattern
 from .index_files import INDEX_FILES
 from .labels import SINGLE, LabelKind
@@ -205,9 +206,9 @@ def has_columns(dataset: str) -> bool:
 
 
 def _is_sharded(folder: str) -> bool:
-    """Whether a folder holds Parquet, WebDataset or saved Arrow files at any depth, and no video files."""
+    """Return whether a folder holds Parquet, WebDataset or Arrow files, and no videos but those that rows name."""
     root = Path(folder)
-    return bool(find_shards(root)) and not find_videos(root)
+    return bool(find_shards(root)) and (not find_videos(root) or rows_name_videos(root))
 
 
 def _looks_like_path(dataset: str) -> bool:

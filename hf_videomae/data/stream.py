@@ -16,11 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 from ..records import without_credentials
 from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
+from ..video.hdr import Transfer, met
 from .collate import Batch, ClipSettings, collate, make_clips
+from .identity import Identity, check_identity, identity_of
 from .labels import LabelCoding
 from .lanes import LanePlan
-from .network import Patience, is_passing
 from .order import WINDOW_BYTES, Cursor, Draw, Job, Plan, SeekablePlan, Share
+from .row_videos import use_video
 from .samples import AnyData, DataError, Mixture, Sample, Source, num_videos
 from .stopwatch import Stopwatch
 from .workers import Workers
@@ -52,8 +54,13 @@ class _Made:
     bad: tuple[dict[str, str], ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     read_seconds: float = 0.0
+    hdr: Mapping[str, Transfer] = field(default_factory=dict)
     error: str = ""
     error_type: type[Exception] = DataError
+
+
+class _FewTried(DataError):
+    """Fewer videos than it takes to say that none decodes were at hand to replace a bad one."""
 
 
 class _BatchMaker(Dataset[_Made]):
@@ -86,7 +93,8 @@ class _BatchMaker(Dataset[_Made]):
         except (DataError, VideoBackendError) as error:
             return _Made(after=job.after, bad=tuple(bad), error=str(error), error_type=type(error))
         seconds = self._watch.seconds
-        return _Made(after=job.after, batch=batch, bad=tuple(bad), seconds=seconds, read_seconds=job.read_seconds)
+        times: dict[str, Any] = {"seconds": seconds, "read_seconds": job.read_seconds}
+        return _Made(after=job.after, batch=batch, bad=tuple(bad), hdr=met.take(), **times)
 
     def _make(self, job: Job, bad: list[dict[str, str]]) -> Batch:
         draws, replacements = map(self._fetching, self.plan.draws(job))
@@ -119,21 +127,14 @@ class _BatchMaker(Dataset[_Made]):
 
     def _clips(self, draw: Draw, bad: list[dict[str, str]]) -> _Clips | None:
         sample = draw.sample
-        waiting = Patience(sample.id)
+
+        def clips_of(sample: Sample) -> _Clips:
+            with self._watch("fetch"):
+                here = _fetched(sample)
+            return make_clips(here, settings=self.settings, seed=self.seed, epoch=draw.epoch, watch=self._watch)
+
         try:
-            while True:
-                try:
-                    with self._watch("fetch"):
-                        here = _fetched(sample)
-                    return make_clips(
-                        here, settings=self.settings, seed=self.seed, epoch=draw.epoch, watch=self._watch
-                    )
-                except VideoDecodeError as error:
-                    # The network's fault, not the video's.
-                    if not is_passing(error):
-                        raise
-                    with self._watch("fetch"):
-                        waiting.wait(error)
+            return use_video(sample, clips_of)
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
@@ -155,7 +156,8 @@ class _BatchMaker(Dataset[_Made]):
             if made is not None:
                 return draw, made
             in_a_row += 1
-        raise DataError(
+        kind = _FewTried if in_a_row < self.patience else DataError
+        raise kind(
             f"no video of {self.name} decodes: {in_a_row} in a row failed, the last is {bad[-1]['path']} "
             f"({bad[-1]['reason']}); check the files with a video player"
         )
@@ -227,12 +229,13 @@ class Loader:
         maker: _BatchMaker,
         *,
         account: _BadVideos,
+        identity: Identity,
         num_workers: int,
         prefetch: int,
         pin_memory: bool,
         start_method: str | None,
     ) -> None:
-        self._plan, self._maker, self._account = plan, maker, account
+        self._plan, self._maker, self._account, self._identity = plan, maker, account, identity
         self._num_workers, self._start_method = num_workers, start_method
         self._options: dict[str, Any] = {"pin_memory": pin_memory}
         if num_workers:
@@ -260,17 +263,26 @@ class Loader:
     def _batches(self) -> Generator[Batch, None, None]:
         workers = Workers(self._num_workers, start_method=self._start_method)
         try:
-            for made in self._made(workers):
+            for made in self._all_made(workers):
                 self._account.note(made)
                 if made.batch is None:
                     raise made.error_type(made.error)
                 self._account.judge(made, batch=made.batch)
+                met.add(made.hdr)
                 self._watch.add(made.seconds, share=1 / max(1, self._num_workers))
                 self._watch.add({"read": made.read_seconds} if made.read_seconds else {})
                 self._cursor, self._step = made.after, self._step + 1
                 yield made.batch
         finally:
             workers.end_if_stopped()
+
+    def _all_made(self, workers: Workers) -> Iterator[_Made]:
+        """The batches; where a stream had too few videos at hand to replace a bad one, it is read again with more."""
+        while True:
+            for made in self._made(workers):
+                if made.error_type is _FewTried and self._plan.widen(self._maker.patience):
+                    break
+                yield made
 
     def _made(self, workers: Workers) -> Iterator[_Made]:
         # The generator of its own keeps the process's global random state untouched.
@@ -291,6 +303,7 @@ class Loader:
         return {
             "version": _STATE_VERSION,
             "source": self._account.name,
+            "identity": self._identity,
             "size": self._account.size,
             "step": self._step,
             "cursor": dict(self._cursor),
@@ -327,6 +340,7 @@ class Loader:
         self._account.found = {entry["id"]: entry for entry in account["bad_videos"]}
 
     def _check(self, state: dict[str, Any]) -> None:
+        """Refuse a position in other data; states of earlier releases say no more of them than their number."""
         if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._plan.start.keys():
             raise DataError(
                 "the saved position in the data is of another kind of data set or version; start a new run"
@@ -336,6 +350,7 @@ class Loader:
                 f"{self._account.name} has {self._account.size} videos, but had {state['size']} when the position was "
                 f"saved: the run cannot go on exactly; restore the data set, or start a new run from the weights"
             )
+        check_identity(state.get("identity"), self._identity)
 
 
 def _account(states: Sequence[dict[str, Any]], share: Share) -> dict[str, Any]:
@@ -446,6 +461,7 @@ def build_loader(
         plan,
         maker,
         account=_BadVideos(name=source.name, max_share=max_bad_share, size=size),
+        identity=identity_of(source),
         num_workers=num_workers,
         prefetch=prefetch,
         pin_memory=pin_memory,

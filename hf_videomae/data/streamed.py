@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -12,12 +12,15 @@ from .column_values import first_paths, is_parquet, is_tar, parquet_values, tar_
 from .kept import KeptShards, kept_of
 from .label_columns import PlainLabels, find_plain
 from .labels import SINGLE, LabelKind
-from .network import Patience, is_passing, one_try, shard_seconds, until_it_answers, until_it_passes
+from .network import Patience, is_passing, one_try, shard_seconds, until_it_answers
+from .refusals import Rereads, no_hub, read_errors, read_patiently, refusal
 from .row_paths import RowPaths, check_allowed, check_card
+from .row_segments import RowSegments
 from .samples import DataError, Label, Sample
 from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
 from .split_names import split_name
 from .video_files import is_video_name
+from .whole_reads import check_reads
 
 _PROBE_SECONDS = 10.0
 _PEEKED = 20
@@ -47,6 +50,9 @@ class DatasetsSource:
 
     Attributes:
         revision: the commit of the Hub that is read; None: files here.
+        notes: how its columns were read, for the user.
+        files: paths or URLs of the data files.
+        shard_names: of the shards, in the ids of samples.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -70,7 +76,8 @@ class DatasetsSource:
     ) -> None:
         self.name, self.split = path, split
         allowed = check_allowed(allow_paths)
-        is_local = os.path.isdir(path)
+        self.is_local = is_local = os.path.isdir(path)
+        check_reads()
         info = None if is_local else _probe_hub(path, revision=revision, cache_dir=cache_dir)
         check_card(path, info, allowed=allowed)
         builder, self.notes = _regrouped(_builder(path, config=config, revision=revision), path)
@@ -86,8 +93,8 @@ class DatasetsSource:
         stream = _open_split(builder, path=path, split=split)
         stream, features = _undecoded(stream, path=path)
         self.num_shards = int(stream.num_shards)
-        self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
-        self._files, self._features = files, features
+        self.shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
+        self.files, self._features = files, features
         self.video_column = _find_video(features, asked=video_column, path=path)
         self._check_paths(stream, features)
         self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
@@ -102,7 +109,9 @@ class DatasetsSource:
                 f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
                 f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
-        wanted = [self.video_column, self.label_column, "__key__"]
+        self._segments = RowSegments(features, name=path)
+        self.notes = list(self._segments.notes)
+        wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]
         self._stream = stream.select_columns([name for name in wanted if name in features])
         known = (builder.info.splits or {}).get(split)
         self.num_samples: int | None = (known.num_examples or None) if known is not None else None
@@ -116,16 +125,25 @@ class DatasetsSource:
 
         Raises:
             SourceUnavailable: when the network kept failing.
+            SourceRefused: when the shard is refused, or is damaged.
         """
-        waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=patience)
-        read = 0
+        name = self.shard_names[shard]
+        waiting = Patience(f"{self.name}, {name}", seconds=patience)
+        rereads = Rereads(self.name, name, is_local=self.is_local)
+        read, damage = 0, read_errors()
         while True:
-            with waiting.over(_itself):
-                for sample in self._rows(shard, start=read):
-                    read += 1
-                    waiting.progress()
-                    yield sample
-                return
+            try:
+                with waiting.over(_itself):
+                    for sample in self._rows(shard, start=read):
+                        read += 1
+                        waiting.progress()
+                        rereads.progress()
+                        yield sample
+                    return
+            except DataError:
+                raise
+            except damage as error:
+                rereads.after(error)
 
     def use_classes(self, labels: PlainLabels) -> None:
         """Take the classes of a plain column, which may be those of all splits together."""
@@ -144,35 +162,34 @@ class DatasetsSource:
 
     def _column_values(self, stream: Any, column: str, *, twice: bool) -> Iterator[tuple[str, Any]]:
         """Read (sample id, value) of a column, in the way that costs least."""
-        files = self._files if self.kept is None else self.kept.paths
+        files = self.files if self.kept is None else self.kept.paths
         if len(files) == self.num_shards and is_tar(files) and (self.kept is not None or self.revision is None):
             for shard in range(self.num_shards if self.kept is not None else 0):
                 self._fetch_patiently(shard)
-            return tar_values(files, column, video=self.video_column, names=self._shard_names)
+            return tar_values(files, column, video=self.video_column, names=self.shard_names)
         if is_tar(files) and not twice:
             raise DataError(
                 f"{self.name} has its labels in tar files ({column}), so its classes are known only when all of them "
                 f"were read: keep them on a disk with --cache_dir DIR, or make a set with `hf-videomae prepare`"
             )
-        if len(self._files) == self.num_shards and is_parquet(self._files):
-            return parquet_values(self._files, column, names=self._shard_names, path=self.name)
+        if len(self.files) == self.num_shards and is_parquet(self.files):
+            return parquet_values(self.files, column, names=self.shard_names, path=self.name)
         return self._streamed_values(stream, column)
 
     def _streamed_values(self, stream: Any, column: str) -> Iterator[tuple[str, Any]]:
         narrow = stream.select_columns([name for name in (column, "__key__") if name in self._features])
 
         def read(shard: int) -> list[tuple[str, Any]]:
-            name, rows = self._shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
+            name, rows = self.shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
             with one_try():
                 return [(_id_of(row, f"{name}#{number}", name), row[column]) for number, row in enumerate(rows)]
 
         for shard in range(self.num_shards):
-            waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=shard_seconds())
-            yield from until_it_passes(partial(read, shard), waiting)
+            yield from read_patiently(partial(read, shard), set_name=self.name, file=self.shard_names[shard])
 
     def _fetch_patiently(self, shard: int) -> None:
         assert self.kept is not None
-        until_it_passes(partial(self.kept.fetch, shard), Patience(self._shard_names[shard], seconds=shard_seconds()))
+        read_patiently(partial(self.kept.fetch, shard), set_name=self.name, file=self.shard_names[shard])
 
     def _check_paths(self, stream: Any, features: Any) -> None:
         """Refuse a data set of which every video of the first rows lies elsewhere.
@@ -182,20 +199,19 @@ class DatasetsSource:
         """
         import datasets
 
-        column, first = self.video_column, self._files[:1]
+        column, first = self.video_column, self.files[:1]
         is_text = isinstance(features[column], datasets.Value) and "string" in str(features[column].dtype)
         paths: list[str] = []
         if is_parquet(first):
             if self.kept is not None:
                 self._fetch_patiently(0)
                 first = self.kept.paths[:1]
-            paths = until_it_passes(
-                lambda: first_paths(first[0], column), Patience(self.name, seconds=shard_seconds())
-            )
+            paths = read_patiently(lambda: first_paths(first[0], column), set_name=self.name, file=self.shard_names[0])
         elif is_text:
-            rows = until_it_passes(
+            rows = read_patiently(
                 lambda: list(islice(stream.select_columns([column]), _PEEKED)),
-                Patience(self.name, seconds=shard_seconds()),
+                set_name=self.name,
+                file=self.shard_names[0],
             )
             paths = [row[column] for row in rows if isinstance(row[column], str)]
         self._paths.check_rows(paths, column=column)
@@ -204,7 +220,7 @@ class DatasetsSource:
         if self.kept is not None:
             self.kept.fetch(shard)
         rows = iter(self._stream.shard(num_shards=self.num_shards, index=shard))
-        name = self._shard_names[shard]
+        name = self.shard_names[shard]
         for number in count():
             with one_try():
                 row = next(rows, None)
@@ -216,9 +232,13 @@ class DatasetsSource:
     def _sample(self, row: dict[str, Any], *, place: str, name: str) -> Sample:
         label = row[self.label_column] if self.label_column is not None else None
         id = _id_of(row, place, name)
+        encoded = self._encoded(row[self.video_column], row=place)
+        video, (start, end) = self._segments.cut(row, encoded, place=place)
         return Sample(
             id=id,
-            video=self._encoded(row[self.video_column], row=place),
+            video=video,
+            start=start,
+            end=end,
             label=_label(label) if self.plain is None else self.plain.label(label, id=id),
         )
 
@@ -279,7 +299,11 @@ def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None)
             f"{path} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or give a local "
             f"folder{_hint(path, cache_dir)}"
         ) from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:
+    except HfHubHTTPError as error:
+        raise refusal(error, path, "the data set") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise no_hub(error, path) from error
+    except (HTTPError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"{path} is no folder here, and the Hub cannot be reached ({reason}); check the network, give a local "
@@ -305,35 +329,23 @@ def _ask_hub(path: str, *, revision: str | None) -> Any:
     return until_it_answers(ask, Patience(path, seconds=shard_seconds()))
 
 
-def _patiently(path: str, ask: Callable[[], Any]) -> Any:
-    """What a Hub that was just there answers; failures that pass are waited for, as those of the shards are later."""
-    return until_it_passes(ask, Patience(path, seconds=shard_seconds()), passing=_within)
-
-
 def _itself(error: BaseException) -> BaseException | None:
     return error if is_passing(error) else None
 
 
-def _within(error: BaseException) -> BaseException | None:
-    """`datasets` makes "couldn't find it" of some failures, raised from nothing; the context still tells."""
-    seen: BaseException | None = error
-    while seen is not None and not is_passing(seen):
-        seen = seen.__context__
-    return seen
-
-
 def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
     import datasets
-    from datasets.exceptions import DatasetsError
 
     saved = saved_splits(Path(path)) if os.path.isdir(path) else None
     if saved is not None:
         return _builder_of_files(path, saved)
-    try:
-        return _patiently(path, lambda: datasets.load_dataset_builder(path, name=config, revision=revision))
-    except (DatasetsError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
+
+    def ask() -> Any:
+        return datasets.load_dataset_builder(path, name=config, revision=revision)
+
+    return read_patiently(
+        ask, set_name=path, file="the list of its files", otherwise="it cannot be opened as a data set"
+    )
 
 
 def _builder_of_files(path: str, splits: dict[str, list[str]]) -> Any:
@@ -389,10 +401,13 @@ def _files(builder: Any, *, path: str, split: str) -> list[str]:
 
 
 def _open_split(builder: Any, *, path: str, split: str) -> Any:
-    try:
-        return _patiently(path, lambda: builder.as_streaming_dataset(split))
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
+    files = _files(builder, path=path, split=split)
+    return read_patiently(
+        lambda: builder.as_streaming_dataset(split),
+        set_name=path,
+        file=_name_in_set(files[0]) if files else f"the split {split!r}",
+        otherwise=f"the split {split!r} cannot be opened",
+    )
 
 
 def _undecoded(stream: Any, *, path: str) -> tuple[Any, Any]:
@@ -402,7 +417,7 @@ def _undecoded(stream: Any, *, path: str) -> tuple[Any, Any]:
 
     if stream.features is not None:
         return stream.decode(False), stream.features
-    first = until_it_passes(lambda: list(islice(stream, _PEEKED)), Patience(path, seconds=shard_seconds()))
+    first = read_patiently(lambda: list(islice(stream, _PEEKED)), set_name=path, file="its first rows")
     try:
         return stream, datasets.Features.from_arrow_schema(pyarrow.Table.from_pylist(first).schema)
     except pyarrow.ArrowInvalid as error:
@@ -496,7 +511,7 @@ def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[st
     kept = KeptShards(cache_dir, files=files)
     if builder.info.features is None and files:
         # The columns are found in the first shard.
-        until_it_passes(lambda: kept.fetch(0), Patience(path, seconds=shard_seconds()))
+        read_patiently(lambda: kept.fetch(0), set_name=path, file=_name_in_set(files[0]))
     builder.config.data_files = DataFilesDict({split: DataFilesList(kept.paths, origin_metadata=[])})
     return kept
 
@@ -521,5 +536,9 @@ def _shard_names(files: list[str], *, split: str, count: int, root: str | None) 
         return [f"{split}-{shard:05d}" for shard in range(count)]
     if root is not None:
         return [Path(file).relative_to(Path(root).resolve()).as_posix() for file in files]
-    # hf://datasets/org/name@revision/data/train-00000.parquet
-    return [file.split("@", 1)[-1].split("/", 1)[-1] for file in files]
+    return [_name_in_set(file) for file in files]
+
+
+def _name_in_set(file: str) -> str:
+    """hf://datasets/org/name@revision/data/train-00000.parquet -> data/train-00000.parquet"""
+    return file.split("@", 1)[-1].split("/", 1)[-1]

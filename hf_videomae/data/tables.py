@@ -4,11 +4,13 @@
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .samples import DataError
 
@@ -121,9 +123,23 @@ def _json_lines(text: str) -> Iterator[object]:
 
 def _json_array(text: str) -> Iterator[object]:
     found = json.loads(text)
+    if isinstance(found, dict) and found and all(map(_is_of_kinetics, found.values())):
+        found = [_row_of_kinetics(name, value) for name, value in found.items()]
     if not isinstance(found, list):
-        raise json.JSONDecodeError("not a list of objects, one for each video", text[:1], 0)
+        raise json.JSONDecodeError('not a list of objects, as in [{"path": "a.mp4", "label": "run"}]', text[:1], 0)
     yield from found
+
+
+def _is_of_kinetics(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("annotations"), dict)
+
+
+def _row_of_kinetics(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of Kinetics' JSON with the names of its CSV."""
+    segment = value["annotations"].get("segment")
+    start, end = segment if isinstance(segment, list) and len(segment) == 2 else (None, None)
+    label = value["annotations"].get("label")
+    return {"youtube_id": name, "label": label, "time_start": start, "time_end": end, "split": value.get("subset")}
 
 
 def _table_of_objects(file: Path, objects: Iterable[object]) -> Table:
@@ -158,7 +174,7 @@ def _csv_table(file: Path, text: str, *, known: frozenset[str]) -> Table:
 
 
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
-    lines = re.split(r"(?<=\n)", text.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
     for record in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
         cells = [cell.strip() for cell in record]
         # Splitting at blanks, several of them are one, and those at the end are none.
@@ -203,7 +219,8 @@ def _refuse_repeated(file: Path, names: Sequence[str]) -> None:
 def _without_header(file: Path, text: str, hint: str | None) -> Table:
     """Return a list whose first column holds paths, else a table whose header has none of the known names."""
     for delimiter in (hint,) if hint else DELIMITERS:
-        records = list(_list_records(text, delimiter))
+        first = next(_list_records(text, delimiter), None)
+        records = list(_list_records(text, delimiter)) if first and looks_like_file(first[0]) else []
         if records and all(looks_like_file(record[0]) for record in records):
             rows = [dict[str, Cell]((str(place), cell) for place, cell in enumerate(record)) for record in records]
             return Table(

@@ -1,8 +1,10 @@
 """What every upload to the Hub needs: the client, who may write where, what is there already, and errors in words."""
 
+import functools
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,13 @@ from .network import causes, reason_of, status_of
 from .samples import DataError
 
 _UNAUTHORIZED, _FORBIDDEN, CHANGED = 401, 403, 412
+
+_METHODS = (
+    *("whoami", "model_info", "dataset_info", "create_repo", "create_branch", "preupload_lfs_files", "create_commit"),
+)
+# Of the client, for answers of another shape.
+_NO_HUB = "what answers for the Hub is not the Hub ({})"
+_MALFORMED = ("improperly formatted", "Malformed response")
 
 Content = Path | bytes
 """Of a file that is sent."""
@@ -30,13 +39,37 @@ class RemoteFile:
     is_large: bool
 
 
+class BadAnswer(ConnectionError):
+    """An answer with a good status that is none of the Hub's: a page, nothing, or JSON of another shape."""
+
+
 def hub_client() -> Any:
-    """The client, which knows the token of `hf auth login` or HF_TOKEN."""
+    """The client with the token of `hf auth login` or HF_TOKEN; it raises `BadAnswer` for what is no answer."""
     from huggingface_hub import HfApi
 
     from .. import __version__
 
-    return HfApi(library_name="hf_videomae", library_version=__version__)
+    api = HfApi(library_name="hf_videomae", library_version=__version__)
+    for name in _METHODS:
+        setattr(api, name, _checked(getattr(api, name)))
+    return api
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    from huggingface_hub.errors import HfUriError
+
+    @functools.wraps(method)
+    def ask(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except (LookupError, TypeError, json.JSONDecodeError, HfUriError) as error:
+            raise BadAnswer(_NO_HUB.format(f"{type(error).__name__}: {error}")) from None
+        except ValueError as error:
+            if not any(words in str(error) for words in _MALFORMED):
+                raise  # what the client refuses by itself
+            raise BadAnswer(_NO_HUB.format(error)) from None
+
+    return ask
 
 
 def owned_id(id: str, user: dict[str, Any]) -> str:

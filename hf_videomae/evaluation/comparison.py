@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..inference.figure_text import figure_fonts
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -79,23 +81,24 @@ def draw_comparison(entries: Sequence[Entry], path: Path, *, title: str, chance:
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.55 * len(entries) + 1.6), layout="constrained")
-    axes = figure.subplots()
-    for place, entry in enumerate(entries):
-        mean, error = mean_and_error(entry.values)
-        color = "tab:gray" if entry.is_baseline else "tab:blue"
-        axes.barh(place, mean, xerr=error, color=color, alpha=0.6, height=0.65, capsize=4)
-        axes.plot(entry.values, [place] * len(entry.values), "o", color="black", markersize=3)
-        axes.text(max(mean + (error or 0), *entry.values) + 0.015, place, shown(entry.values), va="center")
-    axes.axvline(chance, color="tab:red", linestyle="--", linewidth=1, label=f"chance: {chance:.3f}")
-    axes.set_yticks(range(len(entries)), [entry.name for entry in entries])
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1.15), xlabel="accuracy on test videos (top-1)", title=title)
-    axes.set_xticks([tick / 5 for tick in range(6)])
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right")
-    temporary = path.with_name(f".unfinished-{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
+    with figure_fonts([title, *(entry.name for entry in entries)]) as show:
+        figure = Figure(figsize=(8, 0.55 * len(entries) + 1.6), layout="constrained")
+        axes = figure.subplots()
+        for place, entry in enumerate(entries):
+            mean, error = mean_and_error(entry.values)
+            color = "tab:gray" if entry.is_baseline else "tab:blue"
+            axes.barh(place, mean, xerr=error, color=color, alpha=0.6, height=0.65, capsize=4)
+            axes.plot(entry.values, [place] * len(entry.values), "o", color="black", markersize=3)
+            axes.text(max(mean + (error or 0), *entry.values) + 0.015, place, shown(entry.values), va="center")
+        axes.axvline(chance, color="tab:red", linestyle="--", linewidth=1, label=f"chance: {chance:.3f}")
+        axes.set_yticks(range(len(entries)), [show(entry.name) for entry in entries])
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1.15), xlabel="accuracy on test videos (top-1)", title=show(title))
+        axes.set_xticks([tick / 5 for tick in range(6)])
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(loc="lower right")
+        temporary = path.with_name(f".unfinished-{path.name}")
+        figure.savefig(temporary, dpi=120, format="png")
     os.replace(temporary, path)
 
 

@@ -13,10 +13,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..data import DataError, Sample, Source
 from ..data.collate import sample_generator
+from ..data.row_videos import use_video
 from ..data.samples import AnySource
 from ..data.workers import Workers
 from ..video.decoding import VideoBackendError, VideoDecodeError, decode_clip
 from ..video.transforms import multi_scale_crop
+from ..video.views import ViewPlan, make_views, read_views
 
 if TYPE_CHECKING:
     from ..modeling_videomae import VideoMAEModel
@@ -66,21 +68,38 @@ class FrozenFeatures:
 
 
 class TestViews:
-    """The clips of a test: `num_views` of them spread over the video, centre crop.
+    """The views of a test: clips spread over the video, and crops of each along the longer side.
 
     Args:
         processor: of the checkpoint.
-        num_views: temporal views V.
+        num_views: temporal views S.
+        crops: of each; 1 is the centre.
+        antialias: filter when shrinking, as the processor does; the paper's test code does not.
     """
 
     __test__ = False  # a name that pytest would collect
 
-    def __init__(self, processor: "VideoMAEVideoProcessor", *, num_views: int = 1) -> None:
-        self.processor, self.num_views = processor, num_views
+    def __init__(
+        self, processor: "VideoMAEVideoProcessor", *, num_views: int = 1, crops: int = 1, antialias: bool = True
+    ) -> None:
+        self.processor, self.num_views, self.crops, self.antialias = processor, num_views, crops, antialias
 
     def __call__(self, sample: Sample) -> Tensor:
-        clips: Tensor = self.processor(sample.source, num_views=self.num_views, return_tensors="pt")["pixel_values"]
-        return clips
+        if self.crops == 1 and self.antialias:
+            clips: Tensor = self.processor(sample.source, num_views=self.num_views, return_tensors="pt")[
+                "pixel_values"
+            ]
+            return clips
+        plan = ViewPlan(
+            clip=replace(self.processor.clip_plan, views=self.num_views),
+            crops=self.crops,
+            size=(self.processor.crop_size["height"], self.processor.crop_size["width"]),
+            image_mean=self.processor.image_mean,
+            image_std=self.processor.image_std,
+            antialias=self.antialias,
+        )
+        name = sample.id if isinstance(sample.video, bytes) else None
+        return make_views(read_views(sample.source, plan=plan, name=name), plan=plan)
 
 
 class AugmentedClips:
@@ -244,7 +263,8 @@ class _Made:
     label: int
     clips: Tensor | None = None
     reason: str = ""
-    broken_machine: str = ""
+    error: str = ""
+    error_type: type[Exception] = DataError
 
 
 class _Decoded(IterableDataset[_Made]):
@@ -254,8 +274,12 @@ class _Decoded(IterableDataset[_Made]):
     def __iter__(self) -> Iterator[_Made]:
         worker = get_worker_info()
         mine, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for place, sample in _samples(self.source, mine, count):
-            yield self._make(place, sample)
+        try:
+            for place, sample in _samples(self.source, mine, count):
+                yield self._make(place, sample)
+        except (DataError, VideoBackendError) as error:
+            # Raised in a worker, it would arrive wrapped into a traceback.
+            yield _Made(0, "", 0, error=str(error), error_type=type(error))
 
     def _make(self, place: int, sample: Sample) -> _Made:
         assert self.source.class_names is not None
@@ -263,12 +287,10 @@ class _Decoded(IterableDataset[_Made]):
         if not isinstance(label, int) or not 0 <= label < classes:
             raise DataError(f"{sample.id} has the label {label}; wanted 0 to {classes - 1}: label it or leave it out")
         try:
-            return _Made(place, sample.id, label, self.clips(sample))
+            return _Made(place, sample.id, label, use_video(sample, self.clips))
         except (VideoDecodeError, OSError) as error:
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
             return _Made(place, sample.id, label, reason=reason)
-        except VideoBackendError as error:
-            return _Made(place, sample.id, label, broken_machine=str(error))
 
 
 def _samples(source: AnySource, mine: int, count: int) -> Iterator[tuple[int, Sample]]:
@@ -287,8 +309,8 @@ def _made(source: AnySource, clips: ClipMaker, num_workers: int) -> Iterator[_Ma
     loader: Any = DataLoader(_Decoded(source, clips), batch_size=None, generator=torch.Generator(), **workers.options)
     try:
         for made in loader:
-            if made.broken_machine:
-                raise VideoBackendError(made.broken_machine)
+            if made.error:
+                raise made.error_type(made.error)
             yield made
     finally:
         workers.end_if_stopped()

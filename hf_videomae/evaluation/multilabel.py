@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..cards.escaping import one_line
 from .results import EVALUATION_FILE, BaseEvaluation
 
 THRESHOLD = 0.5
@@ -149,13 +150,13 @@ class MultiLabelEvaluation(BaseEvaluation):
         rows = self.classes
         if limit is not None and len(rows) > limit:
             rows = sorted(rows, key=lambda row: row.average_precision)[:limit]
-        width = max(len("class"), *(len(row.name) for row in rows)) if rows else len("class")
+        width = max(len("class"), *(len(one_line(row.name)) for row in rows)) if rows else len("class")
         lines = [f"{'class':{width}}  videos  failed  average precision  precision  recall      F1"]
         for row in rows:
             precision = "-" if row.precision is None else f"{row.precision:.3f}"
             lines.append(
-                f"{row.name:{width}}  {row.videos:6d}  {row.failed or '-':>6}  {row.average_precision:17.3f}  "
-                f"{precision:>9}  {row.recall:6.3f}  {row.f1:6.3f}"
+                f"{one_line(row.name):{width}}  {row.videos:6d}  {row.failed or '-':>6}  "
+                f"{row.average_precision:17.3f}  {precision:>9}  {row.recall:6.3f}  {row.f1:6.3f}"
             )
         if len(rows) < len(self.classes):
             lines.append(f"({len(rows)} of {len(self.classes)} classes, the worst; all are in {EVALUATION_FILE})")

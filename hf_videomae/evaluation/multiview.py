@@ -7,7 +7,7 @@ is seen twice or lost, whatever the number of processes, and two files of one na
 Shapes: B videos, V views, T frames, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import stopping
 from ..data.labels import SINGLE, LabelCoding, LabelKind
+from ..data.row_videos import use_video
 from ..data.samples import AnySource, DataError, Label, Sample, Source
 from ..data.stream import TRIM_EVERY, give_memory_back
 from ..data.workers import Workers
@@ -27,6 +28,7 @@ from ..ops.views import merge_views
 from ..records import without_credentials
 from ..stopping import Stopped
 from ..video.decoding import VideoBackendError, VideoDecodeError
+from ..video.hdr import Transfer, met, note_since
 from ..video.sampling import ClipPlan
 from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -67,6 +69,7 @@ class _Read:
     reason: str = ""
     error: str = ""
     error_type: type[Exception] = DataError
+    hdr: Mapping[str, Transfer] = field(default_factory=dict)
 
 
 class _Videos(Dataset[_Read]):
@@ -98,11 +101,11 @@ class _Videos(Dataset[_Read]):
             )
         path, name = sample.place, None if isinstance(sample.video, str) else sample.id
         try:
-            views = read_views(sample.source, plan=self.plan, name=name)
+            views = use_video(sample, lambda here: read_views(here.source, plan=self.plan, name=name))
         except (VideoDecodeError, OSError) as error:
             reason = without_credentials(error.reason if isinstance(error, VideoDecodeError) else str(error))
             return _Read(key, sample.id, path, label, reason=reason)
-        return _Read(key, sample.id, path, label, views)
+        return _Read(key, sample.id, path, label, views, hdr=met.take())
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers of a streamed source get their samples with the job.
@@ -221,19 +224,24 @@ def evaluate(
     model.eval()
     error: BaseException | None = None
     found, workers = _Scores(), Workers(num_workers)
+    hdr_before = met.names()
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
-            reads = _loader(_Videos(source, wanted, coding), jobs, workers)
+            with stopping.waiting():  # it reads ahead for the workers
+                reads = _loader(_Videos(source, wanted, coding), jobs, workers)
             found = _score(model, reads, wanted, batch_size, _told(progress, jobs))
     except (DataError, VideoBackendError, ValueError) as problem:
         error = problem
     except Stopped as stop:
         if stop.again or not stopping.has_work():
             raise
-        error = stop
+        workers.end_if_stopped()
+        # Without its traceback, which would keep the workers' queues until they are collected, in any order.
+        error = Stopped(stop.number)
     finally:
         workers.end_if_stopped()
         model.train(training)
+    note_since(hdr_before)
     _agree(error, accelerator)
     found = _gather(found, len(config.id2label), accelerator).in_order()
     return _result(found, numbers, coding=coding, model=model, source=source, plan=wanted)
@@ -326,6 +334,7 @@ def _score(
         waiting.clear()
 
     for read in _patiently(reads):
+        met.add(read.hdr)
         if read.error:
             raise read.error_type(read.error)
         if read.views is None:

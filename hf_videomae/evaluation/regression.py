@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ..cards.escaping import one_line
 from .results import BaseEvaluation
 
 
@@ -96,11 +97,11 @@ class RegressionEvaluation(BaseEvaluation):
         rows = self.outputs
         if limit is not None and len(rows) > limit:
             rows = sorted(rows, key=lambda row: -row.mae)[:limit]
-        width = max(len("output"), *(len(row.name) for row in rows))
+        width = max(len("output"), *(len(one_line(row.name)) for row in rows))
         lines = [f"{'output':{width}}  {'MAE':>10}  {'RMSE':>10}  {'R2':>10}  {'Pearson':>10}"]
         for row in rows:
             numbers = "  ".join(f"{_shown(value):>10}" for value in (row.mae, row.rmse, row.r2, row.pearson))
-            lines.append(f"{row.name:{width}}  {numbers}")
+            lines.append(f"{one_line(row.name):{width}}  {numbers}")
         return "\n".join(lines)
 
     def headline(self) -> str:

@@ -10,13 +10,18 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ..cards.escaping import one_line
+from ..inference.figure_text import figure_fonts
 from ..records import now, versions, write_json, write_whole
 from .metrics import ClassScore, class_scores, confusion_matrix, mean_class_accuracy, top_k_accuracy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EVALUATION_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -185,12 +190,13 @@ class Evaluation(BaseEvaluation):
         """The per-class table as text, the worst classes first where there are more than `limit`."""
         rows = self.classes
         shown = rows if limit is None or len(rows) <= limit else sorted(rows, key=lambda row: row.accuracy)[:limit]
-        width = max(len("class"), *(len(row.name) for row in shown))
+        width = max(len("class"), *(len(one_line(row.name)) for row in shown))
         lines = [f"{'class':{width}}  videos  failed  accuracy  most often mistaken for"]
         for row in shown:
             failed = row.failed or "-"
             lines.append(
-                f"{row.name:{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  {row.mistaken_for or '-'}"
+                f"{one_line(row.name):{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  "
+                f"{one_line(row.mistaken_for or '-')}"
             )
         if len(shown) < len(rows):
             lines.append(f"({len(shown)} of {len(rows)} classes, the worst; all are in {EVALUATION_FILE})")
@@ -210,8 +216,6 @@ class Evaluation(BaseEvaluation):
 
     def draw_confusion(self, path: str | os.PathLike[str]) -> None:
         """Draw the classes that occur, as videos or as answers: each row's shares, failed videos in a last column."""
-        from matplotlib.figure import Figure
-
         answered = self.confusion.sum(0)
         videos = torch.bincount(self.labels, minlength=len(self.class_names))
         kept = ((videos > 0) | (answered > 0)).nonzero().flatten()
@@ -221,22 +225,12 @@ class Evaluation(BaseEvaluation):
         if self.failed:
             lost = torch.bincount(self.labels[~self.decoded], minlength=len(self.class_names))[kept]
             counts, columns = torch.cat([counts, lost[:, None]], dim=1), [*names, "(not decoded)"]
-        size = min(5 + 0.3 * len(names), 16)
-        figure = Figure(figsize=(size + 1.2, size), layout="constrained")
-        axes = figure.subplots()
-        shares = counts / videos[kept][:, None].clamp(min=1)
-        picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class's videos")
-        axes.set(xlabel="answer", ylabel="true class", title=f"top-1 {self.top1:.3f}, {len(self.sample_ids)} videos")
-        if len(names) <= _NAMED:
-            axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
-            axes.set_yticks(range(len(names)), names)
-        if len(names) <= _NUMBERED:
-            for row, column in counts.nonzero().tolist():
-                dark = shares[row, column] > 0.5
-                text = str(int(counts[row, column]))
-                axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
-        figure.savefig(path, dpi=120, format="png")
+        with figure_fonts(names) as shown:
+            figure = _draw_shares(
+                counts, videos[kept], rows=list(map(shown, names)), columns=list(map(shown, columns))
+            )
+            figure.axes[0].set_title(f"top-1 {self.top1:.3f}, {len(self.sample_ids)} videos")
+            figure.savefig(path, dpi=120, format="png")
 
     def _named_confusion(self) -> dict[str, dict[str, int]]:
         """true class -> answer -> count, without zeros: 400 classes would be 160 000 numbers."""
@@ -260,3 +254,25 @@ class Evaluation(BaseEvaluation):
                 line["predictions"] = None
             lines.append(line)
         return lines
+
+
+def _draw_shares(counts: Tensor, videos: Tensor, *, rows: list[str], columns: list[str]) -> "Figure":
+    """A confusion matrix: counts (K, K or K + 1) of each true class (row), as shares of its videos (K,) in color."""
+    from matplotlib.figure import Figure
+
+    size = min(5 + 0.3 * len(rows), 16)
+    figure = Figure(figsize=(size + 1.2, size), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / videos[:, None].clamp(min=1)
+    picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class's videos")
+    axes.set(xlabel="answer", ylabel="true class")
+    if len(rows) <= _NAMED:
+        axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
+        axes.set_yticks(range(len(rows)), rows)
+    if len(rows) <= _NUMBERED:
+        for row, column in counts.nonzero().tolist():
+            dark = shares[row, column] > 0.5
+            text = str(int(counts[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+    return figure

@@ -20,6 +20,7 @@ import gradio as gr  # noqa: E402
 import torch  # noqa: E402
 
 from hf_videomae import VideoMAEForPreTraining, reconstruct  # noqa: E402
+from hf_videomae.cards import code_span, plain  # noqa: E402
 from hf_videomae.inference import (  # noqa: E402
     OverTime,
     draw_over_time,
@@ -154,7 +155,7 @@ def summary(found: OverTime) -> str:
         score = found.scores[:, label].max().item()
         if found.kind == "regression":
             score, (begin, end) = found.scores[:, label].mean().item(), found.seconds[[0, -1], [0, 1]].tolist()
-        name, shown = found.labels[label].replace("|", "/"), _score(score, found.kind)
+        name, shown = plain(found.labels[label]), _score(score, found.kind)
         rows.append(f"| {name} | {shown} | {begin:.1f} to {end:.1f} s |")
     return "\n".join([head, *rows])
 
@@ -223,9 +224,9 @@ class Page:
 
     def _introduction(self) -> str:
         given = [name for name in (self.settings.model, self.settings.pretrained) if name]
-        names = [f"`{Path(name).name if Path(name).is_dir() else name}`" for name in given]
+        names = [code_span(Path(name).name if Path(name).is_dir() else name) for name in given]
         return (
-            f"# {self.settings.title}\n\nDrop a video of up to {self.settings.max_megabytes} MB and see what "
+            f"# {plain(self.settings.title)}\n\nDrop a video of up to {self.settings.max_megabytes} MB and see what "
             f"{' and '.join(names)} {'make' if len(names) > 1 else 'makes'} of it. Videos are deleted after an hour."
         )
 

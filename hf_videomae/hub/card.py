@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..cards import code_span, plain
 from ..cards.document import CardError, signed, write_card_file
 from ..cards.header import licence_fields, to_yaml
 from ..training.report import PICTURE_FILE
@@ -124,9 +125,9 @@ def _introduction(facts: RunFacts) -> str:
     parent = next((origin.name for origin in facts.origins if not origin.is_data), None)
     data = _data_name(facts)
     if _is_classifier(facts):
-        how = f"fine-tuned from `{parent}`" if parent else "trained from scratch"
+        how = f"fine-tuned from {code_span(parent)}" if parent else "trained from scratch"
         return f"A VideoMAE that {_answers(facts)}{size}, {how} on {data}."
-    how = f", going on from `{parent}`," if parent else ""
+    how = f", going on from {code_span(parent)}," if parent else ""
     return f"A VideoMAE{size} pre-trained{how} on {data}: it learns to reconstruct the hidden parts of a video."
 
 
@@ -147,7 +148,7 @@ def _problem(facts: RunFacts) -> str:
 def _data_name(facts: RunFacts) -> str:
     data = facts.run.get("data", {})
     mixed = [part.get("dataset") for part in data.get("mix") or ()]
-    names = [f"`{origin.name}`" for origin in facts.datasets]
+    names = [code_span(origin.name) for origin in facts.datasets]
     if MOTION in (data.get("dataset"), *mixed):
         names.append("the built-in motion videos of hf_videomae")
     return " and ".join(names) or "videos"
@@ -197,7 +198,7 @@ def _data(facts: RunFacts) -> list[str | None]:
     data, run = facts.run.get("data", {}), facts.run
     videos = data.get("videos")
     count = "" if videos is None else f", {videos} videos"
-    lines = [f"{_data_name(facts)[0].upper()}{_data_name(facts)[1:]}, split `{data.get('split')}`{count}."]
+    lines = [f"{_data_name(facts)[0].upper()}{_data_name(facts)[1:]}, split {code_span(data.get('split'))}{count}."]
     if run.get("clips") is not None:
         lines.append(f"Training saw {run['clips']} clips of them.")
     if run.get("bad_videos"):
@@ -205,10 +206,14 @@ def _data(facts: RunFacts) -> list[str | None]:
     classes = data.get("classes")
     shown = None
     if classes and len(classes) <= _SHOWN_CLASSES:
-        shown = f"Classes: {', '.join(f'`{name}`' for name in classes)}."
+        shown = f"Classes: {', '.join(map(code_span, classes))}."
     elif classes:
         shown = f"{len(classes)} classes; their names are in `config.json`."
-    return [" ".join(lines), table(("why not decoded", "videos"), _reasons(facts)), shown]
+    return [
+        " ".join(lines),
+        table(("why not decoded", "videos"), [(plain(why), count) for why, count in _reasons(facts)]),
+        shown,
+    ]
 
 
 def _replaced(count: int) -> str:
@@ -231,8 +236,8 @@ def _training(facts: RunFacts) -> list[str | None]:
             f"The best validation while training was after step {best['step']}: top-1 {best['top1']:.4f}. "
             "What is here is the last step."
         )
-    rows = [(f"`{name}`", f"`{json.dumps(value)}`") for name, value in settings.items() if value is not None]
-    unset = ", ".join(f"`{name}`" for name, value in settings.items() if value is None)
+    rows = [(code_span(name), code_span(json.dumps(value))) for name, value in settings.items() if value is not None]
+    unset = ", ".join(code_span(name) for name, value in settings.items() if value is None)
     listed = table(("setting", "value"), rows)
     return [
         _recipe(run),
@@ -247,8 +252,8 @@ def _recipe(run: dict[str, Any]) -> str | None:
     name = recipe_name(run)
     if name is None:
         return None
-    flags = ", ".join(f"`--{flag}`" for flag in run.get("recipe_flags") or ())
-    return f"The recipe `{name}`{f', and from the command line {flags}' if flags else ''}:"
+    flags = ", ".join(code_span(f"--{flag}") for flag in run.get("recipe_flags") or ())
+    return f"The recipe {code_span(name)}{f', and from the command line {flags}' if flags else ''}:"
 
 
 def _schedule(run: dict[str, Any]) -> str | None:
@@ -308,10 +313,10 @@ def _made_of(facts: RunFacts) -> str | None:
     """The checkpoints and the data, each with its commit and licence."""
     rows = [
         (
-            f"`{origin.name}`",
+            code_span(origin.name),
             "data" if origin.is_data else "checkpoint",
-            f"`{origin.revision}`" if origin.revision else "",
-            origin.licence or "not known",
+            code_span(origin.revision) if origin.revision else "",
+            plain(origin.licence or "not known"),
         )
         for origin in facts.origins
     ]

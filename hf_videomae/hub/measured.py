@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from ..cards import table
+from ..cards import code_span, plain, table
 from .facts import CONFUSION_FILE, RunFacts
 from .paper import PUBLISHED, Published
 
@@ -77,8 +77,8 @@ def evaluation(facts: RunFacts) -> list[str | None]:
 
 def _protocol(facts: RunFacts, found: dict[str, Any]) -> str:
     views, counts, data = found["views"], found["counts"], found["data"]
-    where = "" if facts.evaluated_on is None else f" of `{facts.evaluated_on.name}`"
-    split = f", split `{data['split']}`" if data.get("split") else ""
+    where = "" if facts.evaluated_on is None else f" of {code_span(facts.evaluated_on.name)}"
+    split = f", split {code_span(data['split'])}" if data.get("split") else ""
     apart = f"stride {views.get('stride')}"
     if views.get("sampling") != "dense":
         apart = f"{views.get('sampling')} over the video"
@@ -104,7 +104,7 @@ def _decoded(found: dict[str, Any]) -> str:
 
 def _failed(found: dict[str, Any]) -> list[str | None]:
     failed = found.get("failed_videos") or []
-    rows = [(f"`{video['id']}`", video["reason"]) for video in failed[:_SHOWN_FAILED]]
+    rows = [(code_span(video["id"]), plain(video["reason"])) for video in failed[:_SHOWN_FAILED]]
     more = f"... and {len(failed) - _SHOWN_FAILED} more." if len(failed) > _SHOWN_FAILED else None
     return [table(("not decoded", "why"), rows), more]
 
@@ -113,7 +113,9 @@ def _classes(found: dict[str, Any]) -> list[str | None]:
     """A row for each class or output, or for the worst where there are many."""
     rows, outputs = found.get("per_class") or [], found.get("per_output") or []
     if outputs:
-        cells = [(row["name"], *(_shown(row[key]) for key in ("mae", "rmse", "r2", "pearson"))) for row in outputs]
+        cells = [
+            (plain(row["name"]), *(_shown(row[key]) for key in ("mae", "rmse", "r2", "pearson"))) for row in outputs
+        ]
         return [table(("output", "mean absolute error", "RMSE", "R2", "Pearson"), cells[:_SHOWN_CLASSES])]
     if not rows:
         return []
@@ -122,9 +124,12 @@ def _classes(found: dict[str, Any]) -> list[str | None]:
     shown = rows if few else sorted(rows, key=lambda row: row[score])[:_SHOWN_CLASSES]
     said = None if few else f"The {_SHOWN_CLASSES} classes of {len(rows)} that it knows least:"
     if score == "accuracy":
-        cells = [(row["name"], row["videos"], _shown(row[score]), row.get("mistaken_for") or "") for row in shown]
+        cells = [
+            (plain(row["name"]), row["videos"], _shown(row[score]), plain(row.get("mistaken_for") or ""))
+            for row in shown
+        ]
         return [said, table(("class", "videos", "accuracy", "most often taken for"), cells)]
-    cells = [(row["name"], row["videos"], _shown(row[score]), _shown(row.get("f1"))) for row in shown]
+    cells = [(plain(row["name"]), row["videos"], _shown(row[score]), _shown(row.get("f1"))) for row in shown]
     return [said, table(("class", "videos", "average precision", "F1 at 0.5"), cells)]
 
 
@@ -145,9 +150,9 @@ def comparison(facts: RunFacts) -> str | None:
         if found["metrics"].get(key) is not None and (key == "top1" or published.top5 is not None)
     )
     return (
-        f"The recipe `{recipe}` is published with {published.top1} top-1{top5} on {published.data}, {published.views} "
-        f"views ({published.source}). Measured here: {measured}, {views_of(found)} views, {found['counts']['videos']} "
-        f"videos. The two mean the same only where the data do."
+        f"The recipe {code_span(recipe)} is published with {published.top1} top-1{top5} on {published.data}, "
+        f"{published.views} views ({published.source}). Measured here: {measured}, {views_of(found)} views, "
+        f"{found['counts']['videos']} videos. The two mean the same only where the data do."
     )
 
 
@@ -180,6 +185,6 @@ def weakest(found: dict[str, Any] | None) -> str | None:
     if worst["accuracy"] == best["accuracy"]:
         return None
     return (
-        f"Classes differ: `{best['name']}` is right for {best['accuracy']:.0%} of its {best['videos']} test videos, "
-        f"`{worst['name']}` for {worst['accuracy']:.0%} of {worst['videos']}."
+        f"Classes differ: {code_span(best['name'])} is right for {best['accuracy']:.0%} of its {best['videos']} "
+        f"test videos, {code_span(worst['name'])} for {worst['accuracy']:.0%} of {worst['videos']}."
     )

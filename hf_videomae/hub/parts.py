@@ -75,6 +75,7 @@ NO_WIDGET = (
     "There is no live widget on this page: the Hub runs none for video classification. The code above runs anywhere."
 )
 HANDLER_FILE, REQUIREMENTS_FILE = "handler.py", "requirements.txt"
+HANDLER_MARK = "Written by `hf-videomae endpoint`"
 SERVED = (
     f"`{HANDLER_FILE}` serves it on Inference Endpoints (choose the task Custom there): "
     '`{"inputs": "<the file as base64, or a URL>", "parameters": {"top_k": 3}}`.'

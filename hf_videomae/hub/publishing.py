@@ -61,6 +61,24 @@ class Timing:
         return cls(patience=outage_seconds(), spacing=seconds_from(SPACING_VARIABLE, _SPACING))
 
 
+class _Retries(logging.Handler):
+    """Notice, inside a `with` block, that the client tries a request again: it tells it in its log alone."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen = False
+
+    def __enter__(self) -> "_Retries":
+        logging.getLogger("huggingface_hub").addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logging.getLogger("huggingface_hub").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen = self.seen or "Retrying in" in record.getMessage()
+
+
 # In the background.
 
 
@@ -146,11 +164,11 @@ class Publisher:
             self._tell_failure(safe(reason_of(error)))
             return 1
         look = time.monotonic() + _HURRY_SECONDS
-        with StopSignal() as stop:
+        with StopSignal() as stop, _Retries() as retries:
             while not job.done.wait(0.1):
                 if hurry and time.monotonic() > look:
                     self._newer.set()  # ends the wait between two tries
-                    if not answers(self.target.id):
+                    if retries.seen or not answers(self.target.id):
                         self._leave()
                         self._tell_failure("the Hub does not answer, and the run was asked to stop")
                         return 1
@@ -170,7 +188,7 @@ class Publisher:
     def abandon(self) -> None:
         """The run failed: what of its saves is not on the Hub stays here."""
         self._leave()
-        newest = newest_checkpoint(self.output_dir)
+        newest = newest_checkpoint(self.output_dir, contents=False)
         if newest is not None and step_of(newest) != self.published_step:
             say(f"{newest.name} is not published; to publish it: {self.command}")
 

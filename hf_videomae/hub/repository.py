@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,14 +13,18 @@ from typing import TypeVar
 from ..cards import is_hub_id
 from ..cards.document import CARD_FILE, is_untouched
 from ..data.commits import MAIN, Changes, Push, Sent, changes_of, look
+from ..data.downloads import download
 from ..data.network import Patience
 from ..data.uploading import Content, PushError, RemoteFile, hub_client, list_files, owned_id
 from ..training.report import RUN_FILE
+from .parts import HANDLER_FILE, HANDLER_MARK, REQUIREMENTS_FILE
 
 STATE_BRANCH = "training-state"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
 
 _SERVER_ERRORS = 500
+# The one line that `hf-videomae endpoint` writes, and nothing beside it.
+_PACKAGE = re.compile(r"[^\n]*hf[-_]videomae[^\n]*\n?\Z")
 
 _Result = TypeVar("_Result")
 
@@ -85,13 +90,13 @@ def read_remote(id: str, *, revision: str = MAIN) -> Remote | None:
     files = list_files(id, repo_type="model", revision=info.sha)
     run_id = None
     if revision == MAIN and RUN_FILE in files:
-        run_id = _run_id_in(api.hf_hub_download(id, RUN_FILE, revision=info.sha))
+        run_id = _run_id_in(download(id, RUN_FILE, revision=info.sha))
     return Remote(commit=info.sha, private=bool(info.private), files=files, run_id=run_id)
 
 
-def _run_id_in(path: str) -> str | None:
+def _run_id_in(path: Path) -> str | None:
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
     found = found.get("run_id") if isinstance(found, dict) else None
@@ -229,11 +234,25 @@ class BranchPush:
 
     def _changes(self, remote: Remote) -> Changes:
         found = changes_of(self.contents, remote.files, stale=self.stale)
+        found = replace(found, gone=[*found.gone, *self._stale_handler(remote)])
         self.kept_card = CARD_FILE in found.new and CARD_FILE in remote.files and not self._may_replace_card(remote)
         return replace(found, new=[path for path in found.new if not (self.kept_card and path == CARD_FILE)])
+
+    def _stale_handler(self, remote: Remote) -> list[str]:
+        """The files of an endpoint that an earlier push put there, where this model has none; never others."""
+        there = [path for path in (HANDLER_FILE, REQUIREMENTS_FILE) if path in remote.files]
+        if self.branch != MAIN or HANDLER_FILE in self.contents or HANDLER_FILE not in there:
+            return []
+        texts = {path: self._read(path, remote) for path in there}
+        if HANDLER_MARK not in texts[HANDLER_FILE]:
+            return []
+        return [path for path in there if path == HANDLER_FILE or _PACKAGE.match(texts[path])]
+
+    def _read(self, path: str, remote: Remote) -> str:
+        found = download(self.target.id, path, revision=remote.commit)
+        return found.read_text(encoding="utf-8", errors="replace")
 
     def _may_replace_card(self, remote: Remote) -> bool:
         if self.branch != MAIN or self.target.overwrite_card:
             return True
-        path = hub_client().hf_hub_download(self.target.id, CARD_FILE, revision=remote.commit)
-        return is_untouched(Path(path).read_text(encoding="utf-8", errors="replace"))
+        return is_untouched(self._read(CARD_FILE, remote))

@@ -22,11 +22,13 @@ from ..data.uploading import Content
 from ..evaluation.results import EVALUATION_FILE
 from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..records import write_json
-from ..training.checkpoints import ORIGIN_FILE, step_of
+from ..training.checkpoints import ORIGIN_FILE, STATE_FILE, step_of
+from ..training.checksums import sealed
 from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE
 from .card import render_run_card
 from .facts import EXAMPLES_FILE, RunFacts, read_run
 from .header import check_card
+from .package import has_credentials
 from .parts import HANDLER_FILE, REQUIREMENTS_FILE
 
 STAGING = ".publishing"
@@ -175,8 +177,14 @@ def contents_of(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str, Content
     folder = snapshot.folder
     facts = read_run(folder, model_id=model_id, licence=_stated_licence(folder))
     shown = {name: folder / name for name in sorted(facts.files)}
+    notes = facts.notes
     if HANDLER_FILE in shown:
-        shown |= {path.name: path for path in _matching(folder, (REQUIREMENTS_FILE,))}
+        requirements = list(_matching(folder, (REQUIREMENTS_FILE,)))
+        if any(has_credentials(path.read_text(encoding="utf-8", errors="replace")) for path in requirements):
+            del shown[HANDLER_FILE]
+            notes = (*notes, f"{REQUIREMENTS_FILE} holds credentials, so it and {HANDLER_FILE} are left out")
+        else:
+            shown |= {path.name: path for path in requirements}
     if facts.evaluation is None:
         shown.pop(CONFUSION_FILE, None)
     contents: dict[str, Content] = {path.name: path for path in _matching(folder, _MODEL_FILES)}
@@ -189,7 +197,7 @@ def contents_of(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str, Content
     card, note = _card(facts, folder)
     if card is not None:
         contents[CARD_FILE] = card.encode("utf-8")
-    return contents, (*facts.notes, *filter(None, [note]))
+    return contents, (*notes, *filter(None, [note]))
 
 
 def is_ours(path: str) -> bool:
@@ -212,8 +220,8 @@ def state_of(snapshot: Snapshot) -> dict[str, Content]:
         for path in _matching(checkpoint, ("**/*",))
         if path.name != ORIGIN_FILE
     }
-    state_file = f"{checkpoint.name}/run_state.json"
-    contents[state_file] = _without_tokens(checkpoint / "run_state.json")
+    state_file = f"{checkpoint.name}/{STATE_FILE}"
+    contents[state_file] = _state_without_tokens(checkpoint / STATE_FILE)
     contents |= {name: _without_tokens(folder / name) for name in sorted(snapshot.sizes)}
     contents[RUN_FILE] = _as_json(read_run(folder).run)
     return contents
@@ -223,6 +231,12 @@ def _without_tokens(path: Path) -> Content:
     text = path.read_text(encoding="utf-8")
     clean = safe(text)
     return path if clean == text else clean.encode("utf-8")
+
+
+def _state_without_tokens(path: Path) -> Content:
+    """The state file, with the checksum of what is published."""
+    found = _without_tokens(path)
+    return found if isinstance(found, Path) else sealed(json.loads(found)).encode("utf-8")
 
 
 def _as_json(values: dict[str, Any]) -> bytes:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ..cards import Licence, Origin, inherited_licence, is_hub_id, model_origin, to_yaml
+from ..cards import Licence, Origin, code_span, inherited_licence, is_hub_id, model_origin, one_line, plain, to_yaml
 from ..inference.files import lacks_classifier
+from .package import check_package
 from .parts import document
 
 GRADIO = "6.31.0"
@@ -93,14 +94,21 @@ def requirements(package: str | None) -> str:
     pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _PINNED]
     lines = [*pins, "pillow>=10,<13  # as gradio wants it", "av>=14,<19  # a second decoder"]
     if package is not None:
-        lines.append(package)
+        lines.append(_checked(package))
     return "\n".join(lines) + "\n"
+
+
+def _checked(package: str) -> str:
+    try:
+        return check_package(package)
+    except ValueError as error:
+        raise SpaceError(str(error)) from None
 
 
 def space_card(*, title: str, models: list[str], licence: Licence) -> str:
     """`README.md`, with the header that tells the Hub how to run the Space."""
     header = to_yaml(
-        title=title,
+        title=one_line(title),
         colorFrom="yellow",
         colorTo="red",
         sdk="gradio",
@@ -111,7 +119,7 @@ def space_card(*, title: str, models: list[str], licence: Licence) -> str:
         license=licence.name,
         tags=["videomae", "video"],
     )
-    shown = " and ".join(f"`{Path(name).name if Path(name).is_dir() else name}`" for name in models)
+    shown = " and ".join(code_span(Path(name).name if Path(name).is_dir() else name) for name in models)
     text = (
         f"Drop a video. What {shown} can do with it is shown: classes over time and what in the frames speaks for "
         f"them, or what is painted where most of the video is hidden."
@@ -120,7 +128,7 @@ def space_card(*, title: str, models: list[str], licence: Licence) -> str:
         "`space.json` names the models, and the limits of a video: `max_megabytes` (100), `max_seconds` (300) and "
         "`max_windows` (32)."
     )
-    return document(header, [f"# {title}", text, settings, f"Licence: {licence.reason}"])
+    return document(header, [f"# {plain(title)}", text, settings, f"Licence: {licence.reason}"])
 
 
 def _check_kinds(named: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ from ..video.timing import frame_times
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, load_encoder, our_config, processor_for
+from .finite import check_finite
 from .prediction import named_videos
 from .windows import groups, read_windows
 
@@ -127,7 +128,9 @@ class FeatureExtractor:
             raise ValueError(f"layer is {layer}; this model has {depth} blocks: give 0 to {depth}, or -1 for the last")
         self.layer = layer % (depth + 1)
         self.pool, self.hop, self.batch_size = pool, hop, batch_size
-        self.plan = self.processor.clip_plan.changed(stride=stride)
+        # Windows lie a stride apart also in the videos of a model that samples the whole video.
+        mode: Any = "dense" if hop is not None and stride is not None else None
+        self.plan = self.processor.clip_plan.changed(mode=mode, stride=stride)
         if device is not None:
             self.network.to(device)  # type: ignore[arg-type]
 
@@ -136,14 +139,15 @@ class FeatureExtractor:
         """The features of one video.
 
         Raises:
-            ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded.
+            ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded,
+                `NotFiniteOutput` for features that are not finite.
         """
         training = self.network.training
         self.network.eval()
         try:
-            if isinstance(video, _FILES):
-                return self._of_file(video, name)
-            return self._of_frames(video, name)
+            found = self._of_file(video, name) if isinstance(video, _FILES) else self._of_frames(video, name)
+            check_finite(found.features, what="features", video=name)
+            return found
         finally:
             self.network.train(training)
 

@@ -1,6 +1,7 @@
 """What people name, and what is read: folders and patterns to files, a model's name to a model."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,7 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from transformers import PreTrainedModel
 
+from ..cards import is_hub_id
 from ..configuration_videomae import VideoMAEConfig
+from ..data.downloads import fetch_model
 from ..data.folder import is_pattern
 from ..data.index_files import INDEX_FILES, Index, check_index, index_of, read_index_columns
 from ..data.index_paths import IndexPaths
@@ -22,9 +25,13 @@ from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..records import check_utf8, readable, without_credentials
+from ..video.allowed import shown_url
 from ..video.segments import VideoSegment
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
+logger = logging.getLogger(__name__)
+_noted: set[str] = set()
+_PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
 
@@ -34,6 +41,9 @@ def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[
     Folders are searched at any depth. Of a folder whose index file has segments, and of a list of videos (CSV, JSON or
     text), each row is a video, or a segment of one.
 
+    A URL is read from wherever it leads, as the caller named it: another server, the local network, or the Hub with
+    the caller's token. Each server is named once in the log.
+
     Raises:
         ValueError: for a folder or list without videos or a pattern that no video matches. A file that is not there is
             kept: reading it says so.
@@ -42,10 +52,13 @@ def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[
     items = list(named)
     for item in items:
         if isinstance(item, VideoSegment):
+            if isinstance(item.video, (str, os.PathLike)):
+                note_fetched(item.video)
             found[item] = None
             continue
         name = os.fsdecode(item)
         path = os.path.expanduser(name)
+        note_fetched(name)
         if "://" in name:
             found[name] = None
         elif os.path.isdir(path):
@@ -100,6 +113,18 @@ def _rows_of(index: Index, *, root: Path) -> list[str | VideoSegment]:
         is_whole = entry.start is None and entry.end is None
         found.append(file if is_whole else VideoSegment(file, start=entry.start or 0.0, end=entry.end))
     return found
+
+
+def note_fetched(video: str | os.PathLike[str]) -> None:
+    """Say once for each server that videos are read from there: the caller may have got the address from others."""
+    url = os.fsdecode(video)
+    if "://" not in url or url.startswith("file://"):
+        return
+    scheme, _, place = shown_url(url).partition("://")
+    server = f"{scheme}://{'/'.join(place.split('/')[: 3 if scheme.lower() == 'hf' else 1])}"
+    if server not in _noted:
+        _noted.add(server)
+        logger.warning("videos are read from %s, as asked for; pass no address that a stranger chose", server)
 
 
 def shown_name(video: str | os.PathLike[str] | VideoSegment) -> str:
@@ -165,6 +190,8 @@ def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:
+        if not os.path.isdir(model) and is_hub_id(os.fsdecode(model)):
+            fetch_model(os.fsdecode(model))
         return saved_without_classifier(model, {})
     except OSError as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -204,6 +231,9 @@ def processor_for(model: Model, network: PreTrainedModel) -> VideoMAEVideoProces
         except OSError as error:
             if "preprocessor_config.json" not in str(error):
                 raise
+            found = next((name for name in _PROCESSOR_FILES if Path(model, name).is_file()), None)
+            if found is not None:
+                raise ValueError(f"the {found} of {model} holds no settings: restore it, or remove it") from error
     return VideoMAEVideoProcessor.from_config(our_config(network.config))
 
 

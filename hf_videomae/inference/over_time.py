@@ -18,7 +18,9 @@ from ..video.segments import SegmentReader
 from ..video.timing import has_constant_rate, window_seconds
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
+from .figure_text import figure_fonts
 from .files import checked_device, head_kind, load_classifier, processor_for
+from .finite import check_finite
 from .pictures import spread
 from .windows import read_windows
 
@@ -131,6 +133,7 @@ def predict_over_time(
         kept = [windows[place] for place in spread(len(windows), max_windows or len(windows))]
         clips = read_windows(reader, kept, processor=processor, batch_size=batch_size)
         scores = torch.cat([_scores(network, group) for group in clips])
+        check_finite(scores, what="scores", video=reader.name)
         frames = torch.tensor(kept)
         ends = window_seconds(reader, torch.tensor([[reader.num_frames - 1], [seen - 1]]))
         names = [network.config.id2label[number] for number in range(scores.shape[1])]
@@ -180,22 +183,25 @@ def draw_over_time(found: OverTime, *, count: int = 5) -> "Image":
     from PIL import Image
 
     shown, edges = found.top(count), _edges(found.seconds)
-    figure = Figure(figsize=(9, 0.6 + 0.62 * len(shown)), dpi=110, layout="constrained")
-    rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, label in zip(rows, shown, strict=True):
-        scores = found.scores[:, label].numpy()
-        axis.stairs(scores, edges, fill=True, color="#f59e0b", alpha=0.85)
-        if found.kind != "regression":
-            axis.set_ylim(0, 1)
-        axis.set_yticks([])
-        axis.set_ylabel(_short(found.labels[label]), rotation=0, ha="right", va="center", fontsize=11)
-        axis.text(1.01, 0.5, f"{scores.max():.2f}", transform=axis.transAxes, va="center", fontsize=10, color="#555")
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.set_xlim(edges[0], edges[-1])
-    rows[0].set_title("highest", loc="right", x=1.06, fontsize=9, color="#555")
-    rows[-1].set_xlabel("seconds")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with figure_fonts([found.labels[label] for label in shown]) as show:
+        figure = Figure(figsize=(9, 0.6 + 0.62 * len(shown)), dpi=110, layout="constrained")
+        rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, label in zip(rows, shown, strict=True):
+            scores = found.scores[:, label].numpy()
+            axis.stairs(scores, edges, fill=True, color="#f59e0b", alpha=0.85)
+            if found.kind != "regression":
+                axis.set_ylim(0, 1)
+            axis.set_yticks([])
+            axis.set_ylabel(show(_short(found.labels[label])), rotation=0, ha="right", va="center", fontsize=11)
+            axis.text(
+                1.01, 0.5, f"{scores.max():.2f}", transform=axis.transAxes, va="center", fontsize=10, color="#555"
+            )
+            axis.spines[["top", "right", "left"]].set_visible(False)
+            axis.set_xlim(edges[0], edges[-1])
+        rows[0].set_title("highest", loc="right", x=1.06, fontsize=9, color="#555")
+        rows[-1].set_xlabel("seconds")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
 
 

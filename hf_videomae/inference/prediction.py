@@ -11,15 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
 from ..records import without_credentials
 from ..video.decoding import VideoDecodeError
+from ..video.hdr import met, note_since
 from ..video.segments import VideoSegment
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for, shown_name
+from .files import checked_device, find_inputs, head_kind, load_classifier, note_fetched, processor_for, shown_name
+from .finite import NotFiniteOutput, check_finite
+from .sampling import sampling_doubts
+
+logger = logging.get_logger("hf_videomae")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +40,8 @@ class Prediction:
         probabilities: (K,) of all classes; None for a regression.
         views: (temporal views, crops) that were averaged.
         kind: of the model: one class per video, several, or numbers.
-        error: why it could not be read; then there are no labels.
+        error: why it could not be read, or has no finite scores; then there are no labels.
+        decoded: whether it could be read.
     """
 
     video: str
@@ -44,6 +51,7 @@ class Prediction:
     views: tuple[int, int] = (1, 1)
     kind: LabelKind = SINGLE
     error: str | None = None
+    decoded: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -58,7 +66,7 @@ class Prediction:
     def to_text(self) -> str:
         """The answer in a line."""
         if self.error is not None:
-            return f"cannot be decoded: {self.error}"
+            return f"no answer: {self.error}" if self.decoded else f"cannot be decoded: {self.error}"
         form = ".6g" if self.kind == "regression" else ".3f"
         return "  ".join(f"{label} {score:{form}}" for label, score in zip(self.labels, self.scores, strict=True))
 
@@ -82,7 +90,9 @@ def predict(
     Args:
         model: a classifier, or the Hub id or folder of one: ours or stock transformers'.
         videos: one or a list of: a path, a URL, a folder of videos, a glob pattern, or whatever
-            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video.
+            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video. A URL is read from
+            wherever it leads, this machine's own network included, so pass none that a stranger chose (an endpoint
+            of `hf-videomae endpoint` checks those); each server is named once in the log.
         views: temporal positions x crops that are averaged. 1x1, the centre, is the quickest; the paper's test is 5x3
             (Kinetics) or 2x3 (Something-Something), with the frames resized as `processor` does.
         top_k: classes in the answer; a regression gives all its numbers.
@@ -91,24 +101,30 @@ def predict(
         processor: how a video becomes a clip; the one saved with the model, or one made for its configuration.
         device: where to compute; where the model is, by default.
         batch_size: clips per forward pass.
-        keep_going: put the error of a video that cannot be decoded into its `Prediction` and go on.
+        keep_going: put the error of a video that cannot be decoded, or has no finite scores, into its `Prediction`
+            and go on.
 
     Returns:
         one `Prediction` per video, in order.
 
     Raises:
         ValueError: for a model without a classifier, or input that is no video; `VideoDecodeError` for a video that
-            cannot be decoded, unless `keep_going`.
+            cannot be decoded, and `NotFiniteOutput` for scores that are not finite, unless `keep_going`.
     """
     wanted = parse_views(views)
     if top_k < 1 or batch_size < 1:
         raise ValueError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     device = checked_device(device)
     network = load_classifier(model)
-    plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
+    if processor is None:
+        processor = processor_for(model, network)
+        if sampling is None and not isinstance(model, PreTrainedModel):
+            for doubt in sampling_doubts(os.fspath(model), network.config, processor.clip_plan):
+                logger.warning(doubt)
+    plan = _with_sampling(processor, sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
-    training = network.training
+    training, hdr_before = network.training, met.names()
     network.eval()
     try:
         return [
@@ -117,6 +133,7 @@ def predict(
         ]
     finally:
         network.train(training)
+        note_since(hdr_before)
 
 
 def _predict_one(
@@ -131,11 +148,13 @@ def _predict_one(
 ) -> Prediction:
     try:
         clips = view_clips(video, processor=processor, views=views)  # (V, T, channels, H, W)
-    except VideoDecodeError as error:
+        logits = view_logits(network, clips, batch_size=batch_size)
+        check_finite(logits, what="scores", video=name)
+    except (VideoDecodeError, NotFiniteOutput) as error:
         if not keep_going:
             raise
-        return Prediction(video=name, error=without_credentials(error.reason or str(error)))
-    logits = view_logits(network, clips, batch_size=batch_size)
+        decoded = isinstance(error, NotFiniteOutput)
+        return Prediction(video=name, error=without_credentials(error.reason or str(error)), decoded=decoded)
     kind, names = head_kind(network.config), network.config.id2label
     scores = merge_views(logits[None], problem_type=kind)[0]
     if kind == "regression":
@@ -203,6 +222,8 @@ def named_videos(videos: Any) -> list[tuple[str, Any]]:
         if all(_is_path(item) or isinstance(item, VideoSegment) for item in videos):
             return [(shown_name(video), video) for video in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
+            for item in filter(_is_path, videos):
+                note_fetched(item)
             return [(shown_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]

@@ -17,7 +17,8 @@ from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes
 from ..ops.masking import make_mask, split_by_mask
 from ..ops.seams import continue_brightness
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import load_pretrained
+from .files import load_pretrained, note_fetched
+from .finite import check_finite
 from .pictures import sheet, spread, to_bytes
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def reconstruct(
     config = network.config
     if not (isinstance(video, Tensor) and video.dim() == 5 and video.is_floating_point()):
         processor = processor or VideoMAEVideoProcessor.from_config(config)
+        if isinstance(video, (str, os.PathLike)):
+            note_fetched(video)
         video = processor(video, return_tensors="pt")["pixel_values"]
     clip = video.to(network.device)
     grid = network.videomae.clip_grid(clip)
@@ -105,6 +108,7 @@ def reconstruct(
         outputs = network(clip, mask, bool_decoder_masked_pos=~mask)  # decode all that is hidden, and nothing else
     finally:
         network.train(training)
+    check_finite(outputs.logits, what="predictions", video="the clip")
     return _pictures(config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item())
 
 

@@ -26,6 +26,7 @@ from ..video.sampling import ClipPlan
 from ..video.segments import SegmentReader
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, head_kind, load_classifier, our_config, processor_for
+from .finite import check_finite
 from .pictures import sheet, spread, to_bytes
 from .windows import read_windows
 
@@ -94,6 +95,7 @@ def token_saliency(
         (clip,) = read_windows(reader, [wanted], processor=processor, batch_size=1)  # (1, T, C, H, W)
         name = reader.name
     relevance, logits, number = _relevance(network, place, clip, number)
+    check_finite(logits, what="scores", video=name)
     config = our_config(network.config)
     depth, height, width = (size // side for size, side in zip(_extent(clip), config.cube, strict=True))
     return Saliency(

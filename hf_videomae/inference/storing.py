@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..locking import take_folder
 from ..records import now, versions, with_access_of, without_credentials, write_json
+from ..storage import make_folder, replace, writing
 from ..video.decoding import VideoDecodeError
 from ..video.segments import VideoSegment
 from .features import FeatureExtractor, VideoFeatures
 from .files import find_inputs, shown_name
+from .finite import NotFiniteOutput
 
 Format = Literal["parquet", "safetensors"]
 FACTS_FILE = "features.json"
@@ -34,12 +37,14 @@ class Stored:
     Attributes:
         written: videos whose features were written now.
         skipped: videos that were there already.
-        bad: path and reason of each video that could not be decoded.
+        bad: path and reason of each video that could not be decoded, or whose features are not finite.
+        not_finite: how many of them could be decoded.
     """
 
     written: int
     skipped: int
     bad: list[dict[str, str]]
+    not_finite: int = 0
 
 
 def store_features(
@@ -74,9 +79,28 @@ def store_features(
         )
     if file_format == "parquet":
         _pyarrow()
-    folder = Path(output_dir)
-    _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
-    done, bad = stored_videos(folder), []
+    folder = make_folder(Path(output_dir))
+    with writing("the features", folder, also="; what was written stays, and the same command goes on from here"):
+        lock = take_folder(folder)
+        try:
+            _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
+            return _store(
+                extractor, videos, folder, file_format=file_format, videos_per_file=videos_per_file, progress=progress
+            )
+        finally:
+            lock.release()
+
+
+def _store(
+    extractor: FeatureExtractor,
+    videos: Sequence[str | os.PathLike[str]],
+    folder: Path,
+    *,
+    file_format: Format,
+    videos_per_file: int,
+    progress: Callable[[str], None] | None,
+) -> Stored:
+    done, bad, not_finite = stored_videos(folder), [], 0
     waiting: list[VideoFeatures] = []
     wanted = _named(find_inputs(videos))
     todo = {name: video for name, video in wanted.items() if name not in done}
@@ -84,9 +108,10 @@ def store_features(
         try:
             waiting.append(extractor(video, name=name))
             note = f"{tuple(waiting[-1].features.shape)}"
-        except VideoDecodeError as error:
+        except (VideoDecodeError, NotFiniteOutput) as error:
             reason = without_credentials(error.reason)
             bad.append({"path": name, "reason": reason})
+            not_finite += isinstance(error, NotFiniteOutput)
             note = f"left out: {reason}"
         if progress is not None:
             progress(f"{number}/{len(todo)} {name} {note}")
@@ -97,7 +122,7 @@ def store_features(
         _write_part(folder, waiting, file_format)
     text = "".join(json.dumps(line) + "\n" for line in bad)
     (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
-    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad)
+    return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad, not_finite=not_finite)
 
 
 def _named(videos: Sequence[str | VideoSegment]) -> dict[str, str | VideoSegment]:
@@ -142,14 +167,11 @@ def stored_videos(folder: Path) -> set[str]:
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or see that what is in it was made in the same way."""
     facts = folder / FACTS_FILE
-    if folder.is_file():
-        raise ValueError(f"{folder} is a file; give a directory")
     if not facts.exists():
         if _parts(folder):
             raise ValueError(
                 f"{folder} holds parts without {FACTS_FILE}, so how they were made is unknown; give another"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(facts, {**settings, "date": now(), "versions": versions()})
         return
     before = json.loads(facts.read_text(encoding="utf-8"))
@@ -165,17 +187,27 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _write_part(folder: Path, videos: list[VideoFeatures], file_format: Format) -> None:
+    from safetensors import SafetensorError
+
     path = folder / f"part-{len(_parts(folder)):05d}.{file_format}"
     temporary = path.with_name(f".unfinished-{path.name}")
-    if file_format == "parquet":
-        _write_parquet(temporary, videos)
-    else:
-        from safetensors.torch import save_file
+    try:
+        if file_format == "parquet":
+            _write_parquet(temporary, videos)
+        else:
+            _write_safetensors(temporary, videos)
+        with_access_of(folder / FACTS_FILE, [temporary])
+        replace(temporary, path)
+    except (OSError, SafetensorError):
+        temporary.unlink(missing_ok=True)  # the disk may be full
+        raise
 
-        tensors = {video.video: video.features.contiguous() for video in videos}
-        save_file(tensors | {_FRAMES + video.video: video.frames for video in videos}, temporary)
-    with_access_of(folder / FACTS_FILE, [temporary])
-    os.replace(temporary, path)
+
+def _write_safetensors(path: Path, videos: list[VideoFeatures]) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {video.video: video.features.contiguous() for video in videos}
+    save_file(tensors | {_FRAMES + video.video: video.frames for video in videos}, path)
 
 
 def _write_parquet(path: Path, videos: list[VideoFeatures]) -> None:

@@ -14,6 +14,7 @@ from .finetuning import (
 )
 from .not_finite import NotFiniteError
 from .optim import CosineSchedule, build_optimizer, parameter_groups, scaled_lr
+from .outcome import Outcome
 from .preparation import Loader, Measured, Task, Validation, build_accelerator, resume_point
 from .pretraining import (
     PretrainRecipe,
@@ -23,7 +24,7 @@ from .pretraining import (
     clip_settings,
 )
 from .recipes import RecipeError, RunRecipe, parse_recipe, setting
-from .run import Outcome, Run
+from .run import Run
 from .validation import SplitValidation
 
 __all__ = [

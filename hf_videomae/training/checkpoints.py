@@ -4,7 +4,7 @@ OUTPUT_DIR/checkpoint-STEP/ holds the model as `from_pretrained` reads it, and b
 
     optimizer.safetensors     moments by parameter name
     rank-R.safetensors, .json generators and position in the data of process R
-    run_state.json            step, counters, recipe, the other files and their sizes; written last
+    run_state.json            step, counters, recipe, the other files with size and SHA-256; written last
 
 The directory is filled under a temporary name and renamed when everything is on the disk.
 """
@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from ..records import with_access_of
 from ..storage import sync_folder, writing
+from .checksums import CHECKSUMS, checksums_of, damage_in, is_sealed, sealed
 from .errors import RunError, say
 
 STATE_FILE = "run_state.json"
@@ -57,12 +58,22 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(found, key=lambda path: step_of(path) or 0)
 
 
-def fault_of(checkpoint: Path) -> str | None:
-    """Why a checkpoint is not whole, or None when it is: every file that its state names, in its full size."""
+def fault_of(checkpoint: Path, *, contents: bool = True) -> str | None:
+    """Why a checkpoint is not whole, or None when it is: every file that its state names, as it was written.
+
+    Args:
+        checkpoint: the directory.
+        contents: compare what the files hold, not only their sizes; checkpoints of before have no checksums, of them
+            the JSON and the headers of safetensors are read.
+    """
     try:
         files = (path for path in checkpoint.rglob("*") if path.is_file())
         sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-        return fault_in(sizes, (checkpoint / STATE_FILE).read_text(encoding="utf-8") if STATE_FILE in sizes else None)
+        text = None
+        if STATE_FILE in sizes:
+            text = (checkpoint / STATE_FILE).read_text(encoding="utf-8", errors="replace")
+        fault = fault_in(sizes, text)
+        return damage_in(checkpoint, json.loads(text or "")) if fault is None and contents else fault
     except OSError as error:  # of a run that goes on, the oldest is dropped while it is looked at
         return f"it cannot be read: {error.strerror}: {error.filename}"
 
@@ -77,6 +88,8 @@ def fault_in(sizes: Mapping[str, int], state_text: str | None) -> str | None:
         return f"its {STATE_FILE} cannot be read"
     if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("files"), dict):
         return f"its {STATE_FILE} is of another format"
+    if not is_sealed(state):
+        return f"its {STATE_FILE} is damaged or was edited: its checksum does not fit"
     for name, size in state["files"].items():
         if name not in sizes:
             return f"{name} is missing"
@@ -85,10 +98,10 @@ def fault_in(sizes: Mapping[str, int], state_text: str | None) -> str | None:
     return None
 
 
-def newest_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest whole checkpoint; half-written ones are passed over, visibly."""
+def newest_checkpoint(output_dir: str | Path, *, contents: bool = True) -> Path | None:
+    """The newest whole checkpoint; half-written and damaged ones are passed over, visibly."""
     for checkpoint in reversed(list_checkpoints(output_dir)):
-        fault = fault_of(checkpoint)
+        fault = fault_of(checkpoint, contents=contents)
         if fault is None:
             return checkpoint
         say(f"note: {checkpoint} is not whole ({fault}) and is passed over")
@@ -122,16 +135,27 @@ def find_checkpoint(resume: str, *, output_dir: str | Path) -> Path | None:
         return newest
     fault = fault_of(folder)
     if fault is not None:
-        raise CheckpointError(
-            f"--resume {resume}: this checkpoint is not whole: {fault}; give an earlier one, or auto"
-        )
+        older = [path for path in list_checkpoints(folder.resolve().parent) if _is_older(path, folder)]
+        whole = next((path for path in reversed(older) if fault_of(path) is None), None)
+        remedy = "give an earlier one, or auto" if whole is None else f"the newest whole one before it is {whole}"
+        raise CheckpointError(f"--resume {resume}: this checkpoint is not whole: {fault}; {remedy}")
     return folder
+
+
+def _is_older(path: Path, checkpoint: Path) -> bool:
+    return (step_of(path) or 0) < (step_of(checkpoint.resolve()) or 0)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """What `run_state.json` holds: step, counters, recipe, processes, optimizer settings, files."""
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
+
+
+def settings_in(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resumed run takes over from a checkpoint's state: its recipe, and whether it logs its samples."""
+    kept = {"log_samples": True} if state.get("log_samples") else {}
+    return {**state["recipe"], **kept}
 
 
 def run_id_of(checkpoint: Path | None) -> str | None:
@@ -235,14 +259,13 @@ def save_rank(folder: Path, rank: int, *, stream: dict[str, Any]) -> None:
 
 def load_rank(checkpoint: Path, rank: int) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
     """Generator tensors, generator values and stream state of one process, for `restore_generators` and the loader."""
-    values = json.loads((checkpoint / f"rank-{rank}.json").read_text(encoding="utf-8"))
-    return load_file(checkpoint / f"rank-{rank}.safetensors"), values["generators"], values["stream"]
+    values = _read_json(checkpoint / f"rank-{rank}.json")
+    return _load_tensors(checkpoint / f"rank-{rank}.safetensors"), values["generators"], values["stream"]
 
 
 def load_streams(checkpoint: Path, processes: int) -> list[dict[str, Any]]:
     """The position in the data of each of the processes that wrote a checkpoint."""
-    texts = ((checkpoint / f"rank-{rank}.json").read_text(encoding="utf-8") for rank in range(processes))
-    return [json.loads(text)["stream"] for text in texts]
+    return [_read_json(checkpoint / f"rank-{rank}.json")["stream"] for rank in range(processes)]
 
 
 def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
@@ -251,13 +274,22 @@ def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
     Raises:
         CheckpointError: when the state is damaged or of another model.
     """
+    load_optimizer_tensors(optimizer, _load_tensors(checkpoint / OPTIMIZER_FILE))
+
+
+def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        tensors = load_file(checkpoint / OPTIMIZER_FILE)
+        return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{checkpoint / OPTIMIZER_FILE} is damaged ({error}); resume from another checkpoint"
-        ) from None
-    load_optimizer_tensors(optimizer, tensors)
+        raise CheckpointError(f"{path} is damaged ({error}); resume from another checkpoint") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); resume from another checkpoint") from None
+    return found
 
 
 def write_checkpoint(
@@ -371,7 +403,8 @@ def _seal(folder: Path, state: dict[str, Any]) -> None:
     for path in files:
         _sync(path)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    (folder / STATE_FILE).write_text(json.dumps({**state, "files": sizes}, indent=1), encoding="utf-8")
+    text = sealed({**state, "files": sizes, CHECKSUMS: checksums_of(folder, sizes)})
+    (folder / STATE_FILE).write_text(text, encoding="utf-8")
     with_access_of(folder / STATE_FILE, files)
     _sync(folder / STATE_FILE)
     sync_folder(folder)
@@ -409,7 +442,7 @@ def _put_aside(checkpoint: Path) -> Path:
 
 def prune(output_dir: Path, *, keep: int) -> None:
     """Drop the oldest whole checkpoints beyond `keep`, and what an interrupted write left."""
-    whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
+    whole = [path for path in list_checkpoints(output_dir) if fault_of(path, contents=False) is None]
     for path in whole[:-keep]:
         _put_aside(path)
     for path in output_dir.glob(f"{TEMPORARY}*"):  # a half-written picture is a file

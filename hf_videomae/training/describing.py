@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from ..cards import public_path
+from ..stopping import name_of
 from . import report
 from .errors import say
 from .journal import best_validation, data_times, summary
 from .optim import CosineSchedule
 from .preparation import describe_work
-from .progress import tell_data
+from .progress import hdr_notes, tell_data
 from .recipes import RunRecipe, changes
 
 _CLIPS_PER_STEP = ("batch_size", "gradient_accumulation")
@@ -97,9 +98,16 @@ def announce_result(output_dir: Path, *, step: int, baseline_name: str | None, n
     best = best_validation(output_dir)
     if best is not None and best["step"] != step:
         say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
-    for line in tell_data(*data_times(output_dir), num_workers=num_workers):
+    for line in hdr_notes() + tell_data(*data_times(output_dir), num_workers=num_workers):
         say(line)
     say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {output_dir}")
+
+
+def announce_stop(output_dir: Path, *, number: int, step: int, of: int, saved: bool) -> None:
+    """Print where a run stopped before its last step, and how it continues; `number` is of the signal, or 0."""
+    reason = f"stopped by {name_of(number)}" if number else "stopped"
+    kept = f"saved checkpoint-{step}" if saved else "there is nothing to save yet"
+    say(f"{reason} after step {step} of {of}; {kept}. Go on with: --output_dir {output_dir} --resume")
 
 
 def run_facts_of(output_dir: Path, *, processes: int, device: torch.device) -> dict[str, Any]:

@@ -4,10 +4,10 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from ..records import without_credentials
-from ..stopping import Stopped, program
+from ..records import printable, without_credentials
+from ..stopping import Stopped, program, tell_once
 
 DEBUG_VARIABLE = "HF_VIDEOMAE_DEBUG"
 
@@ -24,14 +24,28 @@ def is_main_process() -> bool:
 def say(message: str) -> None:
     """One line for the user, from the first process alone."""
     if is_main_process():
-        print(without_credentials(message), flush=True)
+        try:
+            print(printable(without_credentials(message)), flush=True)
+        except BrokenPipeError:
+            _write_nowhere()
+
+
+def _write_nowhere() -> None:
+    """Go on without a reader, as after `| head`: what a run says is in its files as well."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    with suppress(OSError):
+        print("note: nobody reads the output any more; the work goes on", file=sys.stderr, flush=True)
 
 
 def say_error(message: str, *, everywhere: bool = False) -> None:
     """One line on the error stream, from the first process, or from any that has something of its own to say."""
     if is_main_process() or everywhere:
         place = "" if is_main_process() else f" in process {os.environ['RANK']}"
-        print(f"error{place}: {without_credentials(' '.join(message.split()))}", file=sys.stderr, flush=True)
+        line = printable(without_credentials(" ".join(message.split())))
+        with suppress(BrokenPipeError):
+            print(f"error{place}: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -53,9 +67,15 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         _disconnect()
         raise SystemExit(2) from None
     except KeyboardInterrupt as error:
-        at_once = not isinstance(error, Stopped) or error.again
+        raise SystemExit(tell_stopped(error)) from None
+
+
+def tell_stopped(error: KeyboardInterrupt) -> int:
+    """Say that a signal ended the program; returns its exit code."""
+    at_once = not isinstance(error, Stopped) or error.again
+    if tell_once() or at_once:
         say_error("interrupted at once: nothing more was saved" if at_once else str(error))
-        raise SystemExit(error.code if isinstance(error, Stopped) else 130) from None
+    return int(getattr(error, "code", 130))
 
 
 def _disconnect() -> None:

@@ -2,7 +2,7 @@
 
 The branch `training-state` of a model repository holds `checkpoint-STEP/`, all files of a local checkpoint, and beside
 it the lines that the run wrote. What its state file names is compared with the sizes on the Hub before anything is
-fetched, and with those on the disk before the checkpoint gets its name.
+fetched; what came is compared with the digests that the Hub states before the checkpoint gets its name.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..cards import is_hub_id
+from ..data.downloads import TRIES, download
 from ..data.network import (
     Patience,
     causes,
@@ -22,7 +23,9 @@ from ..data.network import (
     until_it_answers,
     until_it_passes,
 )
+from ..data.refusals import no_hub
 from ..data.samples import DataError
+from ..data.uploading import RemoteFile, is_same, list_files
 from . import report
 from .checkpoints import (
     ORIGIN_FILE,
@@ -30,10 +33,12 @@ from .checkpoints import (
     TEMPORARY,
     CheckpointError,
     fault_in,
+    fault_of,
     newest_checkpoint,
     place,
     read_state,
     run_id_of,
+    settings_in,
     step_of,
 )
 from .errors import say
@@ -66,14 +71,19 @@ class Remote:
         commit: of the branch.
         name: `checkpoint-STEP`.
         state: what its `run_state.json` holds.
-        sizes: of the files to fetch, in bytes, by their paths in the repository.
+        files: to fetch, by their paths in the repository.
     """
 
     repo: str
     commit: str
     name: str
     state: Mapping[str, Any]
-    sizes: Mapping[str, int]
+    files: Mapping[str, RemoteFile]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes to fetch."""
+        return sum(file.size for file in self.files.values())
 
     @property
     def step(self) -> int:
@@ -102,7 +112,8 @@ def newest_remote(repo: str) -> Remote:
     Raises:
         CheckpointError: when there is none, or the Hub does not give it.
     """
-    commit, sizes = _asked(repo, lambda: _list(repo))
+    commit, files = _asked(repo, lambda: _list(repo))
+    sizes = {path: file.size for path, file in files.items()}
     names = {path.partition("/")[0] for path in sizes if "/" in path}
     steps = {step: name for name in names if (step := step_of(Path(name))) is not None}
     fault = "it has no checkpoint-STEP folder"
@@ -111,9 +122,9 @@ def newest_remote(repo: str) -> Remote:
         found = fault_in(own, text)
         if found is None and text is not None:
             state = json.loads(text)
-            wanted = {f"{name}/{file}": own[file] for file in (*state["files"], STATE_FILE)}
-            lines = {path: size for path, size in sizes.items() if _LINES.fullmatch(path)}
-            return Remote(repo, commit, name, state, {**wanted, **lines})
+            wanted = {f"{name}/{file}" for file in (*state["files"], STATE_FILE)}
+            chosen = {path: file for path, file in files.items() if path in wanted or _LINES.fullmatch(path)}
+            return Remote(repo, commit, name, state, chosen)
         fault = f"{name} is not whole: {found}"
         say(f"note: {name} of {repo} is not whole ({found}) and is passed over")
     raise CheckpointError(
@@ -135,19 +146,19 @@ def settings_of(repo: str, *, output_dir: str, overwrite: bool = False) -> dict[
     """
     remote = newest_remote(repo)
     local = None if overwrite else remote.no_older_in(Path(output_dir))
-    settings: dict[str, Any] = (remote.state if local is None else read_state(local))["recipe"]
-    return settings
+    settings = settings_in(remote.state if local is None else read_state(local))
+    # A run of before its state told left its lines.
+    logs = any(re.fullmatch(r"samples-\d+\.jsonl", path) for path in remote.files)
+    return {**settings, "log_samples": True} if logs else settings
 
 
-def _list(repo: str) -> tuple[str, dict[str, int]]:
-    """The newest commit of the branch, and the sizes of its files."""
+def _list(repo: str) -> tuple[str, dict[str, RemoteFile]]:
+    """The newest commit of the branch, and its files."""
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
 
     commit = HfApi().model_info(repo, revision=STATE_BRANCH, timeout=_PROBE_SECONDS).sha
     assert commit is not None
-    tree = HfApi().list_repo_tree(repo, revision=commit, recursive=True)
-    return commit, {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+    return commit, list_files(repo, repo_type="model", revision=commit)
 
 
 def _below(name: str, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -158,14 +169,8 @@ def _read_state(repo: str, name: str, *, commit: str, sizes: Mapping[str, int]) 
     path = f"{name}/{STATE_FILE}"
     if path not in sizes:
         return None
-    return _asked(repo, lambda: _download(repo, path, commit=commit)).read_text(encoding="utf-8", errors="replace")
-
-
-def _download(repo: str, path: str, *, commit: str) -> Path:
-    """A small file, by way of the client's cache."""
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo, path, revision=commit))
+    found = _asked(repo, lambda: download(repo, path, revision=commit))
+    return found.read_text(encoding="utf-8", errors="replace")
 
 
 # Fetching.
@@ -182,14 +187,17 @@ def fetch(remote: Remote, output_dir: Path, *, replacing: Sequence[Path] = ()) -
     Raises:
         CheckpointError: when the Hub does not give it, or the disk does not take it.
     """
-    size = sum(remote.sizes.values())
-    say(f"fetching {remote.name} of {remote.repo}@{remote.commit[:8]} ({size / 1e6:.1f} MB)")
+    say(f"fetching {remote.name} of {remote.repo}@{remote.commit[:8]} ({remote.num_bytes / 1e6:.1f} MB)")
     # Of the same name at the next try, which goes on with what is there.
     folder = output_dir / f"{TEMPORARY}{remote.name}-{remote.commit[:12]}"
     waiting = Patience(f"{remote.name} of {remote.repo}")
 
     def fetch_and_place() -> Path:
-        until_it_passes(lambda: _fetch_into(folder, remote, waiting), waiting)
+        for tries_left in reversed(range(TRIES)):
+            until_it_passes(lambda: _fetch_into(folder, remote, waiting), waiting)
+            if not (damaged := _drop_damaged(folder, remote)):
+                break
+            _tell_damaged(damaged[0], remote, tries_left)
         return _place(folder, remote, output_dir, replacing=replacing)
 
     return _told(remote.repo, fetch_and_place)
@@ -199,7 +207,7 @@ def _fetch_into(folder: Path, remote: Remote, waiting: Patience) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    before, wanted = len(_lacking(folder, remote)), [_literal(path) for path in remote.sizes]
+    before, wanted = len(_lacking(folder, remote)), [_literal(path) for path in remote.files]
     try:
         snapshot_download(remote.repo, revision=remote.commit, local_dir=folder, allow_patterns=wanted)
     except OSError as error:
@@ -217,12 +225,30 @@ def _fetch_into(folder: Path, remote: Remote, waiting: Patience) -> None:
         raise ConnectionError(f"{lacking[0]} did not come whole")
 
 
+def _drop_damaged(folder: Path, remote: Remote) -> list[str]:
+    """Take away the files whose content is not what the Hub states, so that they are fetched again."""
+    damaged = [path for path, file in remote.files.items() if not is_same(folder / path, file)]
+    for path in damaged:
+        (folder / path).unlink()
+    return damaged
+
+
+def _tell_damaged(path: str, remote: Remote, tries_left: int) -> None:
+    if tries_left:
+        say(f"note: {path} of {remote.repo} came damaged (its content is not what the Hub states); fetching it again")
+        return
+    raise CheckpointError(
+        f"{path} came damaged {TRIES} times (its content is not what the Hub states); check the network (a proxy may "
+        f"change files) and the disk, or give a local checkpoint directory"
+    )
+
+
 def _lacking(folder: Path, remote: Remote) -> list[str]:
     """Files that are not here in their size."""
     return [
         path
-        for path, size in remote.sizes.items()
-        if not (folder / path).is_file() or (folder / path).stat().st_size != size
+        for path, file in remote.files.items()
+        if not (folder / path).is_file() or (folder / path).stat().st_size != file.size
     ]
 
 
@@ -232,11 +258,16 @@ def _literal(path: str) -> str:
 
 def _place(folder: Path, remote: Remote, output_dir: Path, *, replacing: Sequence[Path]) -> Path:
     """The checkpoint comes last: without it, the rest is a run that has saved nothing yet."""
+    if (fault := fault_of(folder / remote.name)) is not None:
+        raise CheckpointError(
+            f"{remote.name} is not whole on the Hub ({fault}): it was damaged before it was pushed; give a local "
+            f"checkpoint directory, or start a new run from its weights with --model"
+        )
     origin = {"repository": remote.repo, "commit": remote.commit}
     (folder / remote.name / ORIGIN_FILE).write_text(json.dumps(origin), encoding="utf-8")
     for path in replacing:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in remote.sizes:
+    for name in remote.files:
         if "/" not in name:
             (folder / name).replace(output_dir / name)
     place(folder / remote.name, output_dir / remote.name)
@@ -260,8 +291,10 @@ def _told(repo: str, work: Callable[[], _Result]) -> _Result:
 
     try:
         return work()
-    except DataError as error:
+    except (DataError, CheckpointError) as error:
         raise CheckpointError(f"--resume {repo}: {error}") from error
+    except (LookupError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"--resume {no_hub(error, repo)}") from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
         raise CheckpointError(f"--resume {repo}: {_in_words(error, repo)}") from error
 

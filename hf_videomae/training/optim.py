@@ -1,12 +1,12 @@
 """AdamW as in the paper's code: parameter groups, the learning rate by batch size, and the schedule."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import RunError
 
@@ -105,3 +105,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Give every group the schedule's value times its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = value * group.get("lr_scale", 1.0)
+
+
+def gradient_norm(parameters: Sequence[Tensor], *, clip: float | None) -> float:
+    """Return the norm of all gradients together, which are scaled down to `clip` where it is above."""
+    if clip is not None:
+        return float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    return float(torch.nn.utils.get_total_norm([found.grad for found in parameters if found.grad is not None]))

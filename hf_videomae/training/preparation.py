@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.network import OUTAGE_SECONDS, outage_seconds
-from ..locking import check_folder_is_free
-from ..storage import check_folder
+from ..locking import check_folder_is_free, take_folder
+from ..storage import check_folder, make_folder
 from . import report
 from .checkpoints import (
     CheckpointError,
@@ -45,6 +45,12 @@ Batch = dict[str, Any]
 Result = TypeVar("Result")
 
 WARMUP_SHARE = 0.05
+_PARADIGMS = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration (tensor, context or sequence parallel)",
+}
 _RUN_FILES = (
     report.METRICS_FILE,
     report.RUN_FILE,
@@ -263,7 +269,20 @@ def _count(number: int, name: str) -> str:
 
 
 def _check_launch() -> None:
-    """`accelerate launch --num_processes 2` starts one process on a CPU and says nothing; its traces do."""
+    """Refuse what `accelerate launch` was asked for and would leave out without a word.
+
+    `accelerate launch --num_processes 2` starts one process on a CPU and says nothing; its traces do.
+
+    Raises:
+        RunError: naming what was asked for.
+    """
+    for variable, name in _PARADIGMS.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
+            # Without GPUs Accelerate leaves these out and trains plainly.
+            raise RunError(
+                f"Accelerate's configuration asks for {name} ({variable}), which is not supported; set "
+                f"distributed_type to MULTI_GPU for one process per GPU (DDP), or NO, as in examples/accelerate"
+            )
     asked = "ACCELERATE_USE_CPU" in os.environ and os.environ.get("MASTER_ADDR") == "127.0.0.1"
     if asked and "MASTER_PORT" in os.environ and "LOCAL_RANK" not in os.environ:
         raise RunError(
@@ -329,6 +348,7 @@ def _fetched(recipe: RunRecipe) -> Path:
     if local is not None:
         say(f"note: {local} is of the same run and no older than {remote.name} of {remote.repo}: going on from it")
         return local
+    take_folder(make_folder(folder, kind=RunError), kind=RunError)
     if remote.is_of_run_in(folder):
         return fetch(remote, folder)
     earlier = earlier_files(folder)
@@ -373,7 +393,8 @@ def starts_anew(recipe: RunRecipe) -> bool:
         return False
     record = folder / report.RUN_FILE
     run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    return run.get("status") != "finished" and run.get("task", recipe.task) in (None, recipe.task)
+    is_same_task = recipe.task is None or run.get("task", recipe.task) == recipe.task
+    return run.get("status") != "finished" and is_same_task
 
 
 def run_id_for(recipe: RunRecipe, resume: Path | None) -> str | None:

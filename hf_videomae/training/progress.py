@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..data.stopwatch import bottleneck
-from .errors import is_main_process
+from ..video import hdr
+from .errors import is_main_process, say
 
 # Waiting for data that is worth a word, and that is worth advice.
 _NAMED_FROM, _ADVISED_FROM = 0.05, 0.1
@@ -116,14 +117,14 @@ class Progress:
         elif is_main_process():
             left = self._seconds_left(metrics["step"])
             place = f"step {metrics['step']}/{self._total}"
-            print(f"{place}  {_numbers(metrics)}  lr {metrics['lr']:.2e}  left {_clock(left)}", flush=True)
+            say(f"{place}  {_numbers(metrics)}  lr {metrics['lr']:.2e}  left {_clock(left)}")
 
     def say(self, message: str) -> None:
         """A line that does not break the bar."""
         if self._bar is not None:
             self._bar.write(message)
-        elif is_main_process():
-            print(message, flush=True)
+        else:
+            say(message)
 
     def close(self) -> None:
         """End the bar."""
@@ -164,3 +165,9 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def hdr_notes() -> list[str]:
+    """Return a line about the HDR videos that the run has read, if there were any."""
+    found = hdr.met.names()
+    return [f"note: {hdr.describe(found)}"] if found else []

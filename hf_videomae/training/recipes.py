@@ -12,17 +12,18 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ..data.stream import OnBadVideo
 from ..records import check_utf8, print_any_name
-from .errors import RunError, say_error
+from ..stopping import program
+from .errors import RunError, say_error, tell_stopped
+from .recipe_values import convert
 
 AUTO = "auto"
 """`--resume` without a value: the newest whole checkpoint of the output directory."""
 
-ABOUT_KEYS = ("title", "command", "hardware", "cost", "reaches", "differs", "source")
+ABOUT_KEYS = ("title", "prepare", "command", "hardware", "cost", "reaches", "differs", "source")
 """What a recipe file may say of itself under `about:`."""
 
 HubStrategy = Literal["end", "every_save", "checkpoint"]
@@ -59,11 +60,18 @@ class RunRecipe:
 
     dataset: str | tuple[str, ...] = setting(
         "motion",
-        "motion (made on the spot), a folder, a glob, or a Hub data set org/name; or several of these, to mix them",
+        "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
+        "to mix them",
         group="data",
     )
     dataset_weights: tuple[float, ...] | None = setting(
         None, "shares of the data sets of a mix, one for each (default: by their numbers of videos)", group="data"
+    )
+    dataset_strides: tuple[int, ...] | None = setting(
+        None,
+        "frame strides of the data sets of a mix, one for each, where they differ: Something-Something has half as "
+        "many frames per second (default: --frame_stride)",
+        group="data",
     )
     split: str = setting("train", "split of the data set", group="data")
     video_column: str | None = setting(
@@ -238,6 +246,18 @@ class RunRecipe:
         if not all(weight > 0 and math.isfinite(weight) for weight in weights or ()):
             raise RecipeError(f"dataset_weights are {_shown(weights)}; give numbers above 0")
 
+        strides = self.dataset_strides
+        if strides is not None and sets == 1:
+            raise RecipeError("dataset_strides is for a mix, and dataset names one; give frame_stride instead")
+        if strides is not None and len(strides) != sets:
+            raise RecipeError(
+                f"dataset_strides has {len(strides)} values and dataset {sets}; give a stride for each data set"
+            )
+        if min(strides or (1,)) < 1:
+            raise RecipeError(f"dataset_strides are {_shown(strides)}; give whole numbers of 1 or more")
+        if strides is not None and self.frame_seconds is not None:
+            raise RecipeError("dataset_strides and frame_seconds both say how far frames are apart; give one of them")
+
     def _check_publishing(self) -> None:
         asked = {"hub_model_id": self.hub_model_id is not None, "hub_private": self.hub_private}
         asked["hub_strategy"] = self.hub_strategy != "end"
@@ -287,75 +307,6 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
 
 
 # Values: one conversion for YAML values and command-line texts.
-
-
-def convert(value: Any, hint: Any) -> Any:
-    """A YAML value or a text of the command line as the type of a field.
-
-    Numbers may be texts: YAML reads 1e-4 as a text, and so does a command line.
-
-    Raises:
-        ValueError: what was wanted instead.
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        if type(None) in args and (value is None or value in ("none", "None", "null")):
-            return None
-        if str in args and isinstance(value, (list, tuple)):
-            # One or several of something: a list of one is the one.
-            several = convert(value, next(arg for arg in args if get_origin(arg) is tuple))
-            return several[0] if len(several) == 1 else several
-        return convert(value, next(arg for arg in args if arg is not type(None)))
-    if origin is Literal:
-        text = (
-            {False: "no"}.get(value, value) if isinstance(value, bool) else value
-        )  # YAML 1.1 reads a bare no as False
-        if text not in args:
-            raise ValueError(f"choose one of {', '.join(map(str, args))}")
-        return text
-    if origin is tuple:
-        return _convert_tuple(value, args)
-    return _convert_plain(value, hint)
-
-
-def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    items = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)):
-        raise ValueError("give a list")
-    if not items:
-        raise ValueError("give one value or more")
-    if args[-1] is Ellipsis:
-        return tuple(convert(item, args[0]) for item in items)
-    if len(items) != len(args):
-        raise ValueError(f"give {len(args)} values")
-    return tuple(convert(item, arg) for item, arg in zip(items, args, strict=True))
-
-
-def _convert_plain(value: Any, hint: type) -> Any:
-    if hint is bool:
-        value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
-        if isinstance(value, bool):
-            return value
-        raise ValueError("give true or false")
-    if isinstance(value, bool):
-        raise ValueError(f"give {_WANTED[hint]}")
-    if hint is str and isinstance(value, (str, int, float)):
-        return str(value)
-    if hint is float and isinstance(value, (int, float, str)):
-        return _number(value, float)
-    if hint is int and isinstance(value, (int, str)):
-        return _number(value, int)
-    raise ValueError(f"give {_WANTED[hint]}")
-
-
-_WANTED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _number(value: int | float | str, kind: type[int] | type[float]) -> int | float:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"give {_WANTED[kind]}") from None
 
 
 # The YAML file.
@@ -508,9 +459,12 @@ def parse_recipe(
     parser = build_parser(recipe_class, description=description)
     given = vars(parser.parse_args(_underscored(sys.argv[1:] if arguments is None else arguments)))
     try:
-        return _assemble(recipe_class, given, folder)
+        with program():  # --resume org/name asks the Hub
+            return _assemble(recipe_class, given, folder)
     except RunError as error:
         parser.error(str(error))
+    except KeyboardInterrupt as error:
+        raise SystemExit(tell_stopped(error)) from None
 
 
 def _underscored(arguments: Sequence[str]) -> list[str]:
@@ -522,22 +476,47 @@ def _underscored(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+_DISTANCES = ("frame_stride", "frame_seconds")
+"""Two ways to say how far a clip's frames lie apart."""
+
+
 def _assemble(recipe_class: type[RecipeType], given: dict[str, Any], folder: str | Path | None) -> RecipeType:
     file = given.pop("recipe", None)
     flags = _typed(given, recipe_class, origin="command line", prefix="--")
     settings = {} if file is None else load_recipe_file(_find(file, folder), recipe_class)
+    for origin, layer in (("command line", flags), (f"recipe {file}", settings)):
+        _check_distances(layer, origin=origin)
     earlier = {}
     resume = flags.get("resume", settings.get("resume"))
     if resume is not None:
         earlier = _earlier(recipe_class, resume, {**settings, **flags}, take=file is None)
     known = _hints(recipe_class)  # not every recipe counts in steps
-    return recipe_class(**{name: value for name, value in _merge(earlier, settings, flags).items() if name in known})
+    merged = _merge(earlier, settings, flags)
+    distance = next((name for name in _DISTANCES if flags.get(name) is not None), None)
+    if distance is not None and merged.get("sampling") == "uniform":
+        raise RecipeError(
+            f"command line: --{distance} plays no part in uniform sampling, which takes frames of the whole video; "
+            f"leave it out, or give --sampling dense"
+        )
+    return recipe_class(**{name: value for name, value in merged.items() if name in known})
+
+
+def _check_distances(layer: Mapping[str, Any], *, origin: str) -> None:
+    if all(layer.get(name) is not None for name in _DISTANCES):
+        raise RecipeError(
+            f"{origin}: frame_stride {layer['frame_stride']} and frame_seconds {layer['frame_seconds']:g} both say "
+            f"how far the frames of a clip lie apart; give one of them"
+        )
 
 
 def _merge(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Later layers win; epochs in a later layer also win over steps in an earlier one."""
+    """Later layers win; epochs in a later layer also win over steps in an earlier one, and so does one distance of
+    frames over the other."""
     merged: dict[str, Any] = {}
     for layer in layers:
+        for one, other in (_DISTANCES, _DISTANCES[::-1]):
+            if layer.get(one) is not None and other not in layer:
+                merged[other] = None
         for steps, epochs in (("max_steps", "epochs"), ("warmup_steps", "warmup_epochs")):
             if layer.get(epochs) is not None and steps not in layer:
                 merged[steps] = None
@@ -557,7 +536,7 @@ def _find(file: str, folder: str | Path | None) -> Path:
 
 def _earlier(recipe_class: type[RunRecipe], resume: str, wanted: dict[str, Any], *, take: bool) -> dict[str, Any]:
     """What a resumed run takes over: the place, and (where no recipe file says otherwise) the settings."""
-    from .checkpoints import find_checkpoint, read_state
+    from .checkpoints import find_checkpoint, read_state, settings_in
     from .fetching import is_remote, settings_of
 
     default = next(field.default for field in dataclasses.fields(recipe_class) if field.name == "output_dir")
@@ -568,7 +547,7 @@ def _earlier(recipe_class: type[RunRecipe], resume: str, wanted: dict[str, Any],
         checkpoint = find_checkpoint(resume, output_dir=output_dir)
         if checkpoint is None:
             return {}
-        settings = read_state(checkpoint)["recipe"] if take else {}
+        settings = settings_in(read_state(checkpoint)) if take else {}
         place, origin = {"output_dir": str(checkpoint.parent)}, str(checkpoint)
     known = _hints(recipe_class)
     typed = _typed({name: value for name, value in settings.items() if name in known}, recipe_class, origin=origin)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..inference.figure_text import figure_fonts
 from ..records import command_line, hardware, now, readable, versions, write_json, write_whole
 from ..storage import writing
 from .errors import RunError, say
@@ -120,26 +121,27 @@ def draw_loss(output_dir: Path, *, title: str, baseline_name: str | None) -> Non
     from matplotlib.figure import Figure
 
     steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of a step")
-    axes.plot(steps, running_mean(losses), color="tab:blue", linewidth=2, label="running mean")
-    baseline = mean_of(line.get("baseline") for line in lines)
-    if baseline is not None and baseline_name is not None:
-        axes.axhline(baseline, color="tab:red", linestyle="--", label=f"{baseline_name}: {baseline:.3f}")
-    axes.set(xlabel="step", ylabel="loss", title=readable(title))
-    axes.set_ylim(bottom=0, top=1.05 * axes.get_ylim()[1])  # from 0 on, the margin around a flat line is none
-    axes.grid(alpha=0.3)
-    _draw_validations(axes, validations(logged))
-    axes.legend()
-    temporary = output_dir / f".unfinished-{PICTURE_FILE}"
-    try:
-        with writing(PICTURE_FILE, output_dir, kind=RunError):
-            figure.savefig(temporary, dpi=120, format="png")
-            os.replace(temporary, output_dir / PICTURE_FILE)
-    except RunError as error:  # the numbers are in metrics.jsonl
-        temporary.unlink(missing_ok=True)
-        say(f"warning: {error}")
+    with figure_fonts([readable(title)]) as show:
+        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of a step")
+        axes.plot(steps, running_mean(losses), color="tab:blue", linewidth=2, label="running mean")
+        baseline = mean_of(line.get("baseline") for line in lines)
+        if baseline is not None and baseline_name is not None:
+            axes.axhline(baseline, color="tab:red", linestyle="--", label=f"{baseline_name}: {baseline:.3f}")
+        axes.set(xlabel="step", ylabel="loss", title=show(readable(title)))
+        axes.set_ylim(bottom=0, top=1.05 * axes.get_ylim()[1])  # from 0 on, the margin around a flat line is none
+        axes.grid(alpha=0.3)
+        _draw_validations(axes, validations(logged))
+        axes.legend()
+        temporary = output_dir / f".unfinished-{PICTURE_FILE}"
+        try:
+            with writing(PICTURE_FILE, output_dir, kind=RunError):
+                figure.savefig(temporary, dpi=120, format="png")
+                os.replace(temporary, output_dir / PICTURE_FILE)
+        except RunError as error:  # the numbers are in metrics.jsonl
+            temporary.unlink(missing_ok=True)
+            say(f"warning: {error}")
 
 
 def _draw_validations(axes: Any, found: list[tuple[int, float]]) -> None:

@@ -10,7 +10,6 @@ import math
 import time
 import uuid
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
 from ..data.collate import stable_seed
+from ..data.samples import DataError
 from ..locking import FolderLock
 from ..stopping import Stopped, StopSignal, name_of
 from ..storage import writing
@@ -38,12 +38,13 @@ from .checkpoints import (
     write_checkpoint,
     write_final_model,
 )
-from .describing import announce_changes, announce_plan, announce_result, run_facts_of, title_of
+from .describing import announce_changes, announce_plan, announce_result, announce_stop, run_facts_of, title_of
 from .errors import RunError, say
-from .journal import Journal, summary
+from .journal import Journal, gather_videos, summary
 from .not_finite import NotFinite
-from .optim import build_optimizer, parameter_groups, set_learning_rate
+from .optim import build_optimizer, gradient_norm, parameter_groups, set_learning_rate
 from .origins import ORIGINS, origins_in
+from .outcome import Outcome
 from .output import claim
 from .position import StepStart
 from .preparation import (
@@ -59,26 +60,10 @@ from .preparation import (
 )
 from .progress import Clock, Progress
 from .recipes import RunRecipe
+from .together import StopNews
 
 _SHOWN_BAD_VIDEOS = 3
 _FATE = {"replace": "is replaced", "skip": "is left out", "raise": "ends the run"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        step: the last step done.
-        exit_code: 0, or 128 + the signal that stopped it.
-        loss: the mean of the last logged losses.
-        baseline: the mean of the task's baseline.
-    """
-
-    step: int
-    exit_code: int
-    loss: float | None = None
-    baseline: float | None = None
 
 
 class Run:
@@ -114,6 +99,7 @@ class Run:
         self.validation, self.publisher = validation, publisher
         self.run_id = run_id_for(recipe, resume) or uuid.uuid4().hex
         self._fault: RunError | None = None
+        self._data_fault: str | None = None
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
         self.output_dir = Path(recipe.output_dir)
         self.clips_per_step = recipe.batch_size * recipe.gradient_accumulation * accelerator.num_processes
@@ -133,7 +119,7 @@ class Run:
         fused = accelerator.device.type == "cuda"
         self.optimizer = build_optimizer(groups, betas=recipe.betas, eps=recipe.adam_eps, fused=fused)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.stop, self.clock = StopSignal(), Clock()
+        self.stop, self.clock = StopSignal(StopNews() if accelerator.num_processes > 1 else None), Clock()
         self._before: StepStart | None = None  # of a step that is under way, or was abandoned
         self._saved_step: int | None = None
         self._lock: FolderLock | None = None
@@ -155,6 +141,7 @@ class Run:
 
     def _start(self, resume: Path | None) -> None:
         generators = None if resume is None else self._restore(resume)
+        self._stream_before_first = self.loader.state_dict()
         self._batches = iter(self.loader)
         # The first batch shows what is wrong with the data before anything is written. It also starts the workers,
         # which draws from the generators: a resumed run sets them afterwards.
@@ -238,10 +225,6 @@ class Run:
         if self.accelerator.is_main_process:
             self._lock = claim(self.output_dir, resume=resume, step=self.step)
 
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-
     # The loop.
 
     def train(self) -> Outcome:
@@ -252,16 +235,16 @@ class Run:
             RunError: when a validation or the test fails; the training is saved.
         """
         if self._finished_before():
-            say(
-                f"nothing to do: step {self.step} of {self.schedule.total_steps} is done; a larger --max_steps goes on"
-            )
+            total = self.schedule.total_steps
+            say(f"nothing to do: step {self.step} of {total} is done; a larger --max_steps goes on")
             self.stop.__exit__()
             self._test()
             return Outcome(self.step, self._publish(finished=True))
         try:
             return self._finish(self._train())
         finally:
-            self._release()
+            if self._lock is not None:
+                self._lock.release()
 
     def _train(self) -> int:
         """Every step that is left; returns the signal that asked to stop, or 0."""
@@ -271,6 +254,8 @@ class Run:
         try:
             while not self._over() and not number:
                 number = self._one_step()
+                if self._data_fault is not None:
+                    self._end_without_data(self._data_fault)
                 # In a row of steps that were not applied there is nothing new to save.
                 due = self.step % self.save_every == 0 and not self.skipped_in_a_row
                 if due or self._over() or number or self._fault is not None:
@@ -295,6 +280,14 @@ class Run:
         if self.publisher is not None and self.accelerator.is_main_process:
             self.publisher.abandon()
 
+    def _end_without_data(self, reason: str) -> None:
+        """End the run where a process has no batch, with all steps so far saved; `RunError` in all processes."""
+        if not self.skipped_in_a_row:
+            self._save(last=False)
+        if self._saved_step is not None and self._saved_step == self.step:
+            reason = f"{reason}. {self.output_dir / f'checkpoint-{self.step}'} is saved: --resume goes on from it"
+        raise RunError(reason)
+
     def _over(self) -> bool:
         total, stop = self.schedule.total_steps, self.recipe.stop_at_step
         return self.step >= (total if stop is None else min(stop, total))
@@ -303,9 +296,9 @@ class Run:
         """One optimizer step; returns the signal that asks to stop, or 0."""
         learning_rate = self.schedule(self.step)
         set_learning_rate(self.optimizer, learning_rate)
-        self._before = StepStart(self.loader)
+        self._before = StepStart(self.loader.state_dict() if self._fetched is None else self._stream_before_first)
         loss, sample_ids, batch = self._accumulate()
-        norm = 0.0 if batch is None else self._gradient_norm()
+        norm = 0.0 if batch is None else gradient_norm(self.parameters, clip=self.recipe.clip_grad)
         losses, norm, signals, is_whole = self._agree(loss, norm, clips=len(sample_ids), is_whole=batch is not None)
         if batch is None or not is_whole:
             return self._abandon_step(signals)
@@ -326,16 +319,17 @@ class Run:
         return signals
 
     def _abandon_step(self, number: int) -> int:
-        """Undo a step for which some process got no batch, because a signal ended the wait for it."""
+        """Undo a step for which some process got no batch: a signal ended the wait for it, or the data failed."""
         assert self._before is not None
         self.optimizer.zero_grad(set_to_none=True)
         restore_generators(*self._before.generators)
+        self._data_fault = next(filter(None, gather_object([self._data_fault])), None)
         return number
 
     def _accumulate(self) -> tuple[Tensor, list[str], Batch | None]:
         """Forward and backward over the accumulated batches: their mean loss, all sample ids, the last batch.
 
-        The batch is None where a signal ended the wait for one: the step is not to be applied.
+        The batch is None where there is none: the step is not to be applied.
         """
         self.model.train()
         passes, sample_ids = self.recipe.gradient_accumulation, []
@@ -354,13 +348,16 @@ class Run:
         return total, sample_ids, batch
 
     def _next_batch(self) -> Batch | None:
-        """The next batch, on the device; None where a signal ended the wait for it."""
+        """The next batch, on the device; None where a signal ended the wait for it, or the data failed."""
         try:
             with self.clock.waiting(), contextlib.nullcontext() if self._fetched else self.stop.waiting():
                 batch, self._fetched = self._fetched or next(self._batches), None
         except Stopped as stop:
             if stop.again:
                 raise
+            return None
+        except (DataError, VideoBackendError) as error:
+            self._data_fault = str(error)
             return None
         device = self.accelerator.device
         moved = {
@@ -379,11 +376,6 @@ class Run:
         self.accelerator.backward(loss)
         return loss.detach().float()
 
-    def _gradient_norm(self) -> float:
-        if self.recipe.clip_grad is not None:
-            return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_grad))
-        return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
-
     def _agree(self, loss: Tensor, norm: float, *, clips: int, is_whole: bool) -> tuple[list[float], float, int, bool]:
         """What every process saw: the losses, the gradient norm, the signal that any of them got, and whether all had
         their batches."""
@@ -396,7 +388,7 @@ class Run:
         return [row[0] for row in everyone], sum(norms) / len(norms), number, all_whole
 
     def _validate(self) -> Measured | None:
-        """Measure where it is due. The training after it is the same, bit for bit, as without.
+        """Measure where it is due; the training after it is the same, bit for bit, as without.
 
         What cannot be measured ends the run once this step is saved: no training is lost to it.
         """
@@ -478,7 +470,7 @@ class Run:
             self.accelerator.log({**numbers, **times}, step=self.step)
 
     def _log_bad_videos(self) -> None:
-        for line in self.journal.bad_videos(self.step, gather_object(list(self.loader.bad_videos))):
+        for line in self.journal.bad_videos(self.step, gather_videos(self.loader.bad_videos)):
             if len(self.journal.bad_paths) <= _SHOWN_BAD_VIDEOS:
                 what = f"{line['path']} cannot be decoded ({line['reason']}) and {_FATE[self.recipe.on_bad_video]}"
                 self.progress.say(f"warning: {what}; see {report.BAD_VIDEOS_FILE}")
@@ -500,6 +492,7 @@ class Run:
             "task": self.task.name,
             "processes": self.accelerator.num_processes,
             "recipe": self.recipe.identity(),
+            "log_samples": self.recipe.log_samples,
             "skipped_steps": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self._total_seconds(),
@@ -528,12 +521,8 @@ class Run:
         finished = self.step >= self.schedule.total_steps
         loss, baseline = summary(self.output_dir)
         if not finished:
-            reason = f"stopped by {name_of(number)}" if number else "stopped"
-            saved = f"saved checkpoint-{self.step}" if self._saved_step is not None else "there is nothing to save yet"
-            say(
-                f"{reason} after step {self.step} of {self.schedule.total_steps}; {saved}. "
-                f"Go on with: --output_dir {self.output_dir} --resume"
-            )
+            saved = self._saved_step is not None
+            announce_stop(self.output_dir, number=number, step=self.step, of=self.schedule.total_steps, saved=saved)
             self._write_run("stopped")
         else:
             together(self._write_result, RunError)
@@ -544,6 +533,10 @@ class Run:
                 self._test()
         except RunError:
             self._publish(number, finished=True)  # the model is as good as without a test
+            raise
+        except KeyboardInterrupt:
+            if self.publisher is not None and self.accelerator.is_main_process:
+                self.publisher.abandon()
             raise
         self.accelerator.wait_for_everyone()
         # The other processes leave: what connects them would not outlast a long wait for the Hub.

@@ -1,5 +1,7 @@
 """What one process does for all, however long it takes."""
 
+import contextlib
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -37,6 +39,36 @@ def in_first_process(work: Callable[[], _Result], *, what: str) -> _Result:
             return result
         if state == "failed":
             raise value if isinstance(value, RunError) else RunError(f"{what} failed in the first process")
+
+
+class StopNews:
+    """Tell the other processes of a run of a stop signal, through the store that connects them.
+
+    A signal may reach one process alone while another waits for its data, and takes part in nothing.
+    """
+
+    _runs = itertools.count()
+
+    def __init__(self) -> None:
+        self._key = f"hf_videomae/stop/{next(self._runs)}"
+
+    def tell(self, number: int) -> None:
+        """Tell them of a signal."""
+        with contextlib.suppress(RuntimeError, ValueError):  # the process that holds the store may have left
+            _store().set(self._key, str(number))
+
+    def heard(self) -> int:
+        """Return the signal that one of them told of, or 0."""
+        with contextlib.suppress(RuntimeError, ValueError):
+            if _store().check([self._key]):
+                return int(_store().get(self._key))
+        return 0
+
+
+def _store() -> Any:
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    return _get_default_store()
 
 
 class _Working(Generic[_Result]):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import limits, timing
-from ._pyav import RgbConverter, as_clip, best_video_stream, file_failures, open_input, places_of
+from ._pyav import RgbConverter, as_clip, best_video_stream, file_failures, hdr_of, open_input, places_of
 from .containers import Container
 from .errors import BackendFailure
 
@@ -53,6 +53,7 @@ class H264Video(ABC):
             limits.check_size(*self.coded_size)
             limits.check_count(stream.frames)
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
+            self.hdr = hdr_of(self._decoder)
             self._length_bytes = _length_bytes(self._decoder.extradata)
             self._clock = float(stream.time_base or 0)
             self._times, self._starts = self._number(stream)

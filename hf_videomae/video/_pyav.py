@@ -16,13 +16,18 @@ from ._source import ResolvedSource
 from ._stills import refuse_picture_stream
 from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
+from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
+
+# FFmpeg 8 swaps the wrong bytes of these on the direct way to RGB.
+_THROUGH_PLANES = frozenset({"rgb555be", "bgr555be", "rgb565be", "bgr565be"})
 
 
 @functools.cache
@@ -41,6 +46,7 @@ class PyavVideo:
     name = "pyav"
     fps: float = 0.0
     _facts: dict[str, Any]  # of the stream, for `refuse_picture_stream`
+    hdr: HighDynamicRange | None = None
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
@@ -81,6 +87,7 @@ class PyavVideo:
 
         with open_input(self._source.data, self._source.container) as container:
             stream = best_video_stream(container)
+            self.hdr = hdr_of(stream.codec_context)
             self._facts = {
                 "codec": stream.codec_context.name,
                 "container": container.format.name,
@@ -139,12 +146,14 @@ class RgbConverter:
 
     def __call__(self, frame: "VideoFrame") -> torch.Tensor:
         """`(H, W, 3)` uint8, turned as the display matrix says. A view into FFmpeg's memory, to be copied once."""
+        quarter_turns = round(frame.rotation / 90)  # counter-clockwise
+        if frame.format.name in _THROUGH_PLANES:
+            frame = frame.reformat(format="gbrp")
         rgb = self._reformatter.reformat(
             frame, width=self.width, height=self.height, format="rgb24", interpolation="BICUBIC", **self._options
         )
         plane = rgb.planes[0]
         lines = torch.frombuffer(plane, dtype=torch.uint8).view(self.height, plane.line_size)
-        quarter_turns = round(frame.rotation / 90)  # counter-clockwise
         picture = lines[:, : 3 * self.width].unflatten(1, (self.width, 3))
         return torch.rot90(picture, quarter_turns) if quarter_turns % 4 else picture
 
@@ -183,6 +192,11 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
+    """Return the high dynamic range that a stream states, None for standard range."""
+    return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
 
 
 def container_name(data: str | bytes) -> str:

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from . import limits
-from .allowed import AllowedURL, host_of, is_allowed
-from .errors import BackendFailure, LimitExceeded, VideoBackendError, VideoDecodeError
+from .allowed import AllowedURL, host_of, is_allowed, shown_url
+from .errors import BackendFailure, LimitExceeded, MissingStoreReader, ShortRead, VideoDecodeError
 
 _TIMEOUT_SECONDS = 60.0
 _CHUNK_BYTES = 4 * 2**20
@@ -58,7 +58,7 @@ class RemoteFile:
         Raises:
             VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
         """
-        with _failures(self.url):
+        with _failures(self.url), _StoreErrors():
             content = _get(self.url, whole=True) if _is_http(self.url) else _get_by_fsspec(self.url, whole=True)
         assert isinstance(content, bytes)
         return content
@@ -79,7 +79,10 @@ def fetch(url: str) -> bytes | RemoteFile:
         VideoBackendError: the package that reads such URLs is not installed.
     """
     with _failures(url):
-        return _get(url) if _is_http(url) else _get_by_fsspec(url)
+        if _is_http(url):
+            return _get(url)
+        with _StoreErrors():
+            return _get_by_fsspec(url)
 
 
 def read_whole(file: Any) -> bytes:
@@ -132,7 +135,7 @@ class _Blocks(io.RawIOBase):
             self._at_once = min(2 * self._at_once, _MAX_BLOCKS_AT_ONCE) if number == self._end else 1
             self._end = number + self._at_once
             start, end = number * _BLOCK_BYTES, min(self._end * _BLOCK_BYTES, self._size)
-            with _failures(self._url):
+            with _failures(self._url), _StoreErrors():
                 content = self._fetch(start, end)
             if len(content) != end - start:
                 raise BackendFailure("the server does not give the part that was asked for")
@@ -148,16 +151,27 @@ def _failures(url: str) -> Iterator[None]:
     try:
         yield
     except LimitExceeded as error:
-        raise VideoDecodeError(url, str(error)) from error
+        raise VideoDecodeError(shown_url(url), str(error)) from error
     except urllib.error.HTTPError as error:
-        raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
+        raise VideoDecodeError(shown_url(url), f"the server answers HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
+        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {error.reason}") from error
     except ImportError as error:
-        raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
+        raise MissingStoreReader(f"reading {shown_url(url)} needs a package that is not installed: {error}") from error
     except _download_errors() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VideoDecodeError(url, f"it cannot be downloaded: {reason}") from error
+        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {reason}") from error
+
+
+class _StoreErrors:
+    """Make an `OSError` of what the file systems of fsspec raise: they are plugins, and each has errors of its own."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        known = (*_download_errors(), ImportError, LimitExceeded, BackendFailure)
+        if isinstance(error, Exception) and not isinstance(error, known):
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
@@ -239,13 +253,15 @@ def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteFile:
             return RemoteFile(url, size=size, head=_fsspec_range(url)(0, _BLOCK_BYTES))
         limits.check_fetched(size)
         content: bytes = file.read()
+    if size and len(content) != size:
+        raise ShortRead(f"{len(content)} bytes came instead of {size}")
     return content
 
 
 def _fsspec_range(url: str) -> _Fetch:
     import fsspec
 
-    with _failures(url):
+    with _failures(url), _StoreErrors():
         file = fsspec.open(url, "rb", block_size=_BLOCK_BYTES, cache_type="none").open()
 
     def fetch(start: int, end: int) -> bytes:

@@ -25,6 +25,7 @@ from ._frame_store import FrameStore
 from ._source import ResolvedSource
 from ._stills import PICTURE_CODECS, refuse_picture_stream
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange
 from .loader_errors import first_cause, loader_errors
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class TorchcodecVideo:
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
             self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
+            self.hdr = HighDynamicRange.from_tags(metadata.color_transfer_characteristic, metadata.color_primaries)
             if metadata.pixel_format in _MISREAD_FORMATS:
                 raise BackendFailure(_MISREAD.format(metadata.pixel_format))
             if self._index_is_sound(decoder):

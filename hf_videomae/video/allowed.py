@@ -88,6 +88,18 @@ def host_of(url: str) -> str:
     return host if usual else f"{host}:{parts.port}"
 
 
+def shown_url(url: str) -> str:
+    """Return a URL as errors and logs name it: without user, password and query, which may hold a signature."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    place, question, _ = rest.partition("?")
+    host, slash, path = place.partition("/")
+    if scheme.lower() != "hf":
+        host = host.rpartition("@")[2]
+    return f"{scheme}://{host}{slash}{path}{'?...' if question else ''}"
+
+
 def is_allowed(url: str, allowed: Sequence[str]) -> bool:
     """Return whether a URL is on one of the hosts, or begins with one of the URL prefixes.
 

@@ -30,6 +30,7 @@ from . import _pyav, _skipping, _torchcodec, limits, timing
 from ._source import ResolvedSource, VideoSource, resolve_source
 from ._stills import refuse_still
 from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange, met
 from .segments import SegmentReader, VideoSegment
 
 __all__ = [
@@ -65,6 +66,7 @@ class _OpenVideo(Protocol):
     num_frames: int
     fps: float
     coded_size: tuple[int, int]  # (height, width) before any turn
+    hdr: HighDynamicRange | None
 
     @property
     def height(self) -> int: ...
@@ -155,6 +157,14 @@ class VideoReader:
         return self._size()[1]
 
     @property
+    def hdr(self) -> HighDynamicRange | None:
+        """Return how the file states high dynamic range (PQ, HLG), None for standard range.
+
+        `frames` gives its pixels as if they were of standard range; `hdr.met` counts the videos that were read so.
+        """
+        return self._open.hdr
+
+    @property
     def backend(self) -> str:
         """The decoder in use, `"torchcodec"` or `"pyav"`."""
         return self._open.name
@@ -208,6 +218,8 @@ class VideoReader:
             except LimitExceeded as error:
                 raise VideoDecodeError(self.name, str(error)) from error
             else:
+                if self._open.hdr is not None:
+                    met.add({self.name: self._open.hdr.transfer})
                 self.clamped += sum(index >= self.num_frames for index in wanted)
                 return frames
 

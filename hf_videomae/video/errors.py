@@ -23,6 +23,14 @@ class VideoBackendError(RuntimeError):
     """No video decoder can be used on this machine. Says how to get one; never the fault of a file."""
 
 
+class MissingStoreReader(VideoBackendError):
+    """The package that reads the store of an address is not installed; a set-up error only where the user named it."""
+
+
+class ShortRead(OSError):
+    """An answer with fewer or more bytes than were asked for."""
+
+
 class UnknownFrameRateError(ValueError):
     """Clips are planned in seconds, and nothing says how many frames of this video make one."""
 

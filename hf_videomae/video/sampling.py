@@ -75,9 +75,11 @@ class ClipPlan:
         given = [f"{name}={value}" for name, value in asked.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} say the same thing, the distance of frames; give one of them")
-        if given and mode == "uniform":
+        if given and (mode or self.mode) == "uniform":
+            own = " of the model" if mode is None else ""
             raise ValueError(
-                f"{given[0]} and uniform sampling, which takes frames of the whole video; give one of them"
+                f"{given[0]} and uniform sampling{own}, which takes frames of the whole video; leave it out, or "
+                "sample dense clips (--sampling dense)"
             )
         seconds = frame_seconds if stride is not None or frame_seconds is not None else self.frame_seconds
         return replace(self, mode=mode or self.mode, stride=stride or self.stride, frame_seconds=seconds)

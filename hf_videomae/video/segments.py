@@ -11,6 +11,7 @@ import torch
 from . import timing
 from ._source import VideoSource
 from .errors import UnknownFrameRateError, VideoDecodeError
+from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from .decoding import VideoReader
@@ -113,6 +114,11 @@ class SegmentReader:
     def width(self) -> int:
         """Return the width in pixels, as displayed."""
         return self._reader.width
+
+    @property
+    def hdr(self) -> HighDynamicRange | None:
+        """Return the kind of high dynamic range of the file; None where it has standard range."""
+        return self._reader.hdr
 
     @property
     def backend(self) -> str:

@@ -188,3 +188,35 @@ def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, workers: int) -> No
     with pytest.raises(VideoBackendError, match="^no decoder; install FFmpeg$"):
         take(loader, 1)
     assert loader.bad_videos == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_small_batches_of_a_stream_with_many_bad_videos_go_on(tmp_path: Path, batch_size: int, workers: int) -> None:
+    """Seven of ten are bad: a batch of 1 meets six bad ones in a row now and then."""
+    bad = tuple(place for place in range(40) if place % 10 >= 3)
+    source = open_source(str(write_parquet(tmp_path, rows=(20, 20), bad=bad)))
+
+    def fresh(number: int = 0) -> Any:
+        return load(source, batch_size=batch_size, num_workers=number, max_bad_share=0.9)
+
+    loader = fresh(workers)
+    batches = take(loader, 24 // batch_size)
+    assert all(len(batch["sample_ids"]) == batch_size for batch in batches)
+    good = {f"data/train-{shard:05d}-of-00002.parquet#{row}" for shard in range(2) for row in (0, 1, 2, 10, 11, 12)}
+    assert {name for batch in batches for name in batch["sample_ids"]} <= good
+    assert not good & {entry["id"] for entry in loader.bad_videos}
+    # A resume in the middle sees the same, though it has to widen its look anew.
+    first = fresh()
+    half = take(first, 12 // batch_size)
+    second = fresh()
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert ids([*half, *take(second, 12 // batch_size)]) == ids(batches)
+
+
+@pytest.mark.fault
+def test_a_stream_without_a_good_video_still_ends(tmp_path: Path) -> None:
+    source = open_source(str(write_parquet(tmp_path, rows=(30,), bad=tuple(range(30)))))
+    with pytest.raises(DataError, match=r"no video of .* decodes: (19|20) in a row failed"):
+        take(load(source, batch_size=1, max_bad_share=0.5), 1)

@@ -96,7 +96,7 @@ def refusals() -> dict[str, tuple[Callable[[LocalHub], None], dict[str, Any], st
         "split": (nothing, {"split": "test"}, "has no split 'test'; choose one of train"),
         "private": (lambda hub: hub.hide("datasets/org/set"), {}, "for a private one log in with `hf auth login`"),
         "gated": (lambda hub: hub.gate("datasets/org/set"), {}, "is gated: accept its terms"),
-        "broken": (lambda hub: hub.fail("/api/datasets/", status=400, times=None), {}, "cannot be reached"),
+        "broken": (lambda hub: hub.fail("/api/datasets/", status=400, times=None), {}, "HTTP 400"),
         "away": (lambda hub: hub.stop(), {}, r"the Hub cannot be reached \(.*refused\); check the network"),
     }
 

@@ -144,6 +144,13 @@ def test_column_of_another_name_that_holds_splits_is_the_split(folder: Path) -> 
     assert len(source) == 2 and "`phase` is read as the split" in source_notes(source)[0]
 
 
+@pytest.mark.parametrize("column", ["is_train", "fold", "split_1"])
+def test_column_that_may_be_a_split_is_named(folder: Path, column: str) -> None:
+    write_index(folder, f"path,label,{column}\n{A},run,1\n{B},jump,2\n")
+    (note,) = source_notes(open_source(str(folder)))
+    assert f"`{column}` is not read" in note and "`split`" in note
+
+
 def test_empty_split_cell_is_refused(folder: Path) -> None:
     message = refusal(write_index(folder, f"path,label,split\n{A},run,train\n{B},jump,\n{C},run,test\n"))
     assert "row 2 has no `split`" in message

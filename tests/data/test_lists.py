@@ -134,6 +134,16 @@ def test_lists_in_a_folder_are_named_when_they_are_not_read(tmp_path: Path) -> N
     assert str(tmp_path / "lists" / "train.csv") in refusal(tmp_path / "lists")
 
 
+def test_list_of_paths_in_split_folders(tmp_path: Path) -> None:
+    write_names(tmp_path, *(f"{split}/{path}" for split in ("train", "val") for path in PATHS))
+    rows = [f"{split}/{path},{path[0]}\n" for split in ("train", "val") for path in PATHS]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
+    train, validation = (open_source(str(tmp_path / "all.csv"), split=split) for split in ("train", "val"))
+    assert (len(train), len(validation)) == (4, 4) and validation[0].id == "val/run/0.mp4"
+    assert "val/ is validation" in source_notes(train)[0]
+    assert "no split 'test'" in refusal(tmp_path / "all.csv", split="test")
+
+
 def test_text_that_is_no_list(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("see the other folder\n")
     assert "is not a video file, and no list of videos" in refusal(tmp_path / "notes.txt")
@@ -258,6 +268,16 @@ def test_kinetics(tmp_path: Path) -> None:
     assert source[0].start is None
     notes = " ".join(source_notes(source))
     assert "left out: 1 of the 4 videos" in notes and "gone" in notes and "original upload" in notes
+
+
+def test_kinetics_json(tmp_path: Path) -> None:
+    write_names(tmp_path / "train", "a_000010_000020.mp4", "b_000002_000012.mp4")
+    entry = {"annotations": {"label": "zumba", "segment": [10.0, 20.0]}, "duration": 10.0, "subset": "train"}
+    other = {"annotations": {"label": "abseiling", "segment": [2.0, 12.0]}, "duration": 10.0, "subset": "train"}
+    (tmp_path / "kinetics_train.json").write_text(json.dumps({"a": entry, "b": other}))
+    source = open_source(str(tmp_path / "kinetics_train.json"), require_labels=True)
+    assert labels_of(source) == [("train/a_000010_000020.mp4", "zumba"), ("train/b_000002_000012.mp4", "abseiling")]
+    assert source[0].start is None
 
 
 def test_kinetics_validation_split(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from hf_videomae.data.network import (
     stop_waiting_on,
     until_it_passes,
 )
+from hf_videomae.data.refusals import SourceRefused
 
 SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
 # A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
@@ -244,9 +245,11 @@ def test_a_tar_file_that_breaks_again_and_again_is_read_whole(hub: LocalHub, qui
 def test_what_time_does_not_mend_is_raised_at_once(hub: LocalHub) -> None:
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
+    hub.forget()
     hub.fail("GET .*/resolve/", status=403, times=None)
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with pytest.raises(SourceRefused, match="org/set: .*data/train-.*403"):
         read_all(source)
+    assert len(hub.requests("GET .*/resolve/")) == 1
 
 
 def test_an_outage_without_end_is_one_line(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,6 +326,20 @@ def test_data_files_that_a_card_lists_elsewhere_are_refused(tmp_path: Path, web:
     assert web.asked == []
 
 
+def test_a_folder_of_parquet_beside_the_videos_that_it_names(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (root / "clips").mkdir(parents=True)
+    for number in range(4):
+        (root / "clips" / f"{number}.mp4").write_bytes(video(number))
+    rows = {"video": [f"clips/{number}.mp4" for number in range(4)], "label": ["run", "jump"] * 2}
+    parquet.write_table(pyarrow.table(rows), root / "train.parquet")
+    source = open_source(str(root), require_labels=True)
+    assert source.class_names == ["jump", "run"]
+    assert [sample.video for sample in read_all(source)] == [str(root / "clips" / f"{n}.mp4") for n in range(4)]
+    done = prepare(str(root), tmp_path / "out", settings=PrepareSettings(encode=EncodeSettings(short_side=32)), jobs=1)
+    assert done.report["classes"] == {"jump": 2, "run": 2}
+
+
 def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     private = write_rows(tmp_path / "private", [video()]) / "data"
     (tmp_path / "set").mkdir()

@@ -397,3 +397,45 @@ def test_too_few_videos_for_a_batch(motion: MotionSource, parquet: Any) -> None:
 def test_options_that_cannot_work(motion: MotionSource, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(motion, **wrong)
+
+
+# Other data of the same size.
+
+
+def folder_of(root: Path, first: int, *, names: str = "{}.mp4") -> str:
+    """Six videos in a folder."""
+    for number in range(6):
+        path = root / names.format(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(MotionSource()[first + number].video))
+    return str(root)
+
+
+@pytest.mark.fault
+def test_a_position_in_as_many_other_videos_is_refused(tmp_path: Path) -> None:
+    saved = load(open_source(folder_of(tmp_path / "a", 0))).state_dict()
+    for name, other in (("names", "x{}.mp4"), ("sizes", "{}.mp4")):
+        source = open_source(folder_of(tmp_path / name, 8, names=other))
+        with pytest.raises(DataError, match=f"saved in .*/a, and this is .*/{name}: its files have other {name}"):
+            load(source).load_state_dict(json.loads(json.dumps(saved)))
+
+
+@pytest.mark.fault
+def test_a_position_outlives_a_move_a_mended_file_and_older_states(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", 0)
+    saved = load(open_source(folder)).state_dict()
+    moved = Path(folder).rename(tmp_path / "b")
+    (moved / "3.mp4").write_bytes(bytes(MotionSource()[11].video))
+    load(open_source(str(moved))).load_state_dict(saved)
+    older = {name: value for name, value in saved.items() if name != "identity"}
+    load(open_source(str(moved))).load_state_dict(older)
+
+
+@pytest.mark.fault
+def test_a_position_in_another_data_set_of_the_hub_is_refused(hub: Any) -> None:
+    for name in ("org/one", "org/two"):
+        write_parquet(hub.dataset(name), rows=(6,))
+    saved = load(open_source("org/one")).state_dict()
+    load(open_source("org/one")).load_state_dict(saved)
+    with pytest.raises(DataError, match="saved in org/one, and this is org/two: that is another data set of the Hub"):
+        load(open_source("org/two")).load_state_dict(saved)

@@ -134,6 +134,15 @@ def test_what_serves_the_model_goes_with_it(logged_in: LocalHub, run: Path) -> N
     assert sent["handler.py"] == (run / "handler.py").read_bytes() and sent["requirements.txt"] == b"hf-videomae\n"
 
 
+@pytest.mark.fault
+def test_requirements_with_credentials_are_not_published(logged_in: LocalHub, run: Path) -> None:
+    save(run, step=4)
+    finish(run, step=4)
+    (run / "handler.py").write_text("from hf_videomae.hub.endpoint import EndpointHandler\n")
+    (run / "requirements.txt").write_text("git+https://user:s3cret@host/repository\n")
+    assert end(run) == 0 and not {"handler.py", "requirements.txt"} & files().keys()
+
+
 def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run)
     for step in (2, 4):

@@ -15,22 +15,24 @@ class Access:
     """The user `org`, who is a member of `team`, has two tokens: one may write, the other only read.
 
     Attributes:
+        roles: of the tokens that are known.
         private, gated: ids with their kind, `datasets/org/name`; readable with a token only.
     """
 
+    roles: dict[str, str] = field(default_factory=lambda: dict(_ROLES))
     private: set[str] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
 
     def wrong_token(self, question: Question) -> Answer | None:
         """What a token of nobody is told, whatever it asks."""
-        if question.token is None or question.token in _ROLES:
+        if question.token is None or question.token in self.roles:
             return None
         return refuse(401, "", "Invalid credentials in Authorization header")
 
     def whoami(self, question: Question) -> Answer:
         if question.token is None:
             return refuse(401, "", "Invalid username or password.")
-        role = _ROLES[question.token]
+        role = self.roles[question.token]
         return as_json(
             {
                 "type": "user",
@@ -56,6 +58,6 @@ class Access:
             return refused
         if repo.id.partition("/")[0] not in (OWNER, TEAM):
             return refuse(403, "", f"You don't have the rights to write to the namespace {repo.id.partition('/')[0]}")
-        if _ROLES[question.token] != "write":
+        if self.roles[question.token] != "write":
             return refuse(403, "", "Forbidden: pass a token with write rights")
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["status", "reset", "truncate", "stall", "hang_up"]
+Kind = Literal["status", "reset", "truncate", "stall", "hang_up", "page", "short", "corrupt"]
 _LAST_REQUESTS_SECONDS = 2.0
 
 
@@ -37,7 +37,9 @@ class Fault:
 
     `status` is answered, with Retry-After where it is given; `reset` (TCP) and `truncate` (a clean end) stop after
     `after_bytes` of the body; `hang_up` resets after so many bytes of an upload; `stall` waits so many `seconds`
-    before the answer, which is right then.
+    before the answer, which is right then. `page` is status 200 with `text` in place of the answer, as a proxy or a
+    login page gives it, once the request was carried out or (not `done`) without. `short` sends `after_bytes` of the
+    body and says that these are all; `corrupt` sends other bytes from `after_bytes` on, as many as wanted.
     """
 
     pattern: str
@@ -47,6 +49,8 @@ class Fault:
     retry_after: int | None = None
     after_bytes: int = 0
     seconds: float = 0.0
+    text: str = ""
+    done: bool = False
 
     def take(self, line: str) -> bool:
         """Whether this request is hit; counts it."""

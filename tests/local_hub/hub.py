@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ SET_ASIDE = {
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"),
     *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE"),
 }
+
+
+PAGE = "<!DOCTYPE html><html><body>Please log in to this network</body></html>"
 
 
 class LocalHub:
@@ -121,6 +125,26 @@ class LocalHub:
     def stall(self, pattern: str, *, seconds: float, times: int | None = 1) -> None:
         """Answer late."""
         self.record.add_fault(Fault(pattern, "stall", seconds=seconds, times=times))
+
+    def answer_page(self, pattern: str, *, times: int | None = 1, text: str = PAGE, done: bool = False) -> None:
+        """Answer 200 with a page in place of what was asked for; `done`: after the request was carried out."""
+        self.record.add_fault(Fault(pattern, "page", times=times, text=text, done=done))
+
+    def shorten(self, pattern: str, *, after_bytes: int, times: int | None = 1) -> None:
+        """Send a part of the body as if it were all of it."""
+        self.record.add_fault(Fault(pattern, "short", after_bytes=after_bytes, times=times))
+
+    def corrupt(self, pattern: str, *, after_bytes: int = 0, times: int | None = 1) -> None:
+        """Send other bytes, as many as wanted."""
+        self.record.add_fault(Fault(pattern, "corrupt", after_bytes=after_bytes, times=times))
+
+    def delete(self, key: str) -> None:
+        """Take `datasets/org/name` or `models/org/name` away."""
+        shutil.rmtree(self.root / key)
+
+    def expire_tokens(self) -> None:
+        """Know no token any more."""
+        self.answers.access.roles.clear()
 
     def heal(self) -> None:
         """Take back all faults."""

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .faults import Fault, Record, Request
 from .messages import Answer, Question, refuse
 
 _CHUNK = 64 * 1024
+_SPOILED_BYTES = 16
 # Comes from a proxy before the Hub, as a page.
 _BAD_GATEWAY = 502
 
@@ -106,6 +108,10 @@ class Handler(BaseHTTPRequestHandler):
             answer = refuse(fault.status, "", "out of order, on purpose", **retry)
             if fault.status == _BAD_GATEWAY:
                 answer = Answer(fault.status, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
+        elif fault is not None and fault.kind == "page":
+            if fault.done:
+                self.server.answers.answer(self._question(body))
+            answer = Answer(200, {"Content-Type": "text/html"}, fault.text.encode())
         else:
             answer = self.server.answers.answer(self._question(body))
         self._send(answer, fault, received=len(body))
@@ -133,10 +139,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, fault: Fault | None, *, received: int) -> None:
         status, first, last = self._part(answer)
-        size = 0 if status == 416 else last - first
         headers = dict(answer.headers)
         if status == 206:
             headers["Content-Range"] = f"bytes {first}-{last - 1}/{_size(answer)}"
+        if fault is not None and fault.kind == "short":
+            last = min(last, first + fault.after_bytes)
+        size = 0 if status == 416 else last - first
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(size)}.items():
             self.send_header(name, value)
@@ -145,7 +153,8 @@ class Handler(BaseHTTPRequestHandler):
         stop = last if broken is None else min(last, first + broken.after_bytes)
         sent = 0
         try:
-            sent = 0 if self.command == "HEAD" else self._send_body(answer, first, stop if size else first)
+            if self.command != "HEAD":
+                sent = self._send_body(answer, first, stop if size else first, fault)
         finally:
             self._record(status, sent, fault, received=received)
         if broken is not None:
@@ -164,14 +173,12 @@ class Handler(BaseHTTPRequestHandler):
             return 416, 0, size
         return 206, int(first), min(size, int(last) + 1 if last else size)
 
-    def _send_body(self, answer: Answer, first: int, stop: int) -> int:
-        if answer.file is None:
-            self.wfile.write(answer.body[first:stop])
-            return stop - first
-        with answer.file.open("rb") as file:
-            file.seek(first)
-            for start in range(first, stop, _CHUNK):
-                self.wfile.write(file.read(min(_CHUNK, stop - start)))
+    def _send_body(self, answer: Answer, first: int, stop: int, fault: Fault | None) -> int:
+        spoiled = None
+        if fault is not None and fault.kind == "corrupt":
+            spoiled = range(fault.after_bytes, fault.after_bytes + _SPOILED_BYTES)
+        for start, part in _parts(answer, first, stop):
+            self.wfile.write(part if spoiled is None else _spoil(part, start, spoiled))
         return stop - first
 
     def _break(self, *, reset: bool) -> None:
@@ -187,6 +194,22 @@ class Handler(BaseHTTPRequestHandler):
         token = "Authorization" in self.headers
         kind = None if fault is None else fault.kind
         self.server.record.add(Request(self.command, self.path, status, asked, sent, token, kind, received))
+
+
+def _parts(answer: Answer, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Places in the whole body, and the bytes there."""
+    if answer.file is None:
+        yield first, answer.body[first:stop]
+        return
+    with answer.file.open("rb") as file:
+        file.seek(first)
+        for start in range(first, stop, _CHUNK):
+            yield start, file.read(min(_CHUNK, stop - start))
+
+
+def _spoil(part: bytes, start: int, places: range) -> bytes:
+    """Other bytes at these places of the whole body."""
+    return bytes(byte ^ 0x55 if start + number in places else byte for number, byte in enumerate(part))
 
 
 def _size(answer: Answer) -> int:

@@ -1,5 +1,8 @@
 """A run small enough to test the engine by: a linear model on numbers, batches from a pure function of their place."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from hf_videomae.training import Outcome, Run, RunRecipe, build_accelerator, res
 class ToyLoader:
     """Batch n holds rows seeded by n; `poison` names the steps whose rows are not finite.
 
-    The last rank's batch lacks its last row at the steps that `short` names, and the step `broken` ends it.
+    The last rank's batch lacks its last row at the steps that `short` names, and the step `broken` ends it. At the
+    step `stopped` a signal comes to the first rank (to all with `everywhere`) while it waits for its batch.
     """
 
     def __init__(
@@ -26,7 +30,10 @@ class ToyLoader:
         poison: tuple[int, ...] = (),
         short: tuple[int, ...] = (),
         broken: int | None = None,
+        stopped: int | None = None,
+        everywhere: bool = False,
     ) -> None:
+        self.stopped, self.everywhere = stopped, everywhere
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.poison, self.short, self.broken = poison, short, broken
         self.place, self.epoch, self.steps_per_epoch = 0, 0, 10
@@ -38,6 +45,9 @@ class ToyLoader:
             if self.place == self.broken and self.rank == self.world_size - 1:
                 self.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
                 raise DataError("a.mp4 cannot be decoded")
+            if self.place == self.stopped and (self.rank == 0 or self.everywhere):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
             first = (self.place * self.world_size + self.rank) * self.batch_size
             rows = [torch.randn(4, generator=torch.Generator().manual_seed(first + i)) for i in range(self.batch_size)]
             x = torch.stack(rows)
@@ -95,6 +105,8 @@ def toy_run(
     poison: tuple[int, ...] = (),
     short: tuple[int, ...] = (),
     broken: int | None = None,
+    stopped: int | None = None,
+    everywhere: bool = False,
     before_step: Any = None,
     validation: Any = None,
     **settings: Any,
@@ -124,6 +136,8 @@ def toy_run(
         poison=poison,
         short=short,
         broken=broken,
+        stopped=stopped,
+        everywhere=everywhere,
     )
     task = ToyTask(model)
     task.before_step, task.noise = before_step, noise

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ...cards import code_span, one_line, plain
 from ...cards.document import (
     CARD_FILE,
     code,
@@ -130,7 +131,7 @@ def render_card(report: dict[str, Any], *, id: str | None = None, licence: str |
     text = document(
         _header(report, settled),
         [
-            f"# {report['source']}",
+            f"# {plain(report['source'])}",
             _introduction(report),
             section("Videos", _splits(report), *_classes(report)),
             section("How it was made", *_making(report)),
@@ -156,7 +157,7 @@ def _header(report: dict[str, Any], licence: Licence) -> str:
     splits, source = report["splits"], _source(report)
     data = DatasetCardData(
         **licence_fields(licence.name),  # type: ignore[arg-type]
-        pretty_name=report["source"],
+        pretty_name=one_line(report["source"]),
         task_categories=["video-classification"] if _is_labelled(report) else None,
         size_categories=[_size(sum(split["videos"] for split in splits.values()))],
         tags=["video", *(["webdataset"] if report["settings"]["format"] == "webdataset" else [])],
@@ -247,7 +248,13 @@ def _introduction(report: dict[str, Any]) -> str:
 
 def _splits(report: dict[str, Any]) -> str | None:
     rows = [
-        (name, split["videos"], f"{split['seconds'] / 3600:.2f}", f"{split['bytes'] / 1e6:.1f}", len(split["shards"]))
+        (
+            plain(name),
+            split["videos"],
+            f"{split['seconds'] / 3600:.2f}",
+            f"{split['bytes'] / 1e6:.1f}",
+            len(split["shards"]),
+        )
         for name, split in report["splits"].items()
     ]
     return table(("split", "videos", "hours", "MB", "shards"), rows)
@@ -256,16 +263,16 @@ def _splits(report: dict[str, Any]) -> str | None:
 def _classes(report: dict[str, Any]) -> list[str | None]:
     classes = report["classes"]
     if classes is None:
-        return [f"There are no labels: {report['unlabelled']}." if report["unlabelled"] else None]
+        return [f"There are no labels: {plain(report['unlabelled'])}." if report["unlabelled"] else None]
     if len(classes) > _CLASSES_SHOWN:
         return [f"{len(classes)} classes; their names are in the column's type."]
-    return [table(("class", "videos"), classes.items())]
+    return [table(("class", "videos"), [(plain(name), count) for name, count in classes.items()])]
 
 
 def _making(report: dict[str, Any]) -> list[str | None]:
     settings, source = report["settings"], _source(report)
-    commit = f", commit `{source.revision}`" if source.revision else ""
-    whence = f"From the data set `{source.hub_id}` of the Hub{commit}:" if source.hub_id else "From a folder:"
+    commit = f", commit {code_span(source.revision)}" if source.revision else ""
+    whence = f"From the data set {code_span(source.hub_id)} of the Hub{commit}:" if source.hub_id else "From a folder:"
     return [
         whence,
         code(command_of(report), "bash"),
@@ -310,7 +317,7 @@ def _dropped(report: dict[str, Any]) -> list[str | None]:
     return [
         f"Of {report['found']} videos {dropped} {'was' if dropped == 1 else 'were'} left out; `dropped.jsonl` names "
         f"each with its reason, `videos.jsonl` lists those that were kept.",
-        table(("why left out", "videos"), reasons[:_REASONS_SHOWN]),
+        table(("why left out", "videos"), [(plain(why), count) for why, count in reasons[:_REASONS_SHOWN]]),
         damaged,
     ]
 

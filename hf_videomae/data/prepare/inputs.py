@@ -12,6 +12,7 @@ from typing import Any
 from ...cards import data_origin, is_hub_id, public_path
 from ...records import readable
 from ...video.encoding import Trim
+from ..column_values import rows_name_videos
 from ..folder_layout import read_all_splits, read_whole
 from ..frame_folders import describe_frames
 from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
@@ -136,7 +137,7 @@ def _find(
         scan = scan_folder(root, index_names=METADATA_FILES)
         found = (root / name for name in INDEX_FILES if (root / name).is_file())
         listing = Path(index) if index else next(found, None)
-        if scan.videos or listing is not None:
+        if listing is not None or (scan.videos and not rows_name_videos(root)):
             return _open_folder(root, scan, listing=listing, kind=label_kind, allow_paths=allow_paths)
         if scan.is_frame_folder:
             raise DataError(describe_frames(root))
@@ -285,6 +286,7 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
         revision=sources[0].revision,
         class_names=names,
         unlabelled="" if sources[0].label_column else "it has no column of labels",
+        notes=sources[0].notes,
     )
     prepared.videos = _stream(sources, prepared)
     return prepared
@@ -297,8 +299,14 @@ def _stream(sources: list[DatasetsSource], into: RawSet) -> Iterator[RawVideo]:
                 if source.label_column is not None and sample.label is None:
                     into.refused.append(Dropped(sample.id, "it has no label, though others have"))
                     continue
+                is_whole = sample.start is None and sample.end is None
                 yield RawVideo(
-                    id=sample.id, video=sample.video, split=source.split, label=sample.label, stamp=into.fingerprint
+                    id=sample.id,
+                    video=sample.video,
+                    split=source.split,
+                    label=sample.label,
+                    stamp=into.fingerprint,
+                    trim=None if is_whole else Trim(start=sample.start or 0.0, end=sample.end),
                 )
 
 

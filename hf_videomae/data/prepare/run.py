@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ...cards import LicenceError, Origin, inherited_licence, public_text
+from ...locking import LOCK_FILE, check_folder_is_free, take_folder
 from ...records import write_json, write_whole
+from ...storage import check_folder, make_folder, sync_folder, writing
 from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
 from ..samples import DataError
@@ -148,10 +150,23 @@ def prepare(
         _check_same(before, asked, destination)
         if _is_done(before, raw, asked, destination):
             return Prepared(report=before, nothing_new=True, reused=before["kept"])
-    workshop = _open_workshop(destination, settings=settings, asked=asked)
-    _restore(workshop, before, destination)
+    make_folder(destination, flag="the folder", kind=DataError)
+    also = "; what was made is kept, and the same command goes on from here"
+    with writing("the data set", destination, kind=DataError, also=also):
+        lock = take_folder(destination, flag="the folder", kind=DataError)
+        try:
+            workshop = _open_workshop(destination, settings=settings, asked=asked)
+            _restore(workshop, before, destination)
+            return _make_set(workshop, raw, destination, settings=settings, jobs=jobs or _cores(), progress=progress)
+        finally:
+            lock.release()
+
+
+def _make_set(
+    workshop: Workshop, raw: RawSet, destination: Path, *, settings: PrepareSettings, jobs: int, progress: bool
+) -> Prepared:
     reused = len(list(workshop.clips.glob("*.mp4")))
-    rows, dropped = _make(workshop, raw, jobs=jobs or _cores(), progress=progress)
+    rows, dropped = _make(workshop, raw, jobs=jobs, progress=progress)
     if not rows:
         workshop.close()
         raise DataError(f"none of the {len(dropped)} videos can be used; {dropped[0].path}: {dropped[0].reason}")
@@ -190,10 +205,12 @@ def _claimed(source: str, destination: Path) -> dict[str, Any] | None:
         raise DataError(f"{destination} lies within {source}; give a folder outside of it")
     if destination.exists() and not destination.is_dir():
         raise DataError(f"{destination} is a file; give a folder")
+    check_folder(destination, flag="the folder", kind=DataError)
+    check_folder_is_free(destination, flag="the folder", kind=DataError)
     found = read_report(destination)
     if found is not None:
         return found
-    others = [path.name for path in destination.iterdir()] if destination.exists() else []
+    others = [path.name for path in destination.iterdir() if path.name != LOCK_FILE] if destination.exists() else []
     if others and FOLDER not in others:
         raise DataError(f"{destination} holds other files ({sorted(others)[0]}, ...); give an empty or new folder")
     return None
@@ -339,6 +356,7 @@ def _publish(workshop: Workshop, shards: list[Shard], *, destination: Path) -> N
         made = workshop.shards / Path(shard.file).name
         if made.exists():
             os.replace(made, destination / shard.file)
+    sync_folder(data)
     wanted = {Path(shard.file).name for shard in shards}
     for path in data.glob("*-of-*"):
         if path.name not in wanted:

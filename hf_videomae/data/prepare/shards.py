@@ -178,11 +178,17 @@ def write_shard(path: Path, shard: Shard, *, features: Any, read_clip: Callable[
         read_clip: the bytes of a prepared video.
     """
     temporary = path.with_name(path.name + ".unfinished")
-    if path.suffix == ".parquet":
-        _write_parquet(temporary, shard, schema=features.arrow_schema, read_clip=read_clip)
-    else:
-        _write_tar(temporary, shard, read_clip=read_clip)
-    os.replace(temporary, path)
+    try:
+        if path.suffix == ".parquet":
+            _write_parquet(temporary, shard, schema=features.arrow_schema, read_clip=read_clip)
+        else:
+            _write_tar(temporary, shard, read_clip=read_clip)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # the disk may be full
+        raise
 
 
 def _write_parquet(path: Path, shard: Shard, *, schema: Any, read_clip: Callable[[Row], bytes]) -> None:

@@ -15,7 +15,9 @@ from ...records import write_json
 from ...video.allowed import RefusedVideo
 from ...video.decoding import VideoDecodeError
 from ...video.encoding import EncodedVideo, EncodeSettings, Trim, encode_video
-from ..network import Patience, stop_waiting_on, until_it_passes
+from ..network import stop_waiting_on
+from ..row_videos import use_video
+from ..samples import Sample
 from .entries import Dropped
 from .inputs import RawVideo
 from .shards import Row, read_shard
@@ -150,6 +152,6 @@ def _fetch(raw: RawVideo) -> bytes:
 
     url = raw.video
     # Where the network is at fault, not the video, leaving it out would be silent loss.
-    content = until_it_passes(lambda: resolve_source(url, name=raw.id).data, Patience(raw.id))
+    content = use_video(Sample(raw.id, url), lambda _: resolve_source(url, name=raw.id).data)
     assert isinstance(content, bytes)
     return content

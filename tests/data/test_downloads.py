@@ -1,0 +1,173 @@
+"""Files of the Hub come whole: compared with what the Hub states, and fetched again where the connection breaks."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets_on_disk import write_parquet, write_webdataset
+from huggingface_hub import constants
+from local_hub import LocalHub
+from local_hub.clients import forget_connections
+
+from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from hf_videomae.data import DataError, network, open_source
+from hf_videomae.data.downloads import DamagedDownload, fetch_model, is_sound
+from hf_videomae.inference import load_classifier
+
+pytestmark = pytest.mark.fault
+WEIGHTS = "GET .*/model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a twentieth of a second."""
+    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+
+
+def read_all(source: Any) -> list[Any]:
+    return [sample for shard in range(source.num_shards) for sample in source.read_shard(shard)]
+
+
+def spoil(path: Path, at: int) -> None:
+    """Other bytes, as many."""
+    blob = path.resolve()
+    content = bytearray(blob.read_bytes())
+    content[at] ^= 0x55
+    blob.write_bytes(content)
+
+
+# Shards that are kept.
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_webdataset])
+def test_a_kept_shard_that_was_damaged_is_fetched_again(
+    hub: LocalHub, tmp_path: Path, write: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(hub.dataset("org/set"))
+    cache = str(tmp_path / "cache")
+    source: Any = open_source("org/set", cache_dir=cache)
+    whole = read_all(source)
+    damaged = Path(source.kept.paths[1])
+    spoil(damaged, at=damaged.stat().st_size // 2)
+    hub.forget()
+    again = open_source("org/set", cache_dir=cache)
+    assert read_all(again) == whole
+    assert len(hub.requests("GET /cdn/")) == 1 and damaged.name in caplog.text
+    hub.forget()
+    assert read_all(again) == whole and hub.requests() == []
+
+
+def test_a_shard_that_comes_damaged_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
+    write_webdataset(hub.dataset("org/set"))
+    source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
+    hub.corrupt("GET /cdn/.*train-001", after_bytes=3000, times=None)
+    with pytest.raises(DataError, match="train-001.tar of org/set came damaged 3 times"):
+        read_all(source)
+    hub.heal()
+    assert len(read_all(source)) == 7
+
+
+def test_a_page_in_place_of_a_kept_shard_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
+    write_webdataset(hub.dataset("org/set"))
+    source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
+    hub.answer_page("GET /cdn/.*train-001", times=None)
+    with pytest.raises(DataError, match="train-001.tar of org/set came damaged 3 times"):
+        read_all(source)
+
+
+# Models.
+
+
+@pytest.fixture
+def model(hub: LocalHub, tmp_path: Path) -> str:
+    """A classifier, alone on the Hub."""
+    config = VideoMAEConfig.from_preset("tiny", task="classification", num_hidden_layers=1)
+    VideoMAEForVideoClassification(config).save_pretrained(hub.model("org/model"))
+    return "org/model"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_broken_connection_is_tried_again(hub: LocalHub, model: str, name: str) -> None:
+    hub.cut_off(f"GET .*/{name}", after_bytes=100, times=2)
+    assert load_classifier(model).config.num_hidden_layers == 1
+    assert [request.fault for request in hub.requests(f"GET .*/{name}") if request.fault] == ["reset"] * 2
+
+
+@pytest.mark.parametrize(("name", "at"), [("config.json", 40), ("model.safetensors", 9000)])
+def test_a_file_that_comes_damaged_is_fetched_again(
+    hub: LocalHub, model: str, name: str, at: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.corrupt(f"GET .*/{name}", after_bytes=at)
+    load_classifier(model)
+    assert f"{name} of org/model is damaged" in caplog.text
+    assert all(is_sound(path) for path in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*"))
+
+
+def test_weights_that_were_damaged_in_the_cache_are_fetched_again(hub: LocalHub, model: str) -> None:
+    # Copies: what is loaded is the file itself, mapped into memory.
+    before = {name: value.clone() for name, value in load_classifier(model).state_dict().items()}
+    (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
+    spoil(weights, at=9000)
+    after = load_classifier(model).state_dict()
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_weights_that_stay_damaged_are_one_line(hub: LocalHub, model: str) -> None:
+    hub.corrupt(WEIGHTS, after_bytes=9000, times=None)
+    with pytest.raises(DamagedDownload, match="model.safetensors of org/model came damaged 3 times"):
+        load_classifier(model)
+
+
+def test_a_damaged_cache_without_the_hub_is_one_line(hub: LocalHub, model: str) -> None:
+    load_classifier(model)
+    (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
+    with hub.outage():
+        fetch_model(model)
+        spoil(weights, at=9000)
+        with pytest.raises(DamagedDownload, match="model.safetensors of org/model is damaged in .*cannot be reached"):
+            fetch_model(model)
+
+
+REFUSALS: dict[str, tuple[Callable[[LocalHub], None], str]] = {
+    "401": (lambda hub: hub.fail("", status=401, times=None), "HTTP 401"),
+    "403": (lambda hub: hub.fail(WEIGHTS, status=403, times=None), "model.safetensors.*HTTP 403"),
+    "404": (lambda hub: hub.fail(WEIGHTS, status=404, times=None), "model.safetensors.*HTTP 404"),
+    "451": (lambda hub: hub.fail("/api/", status=451, times=None), "HTTP 451"),
+    "page": (lambda hub: hub.answer_page("", times=None), "what answers for the Hub is not the Hub"),
+    "page of a file": (lambda hub: hub.answer_page(WEIGHTS, times=None), "model.safetensors.*damaged"),
+    "short": (lambda hub: hub.shorten(WEIGHTS, after_bytes=500, times=None), "model.safetensors.*damaged"),
+    "deleted": (lambda hub: hub.delete("models/org/model"), "deleted, renamed or made private"),
+    "private": (lambda hub: hub.hide("models/org/model"), "made private"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_model_that_is_refused_is_one_line(hub: LocalHub, model: str, case: str) -> None:
+    begin, told = REFUSALS[case]
+    forget_connections()
+    begin(hub)
+    with pytest.raises(ValueError, match=told) as caught:
+        load_classifier(model)
+    assert model in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_only_what_transformers_loads_is_fetched(hub: LocalHub, model: str) -> None:
+    folder = hub.model(model)
+    shutil.copy(folder / "model.safetensors", folder / "pytorch_model.bin")
+    (folder / "loss.png").write_bytes(b"a picture")
+    hub.forget()
+    fetch_model(model)
+    fetched = {request.path.rpartition("/")[2] for request in hub.requests("GET .*(resolve|cdn)/")}
+    assert fetched == {"config.json", "model.safetensors"}
+
+
+def test_nothing_is_logged_of_a_model_that_comes_whole(
+    hub: LocalHub, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "hf_videomae"):
+        load_classifier(model)
+    assert not [record for record in caplog.records if record.name.startswith("hf_videomae")]

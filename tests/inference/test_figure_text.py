@@ -1,0 +1,60 @@
+"""Pictures with names that are TeX, hold line breaks, or have signs that matplotlib's font lacks."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from hf_videomae.evaluation.comparison import Entry, draw_comparison
+from hf_videomae.inference import figure_text
+from hf_videomae.inference.figure_text import figure_fonts, picture_font
+from hf_videomae.inference.pictures import sheet
+from hf_videomae.training.report import draw_loss
+
+pytestmark = pytest.mark.fault
+NAMES = ["$\\frac{$", "a$b$", "\\$x$", "two\nlines", "\x1b[31m", "中文", "日本語", "한국어", "<b>", "x" * 500, ""]
+
+
+def draw(names: list[str], path: Path) -> list[str]:
+    """A picture of names, in which every warning is an error."""
+    with warnings.catch_warnings(), figure_fonts(names) as shown:
+        warnings.simplefilter("error")
+        figure = Figure(figsize=(8, 8), layout="constrained")
+        axes = figure.subplots()
+        axes.set_yticks(range(len(names)), [shown(name) for name in names])
+        figure.savefig(path)
+        return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    texts = draw(NAMES, tmp_path / "names.png")
+    assert texts[:2] == ["\\$\\frac{\\$", "a\\$b\\$"] and texts[3] == "two\\nlines"
+    assert (tmp_path / "names.png").stat().st_size > 0 and len(texts[-2]) == 80
+
+
+def test_signs_of_no_font_are_code_points(tmp_path: Path) -> None:
+    assert draw(["a\U000f1234b", "é"], tmp_path / "x.png") == ["a\\U000f1234b", "é"]
+    text, path = picture_font("a\U000f1234b")
+    assert (text, path) == ("a\\U000f1234b", None)
+
+
+def test_another_font_is_taken_for_signs_that_the_first_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(font_manager.findfont(font_manager.FontProperties()))
+    signs = {path: figure_text._signs_of(path) for path in figure_text._font_files()}
+    other = next(path for path, found in sorted(signs.items()) if any(sign > "\u2000" for sign in found - signs[own]))
+    sign = max(signs[other] - signs[own])
+    assert draw([f"a {sign}"], tmp_path / "x.png") == [f"a {sign}"]
+    text, path = picture_font(sign)
+    assert text == sign and path is not None and sign in figure_text._signs_of(path)
+
+
+def test_pictures_of_a_run_and_of_frames(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n')
+    draw_loss(tmp_path, title="pretrain: tiny on path/to/$\\frac{$", baseline_name=None)
+    draw_comparison([Entry(name="$\\frac{$", values=[0.5])], tmp_path / "c.png", title="$\\x$", chance=0.1)
+    assert (tmp_path / "loss.png").stat().st_size > 0 and (tmp_path / "c.png").stat().st_size > 0
+    frames = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    assert sheet([(name, frames) for name in NAMES]).height > 16 * len(NAMES)

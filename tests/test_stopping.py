@@ -1,0 +1,148 @@
+"""Signals end a program's waits, and the program, within seconds."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import pytest
+
+pytestmark = pytest.mark.fault
+
+PROGRAM = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from hf_videomae.stopping import GRACE_SECONDS, Stopped, StopSignal, name_of, program
+
+def wait_in_threads():
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(time.sleep, 60).result()
+
+def deaf():
+    while True:
+        try:
+            time.sleep(60)
+        except Stopped:
+            pass
+
+def save(seconds):
+    with StopSignal() as stop:
+        while not stop.asked():
+            try:
+                with stop.waiting():
+                    time.sleep(60)
+            except Stopped as error:
+                assert not error.again
+        time.sleep(seconds)
+        print("saved", flush=True)
+    sys.exit(128 + stop.number)
+
+def swallowed():
+    with StopSignal() as stop, stop.waiting():
+        try:
+            time.sleep(60)
+        except Stopped:
+            time.sleep(60)
+
+with program():
+    print("ready", flush=True)
+    EVALUATED
+"""
+
+
+def stopped(body: str, *signals: tuple[float, signal.Signals]) -> tuple[int, str, float]:
+    """Run a body, send signals after so many seconds each; returns the exit code, the output, and the seconds."""
+    return _stopped([sys.executable, "-c", PROGRAM.replace("EVALUATED", body)], signals)
+
+
+def _stopped(command: list[str], signals: Sequence[tuple[float, signal.Signals]]) -> tuple[int, str, float]:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    begun = time.monotonic()
+    try:
+        for wait, number in signals:
+            time.sleep(wait)
+            process.send_signal(number)
+        output = process.stdout.read()
+        return process.wait(timeout=60), output, time.monotonic() - begun
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_sleep_at_once(number: signal.Signals, code: int) -> None:
+    found, output, seconds = stopped("time.sleep(60)", (0.1, number))
+    assert (found, output) == (code, "") and seconds < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", ["wait_in_threads()", "deaf()"])
+def test_a_program_that_cannot_leave_is_ended(body: str) -> None:
+    """A client waits in threads of its own, which the interpreter joins; or swallows what a signal raises."""
+    found, output, seconds = stopped(body, (0.1, signal.SIGTERM))
+    assert (found, output) == (143, "") and 2 < seconds < 10
+
+
+@pytest.mark.slow
+def test_a_second_signal_leaves_at_once() -> None:
+    found, _, seconds = stopped("wait_in_threads()", (0.1, signal.SIGINT), (0.8, signal.SIGINT))
+    assert found == 130 and seconds < 3.0
+
+
+def test_work_is_saved_and_its_wait_ends() -> None:
+    found, output, seconds = stopped("save(1)", (0.1, signal.SIGTERM))
+    assert (found, output) == (143, "saved\n") and seconds < 6
+
+
+@pytest.mark.slow
+def test_a_second_signal_does_not_wait_for_the_saving() -> None:
+    found, output, seconds = stopped("save(60)", (0.1, signal.SIGTERM), (1.0, signal.SIGTERM))
+    assert (found, output) == (143, "") and seconds < 6
+
+
+def test_one_signal_that_comes_twice_is_one() -> None:
+    """`timeout` and launchers send it to the process and to its group."""
+    found, output, _ = stopped("save(1)", (0.1, signal.SIGTERM), (0.05, signal.SIGTERM))
+    assert (found, output) == (143, "saved\n")
+
+
+@pytest.mark.slow
+def test_what_a_library_swallowed_is_raised_again() -> None:
+    found, output, seconds = stopped("swallowed()", (0.1, signal.SIGTERM))
+    assert found == 143 and "Traceback" not in output and seconds < 6
+
+
+@pytest.mark.slow
+def test_forked_processes_do_not_pass_their_signals_on() -> None:
+    body = """
+    import multiprocessing
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join()
+    time.sleep(4)
+    print(child.exitcode, flush=True)
+"""
+    found, output, _ = stopped(body.strip())
+    assert (found, output) == (0, "-15\n")
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_work_but_not_a_session_that_called_it() -> None:
+    code = """
+import time
+from hf_videomae.stopping import StopSignal
+try:
+    with StopSignal():
+        print("ready", flush=True)
+        time.sleep(60)
+        time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(3)
+    print("goes on")
+"""
+    signals = ((0.1, signal.SIGINT), (1.0, signal.SIGINT))
+    found, output, _ = _stopped([sys.executable, "-c", code], signals)
+    assert (found, output) == (0, "goes on\n")

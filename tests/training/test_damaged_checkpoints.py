@@ -1,0 +1,129 @@
+"""A checkpoint that was damaged at its full size is not called whole: neither here nor from the Hub."""
+
+import json
+from pathlib import Path
+
+import pytest
+from local_hub import LocalHub
+from local_hub.runs import push_state
+from toy import toy_train
+
+from hf_videomae.hub.snapshot import _state_without_tokens
+from hf_videomae.training import CheckpointError, newest_checkpoint
+from hf_videomae.training.checkpoints import fault_of, find_checkpoint
+from hf_videomae.training.fetching import fetch, newest_remote
+from hf_videomae.training.report import read_lines
+
+pytestmark = pytest.mark.fault
+FILES = ("model.safetensors", "optimizer.safetensors", "rank-0.safetensors", "rank-0.json", "run_state.json")
+REPO = "org/name"
+
+
+def flip(path: Path, at: float = 0.9) -> None:
+    """Change one byte near the end, where safetensors hold numbers; a digit or letter of JSON."""
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * at)
+    while path.suffix == ".json" and not chr(content[place]).isdigit():
+        place -= 1
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Checkpoints of steps 2 and 4."""
+    toy_train(tmp_path / "run", stop_at_step=4, save_every=2, keep_checkpoints=3)
+    return tmp_path / "run"
+
+
+def without_checksums(checkpoint: Path) -> None:
+    """As checkpoints were written before."""
+    path = checkpoint / "run_state.json"
+    state = json.loads(path.read_text())
+    for name in ("sha256", "state_sha256"):
+        state.pop(name)
+    path.write_text(json.dumps(state, indent=1))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_next_older_whole_one_is_taken(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(run / "checkpoint-4" / name)
+    assert newest_checkpoint(run) == run / "checkpoint-2"
+    printed = capsys.readouterr().out
+    assert "checkpoint-4 is not whole" in printed and name in printed
+    toy_train(run, resume="auto", save_every=2)
+    assert read_lines(run / "metrics.jsonl")[-1]["step"] == 6
+    assert json.loads((run / "run.json").read_text())["resumed_from"].endswith("checkpoint-2")
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(run: Path) -> None:
+    flip(run / "checkpoint-4" / "optimizer.safetensors")
+    with pytest.raises(CheckpointError, match=r"optimizer.safetensors is damaged.*checkpoint-2"):
+        find_checkpoint(str(run / "checkpoint-4"), output_dir=run)
+
+
+def test_a_checkpoint_without_checksums_is_whole(run: Path) -> None:
+    without_checksums(run / "checkpoint-4")
+    assert fault_of(run / "checkpoint-4") is None
+    toy_train(run, resume="auto")
+    assert json.loads((run / "run.json").read_text())["resumed_from"].endswith("checkpoint-4")
+
+
+@pytest.mark.parametrize(("name", "content"), [("rank-0.json", b"{"), ("model.safetensors", b"\xff" * 8)])
+def test_unreadable_files_are_found_without_checksums(run: Path, name: str, content: bytes) -> None:
+    without_checksums(run / "checkpoint-4")
+    path = run / "checkpoint-4" / name
+    path.write_bytes((content * path.stat().st_size)[: path.stat().st_size])
+    assert newest_checkpoint(run) == run / "checkpoint-2"
+
+
+def test_a_state_whose_checksums_were_taken_out_is_not_whole(run: Path) -> None:
+    path = run / "checkpoint-4" / "run_state.json"
+    state = json.loads(path.read_text())
+    del state["state_sha256"]
+    path.write_text(json.dumps(state))
+    assert "run_state.json" in (fault_of(run / "checkpoint-4") or "")
+
+
+def test_the_published_state_is_sealed_without_its_tokens(run: Path, tmp_path: Path) -> None:
+    path = run / "checkpoint-4" / "run_state.json"
+    from hf_videomae.training.checksums import is_sealed, sealed
+
+    state = json.loads(path.read_text())
+    state["recipe"]["dataset"] = "hf_" + "a" * 30
+    path.write_text(sealed(state))
+    published = _state_without_tokens(path)
+    assert isinstance(published, bytes) and b"hf_aaa" not in published
+    assert is_sealed(json.loads(published))
+
+
+# From the Hub.
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "rank-0.json"])
+def test_a_file_that_came_damaged_is_fetched_again(
+    hub: LocalHub, run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push_state(hub, run / "checkpoint-4")
+    remote = newest_remote(REPO)
+    hub.corrupt(rf"GET .*/{name}", after_bytes=64)
+    fetched = fetch(remote, tmp_path / "other")
+    assert fault_of(fetched) is None
+    assert f"{name} of {REPO} came damaged" in capsys.readouterr().out
+
+
+def test_a_file_that_stays_damaged_is_one_line(hub: LocalHub, run: Path, tmp_path: Path) -> None:
+    push_state(hub, run / "checkpoint-4")
+    remote = newest_remote(REPO)
+    hub.corrupt(r"GET .*/optimizer.safetensors", after_bytes=64, times=None)
+    with pytest.raises(CheckpointError, match="--resume org/name: .*optimizer.safetensors came damaged 3 times"):
+        fetch(remote, tmp_path / "other")
+    assert not (tmp_path / "other" / "checkpoint-4").exists()
+
+
+def test_a_checkpoint_that_was_pushed_damaged_is_not_placed(hub: LocalHub, run: Path, tmp_path: Path) -> None:
+    flip(run / "checkpoint-4" / "model.safetensors")
+    push_state(hub, run / "checkpoint-4")
+    with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
+        fetch(newest_remote(REPO), tmp_path / "other")
+    assert not (tmp_path / "other" / "checkpoint-4").exists()

@@ -29,7 +29,13 @@ def _add_prepare(commands: Any) -> None:
         help="folder of videos, list of them (CSV), folder of Parquet or WebDataset files, or org/name",
     )
     prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
-    prepare.add_argument("--short_side", "--short-side", type=int, default=256, help="pixels (default: 256)")
+    prepare.add_argument(
+        "--short_side",
+        "--short-side",
+        type=int,
+        default=256,
+        help="pixels, taken as square: a pixel aspect ratio is ignored, as in the paper (default: 256)",
+    )
     prepare.add_argument("--gop", type=int, default=12, help="frames from key frame to key frame (default: 12)")
     prepare.add_argument("--crf", type=int, default=23, help="x264's constant quality, less is better (default: 23)")
     prepare.add_argument("--trim", metavar="START:END", help="seconds to keep of each video: 0:10, 5: or :10")

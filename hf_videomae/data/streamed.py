@@ -110,7 +110,7 @@ class DatasetsSource:
                 f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
         self._segments = RowSegments(features, name=path)
-        self.notes = list(self._segments.notes)
+        self.notes += self._segments.notes
         wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]
         self._stream = stream.select_columns([name for name in wanted if name in features])
         known = (builder.info.splits or {}).get(split)

@@ -14,6 +14,7 @@ from .column_values import rows_name_videos
 from .folder import INDEX_FILES, VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
 from .labels import SINGLE, LabelKind
 from .motion import MotionSource
+from .row_paths import check_allowed
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
 from .streamed import DatasetsSource
 
@@ -83,7 +84,7 @@ def open_source(
         require_labels=require_labels,
         label_kind=label_kind,
         cache_dir=cache_dir,
-        allow_paths=allow_paths,
+        allow_paths=check_allowed(allow_paths),
     )
     if os.path.isdir(path):
         if _is_sharded(path):

@@ -197,12 +197,20 @@ def find_plain(features: Any, *, asked: str | None, path: str, kind: LabelKind) 
         columns = ", ".join(map(str, features))
         raise DataError(f"{path} has no column {asked!r}: its columns are {columns}; give one of them")
     if not _is_plain(features[column]) and column != "json":
-        raise DataError(f"{path}: column {asked!r} holds {type(features[column]).__name__}, no labels; name another")
+        kinds = " of ".join(type(part).__name__ for part in _nested(features[column]))
+        raise DataError(f"{path}: column {asked!r} holds {kinds}, no labels for {kind}; name another column or kind")
     return PlainLabels(column=asked, kind=kind, name=path)
 
 
+def _nested(feature: Any) -> list[Any]:
+    inner = getattr(feature, "feature", None)
+    return [feature] if inner is None else [feature, *_nested(inner)]
+
+
 def _is_plain(feature: Any) -> bool:
-    """Whether a column holds texts, numbers or bools, or lists of them."""
+    """Whether a column holds texts, numbers or bools, or lists of them; a `ClassLabel` has names of its own."""
     feature = getattr(feature, "feature", feature)
+    if hasattr(feature, "names"):
+        return False
     dtype = str(getattr(feature, "dtype", ""))
     return dtype.startswith(("string", "large_string", "int", "uint", "float", "bool", "binary"))

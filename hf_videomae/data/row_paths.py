@@ -22,6 +22,7 @@ from .samples import DataError
 
 FLAG = "--allow_paths"
 _LOCAL_SCHEMES = ("file", "local")
+_LONGEST = 4096
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _HUB_ROOT = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)@(?P<revision>[^/]+)")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?)(:\d{1,5})?")
@@ -98,6 +99,8 @@ class RowPaths:
 
     def resolve(self, path: str) -> str | RefusedVideo:
         """Return what is to be opened for a path or URL of a row, or why nothing is."""
+        if len(path) > _LONGEST:
+            return RefusedVideo(_short(path), f"its path is longer than {_LONGEST} characters")
         if not path or _CONTROL.search(path):
             return RefusedVideo(path, "its path is empty or holds control characters")
         if "://" in path or "::" in path:

@@ -17,6 +17,7 @@ from .labels import SINGLE, LabelKind
 from .list_names import is_list_name
 from .lists import open_list
 from .motion import MotionSource
+from .row_paths import check_allowed
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
 from .shard_folders import find_shards
 from .streamed import DatasetsSource
@@ -89,7 +90,7 @@ def open_source(
         require_labels=require_labels,
         label_kind=label_kind,
         cache_dir=cache_dir,
-        allow_paths=allow_paths,
+        allow_paths=check_allowed(allow_paths),
     )
     if os.path.isdir(path):
         if _is_sharded(path):

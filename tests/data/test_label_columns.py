@@ -126,6 +126,24 @@ def test_captions_are_classes_where_the_user_says_so(tmp_path: Path) -> None:
     assert len(open_source(path, require_labels=True, label_column="label").class_names or []) == 12
 
 
+def test_a_column_of_another_kind_keeps_its_own_names(tmp_path: Path) -> None:
+    import datasets
+
+    names = datasets.ClassLabel(names=["run", "jump"])
+    features = datasets.Features({"video": datasets.Video(), "label": names, "tags": datasets.List(names)})
+    videos = [{"bytes": video(number), "path": None} for number in range(2)]
+    rows = {"video": videos, "label": [0, 1], "tags": [[0], [0, 1]]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
+    path = str(tmp_path)
+    assert open_source(path, require_labels=True).class_names == ["run", "jump"]
+    for column, kind, told in (
+        ("label", MULTI, "ClassLabel"),
+        ("tags", "single_label_classification", "List of Class"),
+    ):
+        with pytest.raises(DataError, match=f"column '{column}' holds {told}.*, no labels for {kind}"):
+            open_source(path, label_column=column, label_kind=kind)  # type: ignore[arg-type]
+
+
 def test_several_labels_and_numbers(tmp_path: Path) -> None:
     several = open_source(
         write_parquet(tmp_path / "lists", [["b", "a"], [], ["c"]]), label_kind=MULTI, label_column="label"

@@ -135,6 +135,7 @@ def web() -> Iterator[Server]:
         "\\\\server\\share\\a.mp4",
         "clips/a\0.mp4",
         "clips/a\n.mp4",
+        "clips/" + 5000 * "a",
         "",
         ".",
         "..",
@@ -144,7 +145,7 @@ def web() -> Iterator[Server]:
 def test_paths_out_of_the_data_set_are_refused(tmp_path: Path, root: str, path: str) -> None:
     where = str(tmp_path) if root == "folder" else root
     found = RowPaths("org/set", root=where).resolve(path)
-    assert isinstance(found, RefusedVideo) and found.path == path and found.reason
+    assert isinstance(found, RefusedVideo) and found.path[:200] == path[:200] and found.reason
     assert bytes(found) == b"" and "\n" not in found.reason
     again = pickle.loads(pickle.dumps(found))
     assert (again.path, again.reason) == (found.path, found.reason)

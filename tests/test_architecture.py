@@ -20,7 +20,7 @@ FLOORS = {
     "loading": 1,
     "records": 0,
     "stopping": 0,
-    "storage": 0,
+    "storage": -1,  # records are written through it
     "locking": 0,
     "cards": 2,
     "modeling_videomae": 2,

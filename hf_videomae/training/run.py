@@ -326,7 +326,7 @@ class Run:
         """Undo a step for which some process got no batch, because a signal ended the wait for it."""
         assert self._before is not None
         self.optimizer.zero_grad(set_to_none=True)
-        restore_generators(*self._before.generators)
+        self._before.restore_generators()
         return number
 
     def _accumulate(self) -> tuple[Tensor, list[str], Batch | None]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -54,10 +55,22 @@ def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path)
     resume = same and any(output_dir.glob("checkpoint-*"))
     flags = [*flags, "--output_dir", str(output_dir), "--resume" if resume else "--overwrite"]
     say(f"\n$ python examples/{shlex.join([script, *flags])}")
-    done = subprocess.run([sys.executable, str(EXAMPLES / script), *flags], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    code = _run([sys.executable, str(EXAMPLES / script), *flags])
+    if code:
+        raise SystemExit(code)
     return output_dir
+
+
+def _run(command: list[str]) -> int:
+    """Run a script; a stop signal is passed on, and the script saves what it has and leaves by itself."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt as error:
+        if getattr(error, "number", signal.SIGINT) != signal.SIGINT:  # Ctrl-C reaches it as well
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
 
 
 def _inputs(flags: Sequence[str]) -> dict[str, str]:

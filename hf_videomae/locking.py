@@ -110,7 +110,7 @@ def check_folder_is_free(
 
 
 def _open_locked(path: Path, *, flag: str, kind: type[ValueError], patience: float) -> int | None:
-    """The open lock file, locked; None where the file system has no locks."""
+    """Return the open lock file, locked; None where the file system has no locks."""
     if fcntl is None:
         return None
     deadline = time.monotonic() + patience

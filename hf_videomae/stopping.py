@@ -203,7 +203,7 @@ class _Process:
         self.after_fork()
 
     def current(self) -> "StopSignal | _Program | None":
-        """Who gets the signals: the innermost work that has something to save, else the program."""
+        """Return who gets the signals: the innermost work that has something to save, else the program."""
         work = [scope for scope in self.scopes if isinstance(scope, StopSignal)]
         return (work or self.scopes or [None])[-1]
 

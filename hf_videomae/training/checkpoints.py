@@ -384,13 +384,13 @@ def _told(part: Callable[[], None], final: Path, *, needs: int, also: str) -> No
 
 
 def _kept(output_dir: Path) -> str:
-    """What a user still has where a checkpoint cannot be written."""
+    """Return what a user still has where a checkpoint cannot be written."""
     whole = [path for path in list_checkpoints(output_dir) if fault_of(path) is None]
     return f"; {whole[-1].name} is intact, go on from it with --resume" if whole else "; no checkpoint was written yet"
 
 
 def _expected_bytes(output_dir: Path, optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the next checkpoint: those of the last one, or the weights and two moments of each."""
+    """Return the bytes of the next checkpoint: those of the last one, or the weights and two moments of each."""
     earlier = list_checkpoints(output_dir)
     if earlier:
         return sum(path.stat().st_size for path in earlier[-1].rglob("*") if path.is_file())

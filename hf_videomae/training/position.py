@@ -6,11 +6,11 @@ is saved then is the state before the step, so a resumed run draws the same samp
 interrupted.
 """
 
+import random
 from typing import Any
 
-from torch import Tensor
-
-from .checkpoints import generator_state
+import numpy as np
+import torch
 
 
 class StepStart:
@@ -18,9 +18,19 @@ class StepStart:
 
     Attributes:
         stream: position in the data, by the loader's `state_dict`.
-        generators: for `restore_generators`.
     """
 
     def __init__(self, stream: dict[str, Any]) -> None:
         self.stream = stream
-        self.generators: tuple[dict[str, Tensor], dict[str, Any]] = generator_state()
+        # As they are: this happens before every step.
+        self._torch, self._numpy, self._python = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        uses_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+        self._cuda = torch.cuda.get_rng_state() if uses_cuda else None
+
+    def restore_generators(self) -> None:
+        """Bring the generators back to where they were."""
+        torch.set_rng_state(self._torch)
+        np.random.set_state(self._numpy)
+        random.setstate(self._python)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda)

@@ -247,7 +247,7 @@ class Run:
                 self._lock.release()
 
     def _train(self) -> int:
-        """Every step that is left; returns the signal that asked to stop, or 0."""
+        """Train every step that is left; returns the signal that asked to stop, or 0."""
         self.progress = Progress(self.schedule.total_steps, start=self.step)
         number = 0
         self.clock.read(self.loader.seconds)
@@ -322,7 +322,7 @@ class Run:
         """Undo a step for which some process got no batch: a signal ended the wait for it, or the data failed."""
         assert self._before is not None
         self.optimizer.zero_grad(set_to_none=True)
-        restore_generators(*self._before.generators)
+        self._before.restore_generators()
         self._data_fault = next(filter(None, gather_object([self._data_fault])), None)
         return number
 
@@ -348,7 +348,7 @@ class Run:
         return total, sample_ids, batch
 
     def _next_batch(self) -> Batch | None:
-        """The next batch, on the device; None where a signal ended the wait for it, or the data failed."""
+        """Return the next batch, on the device; None where a signal ended the wait for it, or the data failed."""
         try:
             with self.clock.waiting(), contextlib.nullcontext() if self._fetched else self.stop.waiting():
                 batch, self._fetched = self._fetched or next(self._batches), None
@@ -546,7 +546,7 @@ class Run:
         return Outcome(self.step, 128 + number if stopped else published, loss, baseline)
 
     def _write_result(self) -> None:
-        """The final model and the record of the run, in the first process."""
+        """Write the final model and the record of the run, in the first process."""
         if self.accelerator.is_main_process:
             write_final_model(self.output_dir, self.task.save)
             with writing("a picture", self.output_dir, kind=RunError):
@@ -590,7 +590,7 @@ class Run:
             report.write_json(self.output_dir / report.RUN_FILE, self._record(status))
 
     def _record(self, status: str) -> dict[str, Any]:
-        """What `run.json` holds."""
+        """Return what `run.json` holds."""
         return {
             "run_id": self.run_id,
             "status": status,

@@ -8,6 +8,7 @@ from toy import toy_train
 
 from hf_videomae.training import FinetuneRecipe, PretrainRecipe, RunRecipe, parse_recipe
 from hf_videomae.training.checkpoints import read_state
+from hf_videomae.video.sampling import ClipPlan
 
 pytestmark = pytest.mark.fault
 
@@ -76,3 +77,11 @@ def test_the_log_of_samples_goes_on_with_its_run(tmp_path: Path) -> None:
     assert not parse_recipe(RunRecipe, ["--resume", "--output_dir", str(tmp_path / "none")]).log_samples
     arguments = ["--resume", "--output_dir", str(tmp_path / "logs"), "--no_log_samples"]
     assert not parse_recipe(RunRecipe, arguments).log_samples
+
+
+def test_a_stride_beside_the_model_s_own_uniform_sampling_is_refused() -> None:
+    plan = ClipPlan(num_frames=8, mode="uniform")
+    for distance in ({"stride": 4}, {"frame_seconds": 0.1}):
+        with pytest.raises(ValueError, match="uniform sampling of the model.*--sampling dense"):
+            plan.changed(**distance)
+        assert plan.changed(mode="dense", **distance).mode == "dense"

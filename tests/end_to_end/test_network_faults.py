@@ -4,6 +4,8 @@
 """
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from datasets_on_disk import write_parquet, write_webdataset
 from local_hub import LocalHub
 from running import PATIENCE, ROOT, Started, lines, pretrain, started, write_small_model
 
+from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from hf_videomae.data import MotionSource
 from hf_videomae.training.checkpoints import fault_of, newest_checkpoint
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
@@ -41,6 +45,11 @@ def corrupt_shards(hub: LocalHub) -> None:
     for path in hub.dataset("org/set").rglob("*"):
         if path.suffix in (".parquet", ".tar"):
             path.write_bytes(b"<html>" * (path.stat().st_size // 6))
+
+
+def delete_everything(hub: LocalHub) -> None:
+    for key in ("datasets/org/set", "models/org/model"):
+        hub.delete(key)
 
 
 CASES = {
@@ -135,3 +144,61 @@ def test_resumed_after_a_refusal_as_if_never_refused(hub: LocalHub, tmp_path: Pa
         assert (tmp_path / "run" / file).read_text() == (tmp_path / "straight" / file).read_text()
     both = [[line["loss"] for line in lines(tmp_path / name / "metrics.jsonl")] for name in ("run", "straight")]
     assert both[0] == both[1] and len(both[0]) == 60
+
+
+# At the start: every command that opens something of the Hub.
+
+OPENING = {
+    "401": Case(lambda hub: hub.fail("", status=401, times=None), "HTTP 401|401"),
+    "403 of files": Case(lambda hub: hub.fail(FILES, status=403, times=None), "HTTP 403|403"),
+    "404 of files": Case(lambda hub: hub.fail(FILES, status=404, times=None), "HTTP 404|404"),
+    "page": Case(lambda hub: hub.answer_page("", times=None), "is not the Hub"),
+    "page of files": Case(lambda hub: hub.answer_page(FILES, times=None), "damaged|did not come whole|is not the Hub"),
+    "short files": Case(lambda hub: hub.shorten(FILES, after_bytes=90, times=None), "damaged|did not come whole"),
+    "deleted": Case(delete_everything, "deleted, renamed or made private|neither a|Hub does not give it"),
+}
+EXAMPLES = {
+    "pretrain": ["--dataset", "org/set", "--model", "tiny", "--max_steps", "1"],
+    "pretrain model": ["--dataset", "motion", "--model", "org/model", "--max_steps", "1"],
+    "finetune": ["--dataset", "org/set", "--model", "tiny", "--max_steps", "1"],
+    "finetune model": ["--dataset", "motion", "--model", "org/model", "--max_steps", "1"],
+    "evaluate": ["--dataset", "org/set", "--split", "train", "--model", "MODEL"],
+    "evaluate model": ["--dataset", "motion", "--model", "org/model"],
+    "probe": ["--dataset", "org/set", "--model", "MODEL", "--epochs", "1"],
+    "pretrain resume": ["--resume", "org/model"],
+}
+COMMANDS = {
+    "prepare": ["prepare", "org/set", "OUT"],
+    "predict": ["predict", "CLIP", "--model", "org/model"],
+    "features": ["features", "CLIP", "--model", "org/model", "--output_dir", "OUT"],
+    "convert": ["convert", "org/model", "OUT"],
+}
+
+
+@pytest.mark.parametrize("kind", OPENING)
+@pytest.mark.parametrize("what", [*EXAMPLES, *COMMANDS])
+def test_fault_at_the_start_is_one_line(hub: LocalHub, tmp_path: Path, what: str, kind: str) -> None:
+    write_parquet(hub.dataset("org/set"), rows=(6, 6))
+    write_classifier(hub.model("org/model"))
+    write_classifier(tmp_path / "model")
+    (tmp_path / "clip.mp4").write_bytes(MotionSource()[0].video)
+    places = {"MODEL": "model", "CLIP": "clip.mp4", "OUT": "out"}
+    if what in EXAMPLES:
+        script = ROOT / "examples" / f"{what.split()[0]}.py"
+        todo = [sys.executable, str(script), *EXAMPLES[what], "--output_dir", str(tmp_path / "out")]
+    else:
+        todo = [sys.executable, "-m", "hf_videomae.cli", *COMMANDS[what]]
+    todo = [str(tmp_path / places[word]) if word in places else word for word in todo]
+    OPENING[kind].begin(hub)
+    begun = time.monotonic()
+    done = subprocess.run(todo, env=variables(hub), capture_output=True, text=True, timeout=PATIENCE)
+    print(f"\nstart, {what}, {kind}: {time.monotonic() - begun:.1f} s: {done.stderr.strip().splitlines()[-1:]}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if re.match(r"(hf-videomae: )?error:", line)]
+    assert re.search(OPENING[kind].told, line) and re.search("org/(set|model)", line), line
+
+
+def write_classifier(folder: Path) -> None:
+    names = dict(enumerate(MotionSource().class_names or []))
+    config = VideoMAEConfig.from_preset("tiny", task="classification", num_hidden_layers=1, id2label=names)
+    VideoMAEForVideoClassification(config).save_pretrained(folder)

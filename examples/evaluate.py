@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_videomae.data import DataError, describe_source, open_source
+from hf_videomae.data import DataError, describe_source, open_source, source_notes
 from hf_videomae.evaluation import evaluate, parse_views
 from hf_videomae.inference import head_kind, load_classifier, processor_for
 from hf_videomae.records import command_line, hardware
@@ -29,8 +29,21 @@ class EvaluationRecipe:
     """What is evaluated, on what, and how."""
 
     model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
-    dataset: str = setting("motion", "motion (made on the spot), a folder, a glob, or a Hub data set", group="data")
+    dataset: str = setting(
+        "motion", "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set", group="data"
+    )
     split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
+    video_column: str | None = setting(
+        None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
+    )
+    label_column: str | None = setting(
+        None, "column of the labels, of Parquet or WebDataset files (default: found by its type or name)", group="data"
+    )
+    allow_paths: tuple[str, ...] = setting(
+        (),
+        "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
+        group="data",
+    )
     cache_dir: str | None = setting(
         None,
         "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
@@ -95,7 +108,14 @@ def main(arguments: list[str] | None = None) -> int:
         model = load_classifier(recipe.model)
         kind = head_kind(model.config)
         source = open_source(
-            recipe.dataset, split=recipe.split, require_labels=True, label_kind=kind, cache_dir=recipe.cache_dir
+            recipe.dataset,
+            split=recipe.split,
+            require_labels=True,
+            label_kind=kind,
+            cache_dir=recipe.cache_dir,
+            video_column=recipe.video_column,
+            label_column=recipe.label_column,
+            allow_paths=recipe.allow_paths,
         )
         model = model.to(accelerator.device)
         processor = processor_for(recipe.model, model)
@@ -103,6 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
             mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
         say(f"{describe_source(source)}; split {recipe.split}")
+        for note in source_notes(source):
+            say(f"note: {note}")
         outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
         say(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hf_videomae.data import DataError, build_loader, open_mixture, open_source
+from hf_videomae.data import DataError, build_loader, has_columns, open_mixture, open_source, source_notes
 from hf_videomae.hub import build_publisher
 from hf_videomae.training import (
     FinetuneRecipe,
@@ -32,6 +32,7 @@ from hf_videomae.training import (
     layer_decay_scales,
     parse_recipe,
     resume_point,
+    say,
     user_errors,
 )
 from hf_videomae.video.decoding import VideoBackendError
@@ -48,7 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         publisher = build_publisher(recipe, resume=resume)
         named: dict[str, Any] = {"label_kind": recipe.problem_type, "cache_dir": recipe.cache_dir}
         source = open_mixture(
-            recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, require_labels=True, **named
+            recipe.dataset,
+            weights=recipe.dataset_weights,
+            split=recipe.split,
+            require_labels=True,
+            **named,
+            **recipe.columns,
         )
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
@@ -72,7 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
         task = FinetuneTask(recipe, model=model, source=source, stride=stride, resume=resume)
         validation = None
         if recipe.test_split is not None:
+            if has_columns(recipe.test_set):
+                named |= recipe.columns
             test = open_source(recipe.test_set, split=recipe.test_split, require_labels=True, **named)
+            for note in source_notes(test):
+                say(f"note: of the videos to test on: {note}")
             validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
         run = Run(
             recipe,

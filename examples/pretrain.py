@@ -39,7 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
         resume = resume_point(recipe)
         publisher = build_publisher(recipe, resume=resume)
         source = open_mixture(
-            recipe.dataset, weights=recipe.dataset_weights, split=recipe.split, cache_dir=recipe.cache_dir
+            recipe.dataset,
+            weights=recipe.dataset_weights,
+            split=recipe.split,
+            cache_dir=recipe.cache_dir,
+            **recipe.columns,
         )
         model = build_pretraining_model(recipe, resume)
         announce(recipe, model=model, source=source, processes=accelerator.num_processes)

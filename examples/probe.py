@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.configuration_videomae import PRESETS
-from hf_videomae.data import describe_source, open_source
+from hf_videomae.data import describe_source, has_columns, open_source, source_notes
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
@@ -32,9 +32,22 @@ RESULT_FILE = "probe.json"
 class ProbeRecipe:
     """Settings of a probe. What is None is the probe's own: the paper's for a linear one."""
 
-    dataset: str = setting("motion", "motion, a folder, a glob, or a Hub data set org/name", group="data")
+    dataset: str = setting(
+        "motion", "motion, a folder, a glob, a list (CSV), or a Hub data set org/name", group="data"
+    )
     split: str = setting("train", "split that the probe learns from", group="data")
     test_dataset: str | None = setting(None, "data set of the test videos (default: --dataset)", group="data")
+    video_column: str | None = setting(
+        None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
+    )
+    label_column: str | None = setting(
+        None, "column of the labels, of Parquet or WebDataset files (default: found by its type or name)", group="data"
+    )
+    allow_paths: tuple[str, ...] = setting(
+        (),
+        "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
+        group="data",
+    )
     test_split: str = setting("test", "split of the test videos", group="data")
     views: int = setting(1, "temporal views of a test video, whose softmax is averaged", group="data")
     clips: int = setting(
@@ -118,8 +131,13 @@ def encode(
     dataset, split = recipe.dataset, recipe.split
     if test:
         dataset, split = recipe.test_dataset or recipe.dataset, recipe.test_split
-    source = open_source(dataset, split=split, require_labels=True)
+    columns = {"video_column": recipe.video_column, "label_column": recipe.label_column}
+    if dataset != recipe.dataset and not has_columns(dataset):
+        columns = {}
+    source = open_source(dataset, split=split, require_labels=True, allow_paths=recipe.allow_paths, **columns)
     say(f"{'test' if test else 'training'} videos: {describe_source(source)}")
+    for note in source_notes(source):
+        say(f"note: {note}")
     clips: TestViews | AugmentedClips = TestViews(processor, num_views=recipe.views if test else 1)
     if recipe.clips and not test:
         clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)

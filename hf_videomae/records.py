@@ -1,5 +1,6 @@
 """What every written record says of where its numbers come from: date, versions, hardware, command."""
 
+import io
 import json
 import os
 import platform
@@ -19,20 +20,92 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torchcodec", "safetensors")
 
-_TOKEN = re.compile(r"\b(?:hf|api_org|sk|ghp)_[A-Za-z0-9]{16,}\b")
+# Access tokens by the form that their makers gave them, so that a scanner finds them.
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:hf|api_org|sk|gh[pousr]|npm|dckr_pat|glsa|glc)_[A-Za-z0-9_]{16,}"  # the Hub, GitHub, npm, Docker, Grafana
+    r"|github_pat_[A-Za-z0-9_]{16,}"
+    r"|gl(?:pat|ptt|dt|rt|rtr|cbt|ft|soat|imt|agent|oas|ffct)-[A-Za-z0-9_.-]{16,}"  # GitLab
+    r"|xox[a-z]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic
+    r"|pypi-[A-Za-z0-9_-]{16,}"
+    r"|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}"  # AWS
+    r"|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{16,}"  # Google
+    r"|ATATT3[A-Za-z0-9_=-]{16,}|ATBB[A-Za-z0-9]{16,}"  # Atlassian
+    r"|eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # JSON Web Token
+    r")"
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_URL_USER = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s?#\"'<>\\]+@", re.IGNORECASE)
+_SECRET_NAME = (
+    r"[A-Za-z0-9_.%-]{0,60}(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key"
+    r"|access[_-]?key(?:[_-]?id)?)s?"
+)
+# In a query short names are enough to know a signature by: Azure's `sig`, Aliyun's `sign`, Akamai's `hdnts`.
+_QUERY = re.compile(
+    rf"([?&;#](?:amp;)?(?:{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|googleaccessid|key-pair-id|policy|sig|sign|"
+    r"auth|authorization|pass|pwd|jwt|hmac|hdnts|hdnea)=)[^&\s\"'<>#\\]+",
+    re.IGNORECASE,
+)
+_ASSIGNED = re.compile(
+    rf"((?<![A-Za-z0-9])(?:{_SECRET_NAME}|authorization)[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)"
+    r"(?![0-9.]+(?![A-Za-z0-9]))[A-Za-z0-9+/_.~%=-]{8,}",
+    re.IGNORECASE,
+)
+_FLAG = re.compile(r"(--[a-z_-]*(?:token|password|secret|api[_-]key)\s+)[^\s\"'-][^\s\"']{5,}", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer\s+)[A-Za-z0-9+/=._~-]{12,}", re.IGNORECASE)
 
 
 def without_tokens(text: str, *known: str | None) -> str:
-    """A text without what looks like a token of the Hub or of others, and without those that are known."""
+    """Return a text without what looks like a token of the Hub or of others, and without those that are known."""
     for token in filter(None, known):
         text = text.replace(token, "TOKEN")
-    return _TOKEN.sub("TOKEN", text)
+    return _PRIVATE_KEY.sub("TOKEN", _TOKEN.sub("TOKEN", text))
+
+
+def without_credentials(text: str, *known: str | None) -> str:
+    """Return a text without tokens, names and passwords in URLs, signatures in their queries, and passwords set in it.
+
+    What else a URL asks for stays: it may be all that tells two videos apart. JSON stays JSON.
+    """
+    text = _URL_USER.sub(r"\1", without_tokens(text, *known))
+    for pattern in (_QUERY, _ASSIGNED, _FLAG, _BEARER):
+        text = pattern.sub(r"\1TOKEN", text)
+    return text
+
+
+def readable(text: str) -> str:
+    """Return a path or name as text in UTF-8: `\\xe9` stands for a byte that is none, as names on a disk may hold."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_utf8(path: str | None, *, name: str) -> None:
+    """Raise ValueError for a path that is no UTF-8, which safetensors can neither read nor write.
+
+    Args:
+        path: of a folder of weights; None is left alone.
+        name: what the path is, for the error.
+    """
+    if path is not None and readable(path) != path:
+        raise ValueError(
+            f"{name} {readable(path)} is no UTF-8, and weights cannot be kept under such a name; rename the folder, "
+            f"or give another"
+        )
+
+
+def print_any_name() -> None:
+    """Let stdout escape the characters that it cannot encode, where it would raise by default.
+
+    Names of files may hold any bytes, and a terminal need not know every script.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(readable(text), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -87,7 +160,7 @@ def versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as it was typed, as far as the process can know."""
+    """Return the command as it was typed, as far as the process can know, without credentials."""
     import shlex
 
-    return shlex.join([Path(sys.executable).name, *sys.argv])
+    return without_credentials(shlex.join([Path(sys.executable).name, *sys.argv]))

@@ -6,11 +6,12 @@ Shapes: B videos, V views of each, T frames of a clip, C channels, H and W pixel
 import difflib
 import inspect
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +23,12 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from .model_limits import check_processor, read_config
-from .video.decoding import VideoDecodeError, decode_clip
+from .video.decoding import VideoDecodeError, VideoSource, decode_clip
 from .video.errors import UnknownFrameRateError
+from .video.given_frames import ChannelOrder, is_frame, match_channels, read_frames
 from .video.sampling import ClipPlan
+from .video.segments import VideoSegment
+from .video.timing import frame_rate
 from .video.transforms import center_crop, normalize, resize
 
 # The names and numbers that Pillow gives the filters, as they stand in published files.
@@ -52,7 +56,6 @@ _NOT_SETTINGS = {
 _IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
 
 Size = int | Sequence[int] | dict[str, int]
-ChannelOrder = Literal["channels_first", "channels_last"]
 
 
 class VideoMAEVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
@@ -291,13 +294,17 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         video = getattr(video, "_hf_encoded", None) or video
         if isinstance(video, dict) and ("bytes" in video or "path" in video):
             name, video = video.get("path"), video.get("bytes") or video.get("path")
-            return self._views_of(decode_clip(video, self._indices_of_file, name=name))
+            return self._views_of(self._decode(video, name=name))
         if _is_file(video):
-            return self._views_of(decode_clip(video, self._indices_of_file))
+            return self._views_of(self._decode(video))
         if _is_decoder(video):
             return self._views_of(_decoder_frames(video, self._indices_of_file))
-        frames = _match_channels(_frames(video, self.num_channels, channel_order), self.num_channels)
+        frames = match_channels(read_frames(video, self.num_channels, channel_order), self.num_channels)
         return [frames[indices] for indices in self._indices_of_frames(len(frames), fps)]
+
+    def _decode(self, video: VideoSource | VideoSegment, *, name: str | None = None) -> Tensor:
+        seconds = self.clip_plan.seconds if self.do_sample_frames else None
+        return decode_clip(video, self._indices_of_file, frame_seconds=seconds, name=name)
 
     def _indices_of_file(self, total: int, fps: float) -> list[int]:
         if not self.do_sample_frames:
@@ -316,7 +323,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         return [[min(index, total - 1) for index in range(self.num_frames)]] * self.num_views
 
     def _views_of(self, frames: Tensor) -> list[Tensor]:
-        frames = _match_channels(frames, self.num_channels)
+        frames = match_channels(frames, self.num_channels)
         return list(frames.split(self.num_frames)) if self.do_sample_frames else [frames]
 
     # Pixels: one clip -> normalised, at the model's size.
@@ -330,15 +337,24 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     def _rescale_factor_for(self, clip: Tensor) -> float:
         low, high = float(clip.min()), float(clip.max())
+        if not math.isfinite(high - low):
+            raise ValueError("pixels that are not finite (NaN or infinite) came; repair or leave out these frames")
         if not self.do_rescale:
             return 1.0
+        limit = max(255.0, 1 / self.rescale_factor) * (1 + 1e-6)
         if not clip.is_floating_point():
-            if high > 255 or low < 0:
+            if high > limit or low < 0:
                 raise ValueError(
-                    f"integer pixels lie in [{low:.0f}, {high:.0f}], outside 8 bits: give uint8 frames, or set "
-                    f"do_rescale=False and give floats in [0, 1]"
+                    f"integer pixels lie in [{low:.0f}, {high:.0f}], outside 8 bits: give uint8 frames, set "
+                    f"rescale_factor=1/65535 for 16 bits (1/4095 for 12), or set do_rescale=False and give floats in "
+                    f"[0, 1]"
                 )
             return self.rescale_factor
+        if high > limit + 1:
+            raise ValueError(
+                f"pixels go up to {high:.6g}, above 255: divide by the highest value that there can be (65535 for 16 "
+                f"bits) and give floats in [0, 1]"
+            )
         if low < 0:
             warnings.warn(
                 f"pixels go down to {low:.3g}, so they seem to be normalised already; for such input set "
@@ -393,20 +409,12 @@ _SETTINGS = tuple(
 
 
 def _is_file(video: Any) -> bool:
-    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read")
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)
+    return isinstance(video, kinds) or hasattr(video, "read")
 
 
 def _is_decoder(video: Any) -> bool:
     return hasattr(video, "get_frames_at") and hasattr(video, "metadata")
-
-
-def _is_picture(frame: Any) -> bool:
-    """A PIL image, told without importing PIL."""
-    return hasattr(frame, "getbands") and hasattr(frame, "convert")
-
-
-def _is_frame(item: Any) -> bool:
-    return _is_picture(item) or (isinstance(item, (Tensor, np.ndarray)) and item.ndim in (2, 3))
 
 
 def _as_batch(videos: Any) -> list[Any]:
@@ -425,7 +433,7 @@ def _as_batch(videos: Any) -> list[Any]:
         )
     if not videos:
         raise ValueError("an empty list came; give at least one video")
-    return [videos] if all(_is_frame(item) for item in videos) else list(videos)
+    return [videos] if all(is_frame(item) for item in videos) else list(videos)
 
 
 def _frame_rates(metadata: Any, count: int) -> list[float]:
@@ -438,11 +446,18 @@ def _frame_rates(metadata: Any, count: int) -> list[float]:
     return [float((entry or {}).get("fps") or 0.0) for entry in entries]
 
 
+def _decoder_rate(metadata: Any) -> float:
+    """Return the frame rate of a torchcodec VideoDecoder, by its time stamps where the stated one is absurd."""
+    begin, end, number = metadata.begin_stream_seconds, metadata.end_stream_seconds, metadata.num_frames
+    duration = math.nan if begin is None or end is None else (end - begin) * (number - 1) / number
+    return frame_rate(stated=metadata.average_fps or 0.0, num_frames=number, duration=duration)
+
+
 def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -> Tensor:
     """Frames (T, C, H, W) of a torchcodec VideoDecoder."""
     metadata = decoder.metadata
     try:
-        indices = plan(metadata.num_frames, metadata.average_fps or 0.0)
+        indices = plan(metadata.num_frames, _decoder_rate(metadata))
         frames: Tensor = decoder.get_frames_at(indices=list(indices)).data
     except UnknownFrameRateError as error:
         raise VideoDecodeError("a VideoDecoder's video", str(error)) from error
@@ -453,85 +468,6 @@ def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -
     # A decoder opened with dimension_order="NHWC" gives the channels last.
     return (
         frames if (frames.shape[-2], frames.shape[-1]) == (metadata.height, metadata.width) else frames.movedim(-1, 1)
-    )
-
-
-def _frames(video: Any, num_channels: int, channel_order: ChannelOrder | None) -> Tensor:
-    """Decoded frames in any form -> (T, C, H, W)."""
-    if isinstance(video, (list, tuple)):
-        video = _stack(video, num_channels)
-    if not isinstance(video, (Tensor, np.ndarray)):
-        raise ValueError(
-            f"{type(video).__name__} is no video: give a path, URL, bytes, decoder, array, or list of frames"
-        )
-    frames = _tensor(video)
-    if frames.ndim == 3:
-        frames = frames[:, None]
-    elif frames.ndim == 4:
-        last = channel_order == "channels_last" if channel_order else _channels_last(frames, num_channels)
-        frames = frames.movedim(-1, 1) if last else frames
-    if frames.ndim != 4 or 0 in frames.shape or frames.dtype == torch.bool or frames.is_complex():
-        raise ValueError(
-            f"{frames.dtype} frames of shape {tuple(frames.shape)} came; give (T, C, H, W), (T, H, W, C) or grey "
-            f"(T, H, W) as uint8 or float"
-        )
-    return frames
-
-
-def _stack(frames: Sequence[Any], num_channels: int) -> Tensor:
-    """A list of pictures or arrays -> (T, H, W), (T, C, H, W) or (T, H, W, C)."""
-    mode = {1: "L", 3: "RGB"}.get(num_channels)
-    arrays = []
-    for frame in frames:
-        if not _is_frame(frame):
-            raise ValueError(f"a frame of type {type(frame).__name__} came; give PIL images, arrays or tensors")
-        if _is_picture(frame):
-            frame = np.array(frame.convert(mode) if mode else frame)
-        arrays.append(_tensor(frame))
-    shapes = {tuple(array.shape) for array in arrays}
-    if len(shapes) != 1:
-        raise ValueError(f"the frames of one video must have one shape; {sorted(shapes)} came")
-    return torch.stack(arrays)
-
-
-def _tensor(array: Tensor | np.ndarray) -> Tensor:
-    if isinstance(array, Tensor):
-        return array
-    if array.dtype in (np.uint16, np.uint32):
-        array = array.astype(np.int64)  # torch computes little in unsigned types other than uint8
-    # torch takes neither the negative strides of array[..., ::-1] nor, without a warning, read-only memory.
-    plain = array.flags.writeable and all(stride >= 0 for stride in array.strides)
-    return torch.from_numpy(array if plain else array.copy())
-
-
-def _channels_last(frames: Tensor, num_channels: int) -> bool:
-    first, last = frames.shape[1], frames.shape[3]
-    likely = {1, 3, 4, num_channels}
-    if first == last == num_channels or (first not in likely and last not in likely):
-        raise ValueError(
-            f"the shape {tuple(frames.shape)} does not tell where the {num_channels} channels are: give (T, C, H, W) "
-            f"or (T, H, W, C), and input_data_format='channels_first' or 'channels_last' where both may be meant"
-        )
-    if num_channels in (first, last):
-        return last == num_channels
-    return first not in likely
-
-
-def _match_channels(frames: Tensor, wanted: int) -> Tensor:
-    """Frames (T, any, H, W) -> (T, wanted, H, W): grey repeated, colour to luma; anything else is refused."""
-    found = frames.shape[1]
-    if found == wanted:
-        return frames
-    if found == 1:
-        return frames.expand(-1, wanted, -1, -1)
-    if (found, wanted) == (3, 1):
-        # ITU-R 601, which is also what Pillow's convert("L") computes.
-        weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
-        luma = (frames * weights).sum(1, keepdim=True)
-        return luma if frames.is_floating_point() else luma.round().to(frames.dtype)
-    raise ValueError(
-        f"frames of {found} channels came for {wanted} (the number of values in image_mean): choose the channels "
-        f"first, for example video[:, :{wanted}]"
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..records import write_whole
+from ..records import readable, write_whole
 
 CARD_FILE = "README.md"
 
@@ -53,7 +53,7 @@ def folded(title: str, *paragraphs: str | None) -> str:
 
 def signed(card: str) -> str:
     """The card with the mark of its text."""
-    text = card.rstrip("\n") + "\n\n"
+    text = readable(card.rstrip("\n") + "\n\n")
     return f"{text}{_MARK}{_digest(text)} -->\n"
 
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import PureWindowsPath
 from typing import Any
 
-from ..records import without_tokens
+from ..records import without_credentials
 
 _ANCHOR = r"(?:file://)?(?:~[\w.-]*[\\/]|\.\.[\\/]|\\\\|[A-Za-z]:[\\/]|\$\w+[\\/]|\$\{\w+\}[\\/]|/)"
 _LOCAL = re.compile(rf"(?:{_ANCHOR}.*|~[\w.-]*|\.\.)", flags=re.DOTALL)
@@ -47,6 +47,7 @@ def public_text(text: str) -> str:
 
 def public_command(command: str) -> str:
     """A command line with the paths in it shortened, words as `--flag=PATH` included."""
+    command = without_credentials(command)
     try:
         words = shlex.split(command)
     except ValueError:  # an open quote: not written by shlex, so no shell words
@@ -68,10 +69,10 @@ def public_values(values: Any) -> Any:
 
 
 def safe(text: str) -> str:
-    """A text without tokens, that of this machine's user included."""
+    """Return a text without credentials, the token of this machine's user included."""
     from huggingface_hub import get_token
 
-    return without_tokens(text, get_token())
+    return without_credentials(text, get_token())
 
 
 def is_local(path: str) -> bool:
@@ -93,4 +94,4 @@ def _shown(word: str) -> str:
 
 def _without_secrets(text: str) -> str:
     text = _URL.sub(lambda found: found["scheme"] + found["rest"], text)
-    return without_tokens(text)
+    return without_credentials(text)

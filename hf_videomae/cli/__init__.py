@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from ..records import print_any_name
 from . import hub, models, prepare
 from .common import fail
 
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 where some videos could not be decoded, or the doctor or a card's check found something
         wrong; or 2 for a mistake of the user, which is told in one line on stderr.
     """
+    print_any_name()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command is None:

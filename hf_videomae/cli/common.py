@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from ..records import without_credentials
+
 _USER_ERROR = 2
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as a shell has it."""
@@ -11,14 +13,14 @@ INTERRUPTED = 130
 
 def fail(message: str) -> NoReturn:
     """End with one line on stderr."""
-    print(f"hf-videomae: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"hf-videomae: error: {without_credentials(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(_USER_ERROR)
 
 
 def tell_notes(notes: Sequence[str]) -> None:
     """What was left out or assumed, on stderr."""
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {without_credentials(note)}", file=sys.stderr)
 
 
 def device() -> str:

@@ -145,8 +145,7 @@ def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
     except KeyboardInterrupt:
         print("hf-videomae: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    for note in published.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell_notes(published.notes)
     print(f"{target.url}: {describe(published)}")
     return 0
 
@@ -166,7 +165,6 @@ def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
     names = ("model", "pretrained", "title", "package", "overwrite")
     options = {name: getattr(arguments, name) for name in names}
     space = write_space(arguments.folder, licence=arguments.license, **options)
-    for note in space.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell_notes(space.notes)
     print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..records import without_credentials
 from .common import device, fail
 
 
@@ -89,7 +90,9 @@ def _add_predict(commands: Any) -> None:
         "for each (multi-label), or its numbers (regression). A video that cannot be decoded is named "
         "and left out; the exit status is then 1.",
     )
-    predict.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
+    predict.add_argument(
+        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
+    )
     predict.add_argument("--model", required=True, help="directory or Hub id of a fine-tuned VideoMAE, stock or ours")
     predict.add_argument("--views", default="1x1", help="temporal positions x crops, averaged: 5x3 (default: 1x1)")
     predict.add_argument("--sampling", choices=("dense", "uniform"), help="of frames (default: the model's)")
@@ -108,7 +111,9 @@ def _add_features(commands: Any) -> None:
         description="Write the features that a VideoMAE sees in videos. A cube is two frames deep, so 16 frames have "
         "8 slices; there is no [CLS] token. The same command goes on where it was interrupted.",
     )
-    features.add_argument("videos", metavar="VIDEO", nargs="+", help="files, URLs, folders or quoted glob patterns")
+    features.add_argument(
+        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
+    )
     features.add_argument("--model", required=True, help="directory or Hub id of any VideoMAE")
     features.add_argument("--output_dir", "--output-dir", required=True, help="folder of the files")
     features.add_argument("--format", choices=("parquet", "safetensors"), default="parquet", help="default: parquet")
@@ -148,7 +153,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     conversion.save(arguments.out_dir)
     report, config = conversion.report, conversion.model.config
     for warning in report.warnings:
-        print(f"hf-videomae: warning: {warning}", file=sys.stderr)
+        print(f"hf-videomae: warning: {without_credentials(warning)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report.to_dict()))
         return 0

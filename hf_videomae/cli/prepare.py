@@ -24,7 +24,11 @@ def _add_prepare(commands: Any) -> None:
         "report and lists. What is there already is not sent again, shards of an earlier push that are no longer in "
         "the set go, and a push that broke off goes on with the same command; the set in DST is never touched by it.",
     )
-    prepare.add_argument("source", metavar="SRC", help="folder of videos, of Parquet or WebDataset files, or org/name")
+    prepare.add_argument(
+        "source",
+        metavar="SRC",
+        help="folder of videos, list of them (CSV), folder of Parquet or WebDataset files, or org/name",
+    )
     prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
     prepare.add_argument("--short_side", "--short-side", type=int, default=256, help="pixels (default: 256)")
     prepare.add_argument("--gop", type=int, default=12, help="frames from key frame to key frame (default: 12)")
@@ -56,10 +60,29 @@ def _add_prepare(commands: Any) -> None:
     prepare.add_argument("--jobs", type=int, help="videos at a time (default: one per core)")
     prepare.add_argument("--config", help="of a Hub data set")
     prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
-    prepare.add_argument("--video_column", "--video-column", help="of a Hub data set (default: found by its type)")
-    prepare.add_argument("--label_column", "--label-column", help="of a Hub data set (default: found by its type)")
+    _add_columns(prepare)
     _add_push(prepare)
     prepare.set_defaults(run=_prepare, takes_fields=False)
+
+
+def _add_columns(prepare: argparse.ArgumentParser) -> None:
+    prepare.add_argument(
+        "--video_column", "--video-column", help="of Parquet or WebDataset files (default: found by its type)"
+    )
+    prepare.add_argument(
+        "--label_column",
+        "--label-column",
+        help="of Parquet or WebDataset files, json.KEY for a key of JSON members (default: found by type or name)",
+    )
+    prepare.add_argument(
+        "--allow_paths",
+        "--allow-paths",
+        nargs="+",
+        default=(),
+        metavar="HOST_OR_FOLDER",
+        help="hosts, folders and beginnings of URLs (s3://bucket) that the rows of a data set may name (default: its "
+        "own files alone). What is opened so is published with --push_to_hub",
+    )
 
 
 def _add_push(prepare: argparse.ArgumentParser) -> None:
@@ -92,7 +115,7 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
         label_kind=arguments.problem_type,
         license=arguments.license,
     )
-    options = ("index", "config", "revision", "video_column", "label_column", "jobs")
+    options = ("index", "config", "revision", "video_column", "label_column", "allow_paths", "jobs")
     try:
         target = _target(arguments)
         done = prepare(
@@ -100,6 +123,7 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
             arguments.destination,
             settings=settings,
             progress=True,
+            tell=lambda note: tell_notes([note]),
             **{name: getattr(arguments, name) for name in options},
         )
         _tell_prepared(arguments.destination, done)

@@ -18,8 +18,9 @@ from .samples import (
     describe_shards,
     describe_source,
     num_videos,
+    source_notes,
 )
-from .sources import open_mixture, open_source
+from .sources import has_columns, open_mixture, open_source
 from .stream import Loader, build_loader
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "describe_shards",
     "describe_source",
     "num_videos",
+    "has_columns",
     "open_mixture",
     "open_source",
+    "source_notes",
 ]

@@ -177,7 +177,9 @@ def make_clips(
 
     watch = watch or Stopwatch()
     with watch("decode"):
-        decoded = decode_clip(sample.video, plan, name=sample.id if isinstance(sample.video, bytes) else None)
+        seconds = None if settings.sampling == "uniform" else settings.frame_seconds
+        name = sample.id if isinstance(sample.video, bytes) else None
+        decoded = decode_clip(sample.source, plan, frame_seconds=seconds, name=name)
     clips = []
     repeats = product(zip(suffixes, decoded.split(settings.num_frames), strict=True), range(settings.num_sample))
     for (clip_suffix, frames), repeat in repeats:

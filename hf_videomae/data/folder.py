@@ -1,31 +1,36 @@
 """Video files on a disk: a folder, a glob pattern or a single file; labels from class folders or an index file."""
 
-import csv
 import glob
-import json
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
-from .labels import MISSING, SEPARATOR, SINGLE, LabelKind, parse_labels
-from .samples import DataError, Label, Sample
-
-VIDEO_EXTENSIONS = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+from ..records import readable
+from .class_folders import innermost_classes
+from .folder_layout import read_split, read_whole
+from .frame_folders import describe_frames
+from .index_files import INDEX_FILES, Index, check_index, index_of, read_index, read_index_columns
+from .index_paths import IndexPaths
+from .labels import SINGLE, LabelKind, parse_labels
+from .list_names import note_on_lists
+from .metadata_files import (
+    METADATA_FILES,
+    find_metadata,
+    of_split,
+    read_metadata,
+    with_splits_of_folders,
 )
-INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
-# What people call the folders of a split.
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval"),
-}
+from .row_paths import allowed_folders
+from .samples import DataError, Label, Sample, segment_id
+from .split_folders import split_in_name, splits_reached
+from .video_files import (
+    VIDEO_EXTENSIONS,
+    FolderScan,
+    is_video_name,
+    scan_folder,
+)
+
 _GLOB_SIGNS = frozenset("*?[")
-
-
-def is_video_name(name: str) -> bool:
-    """Whether a file is taken for a video: by its extension, hidden files (macOS leaves `._x.mp4`) left out."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
 
 
 def is_pattern(dataset: str) -> bool:
@@ -33,24 +38,8 @@ def is_pattern(dataset: str) -> bool:
     return not _GLOB_SIGNS.isdisjoint(dataset)
 
 
-def find_videos(root: Path) -> list[str]:
-    """Relative posix paths of all videos under a folder, sorted; symbolic links are followed, each folder once."""
-    found, visited = [], {os.path.realpath(root)}
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and _first_visit(folder, name, visited)]
-        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        found += [str(relative / name) for name in files if is_video_name(name)]
-    return sorted(found)
-
-
-def _first_visit(folder: str, name: str, visited: set[str]) -> bool:
-    path = os.path.join(folder, name)
-    if not os.path.islink(path):
-        return True
-    target = os.path.realpath(path)
-    is_new = target not in visited
-    visited.add(target)
-    return is_new
+Segment = tuple[float | None, float | None]
+"""Start and end in seconds."""
 
 
 class FolderSource:
@@ -59,9 +48,13 @@ class FolderSource:
     Args:
         name: what messages call it.
         root: the paths are relative to it; it is no part of the samples' ids.
-        paths: relative posix paths, which are the samples' ids.
+        paths: relative posix paths, which are the samples' ids (bytes that are no UTF-8 are escaped in those).
         labels: of each path, or None for an unlabelled set.
         kind: what the labels say.
+        notes: how the folder was read, for the user.
+        segments: start and end in seconds of each path, None where it is the whole file.
+        unlabelled: why there are no labels, for errors.
+        class_names: all classes in their order, of a set with one class per video; by default those of the labels.
     """
 
     def __init__(
@@ -72,12 +65,22 @@ class FolderSource:
         paths: list[str],
         labels: list[str] | None = None,
         kind: LabelKind = SINGLE,
+        notes: Sequence[str] = (),
+        segments: Sequence[Segment] | None = None,
+        unlabelled: str = "",
+        class_names: Sequence[str] | None = None,
     ) -> None:
-        self.name, self.root, self.paths = name, root, paths
+        self.segments, self.unlabelled = segments, unlabelled
+        self.notes = list(notes)
+        self.name, self.root, self.paths = readable(name), root, paths
         self.class_names: list[str] | None = None
         self.labels: list[Label] | None = None
         if labels is not None:
-            self.class_names, self.labels = parse_labels(labels, kind=kind, ids=paths, name=name)
+            texts, ids = list(map(readable, labels)), list(map(readable, paths))
+            self.class_names, self.labels = parse_labels(texts, kind=kind, ids=ids, name=self.name)
+            if class_names is not None and kind == SINGLE:
+                number = {known: place for place, known in enumerate(class_names)}
+                self.class_names, self.labels = list(class_names), [number[text] for text in texts]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -85,35 +88,99 @@ class FolderSource:
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         label = None if self.labels is None else self.labels[index]
-        return Sample(id=path, video=str(self.root / path), label=label)
+        start, end = (None, None) if self.segments is None else self.segments[index]
+        id = segment_id(readable(path), start=start, end=end)
+        return Sample(id=id, video=str(self.root / path), label=label, start=start, end=end)
+
+    @classmethod
+    def of_index(
+        cls, name: str, index: Index, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
+    ) -> "FolderSource":
+        """Return what an index file lists as a source; `class_names` are all classes in order."""
+        is_cut = any(segment != (None, None) for segment in index.segments)
+        return cls(
+            name,
+            root=root,
+            paths=index.paths,
+            labels=index.labels,
+            kind=kind,
+            notes=index.notes,
+            segments=index.segments if is_cut else None,
+            unlabelled=f"{index.unlabelled}; give every row its class in that column" if index.unlabelled else "",
+            class_names=class_names,
+        )
 
 
 def open_folder(
-    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE
+    dataset: str,
+    *,
+    split: str = "train",
+    require_labels: bool = False,
+    kind: LabelKind = SINGLE,
+    allow_paths: Sequence[str] = (),
 ) -> FolderSource:
     """Open all videos under a folder.
 
     An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
-    says which videos belong to the set. Without one, all videos do; the folder that directly holds a video is its
-    class, unless that is the top or the folder of a split (`SPLIT_FOLDERS`). Several classes of one video are
-    separated by `|`.
+    says which videos belong to the set. Without one, all videos do: folders called as splits are splits, at any depth
+    (`find_splits`), and class folders are classes (`read_classes`). Several classes of one video are separated by `|`.
 
     Raises:
-        DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, or
-            missing labels where they are required.
+        DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, folders
+            that can be read in two ways, or missing labels where they are required.
     """
     root = Path(dataset)
     index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
-    paths = find_videos(root)
+    scan = scan_folder(root, index_names=METADATA_FILES)
+    paths, allowed = scan.videos, allowed_folders(allow_paths)
     if index is not None:
-        source = _open_index(dataset, root=root, index=index, present=set(paths), split=split, kind=kind)
+        listed = _read_top_index(index, paths=IndexPaths(root, allowed=allowed), split=split, kind=kind, name=dataset)
+        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
     elif not paths:
-        raise DataError(_without_videos(root))
+        raise DataError(_without_videos(root, scan))
     else:
-        paths, prefix = _of_split(paths, split=split, dataset=dataset)
-        labels = folder_labels(paths, prefix=prefix)
-        source = FolderSource(dataset, root=root, paths=paths, labels=labels, kind=kind)
+        source = _open_without_index(dataset, scan, split=split, kind=kind, allowed=allowed)
+        source.notes += [*scan.notes(), *filter(None, [note_on_lists(root)])]
     return _checked_labels(source, require_labels)
+
+
+def _open_without_index(
+    dataset: str, scan: FolderScan, *, split: str, kind: LabelKind, allowed: Sequence[str]
+) -> FolderSource:
+    """Open a folder by its subfolders, and by the index files in them."""
+    root = Path(dataset)
+    metadata, notes = find_metadata(root, scan.index_files, scan.videos)
+    if any(file.columns.split for file in metadata):
+        whole = read_metadata(root, metadata, read_whole(scan.videos), kind=kind, allowed=allowed)
+        source = FolderSource.of_index(dataset, of_split(whole, split, name=dataset), root=root, kind=kind)
+        source.notes += notes
+        return source
+    found = read_split(scan.videos, name=dataset, split=split)
+    if not {video for file in metadata for video in file.videos}.isdisjoint(found.paths):
+        listed = read_metadata(root, metadata, found, kind=kind, allowed=allowed)
+        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
+        source.notes += [*found.notes, *notes]
+        return source
+    return FolderSource(
+        dataset,
+        root=root,
+        paths=found.paths,
+        labels=found.labels,
+        kind=kind,
+        notes=[*found.notes, *notes],
+        unlabelled=_with_remedy(found.unlabelled),
+    )
+
+
+def _read_top_index(file: Path, *, paths: IndexPaths, split: str, kind: LabelKind, name: str) -> Index:
+    """Read the index file at the top; where it names no splits and its paths lie in several, their folders do."""
+    columns, notes = read_index_columns(file, root=paths.root)
+    if not columns.split:
+        whole = index_of(columns, paths=paths, split=None, kind=kind, notes=notes)
+        with_splits = with_splits_of_folders(whole, name=name)
+        if with_splits is not whole:
+            return of_split(check_index(with_splits, root=paths.root), split, name=name)
+    return read_index(file, paths=paths, split=split, kind=kind)
 
 
 def open_pattern(
@@ -135,9 +202,28 @@ def open_pattern(
     fixed = pattern[: min(pattern.index(sign) for sign in _GLOB_SIGNS if sign in pattern)]
     root = Path(os.path.dirname(fixed) or ".")
     paths = [Path(path).relative_to(root).as_posix() for path in videos]
-    labels = folder_labels(paths, prefix="")
-    source = FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind)
+    labels = innermost_classes([tuple(path.split("/")[:-1]) for path in paths])
+    notes = _notes_on_pattern(paths, labels, pattern=pattern)
+    source = FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind, notes=notes)
     return _checked_labels(source, require_labels)
+
+
+def _notes_on_pattern(paths: Sequence[str], labels: Sequence[str] | None, *, pattern: str) -> list[str]:
+    """Return a note where a pattern reaches into several splits, which are then one.
+
+    Raises:
+        DataError: where the classes would be the splits.
+    """
+    named = {split_in_name(label) for label in labels or ()}
+    if len(named) > 1 and None not in named:
+        raise DataError(
+            readable(
+                f"{pattern}: the folders that hold the videos are called {', '.join(sorted(set(labels or ())))}, as "
+                f"splits are; give the folder above them, or the pattern of one split's files"
+            )
+        )
+    splits = ", ".join(f"{readable(folder)}/" for folder in splits_reached(paths))
+    return [f"the pattern reaches into {splits}, and all its videos are read as the split train"] if splits else []
 
 
 def open_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = SINGLE) -> FolderSource:
@@ -155,127 +241,30 @@ def open_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = S
     return _checked_labels(FolderSource(dataset, root=path.parent, paths=[path.name]), require_labels)
 
 
-def _without_videos(root: Path) -> str:
+def _without_videos(root: Path, scan: FolderScan) -> str:
+    if scan.is_frame_folder:
+        return describe_frames(root)
     others = sum(len(files) for _, _, files in os.walk(root))
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
-    return f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth"
+    what += scan.other_endings()
+    lists = note_on_lists(root)
+    if lists:
+        return readable(f"{what}; {lists}")
+    return readable(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 
-# Splits and labels from folders.
-
-
-def split_folders(paths: list[str]) -> dict[str, str]:
-    """The split of each folder at the top: all are splits, or none is, as a class may be called "train" too."""
-    known = {folder: name for name, folders in SPLIT_FOLDERS.items() for folder in folders}
-    tops = {path.split("/", 1)[0] for path in paths}
-    return {top: known[top] for top in tops} if tops <= known.keys() else {}
-
-
-def _of_split(paths: list[str], *, split: str, dataset: str) -> tuple[list[str], str]:
-    """The paths of a split, and the split's folder ("" without split folders: all is training data)."""
-    present = {name: folder for folder, name in sorted(split_folders(paths).items())}
-    present.setdefault("train", "") if not present else None
-    if split not in present:
-        raise DataError(
-            f"{dataset} has no split {split!r} (it has: {', '.join(sorted(present))}); name a split that it has, put "
-            f"the split's videos into a folder {split}/, or add a column `split` to its index file"
-        )
-    prefix = present[split] and present[split] + "/"
-    return [path for path in paths if path.startswith(prefix)], prefix
-
-
-def folder_labels(paths: list[str], *, prefix: str = "") -> list[str] | None:
-    """Each video's folder is its class; None when any lies outside of a class folder, or there is but one class."""
-    parents = [os.path.dirname(path[len(prefix) :]).rsplit("/", 1)[-1] for path in paths]
-    return parents if all(parents) and len(set(parents)) > 1 else None
+def _with_remedy(unlabelled: str) -> str:
+    if "in no class folder" not in unlabelled:
+        return unlabelled
+    return f"{unlabelled}; move it into the folder of its class or out of here, or add an index.csv (path,label)"
 
 
 def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
     if require_labels and source.labels is None:
+        if source.unlabelled:
+            raise DataError(f"{source.name} has no labels: {source.unlabelled}")
         raise DataError(
             f"{source.name} has no labels; put each class's videos into a folder of its name (two or more), or "
             f"add an {INDEX_FILES[0]} with the columns path,label"
         )
     return source
-
-
-# Index files.
-
-
-def _open_index(
-    dataset: str, *, root: Path, index: Path, present: set[str], split: str, kind: LabelKind
-) -> FolderSource:
-    rows = _rows_of_split(list(read_rows(index)), split=split, index=index)
-    paths = [_path_of(row, number, index=index) for number, row in enumerate(rows, start=1)]
-    # Files that the walk left out (hidden, or with another extension) may be listed all the same.
-    missing = [path for path in paths if path not in present and not (root / path).is_file()]
-    if missing:
-        raise DataError(
-            f"{index}: {len(missing)} of the {len(paths)} videos listed are not there, the first is {missing[0]}; "
-            f"paths are relative to {root}: remove those rows or fetch the files"
-        )
-    repeated = len(paths) - len(set(paths))
-    if repeated:
-        raise DataError(f"{index} lists {repeated} videos more than once; remove the repeated rows")
-    labels = [(row.get("label") or "").strip() for row in rows]
-    unlabelled = [path for path, label in zip(paths, labels, strict=True) if label.lower() in MISSING]
-    if unlabelled and len(unlabelled) < len(paths):
-        raise DataError(
-            f"{index}: {len(unlabelled)} of {len(paths)} rows have no label, the first is {unlabelled[0]}; "
-            f"label all or none"
-        )
-    return FolderSource(dataset, root=root, paths=paths, labels=None if unlabelled else labels, kind=kind)
-
-
-def read_rows(index: Path) -> Iterator[dict[str, str]]:
-    """The rows of an index file by column.
-
-    Raises:
-        DataError: for a file that is no table in UTF-8.
-    """
-    try:
-        with open(index, encoding="utf-8-sig", newline="") as file:
-            yield from (_json_rows(file) if index.suffix == ".jsonl" else csv.DictReader(file))
-    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, OSError) as error:
-        remedy = "give the path of a CSV or JSONL file" if isinstance(error, OSError) else "write it as UTF-8 text"
-        raise DataError(f"{index} cannot be read ({getattr(error, 'strerror', None) or error}); {remedy}") from error
-
-
-def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
-    for line in filter(str.strip, lines):
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise json.JSONDecodeError("not a JSON object", line, 0)
-        yield {name: _json_text(value) for name, value in row.items()}
-
-
-def _json_text(value: object) -> str:
-    if isinstance(value, list):
-        return SEPARATOR.join(map(str, value))
-    return "" if value is None else str(value)
-
-
-def _rows_of_split(rows: list[dict[str, str]], *, split: str, index: Path) -> list[dict[str, str]]:
-    if not rows:
-        raise DataError(f"{index} lists no videos; add a row for each, or remove it to take every video in the folder")
-    if "split" not in rows[0]:
-        if split != "train":
-            raise DataError(f"{index} has no column `split`, so all its videos are `train`; {split!r} was asked for")
-        return rows
-    names = (split, *SPLIT_FOLDERS.get(split, ()))
-    without = next((number for number, row in enumerate(rows, start=1) if row.get("split") is None), None)
-    if without is not None:
-        raise DataError(f"{index}: row {without} has no `split`, though the first has one; give every row its split")
-    kept = [row for row in rows if row["split"] in names]
-    if not kept:
-        known = ", ".join(sorted({str(row["split"]) for row in rows}))
-        raise DataError(f"{index} has no rows of the split {split!r} (it has: {known}); name one of those")
-    return kept
-
-
-def _path_of(row: dict[str, str], number: int, *, index: Path) -> str:
-    path = row.get("path") or row.get("file_name")
-    if not path:
-        columns = ", ".join(str(name) for name in row)
-        raise DataError(f"{index}: row {number} has no `path` or `file_name` (its columns: {columns}); add one")
-    return PurePosixPath(path).as_posix()

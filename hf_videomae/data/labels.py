@@ -17,8 +17,8 @@ from .samples import DataError, Label, Sample
 LabelKind = Literal["single_label_classification", "multi_label_classification", "regression"]
 SINGLE: LabelKind = "single_label_classification"
 SEPARATOR = "|"
-# What a table says where a label is missing ("nan" is how pandas writes it).
-MISSING = frozenset(("", "nan"))
+# What tables hold where a value is missing, in lower case: pandas, R, SQL, JSON and spreadsheets write these.
+MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil"))
 
 
 def parse_labels(

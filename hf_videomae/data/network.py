@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
-from ..records import without_tokens
+from ..records import without_credentials
 from .samples import DataError
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class Patience:
 def reason_of(error: BaseException) -> str:
     """One line: the innermost cause that says something."""
     said = [line for cause in causes(error) for line in str(cause).splitlines()[:1] if line]
-    return without_tokens(said[-1] if said else type(error).__name__)
+    return without_credentials(said[-1] if said else type(error).__name__)
 
 
 def what_passes(error: BaseException) -> BaseException | None:

@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ..records import without_credentials
+from ..video.allowed import RefusedVideo
+from ..video.segments import VideoSegment, VideoSource
+
 # So many shards or one more are still very different.
 _UNEVEN_UP_TO = 3
 
@@ -19,20 +23,48 @@ class DataError(ValueError):
     """
 
 
+def segment_id(path: str, *, start: float | None, end: float | None) -> str:
+    """Return a path, followed by `@START-END` in seconds where it is a segment: `a.mp4@0.5-2`, `a.mp4@3-`.
+
+    Prepared sets use the same ids.
+    """
+    if start is None and end is None:
+        return path
+    return f"{path}@{start or 0:.12g}-{'' if end is None else f'{end:.12g}'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One encoded video.
 
     Attributes:
         id: unique and stable within the data set: the relative path (folder), `file#row` (Parquet), `shard/__key__`
-            (WebDataset), `split/index` (motion).
+            (WebDataset), `split/index` (motion); followed by `@START-END` for a segment (`segment_id`).
         video: the file's bytes, or a path or URL.
         label: index (or indices) into the source's `class_names`, or a number, where the source is labelled.
+        start, end: of the segment that the sample is, in seconds after the file's first frame: the frames with
+            start <= time < end. None is the beginning, and the end, of the file.
     """
 
     id: str
     video: bytes | str
     label: Label | None = None
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def source(self) -> VideoSource | VideoSegment:
+        """Return what decodes to the sample's frames: the video, or the segment of it."""
+        if self.start is None and self.end is None:
+            return self.video
+        return VideoSegment(self.video, start=self.start or 0.0, end=self.end)
+
+    @property
+    def place(self) -> str:
+        """Where the video lies, without credentials: its path or URL, or the id of one that is held in memory."""
+        if isinstance(self.video, (str, RefusedVideo)):
+            return without_credentials(self.video if isinstance(self.video, str) else self.video.path)
+        return self.id
 
     @property
     def num_bytes(self) -> int:
@@ -122,6 +154,12 @@ def describe_source(source: AnyData) -> str:
     if not isinstance(source, Mixture):
         return line
     return "\n".join([line, *(_describe_part(source, part) for part in range(len(source.parts)))])
+
+
+def source_notes(source: AnyData) -> list[str]:
+    """Return what the user must know of how the data was read, a line each; of a mix those of all parts."""
+    parts = source.parts if isinstance(source, Mixture) else (source,)
+    return [note for part in parts for note in getattr(part, "notes", ())]
 
 
 def describe_epoch(source: AnyData) -> str | None:

@@ -3,17 +3,23 @@
 import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..cards import is_hub_id
-from .folder import VIDEO_EXTENSIONS, find_videos, is_pattern, open_file, open_folder, open_pattern
+from .folder import is_pattern, open_file, open_folder, open_pattern
+from .index_files import INDEX_FILES
 from .labels import SINGLE, LabelKind
+from .list_names import is_list_name
+from .lists import open_list
 from .motion import MotionSource
 from .samples import AnyData, AnySource, DataError, Mixture, num_videos
+from .shard_folders import find_shards
 from .streamed import DatasetsSource
+from .video_files import find_videos, is_video_name
 
 BUILT_IN = "motion"
 
@@ -29,6 +35,7 @@ def open_source(
     label_column: str | None = None,
     label_kind: LabelKind = SINGLE,
     cache_dir: str | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> AnySource:
     """Open a data set by the name that the user gave.
 
@@ -36,16 +43,19 @@ def open_source(
     then comes a pattern, then `org/name` on the Hub.
 
     Args:
-        dataset: `motion`, a folder (searched at any depth), a glob pattern, a video file, or `org/name` of the Hub. A
-            folder that holds Parquet or WebDataset files and no videos is read like the Hub's data sets.
+        dataset: `motion`, a folder (searched at any depth), a glob pattern, a video file, a list of videos (CSV, JSON
+            or text; see `hf_videomae.data.lists`), or `org/name` of the Hub. A folder that holds Parquet or
+            WebDataset files and no videos is read like the Hub's data sets.
         split: `train` is everything where the data set has no splits.
         require_labels: refuse a data set without labels.
         config: of a Hub data set.
         revision: of a Hub data set: branch, tag or commit.
-        video_column: of a Hub data set; found by its type.
-        label_column: of a Hub data set; found by its type.
+        video_column: of Parquet or WebDataset files; found by its type.
+        label_column: of Parquet or WebDataset files; found by its type or name.
         label_kind: one class per video, several, or a number.
         cache_dir: keep the shards of a Hub data set in this folder, or in huggingface_hub's own cache (`hub`).
+        allow_paths: hosts, folders and beginnings of URLs that the rows of Parquet, JSON or CSV files may name, and
+            folders for an index file inside a data folder; without it they may name files of the data set alone.
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
@@ -58,25 +68,34 @@ def open_source(
             "the name of the data set is empty; give `motion`, a folder, a pattern, or org/name of the Hub"
         )
     path = os.path.expanduser(dataset)
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
+    named = next((f"--{name} {value}" for name, value in columns.items() if value is not None), None)
+    if named is not None and not has_columns(dataset):
+        raise DataError(
+            f"{named} names a column of Parquet or WebDataset files, and {dataset} holds none; leave it out (labels "
+            f"of a folder come from its class folders or the column `label` of its {INDEX_FILES[0]})"
+        )
     if dataset == BUILT_IN:
         if label_kind != SINGLE:
             raise DataError(f"the motion data set has one class per video, no labels for {label_kind}")
         return MotionSource(split=split)
-    streamed = partial(
+    streamed: Callable[[str], DatasetsSource] = partial(
         DatasetsSource,
         split=split,
         config=config,
         revision=revision,
-        video_column=video_column,
-        label_column=label_column,
+        **columns,
         require_labels=require_labels,
         label_kind=label_kind,
         cache_dir=cache_dir,
+        allow_paths=allow_paths,
     )
     if os.path.isdir(path):
         if _is_sharded(path):
             return streamed(path)
-        return open_folder(path, split=split, require_labels=require_labels, kind=label_kind)
+        return open_folder(path, split=split, require_labels=require_labels, kind=label_kind, allow_paths=allow_paths)
+    if os.path.isfile(path) and is_list_name(path):
+        return open_list(path, split=split, require_labels=require_labels, kind=label_kind)
     if os.path.isfile(path):
         return open_file(path, require_labels=require_labels, kind=label_kind)
     if is_pattern(dataset):
@@ -94,6 +113,9 @@ def open_mixture(
     require_labels: bool = False,
     label_kind: LabelKind = SINGLE,
     cache_dir: str | None = None,
+    video_column: str | None = None,
+    label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> AnyData:
     """Open one data set, or several to draw from by weights.
 
@@ -104,6 +126,9 @@ def open_mixture(
         require_labels: refuse a data set without labels, and data sets with different classes.
         label_kind: one class per video, several, or a number.
         cache_dir: for the shards of Hub data sets, as `open_source` takes it.
+        video_column: of those that have columns, as `open_source` takes it.
+        label_column: of those that have columns, as `open_source` takes it.
+        allow_paths: for the rows of all of them, as `open_source` takes it.
 
     Returns:
         The data set itself where there is one, else a `Mixture`.
@@ -117,10 +142,12 @@ def open_mixture(
         raise DataError(
             f"there are {len(weights)} weights for {len(named)} data sets; give one for each, in their order"
         )
-    parts = tuple(
-        open_source(name, split=split, require_labels=require_labels, label_kind=label_kind, cache_dir=cache_dir)
-        for name in named
-    )
+    options: dict[str, Any] = {"split": split, "require_labels": require_labels, "label_kind": label_kind}
+    options |= {"cache_dir": cache_dir, "allow_paths": allow_paths}
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
+    # What none of them has is refused by the first.
+    have = {name for name in named if has_columns(name)} or set(named)
+    parts = tuple(open_source(name, **options, **(columns if name in have else {})) for name in named)
     if len(parts) == 1:
         return parts[0]
     twice = next((part.name for part in parts if sum(part.name == other.name for other in parts) > 1), None)
@@ -169,16 +196,23 @@ def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] |
     )
 
 
+def has_columns(dataset: str) -> bool:
+    """Return whether a name, as `open_source` takes it, is of a data set with columns: not of plain video files."""
+    path = os.path.expanduser(dataset)
+    if dataset == BUILT_IN or os.path.isfile(path):
+        return False
+    return _is_sharded(path) if os.path.isdir(path) else not is_pattern(dataset)
+
+
 def _is_sharded(folder: str) -> bool:
-    """Whether a folder holds Parquet or WebDataset files, and no video files."""
+    """Whether a folder holds Parquet, WebDataset or saved Arrow files at any depth, and no video files."""
     root = Path(folder)
-    shards = any(next(root.glob(pattern), None) for pattern in ("*.parquet", "*/*.parquet", "*.tar", "*/*.tar"))
-    return shards and not find_videos(root)
+    return bool(find_shards(root)) and not find_videos(root)
 
 
 def _looks_like_path(dataset: str) -> bool:
     """Whether a name with a slash can only be meant as a path: `./x`, `/x`, `~/x`, `a/b.mp4`, or its folder exists."""
-    is_file = os.path.splitext(dataset)[1].lower() in VIDEO_EXTENSIONS
+    is_file = is_video_name(os.path.basename(dataset)) or is_list_name(dataset)
     return dataset.startswith((".", "/", "~")) or is_file or os.path.isdir(os.path.dirname(dataset))
 
 

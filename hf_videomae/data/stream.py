@@ -18,8 +18,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..records import without_credentials
 from ..video._source import resolve_source
 from ..video.decoding import VideoBackendError, VideoDecodeError
+from ..video.hdr import Transfer, met
 from .collate import Batch, ClipSettings, collate, make_clips
 from .labels import LabelCoding
 from .lanes import LanePlan
@@ -56,6 +58,7 @@ class _Made:
     bad: tuple[dict[str, str], ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     read_seconds: float = 0.0
+    hdr: Mapping[str, Transfer] = field(default_factory=dict)
     error: str = ""
     error_type: type[Exception] = DataError
 
@@ -90,7 +93,8 @@ class _BatchMaker(Dataset[_Made]):
         except (DataError, VideoBackendError) as error:
             return _Made(after=job.after, bad=tuple(bad), error=str(error), error_type=type(error))
         seconds = self._watch.seconds
-        return _Made(after=job.after, batch=batch, bad=tuple(bad), seconds=seconds, read_seconds=job.read_seconds)
+        times: dict[str, Any] = {"seconds": seconds, "read_seconds": job.read_seconds}
+        return _Made(after=job.after, batch=batch, bad=tuple(bad), hdr=met.take(), **times)
 
     def _make(self, job: Job, bad: list[dict[str, str]]) -> Batch:
         draws, replacements = map(self._fetching, self.plan.draws(job))
@@ -141,7 +145,7 @@ class _BatchMaker(Dataset[_Made]):
         except (VideoDecodeError, OSError) as error:
             # A file that vanished, or that may not be read, is as bad as a broken one.
             reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
-            path = sample.video if isinstance(sample.video, str) else sample.id
+            path, reason = sample.place, without_credentials(reason)
             bad.append({"path": path, "id": sample.id, "reason": reason})
         if self.on_bad == "raise":
             raise DataError(
@@ -267,6 +271,7 @@ class Loader:
             if made.batch is None:
                 raise made.error_type(made.error)
             self._account.judge(made, batch=made.batch)
+            met.add(made.hdr)
             self._watch.add(made.seconds, share=1 / max(1, self._workers["num_workers"]))
             self._watch.add({"read": made.read_seconds} if made.read_seconds else {})
             self._cursor, self._step = made.after, self._step + 1

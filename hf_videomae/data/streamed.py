@@ -2,18 +2,26 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from .folder import is_video_name
+from .column_values import first_paths, is_parquet, is_tar, parquet_values, tar_values
 from .kept import KeptShards, kept_of
+from .label_columns import PlainLabels, find_plain
 from .labels import SINGLE, LabelKind
 from .network import OUTAGE_SECONDS, SHARD_SECONDS, Patience, is_passing, one_try, until_it_answers, until_it_passes
+from .row_paths import RowPaths, check_allowed, check_card
+from .row_segments import RowSegments
 from .samples import DataError, Label, Sample
+from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
+from .split_names import split_name
+from .video_files import is_video_name
 
 _PROBE_SECONDS = 10.0
+_PEEKED = 20
 
 
 class DatasetsSource:
@@ -28,14 +36,19 @@ class DatasetsSource:
         config: of the data set, where it has several.
         revision: branch, tag or commit.
         video_column: found by its type where there is one of type `Video`.
-        label_column: found where it is called `label` or of type `ClassLabel`.
+        label_column: found where it is called `label` or of type `ClassLabel`. A plain column (texts, whole numbers,
+            bools) is read whole for its classes (see `label_columns`); it is looked for where labels are required.
         require_labels: refuse a data set without labels.
         label_kind: `ClassLabel`, a list of it, or numbers.
         cache_dir: where the shards of a Hub data set are kept (see `kept`); None: they are read over the network in
             every epoch. Samples, their ids and their order are the same.
+        plain_labels: look for a plain column of labels although none are required.
+        read_twice: tar files of the Hub may be read for their labels, and then once more for their videos.
+        allow_paths: hosts, folders and URL prefixes that rows may name outside of the data set (see `row_paths`).
 
     Attributes:
         revision: the commit of the Hub that is read; None: files here.
+        notes: how its columns were read, for the user.
 
     Raises:
         DataError: when the data set cannot be reached or opened, or has no such split or columns.
@@ -53,30 +66,48 @@ class DatasetsSource:
         require_labels: bool = False,
         label_kind: LabelKind = SINGLE,
         cache_dir: str | None = None,
+        allow_paths: Sequence[str] = (),
+        plain_labels: bool = False,
+        read_twice: bool = False,
     ) -> None:
         self.name, self.split = path, split
+        allowed = check_allowed(allow_paths)
         is_local = os.path.isdir(path)
-        if not is_local:
-            _probe_hub(path, revision=revision, cache_dir=cache_dir)
-        builder = _builder(path, config=config, revision=revision)
+        info = None if is_local else _probe_hub(path, revision=revision, cache_dir=cache_dir)
+        check_card(path, info, allowed=allowed)
+        builder, self.notes = _regrouped(_builder(path, config=config, revision=revision), path)
+        self.split = split = _known_split(builder, split)
         files = _files(builder, path=path, split=split)
         self.revision = _commit_of(files)
+        self._paths = RowPaths(path, root=_root_of(builder, path), allowed=allowed)
+        self._paths.check_files(files)
         self.kept: KeptShards | None = None
         if cache_dir is not None and not is_local:
             self.kept = _keep(builder, cache_dir, path=path, split=split, files=files)
-        stream = _open_split(builder, path=path, split=split).decode(False)
-        features = stream.features or {}
+        _without_decoders(builder)
+        stream = _open_split(builder, path=path, split=split)
+        stream, features = _undecoded(stream, path=path)
+        self.num_shards = int(stream.num_shards)
+        self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
+        self._files, self._features = files, features
         self.video_column = _find_video(features, asked=video_column, path=path)
+        self._check_paths(stream, features)
         self.label_column, self.class_names = _find_labels(features, asked=label_column, path=path, kind=label_kind)
+        self.plain: PlainLabels | None = None
+        if self.label_column is None and (require_labels or plain_labels or label_column is not None):
+            self.plain = find_plain(features, asked=label_column, path=path, kind=label_kind)
+        if self.plain is not None:
+            asked = label_column is not None
+            self._read_labels(stream, self.plain, require=require_labels, asked=asked, twice=read_twice)
         if require_labels and self.label_column is None:
             raise DataError(
                 f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
-                f"{_WANTED_LABELS[label_kind]}"
+                f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
-        wanted = [self.video_column, self.label_column, "__key__"]
+        self._segments = RowSegments(features, name=path)
+        self.notes = list(self._segments.notes)
+        wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]
         self._stream = stream.select_columns([name for name in wanted if name in features])
-        self.num_shards = int(stream.num_shards)
-        self._shard_names = _shard_names(files, split=split, count=self.num_shards, root=path if is_local else None)
         known = (builder.info.splits or {}).get(split)
         self.num_samples: int | None = (known.num_examples or None) if known is not None else None
 
@@ -102,6 +133,77 @@ class DatasetsSource:
                     yield sample
                 return
 
+    def use_classes(self, labels: PlainLabels) -> None:
+        """Take the classes of a plain column, which may be those of all splits together."""
+        self.plain, self.class_names = labels, labels.class_names
+
+    def _read_labels(self, stream: Any, plain: PlainLabels, *, require: bool, asked: bool, twice: bool) -> None:
+        """Find the classes of a plain column in all its values, or see that all of them are numbers."""
+        column = plain.column.partition(".")[0] if plain.column not in self._features else plain.column
+        values = self._column_values(stream, column, twice=twice or plain.kind == "regression")
+        plain.read(values, require=require, asked=asked)
+        if not plain.ids:
+            self.plain = None
+            return
+        self.label_column = column
+        self.use_classes(plain)
+
+    def _column_values(self, stream: Any, column: str, *, twice: bool) -> Iterator[tuple[str, Any]]:
+        """Read (sample id, value) of a column, in the way that costs least."""
+        files = self._files if self.kept is None else self.kept.paths
+        if len(files) == self.num_shards and is_tar(files) and (self.kept is not None or self.revision is None):
+            for shard in range(self.num_shards if self.kept is not None else 0):
+                self._fetch_patiently(shard)
+            return tar_values(files, column, video=self.video_column, names=self._shard_names)
+        if is_tar(files) and not twice:
+            raise DataError(
+                f"{self.name} has its labels in tar files ({column}), so its classes are known only when all of them "
+                f"were read: keep them on a disk with --cache_dir DIR, or make a set with `hf-videomae prepare`"
+            )
+        if len(self._files) == self.num_shards and is_parquet(self._files):
+            return parquet_values(self._files, column, names=self._shard_names, path=self.name)
+        return self._streamed_values(stream, column)
+
+    def _streamed_values(self, stream: Any, column: str) -> Iterator[tuple[str, Any]]:
+        narrow = stream.select_columns([name for name in (column, "__key__") if name in self._features])
+
+        def read(shard: int) -> list[tuple[str, Any]]:
+            name, rows = self._shard_names[shard], narrow.shard(num_shards=self.num_shards, index=shard)
+            with one_try():
+                return [(_id_of(row, f"{name}#{number}", name), row[column]) for number, row in enumerate(rows)]
+
+        for shard in range(self.num_shards):
+            waiting = Patience(f"{self.name}, {self._shard_names[shard]}", seconds=SHARD_SECONDS)
+            yield from until_it_passes(partial(read, shard), waiting)
+
+    def _fetch_patiently(self, shard: int) -> None:
+        assert self.kept is not None
+        until_it_passes(partial(self.kept.fetch, shard), Patience(self._shard_names[shard], seconds=SHARD_SECONDS))
+
+    def _check_paths(self, stream: Any, features: Any) -> None:
+        """Refuse a data set of which every video of the first rows lies elsewhere.
+
+        Raises:
+            DataError: naming the flag that opens it.
+        """
+        import datasets
+
+        column, first = self.video_column, self._files[:1]
+        is_text = isinstance(features[column], datasets.Value) and "string" in str(features[column].dtype)
+        paths: list[str] = []
+        if is_parquet(first):
+            if self.kept is not None:
+                self._fetch_patiently(0)
+                first = self.kept.paths[:1]
+            paths = until_it_passes(lambda: first_paths(first[0], column), Patience(self.name, seconds=SHARD_SECONDS))
+        elif is_text:
+            rows = until_it_passes(
+                lambda: list(islice(stream.select_columns([column]), _PEEKED)),
+                Patience(self.name, seconds=SHARD_SECONDS),
+            )
+            paths = [row[column] for row in rows if isinstance(row[column], str)]
+        self._paths.check_rows(paths, column=column)
+
     def _rows(self, shard: int, *, start: int) -> Iterator[Sample]:
         if self.kept is not None:
             self.kept.fetch(shard)
@@ -117,24 +219,35 @@ class DatasetsSource:
 
     def _sample(self, row: dict[str, Any], *, place: str, name: str) -> Sample:
         label = row[self.label_column] if self.label_column is not None else None
+        id = _id_of(row, place, name)
+        encoded = self._encoded(row[self.video_column], row=place)
+        video, (start, end) = self._segments.cut(row, encoded, place=place)
         return Sample(
-            id=f"{name}/{row['__key__']}" if "__key__" in row else place,
-            video=self._encoded(row[self.video_column], row=place),
-            label=_label(label),
+            id=id,
+            video=video,
+            start=start,
+            end=end,
+            label=_label(label) if self.plain is None else self.plain.label(label, id=id),
         )
 
     def _encoded(self, value: Any, *, row: str) -> bytes | str:
-        """`datasets` gives embedded bytes, or the path or URL of a file; a row without a video is a bad video."""
+        """Return embedded bytes, or the path or URL of a file that may be opened; a row without a video is bad."""
         if isinstance(value, dict):
             value = value["bytes"] if value.get("bytes") is not None else value.get("path")
         if value is None:
             return b""
-        if not isinstance(value, (bytes, str)):
+        if isinstance(value, str):
+            return self._paths.resolve(value)
+        if not isinstance(value, bytes):
             raise DataError(
                 f"{self.name}: column {self.video_column!r} holds {type(value).__name__} in {row}, not an encoded "
-                f"video; name another column with video_column"
+                f"video; name another column with --video_column"
             )
         return value
+
+
+def _id_of(row: dict[str, Any], place: str, name: str) -> str:
+    return f"{name}/{row['__key__']}" if "__key__" in row else place
 
 
 def _label(value: Any) -> Label | None:
@@ -144,8 +257,8 @@ def _label(value: Any) -> Label | None:
     return None if isinstance(value, int) and value < 0 else value
 
 
-def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> None:
-    """Ask the Hub first: `datasets` would retry for half a minute and then not say why."""
+def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> Any:
+    """Ask the Hub for a data set first: `datasets` would retry for half a minute and then not say why."""
     # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -157,7 +270,7 @@ def _probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None)
     )
 
     try:
-        _ask_hub(path, revision=revision)
+        return _ask_hub(path, revision=revision)
     except GatedRepoError as error:
         raise DataError(
             f"{path} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`"
@@ -187,16 +300,17 @@ def _hint(path: str, cache_dir: str | None) -> str:
     return "" if kept is None else f" (--dataset {kept} is what was kept of it)"
 
 
-def _ask_hub(path: str, *, revision: str | None) -> None:
+def _ask_hub(path: str, *, revision: str | None) -> Any:
     from huggingface_hub import HfApi
 
-    def ask() -> None:
+    def ask() -> Any:
         info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
         if info.gated:
             # Anyone may see a gated data set, few may read it.
             HfApi().auth_check(path, repo_type="dataset")
+        return info
 
-    until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
+    return until_it_answers(ask, Patience(path, seconds=SHARD_SECONDS))
 
 
 def _patiently(path: str, ask: Callable[[], Any]) -> Any:
@@ -220,6 +334,9 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    saved = saved_splits(Path(path)) if os.path.isdir(path) else None
+    if saved is not None:
+        return _builder_of_files(path, saved)
     try:
         return _patiently(path, lambda: datasets.load_dataset_builder(path, name=config, revision=revision))
     except (DatasetsError, OSError, ValueError) as error:
@@ -227,15 +344,46 @@ def _builder(path: str, *, config: str | None, revision: str | None) -> Any:
         raise DataError(f"{path} cannot be opened as a data set: {reason}") from error
 
 
-def split_names(path: str, *, config: str | None = None, revision: str | None = None) -> list[str]:
-    """The splits of a data set that `DatasetsSource` opens.
+def _builder_of_files(path: str, splits: dict[str, list[str]]) -> Any:
+    """Return what opens local shards of one kind; paths are relative to the folder."""
+    import datasets
+
+    files = {split: [os.path.join(os.path.abspath(path), file) for file in found] for split, found in splits.items()}
+    endings = {os.path.splitext(file)[1] for found in files.values() for file in found}
+    if len(endings) > 1:
+        raise DataError(
+            f"{path} holds shards of several kinds ({', '.join(sorted(endings))}); give a folder of one kind"
+        )
+    return datasets.load_dataset_builder(SHARD_KINDS[endings.pop()], data_files=files)
+
+
+def _regrouped(builder: Any, path: str) -> tuple[Any, list[str]]:
+    """Return a builder that knows the splits by their names in any case, where `datasets` took all for `train`."""
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    if not os.path.isdir(path) or known != ["train"] or saved_splits(Path(path)) is not None:
+        return builder, []
+    splits, notes = shard_splits(Path(path), name=path)
+    return (_builder_of_files(path, splits), notes) if set(splits) - {"train"} else (builder, [])
+
+
+def _known_split(builder: Any, split: str) -> str:
+    """Return the name that a data set has for a split: `validation` where `val` is asked for, or the other way."""
+    known = [str(name) for name in builder.info.splits or builder.config.data_files or {}]
+    same = [name for name in known if split_name(name) == split_name(split)]
+    return same[0] if split not in known and len(same) == 1 else split
+
+
+def split_names(
+    path: str, *, config: str | None = None, revision: str | None = None, allow_paths: Sequence[str] = ()
+) -> list[str]:
+    """Return the splits of a data set that `DatasetsSource` opens.
 
     Raises:
         DataError: when it cannot be reached or opened.
     """
-    if not os.path.isdir(path):
-        _probe_hub(path, revision=revision)
-    builder = _builder(path, config=config, revision=revision)
+    info = None if os.path.isdir(path) else _probe_hub(path, revision=revision)
+    check_card(path, info, allowed=check_allowed(allow_paths))
+    builder, _ = _regrouped(_builder(path, config=config, revision=revision), path)
     return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
 
 
@@ -253,6 +401,22 @@ def _open_split(builder: Any, *, path: str, split: str) -> Any:
         return _patiently(path, lambda: builder.as_streaming_dataset(split))
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: the split {split!r} cannot be opened: {error}") from error
+
+
+def _undecoded(stream: Any, *, path: str) -> tuple[Any, Any]:
+    """A stream whose videos stay encoded, and its columns; those of JSON and CSV are found in the first rows."""
+    import datasets
+    import pyarrow
+
+    if stream.features is not None:
+        return stream.decode(False), stream.features
+    first = until_it_passes(lambda: list(islice(stream, _PEEKED)), Patience(path, seconds=SHARD_SECONDS))
+    try:
+        return stream, datasets.Features.from_arrow_schema(pyarrow.Table.from_pylist(first).schema)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: its first rows have columns of different kinds ({error}); make them alike"
+        ) from error
 
 
 def _of_columns(features: Any) -> str:
@@ -277,7 +441,7 @@ def _find_video(features: Any, *, asked: str | None, path: str) -> str:
         if plain:
             return plain[0]
     what = "several video columns" if found else "no video column"
-    raise DataError(f"{path} has {what}: {_of_columns(features)}; name one with video_column")
+    raise DataError(f"{path} has {what}: {_of_columns(features)}; name one with --video_column")
 
 
 _WANTED_LABELS = {
@@ -293,7 +457,7 @@ def _find_labels(
     import datasets
 
     if asked is not None and asked not in features:
-        raise DataError(f"{path} has no column {asked!r}: {_of_columns(features)}")
+        return None, None  # a key in the JSON of a WebDataset
     if kind == "regression":
         return _find_numbers(features, asked=asked or "label", path=path), None
     # What a list holds is its `feature`.
@@ -306,10 +470,7 @@ def _find_labels(
     if chosen is None:
         return None, None
     if chosen not in classes:
-        raise DataError(
-            f"{path}: column {chosen!r} is not {_WANTED_LABELS[kind]}, so its classes are unknown: "
-            f"{_of_columns(features)}"
-        )
+        return None, None  # its classes may be found in its values
     return chosen, list(classes[chosen].names)
 
 
@@ -317,9 +478,18 @@ def _find_numbers(features: Any, *, asked: str, path: str) -> str | None:
     if asked not in features:
         return None
     kind = str(getattr(features[asked], "dtype", ""))
+    if kind.startswith(("string", "large_string")):
+        return None  # numbers written as texts
     if not kind.startswith(("int", "uint", "float")):
         raise DataError(f"{path}: column {asked!r} holds {kind or 'no numbers'}, but regression wants numbers")
     return asked
+
+
+def _without_decoders(builder: Any) -> None:
+    # It needs `datasets`, which is loaded when a data set is opened.
+    from .webdataset import without_decoders
+
+    without_decoders(builder)
 
 
 def _keep(builder: Any, cache_dir: str, *, path: str, split: str, files: list[str]) -> KeptShards:
@@ -343,6 +513,14 @@ def _commit_of(files: list[str]) -> str | None:
     """The commit of the Hub that the files are of; None for files here."""
     found = re.match(r"hf://datasets/[^@]+@([0-9a-f]{40})/", files[0]) if files else None
     return found[1] if found else None
+
+
+def _root_of(builder: Any, path: str) -> str:
+    """The folder of a data set here, or `hf://datasets/org/name@commit`."""
+    if os.path.isdir(path):
+        return os.path.realpath(path)
+    found = re.match(r"hf://datasets/[^/@]+/[^/@]+@[^/]+", str(builder.base_path or ""))
+    return found[0] if found else f"hf://datasets/{path}@main"
 
 
 def _shard_names(files: list[str], *, split: str, count: int, root: str | None) -> list[str]:

@@ -51,7 +51,7 @@ def video_geometry(source: Source, indices: Sequence[int]) -> Tensor:
     rows = []
     for index in indices:
         sample = source[index]
-        with open_video(sample.video, name=sample.id) as reader:
+        with open_video(sample.source, name=sample.id) as reader:
             rows.append([reader.width / reader.height, float(reader.num_frames)])
     return torch.tensor(rows, dtype=torch.float64)
 
@@ -62,7 +62,7 @@ def middle_frame_features(source: Source, indices: Sequence[int]) -> Tensor:
 
 
 def _frame_features(sample: Sample) -> Tensor:
-    with open_video(sample.video, name=sample.id) as reader:
+    with open_video(sample.source, name=sample.id) as reader:
         frame = reader.frames([reader.num_frames // 2])
     side = min(frame.shape[-2:])
     grey = to_float(resize(center_crop(frame, (side, side)), (66, 66))).mean(1)[0].double()  # (66, 66)

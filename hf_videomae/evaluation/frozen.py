@@ -78,7 +78,7 @@ class TestViews:
         self.processor, self.num_views = processor, num_views
 
     def __call__(self, sample: Sample) -> Tensor:
-        clips: Tensor = self.processor(sample.video, num_views=self.num_views, return_tensors="pt")["pixel_values"]
+        clips: Tensor = self.processor(sample.source, num_views=self.num_views, return_tensors="pt")["pixel_values"]
         return clips
 
 
@@ -101,10 +101,13 @@ class AugmentedClips:
         def generator(purpose: str) -> torch.Generator:
             return sample_generator(sample.id, seed=self.seed, epoch=place, purpose=purpose)
 
-        def plan(total: int, fps: float) -> list[int]:
-            return self.processor.clip_plan.train_indices(total, fps, generator=generator("frames"))
+        clip_plan = self.processor.clip_plan
 
-        frames = decode_clip(sample.video, plan, name=sample.id if isinstance(sample.video, bytes) else None)
+        def plan(total: int, fps: float) -> list[int]:
+            return clip_plan.train_indices(total, fps, generator=generator("frames"))
+
+        name = sample.id if isinstance(sample.video, bytes) else None
+        frames = decode_clip(sample.source, plan, frame_seconds=clip_plan.seconds, name=name)
         size = (self.processor.crop_size["height"], self.processor.crop_size["width"])
         crop = multi_scale_crop(frames, size, generator=generator("pixels"))
         clip: Tensor = self.processor(

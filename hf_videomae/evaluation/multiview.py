@@ -7,7 +7,7 @@ is seen twice or lost, whatever the number of processes, and two files of one na
 Shapes: B videos, V views, T frames, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -22,7 +22,9 @@ from ..data.samples import AnySource, DataError, Label, Sample, Source
 from ..data.stream import TRIM_EVERY, give_memory_back
 from ..inference.files import head_kind, our_config
 from ..ops.views import merge_views
+from ..records import without_credentials
 from ..video.decoding import VideoBackendError, VideoDecodeError
+from ..video.hdr import Transfer, met, note_since
 from ..video.sampling import ClipPlan
 from ..video.views import ReadViews, ViewPlan, make_views, parse_views, read_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -63,6 +65,7 @@ class _Read:
     reason: str = ""
     error: str = ""
     error_type: type[Exception] = DataError
+    hdr: Mapping[str, Transfer] = field(default_factory=dict)
 
 
 class _Videos(Dataset[_Read]):
@@ -92,13 +95,13 @@ class _Videos(Dataset[_Read]):
                 f"{self.source.name}: {sample.id} {fault}; every video of an evaluation needs a label: mend it, take "
                 f"a labelled split, or remove this video"
             )
-        path = sample.video if isinstance(sample.video, str) else sample.id
+        path, name = sample.place, None if isinstance(sample.video, str) else sample.id
         try:
-            views = read_views(sample.video, plan=self.plan, name=sample.id if path == sample.id else None)
+            views = read_views(sample.source, plan=self.plan, name=name)
         except (VideoDecodeError, OSError) as error:
-            reason = error.reason if isinstance(error, VideoDecodeError) else str(error)
+            reason = without_credentials(error.reason if isinstance(error, VideoDecodeError) else str(error))
             return _Read(key, sample.id, path, label, reason=reason)
-        return _Read(key, sample.id, path, label, views)
+        return _Read(key, sample.id, path, label, views, hdr=met.take())
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers of a streamed source get their samples with the job.
@@ -216,6 +219,7 @@ def evaluate(
     training = model.training
     model.eval()
     error: Exception | None = None
+    hdr_before = met.names()
     found = _Scores()
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
@@ -225,6 +229,7 @@ def evaluate(
         error = problem
     finally:
         model.train(training)
+    note_since(hdr_before)
     _agree(error, accelerator)
     found = _gather(found, len(config.id2label), accelerator).in_order()
     return _result(found, numbers, coding=coding, model=model, source=source, plan=wanted)
@@ -317,6 +322,7 @@ def _score(
         waiting.clear()
 
     for read in reads:
+        met.add(read.hdr)
         if read.error:
             raise read.error_type(read.error)
         if read.views is None:

@@ -167,7 +167,7 @@ def _score(score: float, kind: str) -> str:
 
 def what_was_seen(found: OverTime) -> str:
     """How much of the video was looked at."""
-    whole, seen = found.num_frames / found.fps, found.frames_seen / found.fps
+    whole, seen = found.duration, found.seconds_seen
     count = len(found.frames)
     windows = f"{count} window{'s' if count > 1 else ''} of {found.frames.shape[1]} frames"
     if found.frames_seen < found.num_frames:

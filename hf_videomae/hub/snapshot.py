@@ -27,6 +27,7 @@ from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PI
 from .card import render_run_card
 from .facts import EXAMPLES_FILE, RunFacts, read_run
 from .header import check_card
+from .package import has_credentials
 from .parts import HANDLER_FILE, REQUIREMENTS_FILE
 
 STAGING = ".publishing"
@@ -175,8 +176,14 @@ def contents_of(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str, Content
     folder = snapshot.folder
     facts = read_run(folder, model_id=model_id, licence=_stated_licence(folder))
     shown = {name: folder / name for name in sorted(facts.files)}
+    notes = facts.notes
     if HANDLER_FILE in shown:
-        shown |= {path.name: path for path in _matching(folder, (REQUIREMENTS_FILE,))}
+        requirements = list(_matching(folder, (REQUIREMENTS_FILE,)))
+        if any(has_credentials(path.read_text(encoding="utf-8", errors="replace")) for path in requirements):
+            del shown[HANDLER_FILE]
+            notes = (*notes, f"{REQUIREMENTS_FILE} holds credentials, so it and {HANDLER_FILE} are left out")
+        else:
+            shown |= {path.name: path for path in requirements}
     if facts.evaluation is None:
         shown.pop(CONFUSION_FILE, None)
     contents: dict[str, Content] = {path.name: path for path in _matching(folder, _MODEL_FILES)}
@@ -189,7 +196,7 @@ def contents_of(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str, Content
     card, note = _card(facts, folder)
     if card is not None:
         contents[CARD_FILE] = card.encode("utf-8")
-    return contents, (*facts.notes, *filter(None, [note]))
+    return contents, (*notes, *filter(None, [note]))
 
 
 def is_ours(path: str) -> bool:

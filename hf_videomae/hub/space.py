@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..cards import Licence, Origin, inherited_licence, is_hub_id, model_origin, to_yaml
 from ..inference.files import lacks_classifier
+from .package import check_package
 from .parts import document
 
 GRADIO = "6.31.0"
@@ -93,8 +94,15 @@ def requirements(package: str | None) -> str:
     pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _PINNED]
     lines = [*pins, "pillow>=10,<13  # as gradio wants it", "av>=14,<19  # a second decoder"]
     if package is not None:
-        lines.append(package)
+        lines.append(_checked(package))
     return "\n".join(lines) + "\n"
+
+
+def _checked(package: str) -> str:
+    try:
+        return check_package(package)
+    except ValueError as error:
+        raise SpaceError(str(error)) from None
 
 
 def space_card(*, title: str, models: list[str], licence: Licence) -> str:

@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 
 from ..ops.cubes import Grid, grid_of
 from ..video.decoding import open_video
+from ..video.segments import VideoSegment
+from ..video.timing import frame_times
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, load_encoder, our_config, processor_for
@@ -24,7 +26,7 @@ from .prediction import named_videos
 from .windows import groups, read_windows
 
 Pool = Literal["mean", "frame", "token"]
-_FILES = (str, os.PathLike, bytes, bytearray, memoryview)
+_FILES = (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +36,17 @@ class VideoFeatures:
     Attributes:
         video: its path or URL, or `<video 0>` and so on for frames and bytes.
         features: float32 on the CPU: (W, D) for `mean`, (W, T', D) for `frame`, (W, T', H', W', D) for `token`.
-        frames: (W, T) the frames of each window, counted from 0.
-        fps: frame rate in 1/s, 0.0 where it is not known; `frames / fps` are seconds where it is constant.
+        frames: (W, T) the frames of each window, counted from 0, which is the first of the segment where it is one.
+        fps: frame rate in 1/s, 0.0 where it is not known.
+        seconds: (W, T) when the frames are shown, in seconds after the first one, by the time stamps of the file;
+            None for decoded frames, which have none.
     """
 
     video: str
     features: Tensor
     frames: Tensor
     fps: float = 0.0
+    seconds: Tensor | None = None
 
 
 def extract_features(
@@ -158,11 +163,13 @@ class FeatureExtractor:
     def _of_file(self, video: Any, name: str) -> VideoFeatures:
         named = name if isinstance(video, (bytes, bytearray, memoryview)) else None
         with open_video(video, name=named) as reader:
-            windows = reader.plan(self._windows)
+            windows = reader.plan(self._windows, frame_seconds=self._frame_seconds)
             clips = read_windows(reader, windows, processor=self.processor, batch_size=self.batch_size)
             parts = [self._forward(group) for group in clips]
+            frames = torch.tensor(windows)
+            seconds = frame_times(reader, frames)
             return VideoFeatures(
-                video=name, features=torch.cat(parts), frames=torch.tensor(windows), fps=reader.fps or 0.0
+                video=name, features=torch.cat(parts), frames=frames, fps=reader.fps or 0.0, seconds=seconds
             )
 
     def _of_frames(self, video: Any, name: str) -> VideoFeatures:
@@ -175,6 +182,11 @@ class FeatureExtractor:
             windows = self._windows(total)
         parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in groups(windows, self.batch_size)]
         return VideoFeatures(video=name, features=torch.cat(parts), frames=torch.tensor(windows))
+
+    @property
+    def _frame_seconds(self) -> float | None:
+        """Return the distance of frames in seconds; windows that slide are dense, whatever the mode."""
+        return self.plan.seconds if self.hop is None else self.plan.frame_seconds
 
     def _windows(self, total: int, fps: float = 0.0) -> list[list[int]]:
         plan = self.plan

@@ -1,8 +1,10 @@
 """What people name, and what is read: folders and patterns to files, a model's name to a model."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,33 +12,60 @@ import torch
 from transformers import PreTrainedModel
 
 from ..configuration_videomae import VideoMAEConfig
-from ..data.folder import find_videos, is_pattern, is_video_name
+from ..data.folder import is_pattern
+from ..data.index_files import INDEX_FILES, Index, check_index, index_of, read_index_columns
+from ..data.index_paths import IndexPaths
 from ..data.labels import SINGLE, LabelKind
+from ..data.list_names import is_list_name
+from ..data.lists import read_list
+from ..data.samples import DataError, segment_id
+from ..data.video_files import find_videos, is_video_name
 from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from ..records import check_utf8, readable, without_credentials
+from ..video.allowed import shown_url
+from ..video.segments import VideoSegment
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
+logger = logging.getLogger(__name__)
+_noted: set[str] = set()
 _PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
 
-def find_inputs(named: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Files, URLs, folders (searched at any depth) and glob patterns to files and URLs, each once, in order.
+def find_inputs(named: Iterable[str | os.PathLike[str] | VideoSegment]) -> list[str | VideoSegment]:
+    """Turn files, URLs, folders, patterns and lists into videos, each once, in order.
+
+    Folders are searched at any depth. Of a folder whose index file has segments, and of a list of videos (CSV, JSON or
+    text), each row is a video, or a segment of one.
+
+    A URL is read from wherever it leads, as the caller named it: another server, the local network, or the Hub with
+    the caller's token. Each server is named once in the log.
 
     Raises:
-        ValueError: for a folder without videos or a pattern that no video matches. A file that is not there is kept:
-            reading it says so.
+        ValueError: for a folder or list without videos or a pattern that no video matches. A file that is not there is
+            kept: reading it says so.
     """
-    found: dict[str, None] = {}
-    for name in map(os.fsdecode, named):
+    found: dict[str | VideoSegment, None] = {}
+    items = list(named)
+    for item in items:
+        if isinstance(item, VideoSegment):
+            if isinstance(item.video, (str, os.PathLike)):
+                note_fetched(item.video)
+            found[item] = None
+            continue
+        name = os.fsdecode(item)
         path = os.path.expanduser(name)
+        note_fetched(name)
         if "://" in name:
             found[name] = None
         elif os.path.isdir(path):
-            videos = find_videos(Path(path))
+            videos = _segments_of(Path(path)) or [os.path.join(path, video) for video in find_videos(Path(path))]
             if not videos:
                 raise ValueError(f"the folder {name} holds no videos (.mp4, .avi, .mkv, .webm, ...); give another")
-            found |= dict.fromkeys(os.path.join(path, video) for video in videos)
+            found |= dict.fromkeys(videos)
+        elif os.path.isfile(path) and is_list_name(path):
+            found |= dict.fromkeys(_videos_of_list(path, is_alone=len(items) == 1))
         elif is_pattern(name) and not os.path.exists(path):
             matches = [match for match in sorted(glob.glob(path, recursive=True)) if is_video_name(Path(match).name)]
             if not matches:
@@ -45,6 +74,63 @@ def find_inputs(named: Iterable[str | os.PathLike[str]]) -> list[str]:
         else:
             found[path] = None
     return list(found)
+
+
+def _videos_of_list(path: str, *, is_alone: bool) -> list[str | VideoSegment]:
+    """Return the rows of a list; of a text among other files that is none the path, which is then a bad video."""
+    try:
+        listed = read_list(Path(path))
+        index = index_of(replace(listed.columns, label=""), paths=listed.paths, split=None, kind=SINGLE)
+        return _rows_of(index, root=listed.root)
+    except DataError:
+        if is_alone:
+            raise
+        return [path]
+
+
+def _segments_of(root: Path) -> list[str | VideoSegment]:
+    """Return the rows of a folder's index file, if it has segments; labels and splits play no part here."""
+    file = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
+    if file is None:
+        return []
+    try:
+        columns, _ = read_index_columns(file, root=root)
+    except DataError:  # an index that cannot be read names no segments: all videos of the folder are taken
+        return []
+    if not (columns.start or columns.end):
+        return []
+    index = index_of(replace(columns, label=""), paths=IndexPaths(root), split=None, kind=SINGLE)
+    return _rows_of(index, root=root)
+
+
+def _rows_of(index: Index, *, root: Path) -> list[str | VideoSegment]:
+    """Return the videos and segments of an index file, all of which have to be there."""
+    found: list[str | VideoSegment] = []
+    for entry in check_index(index, root=root).entries:
+        file = os.path.normpath(root / entry.path)
+        is_whole = entry.start is None and entry.end is None
+        found.append(file if is_whole else VideoSegment(file, start=entry.start or 0.0, end=entry.end))
+    return found
+
+
+def note_fetched(video: str | os.PathLike[str]) -> None:
+    """Say once for each server that videos are read from there: the caller may have got the address from others."""
+    url = os.fsdecode(video)
+    if "://" not in url or url.startswith("file://"):
+        return
+    scheme, _, place = shown_url(url).partition("://")
+    server = f"{scheme}://{'/'.join(place.split('/')[: 3 if scheme.lower() == 'hf' else 1])}"
+    if server not in _noted:
+        _noted.add(server)
+        logger.warning("videos are read from %s, as asked for; pass no address that a stranger chose", server)
+
+
+def shown_name(video: str | os.PathLike[str] | VideoSegment) -> str:
+    """Return what results call a video: its path, or its URL without credentials; `PATH@START-END` of a segment."""
+    if isinstance(video, VideoSegment):
+        place = shown_name(video.video) if isinstance(video.video, (str, os.PathLike)) else "<video>"
+        return segment_id(place, start=video.start, end=video.end)
+    return readable(without_credentials(os.fsdecode(video)))
 
 
 def load_classifier(model: Model) -> PreTrainedModel:
@@ -98,6 +184,7 @@ def load_pretrained(model: str | os.PathLike[str]) -> VideoMAEForPreTraining:
 
 def lacks_classifier(model: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint says that it holds none; the first look at it, so a wrong name shows here."""
+    check_utf8(os.fsdecode(model), name="the model")
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"the folder {model} holds no config.json, so no model; give one that save_pretrained wrote")
     try:

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from ..data.labels import LabelKind
 from ..ops.views import merge_views
-from ..video.decoding import open_video
+from ..video.decoding import VideoReader, open_video
+from ..video.timing import has_constant_rate, window_seconds
 from ..video.views import sliding_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, head_kind, load_classifier, processor_for
@@ -36,11 +37,14 @@ class OverTime:
         scores: (W, K) float32 on the CPU: softmax, or sigmoid where a video may have several classes; the numbers
             themselves of a regression.
         frames: (W, T) the frames of each window, counted from 0.
-        fps: frame rate in 1/s; 25 where the file does not say.
+        fps: frame rate in 1/s; 25 where nothing tells it.
         labels: names of the K classes.
         kind: of the model: one class per video, several, or numbers.
         num_frames: of the video.
         frames_seen: the first so many of them were cut into windows.
+        seconds: (W, 2) where each window begins and ends, by the time stamps of the file.
+        duration: of the video, in seconds.
+        seconds_seen: where the last of the `frames_seen` ends.
         windows_left_out: of those that would follow each other at the given distance.
     """
 
@@ -52,12 +56,10 @@ class OverTime:
     kind: LabelKind
     num_frames: int
     frames_seen: int
+    seconds: Tensor
+    duration: float
+    seconds_seen: float
     windows_left_out: int = 0
-
-    @property
-    def seconds(self) -> Tensor:
-        """(W, 2) where each window begins and ends."""
-        return torch.stack((self.frames[:, 0], self.frames[:, -1] + 1), dim=1) / self.fps
 
     def top(self, count: int) -> list[int]:
         """The classes with the highest scores in any window, the highest first; all outputs of a regression."""
@@ -117,26 +119,41 @@ def predict_over_time(
         network.to(device)  # type: ignore[arg-type]
 
     with open_video(video, name="<video>" if isinstance(video, (bytes, bytearray, memoryview)) else None) as reader:
-        fps = reader.fps or _USUAL_FPS
-        seen = reader.num_frames if max_seconds is None else min(reader.num_frames, max(1, int(max_seconds * fps)))
-        step = reader.plan(lambda _, rate: plan.stride_at(rate))
-        along = hop or max(1, plan.num_frames * step // 2)
-        windows = sliding_indices(seen, num_frames=plan.num_frames, stride=step, hop=along)
+        seen = reader.num_frames if max_seconds is None else _frames_before(reader, max_seconds)
+
+        def slide(total: int, fps: float) -> list[list[int]]:
+            step = plan.stride_at(fps)
+            along = hop or max(1, plan.num_frames * step // 2)
+            return sliding_indices(total, num_frames=plan.num_frames, stride=step, hop=along)
+
+        windows = reader.plan(slide, frame_seconds=plan.frame_seconds, first=seen)
         kept = [windows[place] for place in spread(len(windows), max_windows or len(windows))]
         clips = read_windows(reader, kept, processor=processor, batch_size=batch_size)
         scores = torch.cat([_scores(network, group) for group in clips])
+        frames = torch.tensor(kept)
+        ends = window_seconds(reader, torch.tensor([[reader.num_frames - 1], [seen - 1]]))
         names = [network.config.id2label[number] for number in range(scores.shape[1])]
         return OverTime(
             video=reader.name,
             scores=scores,
-            frames=torch.tensor(kept),
-            fps=fps,
+            frames=frames,
+            fps=reader.fps or _USUAL_FPS,
             labels=names,
             kind=head_kind(network.config),
             num_frames=reader.num_frames,
             frames_seen=seen,
             windows_left_out=len(windows) - len(kept),
+            seconds=window_seconds(reader, frames).float(),
+            duration=float(ends[0, 1]),
+            seconds_seen=float(ends[1, 1]),
         )
+
+
+def _frames_before(reader: VideoReader, seconds: float) -> int:
+    """Return how many frames are shown before a time; at least 1."""
+    if has_constant_rate(reader.timestamps, fps=reader.fps or _USUAL_FPS):
+        return min(reader.num_frames, max(1, int(seconds * (reader.fps or _USUAL_FPS))))
+    return max(1, int((reader.timestamps < seconds).sum()))
 
 
 def _scores(network: PreTrainedModel, clips: Tensor) -> Tensor:

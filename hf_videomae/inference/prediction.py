@@ -14,10 +14,13 @@ from transformers import PreTrainedModel
 
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
+from ..records import without_credentials
 from ..video.decoding import VideoDecodeError
+from ..video.hdr import met, note_since
+from ..video.segments import VideoSegment
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for
+from .files import checked_device, find_inputs, head_kind, load_classifier, note_fetched, processor_for, shown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,9 @@ def predict(
     Args:
         model: a classifier, or the Hub id or folder of one: ours or stock transformers'.
         videos: one or a list of: a path, a URL, a folder of videos, a glob pattern, or whatever
-            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video.
+            `VideoMAEVideoProcessor` takes (bytes, frames, a decoder). Decoded frames are one video. A URL is read from
+            wherever it leads, this machine's own network included, so pass none that a stranger chose (an endpoint
+            of `hf-videomae endpoint` checks those); each server is named once in the log.
         views: temporal positions x crops that are averaged. 1x1, the centre, is the quickest; the paper's test is 5x3
             (Kinetics) or 2x3 (Something-Something), with the frames resized as `processor` does.
         top_k: classes in the answer; a regression gives all its numbers.
@@ -106,7 +111,7 @@ def predict(
     plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
-    training = network.training
+    training, hdr_before = network.training, met.names()
     network.eval()
     try:
         return [
@@ -115,6 +120,7 @@ def predict(
         ]
     finally:
         network.train(training)
+        note_since(hdr_before)
 
 
 def _predict_one(
@@ -132,7 +138,7 @@ def _predict_one(
     except VideoDecodeError as error:
         if not keep_going:
             raise
-        return Prediction(video=name, error=error.reason or str(error))
+        return Prediction(video=name, error=without_credentials(error.reason or str(error)))
     logits = view_logits(network, clips, batch_size=batch_size)
     kind, names = head_kind(network.config), network.config.id2label
     scores = merge_views(logits[None], problem_type=kind)[0]
@@ -171,7 +177,7 @@ def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[in
         image_std=processor.image_std,
         antialias=True,
     )
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)):
+    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)):
         return make_views(read_views(video, plan=plan), plan=plan)
     raw = {"do_resize": False, "do_center_crop": False, "do_normalize": False}
     pixels = processor(video, num_views=positions, **raw)["pixel_values"]  # (S, T, channels, H, W) in [0, 1]
@@ -193,15 +199,17 @@ def _with_sampling(
 
 def named_videos(videos: Any) -> list[tuple[str, Any]]:
     """(name, video) of what the caller gave; folders and patterns opened."""
-    if _is_path(videos):
+    if _is_path(videos) or isinstance(videos, VideoSegment):
         videos = [videos]
     if isinstance(videos, Sequence) and not isinstance(videos, (bytes, bytearray, memoryview)):
         if not videos:
             raise ValueError("an empty list came; give at least one video")
-        if all(map(_is_path, videos)):
-            return [(name, name) for name in find_inputs(videos)]
+        if all(_is_path(item) or isinstance(item, VideoSegment) for item in videos):
+            return [(shown_name(video), video) for video in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
-            return [(os.fsdecode(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
+            for item in filter(_is_path, videos):
+                note_fetched(item)
+            return [(shown_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]
     return [("<video 0>", videos)]

@@ -17,7 +17,7 @@ from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes
 from ..ops.masking import make_mask, split_by_mask
 from ..ops.seams import continue_brightness
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import load_pretrained
+from .files import load_pretrained, note_fetched
 from .pictures import sheet, spread, to_bytes
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def reconstruct(
     config = network.config
     if not (isinstance(video, Tensor) and video.dim() == 5 and video.is_floating_point()):
         processor = processor or VideoMAEVideoProcessor.from_config(config)
+        if isinstance(video, (str, os.PathLike)):
+            note_fetched(video)
         video = processor(video, return_tensors="pt")["pixel_values"]
     clip = video.to(network.device)
     grid = network.videomae.clip_grid(clip)

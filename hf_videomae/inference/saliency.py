@@ -21,7 +21,8 @@ from transformers import PreTrainedModel
 
 from ..ops.cubes import unnormalize
 from ..ops.views import merge_views
-from ..video.decoding import open_video
+from ..video.decoding import VideoReader, open_video
+from ..video.sampling import ClipPlan
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, head_kind, load_classifier, our_config, processor_for
 from .pictures import sheet, spread, to_bytes
@@ -88,7 +89,7 @@ def token_saliency(
         network.to(device)  # type: ignore[arg-type]
     with open_video(video, name="<video>" if isinstance(video, (bytes, bytearray, memoryview)) else None) as reader:
         plan = processor.clip_plan
-        wanted = list(frames) if frames is not None else reader.plan(plan.test_indices)[(plan.views - 1) // 2]
+        wanted = list(frames) if frames is not None else _middle_view(reader, plan)
         (clip,) = read_windows(reader, [wanted], processor=processor, batch_size=1)  # (1, T, C, H, W)
         name = reader.name
     relevance, logits, number = _relevance(network, place, clip, number)
@@ -102,6 +103,10 @@ def token_saliency(
         label=str(network.config.id2label[number]),
         score=float(merge_views(logits[:, None], problem_type=head_kind(network.config))[0, number]),
     )
+
+
+def _middle_view(reader: VideoReader, plan: ClipPlan) -> list[int]:
+    return reader.plan(plan.test_indices, frame_seconds=plan.seconds)[(plan.views - 1) // 2]
 
 
 def _relevance(

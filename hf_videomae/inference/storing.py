@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import now, versions, with_access_of, write_json
+from ..records import now, versions, with_access_of, without_credentials, write_json
 from ..video.decoding import VideoDecodeError
+from ..video.segments import VideoSegment
 from .features import FeatureExtractor, VideoFeatures
-from .files import find_inputs
+from .files import find_inputs, shown_name
 
 Format = Literal["parquet", "safetensors"]
 FACTS_FILE = "features.json"
@@ -55,7 +56,7 @@ def store_features(
 
     Args:
         extractor: the model and what is taken from it.
-        videos: files, URLs, folders and glob patterns.
+        videos: files, URLs, folders, glob patterns, and lists of videos; of those also segments.
         output_dir: made where it is not there.
         model: its name, for `features.json`.
         file_format: `parquet` has a row per window: `video`, `window`, `first_frame`, `last_frame`, `first_second`,
@@ -77,17 +78,18 @@ def store_features(
     _claim(folder, {"model": model, "format": file_format, **extractor.settings()})
     done, bad = stored_videos(folder), []
     waiting: list[VideoFeatures] = []
-    wanted = find_inputs(videos)
-    todo = [video for video in wanted if video not in done]
-    for number, video in enumerate(todo, start=1):
+    wanted = _named(find_inputs(videos))
+    todo = {name: video for name, video in wanted.items() if name not in done}
+    for number, (name, video) in enumerate(todo.items(), start=1):
         try:
-            waiting.append(extractor(video, name=video))
+            waiting.append(extractor(video, name=name))
             note = f"{tuple(waiting[-1].features.shape)}"
         except VideoDecodeError as error:
-            bad.append({"path": video, "reason": error.reason})
-            note = f"left out: {error.reason}"
+            reason = without_credentials(error.reason)
+            bad.append({"path": name, "reason": reason})
+            note = f"left out: {reason}"
         if progress is not None:
-            progress(f"{number}/{len(todo)} {video} {note}")
+            progress(f"{number}/{len(todo)} {name} {note}")
         if len(waiting) == videos_per_file:
             _write_part(folder, waiting, file_format)
             waiting = []
@@ -96,6 +98,16 @@ def store_features(
     text = "".join(json.dumps(line) + "\n" for line in bad)
     (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
     return Stored(written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad)
+
+
+def _named(videos: Sequence[str | VideoSegment]) -> dict[str, str | VideoSegment]:
+    """Return the videos by the names under which their features are written."""
+    named: dict[str, str | VideoSegment] = {}
+    for video in videos:
+        name = shown_name(video)
+        if named.setdefault(name, video) != video:
+            raise ValueError(f"{name} is given twice, with different credentials; give each video once")
+    return named
 
 
 def load_features(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -182,8 +194,8 @@ def _rows(video: VideoFeatures) -> Iterable[dict[str, Any]]:
             "window": number,
             "first_frame": frames[0],
             "last_frame": frames[-1],
-            "first_second": frames[0] / video.fps if video.fps else None,
-            "last_second": frames[-1] / video.fps if video.fps else None,
+            "first_second": None if video.seconds is None else float(video.seconds[number, 0]),
+            "last_second": None if video.seconds is None else float(video.seconds[number, -1]),
             "shape": list(features.shape),
             "features": features.flatten().numpy(),
         }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..video.decoding import VideoReader
+from ..video.segments import SegmentReader
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
 Item = TypeVar("Item")
@@ -22,7 +23,11 @@ def groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 
 def read_windows(
-    reader: VideoReader, windows: Sequence[Sequence[int]], *, processor: VideoMAEVideoProcessor, batch_size: int
+    reader: VideoReader | SegmentReader,
+    windows: Sequence[Sequence[int]],
+    *,
+    processor: VideoMAEVideoProcessor,
+    batch_size: int,
 ) -> Iterator[Tensor]:
     """The windows as the processor makes clips, (W, T, C, H, W) for each group; no frame of a group is read twice.
 

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..records import without_credentials
+
 DEBUG_VARIABLE = "HF_VIDEOMAE_DEBUG"
 
 
@@ -21,14 +23,14 @@ def is_main_process() -> bool:
 def say(message: str) -> None:
     """One line for the user, from the first process alone."""
     if is_main_process():
-        print(message, flush=True)
+        print(without_credentials(message), flush=True)
 
 
 def say_error(message: str, *, everywhere: bool = False) -> None:
     """One line on the error stream, from the first process, or from any that has something of its own to say."""
     if is_main_process() or everywhere:
         place = "" if is_main_process() else f" in process {os.environ['RANK']}"
-        print(f"error{place}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"error{place}: {without_credentials(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """The lines of JSON that a run writes while it goes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..video import hdr
 from . import report
 
 
@@ -94,3 +95,13 @@ def best_validation(output_dir: Path) -> dict[str, Any] | None:
         return None
     step, accuracy = max(reversed(found), key=lambda pair: pair[1])
     return {"step": step, "top1": accuracy}
+
+
+def gather_videos(bad_videos: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the bad videos of all processes; HDR videos that other processes met are counted in this one too."""
+    from accelerate.utils import gather_object
+
+    for found in gather_object([hdr.met.names()]):
+        hdr.met.add(found)
+    gathered: list[dict[str, str]] = gather_object(list(bad_videos))
+    return gathered

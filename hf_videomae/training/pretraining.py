@@ -231,11 +231,13 @@ def build_processor(recipe: RunRecipe, config: VideoMAEConfig) -> "VideoMAEVideo
 
 def announce_data(source: "AnyData", *, processes: int) -> None:
     """The data, what an epoch of it is, and who reads which shards, where there is something to say."""
-    from ..data import describe_epoch, describe_shards, describe_source
+    from ..data import describe_epoch, describe_shards, describe_source, source_notes
 
     for line in (describe_source(source), describe_epoch(source), *describe_shards(source, processes=processes)):
         if line is not None:
             say(line)
+    for note in source_notes(source):
+        say(f"note: {note}")
 
 
 def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData", processes: int = 1) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..data.stopwatch import bottleneck
+from ..video import hdr
 from .errors import is_main_process
 
 # Waiting for data that is worth a word, and that is worth advice.
@@ -164,3 +165,9 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def hdr_notes() -> list[str]:
+    """Return a line about the HDR videos that the run has read, if there were any."""
+    found = hdr.met.names()
+    return [f"note: {hdr.describe(found)}"] if found else []

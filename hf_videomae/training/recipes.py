@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..data.stream import OnBadVideo
+from ..records import check_utf8, print_any_name
 from .errors import RunError, say_error
 
 AUTO = "auto"
@@ -58,13 +59,29 @@ class RunRecipe:
 
     dataset: str | tuple[str, ...] = setting(
         "motion",
-        "motion (made on the spot), a folder, a glob, or a Hub data set org/name; or several of these, to mix them",
+        "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
+        "to mix them",
         group="data",
     )
     dataset_weights: tuple[float, ...] | None = setting(
         None, "shares of the data sets of a mix, one for each (default: by their numbers of videos)", group="data"
     )
     split: str = setting("train", "split of the data set", group="data")
+    video_column: str | None = setting(
+        None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
+    )
+    label_column: str | None = setting(
+        None,
+        "column of the labels, of Parquet or WebDataset files; json.KEY for a key of JSON members (default: found by "
+        "its type, or called label or cls)",
+        group="data",
+    )
+    allow_paths: tuple[str, ...] = setting(
+        (),
+        "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
+        group="data",
+        identity=False,
+    )
     cache_dir: str | None = setting(
         None,
         "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
@@ -198,6 +215,11 @@ class RunRecipe:
         _above_zero(self, "base_lr", "epochs", "clip_grad", "frame_seconds")
         self._check_mix()
         self._check_publishing()
+        try:
+            check_utf8(self.output_dir, name="--output_dir")
+            check_utf8(self.model, name="--model")
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
         for name in ("max_bad_share", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but it is a share; give a number from 0 to 1")
@@ -223,6 +245,11 @@ class RunRecipe:
         name = next((name for name, given in asked.items() if given), None)
         if name is not None and not self.push_to_hub:
             raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """How the columns and rows of a data set are read, as `open_source` and `open_mixture` take it."""
+        return {name: getattr(self, name) for name in ("video_column", "label_column", "allow_paths")}
 
     @property
     def dataset_name(self) -> str:
@@ -478,6 +505,7 @@ def parse_recipe(
     Raises:
         SystemExit: 0 after `--help`, 2 with one line for whatever cannot be.
     """
+    print_any_name()
     parser = build_parser(recipe_class, description=description)
     given = vars(parser.parse_args(_underscored(sys.argv[1:] if arguments is None else arguments)))
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..records import command_line, hardware, now, versions, write_json, write_whole
+from ..records import command_line, hardware, now, readable, versions, write_json, write_whole
 from .errors import RunError
 
 __all__ = [
@@ -125,7 +125,7 @@ def draw_loss(output_dir: Path, *, title: str, baseline_name: str | None) -> Non
     baseline = mean_of(line.get("baseline") for line in lines)
     if baseline is not None and baseline_name is not None:
         axes.axhline(baseline, color="tab:red", linestyle="--", label=f"{baseline_name}: {baseline:.3f}")
-    axes.set(xlabel="step", ylabel="loss", title=title)
+    axes.set(xlabel="step", ylabel="loss", title=readable(title))
     axes.set_ylim(bottom=0, top=1.05 * axes.get_ylim()[1])  # from 0 on, the margin around a flat line is none
     axes.grid(alpha=0.3)
     _draw_validations(axes, validations(logged))

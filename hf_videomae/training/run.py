@@ -40,7 +40,7 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .errors import RunError, say
-from .journal import Journal, best_validation, data_times, summary
+from .journal import Journal, best_validation, data_times, gather_videos, summary
 from .optim import build_optimizer, parameter_groups, set_learning_rate
 from .origins import ORIGINS, origins_in
 from .preparation import (
@@ -56,7 +56,7 @@ from .preparation import (
     plan_schedule,
     together,
 )
-from .progress import Clock, Progress, tell_data
+from .progress import Clock, Progress, hdr_notes, tell_data
 from .recipes import RunRecipe, changes
 from .signals import StopSignal, name_of
 
@@ -470,7 +470,7 @@ class Run:
             self.accelerator.log({**numbers, **times}, step=self.step)
 
     def _log_bad_videos(self) -> None:
-        for line in self.journal.bad_videos(self.step, gather_object(list(self.loader.bad_videos))):
+        for line in self.journal.bad_videos(self.step, gather_videos(self.loader.bad_videos)):
             if len(self.journal.bad_paths) <= _SHOWN_BAD_VIDEOS:
                 what = f"{line['path']} cannot be decoded ({line['reason']}) and {_FATE[self.recipe.on_bad_video]}"
                 self.progress.say(f"warning: {what}; see {report.BAD_VIDEOS_FILE}")
@@ -577,7 +577,7 @@ class Run:
         best = best_validation(self.output_dir)
         if best is not None and best["step"] != self.step:
             say(f"the best validation was after step {best['step']}: top-1 {best['top1']:.4f}; saved is the last step")
-        for line in tell_data(*data_times(self.output_dir), num_workers=self.recipe.num_workers):
+        for line in hdr_notes() + tell_data(*data_times(self.output_dir), num_workers=self.recipe.num_workers):
             say(line)
         say(f"model, {report.METRICS_FILE} and {report.PICTURE_FILE} are in {self.output_dir}")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from . import limits
+from .timing import time_array
 
 Frame = TypeVar("Frame")
 
@@ -17,20 +18,27 @@ class FrameStore(Generic[Frame]):
     """Decodes a video once from its start, counts the frames that come, and keeps them while they fit.
 
     Args:
-        decode_all: starts decoding at the first frame, at every call anew.
+        decode_all: starts decoding at the first frame, at every call anew; yields each frame with its time stamp in
+            seconds, None where it has none.
         nbytes: the memory that one kept frame holds.
+
+    Attributes:
+        num_frames: how many frames decode.
+        times: their time stamps in seconds, NaN where there is none.
     """
 
-    num_frames: int
-
-    def __init__(self, decode_all: Callable[[], Iterator[Frame]], *, nbytes: Callable[[Frame], int]) -> None:
+    def __init__(
+        self, decode_all: Callable[[], Iterator[tuple[Frame, float | None]]], *, nbytes: Callable[[Frame], int]
+    ) -> None:
         self._decode_all = decode_all
         self._kept: list[Frame] | None = []
         self.num_frames = 0
+        self.times = time_array()
         kept_bytes = 0
-        for frame in limits.timed(decode_all()):
+        for frame, time in limits.timed(decode_all()):
             self.num_frames += 1
             limits.check_count(self.num_frames)
+            self.times.extend(time_array([time]))
             kept_bytes += nbytes(frame) + _OVERHEAD_BYTES
             if kept_bytes > MAX_KEPT_BYTES:
                 self._kept = None
@@ -43,7 +51,7 @@ class FrameStore(Generic[Frame]):
             return [self._kept[index] for index in indices]
         wanted, last = set(indices), max(indices)
         found: dict[int, Frame] = {}
-        for index, frame in enumerate(limits.timed(self._decode_all())):
+        for index, (frame, _) in enumerate(limits.timed(self._decode_all())):
             if index in wanted:
                 found[index] = frame
             if index == last:

@@ -7,11 +7,12 @@ to the decoders that number frames as they come out.
 
 import bisect
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, BinaryIO
 
-from . import limits
-from ._pyav import RgbConverter, as_clip, best_video_stream, file_failures, open_input, places_of
+from . import limits, timing
+from ._pyav import RgbConverter, as_clip, best_video_stream, file_failures, hdr_of, open_input, places_of
 from .containers import Container
 from .errors import BackendFailure
 
@@ -52,7 +53,9 @@ class H264Video(ABC):
             limits.check_size(*self.coded_size)
             limits.check_count(stream.frames)
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
+            self.hdr = hdr_of(self._decoder)
             self._length_bytes = _length_bytes(self._decoder.extradata)
+            self._clock = float(stream.time_base)
             self._times, self._starts = self._number(stream)
         self.num_frames = len(self._times)
         limits.check_count(self.num_frames)
@@ -74,6 +77,14 @@ class H264Video(ABC):
         wanted = places_of([self._times[index] for index in indices])
         with file_failures():
             return as_clip(self._pictures(wanted), length=len(indices))
+
+    def raw_times(self) -> "array[float]":
+        """Return the time stamp of every frame in seconds."""
+        return timing.time_array(time * self._clock for time in self._times)
+
+    def duration(self) -> float:
+        """Return the seconds from the first to the last frame."""
+        return (self._times[-1] - self._times[0]) * self._clock
 
     def close(self) -> None:
         self._container.close()

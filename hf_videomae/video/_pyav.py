@@ -2,22 +2,26 @@
 
 import functools
 import io
+import math
+from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
 
-from . import limits
+from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from ._stills import refuse_picture_stream
 from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
+from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
-    from av.video.stream import VideoStream
+    from av.video.codeccontext import VideoCodecContext
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -37,6 +41,7 @@ class PyavVideo:
 
     name = "pyav"
     fps: float = 0.0
+    hdr: HighDynamicRange | None = None
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
@@ -46,6 +51,8 @@ class PyavVideo:
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
+            refuse_picture_stream(source.name, num_frames=self.num_frames, fps=self.fps, **self._facts)
+            self._times = timing.steadier(self._store.times, self._decode_times)
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
             self._to_rgb = RgbConverter(self.coded_size)
@@ -59,21 +66,39 @@ class PyavVideo:
             picked = zip(places.values(), self._store.pick(list(places)), strict=True)
             return as_clip(((where, self._to_rgb(frame)) for where, frame in picked), length=len(indices))
 
+    def raw_times(self) -> "array[float]":
+        """Return the time stamp of every frame in seconds, NaN where there is none."""
+        return self._times
+
+    def duration(self) -> float:
+        """Return the seconds from the first to the last frame."""
+        return timing.last_time(self.raw_times(), fps=self.fps)
+
     def close(self) -> None:
         self._store = None
 
-    def _decode_in_order(self) -> Iterator["VideoFrame"]:
+    def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
+        from av.stream import Disposition
+
         with open_input(self._source.data, self._source.container) as container:
             stream = best_video_stream(container)
+            self.hdr = hdr_of(stream.codec_context)
+            self._facts = {
+                "codec": stream.codec_context.name,
+                "container": container.format.name,
+                "is_cover": bool(stream.disposition & Disposition.attached_pic),
+            }
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             limits.check_size(stream.codec_context.height, stream.codec_context.width)
             limits.check_count(stream.frames)
+            clock, self._decode_times = float(stream.time_base), timing.time_array()
             for packet in limits.timed(container.demux(stream)):
                 for frame in packet.decode():
                     limits.check_size(frame.height, frame.width)  # it may change on the way
-                    yield frame
+                    self._decode_times.append(math.nan if frame.dts is None else frame.dts * clock)
+                    yield frame, frame.time
 
 
 def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer":
@@ -85,14 +110,14 @@ def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer
     return opened
 
 
-def best_video_stream(container: "InputContainer") -> "VideoStream":
+def best_video_stream(container: "InputContainer") -> Any:
     """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
     found = container.streams.best("video")
     if found is None:
         raise BackendFailure("there is no video stream in it")
     if found.codec_context is None:
         raise BackendFailure("FFmpeg has no decoder for its codec")
-    return cast("VideoStream", found)
+    return found
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:
@@ -160,3 +185,43 @@ def file_failures() -> Iterator[None]:
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
+    """Return the high dynamic range that a stream states, None for standard range."""
+    return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
+
+
+def container_name(source: ResolvedSource) -> str:
+    """Return FFmpeg's name of a file's format; empty where PyAV is missing or cannot read the file."""
+    if why_missing() is not None:
+        return ""
+    import av
+
+    try:
+        with open_input(source.data, source.container) as container:
+            return str(container.format.name)
+    except (av.FFmpegError, ValueError):
+        return ""
+
+
+def packet_times(source: ResolvedSource) -> "array[float] | None":
+    """Return the time stamps in seconds of the packets that are shown, in order, without decoding.
+
+    None where a packet has none, or PyAV cannot read the file.
+    """
+    import av
+
+    times = []
+    try:
+        with open_input(source.data, source.container) as container:
+            stream = container.streams.best("video")
+            for packet in limits.timed(container.demux(stream)) if stream is not None else ():
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    return None
+                times.append(packet.pts * float(packet.time_base))
+    except (av.FFmpegError, ValueError):
+        return None
+    return timing.time_array(sorted(times))

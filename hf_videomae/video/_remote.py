@@ -8,13 +8,17 @@ parts is a file on a server that says so (`Accept-Ranges: bytes`), or one that f
 import functools
 import http.client
 import io
+import ipaddress
+import socket
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from . import limits
+from .allowed import AllowedURL, host_of, is_allowed, shown_url
 from .errors import BackendFailure, LimitExceeded, VideoBackendError, VideoDecodeError
 
 _TIMEOUT_SECONDS = 60.0
@@ -144,16 +148,16 @@ def _failures(url: str) -> Iterator[None]:
     try:
         yield
     except LimitExceeded as error:
-        raise VideoDecodeError(url, str(error)) from error
+        raise VideoDecodeError(shown_url(url), str(error)) from error
     except urllib.error.HTTPError as error:
-        raise VideoDecodeError(url, f"the server answers HTTP {error.code} {error.reason}") from error
+        raise VideoDecodeError(shown_url(url), f"the server answers HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise VideoDecodeError(url, f"it cannot be downloaded: {error.reason}") from error
+        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {error.reason}") from error
     except ImportError as error:
-        raise VideoBackendError(f"reading {url} needs a package that is not installed: {error}") from error
+        raise VideoBackendError(f"reading {shown_url(url)} needs a package that is not installed: {error}") from error
     except _download_errors() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VideoDecodeError(url, f"it cannot be downloaded: {reason}") from error
+        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {reason}") from error
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
@@ -191,7 +195,37 @@ def _get_range(url: str, size: int, start: int, end: int) -> bytes:
 
 def _ask(url: str, **headers: str) -> Any:
     request = urllib.request.Request(url, headers={"User-Agent": "hf-videomae", **headers})
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    return urllib.request.build_opener(_Redirects(url)).open(request, timeout=_TIMEOUT_SECONDS)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects, but none to where the URL itself would not have been read.
+
+    A URL of a data set stays on what the user opened. One that the user named may lead to any server, but not from a
+    public one to this machine or its network.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if isinstance(self._url, AllowedURL):
+            if not is_allowed(newurl, self._url.allowed):
+                host = host_of(newurl)
+                raise urllib.error.URLError(f"it redirects to {host}, which is not opened: add it to --allow_paths")
+        elif _is_private(host_of(newurl)) and not _is_private(host_of(self._url)):
+            raise urllib.error.URLError("it redirects to an address that is not on the public internet")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a name stands for an address of this machine or of a private network."""
+    name = urllib.parse.urlsplit(f"//{host}").hostname or ""
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(name, None)}
+    except (OSError, UnicodeError):
+        return False  # a proxy may know it
+    return not all(ipaddress.ip_address(address).is_global for address in found)
 
 
 def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteFile:

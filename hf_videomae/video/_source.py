@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ._mp4 import FIRST_BOXES, boxes
 from ._remote import RemoteFile, fetch, read_whole
+from .allowed import RefusedVideo, shown_url
 from .containers import MATROSKA, MP4, Container, find_container, has_outside_media
 from .errors import BackendFailure, LimitExceeded, VideoDecodeError
 
@@ -110,6 +111,8 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.
         ValueError: the source is of no kind that can be read.
     """
+    if isinstance(source, RefusedVideo):
+        raise VideoDecodeError(name or source.path, source.reason)
     if isinstance(source, bytes | bytearray | memoryview):
         return _in_memory(bytes(source), name=name or "<bytes>")
     if isinstance(source, str | os.PathLike):
@@ -117,7 +120,7 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         if path.startswith("file://"):
             path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
         elif "://" in path:
-            return _fetched(fetch(path), name=name or path)
+            return _fetched(fetch(path), name=name or shown_url(path))
         return _on_disk(path, name=name or path)
     if hasattr(source, "read"):
         name = name or str(getattr(source, "name", "<file object>"))

@@ -11,22 +11,34 @@ is believed without. Everywhere else frames are numbered as they come out of the
 """
 
 import functools
+import math
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from . import limits
+from . import _pyav, limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
+from ._stills import PICTURE_CODECS, refuse_picture_stream
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange
 from .loader_errors import first_cause, loader_errors
 
 if TYPE_CHECKING:
+    from torchcodec._core._metadata import VideoStreamMetadata
     from torchcodec.decoders import VideoDecoder
+    from torchcodec.transforms import DecoderTransform
 
+# Pixel formats that come out black or inverted: the palette is lost on the way to RGB.
+_MISREAD_FORMATS = frozenset({"pal8"})
+_MISREAD = "it reads the pixel format {} wrongly; PyAV reads it (`pip install av`)"
+# Codecs whose 4:2:0 of 8 bits has a pixel format of its own where it is of full range (yuvj420p).
+_RANGE_IN_FORMAT = frozenset({"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "theora"})
+_PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # Up to here decoding every frame costs less than checking the index and seeking ...
 _DECODE_WHOLE_BYTES = 16 * 2**20
 # ... and up to here less than seeking alone, where the index needs no check.
@@ -72,7 +84,22 @@ def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
     from torchcodec.decoders import VideoDecoder
 
     source.check_container()  # FFmpeg by itself opens what a playlist names
-    return VideoDecoder(source.open() if source.is_pattern else source.data, **options)
+    return VideoDecoder(_named_for_ffmpeg(source), **options)
+
+
+def _named_for_ffmpeg(source: ResolvedSource) -> str | bytes | BinaryIO:
+    """Return what torchcodec opens. It takes paths in UTF-8 alone, and FFmpeg takes some names for patterns of others:
+    a file of such a name is opened for it.
+    """
+    data = source.data
+    if source.is_pattern:
+        return source.open()
+    if isinstance(data, str) and not data.isascii():
+        try:
+            data.encode("utf-8")
+        except UnicodeEncodeError:
+            return source.open()
+    return data
 
 
 class TorchcodecVideo:
@@ -86,6 +113,7 @@ class TorchcodecVideo:
         self._indexed: VideoDecoder | None = None
         self._store: FrameStore[torch.Tensor] | None = None
         self._at_start: VideoDecoder | None = None
+        self._transforms: Sequence[DecoderTransform] | None = None  # not known yet
         with _file_failures():
             decoder = self._at_start = self._open()
             metadata = decoder.metadata
@@ -94,6 +122,10 @@ class TorchcodecVideo:
             limits.check_size(self.height, self.width)
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
+            self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
+            self.hdr = HighDynamicRange.from_tags(metadata.color_transfer_characteristic, metadata.color_primaries)
+            if metadata.pixel_format in _MISREAD_FORMATS:
+                raise BackendFailure(_MISREAD.format(metadata.pixel_format))
             if self._index_is_sound(decoder):
                 self._indexed, self.num_frames = decoder, len(decoder)
             else:
@@ -112,17 +144,59 @@ class TorchcodecVideo:
             # Stacked as (T, H, W, C) and seen as (T, C, H, W): 4 times cheaper, and resizing likes it better.
             return torch.stack(picked).permute(0, 3, 1, 2)
 
+    def raw_times(self) -> "array[float]":
+        """Return the time stamp of every frame in seconds, NaN where there is none; decodes where nothing else helps.
+
+        torchcodec has these numbers in its index and does not give them out.
+        """
+        if self._store is not None:
+            return self._store.times
+        times = _pyav.packet_times(self._source) if _pyav.why_missing() is None else None
+        if times is None or len(times) != self.num_frames:
+            with _file_failures():
+                times = timing.time_array(time for _, time in limits.timed(self._decode_in_order()))
+        if len(times) != self.num_frames:
+            raise BackendFailure("its index lists another number of frames than can be decoded")
+        return times
+
+    def duration(self) -> float:
+        """Return the seconds from the first to the last frame; of an index without reading the file again."""
+        if self._store is not None:
+            return timing.last_time(self._store.times, fps=self.fps)
+        assert self._indexed is not None
+        metadata = self._indexed.metadata
+        begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
+        if begin is None or end is None:
+            return math.nan
+        return (end - begin) * (self.num_frames - 1) / self.num_frames
+
     def close(self) -> None:
         self._indexed = self._store = self._at_start = None
 
     def _open(self) -> "VideoDecoder":
+        if self._transforms is None:
+            decoder = self._open_with([])
+            self._transforms = _range_keeping_transforms(decoder.metadata)
+            if not self._transforms:
+                return decoder
+        return self._open_with(self._transforms)
+
+    def _open_with(self, transforms: "Sequence[DecoderTransform]") -> "VideoDecoder":
         return open_decoder(
             self._source,
             dimension_order="NHWC",
             num_ffmpeg_threads=self._num_threads,
             device="cpu",
             seek_mode="exact",
+            **({"transforms": transforms} if transforms else {}),
         )
+
+    def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
+        if num_frames == 1 and codec in PICTURE_CODECS:
+            container = _pyav.container_name(self._source)
+            refuse_picture_stream(
+                self._source.name, codec=codec, num_frames=num_frames, fps=self.fps, container=container
+            )
 
     def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
@@ -159,18 +233,33 @@ class TorchcodecVideo:
         if self.num_frames == 0:
             raise BackendFailure("no frame of it can be decoded")
 
-    def _decode_in_order(self) -> Iterator[torch.Tensor]:
+    def _decode_in_order(self) -> Iterator[tuple[torch.Tensor, float | None]]:
         """Every frame `(H, W, C)` as the decoder puts it out. Only this private operation neither seeks nor drops."""
         from torchcodec._core import get_next_frame
 
         decoder, self._at_start = self._at_start or self._open(), None
         while True:
             try:
-                frame, *_ = get_next_frame(decoder._decoder)
+                frame, time, _ = get_next_frame(decoder._decoder)
             except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
                 return
             limits.check_size(*frame.shape[:2])  # it may change on the way
-            yield frame
+            yield frame, float(time)
+
+
+def _range_keeping_transforms(metadata: "VideoStreamMetadata") -> "Sequence[DecoderTransform]":
+    """Return transforms that change nothing but have the range of the pixels respected, where it may be lost.
+
+    For widths that 32 divides torchcodec calls swscale itself and takes every frame for one of limited range, unless
+    its pixel format says otherwise. With a crop to the whole frame it goes through FFmpeg's filters, as for all other
+    widths. The pixels of videos of limited range are the same to the bit.
+    """
+    from torchcodec.transforms import CenterCrop
+
+    is_plain = metadata.pixel_format in _PLAIN_FORMATS and metadata.codec in _RANGE_IN_FORMAT
+    if is_plain or not metadata.width or not metadata.height or metadata.width % 32:
+        return []
+    return [CenterCrop((metadata.height, metadata.width))]
 
 
 def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:

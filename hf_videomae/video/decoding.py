@@ -17,16 +17,21 @@ anew there.
 
 import logging
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, overload
 
 import torch
 
-from . import _pyav, _skipping, _torchcodec, limits
+from . import _pyav, _skipping, _torchcodec, limits, timing
 from ._source import ResolvedSource, VideoSource, resolve_source
+from ._stills import refuse_still
 from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange, met
+from .segments import SegmentReader, VideoSegment
 
 __all__ = [
     "VideoBackendError",
@@ -61,6 +66,7 @@ class _OpenVideo(Protocol):
     num_frames: int
     fps: float
     coded_size: tuple[int, int]  # (height, width) before any turn
+    hdr: HighDynamicRange | None
 
     @property
     def height(self) -> int: ...
@@ -69,6 +75,10 @@ class _OpenVideo(Protocol):
     def width(self) -> int: ...
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor: ...
+
+    def raw_times(self) -> "array[float]": ...
+
+    def duration(self) -> float: ...
 
     def close(self) -> None: ...
 
@@ -84,9 +94,10 @@ class VideoReader:
         self._source = source
         self._num_threads = num_threads
         self._maybe_open: _OpenVideo | None = None
+        self._rate: tuple[int, float] | None = None  # for so many frames
+        self._times: torch.Tensor | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
-        source.check_container()
         self._start(backends)
 
     @property
@@ -101,8 +112,38 @@ class VideoReader:
 
     @property
     def fps(self) -> float:
-        """Frame rate in 1/s, as FFmpeg guesses it (nominal where it varies); 0.0 where the file does not say."""
-        return self._open.fps
+        """Return the frame rate in 1/s: as FFmpeg guesses it (nominal where it varies), or by the time stamps.
+
+        The rate by the time stamps is `(num_frames - 1) / (last - first)`. It is taken where the guess is missing or
+        differs widely from it. 0.0 where nothing tells a rate.
+        """
+        number = self.num_frames
+        if self._rate is None or self._rate[0] != number:
+            duration = self._open.duration() if number > 1 else 0.0
+            self._rate = number, timing.frame_rate(stated=self._open.fps, num_frames=number, duration=duration)
+        return self._rate[1]
+
+    @property
+    def timestamps(self) -> torch.Tensor:
+        """Return when each frame is shown, in seconds after the first frame: `(num_frames,)` float64, never falling.
+
+        The first is always 0.0, whatever time stamp the file gives it (MPEG streams begin at 1.4 s, a trimmed MP4
+        anywhere): annotations in seconds and `Trim` count the same way. Frames that an edit list hides are not in it.
+        Found when first asked for, from the packets where they tell it, and kept.
+
+        Raises:
+            VideoDecodeError: neither time stamps nor a frame rate say when the frames are shown, or the file is
+                damaged.
+        """
+        while True:
+            if self._times is not None and len(self._times) == self.num_frames:
+                return self._times
+            try:
+                self._times = timing.presentation_times(self._open.raw_times(), fps=self._open.fps)
+            except BackendFailure as failure:
+                self._give_up_on_backend(failure)
+            except (LimitExceeded, UnknownFrameRateError) as error:
+                raise VideoDecodeError(self.name, str(error)) from error
 
     @property
     def height(self) -> int:
@@ -115,18 +156,34 @@ class VideoReader:
         return self._size()[1]
 
     @property
+    def hdr(self) -> HighDynamicRange | None:
+        """Return how the file states high dynamic range (PQ, HLG), None for standard range.
+
+        `frames` gives its pixels as if they were of standard range; `hdr.met` counts the videos that were read so.
+        """
+        return self._open.hdr
+
+    @property
     def backend(self) -> str:
         """The decoder in use, `"torchcodec"` or `"pyav"`."""
         return self._open.name
 
-    def plan(self, plan: Callable[[int, float], Planned]) -> Planned:
-        """`plan(num_frames, fps)`: what is to be read of this video.
+    def plan(
+        self, plan: Callable[[int, float], Planned], *, frame_seconds: float | None = None, first: int | None = None
+    ) -> Planned:
+        """Return `plan(num_frames, fps)`: what is to be read of this video.
+
+        Args:
+            plan: gives frame numbers, also in nested lists.
+            frame_seconds: distance of frames, where the plan counts in seconds. A video of uneven frame rate is then
+                planned by its time stamps (`timing.frames_planned`); one of constant rate as it is without.
+            first: plan for the first so many frames only.
 
         Raises:
-            VideoDecodeError: the plan counts in seconds, and the file does not say its frame rate.
+            VideoDecodeError: the plan counts in seconds, and nothing tells the frame rate.
         """
         try:
-            return plan(self.num_frames, self.fps)
+            return timing.frames_planned(self, plan, frame_seconds=frame_seconds, first=first)
         except UnknownFrameRateError as error:
             raise VideoDecodeError(self.name, str(error)) from error
 
@@ -160,6 +217,8 @@ class VideoReader:
             except LimitExceeded as error:
                 raise VideoDecodeError(self.name, str(error)) from error
             else:
+                if self._open.hdr is not None:
+                    met.add({self.name: self._open.hdr.transfer})
                 self.clamped += sum(index >= self.num_frames for index in wanted)
                 return frames
 
@@ -187,8 +246,11 @@ class VideoReader:
 
     def _start(self, backends: Sequence[str]) -> None:
         self._pid = os.getpid()
+        self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
+        refuse_still(self._source)
+        self._source.check_container()
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
         self._maybe_open = self._shortcut or self._open_with_next_backend()
 
@@ -233,6 +295,7 @@ class VideoReader:
             raise VideoDecodeError(self.name, str(error)) from error
 
     def _give_up_on_backend(self, failure: BackendFailure) -> None:
+        self._rate = self._times = None
         if self._shortcut is not None:
             self._shortcut.close()
             self._shortcut = None
@@ -242,14 +305,32 @@ class VideoReader:
         self._maybe_open = self._open_with_next_backend()
 
 
+@overload
 def open_video(
     source: VideoSource, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
-) -> VideoReader:
+) -> VideoReader: ...
+
+
+@overload
+def open_video(
+    source: VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> SegmentReader: ...
+
+
+@overload
+def open_video(
+    source: VideoSource | VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader | SegmentReader: ...
+
+
+def open_video(
+    source: VideoSource | VideoSegment, *, name: str | None = None, backend: str = "auto", num_threads: int = 1
+) -> VideoReader | SegmentReader:
     """Opens a video.
 
     Args:
         source: a path, an http(s) or fsspec URL (`hf://datasets/...`; read whole, or in parts where it is large), the
-            bytes of a file, or a binary file object (read whole, from where it stands).
+            bytes of a file, or a binary file object (read whole, from where it stands); or a `VideoSegment` of one.
         name: what errors call a source that has no name of its own, such as bytes.
         backend: `"auto"` (torchcodec, then PyAV; PyAV first where it is quicker), `"torchcodec"` or `"pyav"`.
         num_threads: decoding threads; 1 is best with several loader workers, 0 lets FFmpeg choose.
@@ -262,20 +343,29 @@ def open_video(
     if num_threads < 0:
         raise ValueError(f"num_threads must be 0 (FFmpeg chooses) or more, got {num_threads}")
     backends = _usable_backends(backend)
-    return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+    if not isinstance(source, VideoSegment):
+        return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
+    reader = VideoReader(resolve_source(source.video, name=name), backends=backends, num_threads=num_threads)
+    with ExitStack() as on_error:
+        on_error.callback(reader.close)
+        opened = SegmentReader(reader, source)
+        on_error.pop_all()
+    return opened
 
 
 def decode_clip(
-    source: VideoSource,
+    source: VideoSource | VideoSegment,
     plan: Callable[[int, float], Sequence[int]],
     *,
+    frame_seconds: float | None = None,
     name: str | None = None,
     backend: str = "auto",
     num_threads: int = 1,
 ) -> torch.Tensor:
     """Opens a video, asks `plan(num_frames, fps)` for frame indices, and returns those frames.
 
-    Where decoding them shows that the file has fewer frames than its index says, it asks again.
+    Where decoding them shows that the file has fewer frames than its index says, it asks again. `frame_seconds` is for
+    plans that count in seconds: see `VideoReader.plan`.
 
     Returns:
         `(len(plan(...)), 3, H, W)` uint8 RGB, as from `VideoReader.frames`. Raises as `open_video` does.
@@ -283,7 +373,7 @@ def decode_clip(
     with open_video(source, name=name, backend=backend, num_threads=num_threads) as reader:
         while True:
             planned_for = reader.num_frames
-            frames = reader.frames(reader.plan(plan))
+            frames = reader.frames(reader.plan(plan, frame_seconds=frame_seconds))
             if reader.num_frames == planned_for:
                 return frames
 

@@ -13,8 +13,9 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,8 +25,11 @@ from . import _pyav, _torchcodec
 from ._source import ResolvedSource, resolve_source
 from .decoding import open_video
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange
+from .segments import EDGE
 
 _TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
+_CUBE_FILE = "hdr.cube"
 _PRESET = "medium"
 # The quicker entropy coder, no weighted prediction: less time to decode for a tenth more bytes, at the same quality.
 _QUICK_TO_DECODE = "cabac=0:weightp=0"
@@ -99,6 +103,11 @@ class Trim:
             raise ValueError(f"nothing lies between {self.start:g} and {self.end} s; give START:END with START < END")
 
     @property
+    def edges(self) -> tuple[float, float | None]:
+        """Return the times between which frames are kept, rounding included, as for `VideoSegment`."""
+        return max(0.0, self.start - EDGE), None if self.end is None else self.end - EDGE
+
+    @property
     def keeps_all(self) -> bool:
         """Whether nothing is cut."""
         return self.start == 0 and self.end is None
@@ -114,6 +123,7 @@ class EncodedVideo:
         height: in pixels, as is the width.
         num_bytes: of the file.
         note: what the decoder complained of in a source that was kept all the same.
+        hdr: `"PQ"` or `"HLG"` where the source is of high dynamic range; the result is of standard range.
     """
 
     num_frames: int
@@ -122,6 +132,7 @@ class EncodedVideo:
     width: int
     num_bytes: int
     note: str = ""
+    hdr: str = ""
 
 
 def encode_video(
@@ -151,10 +162,11 @@ def encode_video(
     try:
         with open_video(path, name=name) as reader:
             frames, (height, width) = reader.num_frames, settings.size_of(reader.height, reader.width)
+            hdr = reader.hdr
     except VideoDecodeError as error:
         # What is written down of a video says nothing of where it lay.
         raise VideoDecodeError(name, error.reason.replace(path, "the file")) from error
-    job = _Job(resolve_source(path, name=name), height, width, frames, trim, settings)
+    job = _Job(resolve_source(path, name=name), height, width, frames, trim, settings, hdr)
     temporary = Path(f"{os.fspath(output)}.{os.getpid()}.unfinished")
     try:
         complaint = _run_ffmpeg(job, temporary) if encoder() == "ffmpeg" else _run_pyav(job, temporary)
@@ -175,6 +187,7 @@ class _Job:
     frames: int  # of the source
     trim: Trim
     settings: EncodeSettings
+    hdr: HighDynamicRange | None
 
     @property
     def name(self) -> str:
@@ -207,6 +220,7 @@ def _examined(job: _Job, path: Path, *, complaint: str) -> EncodedVideo:
         width=job.width,
         num_bytes=path.stat().st_size,
         note=complaint,
+        hdr="" if job.hdr is None else job.hdr.transfer,
     )
 
 
@@ -252,12 +266,21 @@ def _run_ffmpeg(job: _Job, output: Path) -> str:
     assert found is not None
     patience = _PATIENCE + _PATIENCE_PER_FRAME * job.frames
     try:
-        done = subprocess.run(
-            _command(job, output, *found), capture_output=True, stdin=subprocess.DEVNULL, timeout=patience
-        )
+        with _cube_folder(job.hdr) as folder:
+            done = subprocess.run(
+                _command(job, output.absolute(), *found),
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=patience,
+                cwd=folder,
+            )
     except subprocess.TimeoutExpired as error:
         raise VideoDecodeError(job.name, f"encoding it did not end within {patience:.0f} s") from error
-    said = done.stderr.decode("utf-8", "replace").replace(str(output), "the result").replace(job.path, "the file")
+    said = (
+        done.stderr.decode("utf-8", "replace")
+        .replace(str(output.absolute()), "the result")
+        .replace(job.path, "the file")
+    )
     if "No space left on device" in said:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
     lines = [_ADDRESS.sub("", line).strip() for line in said.splitlines()]
@@ -291,10 +314,30 @@ def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> li
 def _filters(job: _Job) -> str:
     """ffmpeg turns the frames by itself, before these."""
     trim = job.trim
-    cut = [] if trim.keeps_all else [f"trim=start={trim.start}" + ("" if trim.end is None else f":end={trim.end}")]
+    first, last = trim.edges
+    cut = [] if trim.keeps_all else [f"trim=start={first:.6f}" + ("" if last is None else f":end={last:.6f}")]
     zero = "setpts=PTS-STARTPTS"
-    size = f"scale=w={job.width}:h={job.height}:flags=bicubic:out_range=tv"
-    return ",".join([zero, *cut, *([zero] if cut else []), size, "setsar=1", "format=yuv420p"])
+    size = f"scale=w={job.width}:h={job.height}:flags=bicubic"
+    range_ = [f"{size}:out_range=tv"] if job.hdr is None else [size, *_to_standard_range()]
+    return ",".join([zero, *cut, *([zero] if cut else []), *range_, "setsar=1", "format=yuv420p"])
+
+
+def _to_standard_range() -> list[str]:
+    """Return the filters that map high dynamic range by the table in the working directory, and say so in the tags."""
+    table = ["format=gbrp16le", f"lut3d=file={_CUBE_FILE}:interp=tetrahedral"]
+    tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+    return [*table, "scale=out_color_matrix=bt709:out_range=tv", "format=yuv420p", tags]
+
+
+@contextmanager
+def _cube_folder(hdr: HighDynamicRange | None) -> Iterator[str | None]:
+    """Give a folder with the table that `_to_standard_range` reads; None where nothing is to be mapped."""
+    if hdr is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / _CUBE_FILE).write_text(hdr.cube_file(), encoding="ascii")
+        yield folder
 
 
 def _best_stream(source: ResolvedSource) -> int:
@@ -334,6 +377,8 @@ def _run_pyav(job: _Job, output: Path) -> str:
             source.codec_context.thread_count = 1
             target = made.add_stream("libx264", rate=source.guessed_rate or 25, options=options)
             target.width, target.height, target.pix_fmt = job.width, job.height, "yuv420p"
+            if job.hdr is not None:
+                _tag_standard_range(target.codec_context)
             target.codec_context.gop_size, target.codec_context.thread_count = settings.gop, 1
             target.codec_context.time_base = target.time_base = Fraction(1, _TIME_BASE)
             for frame in _small_frames(job, container.decode(source), rate=source.guessed_rate or 25):
@@ -356,16 +401,32 @@ def _small_frames(job: _Job, frames: Iterable[Any], *, rate: Fraction | int) -> 
     for number, frame in enumerate(frames):
         time = frame.time if frame.time is not None else number / float(rate)
         first = time if first is None else first
-        if time - first < job.trim.start:
+        if time - first < job.trim.edges[0]:
             continue
-        if job.trim.end is not None and time - first >= job.trim.end:
+        if job.trim.edges[1] is not None and time - first >= job.trim.edges[1]:
             return
         turn = turn or _Turn(job, quarters=round(frame.rotation / 90) % 4)
-        ticks = round((time - first - job.trim.start) * _TIME_BASE)
+        ticks = max(0, round((time - first - job.trim.start) * _TIME_BASE))
         last = ticks if ticks > last else last + step
         small = turn(frame)
         small.pts, small.time_base, small.pict_type = last, Fraction(1, _TIME_BASE), 0
         yield small
+
+
+def _tag_standard_range(codec_context: Any) -> None:
+    """State BT.709 and limited range, by the numbers of ISO/IEC 23091-2."""
+    codec_context.color_primaries = codec_context.color_trc = codec_context.colorspace = codec_context.color_range = 1
+
+
+def _in_standard_range(frame: Any, hdr: HighDynamicRange) -> Any:
+    """Map a frame of 16-bit RGB to one of 8 bits, yuv420p with BT.709's matrix."""
+    import av
+    import torch
+
+    signal = torch.from_numpy(frame.to_ndarray().astype("float32") / 65535)
+    rgb = (hdr.to_standard(signal) * 255).round().to(torch.uint8).numpy()
+    mapped = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+    return mapped.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
 class _Turn:
@@ -376,6 +437,7 @@ class _Turn:
     def __init__(self, job: _Job, *, quarters: int) -> None:
         import av
 
+        self.hdr = job.hdr
         self.size = (job.height, job.width) if quarters % 2 == 0 else (job.width, job.height)
         self.graph = None
         if quarters:
@@ -388,9 +450,11 @@ class _Turn:
 
     def __call__(self, frame: Any) -> Any:
         height, width = self.size
-        small = frame.reformat(
-            width=width, height=height, format="yuv420p", interpolation="BICUBIC", dst_color_range="MPEG"
-        )
+        size = {"width": width, "height": height, "interpolation": "BICUBIC"}
+        if self.hdr is None:
+            small = frame.reformat(**size, format="yuv420p", dst_color_range="MPEG")
+        else:
+            small = _in_standard_range(frame.reformat(**size, format="rgb48le"), self.hdr)
         if self.graph is None:
             return small
         self.graph.push(small)

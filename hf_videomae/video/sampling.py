@@ -93,6 +93,11 @@ class ClipPlan:
         """
         return stride_at(fps, stride=self.stride, frame_seconds=self.frame_seconds)
 
+    @property
+    def seconds(self) -> float | None:
+        """Return the distance of frames where it counts in seconds; None where it counts in frames."""
+        return self.frame_seconds if self.mode == "dense" else None
+
     def train_indices(self, total: int, fps: float = 0.0, *, generator: torch.Generator | None = None) -> list[int]:
         """One random clip for fine-tuning; `fps` is needed where the plan counts in seconds."""
         if self.mode == "uniform":

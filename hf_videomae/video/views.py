@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .decoding import VideoSource, open_video
 from .sampling import ClipPlan
+from .segments import VideoSegment
 from .transforms import normalize, resize, resize_short_side, spatial_crop, to_float
 
 # ITU-R BT.601, as PIL's mode L.
@@ -90,11 +91,11 @@ def parse_views(text: str | Sequence[int]) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def read_views(video: VideoSource, *, plan: ViewPlan, name: str | None = None) -> ReadViews:
+def read_views(video: VideoSource | VideoSegment, *, plan: ViewPlan, name: str | None = None) -> ReadViews:
     """Decode what the views need, and resize it.
 
     Args:
-        video: a path, URL, bytes or binary file.
+        video: a path, URL, bytes or binary file, or a segment of one.
         plan: of the views.
         name: what errors call bytes.
 
@@ -102,7 +103,7 @@ def read_views(video: VideoSource, *, plan: ViewPlan, name: str | None = None) -
         VideoDecodeError: when the video is bad; VideoBackendError when this machine cannot decode.
     """
     with open_video(video, name=name) as reader:
-        views = reader.plan(plan.clip.test_indices)
+        views = reader.plan(plan.clip.test_indices, frame_seconds=plan.clip.seconds)
         distinct = sorted({index for view in views for index in view})
         frames = _cover(reader.frames(distinct), plan.size, antialias=plan.antialias)
     place = {index: number for number, index in enumerate(distinct)}

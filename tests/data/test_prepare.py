@@ -437,7 +437,7 @@ def test_mistakes_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "file").write_text("x")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp4").write_text("no video")
-    (tmp_path / "bad.csv").write_text("video,label\na,b\n")
+    (tmp_path / "bad.csv").write_text("clips,label\na,b\n")
     make(write_folder(tmp_path / "few", count=2), tmp_path / "done")
     mistakes = [
         ((tmp_path / "nowhere", "out"), "there is no folder"),

@@ -173,3 +173,18 @@ def test_a_device_that_is_not_there_is_named(video: Path) -> None:
 def test_a_stride_beside_uniform_sampling_is_refused(model_dir: Path, video: Path) -> None:
     with pytest.raises(ValueError, match="stride=2 and uniform sampling"):
         predict(model_dir, video, sampling="uniform", stride=2)
+
+
+@pytest.mark.fault
+def test_the_server_of_a_url_is_named_and_credentials_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    from hf_videomae.inference.files import find_inputs
+    from hf_videomae.inference.prediction import named_videos
+
+    url = "https://anna:s3cret@videos.example.org:8443/a.mp4?id=7&token=s3cret"
+    ((name, video),) = named_videos(url)
+    assert (name, video) == ("https://videos.example.org:8443/a.mp4?id=7&token=TOKEN", url)
+    find_inputs([url, "clip.mp4"])
+    assert [record.getMessage() for record in caplog.records if "videos.example.org:8443" in record.getMessage()] == [
+        "videos are read from https://videos.example.org:8443, as asked for; pass no address that a stranger chose"
+    ]
+    assert "s3cret" not in caplog.text

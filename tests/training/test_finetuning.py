@@ -366,7 +366,8 @@ def test_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     windows: list[int] = []
     for fps in (12.0, 30.0, 59.94, 2.0):
 
-        def decode(video: Any, plan: Any, *, name: str | None, fps: float = fps) -> torch.Tensor:
+        def decode(video: Any, plan: Any, *, name: str | None, frame_seconds: float, fps: float = fps) -> torch.Tensor:
+            assert frame_seconds == 0.25
             indices = plan(999, fps)
             windows.append(indices[-1] - indices[0] + 1)
             return torch.zeros(len(indices), 3, 64, 64)

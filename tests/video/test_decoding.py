@@ -321,10 +321,10 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, numbered: bytes, bac
 def test_frame_store_stops_decoding_at_the_last_frame_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
 
-    def decode_all() -> Iterator[int]:
+    def decode_all() -> Iterator[tuple[int, None]]:
         for number in range(100):
             decoded.append(number)
-            yield number
+            yield number, None
 
     monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 10)
     store = FrameStore(decode_all, nbytes=lambda frame: 1)

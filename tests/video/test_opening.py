@@ -264,11 +264,11 @@ def test_a_time_that_is_not_over_changes_nothing(backend: str) -> None:
 def test_the_time_is_looked_at_between_frames() -> None:
     decoded = []
 
-    def decode() -> Iterator[int]:
+    def decode() -> Iterator[tuple[int, None]]:
         for frame in range(20):
             decoded.append(frame)
             time.sleep(0.05)
-            yield frame
+            yield frame, None
 
     with limits.at_most(pixels=1, frames=100, clip_bytes=1, until=time.monotonic() + 0.1):
         with pytest.raises(LimitExceeded):
@@ -293,5 +293,5 @@ def test_what_is_read_into_memory_is_bounded(
 
 def test_frames_of_one_pixel_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 2**20)
-    store = FrameStore(lambda: iter(range(5000)), nbytes=lambda frame: 3)
+    store = FrameStore(lambda: ((number, None) for number in range(5000)), nbytes=lambda frame: 3)
     assert store._kept is None and store.pick([4999, 0]) == [4999, 0]

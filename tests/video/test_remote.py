@@ -72,7 +72,8 @@ def some_indices(num_frames: int) -> list[int]:
 def assert_as_whole(reader: VideoReader, path: Path) -> None:
     """Number, rate and frames are those of torchcodec, which scans the file."""
     with open_video(path, backend="torchcodec") as whole:
-        assert (reader.num_frames, reader.fps) == (whole.num_frames, whole.fps)
+        assert reader.num_frames == whole.num_frames and reader.fps == pytest.approx(whole.fps, rel=0.01)
+        assert torch.equal(reader.timestamps, whole.timestamps)
         start = int(torch.randint(whole.num_frames, ()))
         window = [min(start + 3 * step, whole.num_frames - 1) for step in range(8)]
         for wanted in (some_indices(whole.num_frames), window):

@@ -35,7 +35,7 @@ class FakeReader:
         frames[:, 2] = torch.arange(self.width, dtype=torch.uint8)
         return frames
 
-    def plan(self, plan: Callable[[int, float], list[list[int]]]) -> list[list[int]]:
+    def plan(self, plan: Callable[[int, float], list[list[int]]], *, frame_seconds: None) -> list[list[int]]:
         return plan(self.num_frames, 25.0)
 
     def __enter__(self) -> "FakeReader":

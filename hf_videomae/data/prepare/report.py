@@ -3,9 +3,11 @@
 from collections import Counter
 from typing import Any
 
+from ...cards import public_text
 from ...records import versions
 from ...video.encoding import encoder
-from .inputs import Dropped, RawSet
+from .entries import Dropped
+from .inputs import RawSet
 from .shards import MEGABYTE, Row, Shard
 
 
@@ -40,8 +42,10 @@ def make_report(
         "dropped": len(dropped),
         "dropped_because": dict(Counter(drop.reason for drop in dropped).most_common(20)),
         "kept_with_a_note": notes,
+        "mapped_from_hdr": sum(bool(row.made.hdr) for row in rows),
         "classes": _class_counts(raw, rows),
         "unlabelled": raw.unlabelled,
+        "read_as": [public_text(note) for note in raw.notes],
         "splits": {split: _of_split(split, shards, sizes) for split in sorted({row.split for row in rows})},
         "encoder": encoder(),
         "versions": versions(),
@@ -88,6 +92,9 @@ def describe_report(report: dict[str, Any]) -> list[str]:
     damaged = len(report["kept_with_a_note"])
     if damaged:
         lines.append(f"{damaged} damaged videos were kept; report.json holds what their decoder said")
+    mapped = report.get("mapped_from_hdr")
+    if mapped:
+        lines.append(f"{_count(mapped, 'HDR video')} mapped to standard range (BT.709)")
     for reason, count in report["dropped_because"].items():
         lines.append(f"left out: {count} of {report['found']}: {reason}")
     return lines

@@ -6,7 +6,7 @@ looks like one. That takes twice the space of the result while it works.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
 from ..samples import DataError
 from .card import keep_or_write
-from .inputs import Dropped, RawSet, open_raw, without_repeats
+from .entries import Dropped
+from .inputs import RawSet, open_raw, without_repeats
 from .layout import DROPPED, REPORT, VIDEOS, is_whole, read_report, whole_shards
 from .report import make_report
 from .shards import EXTENSIONS, MEGABYTE, Row, Shard, ShardFormat, features_of, plan_shards, write_shard
@@ -96,8 +97,10 @@ def prepare(
     revision: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
     jobs: int | None = None,
     progress: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Make a small, evenly sharded, streamable data set. A killed call is gone on with by the same call.
 
@@ -105,13 +108,15 @@ def prepare(
         source: a folder of videos, a folder of Parquet or WebDataset files, or `org/name` of the Hub.
         destination: a folder that is empty, not there, or was made by this function.
         settings: what the set looks like.
-        index: CSV or JSONL with labels and splits; as for `open_raw`, as are the four that follow.
+        index: CSV or JSONL with labels and splits; as for `open_raw`, as are the five that follow.
         config: of a data set with several.
         revision: of a Hub data set.
         video_column: found by its type.
-        label_column: found by its type.
+        label_column: found by its type or name.
+        allow_paths: hosts, folders and beginnings of URLs that rows may name.
         jobs: videos made at a time; one per core. Their number changes nothing in the result.
         progress: show a bar on stderr.
+        tell: is called with each note on how the source is read, before the work begins.
 
     Raises:
         DataError: in one line, for whatever keeps the whole set from being made; never for a bad video.
@@ -132,7 +137,11 @@ def prepare(
         revision=revision,
         video_column=video_column,
         label_column=label_column,
+        allow_paths=allow_paths,
     )
+    if tell is not None:
+        for note in raw.notes:
+            tell(note)
     _check_licence_of(raw, settings)
     asked = {"source": raw.name, **settings.to_dict()}
     if before is not None:

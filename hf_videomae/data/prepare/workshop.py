@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ...records import write_json
+from ...video.allowed import RefusedVideo
 from ...video.decoding import VideoDecodeError
 from ...video.encoding import EncodedVideo, EncodeSettings, Trim, encode_video
 from ..network import Patience, stop_waiting_on, until_it_passes
-from .inputs import Dropped, RawVideo
+from .entries import Dropped
+from .inputs import RawVideo
 from .shards import Row, read_shard
 
 FOLDER = ".prepare"
@@ -137,6 +139,8 @@ def _row(raw: RawVideo, made: EncodedVideo) -> Row:
 
 
 def _fetch(raw: RawVideo) -> bytes:
+    if isinstance(raw.video, RefusedVideo):
+        raise VideoDecodeError(raw.id, raw.video.reason)
     if isinstance(raw.video, bytes):
         if not raw.video:
             raise VideoDecodeError(raw.id, "it is empty (0 bytes)")

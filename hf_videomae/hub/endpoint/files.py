@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...records import write_whole
+from ..package import check_package
 from ..parts import CLASSIFIER, HANDLER_FILE, REQUIREMENTS_FILE
 
 PACKAGE = f"hf-videomae[av]=={__version__}"
@@ -33,12 +34,12 @@ def write_endpoint(folder: str | Path, *, package: str = PACKAGE, overwrite: boo
         The files.
 
     Raises:
-        ValueError: when the folder holds no fine-tuned VideoMAE, or other files of these names.
+        ValueError: when the folder holds no fine-tuned VideoMAE, or other files of these names, or the package holds
+            credentials.
     """
     folder = Path(folder)
     _check_classifier(folder / "config.json")
-    if not package.strip() or "\n" in package:
-        raise ValueError(f"the package is {package!r}; give one line of a requirements file")
+    package = check_package(package)
     texts = {folder / HANDLER_FILE: _HANDLER, folder / REQUIREMENTS_FILE: f"{package}\n"}
     for path, text in texts.items():
         if not overwrite and path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:

@@ -1,0 +1,71 @@
+"""Files beside an annotation list that say the names of its classes."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from .samples import DataError
+from .tables import Table, read_text, text_of
+
+CLASS_IND, LABELS_JSON = "classInd.txt", "labels.json"
+_NUMBERED = re.compile(r"(\d+)\s+(\S.*)")
+
+
+def class_ind(table: Table) -> tuple[Table, list[str] | None]:
+    """Return a list of UCF101 with the names of its classes, and all classes in order.
+
+    The names are in `classInd.txt` beside it, as `1 ApplyEyeMakeup`. Its test lists have no labels: there the folder
+    of each video is its class. Any other list is returned as it is.
+
+    Raises:
+        DataError: for a number that `classInd.txt` does not have.
+    """
+    beside = table.file.parent / CLASS_IND
+    if table.file.suffix.lower() != ".txt" or not table.columns or table.columns[0] != "path" or not beside.is_file():
+        return table, None
+    found = (_NUMBERED.fullmatch(line.strip()) for line in read_text(beside).splitlines())
+    names = {int(match[1]): match[2] for match in found if match}
+    if not names:
+        return table, None
+    ordered = [names[number] for number in sorted(names)]
+    rows = []
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        text, folder = text_of(row.get("label")), text_of(row["path"]).replace("\\", "/").split("/")[-2:-1]
+        name = names.get(int(text)) if text.isdecimal() else text or (folder[0] if folder else "")
+        if name not in ordered:
+            what = f"the number {text}" if text.isdecimal() else f"the class {name!r}"
+            raise DataError(
+                f"{table.file}: row {number} has {what}, which {beside} does not; take both of one version"
+            )
+        rows.append({**row, "label": name})
+    return replace(table, columns=["path", "label"], rows=rows), ordered
+
+
+def something_labels(table: Table) -> tuple[Table, list[str] | None]:
+    """Return a list of Something-Something with its classes as labels, and all classes in the order of their numbers.
+
+    Its `label` is a caption; the class is the `template` without brackets. The numbers are in `labels.json` beside it.
+    Any other list is returned as it is.
+
+    Raises:
+        DataError: for a class that `labels.json` does not have.
+    """
+    if "template" not in table.columns:
+        return table, None
+    rows = [{**row, "label": re.sub(r"[\[\]]", "", text_of(row.get("template")))} for row in table.rows]
+    table = replace(table, columns=list(dict.fromkeys([*table.columns, "label"])), rows=rows)
+    beside = table.file.parent / LABELS_JSON
+    names = _numbered_names(beside) if beside.is_file() else None
+    odd = next((text_of(row["label"]) for row in rows if text_of(row["label"]) not in (names or ())), None)
+    if names is not None and odd is not None:
+        raise DataError(f"{table.file}: {beside} does not have the class {odd!r}; take both of one version")
+    return table, names
+
+
+def _numbered_names(file: Path) -> list[str]:
+    try:
+        found = json.loads(read_text(file))
+        return sorted(found, key=lambda name: int(found[name]))
+    except (json.JSONDecodeError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file} does not hold class names with their numbers ({error}); remove or mend it") from error

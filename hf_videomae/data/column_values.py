@@ -1,0 +1,151 @@
+"""All values of one column of a data set, without its videos."""
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from .network import SHARD_SECONDS, Patience, until_it_passes
+from .samples import DataError
+
+_READERS = 8
+# A column chunk of this many bytes for each row holds no videos.
+_BYTES_OF_NOTHING = 8
+_PEEKED_ROWS = 100
+# Of a file on the Hub little is wanted, from few places.
+_BLOCK_BYTES = 2**20
+
+
+def is_parquet(files: Sequence[str]) -> bool:
+    """Return whether every file is Parquet, by its name."""
+    return bool(files) and all(file.endswith(".parquet") for file in files)
+
+
+def is_tar(files: Sequence[str]) -> bool:
+    """Return whether every file is a tar archive, by its name."""
+    return bool(files) and all(".tar" in PurePosixPath(file).suffixes for file in files)
+
+
+def parquet_values(files: Sequence[str], column: str, *, names: Sequence[str], path: str) -> Iterator[tuple[str, Any]]:
+    """Read a column of Parquet files, here or on the Hub.
+
+    Args:
+        files: paths or URLs.
+        column: its name.
+        names: of the files in the ids of samples.
+        path: of the data set, for errors.
+
+    Yields:
+        (sample id, value).
+
+    Raises:
+        DataError: for a file that is no Parquet.
+    """
+
+    def read(file: str) -> list[Any]:
+        import pyarrow.parquet
+
+        def once() -> list[Any]:
+            with _opened(file) as content:
+                table = pyarrow.parquet.ParquetFile(content).read(columns=[column])
+            values: list[Any] = table[column].to_pylist()
+            return values
+
+        return until_it_passes(once, Patience(f"{path}, {file}", seconds=SHARD_SECONDS))
+
+    with ThreadPoolExecutor(_READERS) as pool, _arrow_errors(path):
+        for name, values in zip(names, pool.map(read, files), strict=True):
+            yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
+
+
+def tar_values(files: Sequence[str], member: str, *, video: str, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Read a member of each sample of tar files on this disk, skipping over the others.
+
+    Args:
+        files: paths.
+        member: its extension, such as `cls`.
+        video: extension of the videos: what has none is no sample.
+        names: of the files in the ids of samples.
+
+    Yields:
+        (sample id, text or None).
+
+    Raises:
+        DataError: for a file that is no tar archive.
+    """
+    for file, name in zip(files, names, strict=True):
+        try:
+            with tarfile.open(file) as archive:
+                yield from ((f"{name}/{key}", value) for key, value in _members(archive, member, video))
+        except tarfile.TarError as error:
+            raise DataError(f"{file} is no whole tar file ({error}); fetch or write it anew") from error
+
+
+def _members(archive: tarfile.TarFile, member: str, video: str) -> Iterator[tuple[str, str | None]]:
+    """Samples are neighbors of the same name up to the first dot, as `datasets` groups them."""
+    current = ""
+    found: dict[str, str | None] = {}
+    for entry in archive:
+        folder, _, base = entry.name.rpartition("/")
+        stem, dot, extension = base.partition(".")
+        if not entry.isreg() or not stem or not dot or base.startswith("__"):
+            continue
+        key = f"{folder}/{stem}" if folder else stem
+        if key != current:
+            if video in found:
+                yield current, found.get(member)
+            current, found = key, {}
+        content = archive.extractfile(entry) if extension == member else None
+        found[extension] = None if content is None else content.read().decode("utf-8", "replace")
+    if video in found:
+        yield current, found.get(member)
+
+
+def first_paths(file: str, column: str) -> list[str]:
+    """Return the paths in the first rows of a Parquet file whose videos are not embedded; empty where they are.
+
+    Raises:
+        OSError: or what the client raises, where the file cannot be read.
+    """
+    import pyarrow.parquet
+
+    with _opened(file) as content:
+        table = pyarrow.parquet.ParquetFile(content)
+        kind = table.schema_arrow.field(column).type
+        if table.num_row_groups == 0 or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
+            return []
+        group = table.metadata.row_group(0)
+        chunks = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
+        videos = chunks.get(f"{column}.bytes")
+        if column not in chunks and (videos is None or f"{column}.path" not in chunks):
+            return []
+        if videos is not None and videos.total_uncompressed_size > 100 + _BYTES_OF_NOTHING * group.num_rows:
+            return []
+        wanted = column if videos is None else f"{column}.path"
+        rows = next(table.iter_batches(_PEEKED_ROWS, row_groups=[0], columns=[wanted]), None)
+        values = [] if rows is None else rows.column(0).to_pylist()
+    paths = [value.get("path") if isinstance(value, dict) else value for value in values]
+    return [path for path in paths if isinstance(path, str)]
+
+
+def _opened(file: str) -> Any:
+    """A file here or on the Hub, as a context manager."""
+    if "://" not in file:
+        return open(file, "rb")
+    import fsspec  # type: ignore[import-untyped]
+
+    return fsspec.open(file, "rb", block_size=_BLOCK_BYTES)
+
+
+@contextmanager
+def _arrow_errors(path: str) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowKeyError) as error:
+        raise DataError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}; fetch or write its files anew"
+        ) from error

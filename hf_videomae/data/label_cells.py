@@ -1,0 +1,166 @@
+"""Labels as they stand in tables: one class, or several in one cell, separated or as a list."""
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from .labels import MISSING, SEPARATOR, SINGLE, LabelKind
+from .samples import DataError
+
+Cell = str | list[str]
+
+_FLAG = "--problem_type multi_label_classification"
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+# numpy and pandas print lists without commas between strings, which Python would join.
+_JOINED = re.compile(r"""['"]\s+['"]|['"]{2}\s*['"]""")
+_SEPARATORS = (SEPARATOR, ";", ",")
+
+
+def is_missing(cell: Cell, *, kind: LabelKind = SINGLE) -> bool:
+    """Return whether a cell holds no label: it is empty, an empty list, or one of `MISSING` in any case.
+
+    In a multi-label set an empty list says that the video is of no class.
+    """
+    found = as_list(cell)
+    if found is None:
+        return str(cell).strip().lower() in MISSING
+    return not found and kind != "multi_label_classification" or bool(found) and all(map(is_missing, found))
+
+
+def as_list(cell: Cell) -> list[str] | None:
+    """Return the entries of a list, of JSON or as Python prints it; None for any other text.
+
+    Class names such as "[Something] falling on [something]" are no lists.
+    """
+    if isinstance(cell, list):
+        return cell
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")) or _JOINED.search(text):
+        return None
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    is_flat = isinstance(found, list) and all(isinstance(entry, (str, int, float)) for entry in found)
+    return [str(entry).strip() for entry in found] if is_flat else None
+
+
+def read_labels(
+    cells: Sequence[Cell], *, every: Sequence[Cell], kind: LabelKind, file: Path, ids: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the labels of some rows as `parse_labels` takes them, and notes for the user.
+
+    Args:
+        cells: of these rows, none of them missing.
+        every: of the whole file, by which a separator is told from a sign in a class name.
+        kind: what the labels say.
+        file: for errors.
+        ids: of these rows, for errors.
+
+    Raises:
+        DataError: for a cell that reads as several classes where one is wanted, or in two ways.
+    """
+    lists = [as_list(cell) for cell in cells]
+    texts = sorted({str(cell).strip() for cell in every if as_list(cell) is None and not is_missing(cell)})
+    if kind in (SINGLE, "regression"):
+        labels = [
+            _one(cell, found, file=file, id=id, kind=kind) for cell, found, id in zip(cells, lists, ids, strict=True)
+        ]
+        return labels, _check_single(labels, lists, texts, file=file, ids=ids) if kind == SINGLE else []
+    separator, notes = _separator_of(texts, file=file)
+    several = [
+        found if found is not None else [part.strip() for part in str(cell).split(separator or "\0")]
+        for cell, found in zip(cells, lists, strict=True)
+    ]
+    odd = next((part for parts in several for part in parts if SEPARATOR in part), None)
+    if odd is not None:
+        raise DataError(f"{file}: the class name {odd!r} holds a {SEPARATOR}, which separates classes; rename it")
+    return [SEPARATOR.join(filter(None, parts)) for parts in several], notes
+
+
+def _one(cell: Cell, found: list[str] | None, *, file: Path, id: str, kind: LabelKind) -> str:
+    if found is None:
+        return str(cell).strip()
+    if len(found) != 1:
+        wanted = "a number" if kind == "regression" else f"one class; {_FLAG} trains on several"
+        raise DataError(f"{file}: the label of {id} is a list of {len(found)} ({', '.join(found)}), not {wanted}")
+    return found[0]
+
+
+def _check_single(
+    labels: Sequence[str], lists: Sequence[list[str] | None], texts: Sequence[str], *, file: Path, ids: Sequence[str]
+) -> list[str]:
+    """Refuse labels that read as several classes; a note where commas were taken for part of the names."""
+    odd = {text: (sign, parts) for sign in _SEPARATORS for text, parts in _separated(texts, sign)}
+    for label, found, id in zip(labels, lists, ids, strict=True):
+        if found is None and label in odd:
+            sign, parts = odd[label]
+            raise DataError(
+                f"{file}: the label of {id} is {label!r}, which reads as several classes ({', '.join(parts)}); "
+                f"for these separate them by {SEPARATOR} and give {_FLAG}, or rename a single class so that it holds "
+                f"no {sign!r}"
+            )
+    commas = sorted({label for label, found in zip(labels, lists, strict=True) if found is None and "," in label})
+    if not commas:
+        return []
+    return [
+        f"{file}: {len(commas)} class names hold a comma and are taken for one class each, such as {commas[0]!r}; "
+        f"several classes of a video are separated by {SEPARATOR}, with {_FLAG}"
+    ]
+
+
+def _separated(texts: Sequence[str], sign: str) -> list[tuple[str, list[str]]]:
+    """Return the texts that a sign separates into several classes, with these; those are left out whose sign is
+    a part of the name.
+
+    That is certain of commas alone: "jump, high" is a name unless "jump" or "high" is a class elsewhere. Parts that
+    begin several names ("Inside, small room", "Inside, large room") tell nothing; those that stand elsewhere in other
+    labels too are classes.
+    """
+    split = {text: [part.strip() for part in text.split(sign) if part.strip()] for text in texts if sign in text}
+    if sign != ",":
+        return list(split.items())
+    whole = set(texts) - split.keys()
+    uses = Counter(part for parts in split.values() for part in set(parts))
+    later = {part for parts in split.values() for part in parts[1:]}
+    found = []
+    for text, parts in split.items():
+        are_numbers = len(parts) > 1 and all(map(_NUMBER.fullmatch, parts))
+        is_shared = any(uses[part] > 1 and part in later for part in parts)
+        is_tight = re.search(r",(?=\S)", text) is not None and not re.search(r"\d,\d", text)
+        if are_numbers or is_tight or is_shared or whole & set(parts):
+            found.append((text, parts))
+    return found
+
+
+def _separator_of(texts: Sequence[str], *, file: Path) -> tuple[str, list[str]]:
+    """Return what separates the classes of a multi-label set ("" where nothing does), and a note if it is not `|`."""
+    held = [sign for sign in _SEPARATORS if any(sign in text for text in texts)]
+    if not held or held == [SEPARATOR]:
+        return "".join(held), []
+    if held[0] == ",":
+        if not _separated(texts, ","):
+            example = next(text for text in texts if "," in text)
+            raise DataError(
+                f"{file}: {example!r} may be one class or several; separate classes by {SEPARATOR}, and write a name "
+                f'that holds a comma as a JSON list, ["{example}"]'
+            )
+        return ",", [f"{file}: several classes of a video are read as separated by ','"]
+    if held[:2] == [SEPARATOR, ";"]:
+        example = next(text for text in texts if ";" in text)
+        raise DataError(f"{file} separates classes by {SEPARATOR} and by ; ({example!r}); use {SEPARATOR} everywhere")
+    if held[0] == SEPARATOR:
+        parts = sorted({part.strip() for text in texts for part in text.split(SEPARATOR)})
+        odd = _separated(parts, ",")
+        if odd:
+            raise DataError(
+                f"{file} separates classes by {SEPARATOR} and by commas ({odd[0][0]!r}); use {SEPARATOR} everywhere"
+            )
+        return SEPARATOR, []
+    return ";", [f"{file}: several classes of a video are read as separated by ';'"]

@@ -1,0 +1,208 @@
+"""Labels in plain columns: texts, whole numbers, bools or floats whose classes are found in their values.
+
+A column of type `ClassLabel` says its classes. Of any other the whole column is read when the data set is opened,
+without the videos: Parquet stores columns apart, and a tar file on a disk is read from header to header. So all
+processes have the same classes in the same order, that of class folders (`parse_labels`).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .labels import MISSING, SEPARATOR, SINGLE, LabelKind, parse_labels
+from .samples import DataError, Label
+
+COLUMNS = ("label", "labels", "class", "class_name", "label_name", "category")
+"""Plain columns that are taken for labels, and keys of the JSON of a WebDataset; the first that is there."""
+MEMBERS = ("cls", "label", "class", "label.txt", "class.txt", "json", "txt")
+"""Members of a WebDataset that are taken for labels."""
+MULTI: LabelKind = "multi_label_classification"
+# Texts of which most are different are captions. Fewer rows say nothing.
+_JUDGED_FROM, _CAPTION_SHARE = 10, 0.5
+_REMEDY = "label all of them, or remove those rows"
+
+
+@dataclass
+class PlainLabels:
+    """The labels of a plain column.
+
+    Attributes:
+        column: its name.
+        kind: what the labels say.
+        name: of the data set, for errors.
+        ids: of each text in the column, the first sample that has it.
+        class_names: None for numbers.
+    """
+
+    column: str
+    kind: LabelKind
+    name: str
+    ids: dict[str, str] = field(default_factory=dict)
+    class_names: list[str] | None = None
+    _numbers: dict[str, Label] = field(default_factory=dict)
+
+    def read(self, values: Iterable[tuple[str, Any]], *, require: bool, asked: bool) -> None:
+        """Find the classes in all values of the column.
+
+        Args:
+            values: (sample id, value) of every sample.
+            require: refuse a column in which labels are missing.
+            asked: whether the user named the column, so that its texts are no captions.
+
+        Raises:
+            DataError: for labels that are missing where they are required, or that are no classes.
+        """
+        total, missing = 0, list[str]()
+        for id, value in values:
+            total += 1
+            text = self.text(value, id=id)
+            if text is None:
+                missing.append(id)
+            else:
+                self.ids.setdefault(text, id)
+        self._check_minus_one()
+        if require and missing and self.ids:
+            raise DataError(
+                f"{self.name}: {len(missing)} of {total} rows have no {self.column!r}, the first is {missing[0]}; "
+                f"{_REMEDY}"
+            )
+        different = len(self.ids)
+        if asked and not different:
+            raise DataError(f"{self.name}: {self.column!r} says nothing in any of {total} rows; name another column")
+        if not asked and total >= _JUDGED_FROM and different > _CAPTION_SHARE * total and self.kind == SINGLE:
+            raise DataError(
+                f"{self.name}: {self.column!r} holds {different} different texts in {total} rows, more like captions "
+                f"than classes; --label_column {self.column} takes them as classes, --label_column OTHER names others"
+            )
+        self.find_classes()
+
+    def find_classes(self) -> None:
+        """Number the classes of all texts that are known."""
+        names, labels = parse_labels(list(self.ids), kind=self.kind, ids=list(self.ids.values()), name=self.name)
+        self.class_names = names
+        self._numbers = dict(zip(self.ids, labels, strict=True))
+
+    def label(self, value: Any, *, id: str) -> Label | None:
+        """Return the label of one sample; None where it has none.
+
+        Raises:
+            DataError: for a value that was not there when the column was read, or that is no number.
+        """
+        text = self.text(value, id=id)
+        if text is None:
+            return None
+        if self.kind == "regression":
+            return parse_labels([text], kind=self.kind, ids=[id], name=self.name)[1][0]
+        if text not in self._numbers:
+            raise DataError(f"{self.name} has changed: the {self.column!r} {text!r} of {id} is new; start again")
+        return self._numbers[text]
+
+    def text(self, value: Any, *, id: str) -> str | None:
+        """Return a value of the column as an index file would have it; None where it says nothing.
+
+        Raises:
+            DataError: for a value that is no label.
+        """
+        column, _, key = self.column.partition(".")
+        if column == "json" and isinstance(value, (str, dict)):
+            value = _of_json(value, key=key, id=id, name=self.name)
+        if isinstance(value, (list, tuple)):
+            texts = [self._text(part, id=id) for part in value]
+            if self.kind == SINGLE and len(texts) > 1:
+                raise self._no_label(value, id, "several labels; give --problem_type multi_label_classification")
+            if any(SEPARATOR in (text or "") for text in texts):
+                raise self._no_label(value, id, f"a name with {SEPARATOR}, which separates names; write another sign")
+            joined = SEPARATOR.join(text for text in texts if text)
+            # A video of several labels may have none of them: that is an answer, too.
+            return joined if joined or self.kind == MULTI else None
+        return self._text(value, id=id)
+
+    def _text(self, value: Any, *, id: str) -> str | None:
+        if isinstance(value, float) and not (self.kind == "regression" and math.isfinite(value)):
+            if math.isnan(value):
+                return None
+            if not value.is_integer():
+                raise self._no_label(value, id, "a number with a fraction; give --problem_type regression")
+            value = int(value)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if value is not None and not isinstance(value, (str, int, float)):
+            raise self._no_label(value, id, f"{type(value).__name__}, no label")
+        text = "" if value is None else str(value).strip()
+        return None if text.lower() in MISSING else text
+
+    def _no_label(self, value: Any, id: str, what: str) -> DataError:
+        shown = str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}..."
+        return DataError(
+            f"{self.name}: {self.column!r} of {id} is {shown}: it holds {what}, or name another column with "
+            f"--label_column"
+        )
+
+    def _check_minus_one(self) -> None:
+        """Tell -1 as `datasets` writes a missing class from -1 as others write a class."""
+        if self.kind == SINGLE and self.ids.keys() == {"-1"}:
+            self.ids.clear()
+        elif self.kind == SINGLE and {"-1", "0"} <= self.ids.keys():
+            raise DataError(
+                f"{self.name}: {self.column!r} holds -1 (as in {self.ids['-1']}) beside 0 and more; where it means "
+                f"that there is no label, remove those rows, where it is a class, write the classes as texts"
+            )
+
+
+def _of_json(value: str | dict[str, Any], *, key: str, id: str, name: str) -> Any:
+    """The label in a JSON member: that of a key, or the member itself where it is no object."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{name}: the .json of {id} is no JSON ({error}); write it anew or remove it") from None
+    if not isinstance(value, dict):
+        return value
+    return value.get(key or next((known for known in COLUMNS if known in value), ""))
+
+
+def share_classes(parts: Sequence[PlainLabels]) -> None:
+    """Give all splits of a data set the classes of all of them together."""
+    ids: dict[str, str] = {}
+    for part in parts:
+        ids = {**part.ids, **ids}
+    for part in parts:
+        part.ids = dict(ids)
+        part.find_classes()
+
+
+def find_plain(features: Any, *, asked: str | None, path: str, kind: LabelKind) -> PlainLabels | None:
+    """Return the plain column that holds the labels.
+
+    Args:
+        features: of the data set.
+        asked: its name, or `json.KEY` for a key in the JSON of a WebDataset; None: the first of `COLUMNS`, in a
+            WebDataset of `MEMBERS`.
+        path: of the data set.
+        kind: what the labels say.
+
+    Raises:
+        DataError: when what was asked for is not there.
+    """
+    is_webdataset = "__key__" in features
+    if asked is None:
+        known = MEMBERS if is_webdataset else COLUMNS
+        asked = next((name for name in known if name in features and _is_plain(features[name])), None)
+    if asked is None:
+        return None
+    column = asked if asked in features else asked.partition(".")[0]
+    if column not in features or (column != asked and column != "json"):
+        columns = ", ".join(map(str, features))
+        raise DataError(f"{path} has no column {asked!r}: its columns are {columns}; give one of them")
+    if not _is_plain(features[column]) and column != "json":
+        raise DataError(f"{path}: column {asked!r} holds {type(features[column]).__name__}, no labels; name another")
+    return PlainLabels(column=asked, kind=kind, name=path)
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column holds texts, numbers or bools, or lists of them."""
+    feature = getattr(feature, "feature", feature)
+    dtype = str(getattr(feature, "dtype", ""))
+    return dtype.startswith(("string", "large_string", "int", "uint", "float", "bool", "binary"))

@@ -1,0 +1,207 @@
+"""Index files below the top of a data set, as the Hub's `videofolder` has them, and splits by the folders of paths.
+
+`train/metadata.csv` lists videos relative to `train/`. A file says something of the videos in its folder and below;
+the nearest one counts.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..records import readable
+from .folder_layout import FolderVideos
+from .index_columns import Columns, find_columns, read_index_table
+from .index_files import INDEX_FILES, Entry, Index, RefusedRow, check_index, index_of
+from .index_paths import IndexPaths
+from .labels import LabelKind
+from .samples import DataError
+from .split_folders import find_splits, splits_reached
+from .split_names import split_name
+from .tables import Table, column_name
+
+METADATA_FILES = (*INDEX_FILES, "metadata.parquet")
+
+
+@dataclass(frozen=True)
+class MetadataFile:
+    """A table of the videos under a folder.
+
+    Attributes:
+        folder: that its paths are relative to, relative to the data set; "" is the data set itself.
+        columns: of the table.
+        videos: that lie under the folder, and under no folder with a table of its own.
+    """
+
+    folder: str
+    columns: Columns
+    videos: list[str]
+
+    @property
+    def name(self) -> str:
+        """Return the path of the file within the data set."""
+        return os.path.join(self.folder, self.columns.table.file.name)
+
+
+def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tuple[list[MetadataFile], list[str]]:
+    """Find the tables that say something of the videos of a data set, and notes on files that do not.
+
+    Args:
+        root: the data set.
+        files: index files in it, by `scan_folder`.
+        videos: paths of all videos.
+
+    Raises:
+        DataError: for a table that cannot be read.
+    """
+    by_folder: dict[str, list[str]] = {}
+    for file in files:
+        by_folder.setdefault(os.path.dirname(file), []).append(file)
+    owned: dict[str, list[str]] = {}
+    for video in videos:
+        folder = os.path.dirname(video)
+        while folder and folder not in by_folder:
+            folder = os.path.dirname(folder)
+        owned.setdefault(folder, []).append(video)
+    found, notes = [], []
+    for folder in sorted(by_folder.keys() & owned.keys()):
+        chosen = min(by_folder[folder], key=lambda file: METADATA_FILES.index(os.path.basename(file)))
+        table = _read_parquet(root / chosen) if chosen.endswith(".parquet") else read_index_table(root / chosen)
+        if not table.rows or not {"path", "file_name"} & set(table.columns):
+            notes.append(f"{readable(chosen)} has no column `path` or `file_name`, so it is not read")
+            continue
+        found.append(MetadataFile(folder, find_columns(table), owned[folder]))
+    return found, notes
+
+
+def _read_parquet(file: Path) -> Table:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"{file} needs pyarrow to be read ({error}): pip install pyarrow") from error
+    try:
+        found = parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); write it again, or as CSV") from error
+    rows = [{column_name(name): _text(value) for name, value in row.items()} for row in found]
+    return Table(file=file, columns=list(rows[0]) if rows else [], rows=rows, numbers=list(range(1, len(rows) + 1)))
+
+
+def _text(value: object) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(entry).strip() for entry in value if entry is not None]
+    return "" if value is None else str(value).strip()
+
+
+def read_metadata(
+    root: Path,
+    found: Sequence[MetadataFile],
+    videos: FolderVideos,
+    *,
+    kind: LabelKind,
+    allowed: Sequence[str] = (),
+    strict: bool = True,
+) -> Index:
+    """Read what tables say of the videos of one split, or of all.
+
+    Args:
+        root: the data set.
+        found: by `find_metadata`.
+        videos: of the split, or of all, as their folders say.
+        kind: what the labels say.
+        allowed: folders that the user opened.
+        strict: refuse the whole set where a row cannot be used, instead of naming the row in the result.
+
+    Returns:
+        entries by their paths in the data set. Labels are those of the tables, or of the folders where no table has
+        any.
+
+    Raises:
+        DataError: for a row that cannot be used, videos that no table is about, and labels in some tables only.
+    """
+    split_of = dict(zip(videos.paths, videos.splits, strict=True))
+    used = [file for file in found if any(video in split_of for video in file.videos)]
+    covered = {video for file in used for video in file.videos}
+    bare = [video for video in videos.paths if video not in covered]
+    if bare:
+        raise DataError(
+            readable(
+                f"{used[0].name} is not about {len(bare)} of the videos, the first is {bare[0]}; write a file for "
+                f"each folder, or one at the top"
+            )
+        )
+    rows: list[tuple[Entry, str | None]] = []
+    refused: list[RefusedRow] = []
+    files = ", ".join(readable(file.name) for file in used[:2]) + (f" and {len(used) - 2} more" if used[2:] else "")
+    notes = [f"which videos are used, and their labels, is read from {files}"]
+    for file in used:
+        paths = IndexPaths(root / file.folder, allowed=allowed)
+        index = index_of(file.columns, paths=paths, split=None, kind=kind)
+        index = check_index(index, root=root / file.folder) if strict else index
+        refused += [replace(row, row=os.path.join(file.folder, row.row)) for row in index.refused]
+        labels: Sequence[str | None] = index.labels or [None] * len(index.entries)
+        notes += index.notes
+        for entry, label in zip(index.entries, labels, strict=True):
+            path = os.path.normpath(os.path.join(file.folder, entry.path))
+            if path in split_of:
+                rows.append((replace(entry, path=path, split=entry.split or split_of[path]), label))
+    return replace(_joined(rows, videos, notes=notes, file=root / used[0].name), refused=refused)
+
+
+def _joined(rows: list[tuple[Entry, str | None]], videos: FolderVideos, *, notes: list[str], file: Path) -> Index:
+    rows.sort(key=lambda row: row[0].id)
+    entries, labels = [entry for entry, _ in rows], [label for _, label in rows if label is not None]
+    unlisted = len(set(videos.paths) - {entry.path for entry in entries})
+    if unlisted:
+        notes.append(f"left out: {unlisted} videos that are not listed there")
+    if not entries:
+        raise DataError(f"{file} lists none of the videos beside it; its paths are relative to {file.parent}")
+    if labels and len(labels) < len(rows):
+        raise DataError(f"{file} has labels, and other files like it have none; label all or none")
+    if not labels and videos.labels is not None:
+        label_of = dict(zip(videos.paths, videos.labels, strict=True))
+        labels = [label_of[entry.path] for entry in entries]
+        notes.append(f"{readable(file.name)} has no column `label`, so the classes are those of the folders")
+    unlabelled = "" if labels else f"{file.name} has no column `label`"
+    return Index(file=file, entries=entries, labels=labels or None, notes=notes, unlabelled=unlabelled)
+
+
+# Splits by the folders of the paths that an index file lists.
+
+
+def with_splits_of_folders(index: Index, *, name: str) -> Index:
+    """Return an index whose rows name no splits with those of the folders, where their paths lie in several splits.
+
+    Raises:
+        DataError: where only some of the folders look like splits.
+    """
+    if any(entry.split for entry in index.entries) or not splits_reached(index.paths):
+        return index
+    level = find_splits(index.paths, name=name).level
+    if level is None:
+        return index
+    entries = [replace(entry, split=level.split_of(entry.path)) for entry in index.entries]
+    note = f"{index.file.name} has no column `split`, so the folders of its paths say it: " + ", ".join(
+        f"{readable(folder)}/ is {split}" for folder, split in sorted(level.folders.items())
+    )
+    return replace(index, entries=entries, notes=[*index.notes, note])
+
+
+def of_split(index: Index, split: str, *, name: str) -> Index:
+    """Return the rows of one split of an index whose rows all have theirs.
+
+    Raises:
+        DataError: where there are none.
+    """
+    without = next((entry.path for entry in index.entries if not entry.split), None)
+    if without is not None:
+        raise DataError(f"{name}: {readable(without)} has no split, though others have; give every row its split")
+    wanted = split_name(split).casefold()
+    kept = [place for place, entry in enumerate(index.entries) if entry.split.casefold() == wanted]
+    if not kept:
+        known = ", ".join(sorted({entry.split for entry in index.entries}))
+        raise DataError(f"{name} has no split {split!r} (it has: {known}); name a split that it has")
+    entries = [index.entries[place] for place in kept]
+    labels = None if index.labels is None else [index.labels[place] for place in kept]
+    return replace(index, entries=entries, labels=labels)

@@ -1,0 +1,99 @@
+"""Find the shards of a data set in a local folder, and the split of each, where `datasets` does not by itself.
+
+`datasets` knows the splits of files and folders called `train`, `validation` and so on in small letters, and takes
+every file that it finds. Here the names are compared without case, and of a folder that `save_to_disk` wrote only the
+files that its own list names are taken.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .index_files import INDEX_FILES
+from .samples import DataError
+from .split_folders import find_splits, split_in_name
+from .split_names import split_name
+
+SHARD_KINDS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
+_DATASET, _DATASET_DICT = "state.json", "dataset_dict.json"
+
+
+def find_shards(root: Path) -> list[str]:
+    """Return relative posix paths of all shards under a folder, sorted; hidden folders are passed over."""
+    saved = saved_splits(root)
+    if saved is not None:
+        return sorted(file for files in saved.values() for file in files)
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(folder, name)]
+        inner = Path(folder).relative_to(root)
+        found += [(inner / name).as_posix() for name in files if _is_shard(name)]
+    return sorted(found)
+
+
+def _is_shard(name: str) -> bool:
+    is_index = name in INDEX_FILES or name == "metadata.parquet"
+    return os.path.splitext(name)[1] in SHARD_KINDS and not name.startswith((".", "cache-")) and not is_index
+
+
+def _leads_back(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    return os.path.islink(path) and os.path.realpath(folder).startswith(os.path.realpath(path))
+
+
+def saved_splits(root: Path) -> dict[str, list[str]] | None:
+    """Return the Arrow files of each split of a folder that `save_to_disk` wrote; None for any other folder.
+
+    Raises:
+        DataError: where a file that it lists is not there.
+    """
+    if (root / _DATASET_DICT).is_file():
+        names = _read(root / _DATASET_DICT).get("splits")
+        names = names if isinstance(names, list) else []
+        return {str(name): _saved_files(root, root / str(name)) for name in names}
+    if (root / _DATASET).is_file() and (root / "dataset_info.json").is_file():
+        saved = str(_read(root / _DATASET).get("_split") or "train")
+        split = split_name(saved) if split_name(saved) in ("validation", "test") else "train"
+        return {split: _saved_files(root, root)}
+    return None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); save the data set again with save_to_disk") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _saved_files(root: Path, folder: Path) -> list[str]:
+    listed = _read(folder / _DATASET).get("_data_files")
+    names = [str(entry.get("filename")) for entry in listed] if isinstance(listed, list) else []
+    missing = next((name for name in names if os.path.basename(name) != name or not (folder / name).is_file()), None)
+    if missing is not None or not names:
+        raise DataError(f"{folder} lists {missing or 'no files'}, which is not there; save the data set again")
+    return [(folder / name).relative_to(root).as_posix() for name in names]
+
+
+def shard_splits(root: Path, *, name: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the shards of each split by the names of their folders or files, and notes; empty where there are none.
+
+    Raises:
+        DataError: where only some folders look like splits.
+    """
+    shards = find_shards(root)
+    found = find_splits(shards, name=name, patterns=False)
+    if found.level is not None:
+        return _grouped(shards, [found.level.split_of(shard) for shard in shards]), found.notes
+    splits = [split_in_name(os.path.splitext(os.path.basename(shard))[0]) for shard in shards]
+    if None in splits or len(set(splits)) < 2:
+        return {}, found.notes
+    return _grouped(shards, [split or "" for split in splits]), ["the splits are taken from the names of the files"]
+
+
+def _grouped(shards: Sequence[str], splits: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for shard, split in zip(shards, splits, strict=True):
+        found.setdefault(split, []).append(shard)
+    return found

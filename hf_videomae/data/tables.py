@@ -1,0 +1,227 @@
+"""Tables of videos as text: CSV with any usual separator, JSON Lines, JSON, and lists without a header.
+
+`read_table` finds the separator and the header, and refuses what it would have to guess.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .samples import DataError
+
+Cell = str | list[str]
+"""The text of a cell, or the texts of a list in JSON."""
+
+# In the order in which they are tried. The first line of "path;label" is one cell when split at commas.
+DELIMITERS = (",", ";", "\t", "|", " ")
+# An ending as files have it: "x.mp4", "x.3gp", and not the fraction of "0.25".
+_ENDING = r"\.(?=[0-9]*[a-z])[a-z0-9]{2,5}"
+_PATH = re.compile(rf".*{_ENDING}", flags=re.IGNORECASE)
+_PATH_AND_REST = re.compile(rf"(.*{_ENDING})(?:\s+(.*))?", flags=re.IGNORECASE)
+_NUMBERS = re.compile(r"-?\d+(\s+-?\d+)+")
+_EXCEL_HINT = re.compile(r"sep=(.)\r?\n", flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of a file.
+
+    Attributes:
+        file: for errors.
+        columns: normalized names in their order, by `column_name`; empty for a list without a header.
+        rows: cells by column, without blanks around them; of a list without a header by "0", "1", ...
+        delimiter: of a CSV file; "" of JSON.
+        numbers: of each row in the file, counted from 1 without the header, for errors.
+    """
+
+    file: Path
+    columns: list[str]
+    rows: list[dict[str, Cell]]
+    delimiter: str = ""
+    numbers: list[int] = field(default_factory=list)
+
+    @property
+    def has_header(self) -> bool:
+        """Return whether the file names its columns."""
+        return bool(self.columns)
+
+
+def column_name(name: str) -> str:
+    """Return a column's name in lower case, without blanks around it, and with `_` for blanks and dashes inside.
+
+    `Video Path` and ` video-path` are both `video_path`, `fileName` is `filename`.
+    """
+    return re.sub(r"[\s\-]+", "_", name.strip().strip("\"'").strip().lower())
+
+
+def looks_like_file(text: str) -> bool:
+    """Return whether a text ends as the name of a file does."""
+    return _PATH.fullmatch(text.strip()) is not None
+
+
+def text_of(cell: Cell | None) -> str:
+    """Return the text of a cell; that of a list only where it has one entry or none."""
+    if isinstance(cell, list):
+        return cell[0] if len(cell) == 1 else json.dumps(cell, ensure_ascii=False) if cell else ""
+    return cell or ""
+
+
+def read_table(file: Path, *, known: Iterable[str]) -> Table:
+    """Read a table of videos.
+
+    Args:
+        file: CSV (any suffix), `.jsonl`, `.ndjson` or `.json`.
+        known: column names by which a header is recognized.
+
+    Raises:
+        DataError: for a file that cannot be read, is not UTF-8, or whose rows do not fit its header.
+    """
+    text = read_text(file)
+    try:
+        if file.suffix.lower() in (".jsonl", ".ndjson"):
+            return _table_of_objects(file, _json_lines(text))
+        if file.suffix.lower() == ".json":
+            return _table_of_objects(file, _json_array(text))
+        return _csv_table(file, text, known=frozenset(known))
+    except (json.JSONDecodeError, csv.Error, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file} cannot be read ({reason}); write it as UTF-8 text, one video in a row") from error
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark.
+
+    Raises:
+        DataError: when it cannot be read or decoded.
+    """
+    try:
+        content = file.read_bytes()
+        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        text = content.decode(encoding)
+    except OSError as error:
+        remedy = "give the path of a CSV or JSONL file"
+        raise DataError(f"{file} cannot be read ({error.strerror or error}); {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} cannot be read ({error}); write it as UTF-8 text") from error
+    if "\0" in text:
+        raise DataError(f"{file} cannot be read (it holds NUL bytes, so it is no text); write it as UTF-8 text")
+    return text
+
+
+# JSON.
+
+
+def _json_lines(text: str) -> Iterator[object]:
+    for line in filter(str.strip, text.split("\n")):
+        yield json.loads(line)
+
+
+def _json_array(text: str) -> Iterator[object]:
+    found = json.loads(text)
+    if not isinstance(found, list):
+        raise json.JSONDecodeError("not a list of objects, one for each video", text[:1], 0)
+    yield from found
+
+
+def _table_of_objects(file: Path, objects: Iterable[object]) -> Table:
+    rows, columns = [], dict[str, None]()
+    for number, found in enumerate(objects, start=1):
+        if not isinstance(found, dict):
+            raise json.JSONDecodeError(f"row {number} is not a JSON object", "", 0)
+        names = [column_name(name) for name in found]
+        _refuse_repeated(file, names)
+        rows.append({name: _json_cell(value) for name, value in zip(names, found.values(), strict=True)})
+        columns |= dict.fromkeys(names)
+    return Table(file=file, columns=list(columns), rows=rows, numbers=list(range(1, len(rows) + 1)))
+
+
+def _json_cell(value: object) -> Cell:
+    if isinstance(value, list):
+        return [str(entry).strip() for entry in value if entry is not None]
+    return "" if value is None else str(value).strip()
+
+
+# CSV.
+
+
+def _csv_table(file: Path, text: str, *, known: frozenset[str]) -> Table:
+    hint = _EXCEL_HINT.match(text)
+    text = text[hint.end() :] if hint else text
+    for delimiter in (hint[1],) if hint else DELIMITERS:
+        header = [column_name(name) for name in _first_record(text, delimiter)]
+        if known & set(header) and not any(map(looks_like_file, header)):
+            return _with_header(file, text, delimiter, header)
+    return _without_header(file, text, hint[1] if hint else None)
+
+
+def _records(text: str, delimiter: str) -> Iterator[list[str]]:
+    lines = io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
+    for record in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
+        cells = [cell.strip() for cell in record]
+        # Splitting at blanks, several of them are one, and those at the end are none.
+        yield [cell for cell in cells if cell] if delimiter == " " else cells
+
+
+def _first_record(text: str, delimiter: str) -> list[str]:
+    return next((record for record in _records(text, delimiter) if any(record)), [])
+
+
+def _with_header(file: Path, text: str, delimiter: str, header: list[str]) -> Table:
+    _refuse_repeated(file, header)
+    rows, numbers, is_header = [], [], True
+    for number, record in enumerate(_records(text, delimiter)):
+        if not any(record):
+            continue  # a spreadsheet leaves ",,," behind
+        if is_header:
+            is_header = False
+            continue
+        if any(record[len(header) :]):
+            sign = {"\t": "tab", " ": "blank"}.get(delimiter, delimiter)
+            raise DataError(
+                f"{file}: row {number} has {len(record)} cells for {len(header)} columns ({', '.join(header)}); put "
+                f'text that holds a {sign!r} into quotes, as in "{_widest(record)}{delimiter} ..."'
+            )
+        rows.append(dict[str, Cell](zip(header, [*record, *[""] * (len(header) - len(record))], strict=False)))
+        numbers.append(number)
+    columns = [name for name in header if name]
+    return Table(file=file, columns=columns, rows=rows, delimiter=delimiter, numbers=numbers)
+
+
+def _widest(record: Sequence[str]) -> str:
+    return next((cell for cell in record[1:] if cell), "a")
+
+
+def _refuse_repeated(file: Path, names: Sequence[str]) -> None:
+    twice = next((name for name in names if name and list(names).count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{file} has {names.count(twice)} columns `{twice}`; remove or rename all but one")
+
+
+def _without_header(file: Path, text: str, hint: str | None) -> Table:
+    """Return a list whose first column holds paths, else a table whose header has none of the known names."""
+    for delimiter in (hint,) if hint else DELIMITERS:
+        first = next(_list_records(text, delimiter), None)
+        records = list(_list_records(text, delimiter)) if first and looks_like_file(first[0]) else []
+        if records and all(looks_like_file(record[0]) for record in records):
+            rows = [dict[str, Cell]((str(place), cell) for place, cell in enumerate(record)) for record in records]
+            return Table(
+                file=file, columns=[], rows=rows, delimiter=delimiter, numbers=list(range(1, len(records) + 1))
+            )
+    best = max(DELIMITERS[:4], key=lambda delimiter: len(_first_record(text, delimiter)))
+    header = [column_name(name) for name in _first_record(text, best)]
+    return _with_header(file, text, best, header) if header else Table(file=file, columns=[], rows=[])
+
+
+def _list_records(text: str, delimiter: str) -> Iterator[list[str]]:
+    if delimiter != " ":
+        yield from (record for record in _records(text, delimiter) if any(record))
+        return
+    # A path and a label may hold blanks: the path reaches to the last ending in the line.
+    for line in filter(str.strip, text.splitlines()):
+        found = _PATH_AND_REST.fullmatch(line.strip())
+        rest = (found and found[2]) or ""
+        yield [found[1] if found else line, *(rest.split() if _NUMBERS.fullmatch(rest) else filter(None, [rest]))]

@@ -1,0 +1,200 @@
+"""Find video files under a folder, and count the files that are left out."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ..records import readable
+
+# Endings of files that the decoders here read; the tests make and decode one of each.
+VIDEO_EXTENSIONS = frozenset(
+    ".264 .265 .3g2 .3gp .3gpp .apng .asf .av1 .avi .dav .divx .dv .f4p .f4v .flv .gif .h264 .h265 .hevc .ivf .lrv "
+    ".m1v .m2p .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mp4v .mpe .mpeg .mpegts .mpg .mpv .mts .mxf "
+    ".nut .obu .ogm .ogv .qt .rm .rmvb .tod .tp .trp .ts .vob .vro .webm .wmv .wtv .xvid .y4m".split()
+)
+# Lists of other files, which FFmpeg would open as well: never a video.
+PLAYLIST_EXTENSIONS = frozenset(
+    ".asx .concat .cue .f4m .ffcat .ffconcat .ism .isml .m3u .m3u8 .mpd .pls .ram .rtsp .sdp .smil .strm .wpl "
+    ".xspf".split()
+)
+IMAGE_EXTENSIONS = frozenset(
+    ".avif .bmp .heic .heif .jfif .jpe .jpeg .jpg .png .ppm .svg .tga .tif .tiff .webp".split()
+)
+# Sound and shards: counted, but nobody takes them for videos that were lost.
+_OTHER_EXTENSIONS = frozenset(".aac .aiff .arrow .flac .m4a .mid .mp3 .oga .ogg .opus .parquet .wav .wma".split())
+# Notes, annotations and programs, which lie beside the videos of most data sets.
+_SIDE_EXTENSIONS = frozenset(
+    ".ass .bat .bib .c .cff .cpp .csv .db .doc .docx .gitattributes .gitignore .h .h5 .hdf5 .htm .html .ini "
+    ".ipynb .json .jsonl .log .m .mat .md .md5 .npy .npz .pdf .pickle .pkl .pt .pth .py .rst .safetensors "
+    ".sh .sha1 .sha256 .srt .ssa .tex .toml .tsv .txt .vtt .xgtf .xls .xlsx .xml .yaml .yml".split()
+)
+_SIDE_NAMES = frozenset("authors citation copying dockerfile license licence makefile notice readme _success".split())
+# Folders that archives and file servers leave.
+_SYSTEM_FOLDERS = frozenset(("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"))
+_SHOWN_EXTENSIONS = 8
+
+
+def extension_of(name: str) -> str:
+    """Return the ending of a file name, in lower case, with its dot."""
+    return os.path.splitext(name)[1].lower()
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file is taken for a video: by its extension, hidden files (macOS leaves `._x.mp4`) left out."""
+    return not name.startswith(".") and extension_of(name) in VIDEO_EXTENSIONS
+
+
+def is_playlist_name(name: str) -> bool:
+    """Whether a file is a list of other files (.m3u8, .mpd, .ffconcat, .sdp ...) by its extension."""
+    return extension_of(name) in PLAYLIST_EXTENSIONS
+
+
+@dataclass
+class FolderScan:
+    """Files under a folder; all paths are relative to it, in posix form.
+
+    Attributes:
+        videos: sorted.
+        other_media: files of endings that are not those of videos, sorted.
+        images, others: numbers of files by ending; `others` are sound and shards.
+        index_files: those with a name in question, at any depth, sorted.
+        linked_twice: links to videos that are in the folder under another name too.
+        unreadable: folders that cannot be listed, with the reason.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    other_media: list[str] = field(default_factory=list)
+    images: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    index_files: list[str] = field(default_factory=list)
+    linked_twice: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def is_frame_folder(self) -> bool:
+        """Whether the folder holds pictures and no videos."""
+        return not self.videos and sum(self.images.values()) > 1
+
+    def left_out(self) -> Counter[str]:
+        """Return the numbers of files that are no videos by their endings; notes and annotations are not counted."""
+        return Counter(map(extension_of, self.other_media)) + self.images + self.others
+
+    def other_endings(self) -> str:
+        """Return the files that are no videos, to follow a sentence that says so."""
+        return f" (but {describe_extensions(self.left_out())})" if self.left_out() else ""
+
+    def notes(self) -> list[str]:
+        """Return what was left out, a line each."""
+        notes = []
+        left_out = self.left_out()
+        if left_out:
+            notes.append(f"left out: {describe_extensions(left_out)}; these endings are not taken for videos")
+        if self.linked_twice:
+            first = readable(self.linked_twice[0])
+            notes.append(
+                f"left out: {len(self.linked_twice)} that are the same file as another video here (links), the first "
+                f"is {first}"
+            )
+        if self.unreadable:
+            notes.append(
+                f"left out: {len(self.unreadable)} folders that cannot be read, the first is "
+                f"{readable(self.unreadable[0])}"
+            )
+        gifs = sum(extension_of(path) == ".gif" for path in self.videos)
+        if 0 < gifs < len(self.videos):
+            notes.append(f"{gifs} of the {len(self.videos)} videos are GIF files; move them out if they are previews")
+        return notes
+
+
+def describe_extensions(counts: Counter[str]) -> str:
+    """Return file endings with their numbers: `12 .vob, 3 .xyz`."""
+    shown = [f"{count} {ending or 'without an ending'}" for ending, count in counts.most_common(_SHOWN_EXTENSIONS)]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} other endings" if more else "")
+
+
+def find_videos(root: Path) -> list[str]:
+    """Relative posix paths of all videos under a folder, sorted; symbolic links are followed, each folder once."""
+    return scan_folder(root).videos
+
+
+def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
+    """List the videos under a folder, and what else is there.
+
+    Symbolic links are followed, each folder once. Hidden files and folders, and those of the system (`__MACOSX`), are
+    passed over.
+
+    Args:
+        root: the folder.
+        index_names: names of index files to look for.
+    """
+    scan, visited, wanted = FolderScan(), {os.path.realpath(root)}, frozenset(index_names)
+    links: dict[str, str] = {}
+
+    def unreadable(error: OSError) -> None:
+        scan.unreadable.append(f"{os.path.relpath(error.filename, root)} ({error.strerror})")
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
+        folders[:] = [name for name in folders if not _is_hidden(name) and _first_visit(folder, name, visited)]
+        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        for name in files:
+            path = str(relative / name)
+            if name in wanted:
+                scan.index_files.append(path)
+            elif is_video_name(name):
+                scan.videos.append(path)
+                if os.path.islink(os.path.join(folder, name)):
+                    links[path] = os.path.realpath(os.path.join(folder, name))
+            else:
+                _count_other(scan, path)
+    _leave_out_links(scan, links, root=root)
+    for paths in (scan.videos, scan.other_media, scan.index_files):
+        paths.sort()
+    return scan
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or folder in _SYSTEM_FOLDERS
+
+
+def _first_visit(folder: str, name: str, visited: set[str]) -> bool:
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return True
+    target = os.path.realpath(path)
+    is_new = target not in visited
+    visited.add(target)
+    return is_new
+
+
+def _count_other(scan: FolderScan, path: str) -> None:
+    name = os.path.basename(path)
+    ending = extension_of(name)
+    if name.startswith(".") or ending in _SIDE_EXTENSIONS or name.lower() in _SIDE_NAMES or name == "Thumbs.db":
+        return
+    if ending in IMAGE_EXTENSIONS:
+        scan.images[ending] += 1
+    elif ending in _OTHER_EXTENSIONS:
+        scan.others[ending] += 1
+    else:
+        scan.other_media.append(path)
+
+
+def _leave_out_links(scan: FolderScan, links: dict[str, str], *, root: Path) -> None:
+    """Keep one name of each video that lies in the folder itself and is linked there, too.
+
+    The link goes, except where a folder is a mere store: all its videos are linked from other folders, which then say
+    the class and the split.
+    """
+    if not links:
+        return
+    real = {os.path.realpath(root / path): path for path in scan.videos if path not in links}
+    twice = {link: real[target] for link, target in links.items() if target in real}
+    elsewhere = {path for link, path in twice.items() if os.path.dirname(link) != os.path.dirname(path)}
+    kept_whole = {os.path.dirname(path) for path in real.values() if path not in elsewhere}
+    stores = {path for path in elsewhere if os.path.dirname(path) not in kept_whole}
+    gone = stores | {link for link, path in twice.items() if path not in stores}
+    scan.videos[:] = [path for path in scan.videos if path not in gone]
+    scan.linked_twice += sorted(gone)

@@ -1,0 +1,34 @@
+"""A line of requirements.txt that everyone may read: it names a package and holds no credentials."""
+
+import re
+
+from ..records import without_credentials
+
+# What pip fills in from the environment, and the user of ssh, which is no secret.
+_HARMLESS_USER = re.compile(r"(?P<scheme>[a-z+]+://)(?:\$\{[A-Z0-9_]+\}(?::\$\{[A-Z0-9_]+\})?|(?<=ssh://)[\w.-]+)@")
+
+
+def check_package(package: str) -> str:
+    """Return a requirement as it is to be written.
+
+    Args:
+        package: what pip is given, such as `hf-videomae[av]==1.0` or `git+https://host/repository@commit`.
+
+    Raises:
+        ValueError: for more than a line, or a name, password or token in it.
+    """
+    line = package.strip()
+    if not line or len(line.splitlines()) > 1 or not line.isprintable():
+        raise ValueError(f"the package is {without_credentials(package)!r}; give one line of a requirements file")
+    if has_credentials(line):
+        raise ValueError(
+            f"the package {without_credentials(line)} was given with a name, password or token, which everyone who "
+            f"reads requirements.txt would have; give an address without, or pip's ${{NAME}}, and set NAME as a secret"
+        )
+    return line
+
+
+def has_credentials(text: str) -> bool:
+    """Return whether requirements hold credentials."""
+    harmless = _HARMLESS_USER.sub(r"\g<scheme>", text)
+    return without_credentials(harmless) != harmless

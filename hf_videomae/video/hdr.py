@@ -1,0 +1,168 @@
+"""Videos of high dynamic range (PQ, HLG): told from others, counted, and mapped to standard range.
+
+Decoders give the pixels of such a file as if it were of standard range: gray and pale, 40 to 60 levels of 255 from
+what a player shows. They are read so, and counted here; `hf-videomae prepare` maps them to standard range (BT.709).
+
+The mapping: the signal to light in cd/m2 (PQ: SMPTE ST 2084; HLG: ITU-R BT.2100 for a display of 1000 cd/m2), in
+units of the white of standard range, 203 cd/m2 (ITU-R BT.2408); the primaries to BT.709; what is brighter than a knee
+rolls off up to 1000 cd/m2, by the strongest channel, so that hues stay; and to a signal with the
+exponent 2.4 (BT.1886).
+"""
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Transfer = Literal["PQ", "HLG"]
+
+REMEDY = "`hf-videomae prepare` maps such videos to standard range"
+
+# FFmpeg's names, and the numbers that PyAV gives (ISO/IEC 23091-2).
+_TRANSFERS: dict[object, Transfer] = {"smpte2084": "PQ", 16: "PQ", "arib-std-b67": "HLG", 18: "HLG"}
+_PRIMARIES: dict[object, str] = {"bt709": "bt709", 1: "bt709", "smpte432": "p3", 12: "p3"}
+
+_WHITE = 203.0
+_PEAK = 1000.0 / _WHITE
+_KNEE = 0.75
+_EXPONENT = 2.4
+# Linear light of these primaries to BT.709's, which have the same white.
+_TO_BT709 = {
+    "bt2020": ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
+    "p3": ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
+    "bt709": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+}
+# Steps of the table along each color: the error of a table of 33 is under one level of 255.
+_CUBE_SIDE = 33
+
+
+@dataclass(frozen=True)
+class HighDynamicRange:
+    """How the pixels of a video mean light.
+
+    Args:
+        transfer: `"PQ"` or `"HLG"`.
+        primaries: `"bt2020"`, `"p3"` or `"bt709"`.
+    """
+
+    transfer: Transfer
+    primaries: str = "bt2020"
+
+    @classmethod
+    def from_tags(cls, transfer: object, primaries: object) -> "HighDynamicRange | None":
+        """Return the range that a file's tags state, None for standard range.
+
+        Args:
+            transfer, primaries: FFmpeg's names, or the numbers of the standard; unknown primaries are BT.2020's.
+        """
+        known = _TRANSFERS.get(transfer)
+        return None if known is None else cls(known, _PRIMARIES.get(primaries, "bt2020"))
+
+    def to_standard(self, signal: Tensor) -> Tensor:
+        """Return the signal of standard range for one of high dynamic range.
+
+        Args:
+            signal: (..., 3) red, green, blue in [0, 1].
+        """
+        light = (_pq_light(signal) if self.transfer == "PQ" else _hlg_light(signal)) / _WHITE
+        light = (light @ signal.new_tensor(_TO_BT709[self.primaries]).T).clamp(min=0)
+        strongest = light.amax(-1, keepdim=True).clamp(min=1e-9)
+        return (light * (_rolled_off(strongest) / strongest)).clamp(0, 1) ** (1 / _EXPONENT)
+
+    def cube_file(self) -> str:
+        """Return the mapping as a table in the `.cube` format, which FFmpeg's filter `lut3d` reads."""
+        steps = torch.linspace(0, 1, _CUBE_SIDE, dtype=torch.float64)
+        blue, green, red = torch.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
+        rows = self.to_standard(torch.stack((red, green, blue), dim=-1)).reshape(-1, 3).tolist()
+        lines = (f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in rows)
+        return "\n".join((f"LUT_3D_SIZE {_CUBE_SIDE}", *lines)) + "\n"
+
+
+def _pq_light(signal: Tensor) -> Tensor:
+    """Return cd/m2, by SMPTE ST 2084."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = signal.clamp(0, 1) ** (1 / m2)
+    return 10000 * ((power - c1).clamp(min=0) / (c2 - c3 * power)) ** (1 / m1)
+
+
+def _hlg_light(signal: Tensor) -> Tensor:
+    """Return cd/m2 of a display of 1000 cd/m2, by ITU-R BT.2100."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = torch.where(signal <= 0.5, signal**2 / 3, (((signal - c) / a).exp() + b) / 12)
+    luminance = (scene * signal.new_tensor((0.2627, 0.6780, 0.0593))).sum(-1, keepdim=True)
+    return 1000 * luminance.clamp(min=0) ** 0.2 * scene
+
+
+def _rolled_off(light: Tensor) -> Tensor:
+    """Return light up to the knee as it is, above it bent so that the peak becomes 1."""
+    k, p = _KNEE, _PEAK
+    a = -k * k * (p - 1) / (k * k - 2 * k + p)
+    b = (k * k - 2 * k * p + p) / (p - 1)
+    bent = (b * b + 2 * b * k + k * k) / (b - a) * (light + a) / (light + b)
+    return torch.where(light <= k, light, bent)
+
+
+# What was met
+
+
+class HdrCount:
+    """The videos of high dynamic range that were read as if of standard range, each once; safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, Transfer] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, found: Mapping[str, Transfer]) -> None:
+        """Count videos by name; the first one is warned about, by the first process of a run."""
+        with self._lock:
+            is_first = not self._found and bool(found)
+            self._found.update(found)
+        if is_first and multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0":
+            name, transfer = next(iter(found.items()))
+            logger.warning(
+                "%s is HDR (%s) and is read as if of standard range, gray and pale; %s. "
+                "Further such videos are counted, not warned about.",
+                name, transfer, REMEDY,
+            )  # fmt: skip
+
+    def take(self) -> dict[str, Transfer]:
+        """Return what a worker process counted since the last call, for the main process; there nothing is taken."""
+        if multiprocessing.parent_process() is None:
+            return {}
+        with self._lock:
+            taken, self._found = self._found, {}
+        return taken
+
+    def names(self) -> dict[str, Transfer]:
+        """Return the videos counted so far, and their transfer."""
+        with self._lock:
+            return dict(self._found)
+
+
+met = HdrCount()
+"""Of this process."""
+
+
+def note_since(before: Mapping[str, Transfer]) -> None:
+    """Warn about how many videos were met since then; one alone was warned about before."""
+    found = {name: transfer for name, transfer in met.names().items() if name not in before}
+    if len(found) > 1:
+        logger.warning("%s", describe(found))
+
+
+def describe(found: Mapping[str, Transfer]) -> str:
+    """Return a line that tells how many videos are HDR, and which is the first."""
+    name, transfer = next(iter(found.items()))
+    videos = "1 video is" if len(found) == 1 else f"{len(found)} videos are"
+    return f"{videos} HDR and read as if of standard range, the first is {name} ({transfer}); {REMEDY}"

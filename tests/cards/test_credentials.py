@@ -1,0 +1,106 @@
+"""Credentials in texts that are printed, written or published."""
+
+import json
+
+import pytest
+
+from hf_videomae.cards.scrubbing import public_command, public_text, public_values, safe
+from hf_videomae.records import without_credentials
+from hf_videomae.video.allowed import shown_url
+
+pytestmark = pytest.mark.fault
+SECRET = "S3cr3tS3cr3tS3cr3tS3cr3t"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "a1" * 17,
+        "ghp_" + "a1" * 18,
+        "gho_" + "a1" * 18,
+        "ghs_" + "a1" * 18,
+        "github_pat_11ABCDEFG0" + "a1_" * 12,
+        "glpat-" + "a1-_" * 5,
+        "gldt-" + "a1" * 10,
+        "xoxb-12345678-" + "a1" * 10,
+        "sk-ant-api03-" + "a1" * 20,
+        "sk-proj-" + "a1" * 20,
+        "npm_" + "a1" * 18,
+        "pypi-" + "AgEIcHlwaS5vcmc" * 2,
+        "AKIAIOSFODNN7EXAMPLE",
+        "ASIAIOSFODNN7EXAMPLE",
+        "AIza" + "Sy_a1" * 7,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_tokens_of_many_makers(token: str) -> None:
+    for text in (token, f"it failed ({token})", f"https://host/{token}/a.mp4", f"x={token}", f"my_{token}"):
+        assert token not in without_credentials(text) and "TOKEN" in without_credentials(text)
+        assert token not in safe(text) and token not in public_text(text)
+    assert token not in json.dumps(public_values({"a": [f"see {token}"], "command": f"run --x {token}"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://anna:{SECRET}@host.org/a.mp4",
+        f"https://{SECRET}@host.org/a.mp4",
+        f"git+https://oauth2:{SECRET}@host.org/r",
+        f"s3://key:{SECRET}@bucket/a.mp4",
+        f"https://b.s3.amazonaws.com/a?X-Amz-Algorithm=AWS4&X-Amz-Signature={SECRET}&X-Amz-Expires=60",
+        f"https://b.s3.amazonaws.com/a?AWSAccessKeyId=x&Signature={SECRET}",
+        f"https://storage.googleapis.com/b/a?X-Goog-Signature={SECRET}",
+        f"https://x.blob.core.windows.net/c/a?sv=2024&sig={SECRET}%3D",
+        f"https://host/a?id=1&access_token={SECRET}",
+        f"https://host/a?x=1&amp;token={SECRET}",
+        f"https://host/a#id_token={SECRET}",
+        f"Authorization: Bearer {SECRET}",
+        f"authorization=Basic {SECRET}",
+        f"{{'Authorization': 'token {SECRET}'}}",
+        f'{{"x-api-key": "{SECRET}", "api_key": "{SECRET}"}}',
+        f"AWS_SECRET_ACCESS_KEY={SECRET}",
+        f"HF_TOKEN={SECRET} python train.py",
+        f"curl --token {SECRET} https://host",
+        f"password: {SECRET}",
+    ],
+)
+def test_credentials_by_their_place(text: str) -> None:
+    for shown in (without_credentials(text), public_text(text), safe(text), public_values({"a": text})["a"]):
+        assert SECRET not in shown
+    assert SECRET not in public_command(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host.org/get?id=123&t=4",
+        "hf://datasets/org/name@0123abc/data/a.mp4",
+        "mask_token: 1568 of num_tokens=123456789",
+        "the token is wrong; log in with `hf auth login`",
+        "data/glove-throwing-long-name-of-a-video.mp4",
+        "basic_block.fused_attention.weights",
+        "{'eos_token': '<s>'}",
+        "user@example.org wrote it",
+        "a@b.mp4",
+    ],
+)
+def test_what_is_no_credential_stays(text: str) -> None:
+    assert without_credentials(text) == text
+
+
+def test_json_stays_json() -> None:
+    values = {"path": f'https://a:{SECRET}@h/x?sig={SECRET}"\\', "list": [f"token={SECRET}"], "n": 1.5}
+    clean = json.loads(without_credentials(json.dumps(values)))
+    assert SECRET not in json.dumps(clean) and clean["n"] == 1.5 and clean.keys() == values.keys()
+
+
+def test_a_long_text_takes_no_long_time() -> None:
+    for text in ("-.-" * 100_000, "a_" * 100_000, "https://" + "a" * 300_000, "token" * 60_000):
+        assert without_credentials(text) == text
+
+
+def test_errors_name_a_url_without_user_and_query() -> None:
+    assert shown_url(f"https://anna:{SECRET}@host:8000/a b.mp4?sig={SECRET}") == "https://host:8000/a b.mp4?..."
+    assert shown_url("hf://datasets/org/name@main/a@b.mp4") == "hf://datasets/org/name@main/a@b.mp4"
+    assert shown_url("clips/a.mp4") == "clips/a.mp4"

@@ -1,0 +1,164 @@
+"""Clips planned in seconds: by time stamps where the frame rate is uneven, as ever where it is constant."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from made_videos import at_times, make_video, needs_ffmpeg_command
+from numbered import each_backend, numbered_video
+
+from hf_videomae.video.decoding import decode_clip, open_video
+from hf_videomae.video.sampling import ClipPlan, pretrain_indices
+from hf_videomae.video.timing import frame_times, frames_planned, has_constant_rate, nearest_frame, window_seconds
+from hf_videomae.video.views import ViewPlan, read_views, sliding_indices
+
+pytestmark = pytest.mark.fault
+
+# A screen recorder: bursts of 50 frames per second, and seconds without a new frame.
+SCREEN = [0.02 * n for n in range(20)] + [1.4 + 0.02 * n for n in range(20)] + [3.0, 4.0, 4.02, 4.5]
+# A phone in the dark: 30 frames per second, half of them missing in the second half.
+PHONE = [n / 30 for n in range(60)] + [2 + n / 15 for n in range(30)]
+
+
+def video(times: list[float], fps: float) -> SimpleNamespace:
+    return SimpleNamespace(num_frames=len(times), fps=fps, timestamps=torch.tensor(times, dtype=torch.float64))
+
+
+def mean_rate(times: list[float]) -> float:
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.1, 0.25])
+@pytest.mark.parametrize("times", [SCREEN, PHONE], ids=["screen", "phone"])
+def test_a_clip_of_an_uneven_video_lies_at_the_planned_times(times: list[float], seconds: float) -> None:
+    fps = mean_rate(times)
+    start = 0
+
+    def plan(total: int, rate: float) -> list[int]:
+        nonlocal start
+        start = (
+            (total - 8 * stride) // 2 if total > 8 * (stride := ClipPlan(frame_seconds=seconds).stride_at(rate)) else 0
+        )
+        return [start + place * stride for place in range(8)]
+
+    frames = frames_planned(video(times, fps), plan, frame_seconds=seconds)
+    rate = max(1, round(seconds * fps)) / seconds
+    stamps = torch.tensor(times)
+    for place, frame in enumerate(frames):
+        wanted = start / rate + place * seconds
+        assert abs(times[frame] - wanted) == pytest.approx(float((stamps - wanted).abs().min()), abs=1e-6)
+
+
+@pytest.mark.parametrize("fps", [15.0, 24000 / 1001, 25.0, 30000 / 1001, 60.0])
+@pytest.mark.parametrize("clock", [1e-9, 1e-3])
+@pytest.mark.parametrize("frame_seconds", [0.05, 2 / 15, 0.5])
+def test_constant_rates_keep_their_frames(fps: float, clock: float, frame_seconds: float) -> None:
+    times = [round(place / fps / clock) * clock for place in range(300)]
+    plan = ClipPlan(num_frames=16, frame_seconds=frame_seconds, views=5)
+    assert frames_planned(video(times, fps), plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(
+        300, fps
+    )
+
+
+def test_plans_in_frames_keep_the_tables_of_an_uneven_video() -> None:
+    plan = ClipPlan(num_frames=8, stride=2, views=3)
+    uneven = video(SCREEN, mean_rate(SCREEN))
+    assert plan.seconds is None and ClipPlan(mode="uniform", frame_seconds=0.1).seconds is None
+    assert frames_planned(uneven, plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(len(SCREEN))
+
+
+@pytest.mark.parametrize("frame_seconds", [0.01, 0.04, 0.3, 2.0, 100.0])
+@pytest.mark.parametrize("times", [SCREEN, PHONE, [0.0, 7.0], [0.0, 0.001, 5.0]])
+def test_every_plan_stays_in_the_video(times: list[float], frame_seconds: float) -> None:
+    clip = ClipPlan(num_frames=8, frame_seconds=frame_seconds, views=3)
+    uneven = video(times, 100.0 if len(times) > 3 else mean_rate(times))
+
+    def pretrain(total: int, fps: float) -> list[int]:
+        return pretrain_indices(total, num_frames=8, stride=clip.stride_at(fps))
+
+    views = frames_planned(uneven, clip.test_indices, frame_seconds=frame_seconds)
+    clips = [frames_planned(uneven, plan, frame_seconds=frame_seconds) for plan in (clip.train_indices, pretrain)]
+    for indices in (*views, *clips):
+        assert len(indices) == 8 and indices == sorted(indices)
+        assert 0 <= indices[0] and indices[-1] < len(times)
+
+
+def test_a_video_of_one_frame_needs_no_rate() -> None:
+    plan = ClipPlan(num_frames=4, frame_seconds=0.1)
+    assert frames_planned(video([0.0], 0.0), plan.test_indices, frame_seconds=0.1) == [[0, 0, 0, 0]]
+
+
+def test_a_plan_for_the_first_frames_reaches_no_further() -> None:
+    def slide(total: int, fps: float) -> list[list[int]]:
+        return sliding_indices(total, num_frames=4, stride=ClipPlan(frame_seconds=0.1).stride_at(fps), hop=2)
+
+    windows = frames_planned(video(SCREEN, mean_rate(SCREEN)), slide, frame_seconds=0.1, first=40)
+    assert 30 < max(map(max, windows)) <= 39
+
+
+def test_the_nearest_frame() -> None:
+    times = torch.tensor([0.0, 0.1, 0.5])
+    assert [nearest_frame(times, time) for time in (0.0, 0.04, 0.06, 0.29, 0.31, 9.0)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_half_a_frame_is_where_a_constant_rate_ends() -> None:
+    even = torch.arange(10, dtype=torch.float64) / 25
+    assert has_constant_rate(even, fps=25)
+    assert has_constant_rate(even + torch.tensor([0, 0.019] * 5), fps=25)
+    assert not has_constant_rate(even + torch.tensor([0, 0.021] * 5), fps=25)
+    assert not has_constant_rate(even, fps=30)
+
+
+def test_times_of_windows() -> None:
+    even, uneven = video([0.0, 0.04, 0.08, 0.12], 25.0), video([0.0, 0.1, 0.9, 1.0], 3.0)
+    windows = torch.tensor([[0, 1], [2, 3]])
+    assert window_seconds(even, windows).tolist() == [[0.0, 0.08], [0.08, 0.16]]
+    assert window_seconds(uneven, windows).flatten().tolist() == pytest.approx([0.0, 0.9, 0.9, 1.0 + 1 / 3])
+    assert frame_times(uneven, windows).flatten().tolist() == pytest.approx([0.0, 0.1, 0.9, 1.0])
+    assert frame_times(even, windows).tolist() == (windows.double() / 25).tolist()
+
+
+# files
+
+
+@pytest.fixture(scope="module")
+def uneven_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = ("-vf", at_times(SCREEN), "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-c:v", "libx264")
+    path = tmp_path_factory.mktemp("uneven") / "screen.mp4"
+    return make_video(path, *options, "-video_track_timescale", "90000", frames=len(SCREEN))
+
+
+@needs_ffmpeg_command
+@each_backend
+def test_a_test_clip_of_an_uneven_file(uneven_file: Path, backend: str) -> None:
+    plan = ClipPlan(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipPlan
+    with open_video(uneven_file, backend=backend) as reader:
+        (clip,) = reader.plan(plan.test_indices, frame_seconds=plan.seconds)
+        shown = reader.timestamps[clip].tolist()
+        frames = reader.frames(clip)
+        one_second = [nearest_frame(reader.timestamps, time) for time in (0.0, 1.0, 2.0, 3.0)]
+        exact = reader.plan(lambda total, fps: [place * plan.stride_at(fps) for place in range(4)], frame_seconds=1.0)
+    assert exact == one_second and [round(SCREEN[index], 2) for index in exact] == [0.0, 1.4, 1.78, 3.0]
+    assert shown == sorted(shown) and shown[-1] - shown[0] > 2.0
+    assert torch.equal(
+        decode_clip(
+            uneven_file, lambda total, fps: plan.test_indices(total, fps)[0], frame_seconds=1.0, backend=backend
+        ),
+        frames,
+    )
+
+
+@needs_ffmpeg_command
+def test_views_of_an_uneven_file_are_planned_by_time(uneven_file: Path) -> None:
+    plan = ViewPlan(clip=ClipPlan(num_frames=4, frame_seconds=0.4, views=2), crops=1, size=(32, 32))
+    read = read_views(uneven_file, plan=plan)
+    in_frames = read_views(uneven_file, plan=ViewPlan(clip=ClipPlan(num_frames=4, stride=4), crops=1, size=(32, 32)))
+    assert read.frames.shape[0] > 4 and in_frames.frames.shape[0] == 4
+
+
+def test_a_file_of_constant_rate_is_planned_as_without_seconds() -> None:
+    data = numbered_video()  # 24 frames, 12 per second
+    plan = ClipPlan(num_frames=4, frame_seconds=1 / 6, views=3)
+    with open_video(data) as reader:
+        assert reader.plan(plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(24, 12.0)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Index = TypeVar("Index", bound=Hashable)
 
+# FFmpeg 8 swaps the wrong bytes of these on the direct way to RGB.
+_THROUGH_PLANES = frozenset({"rgb555be", "bgr555be", "rgb565be", "bgr565be"})
+
 
 @functools.cache
 def why_missing() -> str | None:
@@ -141,12 +144,14 @@ class RgbConverter:
 
     def __call__(self, frame: "VideoFrame") -> torch.Tensor:
         """`(H, W, 3)` uint8, turned as the display matrix says. A view into FFmpeg's memory, to be copied once."""
+        quarter_turns = round(frame.rotation / 90)  # counter-clockwise
+        if frame.format.name in _THROUGH_PLANES:
+            frame = frame.reformat(format="gbrp")
         rgb = self._reformatter.reformat(
             frame, width=self.width, height=self.height, format="rgb24", interpolation="BICUBIC", **self._options
         )
         plane = rgb.planes[0]
         lines = torch.frombuffer(plane, dtype=torch.uint8).view(self.height, plane.line_size)
-        quarter_turns = round(frame.rotation / 90)  # counter-clockwise
         picture = lines[:, : 3 * self.width].unflatten(1, (self.width, 3))
         return torch.rot90(picture, quarter_turns) if quarter_turns % 4 else picture
 

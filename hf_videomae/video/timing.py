@@ -23,6 +23,8 @@ _DECIMALS = 9
 _WIDELY = 0.1
 # The highest frame rate that a video of one frame is believed to have; 1000 is the clock of WebM.
 _MAX_RATE_OF_ONE_FRAME = 960.0
+# From here on a whole video that is shorter than the distance of two frames of a clip has wrong time stamps.
+_SUSPICIOUS_RATE = 1000.0
 
 
 def time_array(times: Iterable[float | None] = ()) -> "array[float]":
@@ -163,7 +165,8 @@ def frames_planned(
         first: plan for the first so many frames only.
 
     Raises:
-        UnknownFrameRateError: the plan counts in seconds, and nothing tells the frame rate.
+        UnknownFrameRateError: the plan counts in seconds, and nothing tells the frame rate, or the time stamps squeeze
+            the whole video between two frames of a clip.
     """
     num_frames, fps = min(video.num_frames, first or video.num_frames), video.fps
     if frame_seconds is None or (not fps and num_frames > 1):
@@ -171,6 +174,11 @@ def frames_planned(
     if num_frames == 1:
         return plan(1, fps or 1 / frame_seconds)
     times = video.timestamps[:num_frames]
+    if fps >= _SUSPICIOUS_RATE and float(times[-1]) < frame_seconds:
+        raise UnknownFrameRateError(
+            f"its {num_frames} frames last {float(times[-1]):.3g} s by their time stamps ({fps:.6g} per second), less "
+            f"than frame_seconds={frame_seconds:g}: write it anew at its real rate, or give a stride in frames"
+        )
     if has_constant_rate(times, fps=fps):
         return plan(num_frames, fps)
     rate = max(1, round(frame_seconds * fps)) / frame_seconds

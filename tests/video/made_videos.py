@@ -17,7 +17,9 @@ def ffmpeg(*arguments: str | Path) -> bytes:
 
 
 def make_video(path: Path, *options: str, size: str = "64x48", frames: int = 10, rate: str = "25") -> Path:
-    """Write a moving test picture; `options` come before the name of the file."""
+    """Write a moving test picture, unless the file is there; `options` come before the name of the file."""
+    if path.exists():
+        return path
     picture = f"testsrc2=size={size}:rate={rate}"
     ffmpeg("-f", "lavfi", "-i", picture, "-frames:v", str(frames), *options, "-fflags", "+bitexact", path)
     return path

@@ -9,6 +9,7 @@ from made_videos import at_times, make_video, needs_ffmpeg_command
 from numbered import each_backend, numbered_video
 
 from hf_videomae.video.decoding import decode_clip, open_video
+from hf_videomae.video.errors import UnknownFrameRateError
 from hf_videomae.video.sampling import ClipPlan, pretrain_indices
 from hf_videomae.video.timing import frame_times, frames_planned, has_constant_rate, nearest_frame, window_seconds
 from hf_videomae.video.views import ViewPlan, read_views, sliding_indices
@@ -87,6 +88,19 @@ def test_every_plan_stays_in_the_video(times: list[float], frame_seconds: float)
 def test_a_video_of_one_frame_needs_no_rate() -> None:
     plan = ClipPlan(num_frames=4, frame_seconds=0.1)
     assert frames_planned(video([0.0], 0.0), plan.test_indices, frame_seconds=0.1) == [[0, 0, 0, 0]]
+
+
+def test_time_stamps_that_squeeze_the_video_are_refused() -> None:
+    squeezed = video([place / 90000 for place in range(200)], 90000.0)
+    plan = ClipPlan(num_frames=4, frame_seconds=0.1)
+    with pytest.raises(UnknownFrameRateError, match=r"90000 per second.*stride in frames"):
+        frames_planned(squeezed, plan.test_indices, frame_seconds=plan.seconds)
+    in_frames = ClipPlan(num_frames=4, stride=4)
+    assert frames_planned(squeezed, in_frames.test_indices, frame_seconds=in_frames.seconds)
+    high_speed = ClipPlan(num_frames=4, frame_seconds=0.0002)
+    assert frames_planned(squeezed, high_speed.test_indices, frame_seconds=0.0002) == high_speed.test_indices(
+        200, 90000
+    )
 
 
 def test_a_plan_for_the_first_frames_reaches_no_further() -> None:

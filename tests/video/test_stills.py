@@ -124,6 +124,12 @@ def test_jpeg_pictures_one_after_the_other_are_a_video(tmp_path: Path, backend: 
         assert reader.num_frames == 4
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold each file for all decoders."""
+    return tmp_path_factory.mktemp("made")
+
+
 COVERS = [
     ("m4v", "aac", "png"),
     ("mp4", "aac", "mjpeg"),
@@ -137,12 +143,14 @@ COVERS = [
 @each_backend
 @pytest.mark.parametrize(("ending", "audio", "codec"), COVERS)
 def test_sound_with_a_cover_picture_is_no_video(
-    tmp_path: Path, backend: str, ending: str, audio: str, codec: str
+    folder: Path, backend: str, ending: str, audio: str, codec: str
 ) -> None:
-    cover, path = tmp_path / f"cover.{'jpg' if codec == 'mjpeg' else codec}", tmp_path / f"x.{ending}"
-    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", cover)
-    sound = ("-f", "lavfi", "-i", "sine=d=1", "-i", cover, "-map", "0", "-map", "1", "-c:a", audio)
-    ffmpeg(*sound, "-c:v", "copy", "-disposition:v", "attached_pic", *(["-f", "mp4"] if ending == "m4v" else []), path)
+    cover, path = folder / f"cover.{'jpg' if codec == 'mjpeg' else codec}", folder / f"{codec}.{ending}"
+    if not path.exists():
+        ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", cover)
+        sound = ("-f", "lavfi", "-i", "sine=d=1", "-i", cover, "-map", "0", "-map", "1", "-c:a", audio)
+        kind = ["-f", "mp4"] if ending == "m4v" else []
+        ffmpeg(*sound, "-c:v", "copy", "-disposition:v", "attached_pic", *kind, path)
     with pytest.raises(VideoDecodeError, match="cover picture") as error:
         open_video(path.read_bytes(), name="song", backend=backend)
     assert error.value.path == "song"
@@ -150,10 +158,10 @@ def test_sound_with_a_cover_picture_is_no_video(
 
 @needs_ffmpeg_command
 @each_backend
-def test_a_video_with_a_cover_picture_is_a_video(tmp_path: Path, backend: str) -> None:
-    cover, path = tmp_path / "cover.jpg", tmp_path / "x.mkv"
+def test_a_video_with_a_cover_picture_is_a_video(folder: Path, backend: str) -> None:
+    cover, path = folder / "cover.jpg", folder / "x.mkv"
     ffmpeg("-f", "lavfi", "-i", "color=red:s=256x256", "-frames:v", "1", cover)
-    video = make_video(tmp_path / "video.mp4", "-c:v", "libx264")
+    video = make_video(folder / "video.mp4", "-c:v", "libx264")
     ffmpeg("-i", video, "-attach", cover, "-metadata:s:t", "mimetype=image/jpeg", "-c", "copy", path)
     with open_video(path, backend=backend) as reader:
         assert reader.num_frames == 10 and (reader.height, reader.width) == (48, 64)

@@ -30,11 +30,17 @@ CONTAINERS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold each file for all decoders."""
+    return tmp_path_factory.mktemp("made")
+
+
 @needs_ffmpeg_command
 @each_backend
 @pytest.mark.parametrize(("ending", "options", "clock"), CONTAINERS)
-def test_timestamps_of_an_uneven_file(tmp_path: Path, backend: str, ending: str, options: tuple, clock: float) -> None:
-    path = make_video(tmp_path / f"x.{ending}", "-vf", at_times(UNEVEN), *EVERY_TIME, *options)
+def test_timestamps_of_an_uneven_file(folder: Path, backend: str, ending: str, options: tuple, clock: float) -> None:
+    path = make_video(folder / f"uneven.{ending}", "-vf", at_times(UNEVEN), *EVERY_TIME, *options)
     with open_video(path, backend=backend) as reader:
         assert reader.timestamps.dtype == torch.float64
         assert reader.timestamps.tolist() == pytest.approx(UNEVEN, abs=clock)
@@ -43,10 +49,10 @@ def test_timestamps_of_an_uneven_file(tmp_path: Path, backend: str, ending: str,
 @needs_ffmpeg_command
 @each_backend
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts", "mpg", "m2v", "h264", "flv"])
-def test_timestamps_of_an_even_file(tmp_path: Path, backend: str, ending: str) -> None:
+def test_timestamps_of_an_even_file(folder: Path, backend: str, ending: str) -> None:
     if backend == "torchcodec" and ending == "h264":
         pytest.skip("torchcodec does not open raw H.264")
-    with open_video(make_video(tmp_path / f"x.{ending}", rate="30"), backend=backend) as reader:
+    with open_video(make_video(folder / f"even.{ending}", rate="30"), backend=backend) as reader:
         assert reader.num_frames == 10
         assert reader.timestamps.tolist() == pytest.approx([place / 30 for place in range(10)], abs=1.1e-3)
         assert reader.fps == pytest.approx(30, abs=0.1)
@@ -54,10 +60,11 @@ def test_timestamps_of_an_even_file(tmp_path: Path, backend: str, ending: str) -
 
 @needs_ffmpeg_command
 @each_backend
-def test_timestamps_follow_an_edit_list(tmp_path: Path, backend: str) -> None:
-    whole = make_video(tmp_path / "whole.mp4", "-c:v", "libx264", "-g", "25", "-bf", "2", frames=50)
-    trimmed = tmp_path / "trimmed.mp4"
-    ffmpeg("-ss", "0.4", "-i", whole, "-c", "copy", trimmed)
+def test_timestamps_follow_an_edit_list(folder: Path, backend: str) -> None:
+    whole = make_video(folder / "whole.mp4", "-c:v", "libx264", "-g", "25", "-bf", "2", frames=50)
+    trimmed = folder / "trimmed.mp4"
+    if not trimmed.exists():
+        ffmpeg("-ss", "0.4", "-i", whole, "-c", "copy", trimmed)
     with open_video(trimmed, backend=backend) as reader:
         assert reader.num_frames < 50 and len(reader.timestamps) == reader.num_frames
         assert reader.timestamps.tolist() == pytest.approx([place / 25 for place in range(reader.num_frames)])
@@ -107,9 +114,9 @@ def without_default_duration(data: bytes) -> bytes:
 
 @needs_ffmpeg_command
 @each_backend
-def test_a_webm_without_default_duration_has_its_real_rate(tmp_path: Path, backend: str) -> None:
+def test_a_webm_without_default_duration_has_its_real_rate(folder: Path, backend: str) -> None:
     times = [place / 30 + (0.004 if place % 3 else 0.0) for place in range(40)]
-    path = make_video(tmp_path / "x.webm", "-vf", at_times(times), *EVERY_TIME, "-c:v", "libvpx", frames=40)
+    path = make_video(folder / "recorded.webm", "-vf", at_times(times), *EVERY_TIME, "-c:v", "libvpx", frames=40)
     with open_video(without_default_duration(path.read_bytes()), backend=backend) as reader:
         assert reader.num_frames == 40
         assert reader.fps == pytest.approx(30, rel=0.02)
@@ -117,9 +124,9 @@ def test_a_webm_without_default_duration_has_its_real_rate(tmp_path: Path, backe
 
 @needs_ffmpeg_command
 @each_backend
-def test_an_uneven_gif_has_its_mean_rate(tmp_path: Path, backend: str) -> None:
+def test_an_uneven_gif_has_its_mean_rate(folder: Path, backend: str) -> None:
     times = [0.0, 0.03, 0.16, 0.19, 0.3, 0.41, 0.5, 0.63, 0.7, 0.83]
-    path = make_video(tmp_path / "x.gif", "-vf", at_times(times), *EVERY_TIME)
+    path = make_video(folder / "mean.gif", "-vf", at_times(times), *EVERY_TIME)
     with open_video(path, backend=backend) as reader:
         assert reader.fps == pytest.approx(9 / 0.83, rel=0.1)
 

@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.video.codeccontext import VideoCodecContext
-    from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -115,14 +114,14 @@ def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer
     return opened
 
 
-def best_video_stream(container: "InputContainer") -> "VideoStream":
+def best_video_stream(container: "InputContainer") -> Any:
     """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
     found = container.streams.best("video")
     if found is None:
         raise BackendFailure("there is no video stream in it")
     if found.codec_context is None:
         raise BackendFailure("FFmpeg has no decoder for its codec")
-    return cast("VideoStream", found)
+    return found
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:
@@ -199,20 +198,20 @@ def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
     return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
 
 
-def container_name(data: str | bytes) -> str:
+def container_name(source: ResolvedSource) -> str:
     """Return FFmpeg's name of a file's format; empty where PyAV is missing or cannot read the file."""
     if why_missing() is not None:
         return ""
     import av
 
     try:
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+        with open_input(source.data, source.container) as container:
             return str(container.format.name)
     except (av.FFmpegError, ValueError):
         return ""
 
 
-def packet_times(data: str | bytes) -> "array[float] | None":
+def packet_times(source: ResolvedSource) -> "array[float] | None":
     """Return the time stamps in seconds of the packets that are shown, in order, without decoding.
 
     None where a packet has none, or PyAV cannot read the file.
@@ -221,7 +220,7 @@ def packet_times(data: str | bytes) -> "array[float] | None":
 
     times = []
     try:
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+        with open_input(source.data, source.container) as container:
             stream = container.streams.best("video")
             for packet in limits.timed(container.demux(stream)) if stream is not None else ():
                 if not packet.size or packet.is_discard:

@@ -65,17 +65,6 @@ def why_missing() -> str | None:
     return None
 
 
-def _named_in_utf8(source: ResolvedSource) -> str | bytes | BinaryIO:
-    """Return what torchcodec opens: it takes paths in UTF-8 alone, so a file of another name is opened for it."""
-    data = source.data
-    if isinstance(data, str) and not data.isascii():
-        try:
-            data.encode("utf-8")
-        except UnicodeEncodeError:
-            return source.open()
-    return data
-
-
 def _whole_message(error: BaseException) -> str:
     """Return the message of torchcodec's loader, or of the library loader, wherever in the chain of causes it is."""
     chain: list[str] = []
@@ -95,7 +84,22 @@ def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
     from torchcodec.decoders import VideoDecoder
 
     source.check_container()  # FFmpeg by itself opens what a playlist names
-    return VideoDecoder(source.open() if source.is_pattern else _named_in_utf8(source), **options)
+    return VideoDecoder(_named_for_ffmpeg(source), **options)
+
+
+def _named_for_ffmpeg(source: ResolvedSource) -> str | bytes | BinaryIO:
+    """Return what torchcodec opens. It takes paths in UTF-8 alone, and FFmpeg takes some names for patterns of others:
+    a file of such a name is opened for it.
+    """
+    data = source.data
+    if source.is_pattern:
+        return source.open()
+    if isinstance(data, str) and not data.isascii():
+        try:
+            data.encode("utf-8")
+        except UnicodeEncodeError:
+            return source.open()
+    return data
 
 
 class TorchcodecVideo:
@@ -147,7 +151,7 @@ class TorchcodecVideo:
         """
         if self._store is not None:
             return self._store.times
-        times = _pyav.packet_times(self._source.data) if _pyav.why_missing() is None else None
+        times = _pyav.packet_times(self._source) if _pyav.why_missing() is None else None
         if times is None or len(times) != self.num_frames:
             with _file_failures():
                 times = timing.time_array(time for _, time in limits.timed(self._decode_in_order()))
@@ -189,7 +193,7 @@ class TorchcodecVideo:
 
     def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
         if num_frames == 1 and codec in PICTURE_CODECS:
-            container = _pyav.container_name(self._source.data)
+            container = _pyav.container_name(self._source)
             refuse_picture_stream(
                 self._source.name, codec=codec, num_frames=num_frames, fps=self.fps, container=container
             )

@@ -98,7 +98,6 @@ class VideoReader:
         self._times: torch.Tensor | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
-        source.check_container()
         self._start(backends)
 
     @property
@@ -251,6 +250,7 @@ class VideoReader:
         self._backends = list(backends)
         self._failures: list[str] = []
         refuse_still(self._source)
+        self._source.check_container()
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
         self._maybe_open = self._shortcut or self._open_with_next_backend()
 

@@ -153,7 +153,7 @@ def test_what_a_visitor_sees(served: Served, page: Any, tmp_path: Path) -> None:
     page.wait_for_function("old => document.querySelector('#reasons img')?.src !== old", arg=first["#reasons"])
     photograph(page, "3-changed")
 
-    for name, reason in (("text", "Invalid data"), ("empty", "empty (0 bytes)"), ("sound", "no video stream")):
+    for name, reason in (("text", "not a video file"), ("empty", "empty (0 bytes)"), ("sound", "no video stream")):
         drop(page, tmp_path / f"{name}.mp4")
         said = status(page, "could not be read as a video")
         assert reason in said and str(tmp_path) not in said and "Traceback" not in said

@@ -1,11 +1,18 @@
 """VideoMAEConfig: the fields of stock transformers under their stock names, and ours."""
 
 import difflib
+import functools
+import math
+import os
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+
+from .model_limits import check_clip, check_num_labels, check_sizes, check_values, one_line, read_config
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -170,11 +177,14 @@ class VideoMAEConfig(PreTrainedConfig):
         if "qkv_bias" in kwargs:
             self.qv_bias = kwargs.pop("qkv_bias")
         _refuse_misspelt(kwargs, known=[field.name for field in fields(self)])
+        check_num_labels(kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
         if self.image_mean is None:
             self.image_mean = list(IMAGENET_MEAN) if self.num_channels == 3 else [0.5] * self.num_channels
         if self.image_std is None:
             self.image_std = list(IMAGENET_STD) if self.num_channels == 3 else [0.5] * self.num_channels
+        self._check_pixel_sizes()
+        check_sizes(self)
         self._check_widths()
         self._check_pixels()
         self._check_task()
@@ -201,12 +211,25 @@ class VideoMAEConfig(PreTrainedConfig):
         return cls(**values)
 
     @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As in transformers.
+
+        Raises:
+            ValueError: for a file that holds no JSON object, or one that is nested too deeply.
+        """
+        return read_config(super().get_config_dict, pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers, but overrides are checked together, and the trained position grid is kept.
 
         Raises:
             ValueError: for the configuration of another kind of model.
         """
+        check_values(config_dict)
+        check_num_labels(kwargs.get("num_labels"))
         found = config_dict.get("model_type", cls.model_type)
         if found != cls.model_type:
             raise ValueError(
@@ -245,6 +268,12 @@ class VideoMAEConfig(PreTrainedConfig):
         """(T', H', W') of the position table: `position_grid`, or the clip's own grid."""
         return self.grid if self.position_grid is None else tuple(self.position_grid)  # type: ignore[return-value]
 
+    def _check_pixel_sizes(self) -> None:
+        """A pair of whole numbers each, before anything is computed with them."""
+        for name in ("image_size", "patch_size"):
+            if min(_pair(getattr(self, name))) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 pixel or more")
+
     def _check_widths(self) -> None:
         for prefix in ("", "decoder_"):
             width, heads = getattr(self, f"{prefix}hidden_size"), getattr(self, f"{prefix}num_attention_heads")
@@ -269,7 +298,8 @@ class VideoMAEConfig(PreTrainedConfig):
                 f"tubelet_size={self.tubelet_size}, patch_size={self.patch_size} and num_channels={self.num_channels} "
                 f"must be 1 or more"
             )
-        grid_of(num_frames=self.num_frames, height=height, width=width, cube=self.cube)
+        grid = grid_of(num_frames=self.num_frames, height=height, width=width, cube=self.cube)
+        check_clip(values=self.num_frames * self.num_channels * height * width, tokens=math.prod(grid))
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
             if len(values) != self.num_channels:
@@ -280,14 +310,20 @@ class VideoMAEConfig(PreTrainedConfig):
             raise ValueError(f"image_std={self.image_std} must be above 0: pixels are divided by it")
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be three positive numbers (T', H', W')")
+        check_clip(values=0, tokens=math.prod(self.table_grid))
         if self.position_embedding not in ("sinusoid", "learned"):
             raise ValueError(
                 f"position_embedding={self.position_embedding!r} is not known; choose sinusoid or learned"
             )
 
     def _check_task(self) -> None:
+        from transformers.activations import ACT2FN
+
         from .ops.losses import RECONSTRUCTION_LOSSES
         from .ops.masking import masked_count
+
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act={self.hidden_act[:40]!r} is not known to transformers; VideoMAE uses gelu")
 
         if self.reconstruction_loss not in RECONSTRUCTION_LOSSES:
             raise ValueError(
@@ -298,6 +334,21 @@ class VideoMAEConfig(PreTrainedConfig):
         if self.decoder_mask_type is not None:
             masked_count(self.decoder_mask_type, self.grid, self.decoder_mask_ratio)
 
+
+def _with_plain_errors(build: Callable[..., None]) -> Callable[..., None]:
+    """Make a field of the wrong type a `ValueError` in one line."""
+
+    @functools.wraps(build)
+    def checked(self: VideoMAEConfig, *args: Any, **kwargs: Any) -> None:
+        try:
+            build(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(one_line(error)) from error
+
+    return checked
+
+
+VideoMAEConfig.__init__ = _with_plain_errors(VideoMAEConfig.__init__)  # type: ignore[method-assign]
 
 _GEOMETRY = {"image_size", "patch_size", "num_frames", "tubelet_size"}
 # transformers treats these itself when it builds a configuration from a dictionary.

@@ -1,21 +1,28 @@
 """Loading and saving weights under the published names, with nothing lost on the way."""
 
 import copy
+import os
+import pickle
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
 
+from .model_limits import decoder_weights, encoder_weights, read_config
 from .records import with_access_of
 
 logger = logging.get_logger("hf_videomae")
 
 # transformers 5.6 to 5.17 give keys a bias. It adds the same to all scores of a query, which softmax takes away again.
 _KEY_BIAS = r"(encoder\.layer|decoder\.decoder_layers)\.\d+\.attention\.attention\.key\.bias$"
+_KEYS_SHOWN = 12  # in a message
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -42,6 +49,7 @@ class CheckedLoading(PreTrainedModel):
     # "videomae.".
     _left_in_file: tuple[str, ...] = ()
     _fresh_in_model: tuple[str, ...] = ()
+    _stores_decoder = False
     _key_advice = "Check that the file is a VideoMAE checkpoint and that its config.json belongs to it."
 
     @classmethod
@@ -75,14 +83,23 @@ class CheckedLoading(PreTrainedModel):
         left: tuple[str, ...],
     ) -> tuple[Any, dict[str, Any]]:
         """The model and what was missing and unexpected, of which only keys like `fresh` and `left` are allowed."""
-        model, info = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        _check_file_holds_model(cls, source, kwargs, fresh=fresh)
+        may_mismatch = kwargs.get("ignore_mismatched_sizes", False)
+        try:
+            model, info = super().from_pretrained(
+                source, *args, output_loading_info=True, **{**kwargs, "ignore_mismatched_sizes": True}
+            )
+        except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"the weights of {source} cannot be read ({error}): download them again") from error
+        if info["mismatched_keys"] and not may_mismatch:
+            raise ValueError(_mismatch(source, info["mismatched_keys"]))
         missing = sorted(key for key in info["missing_keys"] if not key_matches(key, fresh))
         unexpected = sorted(key for key in info["unexpected_keys"] if not key_matches(key, (*left, _KEY_BIAS)))
         if missing or unexpected:
             raise ValueError(
                 f"the weights of {source} do not fit {cls.__name__}. "
-                + (f"Not in the file: {', '.join(missing)}. " if missing else "")
-                + (f"Not in the model: {', '.join(unexpected)}. " if unexpected else "")
+                + (f"Not in the file: {_listed(missing)}. " if missing else "")
+                + (f"Not in the model: {_listed(unexpected)}. " if unexpected else "")
                 + cls._key_advice
             )
         if any(key_matches(key, (_KEY_BIAS,)) for key in info["unexpected_keys"]):
@@ -109,6 +126,56 @@ class CheckedLoading(PreTrainedModel):
         with_access_of(folder / "config.json", folder.glob("*.safetensors"))
 
 
+def _check_file_holds_model(
+    cls: type[CheckedLoading], source: Any, kwargs: dict[str, Any], *, fresh: tuple[str, ...]
+) -> None:
+    """Refuse a configuration of more weights than the file of weights has bytes, before they take memory.
+
+    Fresh parts are not counted. Weights in several files or of another kind are left to the loader.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    if kwargs.get("state_dict") is not None or kwargs.get("variant") or kwargs.get("force_download"):
+        return
+    hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
+    place = {name: value for name, value in hub.items() if name != "proxies"}
+    weights = cached_file(source, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **place)
+    if weights is None:
+        return
+    config = kwargs.get("config")
+    if not isinstance(config, PreTrainedConfig):
+        known = {"num_labels", *(field.name for field in fields(cls.config_class))}
+        changes = {name: value for name, value in kwargs.items() if name in known}
+        config = cls.config_class.from_pretrained(source if config is None else config, **hub, **changes)
+    count = encoder_weights(config)
+    if cls._stores_decoder and not fresh:
+        count += decoder_weights(config)
+    size = os.path.getsize(weights)
+    if count > size:
+        raise ValueError(
+            f"the config.json of {source} describes a model of {count} weights or more, and its file of weights has "
+            f"{size} bytes: they do not belong together"
+        )
+
+
+def _listed(keys: Sequence[str]) -> str:
+    """Return keys as a text that stays readable, whatever a file calls them."""
+    shown = ", ".join(key if len(key) <= 100 else f"{key[:100]}..." for key in keys[:_KEYS_SHOWN])
+    return shown if len(keys) <= _KEYS_SHOWN else f"{shown} and {len(keys) - _KEYS_SHOWN} more"
+
+
+def _mismatch(source: Any, keys: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> str:
+    """Say which weights have another shape than the configuration gives them."""
+    found = sorted((-len(there), key, list(there), list(here)) for key, there, here in keys)
+    _, key, there, here = found[0]
+    more = f", and {len(found) - 1} others" if len(found) > 1 else ""
+    return (
+        f"the weights of {source} have other shapes than its configuration says: {key} is {there} in the file "
+        f"and {here} in the model{more}; give the config.json that belongs to the weights"
+    )
+
+
 def saved_without_classifier(source: Any, kwargs: dict[str, Any]) -> bool:
     """Whether a checkpoint's config says that another head than a classifier wrote it; False where it says nothing."""
     architectures = architectures_of(source, kwargs)
@@ -121,7 +188,7 @@ def architectures_of(source: Any, kwargs: dict[str, Any]) -> list[str]:
     if isinstance(config, PreTrainedConfig):
         return list(config.architectures or [])
     hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-    values, _ = PreTrainedConfig.get_config_dict(source if config is None else config, **hub)
+    values, _ = read_config(PreTrainedConfig.get_config_dict, source if config is None else config, **hub)
     return list(values.get("architectures") or [])
 
 

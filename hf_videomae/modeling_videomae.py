@@ -410,6 +410,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
     """Masked auto-encoding of video: encoder, decoder, targets and loss (paper, section 3; decoder mask: V2, 3.2)."""
 
     _xavier = True
+    _stores_decoder = True
     _key_advice = (
         "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to begin "
         "with a fresh decoder; otherwise check that config.json belongs to these weights."

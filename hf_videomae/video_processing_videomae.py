@@ -22,6 +22,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from .model_limits import check_processor, read_config
 from .video.decoding import VideoDecodeError, VideoSource, decode_clip
 from .video.errors import UnknownFrameRateError
 from .video.given_frames import ChannelOrder, is_frame, match_channels, read_frames
@@ -164,10 +165,18 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
         Stock transformers writes `do_sample_frames: false` everywhere, because its own plan is not the paper's.
         """
+        check_processor(video_processor_dict)
         values = dict(video_processor_dict)
         if "frame_stride" not in values:
             values.pop("do_sample_frames", None)
         return super().from_dict(values, **_one_stride(kwargs))
+
+    @classmethod
+    def get_video_processor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As in transformers; raises `ValueError` for a file that holds no settings."""
+        name = "preprocessor_config.json"
+        read = super().get_video_processor_dict
+        return read_config(read, pretrained_model_name_or_path, name=name, check=check_processor, **kwargs)
 
     @property
     def clip_plan(self) -> ClipPlan:

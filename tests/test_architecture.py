@@ -19,6 +19,7 @@ FLOORS = {
     "configuration_videomae": 1,
     "loading": 1,
     "records": 0,
+    "model_limits": 0,
     "cards": 2,
     "modeling_videomae": 2,
     "video_processing_videomae": 2,

@@ -5,6 +5,8 @@ import hashlib
 import json
 import pickle
 import re
+import struct
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,12 @@ from ..cards.header import licence_in
 Weights = dict[str, Tensor]
 
 _TORCH_FILES = (b"PK", b"\x80\x02")  # the zip archive of today, and the bare pickle of releases before 1.6
+# What torch's reader makes of a file that is damaged, or was never one.
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, NotImplementedError,
+)  # fmt: skip
+_NAME_SHOWN = 120
 _WRAPPERS = ("model", "module", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -106,9 +114,10 @@ def read_weights(files: list[Path], *, name: str) -> tuple[Weights, argparse.Nam
     left_out: tuple[str, ...] = ()
     for wrapper in _WRAPPERS:
         if isinstance(content.get(wrapper), dict):
-            left_out = tuple(key for key, part in content.items() if key != wrapper and _are_weights(part))
+            left_out = tuple(short_name(key) for key, part in content.items() if key != wrapper and _are_weights(part))
             content = content[wrapper]
             break
+    _check_entries(content, name=name, num_bytes=sum(file.stat().st_size for file in files))
     weights = _without_prefixes(content)
     if not weights:
         raise ValueError(f"{name} holds no weights ({first_names(content)}): give the file that holds the model")
@@ -121,7 +130,37 @@ def _are_weights(part: Any) -> bool:
 
 def first_names(content: dict[str, Any]) -> str:
     """What a file begins with, for messages."""
-    return f"it begins with {', '.join(map(str, list(content)[:3])) or 'nothing'}"
+    return f"it begins with {', '.join(map(short_name, list(content)[:3])) or 'nothing'}"
+
+
+def short_name(name: object) -> str:
+    """Return a name of a file, cut where it goes on for ever: a stranger may have chosen it."""
+    text = " ".join(str(name).split())
+    return text if len(text) <= _NAME_SHOWN else f"{text[:_NAME_SHOWN]}..."
+
+
+def _check_entries(content: dict[str, Any], *, name: str, num_bytes: int) -> None:
+    """Refuse weights without names, and tensors that are larger than the file that holds them.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            continue
+        if not isinstance(key, str):
+            raise ValueError(
+                f"{name} names its weights by {type(key).__name__} ({short_name(key)}), not by text: give a state "
+                f"dict, as model.state_dict() makes it"
+            )
+        if value.layout != torch.strided or value.is_meta:
+            kind = "holds no values (it is on the meta device)" if value.is_meta else "is a sparse tensor"
+            raise ValueError(f"{name}: {short_name(key)} {kind}: save the weights of the model as plain tensors")
+        if value.numel() * value.element_size() > num_bytes:
+            raise ValueError(
+                f"{name}: {short_name(key)} has {value.numel()} values of shape {short_name(list(value.shape))}, more "
+                f"than a file of {num_bytes} bytes can hold: it is no checkpoint of a model"
+            )
 
 
 def _one_file(path: Path) -> Path:
@@ -156,6 +195,8 @@ def _shards(folder: Path, index: Path) -> list[Path]:
     names = _read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{index} names no shards: download it again")
+    if not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{index} names a shard by something other than text: download it again")
     files = [folder / Path(name).name for name in sorted(set(names.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -197,7 +238,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): download it again") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no JSON object")
@@ -232,26 +273,42 @@ def _read_pickle(path: Path) -> Any:
     _refuse_pointer(path)
     try:
         with path.open("rb") as file:
-            if file.read(2) not in _TORCH_FILES:
-                raise EOFError("it does not begin as a file of torch.save does")
+            start = file.read(2)
+        if start not in _TORCH_FILES:
+            raise EOFError("it does not begin as a file of torch.save does")
+        if start == _TORCH_FILES[0]:
+            _check_archive(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, IndexError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint ({_reason(error)}). It may be cut short, or hold objects other "
             f"than tensors and training arguments, which are never unpickled"
         ) from error
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive that unpacks to more than it has; torch.save packs nothing.
+
+    Raises:
+        EOFError: it does, or is no whole archive.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > size:
+        raise EOFError(f"its {size} bytes unpack to {unpacked}, and torch.save packs nothing")
+
+
 def _reason(error: Exception) -> str:
     """One line of torch's several; its advice to trust the file is left out."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
-        return f"it holds a {found[1]}"
+        return f"it holds a {short_name(found[1])}"
     found = re.search(r"WeightsUnpickler error: (.+)", str(error))
     if found:
-        return found[1].strip()
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        return short_name(found[1])
+    return short_name(next(iter(str(error).splitlines()), type(error).__name__))
 
 
 def _refuse_pointer(path: Path) -> None:

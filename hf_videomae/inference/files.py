@@ -16,6 +16,7 @@ from ..loading import architectures_of, saved_without_classifier
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..video_processing_videomae import VideoMAEVideoProcessor
 
+_PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 
 
@@ -139,6 +140,9 @@ def processor_for(model: Model, network: PreTrainedModel) -> VideoMAEVideoProces
         except OSError as error:
             if "preprocessor_config.json" not in str(error):
                 raise
+            found = next((name for name in _PROCESSOR_FILES if Path(model, name).is_file()), None)
+            if found is not None:
+                raise ValueError(f"the {found} of {model} holds no settings: restore it, or remove it") from error
     return VideoMAEVideoProcessor.from_config(our_config(network.config))
 
 

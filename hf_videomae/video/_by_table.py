@@ -16,8 +16,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ._h264 import H264Video
-from ._mp4 import FIRST_BOXES, composition_offsets
+from ._mp4 import composition_offsets
 from ._source import ResolvedSource
+from .containers import MP4
 from .errors import BackendFailure
 
 if TYPE_CHECKING:
@@ -32,10 +33,9 @@ class TableVideo(H264Video):
         self._file_bytes = source.size
         with ExitStack() as at_a_refusal:
             self._file = at_a_refusal.enter_context(source.open())
-            if self._file.read(8)[4:] not in FIRST_BOXES:
+            if source.container is not MP4:
                 raise BackendFailure("it is not MP4")
-            self._file.seek(0)
-            super().__init__(self._file, num_threads=num_threads)
+            super().__init__(self._file, kind=source.container, num_threads=num_threads)
             at_a_refusal.pop_all()
 
     def close(self) -> None:
@@ -43,8 +43,6 @@ class TableVideo(H264Video):
         self._file.close()
 
     def _number(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
-        if "mp4" not in self._container.format.name.split(","):
-            raise BackendFailure("its table is not that of MP4")
         keys = self._read_index(stream)
         # The offsets are those of the packets only where FFmpeg has left the table as it is in the file.
         if not self._sizes or stream.frames != len(self._sizes) or not _rises(self._places_in_file):

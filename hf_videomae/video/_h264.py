@@ -6,14 +6,14 @@ to the decoders that number frames as they come out.
 """
 
 import bisect
-import io
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import limits, timing
-from ._pyav import RgbConverter, as_clip, file_failures, hdr_of, places_of
+from ._pyav import RgbConverter, as_clip, best_video_stream, file_failures, hdr_of, open_input, places_of
+from .containers import Container
 from .errors import BackendFailure
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class H264Video(ABC):
 
     Args:
         data: a path, the whole file, or a file object.
+        kind: of the file.
 
     Raises:
         BackendFailure: when opened, or at `frames`: this file is to be decoded in another way.
@@ -37,13 +38,11 @@ class H264Video(ABC):
 
     name = "pyav"
 
-    def __init__(self, data: str | bytes | BinaryIO, *, num_threads: int) -> None:
-        import av
-
+    def __init__(self, data: str | bytes | BinaryIO, *, kind: Container, num_threads: int) -> None:
         with file_failures():
-            self._container = av.open(io.BytesIO(data) if isinstance(data, bytes) else data)
-            stream = self._container.streams.best("video")
-            if stream is None or stream.codec_context.name != "h264":
+            self._container = open_input(data, kind)
+            stream = best_video_stream(self._container)
+            if stream.codec_context.name != "h264":
                 raise BackendFailure("it is not H.264")
             self._decoder = stream.codec_context
             if self._decoder.pix_fmt not in PLAIN_FORMATS:
@@ -56,7 +55,7 @@ class H264Video(ABC):
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             self.hdr = hdr_of(self._decoder)
             self._length_bytes = _length_bytes(self._decoder.extradata)
-            self._clock = float(stream.time_base)
+            self._clock = float(stream.time_base or 0)
             self._times, self._starts = self._number(stream)
         self.num_frames = len(self._times)
         limits.check_count(self.num_frames)

@@ -53,21 +53,22 @@ def composition_offsets(file: BinaryIO, *, track: int, num_packets: int) -> Iter
         BackendFailure: the file has no such table, or one of another length.
     """
     end = file.seek(0, os.SEEK_END)
-    for found in _inside(file, Box(b"", 0, 0, end), b"moov"):
-        for candidate in _inside(file, found, b"trak"):
+    for found in inside(file, Box(b"", 0, 0, end), b"moov"):
+        for candidate in inside(file, found, b"trak"):
             if _track_id(file, candidate) == track:
                 return _offsets(file, candidate, num_packets=num_packets)
     raise BackendFailure("its table of tracks is not as in MP4")
 
 
-def _inside(file: BinaryIO, box: Box, *path: bytes) -> Iterator[Box]:
+def inside(file: BinaryIO, box: Box, *path: bytes) -> Iterator[Box]:
+    """Yield the boxes at the end of a path of kinds below a box."""
     for found in boxes(file, box.content, box.end):
         if found.kind == path[0]:
-            yield from _inside(file, found, *path[1:]) if len(path) > 1 else (found,)
+            yield from inside(file, found, *path[1:]) if len(path) > 1 else (found,)
 
 
 def _track_id(file: BinaryIO, track: Box) -> int:
-    for header in _inside(file, track, b"tkhd"):
+    for header in inside(file, track, b"tkhd"):
         file.seek(header.content)
         head = file.read(24)
         # Version 1 has times of 8 bytes before it.
@@ -77,11 +78,11 @@ def _track_id(file: BinaryIO, track: Box) -> int:
 
 def _offsets(file: BinaryIO, track: Box, *, num_packets: int) -> Iterator[int]:
     stbl = (b"mdia", b"minf", b"stbl")
-    for descriptions in _inside(file, track, *stbl, b"stsd"):
+    for descriptions in inside(file, track, *stbl, b"stsd"):
         file.seek(descriptions.content + 4)
         if int.from_bytes(file.read(4)) != 1:
             raise BackendFailure("its pictures are coded in several ways")
-    for table in _inside(file, track, *stbl, b"ctts"):
+    for table in inside(file, track, *stbl, b"ctts"):
         file.seek(table.content + 4)
         runs = int.from_bytes(file.read(4))
         if table.end - table.content != 8 + 8 * runs:

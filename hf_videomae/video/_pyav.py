@@ -6,20 +6,23 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import torch
 
 from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
-from ._stills import refuse_picture_stream
+from ._stills import refuse_cover
+from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
 from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
     from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
 
 Index = TypeVar("Index", bound=Hashable)
 
@@ -52,7 +55,9 @@ class PyavVideo:
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
-            refuse_picture_stream(source.name, num_frames=self.num_frames, fps=self.fps, **self._facts)
+            refuse_cover(
+                source.name, codec=self._codec, num_frames=self.num_frames, fps=self.fps, is_cover=self._is_cover
+            )
             self._times = timing.steadier(self._store.times, self._decode_times)
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
@@ -79,31 +84,43 @@ class PyavVideo:
         self._store = None
 
     def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
-        import av
         from av.stream import Disposition
 
-        data = self._source.data
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise BackendFailure("there is no video stream in it")
+        with open_input(self._source.data, self._source.container) as container:
+            stream = best_video_stream(container)
             self.hdr = hdr_of(stream.codec_context)
-            self._facts = {
-                "codec": stream.codec_context.name,
-                "container": container.format.name,
-                "is_cover": bool(stream.disposition & Disposition.attached_pic),
-            }
+            self._codec = stream.codec_context.name
+            self._is_cover = bool(stream.disposition & Disposition.attached_pic)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
             limits.check_size(stream.codec_context.height, stream.codec_context.width)
             limits.check_count(stream.frames)
-            clock, self._decode_times = float(stream.time_base), timing.time_array()
+            clock, self._decode_times = float(stream.time_base or 0), timing.time_array()
             for packet in limits.timed(container.demux(stream)):
                 for frame in packet.decode():
                     limits.check_size(frame.height, frame.width)  # it may change on the way
                     self._decode_times.append(math.nan if frame.dts is None else frame.dts * clock)
                     yield frame, frame.time
+
+
+def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer":
+    """Open a file with the demuxer of its kind and no other, so that nothing in it is taken for a list of files."""
+    import av
+
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    opened: InputContainer = av.open(file, format=kind.demuxer, container_options=kind.options)
+    return opened
+
+
+def best_video_stream(container: "InputContainer") -> "VideoStream":
+    """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
+    found = container.streams.best("video")
+    if found is None:
+        raise BackendFailure("there is no video stream in it")
+    if found.codec_context is None:
+        raise BackendFailure("FFmpeg has no decoder for its codec")
+    return cast("VideoStream", found)
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:
@@ -180,20 +197,7 @@ def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
     return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
 
 
-def container_name(data: str | bytes) -> str:
-    """Return FFmpeg's name of a file's format; empty where PyAV is missing or cannot read the file."""
-    if why_missing() is not None:
-        return ""
-    import av
-
-    try:
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
-            return str(container.format.name)
-    except (av.FFmpegError, ValueError):
-        return ""
-
-
-def packet_times(data: str | bytes) -> "array[float] | None":
+def packet_times(source: ResolvedSource) -> "array[float] | None":
     """Return the time stamps in seconds of the packets that are shown, in order, without decoding.
 
     None where a packet has none, or PyAV cannot read the file.
@@ -202,7 +206,7 @@ def packet_times(data: str | bytes) -> "array[float] | None":
 
     times = []
     try:
-        with av.open(io.BytesIO(data) if isinstance(data, bytes) else data) as container:
+        with open_input(source.data, source.container) as container:
             stream = container.streams.best("video")
             for packet in limits.timed(container.demux(stream)) if stream is not None else ():
                 if not packet.size or packet.is_discard:

@@ -202,7 +202,7 @@ def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteFile:
         size: int = getattr(file, "size", None) or 0
         # Other file objects may read through all that lies before the place they seek.
         if not whole and size > _WHOLE_BYTES and isinstance(file, AbstractBufferedFile):
-            return RemoteFile(url, size=size)
+            return RemoteFile(url, size=size, head=_fsspec_range(url)(0, _BLOCK_BYTES))
         limits.check_fetched(size)
         content: bytes = file.read()
     return content

@@ -59,7 +59,7 @@ class SkippingVideo(H264Video):
     _packets: list["Packet"]
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
-        super().__init__(source.data, num_threads=num_threads)
+        super().__init__(source.data, kind=source.container, num_threads=num_threads)
         self._places = {packet.pts: place for place, packet in enumerate(self._packets)}
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
 """What the caller named, to what a decoder takes: an absolute path, the whole file in memory, or a remote file."""
 
+import functools
 import io
 import os
+import re
 import stat
 import urllib.parse
 import urllib.request
@@ -10,11 +12,13 @@ from typing import BinaryIO
 
 from ._mp4 import FIRST_BOXES, boxes
 from ._remote import RemoteFile, fetch, read_whole
-from .errors import LimitExceeded, VideoDecodeError
+from .containers import MATROSKA, MP4, Container, find_container, has_outside_media
+from .errors import BackendFailure, LimitExceeded, VideoDecodeError
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
-_MATROSKA = b"\x1a\x45\xdf\xa3"
+# FFmpeg takes a path with one of these for a pattern of the names of many pictures.
+_PATTERN = re.compile(r"[%*?\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,22 @@ class ResolvedSource:
 
     name: str
     content: str | bytes | RemoteFile
+
+    @functools.cached_property
+    def container(self) -> Container:
+        """Return the kind of file, by its first bytes. Raises `VideoDecodeError` for what is no video file."""
+        try:
+            with self.open() as file:
+                return find_container(file, name=self.name)
+        except BackendFailure:  # the server does not give parts after all
+            self.download()
+            return find_container(io.BytesIO(self.content.whole), name=self.name)  # type: ignore[union-attr]
+        except OSError as error:
+            raise VideoDecodeError(self.name, (error.strerror or str(error)).lower()) from error
+
+    def check_container(self) -> None:
+        """Raise `VideoDecodeError` where the file is of no kind that is decoded. Reads its beginning once."""
+        _ = self.container
 
     @property
     def data(self) -> str | bytes:
@@ -51,9 +71,12 @@ class ResolvedSource:
 
         Goes by the first bytes, whatever the file is called. AVI has no time stamps, MPEG streams have no table.
         """
-        with self.open() as file:
-            head = file.read(8)
-        return head[:4] == _MATROSKA or head[4:8] in FIRST_BOXES
+        return self.container in (MP4, MATROSKA)
+
+    @property
+    def is_pattern(self) -> bool:
+        """Tell whether FFmpeg, given the path alone, might read other files by it."""
+        return isinstance(self.content, str) and _PATTERN.search(self.content) is not None
 
     def is_whole_mp4(self) -> bool:
         """Whether the file is MP4 or MOV and ends where its last box does: nothing is cut off."""
@@ -65,6 +88,13 @@ class ResolvedSource:
                     return False
                 end = box.end
         return end == size
+
+    def has_outside_media(self) -> bool:
+        """Tell whether it is a QuickTime reference movie, whose video lies in another file."""
+        if self.is_remote or self.container is not MP4:
+            return False
+        with self.open() as file:
+            return has_outside_media(file)
 
     def open(self) -> BinaryIO:
         """The file's bytes, to be closed again; those of a remote file come as they are read."""

@@ -16,17 +16,17 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import _pyav, limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
-from ._stills import PICTURE_CODECS, refuse_picture_stream
-from .errors import BackendFailure, VideoDecodeError
+from ._stills import refuse_cover
+from .errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
-from .loader_errors import first_cause
+from .loader_errors import first_cause, loader_errors
 
 if TYPE_CHECKING:
     from torchcodec._core._metadata import VideoStreamMetadata
@@ -44,17 +44,47 @@ _DECODE_WHOLE_BYTES = 16 * 2**20
 # ... and up to here less than seeking alone, where the index needs no check.
 _DECODE_ALWAYS_WHOLE_BYTES = 2**20
 # "NameOfFunction, /build/path/File.cpp:80, the message"
+_NOT_LOADED = "Could not load libtorchcodec"
+_MAX_CAUSES = 10  # of one error
 _CPP_PREFIX = re.compile(r"^\w+, \S+:\d+, ")
 
 
 @functools.cache
 def why_missing() -> str | None:
-    """Why torchcodec cannot be used on this machine, or None. Kept, as Python retries a failed import every time."""
+    """Return why torchcodec cannot be used on this machine, or None.
+
+    From 0.16 on it is imported without FFmpeg, too, for its image decoders, and raises at the first use of a video: so
+    one operation that needs FFmpeg is called. Kept, as Python retries a failed import every time.
+    """
     try:
-        from torchcodec._core import get_next_frame  # noqa: F401
+        from torchcodec._core import get_ffmpeg_library_versions, get_next_frame  # noqa: F401
+
+        get_ffmpeg_library_versions()
     except (ImportError, OSError, RuntimeError) as error:
-        return first_cause(str(error)) or type(error).__name__
+        return first_cause(_whole_message(error)) or type(error).__name__
     return None
+
+
+def _whole_message(error: BaseException) -> str:
+    """Return the message of torchcodec's loader, or of the library loader, wherever in the chain of causes it is."""
+    chain: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(chain) < _MAX_CAUSES:
+        chain.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    reports = [message for message in chain if loader_errors(message)]
+    if reports:
+        return reports[0]
+    # torch says which library it could not load; the loader itself, why.
+    return chain[-1] if _NOT_LOADED in chain[0] or chain[0].startswith("Could not load this library") else chain[0]
+
+
+def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
+    """Open a file of a kind that is decoded; `options` are those of torchcodec's `VideoDecoder`."""
+    from torchcodec.decoders import VideoDecoder
+
+    source.check_container()  # FFmpeg by itself opens what a playlist names
+    return VideoDecoder(source.open() if source.is_pattern else source.data, **options)
 
 
 class TorchcodecVideo:
@@ -77,7 +107,7 @@ class TorchcodecVideo:
             limits.check_size(self.height, self.width)
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
-            self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
+            refuse_cover(source.name, codec=metadata.codec or "", num_frames=len(decoder), fps=self.fps)
             self.hdr = HighDynamicRange.from_tags(metadata.color_transfer_characteristic, metadata.color_primaries)
             if metadata.pixel_format in _MISREAD_FORMATS:
                 raise BackendFailure(_MISREAD.format(metadata.pixel_format))
@@ -106,7 +136,7 @@ class TorchcodecVideo:
         """
         if self._store is not None:
             return self._store.times
-        times = _pyav.packet_times(self._source.data) if _pyav.why_missing() is None else None
+        times = _pyav.packet_times(self._source) if _pyav.why_missing() is None else None
         if times is None or len(times) != self.num_frames:
             with _file_failures():
                 times = timing.time_array(time for _, time in limits.timed(self._decode_in_order()))
@@ -137,23 +167,14 @@ class TorchcodecVideo:
         return self._open_with(self._transforms)
 
     def _open_with(self, transforms: "Sequence[DecoderTransform]") -> "VideoDecoder":
-        from torchcodec.decoders import VideoDecoder
-
-        return VideoDecoder(
-            self._source.data,
+        return open_decoder(
+            self._source,
             dimension_order="NHWC",
             num_ffmpeg_threads=self._num_threads,
             device="cpu",
             seek_mode="exact",
             **({"transforms": transforms} if transforms else {}),
         )
-
-    def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
-        if num_frames == 1 and codec in PICTURE_CODECS:
-            container = _pyav.container_name(self._source.data)
-            refuse_picture_stream(
-                self._source.name, codec=codec, num_frames=num_frames, fps=self.fps, container=container
-            )
 
     def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
@@ -243,9 +264,11 @@ def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.T
 def _file_failures() -> Iterator[None]:
     try:
         yield
-    except VideoDecodeError:
+    except VideoDecodeError:  # a ValueError: what a remote file ran into
         raise
     except (RuntimeError, ValueError, IndexError) as error:
+        if _NOT_LOADED in str(error):
+            raise VideoBackendError(f"torchcodec cannot be loaded: {first_cause(_whole_message(error))}") from error
         raise BackendFailure(_short_reason(str(error))) from error
 
 

@@ -96,6 +96,8 @@ class VideoReader:
         self._times: torch.Tensor | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
+        refuse_still(source)
+        source.check_container()
         self._start(backends)
 
     @property
@@ -237,7 +239,7 @@ class VideoReader:
     @property
     def _open(self) -> _OpenVideo:
         if self._maybe_open is None and not self._backends:
-            raise VideoDecodeError(self.name, "; ".join(self._failures))
+            raise self._failure()
         if self._maybe_open is None:
             raise ValueError(f"the reader of {self.name} is closed")
         return self._maybe_open
@@ -247,7 +249,6 @@ class VideoReader:
         self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
-        refuse_still(self._source)
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
         self._maybe_open = self._shortcut or self._open_with_next_backend()
 
@@ -273,7 +274,14 @@ class VideoReader:
                 if self._failures:
                     _note_fallback(self.name, failures=self._failures, backend=video.name)
                 return video
-        raise VideoDecodeError(self.name, "; ".join(self._failures))
+        raise self._failure()
+
+    def _failure(self) -> VideoDecodeError:
+        """Return the error for a file on which every decoder gave up."""
+        if self._source.has_outside_media():
+            reason = "its video lies in another file (a QuickTime reference movie), which is never opened"
+            return VideoDecodeError(self.name, f"{reason}: export it as a self-contained movie")
+        return VideoDecodeError(self.name, "; ".join(self._failures))
 
     def _size(self) -> tuple[int, int]:
         try:

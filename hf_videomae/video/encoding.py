@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from . import _pyav, _torchcodec
+from ._source import ResolvedSource, resolve_source
 from .decoding import open_video
-from .errors import VideoBackendError, VideoDecodeError
+from .errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
 
 _TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
@@ -159,12 +160,14 @@ def encode_video(
     except VideoDecodeError as error:
         # What is written down of a video says nothing of where it lay.
         raise VideoDecodeError(name, error.reason.replace(path, "the file")) from error
-    job = _Job(path, name, height, width, frames, trim, settings, hdr)
+    job = _Job(resolve_source(path, name=name), height, width, frames, trim, settings, hdr)
     temporary = Path(f"{os.fspath(output)}.{os.getpid()}.unfinished")
     try:
         complaint = _run_ffmpeg(job, temporary) if encoder() == "ffmpeg" else _run_pyav(job, temporary)
         made = _examined(job, temporary, complaint=complaint)
         os.replace(temporary, output)
+    except BackendFailure as error:
+        raise VideoDecodeError(name, str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return made
@@ -172,14 +175,22 @@ def encode_video(
 
 @dataclass(frozen=True)
 class _Job:
-    path: str
-    name: str
+    source: ResolvedSource
     height: int
     width: int
     frames: int  # of the source
     trim: Trim
     settings: EncodeSettings
-    hdr: HighDynamicRange | None
+    hdr: HighDynamicRange | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def path(self) -> str:
+        assert isinstance(self.source.content, str)
+        return self.source.content
 
 
 def _examined(job: _Job, path: Path, *, complaint: str) -> EncodedVideo:
@@ -191,7 +202,7 @@ def _examined(job: _Job, path: Path, *, complaint: str) -> EncodedVideo:
         if (reader.height, reader.width) != (job.height, job.width):
             raise VideoDecodeError(job.name, f"encoding gave {reader.width}x{reader.height}, not the size asked for")
     if complaint:
-        stated = _stated_frames(job.path)
+        stated = _stated_frames(job.source)
         if _BREAKS_OFF.search(complaint) or (job.trim.keeps_all and made < _WHOLE * stated):
             raise VideoDecodeError(job.name, f"it breaks off after {made} frames: {complaint}")
     if job.trim.keeps_all and made != job.frames:
@@ -278,9 +289,10 @@ def _run_ffmpeg(job: _Job, output: Path) -> str:
 
 def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> list[str]:
     settings = job.settings
-    # A file that is a playlist in disguise opens no connection.
-    source = ["-protocol_whitelist", "file", "-threads", "1", "-i", f"file:{job.path}"]
-    stream = ["-map", f"0:{_best_stream(job.path)}", "-map_metadata", "-1", "-map_chapters", "-1"]
+    kind = job.source.container
+    keep_to_file = [part for name, value in kind.options.items() for part in (f"-{name}", value)]
+    source = ["-f", kind.demuxer, *keep_to_file, "-threads", "1", "-i", f"file:{job.path}"]
+    stream = ["-map", f"0:{_best_stream(job.source)}", "-map_metadata", "-1", "-map_chapters", "-1"]
     times = [keep_time_stamps, "passthrough", "-enc_time_base", f"1:{_TIME_BASE}"]
     codec = ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(settings.crf), "-bf", "2", "-threads", "1"]
     codec += ["-x264-params", _QUICK_TO_DECODE]
@@ -321,27 +333,21 @@ def _cube_folder(hdr: HighDynamicRange | None) -> Iterator[str | None]:
         yield folder
 
 
-def _best_stream(path: str) -> int:
+def _best_stream(source: ResolvedSource) -> int:
     """The stream that FFmpeg calls best, which is the one that training reads."""
     if _torchcodec.why_missing() is None:
-        from torchcodec.decoders import VideoDecoder
-
         # What torchcodec cannot open at all was opened by PyAV before.
         with suppress(RuntimeError, ValueError):
-            return int(VideoDecoder(path, seek_mode="approximate").stream_index)
-    import av
-
-    with av.open(path) as container:
-        return int(container.streams.best("video").index)
+            return int(_torchcodec.open_decoder(source, seek_mode="approximate").stream_index)
+    with _pyav.file_failures(), _pyav.open_input(source.data, source.container) as container:
+        return int(_pyav.best_video_stream(container).index)
 
 
-def _stated_frames(path: str) -> int:
+def _stated_frames(source: ResolvedSource) -> int:
     """How many frames the container says it has; 0 where it does not say."""
     if _torchcodec.why_missing() is None:
-        from torchcodec.decoders import VideoDecoder
-
         with suppress(RuntimeError, ValueError):
-            return int(VideoDecoder(path, seek_mode="approximate").metadata.num_frames_from_header or 0)
+            return int(_torchcodec.open_decoder(source, seek_mode="approximate").metadata.num_frames_from_header or 0)
     return 0
 
 
@@ -356,8 +362,11 @@ def _run_pyav(job: _Job, output: Path) -> str:
     options |= {"keyint_min": str(settings.gop), "bf": "2", "x264-params": _QUICK_TO_DECODE}
     muxing = {"movflags": "+faststart", "fflags": "+bitexact", "video_track_timescale": str(_TIME_BASE)}
     try:
-        with av.open(job.path) as container, av.open(str(output), "w", format="mp4", options=muxing) as made:
-            source = container.streams.best("video")
+        with (
+            _pyav.open_input(job.path, job.source.container) as container,
+            av.open(str(output), "w", format="mp4", options=muxing) as made,
+        ):
+            source = _pyav.best_video_stream(container)
             source.codec_context.thread_count = 1
             target = made.add_stream("libx264", rate=source.guessed_rate or 25, options=options)
             target.width, target.height, target.pix_fmt = job.width, job.height, "yuv420p"
@@ -373,7 +382,7 @@ def _run_pyav(job: _Job, output: Path) -> str:
             raise
         # PyAV's errors are kin of OSError or ValueError, by their number.
         raise VideoDecodeError(job.name, error.strerror or str(error)) from error
-    except ValueError as error:
+    except (BackendFailure, ValueError) as error:
         raise VideoDecodeError(job.name, str(error)) from error
     return ""
 

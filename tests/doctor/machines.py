@@ -51,11 +51,13 @@ def machine(**changes: Any) -> Facts:
 
 def damaged_torchcodec(folder: Path, changes: Mapping[bytes, bytes]) -> Path:
     """A copy of the installed torchcodec in which the loader looks for other names. Goes first on PYTHONPATH."""
-    copy = folder / "torchcodec"
+    copy, installed = folder / "torchcodec", Path(sysconfig.get_path("purelib"))
+    if (installed / "torchcodec.libs").is_dir():  # from 0.16 on: what its image decoders need
+        (folder / "torchcodec.libs").symlink_to(installed / "torchcodec.libs")
     # Python files and libraries only; the C++ sources that come along are not needed.
     keep = (".py", ".so")
-    for path in Path(sysconfig.get_path("purelib"), "torchcodec").rglob("*"):
-        target = copy / path.relative_to(Path(sysconfig.get_path("purelib"), "torchcodec"))
+    for path in (installed / "torchcodec").rglob("*"):
+        target = copy / path.relative_to(installed / "torchcodec")
         if path.suffix in keep:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)

@@ -194,10 +194,14 @@ def test_a_small_whole_mp4_is_sought_and_others_are_decoded_whole(
 
 @pytest.mark.parametrize("name", ["hfd_test_video_66x50.mov", "mma_test.avi"])
 def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
+    """torchcodec 0.17 reads the edit list of the MOV right; then its index may be used, and gives the same frames."""
+    with open_video(clips_dir / name, backend="torchcodec") as reader:
+        whole = reader.frames(range(CLIPS[name][0]))
     always_by_index(monkeypatch)
     with open_video(clips_dir / name, backend="torchcodec") as reader:
         assert reader.num_frames == CLIPS[name][0]
-        assert reader._open._indexed is None  # type: ignore[attr-defined]
+        assert reader._open._indexed is None or name.endswith(".mov")  # type: ignore[attr-defined]
+        assert torch.equal(reader.frames(range(CLIPS[name][0])), whole)
 
 
 # the short cut: H.264 without the frames that nobody needs

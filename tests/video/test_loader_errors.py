@@ -1,5 +1,9 @@
 """The one real cause out of torchcodec's report, in the forms in which its releases write it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from hf_videomae.video.loader_errors import first_cause, loader_errors
@@ -95,3 +99,42 @@ def test_macos_words() -> None:
 def test_other_messages_stay_in_one_line() -> None:
     assert first_cause("No module named 'torchcodec'") == "No module named 'torchcodec'"
     assert first_cause("several\n  lines") == "several lines"
+
+
+# torchcodec 0.16 and later: the package is imported without FFmpeg, and raises at the first video
+
+LAZY = """
+import sys, types
+def fails():
+    try:
+        raise OSError({report!r})
+    except OSError as error:
+        raise RuntimeError({message!r}) from error
+core = types.ModuleType("torchcodec._core")
+core.get_next_frame = core.get_ffmpeg_library_versions = lambda *arguments: fails()
+decoders = types.ModuleType("torchcodec.decoders")
+decoders.VideoDecoder = lambda *arguments, **options: fails()
+package = types.ModuleType("torchcodec")
+sys.modules |= {{"torchcodec": package, "torchcodec._core": core, "torchcodec.decoders": decoders, "av": None}}
+from hf_videomae.video import _torchcodec
+from hf_videomae.video.decoding import VideoBackendError, VideoDecodeError, open_video
+{before}
+try:
+    open_video(sys.argv[1])
+except (VideoBackendError, VideoDecodeError) as error:
+    print(type(error).__name__, error)
+"""
+CLIP = Path(__file__).resolve().parents[2] / "hf_videomae" / "doctor" / "clip.mp4"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("before", ["", "_torchcodec.why_missing = lambda: None"], ids=["at a probe", "at a video"])
+@pytest.mark.parametrize("in_message", [True, False], ids=["in its message", "in its cause"])
+def test_a_torchcodec_imported_without_ffmpeg_is_a_missing_backend(before: str, in_message: bool) -> None:
+    real = "libavdevice.so.60: cannot open shared object file: No such file or directory"
+    full = report({**absent(8, 7, 5, 4), 6: real})
+    message = full if in_message else "Could not load libtorchcodec."
+    code = LAZY.format(report="inner" if in_message else full, message=message, before=before)
+    done = subprocess.run([sys.executable, "-c", code, CLIP], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("VideoBackendError ") and f"{real} (with FFmpeg 6)" in done.stdout
+    assert len(done.stdout.splitlines()) == 1

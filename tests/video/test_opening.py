@@ -112,7 +112,7 @@ def test_bad_files_are_one_typed_error(
         open_video(path if as_path else data, name=None if as_path else "shard-0/clip", backend=backend)
     assert time.monotonic() - start < 5
     assert caught.value.path == (str(path) if as_path else "shard-0/clip")
-    expected = {"empty": "empty", "sound": "no video stream"}.get(kind, "Invalid data")
+    expected = {"empty": "empty", "sound": "no video stream", "truncated": "Invalid data"}.get(kind, "not a video")
     assert expected in caught.value.reason and "\n" not in str(caught.value)
     assert ".cpp" not in caught.value.reason and "report an issue" not in caught.value.reason
 

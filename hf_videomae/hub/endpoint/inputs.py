@@ -2,12 +2,14 @@
 
 import base64
 import binascii
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...video._mp4 import FIRST_BOXES
+from ...video.containers import SUPPORTED, find_container
+from ...video.errors import VideoDecodeError
 from ...video.views import parse_views
 from .errors import BadRequest
 from .settings import EndpointSettings
@@ -107,32 +109,15 @@ def read_inline(inputs: Any, *, max_bytes: int) -> bytes:
 
 
 def check_container(video: bytes) -> None:
-    """Refuse what is no video file by its first bytes.
-
-    FFmpeg takes texts, too, among them lists of other files and of addresses, which it would open.
+    """Refuse what is no video file by its first bytes, before any decoder is asked.
 
     Raises:
         BadRequest: for any other file.
     """
-    start = video[: video.find(b"\0")] if b"\0" in video else video
-    if not _is_video(video[:1024]) or b"c=IN IP" in start:
-        raise BadRequest("this is no video file: MP4, MOV, Matroska, WebM, AVI, MPEG, FLV, Ogg and ASF are taken")
-
-
-def _is_video(head: bytes) -> bool:
-    if head[4:8] in FIRST_BOXES or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
-        return True
-    starts = (
-        b"\x1a\x45\xdf\xa3",
-        b"\0\0\1\xba",
-        b"\0\0\1\xb3",
-        b"FLV\1",
-        b"OggS\0",
-        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
-    )
-    if head.startswith(starts):
-        return True
-    return any(set(head[first::step][:5]) == {0x47} for first, step in ((0, 188), (4, 192)) if len(head) > 4 * step)
+    try:
+        find_container(io.BytesIO(video), name="the video")
+    except VideoDecodeError as error:
+        raise BadRequest(f"this is no video file: {SUPPORTED} are taken") from error
 
 
 def _from_base64(text: str, *, max_bytes: int) -> bytes:

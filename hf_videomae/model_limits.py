@@ -1,0 +1,246 @@
+"""How large a model may be, and what its `config.json` may hold: one from anyone must not hang or fill a machine.
+
+The limits are far beyond published models (ViT-giant is 1408 wide, 40 layers deep). What lies beyond them is a
+`ValueError` before anything is built.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+MAX_WIDTH = 2**16
+MAX_MLP_WIDTH = 2**18
+MAX_LAYERS = 1024
+MAX_LABELS = 100_000
+MAX_TOKENS = 2**17
+"""Of a clip: 64 frames of 1024 x 1024 pixels in cubes of 2 x 16 x 16 are as many."""
+MAX_CLIP_VALUES = 2**29
+"""Frames x channels x pixels of a clip; as floats 2 GiB."""
+MAX_WEIGHTS = 10**11
+"""Of an encoder."""
+
+_MAX_SIDE = 16384  # pixels of a frame
+_MAX_CHANNELS = 4096
+_PROCESSOR_SWITCHES = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_sample_frames"}
+_PROCESSOR_COUNTS = {"num_frames": 2**16, "frame_stride": 10**6, "num_views": 1000}
+_PROCESSOR_NUMBERS = {"rescale_factor", "frame_seconds"}
+
+_SHOWN = 80  # characters of an odd value in a message
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+_COUNTS = {
+    "hidden_size": (1, MAX_WIDTH),
+    "decoder_hidden_size": (1, MAX_WIDTH),
+    "intermediate_size": (1, MAX_MLP_WIDTH),
+    "decoder_intermediate_size": (1, MAX_MLP_WIDTH),
+    "num_hidden_layers": (0, MAX_LAYERS),
+    "decoder_num_hidden_layers": (0, MAX_LAYERS),
+    "num_attention_heads": (1, MAX_WIDTH),
+    "decoder_num_attention_heads": (1, MAX_WIDTH),
+    "num_frames": (1, MAX_CLIP_VALUES),
+    "num_channels": (1, MAX_CLIP_VALUES),
+    "tubelet_size": (1, MAX_CLIP_VALUES),
+}
+_FINITE = ("layer_norm_eps", "final_layer_norm_eps", "initializer_range", "head_init_scale")
+
+
+def read_config(
+    read: Callable[..., tuple[Any, dict[str, Any]]],
+    source: Any,
+    *,
+    name: str = "config.json",
+    check: Callable[[Any], None] | None = None,
+    **options: Any,
+) -> Any:
+    """Read a JSON file of a folder or repository by a function of transformers; return what that returns.
+
+    Args:
+        read: the function.
+        source: the folder or repository.
+        name: of the file, for errors.
+        check: of what was read; `check_values` where none is given.
+        **options: of the function.
+
+    Raises:
+        ValueError: for a file that holds no JSON object, one that is nested too deeply, or odd values.
+    """
+    try:
+        found = read(source, **options)
+    # How transformers takes another JSON value, one nested too deeply, and a number of too many digits.
+    except (AttributeError, TypeError, KeyError, RecursionError, ValueError) as error:
+        raise ValueError(f"the {name} of {source} cannot be used ({error}): it must be a JSON object") from error
+    except OSError as error:
+        if "valid JSON" not in str(error):
+            raise
+        raise ValueError(f"the {name} of {source} is no JSON that can be read: download it again") from error
+    (check or check_values)(found[0])
+    return found
+
+
+def check_values(values: Any) -> None:
+    """Refuse fields of a `config.json` that have no sense, or would take for ever to look at.
+
+    Args:
+        values: the JSON as it was read.
+
+    Raises:
+        ValueError: naming the field and what it holds.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"the configuration must be a JSON object, not {_shown(values)}")
+    _check_names(values.get("architectures"))
+    if values.get("problem_type") not in (None, *_PROBLEM_TYPES):
+        kinds = ", ".join(_PROBLEM_TYPES)
+        raise ValueError(f"problem_type must be one of {kinds}, not {_shown(values['problem_type'])}")
+    _check_dtype(values.get("dtype", values.get("torch_dtype")))
+    for name in ("id2label", "label2id"):
+        table = values.get(name)
+        if table is not None and not isinstance(table, Mapping):
+            raise ValueError(f"{name} must be a JSON object, not {_shown(table)}")
+        check_num_labels(len(table or ()))
+    for number, label in (values.get("id2label") or {}).items():
+        if not re.fullmatch(r"\d{1,9}", str(number)) or not isinstance(label, str | int | float):
+            raise ValueError(f"id2label must name each number from 0, not {_shown({number: label})}")
+    check_num_labels(values.get("num_labels"))
+
+
+def check_num_labels(count: Any) -> None:
+    """Refuse a number of classes that is none, or more than `MAX_LABELS`; None is not said."""
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_LABELS):
+        raise ValueError(f"num_labels must be a number from 0 to {MAX_LABELS}, not {_shown(count)}")
+
+
+def check_sizes(config: Any) -> None:
+    """Refuse numbers out of bounds, field by field, and models or clips that are too large as a whole.
+
+    Raises:
+        ValueError: naming the field, its value and the bounds.
+    """
+    for name, (least, most) in _COUNTS.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise ValueError(f"{name}={_shown(value)} is out of bounds: it must be {least} to {most}")
+    for name in _FINITE:
+        value = getattr(config, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name}={value} must be a finite number, 0 or more")
+    for name in ("image_mean", "image_std"):
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in getattr(config, name)):
+            raise ValueError(f"{name}={_shown(getattr(config, name))} must be finite numbers")
+    weights = encoder_weights(config)
+    if weights > MAX_WEIGHTS:
+        raise ValueError(f"the configuration describes an encoder of {weights} weights; {MAX_WEIGHTS} are the most")
+
+
+def check_clip(*, values: int, tokens: int) -> None:
+    """Refuse clips of too many pixels or tokens. Raises `ValueError`."""
+    if values > MAX_CLIP_VALUES:
+        raise ValueError(
+            f"a clip of this configuration has {values} values (num_frames x num_channels x pixels); at most "
+            f"{MAX_CLIP_VALUES} are allowed"
+        )
+    if tokens > MAX_TOKENS:
+        raise ValueError(f"a clip of this configuration has {tokens} tokens; at most {MAX_TOKENS} are allowed")
+
+
+def check_processor(values: Any) -> None:
+    """Refuse settings of a `preprocessor_config.json` that are of the wrong type, or out of bounds.
+
+    Args:
+        values: the JSON as it was read. Null stands for the default.
+
+    Raises:
+        ValueError: naming the setting and what it holds.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"the settings of a processor must be a JSON object, not {_shown(values)}")
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in _PROCESSOR_SWITCHES & given.keys():
+        if not isinstance(given[name], bool):
+            raise ValueError(f"{name} must be true or false, not {_shown(given[name])}")
+    for name in _PROCESSOR_COUNTS.keys() & given.keys():
+        if not _is_whole(given[name], most=_PROCESSOR_COUNTS[name]):
+            raise ValueError(f"{name} must be a number from 1 to {_PROCESSOR_COUNTS[name]}, not {_shown(given[name])}")
+    for name in _PROCESSOR_NUMBERS & given.keys():
+        if not _is_number(given[name]):
+            raise ValueError(f"{name} must be a finite number, not {_shown(given[name])}")
+    for name in {"image_mean", "image_std"} & given.keys():
+        parts = given[name] if isinstance(given[name], list | tuple) else [given[name]]
+        if not (0 < len(parts) <= _MAX_CHANNELS and all(map(_is_number, parts))):
+            raise ValueError(f"{name} must be one finite number per channel, not {_shown(given[name])}")
+    for name in {"size", "crop_size"} & given.keys():
+        _check_side(name, given[name])
+    for name in {"resample", "sampling_mode"} & given.keys():
+        if not isinstance(given[name], str | int):
+            raise ValueError(f"{name} must be a name, not {_shown(given[name])}")
+
+
+def _check_side(name: str, size: Any) -> None:
+    sides: Any = size if isinstance(size, list | tuple) else [size]
+    if isinstance(size, Mapping):
+        sides = [side for side in size.values() if side is not None]
+    if not (1 <= len(sides) <= 2 and all(_is_number(side) and 1 <= side <= _MAX_SIDE for side in sides)):
+        raise ValueError(
+            f"{name} must be whole pixels from 1 to {_MAX_SIDE} (a number, {{'shortest_edge': n}} or "
+            f"{{'height': h, 'width': w}}), not {_shown(size)}"
+        )
+
+
+def _is_whole(value: Any, *, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    # An integer may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def encoder_weights(config: Any) -> int:
+    """Return how many weights the encoder has at least: its matrices, and the patch embedding."""
+    embedding = config.hidden_size * config.num_channels * math.prod(config.cube)
+    return embedding + _weights_of_layers(config, "")
+
+
+def decoder_weights(config: Any) -> int:
+    """Return how many weights the decoder of pre-training has at least."""
+    return _weights_of_layers(config, "decoder_")
+
+
+def _weights_of_layers(config: Any, prefix: str) -> int:
+    width, mlp_width = getattr(config, f"{prefix}hidden_size"), getattr(config, f"{prefix}intermediate_size")
+    return int(getattr(config, f"{prefix}num_hidden_layers") * (4 * width * width + 2 * width * mlp_width))
+
+
+def one_line(error: Exception) -> str:
+    """Return what a strict dataclass says of a field, in one line."""
+    said = " ".join(str(error).split())
+    _, _, after = said.partition("TypeError: ")
+    shown = (after or said).removeprefix("Field ")
+    return f"the configuration cannot be read: {shown[:200]}{'...' if len(shown) > 200 else ''}"
+
+
+def _check_names(architectures: Any) -> None:
+    if architectures is None:
+        return
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise ValueError(f"architectures must be a list of names of classes, not {_shown(architectures)}")
+
+
+def _check_dtype(dtype: Any) -> None:
+    import torch
+
+    if dtype is None or isinstance(dtype, torch.dtype) or dtype == "auto":
+        return
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype must be a floating point type such as float32, not {_shown(dtype)}")
+
+
+def _shown(value: Any) -> str:
+    # A number of many digits is not written out: Python refuses to, beyond 4300.
+    if isinstance(value, int) and abs(value) >= 10**18:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, Mapping | list | tuple) and len(value) > 20:
+        return f"{type(value).__name__} of {len(value)} entries"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

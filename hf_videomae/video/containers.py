@@ -1,0 +1,246 @@
+"""Video containers by their first bytes. Any other file is refused before FFmpeg sees it.
+
+FFmpeg takes over 300 formats. Among them are texts that name other files and addresses (HLS, DASH, ffconcat, SDP, IMF,
+VobSub), which it opens and fetches, stills, subtitles and games' sound. Only what holds a video by itself is decoded:
+the container is recognized by its signature, never by the name of the file, and PyAV and the program ffmpeg are told
+which demuxer to use. torchcodec cannot be told. There FFmpeg chooses by the content, so a file of a known signature in
+which FFmpeg would find one of those texts as well is refused, too.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ._mp4 import Box, boxes, inside
+from .errors import VideoDecodeError
+
+HEAD_BYTES = 2048
+
+_PROBE_BYTES = 2**20  # FFmpeg looks no further when it chooses a demuxer
+_MJPEG_BYTES = 16 * 2**20  # in which the first picture of a Motion JPEG ends
+_PNG_BYTES = 64 * 2**10  # in which an animated PNG says that it is one
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file.
+
+    Attributes:
+        name: for people.
+        demuxer: FFmpeg's name of what reads it.
+    """
+
+    name: str
+    demuxer: str
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Return FFmpeg's options that keep it to this demuxer and to the file itself."""
+        options = {"format_whitelist": self.demuxer, "protocol_whitelist": "file"}
+        return {**options, "enable_drefs": "0", "use_absolute_path": "0"} if self is MP4 else options
+
+
+MP4 = Container("MP4 or MOV", "mov")
+MATROSKA = Container("Matroska or WebM", "matroska")
+_AVI = Container("AVI", "avi")
+_MPEG_PS = Container("MPEG program stream", "mpeg")
+_MPEG_TS = Container("MPEG transport stream", "mpegts")
+_MPEG_VIDEO = Container("MPEG-1 or MPEG-2 video", "mpegvideo")
+_MPEG4_VIDEO = Container("MPEG-4 video", "m4v")
+_H264 = Container("H.264", "h264")
+_HEVC = Container("HEVC", "hevc")
+_MJPEG = Container("Motion JPEG", "mjpeg")
+_APNG = Container("animated PNG", "apng")
+
+_MP4_BOXES = (
+    b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"sidx", b"moof", b"uuid", b"udta",
+    b"junk",
+)  # fmt: skip
+
+_STARTS: tuple[tuple[bytes, Container], ...] = (
+    (b"\x1a\x45\xdf\xa3", MATROSKA),
+    (b"\0\0\1\xba", _MPEG_PS),
+    (b"\0\0\1\xbb", _MPEG_PS),
+    (b"\0\0\1\xe0", _MPEG_PS),
+    (b"IMKH", _MPEG_PS),
+    (b"\0\0\1\xb3", _MPEG_VIDEO),
+    (b"\0\0\1\xb0", _MPEG4_VIDEO),
+    (b"FLV\1", Container("FLV", "flv")),
+    (b"OggS\0", Container("Ogg", "ogg")),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Container("ASF or WMV", "asf")),
+    (b"GIF87a", Container("GIF", "gif")),
+    (b"GIF89a", Container("GIF", "gif")),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", Container("MXF", "mxf")),
+    (b"DHAV", Container("DAV", "dhav")),
+    (b"DAHUA", Container("DAV", "dhav")),
+    (b"YUV4MPEG2 ", Container("YUV4MPEG2", "yuv4mpegpipe")),
+    (b"DKIF\0\0", Container("IVF", "ivf")),
+    (b"nut/multimedia container\0", Container("NUT", "nut")),
+    (b".RMF\0\0\0", Container("RealMedia", "rm")),
+    (b"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d", Container("WTV", "wtv")),
+    (b"\x1f\x07\x00", Container("DV", "dv")),
+    (b"\x12\0\x0a", Container("AV1", "obu")),
+)
+_RIFF = {b"AVI ": _AVI, b"AVI\x19": _AVI, b"CDXA": _MPEG_PS}
+_TS_PACKETS = (188, 192, 204)
+_TS_IN_A_ROW = 5
+
+# Texts that name other files or addresses, and where FFmpeg looks for them.
+_REFERRING_STARTS = (
+    (b"#EXTM3U", "HLS"), (b"ffconcat", "ffconcat"), (b"# VobSub", "VobSub"), (b"[playlist]", "PLS"), (b"v=0", "SDP"),
+    (b"RTSPtext", "RTSP"), (b"[Reference]", "ASF"),
+)  # fmt: skip
+_REFERRING_ANYWHERE = (
+    (b"<mpd", "DASH"), (b"c=in ip", "SDP"), (b"<compositionplaylist", "IMF"), (b"<smoothstreamingmedia", "Smooth"),
+    (b"<smil", "SMIL"), (b"<asx", "ASX"), (b"#extm3u", "HLS"), (b"ffconcat", "ffconcat"),
+)  # fmt: skip
+# What people have in place of a video most often.
+_OTHERS = (
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the file: run `git lfs pull` in its folder"),
+    (b"\xff\xd8\xff", "it is a JPEG picture, not a video"),
+    (b"\x89PNG", "it is a PNG picture, not a video"),
+    (b"II*\0", "it is a TIFF picture, not a video; make a video of its pages first"),
+    (b"MM\0*", "it is a TIFF picture, not a video; make a video of its pages first"),
+    (b"BM", "it is a BMP picture, not a video"),
+    (b"ID3", "there is no video stream in it: it is an MP3 sound file"),
+    (b"fLaC", "there is no video stream in it: it is a FLAC sound file"),
+    (b"PK\x03\x04", "it is a zip archive, not a video: unpack it"),
+    (b"\x1f\x8b", "it is a gzip archive, not a video: unpack it"),
+    (b"PAR1", "it is a Parquet file, not a video"),
+    (b"\x89HDF", "it is an HDF5 file, not a video"),
+    (b"\x93NUMPY", "it is a NumPy array, not a video"),
+    (b"<!doctype html", "it is an HTML page, not a video: what was downloaded is a page about it, or an error"),
+    (b"<html", "it is an HTML page, not a video: what was downloaded is a page about it, or an error"),
+)
+_OTHER_RIFFS = {b"WAVE": "there is no video stream in it: it is a WAV sound file", b"WEBP": "it is a WebP picture"}
+
+SUPPORTED = "MP4, MOV, Matroska, WebM, AVI, MPEG, FLV, Ogg, ASF, GIF, MXF, H.264 and HEVC"
+
+
+def find_container(file: BinaryIO, *, name: str) -> Container:
+    """Return the container of an open file, which is read from its start.
+
+    Args:
+        file: the whole file.
+        name: what errors call it.
+
+    Raises:
+        VideoDecodeError: it is no video, or FFmpeg may take it for a text that names other files.
+    """
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    referring = _referring_text(head if b"\0" in head else head + file.read(_PROBE_BYTES - len(head)))
+    if referring is not None:
+        raise VideoDecodeError(
+            name,
+            f"it is, or holds, a playlist or session description ({referring}), which names other files or addresses; "
+            f"only files that hold the video themselves are decoded",
+        )
+    found = _container_of(head) or _container_of_pictures(file, head)
+    if found is None:
+        raise VideoDecodeError(name, _what_else(head))
+    return found
+
+
+def has_outside_media(file: BinaryIO) -> bool:
+    """Tell whether the video of an MP4 or MOV lies in another file (a QuickTime reference movie)."""
+    whole = Box(b"", 0, 0, file.seek(0, os.SEEK_END))
+    for media in inside(file, whole, b"moov", b"trak", b"mdia"):
+        handlers = list(inside(file, media, b"hdlr"))
+        references = list(inside(file, media, b"minf", b"dinf", b"dref"))
+        if not handlers or not references:
+            continue
+        file.seek(handlers[0].content + 8)
+        if file.read(4) != b"vide":
+            continue
+        for entry in boxes(file, references[0].content + 8, references[0].end):
+            file.seek(entry.content)
+            is_own = file.read(4)[3:] == b"\1"
+            if not is_own and entry.end - entry.content > 5:
+                return True
+    return False
+
+
+def _container_of(head: bytes) -> Container | None:
+    if head[4:8] in _MP4_BOXES:
+        return MP4
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12])
+    for start, container in _STARTS:
+        if head.startswith(start):
+            return container
+    return _elementary_stream(head) or (_MPEG_TS if _is_transport_stream(head) else None)
+
+
+def _elementary_stream(head: bytes) -> Container | None:
+    """H.264 or HEVC in Annex B: a start code, then a header unit. Both can begin with a few zeros more."""
+    rest = head.lstrip(b"\0")
+    if not 2 <= len(head) - len(rest) <= 8 or rest[:1] != b"\1" or len(rest) < 3:
+        return None
+    unit, next_byte = rest[1], rest[2]
+    if unit >> 7:  # the forbidden bit
+        return None
+    if unit & 0x1F in (6, 7, 9) and (unit >> 5 or unit & 0x1F != 7):  # SEI, parameters, delimiter
+        return _H264
+    if unit >> 1 in (32, 35, 39) and next_byte & 7:  # parameters, delimiter, SEI
+        return _HEVC
+    return None
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Five sync bytes in a row, as far apart as packets are; the first packet may be cut."""
+    for step in _TS_PACKETS:
+        for first in range(step):
+            syncs = head[first::step][:_TS_IN_A_ROW]
+            if len(syncs) == _TS_IN_A_ROW and set(syncs) == {0x47}:
+                return True
+    return False
+
+
+def _container_of_pictures(file: BinaryIO, head: bytes) -> Container | None:
+    """JPEG pictures one after the other, or a PNG that moves; a single picture is no video."""
+    file.seek(0)
+    if head.startswith(b"\xff\xd8\xff") and _is_motion_jpeg(file.read(_MJPEG_BYTES)):
+        return _MJPEG
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        before_pixels, _, _ = file.read(_PNG_BYTES).partition(b"IDAT")
+        return _APNG if b"acTL" in before_pixels else None
+    return None
+
+
+def _is_motion_jpeg(content: bytes) -> bool:
+    """Whether a second picture follows the first. Photos with a second one for phones (MPF) are stills."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        length = int.from_bytes(content[place + 2 : place + 4])
+        if length < 2 or content[place + 4 : place + 8] == b"MPF\0":
+            return False
+        place += 2 + length
+    end = content.find(b"\xff\xd9", place)
+    return end >= 0 and content[end + 2 :].lstrip(b"\0\xff").startswith(b"\xd8")
+
+
+def _referring_text(start: bytes) -> str | None:
+    """Return the kind of a text that names other files. FFmpeg reads texts up to the first zero byte."""
+    text = start[: start.index(b"\0")] if b"\0" in start else start
+    bare = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for beginning, kind in _REFERRING_STARTS:
+        if bare[: len(beginning)].lower() == beginning.lower():
+            return kind
+    lower = text.lower()
+    return next((kind for part, kind in _REFERRING_ANYWHERE if part in lower), None)
+
+
+def _what_else(head: bytes) -> str:
+    if head[:4] == b"RIFF" and head[8:12] in _OTHER_RIFFS:
+        return _OTHER_RIFFS[head[8:12]]
+    lower = head.lstrip().lower()
+    for start, what in _OTHERS:
+        if head.startswith(start) or lower.startswith(start):
+            return what
+    if not head.strip(b"\0"):
+        return "it is not a video file: it begins with zeros alone, as an unfinished download does"
+    return f"it is not a video file: it begins with the bytes {head[:8].hex(' ')}; {SUPPORTED} are read"
+
+
+__all__ = ["HEAD_BYTES", "MATROSKA", "MP4", "SUPPORTED", "Container", "find_container", "has_outside_media"]

@@ -13,7 +13,7 @@ import torch
 from . import limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
-from ._stills import refuse_picture_stream
+from ._stills import refuse_cover
 from .containers import Container
 from .errors import BackendFailure, VideoDecodeError
 from .hdr import HighDynamicRange
@@ -55,7 +55,9 @@ class PyavVideo:
             self.num_frames = self._store.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
-            refuse_picture_stream(source.name, num_frames=self.num_frames, fps=self.fps, **self._facts)
+            refuse_cover(
+                source.name, codec=self._codec, num_frames=self.num_frames, fps=self.fps, is_cover=self._is_cover
+            )
             self._times = timing.steadier(self._store.times, self._decode_times)
             first = self._store.pick([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
@@ -87,11 +89,8 @@ class PyavVideo:
         with open_input(self._source.data, self._source.container) as container:
             stream = best_video_stream(container)
             self.hdr = hdr_of(stream.codec_context)
-            self._facts = {
-                "codec": stream.codec_context.name,
-                "container": container.format.name,
-                "is_cover": bool(stream.disposition & Disposition.attached_pic),
-            }
+            self._codec = stream.codec_context.name
+            self._is_cover = bool(stream.disposition & Disposition.attached_pic)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
@@ -196,19 +195,6 @@ def file_failures() -> Iterator[None]:
 def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
     """Return the high dynamic range that a stream states, None for standard range."""
     return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
-
-
-def container_name(source: ResolvedSource) -> str:
-    """Return FFmpeg's name of a file's format; empty where PyAV is missing or cannot read the file."""
-    if why_missing() is not None:
-        return ""
-    import av
-
-    try:
-        with open_input(source.data, source.container) as container:
-            return str(container.format.name)
-    except (av.FFmpegError, ValueError):
-        return ""
 
 
 def packet_times(source: ResolvedSource) -> "array[float] | None":

@@ -43,12 +43,8 @@ _SIGNATURES = {
     b"SIMPLE  =": "FITS",
     b"/* XPM */": "XPM",
 }
-PICTURE_CODECS = frozenset(
-    "alias_pix apng bmp brender_pix dds dpx exr fits gem gif hdr j2k jpeg2000 jpegls jpegxl ljpeg mjpeg pam "
-    "pbm pcx pfm pgm pgmyuv phm pictor png ppm psd ptx qdraw qoi sgi sunrast targa tiff vbn webp xbm xface xpm "
-    "xwd".split()
-)
-"""FFmpeg's decoders of picture formats."""
+# Covers are in one of these.
+_PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ljpeg", "jpegls", "jpeg2000"})
 _STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"miaf", b"avif", b"crx ")
 
 
@@ -57,27 +53,21 @@ def refuse_still(source: ResolvedSource) -> None:
     with source.open() as file:
         kind = still_kind(file)
     if kind:
-        raise VideoDecodeError(source.name, f"it is a still picture ({kind}), not a video")
+        raise VideoDecodeError(source.name, f"it is a {kind} picture, a still picture, not a video")
 
 
-def refuse_picture_stream(
-    name: str, *, codec: str, num_frames: int, fps: float, container: str = "", is_cover: bool = False
-) -> None:
-    """Raise VideoDecodeError for a cover picture, and for a picture file that only FFmpeg's own probe knows.
+def refuse_cover(name: str, *, codec: str, num_frames: int, fps: float, is_cover: bool = False) -> None:
+    """Raise VideoDecodeError where the only pictures of a file are the cover of its sound.
 
     Args:
         name: what errors call the file.
         codec: of the stream, in FFmpeg's words.
         num_frames: that were found.
         fps: stated by the stream.
-        container: FFmpeg's name of the format, where it is known.
         is_cover: whether FFmpeg marks the stream as an attached picture.
     """
-    is_picture = num_frames == 1 and codec in PICTURE_CODECS
-    if is_cover or (is_picture and fps >= _COVER_RATE):
+    if is_cover or (num_frames == 1 and codec in _PICTURE_CODECS and fps >= _COVER_RATE):
         raise VideoDecodeError(name, _COVER)
-    if is_picture and (container.endswith("_pipe") or container == "image2"):
-        raise VideoDecodeError(name, f"it is a still picture ({codec}), not a video")
 
 
 def still_kind(file: BinaryIO) -> str | None:
@@ -102,7 +92,7 @@ def still_kind(file: BinaryIO) -> str | None:
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return None if _png_moves(file) else "PNG"
     if head.startswith((b"GIF87a", b"GIF89a")):
-        return None if _gif_moves(file.read(_MAX_READ_BYTES)) else "GIF of one frame"
+        return None if _gif_moves(file.read(_MAX_READ_BYTES)) else "GIF"
     if head.startswith(b"\xff\xd8\xff"):
         return None if _is_jpeg_sequence(file.read(_MAX_READ_BYTES)) else "JPEG"
     return None

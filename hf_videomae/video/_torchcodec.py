@@ -23,7 +23,7 @@ import torch
 from . import _pyav, limits, timing
 from ._frame_store import FrameStore
 from ._source import ResolvedSource
-from ._stills import PICTURE_CODECS, refuse_picture_stream
+from ._stills import refuse_cover
 from .errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
 from .loader_errors import first_cause, loader_errors
@@ -122,7 +122,7 @@ class TorchcodecVideo:
             limits.check_size(self.height, self.width)
             limits.check_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
-            self._refuse_picture(metadata.codec or "", num_frames=len(decoder))
+            refuse_cover(source.name, codec=metadata.codec or "", num_frames=len(decoder), fps=self.fps)
             self.hdr = HighDynamicRange.from_tags(metadata.color_transfer_characteristic, metadata.color_primaries)
             if metadata.pixel_format in _MISREAD_FORMATS:
                 raise BackendFailure(_MISREAD.format(metadata.pixel_format))
@@ -190,13 +190,6 @@ class TorchcodecVideo:
             seek_mode="exact",
             **({"transforms": transforms} if transforms else {}),
         )
-
-    def _refuse_picture(self, codec: str, *, num_frames: int) -> None:
-        if num_frames == 1 and codec in PICTURE_CODECS:
-            container = _pyav.container_name(self._source)
-            refuse_picture_stream(
-                self._source.name, codec=codec, num_frames=num_frames, fps=self.fps, container=container
-            )
 
     def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""

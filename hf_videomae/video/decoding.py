@@ -98,6 +98,8 @@ class VideoReader:
         self._times: torch.Tensor | None = None
         self._shortcut: _OpenVideo | None = None
         self.clamped = 0
+        refuse_still(source)
+        source.check_container()
         self._start(backends)
 
     @property
@@ -249,8 +251,6 @@ class VideoReader:
         self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
-        refuse_still(self._source)
-        self._source.check_container()
         self._shortcut = self._open_shortcut() if "pyav" in backends else None
         self._maybe_open = self._shortcut or self._open_with_next_backend()
 

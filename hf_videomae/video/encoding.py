@@ -190,7 +190,7 @@ class _Job:
     frames: int  # of the source
     trim: Trim
     settings: EncodeSettings
-    hdr: HighDynamicRange | None
+    hdr: HighDynamicRange | None = None
 
     @property
     def name(self) -> str:

@@ -2,9 +2,12 @@
 
 import copy
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
@@ -109,6 +112,34 @@ class CheckedLoading(PreTrainedModel):
         with_access_of(folder / "config.json", folder.glob("*.safetensors"))
 
 
+def take_published_biases(module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Rename `q_bias` and `v_bias` to the names in memory, before `load_state_dict` reads them.
+
+    `from_pretrained` renames by itself and never calls this. Every other way to load weights does: stock `Trainer`,
+    Accelerate, safetensors, sharded checkpoints.
+
+    Args:
+        module: the self-attention, before which this is called.
+        state_dict: changed in place.
+        prefix: of the module's weights in it.
+        *rest: what torch gives to such hooks; the last one takes the errors.
+    """
+    errors: list[str] = rest[-1]
+    for published, name in (("q_bias", "query"), ("v_bias", "value")):
+        part = getattr(module, name)
+        wrapped = hasattr(part, "base_layer")  # by PEFT
+        own = (part.base_layer if wrapped else part).bias
+        if own is None or prefix + published not in state_dict:
+            continue
+        value = state_dict.pop(prefix + published)
+        target = f"{prefix}{name}.{'base_layer.' if wrapped else ''}bias"
+        # torch.distributed's set_model_state_dict adds the model's own tensors where it does not know a name.
+        other = state_dict.get(target, own)
+        if other is not own and other.device.type != "meta" and not torch.equal(other, value):
+            errors.append(f"{prefix}{published} and {target} are one weight with two values: take one of them out")
+        state_dict[target] = value
+
+
 def saved_without_classifier(source: Any, kwargs: dict[str, Any]) -> bool:
     """Whether a checkpoint's config says that another head than a classifier wrote it; False where it says nothing."""
     architectures = architectures_of(source, kwargs)
@@ -138,6 +169,28 @@ def pooling_the_mean(source: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         config.use_mean_pooling = True
         return {**kwargs, "config": config}
     return {**kwargs, "use_mean_pooling": True}
+
+
+def load_with_mean_pooling(
+    load: Callable[..., Any], source: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Load a classifier; one whose head is new pools the mean of all tokens, unless the caller says otherwise.
+
+    Args:
+        load: `from_pretrained`.
+        source: a Hub id or a folder.
+        args, kwargs: of `load`.
+
+    Returns:
+        the model and what was missing and unexpected.
+    """
+    if "use_mean_pooling" not in kwargs and saved_without_classifier(source, kwargs):
+        kwargs = pooling_the_mean(source, kwargs)
+    model, info = load(source, *args, output_loading_info=True, **kwargs)
+    new_head = any(key_matches(key, (r"classifier\.",)) for key in info["missing_keys"])
+    if new_head and model.fc_norm is None and "use_mean_pooling" not in kwargs:
+        model, info = load(source, *args, output_loading_info=True, **pooling_the_mean(source, kwargs))
+    return model, info
 
 
 def key_matches(key: str, patterns: tuple[str, ...]) -> bool:

@@ -23,7 +23,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae import VideoMAEConfig
-from .loading import CheckedLoading, key_matches, pooling_the_mean, register_published_names, saved_without_classifier
+from .loading import CheckedLoading, load_with_mean_pooling, register_published_names, take_published_biases
 from .ops.cubes import (
     Grid,
     grid_of,
@@ -35,6 +35,7 @@ from .ops.cubes import (
 )
 from .ops.losses import classification_loss, reconstruction_loss
 from .ops.masking import make_mask, mask_indices
+from .ops.pixels import PixelCheck
 
 register_published_names()
 
@@ -93,6 +94,7 @@ class VideoMAESelfAttention(nn.Module):
         self.value = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
         for part in (self.query, self.key, self.value):
             part.jointly = 3  # type: ignore[assignment]  # one (3D, D) matrix in the originals: xavier's fan-out
+        self.register_load_state_dict_pre_hook(take_published_biases)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         heads = (*hidden_states.shape[:-1], -1, self.head_size)
@@ -281,6 +283,8 @@ class VideoMAEPreTrainedModel(CheckedLoading):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": VideoMAELayer, "attentions": VideoMAESelfAttention}
+    # Losses are means over a batch, so stock `Trainer` has to divide them by its accumulation steps.
+    accepts_loss_kwargs = False
 
     _xavier = False
 
@@ -330,6 +334,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         self.layernorm = None
         if not config.use_mean_pooling:
             self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self._pixel_check = PixelCheck(config.image_mean or (), config.image_std or ())
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -373,11 +378,13 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
             `last_hidden_state` (B, V, D), visible tokens in raster order.
 
         Raises:
-            ValueError: for clips or masks of the wrong shape, or masks with unequal counts.
+            ValueError: for clips or masks of the wrong shape, masks with unequal counts, or raw pixels (uint8).
         """
         grid = self.clip_grid(pixel_values)
+        self._pixel_check(pixel_values)
         if bool_masked_pos is not None:
-            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid)
+            expected = self.config.mask_type, self.config.mask_ratio
+            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=expected)
         tokens = self.encoder(self.embeddings(pixel_values, grid, visible_index), **kwargs)
         if self.layernorm is not None:
             tokens = self.layernorm(tokens)
@@ -459,6 +466,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         bool_masked_pos: Tensor | None = None,
         bool_decoder_masked_pos: Tensor | None = None,
         generator: torch.Generator | None = None,
+        return_loss: bool = True,
         **kwargs: Any,
     ) -> VideoMAEForPreTrainingOutput:
         """Hide, encode, decode, compare.
@@ -471,7 +479,8 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
                 `decoder_mask_type`.
             generator: for masks that are drawn; not under `torch.compile`, which cannot take one: draw the masks
                 outside with `hf_videomae.ops.masking`.
-            **kwargs: `output_hidden_states`, `output_attentions`.
+            return_loss: unused. Stock `Trainer` looks for it, and then shows an `eval_loss` without `label_names`.
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
             VideoMAEForPreTrainingOutput. With a decoder mask the loss is the mean over tokens decoded and masked.
@@ -481,17 +490,18 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         """
         grid = self.videomae.clip_grid(pixel_values)
         mask, decoder_mask = self._masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
-        visible, decoded = mask_indices(mask, clips=pixel_values, grid=grid)
+        config, where = self.config, dict[str, Any](clips=pixel_values, grid=grid)
+        visible, decoded = mask_indices(mask, **where, expected=(config.mask_type, config.mask_ratio))
         weight = None
         if decoder_mask is not None:
-            decoded, _ = mask_indices(decoder_mask, clips=pixel_values, grid=grid, name="bool_decoder_masked_pos")
+            expected = config.decoder_mask_type, config.decoder_mask_ratio
+            decoded, _ = mask_indices(decoder_mask, **where, name="bool_decoder_masked_pos", expected=expected)
             weight = mask.gather(1, decoded)
 
-        outputs = self.videomae(pixel_values, visible_index=visible, **kwargs)
+        outputs = self.videomae(pixel_values, visible_index=visible, **{**kwargs, "return_dict": True})
         logits = self._decode(outputs.last_hidden_state, grid, visible, decoded)  # (B, K, P * C)
-        loss = reconstruction_loss(
-            logits, self.targets(pixel_values, decoded), kind=self.config.reconstruction_loss, weight=weight
-        )
+        targets = self.targets(pixel_values, decoded)
+        loss = reconstruction_loss(logits, targets, kind=config.reconstruction_loss, weight=weight)
         return VideoMAEForPreTrainingOutput(
             loss=loss,
             logits=logits,
@@ -559,15 +569,8 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
         Published pre-training configurations say `use_mean_pooling: false`, with which a new classifier would read
         token 0 alone. A checkpoint that holds a classifier keeps its own pooling.
         """
-        if "use_mean_pooling" not in kwargs and saved_without_classifier(pretrained_model_name_or_path, kwargs):
-            kwargs = pooling_the_mean(pretrained_model_name_or_path, kwargs)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        new_head = any(key_matches(key, (r"classifier\.",)) for key in info["missing_keys"])
-        if new_head and model.fc_norm is None and "use_mean_pooling" not in kwargs:
-            kwargs = pooling_the_mean(pretrained_model_name_or_path, kwargs)
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-            )
+        load = super().from_pretrained
+        model, info = load_with_mean_pooling(load, pretrained_model_name_or_path, args, kwargs)
         return (model, info) if output_loading_info else model
 
     @torch.no_grad()
@@ -577,24 +580,33 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
             init.normal_(module.weight, std=self.config.initializer_range * self.config.head_init_scale)
 
     @can_return_tuple
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> ImageClassifierOutput:
         """Classify clips.
 
         Args:
             pixel_values: (B, T, C, H, W), normalised.
             labels: (B,) classes, or (B, K) soft targets; see `hf_videomae.ops.losses.classification_loss`.
-            **kwargs: `output_hidden_states`, `output_attentions`.
+            num_items_in_batch: labels of all batches of an optimizer step: the loss is then this batch's part of
+                their mean. The mean of this batch where it is None, as stock `Trainer` leaves it.
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
             `logits` (B, K), `loss` where labels were given, `hidden_states` and `attentions` where asked for.
         """
-        outputs = self.videomae(pixel_values, **kwargs)
+        outputs = self.videomae(pixel_values, **{**kwargs, "return_dict": True})
         tokens = outputs.last_hidden_state  # (B, N, D)
         pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(1))
         logits = self.classifier(self.dropout(pooled))
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels.to(logits.device), problem_type=self.config.problem_type)
+            kind, labels = self.config.problem_type, labels.to(logits.device)
+            loss = classification_loss(logits, labels, problem_type=kind, num_items=num_items_in_batch)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

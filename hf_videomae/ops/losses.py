@@ -49,7 +49,9 @@ def soft_target_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return torch.sum(-target.float() * logits.float().log_softmax(-1), dim=-1).mean()
 
 
-def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | None = None) -> Tensor:
+def classification_loss(
+    logits: Tensor, labels: Tensor, *, problem_type: str | None = None, num_items: Tensor | int | None = None
+) -> Tensor:
     """The classifier's loss. Nothing is inferred into the configuration: a soft label stays a single-label problem.
 
     Args:
@@ -57,15 +59,24 @@ def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | N
         labels: (B,) class numbers; or (B, K) a distribution over classes (mixup); or, by `problem_type`, (B, K) zeros
             and ones (`multi_label_classification`) or (B,) / (B, K) numbers (`regression`, also where K = 1).
         problem_type: `single_label_classification`, `multi_label_classification`, `regression` or None.
+        num_items: values of labels, other than -100, in all batches that are summed: the loss is then this batch's
+            part of their mean.
 
     Returns:
-        scalar float32.
+        scalar float32, the mean over the batch.
 
     Raises:
         ValueError: for labels whose shape or range does not fit.
     """
+    loss = _mean_loss(logits.float(), labels, problem_type)
+    if num_items is None:
+        return loss
+    counted = labels.ne(-100).sum()
+    return torch.where(counted > 0, loss, 0.0) * counted / num_items
+
+
+def _mean_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tensor:
     num_labels = logits.shape[-1]
-    logits = logits.float()
     if problem_type == "regression" or (problem_type is None and num_labels == 1):
         return nn.functional.mse_loss(logits, _shaped(labels, logits).float())
     if problem_type == "multi_label_classification":

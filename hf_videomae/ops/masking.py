@@ -162,11 +162,11 @@ def make_mask(
     return makers[mask_type](grid, ratio, batch_size=batch_size, generator=generator, device=device)
 
 
-def count_masked(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") -> int:
-    """The number of True in each row of a mask, which must be one and the same, and leave something on both sides.
+def check_mask(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") -> None:
+    """Refuse a mask that is not (B, N) bool.
 
     Raises:
-        ValueError: for a mask that is not (B, N) bool with equal, sensible counts.
+        ValueError: with what came and what is wanted.
     """
     if mask.dim() != 2 or mask.shape[1] != num_tokens:
         raise ValueError(
@@ -175,6 +175,15 @@ def count_masked(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos"
         )
     if mask.dtype != torch.bool:
         raise ValueError(f"{name} is {mask.dtype}; wanted torch.bool with True = masked: pass {name}.bool()")
+
+
+def count_masked(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") -> int:
+    """The number of True in each row of a mask, which must be one and the same, and leave something on both sides.
+
+    Raises:
+        ValueError: for a mask that is not (B, N) bool with equal, sensible counts.
+    """
+    check_mask(mask, num_tokens=num_tokens, name=name)
     counts = mask.sum(1).tolist()
     if len(set(counts)) != 1:
         raise ValueError(
@@ -195,11 +204,19 @@ def split_by_mask(mask: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
     return order[:, :visible], order[:, visible:]
 
 
-def mask_indices(mask: Tensor, *, clips: Tensor, grid: Grid, name: str = "bool_masked_pos") -> tuple[Tensor, Tensor]:
+def mask_indices(
+    mask: Tensor,
+    *,
+    clips: Tensor,
+    grid: Grid,
+    name: str = "bool_masked_pos",
+    expected: tuple[str | None, float] | None = None,
+) -> tuple[Tensor, Tensor]:
     """The checked mask of a batch as token numbers, visible and masked: (B, N - M) and (B, M).
 
     Under `torch.compile` the count M is read off the first batch, so that all shapes are static; a batch with another
-    count then fails.
+    count then fails. `torch.export(strict=False)` shows no values: there M is that of the
+    type and ratio `expected`.
 
     Raises:
         ValueError: for a mask of another shape than (len(clips), T' * H' * W'), or one that `count_masked` refuses.
@@ -207,14 +224,30 @@ def mask_indices(mask: Tensor, *, clips: Tensor, grid: Grid, name: str = "bool_m
     if mask.shape[0] != clips.shape[0]:
         raise ValueError(f"{name} is for {mask.shape[0]} clips, pixel_values hold {clips.shape[0]}")
     mask = mask.to(clips.device)
-    num_masked = _count_once(mask, grid[0] * grid[1] * grid[2], name)
+    num_tokens = grid[0] * grid[1] * grid[2]
+    if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():
+        num_masked = _count_expected(mask, grid, name, expected)
+    else:
+        num_masked = _count_once(mask, num_tokens, name)
     if torch.compiler.is_compiling():
         torch._assert_async(
             (mask.sum(1) == num_masked).all(),
-            f"{name}: another number of masked tokens than the model was compiled with; compile it anew for another "
-            f"ratio",
+            f"{name}: another number of masked tokens than the model was compiled or exported with; do it anew for "
+            f"another ratio (an export takes the ratio of the config)",
         )
     return split_by_mask(mask, num_masked)
+
+
+def _count_expected(mask: Tensor, grid: Grid, name: str, expected: tuple[str | None, float] | None) -> int:
+    """Return the number of masked tokens of an export that shows no values."""
+    check_mask(mask, num_tokens=grid[0] * grid[1] * grid[2], name=name)
+    kind, ratio = expected or (None, 0.0)
+    if kind is None:
+        raise ValueError(
+            f"{name} cannot be exported with strict=False, which shows no values, and the config does not say how "
+            f"many tokens it hides; set decoder_mask_type and decoder_mask_ratio, or export with strict=True"
+        )
+    return masked_count(kind, grid, ratio)
 
 
 @torch.compiler.assume_constant_result

@@ -170,6 +170,7 @@ class VideoMAEConfig(PreTrainedConfig):
         if "qkv_bias" in kwargs:
             self.qv_bias = kwargs.pop("qkv_bias")
         _refuse_misspelt(kwargs, known=[field.name for field in fields(self)])
+        self._number_classes()
         super().__post_init__(**kwargs)
         if self.image_mean is None:
             self.image_mean = list(IMAGENET_MEAN) if self.num_channels == 3 else [0.5] * self.num_channels
@@ -178,6 +179,20 @@ class VideoMAEConfig(PreTrainedConfig):
         self._check_widths()
         self._check_pixels()
         self._check_task()
+
+    def _number_classes(self) -> None:
+        values = self.__dict__
+        id2label, label2id = agreed_labels(values.get("id2label"), values.get("label2id"))
+        values.update(id2label=id2label, label2id=label2id)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; names of classes get whole numbers as keys, and `label2id` follows `id2label`."""
+        if name == "id2label" and value is not None:
+            value = numbered_classes(value)
+            super().__setattr__("label2id", _numbers_of(value))
+        elif name == "label2id" and isinstance(value, dict):
+            value = {str(label): _class_number(number, field=name) for label, number in value.items()}
+        super().__setattr__(name, value)
 
     @classmethod
     def from_preset(cls, name: str, *, task: Task = "pretraining", **overrides: Any) -> "VideoMAEConfig":
@@ -218,6 +233,9 @@ class VideoMAEConfig(PreTrainedConfig):
             name: kwargs.pop(name) for name in list(kwargs) if name in own and name not in _LEFT_TO_TRANSFORMERS
         }
         values = {**config_dict, **overrides}
+        if {"id2label", "label2id"} & kwargs.keys():  # other classes: those of the file say nothing of them
+            labels = {str(name): kwargs.pop(name) for name in ("id2label", "label2id") if name in kwargs}
+            values = {**values, "id2label": None, "label2id": None, **labels}
         if values.get("position_grid") is None and _GEOMETRY & overrides.keys():
             trained = cls(**{name: config_dict[name] for name in _GEOMETRY if name in config_dict}).grid
             if cls(**{name: values[name] for name in _GEOMETRY if name in values}).grid != trained:
@@ -297,6 +315,75 @@ class VideoMAEConfig(PreTrainedConfig):
         masked_count(self.mask_type, self.grid, self.mask_ratio)
         if self.decoder_mask_type is not None:
             masked_count(self.decoder_mask_type, self.grid, self.decoder_mask_ratio)
+
+
+def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, dict[str, int] | None]:
+    """Return the names of classes by number and the numbers by name, from either or both.
+
+    Raises:
+        ValueError: where the two contradict each other, or numbers are missing.
+    """
+    if label2id:
+        label2id = {str(label): _class_number(number, field="label2id") for label, number in label2id.items()}
+    if id2label is None:
+        # A default of two classes is not written by transformers, but its label2id may be.
+        if not label2id:
+            return None, None
+        id2label = {number: label for label, number in label2id.items()}
+        if len(id2label) != len(label2id):
+            raise ValueError("label2id gives two classes the same number, and there is no id2label; give each its own")
+    names = numbered_classes(id2label)
+    wrong = [label for label, number in (label2id or {}).items() if names.get(number) != label]
+    if wrong and label2id:
+        number = label2id[wrong[0]]
+        raise ValueError(
+            f"id2label and label2id contradict each other: label2id says that {wrong[0]!r} is class {number}, and "
+            f"id2label that class {number} is {names.get(number)!r} ({len(wrong)} such names); correct one of them, "
+            f"or leave label2id out"
+        )
+    return names, _numbers_of(names)
+
+
+def numbered_classes(id2label: Any) -> dict[int, str]:
+    """Return the names of classes by number, in the order of the numbers; JSON has texts as keys, in any order.
+
+    Raises:
+        ValueError: where the numbers are not 0 to K - 1, each once.
+    """
+    if isinstance(id2label, (list, tuple)):
+        id2label = dict(enumerate(id2label))
+    if not isinstance(id2label, dict):
+        raise ValueError(f"id2label is a {type(id2label).__name__}; give names by number, e.g. {{0: 'run', 1: 'sit'}}")
+    numbers = [_class_number(key, field="id2label") for key in id2label]
+    found = dict(zip(numbers, id2label.values(), strict=True))
+    missing = next((number for number in range(len(id2label)) if number not in found), None)
+    if missing is not None:
+        odd = sorted(number for number in numbers if number < 0 or number >= len(id2label))
+        also = f", and has {odd[0]}" if odd else ", and has another number twice"
+        raise ValueError(
+            f"id2label names {len(id2label)} classes, but not class {missing}{also}; number them from 0 to "
+            f"{len(id2label) - 1}, as the rows of the classifier"
+        )
+    for number, name in found.items():
+        if isinstance(name, bool) or not isinstance(name, (str, int, float)):
+            raise ValueError(f"id2label names class {number} {name!r}; give a text")
+    return {number: str(found[number]) for number in range(len(found))}
+
+
+def _numbers_of(names: dict[int, str]) -> dict[str, int]:
+    """Return the number of each name, the first one where a name comes twice."""
+    numbers: dict[str, int] = {}
+    for number, name in names.items():
+        numbers.setdefault(name, number)
+    return numbers
+
+
+def _class_number(value: Any, *, field: str) -> int:
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{field} holds {value!r} where the number of a class belongs; give a whole number, 0 or more")
 
 
 _GEOMETRY = {"image_size", "patch_size", "num_frames", "tubelet_size"}

@@ -1,10 +1,13 @@
 """The configuration: presets, refusals, overrides."""
 
+import json
 from pathlib import Path
 
 import pytest
+from models import save_model, write_video
 
-from hf_videomae import VideoMAEConfig
+from hf_videomae import VideoMAEConfig, predict
+from hf_videomae.evaluation.labels import match_classes
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,79 @@ def test_a_configuration_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_rectangular_frames_and_patches() -> None:
     config = VideoMAEConfig(image_size=(160, 256), patch_size=(16, 32))
     assert config.grid == (8, 10, 8) and config.cube == (2, 16, 32)
+
+
+TWELVE = {number: f"class {number}" for number in range(12)}
+
+
+def read(folder: Path, overrides: dict | None = None, **fields: object) -> VideoMAEConfig:
+    """A configuration from a file with these fields."""
+    known = VideoMAEConfig.from_preset("tiny").to_dict()
+    known = {name: value for name, value in known.items() if name not in ("id2label", "label2id")}
+    (folder / "config.json").write_text(json.dumps({**known, **fields}))
+    return VideoMAEConfig.from_pretrained(folder, **(overrides or {}))
+
+
+@pytest.mark.fault
+class TestClassNames:
+    def test_keys_are_numbers_in_their_order_however_they_came(self, tmp_path: Path) -> None:
+        texts = {key: TWELVE[int(key)] for key in sorted(map(str, TWELVE))}
+        assert list(texts)[:3] == ["0", "1", "10"]
+        changed = VideoMAEConfig()
+        changed.id2label = texts
+        for config in (
+            VideoMAEConfig(id2label=texts),
+            VideoMAEConfig.from_preset("tiny", id2label=texts),
+            changed,
+            read(tmp_path, id2label=texts),
+            read(tmp_path, {"id2label": texts}),
+            read(tmp_path, {"id2label": texts}, id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1}),
+        ):
+            assert list(config.id2label.items()) == list(TWELVE.items())
+            assert list(config.label2id.items()) == [(name, number) for number, name in TWELVE.items()]
+            assert config.num_labels == 12
+
+    @pytest.mark.parametrize(
+        ("id2label", "words"),
+        [
+            ({"0": "a", "2": "b"}, ["class 1", "has 2"]),
+            ({"1": "a", "2": "b"}, ["class 0", "0 to 1"]),
+            ({"0": "a", "00": "b"}, ["class 1", "twice"]),
+            ({"-1": "a", "0": "b"}, ["class 1", "has -1"]),
+            ({"a": "0", "b": "1"}, ["'a'", "whole number"]),
+            ({"0": None, "1": "b"}, ["class 0 None"]),
+        ],
+    )
+    def test_numbers_that_are_missing_are_refused(self, id2label: dict, words: list[str], tmp_path: Path) -> None:
+        with pytest.raises(ValueError) as error:
+            read(tmp_path, id2label=id2label)
+        assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+    def test_label2id_agrees(self, tmp_path: Path) -> None:
+        names = {"0": "a", "1": "b"}
+        assert read(tmp_path, id2label=names, label2id={"b": "1"}).label2id == {"a": 0, "b": 1}
+        assert read(tmp_path, label2id={"b": 0, "a": 1}).id2label == {0: "b", 1: "a"}
+        assert read(tmp_path, {"id2label": ["x", "y", "z"]}, id2label=names).label2id == {"x": 0, "y": 1, "z": 2}
+        both = {"label2id": {"b": 0, "a": 1}, "id2label": {"0": "b", "1": "a"}}
+        assert read(tmp_path, both, id2label=names, label2id={"a": 0, "b": 1}).id2label == {0: "b", 1: "a"}
+        with pytest.raises(ValueError, match=r"'a' is class 1.*class 1 is 'b'"):
+            read(tmp_path, id2label=names, label2id={"a": 1, "b": 0})
+
+    def test_written_as_before(self, tmp_path: Path) -> None:
+        VideoMAEConfig(id2label=TWELVE).save_pretrained(tmp_path)
+        written = json.loads((tmp_path / "config.json").read_text())
+        assert list(written["id2label"]) == [str(number) for number in TWELVE]
+        assert VideoMAEConfig.from_pretrained(tmp_path).id2label == TWELVE
+        assert VideoMAEConfig(num_labels=3).label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
+
+    def test_predict_and_evaluation_read_them(self, tmp_path: Path) -> None:
+        folder = save_model(tmp_path / "model", id2label=TWELVE)
+        video = write_video(tmp_path / "video.mp4")
+        (expected,) = predict(folder, video, top_k=12)
+        config = json.loads((folder / "config.json").read_text())
+        config["id2label"] = {key: TWELVE[int(key)] for key in sorted(map(str, TWELVE))}
+        (folder / "config.json").write_text(json.dumps(config))
+        (found,) = predict(folder, video, top_k=12)
+        assert (found.labels, found.scores) == (expected.labels, expected.scores)
+        names = VideoMAEConfig.from_pretrained(folder).id2label
+        assert match_classes([f"Class_{number}" for number in (11, 2)], names) == [11, 2]

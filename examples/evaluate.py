@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hf_videomae.data import DataError, describe_source, open_source
-from hf_videomae.evaluation import evaluate, parse_views
+from hf_videomae.evaluation import evaluate, parse_views, sampling_doubts
 from hf_videomae.inference import head_kind, load_classifier, processor_for
 from hf_videomae.records import command_line, hardware
 from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
@@ -103,6 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
             mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
         say(f"{describe_source(source)}; split {recipe.split}")
+        if recipe.sampling is None:
+            for line in sampling_doubts(recipe.model, model.config, plan):
+                say(f"warning: {line}")
         outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
         say(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
 

@@ -212,7 +212,7 @@ class TestErrors:
         self.check(tmp_path / "extra.pth", "no place for: encoder.blocks.0.gamma_1")
         lost = {name: value for name, value in pretrained.items() if name != "encoder.blocks.1.norm1.bias"}
         torch.save({"model": lost}, tmp_path / "lost.pth")
-        self.check(tmp_path / "lost.pth", "Not in the file: videomae.encoder.layer.1.layernorm_before.bias")
+        self.check(tmp_path / "lost.pth", "lacks encoder.blocks.1.norm1.bias")
         torch.save({"model": pretrained}, tmp_path / "file.pth")
         self.check(tmp_path / "file.pth", "Other shapes", intermediate_size=96)
         self.check(tmp_path / "file.pth", "no field num_layers", num_layers=2)

@@ -58,6 +58,15 @@ def _add_convert(commands: Any) -> None:
         "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
     )
     convert.add_argument("--id2label", metavar="FILE", help="names of the classes: JSON, or text with one per line")
+    convert.add_argument(
+        "--sampling",
+        choices=("dense", "uniform"),
+        help="how its clips are sampled: dense, or uniform over the whole video as on Something-Something (default: "
+        "as the training arguments in the file, its classes or its name say; the report tells which)",
+    )
+    convert.add_argument(
+        "--frame_stride", "--frame-stride", type=int, metavar="N", help="of dense clips (default: likewise)"
+    )
     convert.add_argument("--license", help="of the weights, as an identifier such as cc-by-nc-4.0")
     convert.add_argument("--revision", help="of a Hub repository: branch, tag or commit")
     convert.add_argument("--no_check", "--no-check", action="store_true", help="compare no forward passes (faster)")
@@ -140,6 +149,8 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
         positions=arguments.positions,
         head_indices=read_indices(arguments.head_indices) if arguments.head_indices else None,
         id2label=read_names(arguments.id2label) if arguments.id2label else None,
+        sampling=arguments.sampling,
+        frame_stride=arguments.frame_stride,
         license=arguments.license,
         revision=arguments.revision,
         check=not arguments.no_check,

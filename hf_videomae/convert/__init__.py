@@ -15,6 +15,7 @@ from .images import INFLATE, POSITIONS, Inflate, Positions, convert_image, is_im
 from .originals import Converted, convert_original
 from .reference import compare_image, compare_original
 from .report import Difference, Fate, Report
+from .sampling import Sampling, choose_processor
 from .saving import REPORT, save_conversion
 from .stock import Problem, compare_with_before, compare_with_stock, convert_stock, find_problems, is_stock
 
@@ -69,6 +70,8 @@ def convert_checkpoint(
     positions: Positions = "image",
     head_indices: list[int] | None = None,
     id2label: dict[int, str] | None = None,
+    sampling: Sampling | None = None,
+    frame_stride: int | None = None,
     license: str | None = None,
     revision: str | None = None,
     check: bool = True,
@@ -84,6 +87,9 @@ def convert_checkpoint(
         positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.images`.
         head_indices: rows of the classifier to keep, in this order (V2's K710 heads).
         id2label: names of the classes, of the picked ones where `head_indices` is given.
+        sampling: `dense` or `uniform`: how clips are sampled; as the file's training arguments, its classes or its
+            name say where it is None.
+        frame_stride: of dense clips, likewise.
         license: of the weights, in the Hub's spelling, where the source does not say it; one without commercial use
             stays.
         revision: branch, tag or commit on the Hub.
@@ -106,7 +112,9 @@ def convert_checkpoint(
         pick_classes(model, head_indices, report)
     if id2label is not None:
         name_classes(model, id2label, report)
-    return Conversion(model=model, processor=_processor(found, model), report=report)
+    on_video = is_stock(found.weights) or not is_image_model(found.weights)
+    processor = choose_processor(found, model, report, mode=sampling, stride=frame_stride, trained_on_video=on_video)
+    return Conversion(model=model, processor=processor, report=report)
 
 
 def _without_part(source: Source, *, fix: bool, inflate: Inflate, positions: Positions) -> list[str]:
@@ -165,17 +173,6 @@ def _can_compare(model: Converted, report: Report, *, check: bool) -> bool:
     elif config.table_grid != config.grid:
         report.unchecked = "positions are interpolated, which no reference does"
     return report.unchecked is None
-
-
-def _processor(source: Source, model: Converted) -> VideoMAEVideoProcessor:
-    """The source's own where it is a video processor of the model's size; otherwise the one that the model implies."""
-    config = model.config
-    if source.folder is not None and is_stock(source.weights) and source.preprocessor:
-        found = VideoMAEVideoProcessor.from_pretrained(source.folder)
-        size = {"height": config.image_height_width[0], "width": config.image_height_width[1]}
-        if found.num_frames == config.num_frames and dict(found.crop_size or {}) == size:
-            return found
-    return VideoMAEVideoProcessor.from_config(config)
 
 
 __all__ = [

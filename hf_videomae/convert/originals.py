@@ -25,6 +25,7 @@ ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 
 _PROJECTION = "patch_embed.proj.weight"
+_STOCK_PROJECTION = "embeddings.patch_embeddings.projection.weight"
 # V2's `model_config` -> ours: what no weight tells. Widths and depths are read off the weights.
 _V2_FIELDS = {
     "img_size": "image_size",
@@ -36,6 +37,8 @@ _V2_FIELDS = {
 }
 # What this package has no place for, with the value that means "not used".
 _V2_UNUSED = {"init_values": 0, "cos_attn": False, "use_learnable_pos_emb": False, "qk_scale": None}
+
+_SHOWN = 5
 
 _BLOCK = {
     "norm1": "layernorm_before",
@@ -73,11 +76,15 @@ def convert_original(source: Source, fields: dict[str, Any]) -> tuple[Converted,
         ValueError: for a file of another model, weights that cannot be placed, or a size whose heads are not known.
     """
     if not is_original(source.weights):
+        of_stock = any(name.endswith(_STOCK_PROJECTION) for name in source.weights)
+        neither = "" if of_stock else f", nor the {_STOCK_PROJECTION} of transformers"
         raise ValueError(
             f"{source.name} is not a checkpoint of the VideoMAE or VideoMAE V2 repositories: it has no 3-D "
-            f"{_PROJECTION} ({first_names(source.weights)}). A checkpoint of transformers loads with from_pretrained"
+            f"{_PROJECTION}{neither} ({first_names(source.weights)}). A checkpoint of transformers loads with "
+            f"from_pretrained"
         )
     refuse_unknown_fields(fields)
+    refuse_missing(source)
     report = begin_report(source, _kind(source))
     inferred = infer_config(source.weights)
     stated = {**_v2_fields(source, report), **_training_fields(source.training)}
@@ -100,15 +107,68 @@ def refuse_unknown_fields(fields: dict[str, Any]) -> None:
         raise ValueError(f"VideoMAEConfig has no field {', '.join(unknown)}: see VideoMAEConfig for the names")
 
 
+def refuse_missing(source: Source) -> None:
+    """Refuse a checkpoint of the original code that lacks weights, naming them as the file would.
+
+    Raises:
+        ValueError: with the names.
+    """
+    wanted = _wanted_keys(source.weights)
+    missing = [name for name in wanted if name not in source.weights]
+    if missing:
+        kind = "a pre-trained model" if _is_pretrained(source.weights) else "an encoder"
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise ValueError(
+            f"{source.name} lacks {', '.join(missing[:_SHOWN])}{more} of the {len(wanted)} weights of "
+            f"{kind} of {_depths(source.weights)}: it was cut or saved in part; take the whole file"
+        )
+
+
+def _wanted_keys(weights: Weights) -> list[str]:
+    """Return the names that belong to the weights that are there, as the original code has them."""
+    pretrained = _is_pretrained(weights)
+    prefix = "encoder." if pretrained else ""
+    biased = any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in weights)
+    inner = [f"{module}.{leaf}" for module in _BLOCK if "_bias" not in module for leaf in ("weight", "bias")]
+    inner += ["attn.qkv.weight", *(["attn.q_bias", "attn.v_bias"] if biased else [])]
+    wanted = [f"{prefix}patch_embed.proj.{leaf}" for leaf in ("weight", "bias")]
+    towers = [prefix, "decoder."] if pretrained else [prefix]
+    wanted += [
+        f"{tower}blocks.{n}.{name}" for tower in towers for n in range(_depth(weights, tower)) for name in inner
+    ]
+    if pretrained:
+        wanted += ["mask_token", "encoder_to_decoder.weight", "encoder.norm.weight", "encoder.norm.bias"]
+        wanted += [f"decoder.{module}.{leaf}" for module in ("norm", "head") for leaf in ("weight", "bias")]
+    for module in ("norm", "fc_norm", "head"):
+        pair = [f"{module}.weight", f"{module}.bias"]
+        wanted += pair if any(name in weights for name in pair) else []
+    return wanted
+
+
+def _depths(weights: Weights) -> str:
+    pretrained = _is_pretrained(weights)
+    layers = f"{_depth(weights, 'encoder.' if pretrained else '')} layers"
+    return f"{layers} and {_depth(weights, 'decoder.')} of the decoder" if pretrained else layers
+
+
+def _depth(weights: Weights, prefix: str) -> int:
+    pattern = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
+    return 1 + max((int(found[1]) for name in weights if (found := pattern.match(name))), default=-1)
+
+
+def _is_pretrained(weights: Weights) -> bool:
+    return f"encoder.{_PROJECTION}" in weights or (_PROJECTION not in weights and "mask_token" in weights)
+
+
 def _kind(source: Source) -> str:
     if "model_config" in source.config:
         return "a VideoMAE V2 repository of the Hub (its code is not used)"
-    pretrained = "mask_token" in source.weights
+    pretrained = _is_pretrained(source.weights)
     return f"{'pre-trained' if pretrained else 'fine-tuned or encoder'} weights of the original VideoMAE or V2 code"
 
 
 def _model_class(weights: Weights) -> type[Converted]:
-    if any(name.startswith("encoder.") for name in weights):
+    if _is_pretrained(weights):
         return VideoMAEForPreTraining
     if "head.weight" in weights or "fc_norm.weight" in weights:
         return VideoMAEForVideoClassification
@@ -117,7 +177,7 @@ def _model_class(weights: Weights) -> type[Converted]:
 
 def infer_config(weights: Weights) -> dict[str, Any]:
     """What the weights tell of the architecture, and what is as published where no weight tells it."""
-    pretrained = "mask_token" in weights
+    pretrained = _is_pretrained(weights)
     prefix = "encoder." if pretrained else ""
     width, channels, tubelet, *patch = weights[f"{prefix}{_PROJECTION}"].shape
     fields: dict[str, Any] = {
@@ -140,9 +200,7 @@ def infer_config(weights: Weights) -> dict[str, Any]:
 
 def tower_fields(weights: Weights, prefix: str, width: int, heads: dict[int, int], field: str) -> dict[str, Any]:
     """Width, depth, heads and MLP of the encoder (field "") or of the decoder (field "decoder_")."""
-    pattern = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
-    depth = 1 + max((int(found[1]) for name in weights if (found := pattern.match(name))), default=-1)
-    fields = {f"{field}hidden_size": width, f"{field}num_hidden_layers": depth}
+    fields = {f"{field}hidden_size": width, f"{field}num_hidden_layers": _depth(weights, prefix)}
     first = weights.get(f"{prefix}blocks.0.mlp.fc1.weight")
     if first is not None:
         fields[f"{field}intermediate_size"] = first.shape[0]
@@ -189,11 +247,15 @@ def _training_fields(training: argparse.Namespace | None) -> dict[str, Any]:
     """What the training arguments in the file say of frames, pixels and masks."""
     if training is None:
         return {}
+    known = vars(training)
     names = {"num_frames": "num_frames", "input_size": "image_size", "mask_ratio": "mask_ratio"}
-    found = {ours: getattr(training, theirs) for theirs, ours in names.items() if hasattr(training, theirs)}
-    if getattr(training, "decoder_mask_type", None) == "run_cell":
-        found["decoder_mask_type"] = "running_cell"
-        found["decoder_mask_ratio"] = getattr(training, "decoder_mask_ratio", 0.5)
+    found = {ours: known[theirs] for theirs, ours in names.items() if known.get(theirs) is not None}
+    if isinstance(known.get("num_segments"), int) and "num_frames" in found:
+        found["num_frames"] *= known["num_segments"]  # the originals' `all_frames`
+    # V2 writes decoder_mask_type run_cell and decoder_mask_ratio 0 where it decodes all that is masked.
+    ratio = known.get("decoder_mask_ratio", 0.5)
+    if known.get("decoder_mask_type") == "run_cell" and ratio:
+        found |= {"decoder_mask_type": "running_cell", "decoder_mask_ratio": ratio}
     return found
 
 

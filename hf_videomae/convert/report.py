@@ -42,6 +42,7 @@ class Report:
         warnings: what the user should know before using the result.
         differences: forward passes that were compared.
         unchecked: why none was compared.
+        sampling: how its clips are sampled, the views of its test, and who says so.
         license: as stated by the source or the user; None where nobody said.
         stock: whether stock transformers gives the same numbers with the result.
     """
@@ -55,6 +56,7 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     unchecked: str | None = None
     hashes: dict[str, str] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
     revision: str | None = None
     license: str | None = None
     stock: bool = True
@@ -68,6 +70,7 @@ class Report:
         left = [fate for fate in self.keys if not fate.became]
         found = [f"{self.source}: {self.kind}", *_used_lines(self.keys), *_left_lines(left)]
         found += [f"  assumed: {text}" for text in self.assumed]
+        found += _sampling_lines(self.sampling)
         found += [
             f"  largest difference to {entry.against}: {entry.largest:.1e} (outputs reach {entry.scale:.2g})"
             for entry in self.differences
@@ -75,6 +78,14 @@ class Report:
         found += [f"  not compared: {self.unchecked}"] if self.unchecked else []
         rest = "all used" if not left else f"{len(self.keys) - len(left)} used, {len(left)} left out"
         return [*found, f"{self.source}: {len(self.keys)} weights read, {rest}, as {self.model}"]
+
+
+def _sampling_lines(sampling: dict[str, Any]) -> list[str]:
+    if not sampling or sampling["assumed"]:  # then it stands there
+        return []
+    how = "uniform over the whole video" if sampling["mode"] == "uniform" else f"dense, stride {sampling['stride']}"
+    tested = "" if sampling["views"] is None else f"; test it with --views {sampling['views']}"
+    return [f"  sampling: {how} ({sampling['source']}){tested}"]
 
 
 def _pattern(key: str) -> str:

@@ -8,6 +8,7 @@ from .multilabel import LabelScore, MultiLabelEvaluation, average_precision
 from .multiview import evaluate
 from .regression import OutputScore, RegressionEvaluation
 from .results import BaseEvaluation, Evaluation, FailedVideo
+from .sampling import sampling_doubts
 
 __all__ = [
     "BaseEvaluation",
@@ -27,5 +28,6 @@ __all__ = [
     "mean_class_accuracy",
     "merge_views",
     "parse_views",
+    "sampling_doubts",
     "top_k_accuracy",
 ]

@@ -57,6 +57,13 @@ def _add_convert(commands: Any) -> None:
         help="JSON list of the classes to keep, in order: a K710 head becomes one for Kinetics 400, 600 or 700 by the "
         "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
     )
+    convert.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="names of the classes to keep, in order (JSON list, or text with one per line): a K710 head becomes one "
+        "for Kinetics 400, 600 or 700, whatever the order of its classes; V2's own checkpoints have no names: give "
+        "them with --id2label label_map_k710.txt of its repository",
+    )
     convert.add_argument("--id2label", metavar="FILE", help="names of the classes: JSON, or text with one per line")
     convert.add_argument(
         "--sampling",
@@ -149,6 +156,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
         positions=arguments.positions,
         head_indices=read_indices(arguments.head_indices) if arguments.head_indices else None,
         id2label=read_names(arguments.id2label) if arguments.id2label else None,
+        classes=[name for _, name in sorted(read_names(arguments.classes).items())] if arguments.classes else None,
         sampling=arguments.sampling,
         frame_stride=arguments.frame_stride,
         license=arguments.license,

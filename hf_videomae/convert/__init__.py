@@ -10,7 +10,7 @@ from ..cards import Origin, inherited_licence, known_licence
 from ..cards.scrubbing import public_path
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import Source, Weights, read_source
-from .heads import name_classes, pick_classes
+from .heads import name_classes, pick_classes, pick_named_classes
 from .images import INFLATE, POSITIONS, Inflate, Positions, convert_image, is_image_model, timm_names
 from .originals import Converted, convert_original
 from .reference import compare_image, compare_original
@@ -70,6 +70,7 @@ def convert_checkpoint(
     positions: Positions = "image",
     head_indices: list[int] | None = None,
     id2label: dict[int, str] | None = None,
+    classes: list[str] | None = None,
     sampling: Sampling | None = None,
     frame_stride: int | None = None,
     license: str | None = None,
@@ -87,6 +88,7 @@ def convert_checkpoint(
         positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.images`.
         head_indices: rows of the classifier to keep, in this order (V2's K710 heads).
         id2label: names of the classes, of the picked ones where `head_indices` is given.
+        classes: names of the classes to keep, in this order; found by name, after `id2label` has named them.
         sampling: `dense` or `uniform`: how clips are sampled; as the file's training arguments, its classes or its
             name say where it is None.
         frame_stride: of dense clips, likewise.
@@ -99,6 +101,8 @@ def convert_checkpoint(
     Raises:
         ValueError: with one line that says what came, what is wanted and what to do.
     """
+    if classes is not None and head_indices is not None:
+        raise ValueError("classes and head_indices both say which classes to keep: give one of them")
     found = read_source(os.fspath(source), revision=revision)
     if is_stock(found.weights):
         model, report = _from_stock(found, config_fields, fix=fix, check=check)
@@ -112,6 +116,8 @@ def convert_checkpoint(
         pick_classes(model, head_indices, report)
     if id2label is not None:
         name_classes(model, id2label, report)
+    if classes is not None:
+        pick_named_classes(model, classes, report)
     on_video = is_stock(found.weights) or not is_image_model(found.weights)
     processor = choose_processor(found, model, report, mode=sampling, stride=frame_stride, trained_on_video=on_video)
     return Conversion(model=model, processor=processor, report=report)

@@ -1,7 +1,8 @@
-"""A classifier cut to the classes of another label set: V2's K710 heads to Kinetics 400, 600 or 700.
+"""A classifier cut to the classes of another label set: K710 heads to Kinetics 400, 600 or 700, without training.
 
-VideoMAE V2 publishes the lists in its repository (misc/label_710to400.json, ...600.json, ...700.json): entry j is the
-row of the 710 classes that class j of the smaller set is. No training is needed.
+Rows are picked by the names of the classes, whatever their order. VideoMAE V2's own checkpoints have no names:
+its repository has them (misc/label_map_k710.txt), and lists of rows in its own order (misc/label_710to400.json,
+...600.json, ...700.json: entry j is the row of the 710 classes that class j of the smaller set is).
 """
 
 import json
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ..modeling_videomae import VideoMAEForVideoClassification
+from ..ops.class_names import plain_name, rows_by_name
 from .originals import Converted
 from .report import Report
 
@@ -56,22 +58,57 @@ def pick_classes(model: Converted, indices: list[int], report: Report) -> None:
     Raises:
         ValueError: for a model without a classifier, or an index that is no class of it.
     """
-    head = model.classifier if isinstance(model, VideoMAEForVideoClassification) else None
-    if not isinstance(head, nn.Linear) or not isinstance(model, VideoMAEForVideoClassification):
-        raise ValueError(f"{report.source} has no classifier, so there are no classes to pick: leave the indices out")
-    wrong = [index for index in indices if not 0 <= index < head.out_features]
+    classifier = _with_head(model, report)
+    count = classifier.num_labels
+    wrong = [index for index in indices if not 0 <= index < count]
     if wrong:
-        raise ValueError(
-            f"the indices hold {wrong[0]}, but {report.source} has the classes 0 to {head.out_features - 1}"
-        )
-    picked = nn.Linear(head.in_features, len(indices), dtype=head.weight.dtype)
+        raise ValueError(f"the indices hold {wrong[0]}, but {report.source} has the classes 0 to {count - 1}")
+    names = dict(classifier.config.id2label or {})
+    report.assumed.append(f"{len(indices)} of {count} classes were picked by the given indices")
+    pick_rows(classifier, indices, _following(names, indices))
+
+
+def pick_named_classes(model: Converted, names: list[str], report: Report) -> None:
+    """Keep the rows of the classifier that belong to these classes, in this order.
+
+    Args:
+        model: changed in place.
+        names: of the classes, which it has then.
+        report: told of it.
+
+    Raises:
+        ValueError: for a model without a classifier or without names, or a class that it does not have.
+    """
+    classifier = _with_head(model, report)
+    known = [str(name) for name in (classifier.config.id2label or {}).values()]
+    rows = rows_by_name(names, known, owner=report.source)
+    other = [f"{name!r} is {known[row]!r}" for name, row in zip(names, rows, strict=True) if _differ(name, known[row])]
+    report.assumed.append(
+        f"{len(names)} of {len(known)} classes were picked by name" + (f" ({'; '.join(other)})" if other else "")
+    )
+    pick_rows(classifier, rows, dict(enumerate(names)))
+
+
+def pick_rows(model: VideoMAEForVideoClassification, rows: list[int], names: dict[int, str]) -> None:
+    """Keep these rows of a classifier, in this order, as the classes of these names."""
+    head = model.classifier
+    assert isinstance(head, nn.Linear)
+    picked = nn.Linear(head.in_features, len(rows), dtype=head.weight.dtype, device=head.weight.device)
     with torch.no_grad():
-        picked.weight.copy_(head.weight[indices])
-        picked.bias.copy_(head.bias[indices])
-    names = dict(model.config.id2label)
-    report.assumed.append(f"{len(indices)} of {head.out_features} classes were picked by the given indices")
-    model.classifier, model.num_labels = picked, len(indices)
-    name_classes(model, _following(names, indices), report)
+        picked.weight.copy_(head.weight[rows])
+        picked.bias.copy_(head.bias[rows])
+    model.classifier, model.num_labels = picked, len(rows)
+    model.config.id2label = names
+
+
+def _with_head(model: Converted, report: Report) -> VideoMAEForVideoClassification:
+    if not isinstance(model, VideoMAEForVideoClassification) or not isinstance(model.classifier, nn.Linear):
+        raise ValueError(f"{report.source} has no classifier, so there are no classes to pick: leave the choice out")
+    return model
+
+
+def _differ(name: str, other: str) -> bool:
+    return plain_name(name) != plain_name(other)
 
 
 def name_classes(model: Converted, names: dict[int, str], report: Report) -> None:
@@ -84,7 +121,6 @@ def name_classes(model: Converted, names: dict[int, str], report: Report) -> Non
     if sorted(names) != list(range(count)):
         raise ValueError(f"{len(names)} names of classes came, and {report.source} has {count} classes")
     model.config.id2label = names
-    model.config.label2id = {name: number for number, name in names.items()}
 
 
 def _following(names: dict[int, str], indices: list[int]) -> dict[int, str]:
@@ -108,4 +144,4 @@ def _read_text(path: str) -> str:
         raise ValueError(f"{path} cannot be read as text ({error})") from error
 
 
-__all__ = ["name_classes", "pick_classes", "read_indices", "read_names"]
+__all__ = ["name_classes", "pick_classes", "pick_named_classes", "pick_rows", "read_indices", "read_names"]

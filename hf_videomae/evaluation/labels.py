@@ -1,14 +1,13 @@
 """The classes of a data set among those of a model: by name, never by chance of order."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ..data.samples import DataError
+from ..ops.class_names import are_nameless, listed, plain_name
 
 Matching = Literal["name", "index"]
-_SHOWN = 5
 
 
 class LabelError(DataError):
@@ -40,10 +39,10 @@ def match_classes(
                 f"be equally many, in the same order"
             )
         return list(range(len(names)))
-    if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+    if are_nameless(names):
         raise LabelError(
             f"the model's classes have no names (LABEL_0 to LABEL_{len(names) - 1}), so they cannot be matched with "
-            f"the data set's ({_listed(class_names)}): put names into id2label of its config.json, or match them by "
+            f"the data set's ({listed(class_names)}): put names into id2label of its config.json, or match them by "
             f"their order (--match_labels index) where you know that it is the same"
         )
     numbers = _unique({plain_name(name): number for number, name in enumerate(names)}, names, owner="model")
@@ -54,25 +53,15 @@ def match_classes(
         nearest = f"; the nearest to {missing[0]!r} is {names[numbers[close[0]]]!r}" if close else ""
         raise LabelError(
             f"{len(missing)} of the {len(class_names)} classes of the data set are unknown to the model: "
-            f"{_listed(missing)}{nearest}. The model knows {len(names)}: {_listed(names)}. Rename the data set's "
+            f"{listed(missing)}{nearest}. The model knows {len(names)}: {listed(names)}. Rename the data set's "
             f"classes, or evaluate a model that was fine-tuned on them"
         )
     return [numbers[plain_name(name)] for name in class_names]
-
-
-def plain_name(name: str) -> str:
-    """A class name without case, spaces and punctuation; where nothing else is left, as it is."""
-    return re.sub(r"[\W_]+", "", name.casefold()) or name
 
 
 def _unique(numbers: dict[str, int], names: Sequence[str], *, owner: str) -> dict[str, int]:
     if len(numbers) != len(names):
         plain = [plain_name(name) for name in names]
         doubled = [name for name, key in zip(names, plain, strict=True) if plain.count(key) > 1]
-        raise LabelError(f"the {owner} has classes that differ in case or punctuation alone: {_listed(doubled)}")
+        raise LabelError(f"the {owner} has classes that differ in case or punctuation alone: {listed(doubled)}")
     return numbers
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_SHOWN])
-    return f"{shown}, ..." if len(names) > _SHOWN else shown

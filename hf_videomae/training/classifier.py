@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..configuration_videomae import PRESETS, VideoMAEConfig
+from ..ops.class_names import rows_by_name
 from .errors import RunError, say
 from .pretraining import check_checkpoint
 
@@ -85,6 +86,9 @@ def _load(
     trained = None
     if not any(key.startswith("classifier.") for key in info["missing_keys"]):
         trained = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    if recipe.head == "pick":
+        _pick_head(recipe, model, trained=trained, class_names=class_names)
+        return model
     if _keeps_head(recipe, model, trained=trained, class_names=class_names):
         return model
     if model.fc_norm is None:
@@ -118,9 +122,30 @@ def _keeps_head(
     if recipe.head == "auto":
         say(
             f"note: {recipe.model} was trained on {len(trained)} classes, the data set has {len(class_names)} "
-            f"(others, or in another order): a fresh head is made (--head keep goes on with the old one)"
+            f"(others, or in another order): a fresh head is made (--head keep goes on with the old one, --head pick "
+            f"with those of its rows)"
         )
     return False
+
+
+def _pick_head(
+    recipe: "FinetuneRecipe",
+    model: "VideoMAEForVideoClassification",
+    *,
+    trained: list[str] | None,
+    class_names: list[str],
+) -> None:
+    """Keep the rows of a checkpoint's classifier that belong to the classes of the data."""
+    from ..convert.heads import pick_rows
+
+    if trained is None:
+        raise RunError(f"--head pick: {recipe.model} has no classifier to pick from; leave --head out for a fresh one")
+    try:
+        rows = rows_by_name(class_names, trained, owner=recipe.model)
+    except ValueError as error:
+        raise RunError(f"--head pick: {error}; or leave --head out for a fresh head") from None
+    pick_rows(model, rows, dict(enumerate(class_names)))
+    say(f"note: {len(rows)} of the {len(trained)} rows of {recipe.model}'s classifier are picked by name")
 
 
 def _new_head(model: "VideoMAEForVideoClassification", class_names: list[str]) -> None:

@@ -76,9 +76,10 @@ class FinetuneRecipe(RunRecipe):
     mix_switch_prob: float = setting(0.5, "share of cutmix among the mixed batches", group="data")
     label_smoothing: float = setting(0.1, "share of each target spread over all classes", group="data")
 
-    head: Literal["auto", "new", "keep"] = setting(
+    head: Literal["auto", "new", "keep", "pick"] = setting(
         "auto",
-        "a checkpoint's classifier: kept where the classes are the same (auto), dropped, or kept",
+        "a checkpoint's classifier: kept where the classes are the same (auto), dropped (new), kept, or the rows of "
+        "the data's classes picked by name (pick: Kinetics-710 to 400 or 600)",
         group="model",
     )
     head_dropout: float = setting(0.0, "dropout before the classifier", group="model")
@@ -153,6 +154,11 @@ class FinetuneRecipe(RunRecipe):
             raise RecipeError("mixup and cutmix need two clips per forward pass; give --batch_size 2, or both as 0")
 
     def _check_trained(self) -> None:
+        if self.head == "pick" and (self.problem_type == "regression" or self.model in PRESETS):
+            reason = (
+                "a regression has no classes" if self.problem_type == "regression" else f"{self.model} is untrained"
+            )
+            raise RecipeError(f"head is pick, which takes rows of a trained classifier, but {reason}; leave head out")
         if self.freeze is not None and self.freeze != "encoder" and not self.freeze.isdecimal():
             raise RecipeError(f"freeze is {self.freeze!r}; give a number of layers, or encoder")
         if self.lora_rank is not None and self.lora_rank < 1:

@@ -1,0 +1,89 @@
+"""Classes of one set found among those of another: by name, never by chance of order."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+# One class in Kinetics-710, whose names differ between Kinetics-400, 600 and 700 (VideoMAE V2's repository,
+# misc/k710_identical_label_merge.json).
+KINETICS_710_NAMES = {
+    "changing wheel": "changing wheel (not on bike)",
+    "garbage collecting": "person collecting garbage",
+    "balloon blowing": "inflating balloons",
+    "tying tie": "tying necktie",
+    "making bed": "making the bed",
+    "opening bottle": "opening bottle (not wine)",
+    "hugging": "hugging (not baby)",
+    "dying hair": "dyeing hair",
+    "throwing ball": "throwing ball (not baseball or American football)",
+    "cooking sausages": "cooking sausages (not on barbeque)",
+    "picking fruit": "picking apples",
+    "skiing (not slalom or crosscountry)": "skiing mono",
+    "drinking": "sipping cup",
+    "sniffing": "smelling feet",
+}
+_SHOWN = 5
+
+
+def plain_name(name: str) -> str:
+    """Return a class name without case, spaces and punctuation; where nothing else is left, as it is."""
+    return re.sub(r"[\W_]+", "", name.casefold()) or name
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names for a message."""
+    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    return f"{shown}, ..." if len(names) > _SHOWN else shown
+
+
+def are_nameless(names: Sequence[str]) -> bool:
+    """Return whether classes have numbers alone, as transformers gives them."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+
+
+def rows_by_name(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> list[int]:
+    """Return the row of each wanted class among the known ones.
+
+    Case, spaces and punctuation play no part. Among the 710 classes of Kinetics-710 a name of Kinetics-400, 600 or
+    700 finds the class that it was merged into.
+
+    Args:
+        wanted: classes to find.
+        known: classes of a classifier, in the order of its rows.
+        owner: of the classifier, for messages.
+
+    Raises:
+        ValueError: naming what is not found, or found twice.
+    """
+    if are_nameless(known):
+        raise ValueError(
+            f"the classes of {owner} have no names (LABEL_0 to LABEL_{len(known) - 1}), so none can be found by name: "
+            f"convert it with --id2label FILE, which names them in their order (for VideoMAE V2's Kinetics-710 "
+            f"misc/label_map_k710.txt of its repository)"
+        )
+    rows: dict[str, list[int]] = {}
+    for number, name in enumerate(known):
+        rows.setdefault(plain_name(name), []).append(number)
+    if len(known) == 710:
+        for name, merged in KINETICS_710_NAMES.items():
+            rows.setdefault(plain_name(name), rows.get(plain_name(merged), []))
+    missing = [name for name in wanted if not rows.get(plain_name(name))]
+    if missing:
+        candidates = [name for name, places in rows.items() if places]
+        close = difflib.get_close_matches(plain_name(missing[0]), candidates, n=1, cutoff=0.6)
+        nearest = f"; the nearest to {missing[0]!r} is {known[rows[close[0]][0]]!r}" if close else ""
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} classes are none of the {len(known)} of {owner}: "
+            f"{listed(missing)}{nearest}. Rename them as the model has them"
+        )
+    found = [rows[plain_name(name)] for name in wanted]
+    doubled = [name for name, places in zip(wanted, found, strict=True) if len(places) > 1 or found.count(places) > 1]
+    if doubled:
+        raise ValueError(
+            f"{listed(doubled)} cannot be told apart among the classes of {owner}: their names differ in case or "
+            f"punctuation alone, or are of one class; rename or merge them"
+        )
+    return [places[0] for places in found]
+
+
+__all__ = ["KINETICS_710_NAMES", "are_nameless", "listed", "plain_name", "rows_by_name"]

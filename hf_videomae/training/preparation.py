@@ -42,6 +42,12 @@ Batch = dict[str, Any]
 Result = TypeVar("Result")
 
 WARMUP_SHARE = 0.05
+_PARADIGMS = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration (tensor, context or sequence parallel)",
+}
 _RUN_FILES = (
     report.METRICS_FILE,
     report.RUN_FILE,
@@ -255,7 +261,20 @@ def _count(number: int, name: str) -> str:
 
 
 def _check_launch() -> None:
-    """`accelerate launch --num_processes 2` starts one process on a CPU and says nothing; its traces do."""
+    """Refuse what `accelerate launch` was asked for and would leave out without a word.
+
+    `accelerate launch --num_processes 2` starts one process on a CPU and says nothing; its traces do.
+
+    Raises:
+        RunError: naming what was asked for.
+    """
+    for variable, name in _PARADIGMS.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
+            # Without GPUs Accelerate leaves these out and trains plainly.
+            raise RunError(
+                f"Accelerate's configuration asks for {name} ({variable}), which is not supported; set "
+                f"distributed_type to MULTI_GPU for one process per GPU (DDP), or NO, as in examples/accelerate"
+            )
     asked = "ACCELERATE_USE_CPU" in os.environ and os.environ.get("MASTER_ADDR") == "127.0.0.1"
     if asked and "MASTER_PORT" in os.environ and "LOCAL_RANK" not in os.environ:
         raise RunError(

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
         stride = find_stride(recipe, resume)
-        settings = finetune_settings(recipe, model.config, class_names=classes, stride=stride)
+        settings = finetune_settings(recipe, model.config, class_names=classes, stride=stride, source=source)
         announce_finetuning(recipe, model=model, source=source, settings=settings, processes=accelerator.num_processes)
         loader = build_loader(
             source,

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         announce(recipe, model=model, source=source, processes=accelerator.num_processes)
         loader = build_loader(
             source,
-            settings=clip_settings(recipe, model.config),
+            settings=clip_settings(recipe, model.config, source),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             rank=accelerator.process_index,

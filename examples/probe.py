@@ -20,6 +20,7 @@ from transformers.utils import logging
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.data import describe_source, open_source
+from hf_videomae.evaluation import parse_views
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
@@ -36,7 +37,12 @@ class ProbeRecipe:
     split: str = setting("train", "split that the probe learns from", group="data")
     test_dataset: str | None = setting(None, "data set of the test videos (default: --dataset)", group="data")
     test_split: str = setting("test", "split of the test videos", group="data")
-    views: int = setting(1, "temporal views of a test video, whose softmax is averaged", group="data")
+    views: str = setting(
+        "1x1", "temporal positions x crops of a test video, whose softmax is averaged (SSV2: 2x3)", group="data"
+    )
+    antialias: bool = setting(
+        True, "resize test views as the serving processor does; the paper's test code does not filter", group="data"
+    )
     clips: int = setting(
         0, "random crops of each training video; 0: its centre; as many as epochs: the paper's", group="data"
     )
@@ -69,7 +75,13 @@ class ProbeRecipe:
     log_every: int = setting(10, "epochs between lines")
 
     def __post_init__(self) -> None:
-        for name in ("views", "forward_batch", "neighbours", "log_every"):
+        if self.views.isdecimal():
+            object.__setattr__(self, "views", f"{self.views}x1")
+        try:
+            parse_views(self.views)
+        except ValueError as error:
+            raise RecipeError(f"views is {self.views}: {error}") from None
+        for name in ("forward_batch", "neighbours", "log_every"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 1 or more")
         for name in ("clips", "num_workers", "seed"):
@@ -120,7 +132,9 @@ def encode(
         dataset, split = recipe.test_dataset or recipe.dataset, recipe.test_split
     source = open_source(dataset, split=split, require_labels=True)
     say(f"{'test' if test else 'training'} videos: {describe_source(source)}")
-    clips: TestViews | AugmentedClips = TestViews(processor, num_views=recipe.views if test else 1)
+    views, crops = parse_views(recipe.views) if test else (1, 1)
+    antialias = recipe.antialias or not test
+    clips: TestViews | AugmentedClips = TestViews(processor, num_views=views, crops=crops, antialias=antialias)
     if recipe.clips and not test:
         clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)
     started = time.time()

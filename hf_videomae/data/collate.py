@@ -39,10 +39,13 @@ class ClipSettings:
     Attributes:
         num_frames: T.
         stride: distance of neighbouring frames, in frames of the video.
+        set_strides: (name, stride) of data sets of a mix whose stride is another.
         image_size: of the clip, one number or (height, width).
         image_mean, image_std: per channel, for pixels in [0, 1]. One channel makes the clip grey.
         sampling: `pretrain` (exactly `stride` apart), `dense` (over a window of num_frames * stride) or `uniform` (one
             frame from each of num_frames segments): the paper's tables.
+        front_pad: what `uniform` makes of a video with fewer frames than the clip: its first frame alone, as VideoMAE;
+            or, with this, the first frame repeated and then each once, as VideoMAE V2.
         frame_seconds: the stride in seconds instead, by each video's own frame rate; plays no part in `uniform`.
         augment: `multi_scale_crop` (the paper's pre-training), `finetune` (its fine-tuning: RandAugment, random
             resized crop, erasing), `random_resized_crop` alone, or `center_crop` (no chance).
@@ -63,10 +66,12 @@ class ClipSettings:
 
     num_frames: int = 16
     stride: int = 4
+    set_strides: tuple[tuple[str, int], ...] = ()
     image_size: int | tuple[int, int] = 224
     image_mean: Sequence[float] = IMAGENET_MEAN
     image_std: Sequence[float] = IMAGENET_STD
     sampling: Sampling = "pretrain"
+    front_pad: bool = False
     frame_seconds: float | None = None
     augment: Augment = "multi_scale_crop"
     rand_augment: str | None = None
@@ -86,6 +91,9 @@ class ClipSettings:
         for name, value in {**{name: getattr(self, name) for name in counts}, "image_size": min(self.size)}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name, stride in self.set_strides:
+            if stride < 1:
+                raise ValueError(f"the stride of {name} is {stride}; it must be at least 1")
         for name, choice, known in (("augment", self.augment, Augment), ("sampling", self.sampling, Sampling)):
             if choice not in get_args(known):
                 raise ValueError(f"{name} is {choice!r}; choose one of {', '.join(get_args(known))}")
@@ -135,6 +143,11 @@ class ClipSettings:
         """(H, W) of the clip."""
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
+    def stride_of(self, sample_id: str) -> int:
+        """Return the stride of a sample, whose id begins with the name of its data set in a mix."""
+        own = [(name, stride) for name, stride in self.set_strides if sample_id.startswith(f"{name}:")]
+        return max(own, key=lambda entry: len(entry[0]))[1] if own else self.stride
+
 
 def stable_seed(*parts: object) -> int:
     """A seed from numbers and text, the same in every process and on every machine (Python's `hash` is not)."""
@@ -167,11 +180,13 @@ def make_clips(
     def generator(purpose: str) -> torch.Generator:
         return sample_generator(sample.id, seed=seed, epoch=epoch, purpose=purpose)
 
+    stride = settings.stride_of(sample.id)
     suffixes = ["", *(f" clip {number}" for number in range(1, settings.clips_per_video))]
 
     def plan(total: int, fps: float) -> list[int]:
         plans = (
-            _frame_plan(total, fps, settings=settings, generator=generator("frames" + suffix)) for suffix in suffixes
+            _frame_plan(total, fps, settings=settings, stride=stride, generator=generator("frames" + suffix))
+            for suffix in suffixes
         )
         return [index for indices in plans for index in indices]
 
@@ -188,11 +203,16 @@ def make_clips(
     return clips
 
 
-def _frame_plan(total: int, fps: float, *, settings: ClipSettings, generator: torch.Generator) -> list[int]:
-    counts: dict[str, Any] = {"stride": settings.stride, "frame_seconds": settings.frame_seconds}
+def _frame_plan(
+    total: int, fps: float, *, settings: ClipSettings, stride: int, generator: torch.Generator
+) -> list[int]:
+    counts: dict[str, Any] = {"stride": stride, "frame_seconds": settings.frame_seconds}
     if settings.sampling == "pretrain":
         stride = sampling.stride_at(fps, **counts)
         return sampling.pretrain_indices(total, num_frames=settings.num_frames, stride=stride, generator=generator)
+    if settings.sampling == "uniform":
+        frames, pad = settings.num_frames, settings.front_pad
+        return sampling.uniform_train_indices(total, num_frames=frames, front_pad=pad, generator=generator)
     plan = sampling.ClipPlan(num_frames=settings.num_frames, mode=settings.sampling, **counts)
     return plan.train_indices(total, fps, generator=generator)
 

@@ -16,6 +16,7 @@ from ..data.collate import sample_generator
 from ..data.samples import AnySource
 from ..video.decoding import VideoBackendError, VideoDecodeError, decode_clip
 from ..video.transforms import multi_scale_crop
+from ..video.views import ViewPlan, make_views, read_views
 
 if TYPE_CHECKING:
     from ..modeling_videomae import VideoMAEModel
@@ -65,21 +66,36 @@ class FrozenFeatures:
 
 
 class TestViews:
-    """The clips of a test: `num_views` of them spread over the video, centre crop.
+    """The views of a test: clips spread over the video, and crops of each along the longer side.
 
     Args:
         processor: of the checkpoint.
-        num_views: temporal views V.
+        num_views: temporal views S.
+        crops: of each; 1 is the centre.
+        antialias: filter when shrinking, as the processor does; the paper's test code does not.
     """
 
     __test__ = False  # a name that pytest would collect
 
-    def __init__(self, processor: "VideoMAEVideoProcessor", *, num_views: int = 1) -> None:
-        self.processor, self.num_views = processor, num_views
+    def __init__(
+        self, processor: "VideoMAEVideoProcessor", *, num_views: int = 1, crops: int = 1, antialias: bool = True
+    ) -> None:
+        self.processor, self.num_views, self.crops, self.antialias = processor, num_views, crops, antialias
 
     def __call__(self, sample: Sample) -> Tensor:
-        clips: Tensor = self.processor(sample.video, num_views=self.num_views, return_tensors="pt")["pixel_values"]
-        return clips
+        if self.crops == 1 and self.antialias:
+            clips: Tensor = self.processor(sample.video, num_views=self.num_views, return_tensors="pt")["pixel_values"]
+            return clips
+        plan = ViewPlan(
+            clip=replace(self.processor.clip_plan, views=self.num_views),
+            crops=self.crops,
+            size=(self.processor.crop_size["height"], self.processor.crop_size["width"]),
+            image_mean=self.processor.image_mean,
+            image_std=self.processor.image_std,
+            antialias=self.antialias,
+        )
+        name = sample.id if isinstance(sample.video, bytes) else None
+        return make_views(read_views(sample.video, plan=plan, name=name), plan=plan)
 
 
 class AugmentedClips:

@@ -31,7 +31,7 @@ from .errors import say
 from .mixing import Mixing, smooth_targets
 from .origins import run_facts
 from .preparation import Batch
-from .pretraining import announce_data
+from .pretraining import announce_data, set_strides
 from .recipes import RecipeError, RunRecipe, setting
 
 if TYPE_CHECKING:
@@ -55,6 +55,12 @@ class FinetuneRecipe(RunRecipe):
     )
     sampling: Literal["dense", "uniform"] = setting(
         "dense", "frames over a window of the stride (Kinetics), or one from each segment (SSV2)", group="data"
+    )
+    front_pad: bool = setting(
+        False,
+        "uniform clips of videos with fewer frames than the clip: the first frame repeated, then each once (VideoMAE "
+        "V2); otherwise the first frame alone (VideoMAE)",
+        group="data",
     )
     flip: float = setting(
         0.5, "probability of a flip of the clip; off where the classes tell left from right", group="data"
@@ -134,6 +140,10 @@ class FinetuneRecipe(RunRecipe):
         for name in ("clips_per_video", "num_sample"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.sampling == "uniform" and self.dataset_strides is not None:
+            raise RecipeError("dataset_strides are of dense clips, and sampling is uniform; leave them out")
+        if self.sampling == "dense" and self.front_pad:
+            raise RecipeError("front_pad is for uniform clips, and sampling is dense; leave it out")
         if self.rand_augment is not None:
             try:
                 RandAugment.parse(self.rand_augment)
@@ -193,15 +203,30 @@ class FinetuneRecipe(RunRecipe):
 
 
 def finetune_settings(
-    recipe: FinetuneRecipe, config: VideoMAEConfig, *, class_names: list[str] | None, stride: int
+    recipe: FinetuneRecipe,
+    config: VideoMAEConfig,
+    *,
+    class_names: list[str] | None,
+    stride: int,
+    source: "AnyData | None" = None,
 ) -> ClipSettings:
-    """How the loader makes the clips of a model; `stride` from `find_stride`."""
+    """How the loader makes the clips of a model.
+
+    Args:
+        recipe: of the run.
+        config: of the model.
+        class_names: of the data.
+        stride: from `find_stride`.
+        source: the data; needed where the data sets of a mix have strides of their own.
+    """
     augment: Any = recipe.augment or "finetune"
     return ClipSettings.from_config(
         config,
         masks=False,
         stride=stride,
+        set_strides=set_strides(recipe, source),
         sampling=recipe.sampling,
+        front_pad=recipe.front_pad,
         frame_seconds=recipe.frame_seconds,
         augment=augment,
         flip=0.0 if tells_directions(class_names) else recipe.flip,
@@ -366,6 +391,8 @@ def announce_finetuning(
     trained = "" if counts[0] == counts[1] else f" ({counts[1]:.2f} trained)"
     height, width = settings.size
     frames = f"stride {settings.stride}" if recipe.sampling == "dense" else "one of each segment"
+    if settings.set_strides and recipe.sampling == "dense":
+        frames = ", ".join(f"stride {stride} in {name}" for name, stride in settings.set_strides)
     if settings.frame_seconds is not None and recipe.sampling == "dense":
         frames = f"{settings.frame_seconds:g} s apart"
     clips = settings.clips_per_video * settings.num_sample

@@ -140,8 +140,14 @@ def check_checkpoint(name: str) -> str:
     return name
 
 
-def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig) -> "ClipSettings":
-    """How the loader makes clips and masks for a model: masks are drawn there, so that the step compiles."""
+def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig, source: "AnyData | None" = None) -> "ClipSettings":
+    """How the loader makes clips and masks for a model: masks are drawn there, so that the step compiles.
+
+    Args:
+        recipe: of the run.
+        config: of the model.
+        source: the data; needed where the data sets of a mix have strides of their own.
+    """
     from ..data import ClipSettings
 
     assert recipe.frame_stride is not None  # the recipe fills it in
@@ -149,12 +155,22 @@ def clip_settings(recipe: PretrainRecipe, config: VideoMAEConfig) -> "ClipSettin
     return ClipSettings.from_config(
         config,
         stride=recipe.frame_stride,
+        set_strides=set_strides(recipe, source),
         frame_seconds=recipe.frame_seconds,
         augment=augment,
         flip=recipe.flip,
         clips_per_video=recipe.clips_per_video,
         num_sample=recipe.num_sample,
     )
+
+
+def set_strides(recipe: RunRecipe, source: "AnyData | None") -> tuple[tuple[str, int], ...]:
+    """Return (name, stride) of each data set of a mix, where the recipe gives them strides of their own."""
+    if recipe.dataset_strides is None:
+        return ()
+    names = [part.name for part in getattr(source, "parts", [source]) if part is not None]
+    assert len(names) == len(recipe.dataset_strides), "the recipe checks it"
+    return tuple(zip(names, recipe.dataset_strides, strict=True))
 
 
 class PretrainTask:
@@ -245,6 +261,8 @@ def announce(recipe: RunRecipe, *, model: "VideoMAEForPreTraining", source: "Any
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     height, width = config.image_height_width
     apart = f"stride {recipe.frame_stride}" if recipe.frame_seconds is None else f"{recipe.frame_seconds:g} s apart"
+    if recipe.dataset_strides is not None:
+        apart = ", ".join(f"stride {stride} in {name}" for name, stride in set_strides(recipe, source))
     say(
         f"{recipe.model}: {millions:.1f} million parameters, clips of {config.num_frames} frames, "
         f"{height} x {width} pixels, {apart}, {config.mask_type} mask {config.mask_ratio:g}"

@@ -21,7 +21,7 @@ from .errors import RunError, say_error
 AUTO = "auto"
 """`--resume` without a value: the newest whole checkpoint of the output directory."""
 
-ABOUT_KEYS = ("title", "command", "hardware", "cost", "reaches", "differs", "source")
+ABOUT_KEYS = ("title", "prepare", "command", "hardware", "cost", "reaches", "differs", "source")
 """What a recipe file may say of itself under `about:`."""
 
 HubStrategy = Literal["end", "every_save", "checkpoint"]
@@ -63,6 +63,12 @@ class RunRecipe:
     )
     dataset_weights: tuple[float, ...] | None = setting(
         None, "shares of the data sets of a mix, one for each (default: by their numbers of videos)", group="data"
+    )
+    dataset_strides: tuple[int, ...] | None = setting(
+        None,
+        "frame strides of the data sets of a mix, one for each, where they differ: Something-Something has half as "
+        "many frames per second (default: --frame_stride)",
+        group="data",
     )
     split: str = setting("train", "split of the data set", group="data")
     cache_dir: str | None = setting(
@@ -216,6 +222,18 @@ class RunRecipe:
             )
         if not all(weight > 0 and math.isfinite(weight) for weight in weights or ()):
             raise RecipeError(f"dataset_weights are {_shown(weights)}; give numbers above 0")
+
+        strides = self.dataset_strides
+        if strides is not None and sets == 1:
+            raise RecipeError("dataset_strides is for a mix, and dataset names one; give frame_stride instead")
+        if strides is not None and len(strides) != sets:
+            raise RecipeError(
+                f"dataset_strides has {len(strides)} values and dataset {sets}; give a stride for each data set"
+            )
+        if min(strides or (1,)) < 1:
+            raise RecipeError(f"dataset_strides are {_shown(strides)}; give whole numbers of 1 or more")
+        if strides is not None and self.frame_seconds is not None:
+            raise RecipeError("dataset_strides and frame_seconds both say how far frames are apart; give one of them")
 
     def _check_publishing(self) -> None:
         asked = {"hub_model_id": self.hub_model_id is not None, "hub_private": self.hub_private}

@@ -52,7 +52,7 @@ def checkpoint(folder: Path, *, head: bool) -> Path:
 @pytest.mark.parametrize(
     ("kind", "head", "more"),
     [
-        ("linear", False, ["--epochs", "5", "--clips", "2", "--views", "2"]),
+        ("linear", False, ["--epochs", "5", "--clips", "2", "--views", "2x3", "--no_antialias"]),
         ("attentive", True, ["--epochs", "3"]),
         ("knn", True, ["--layer", "2", "--neighbours", "3"]),
     ],

@@ -1,5 +1,6 @@
 """The recipe files: each is whole, loads, adds up, and says what the papers' scripts say."""
 
+import argparse
 import importlib.util
 import re
 import sys
@@ -135,3 +136,49 @@ def test_the_command_makes_the_batch(path: Path) -> None:
     assert int(shown[0][0]) == int(shown[0][2]) == batch
     assert float(shown[0][1]) == pytest.approx(float(found["base_lr"]), rel=0.01)
     assert float(shown[0][3]) == pytest.approx(float(found["base_lr"]) * batch / 256, rel=0.01)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_recipes_say_how_their_data_are_prepared(path: Path) -> None:
+    about = content(path.stem)["about"]
+    if "--dataset DIR" not in about["command"] and "KINETICS" not in about["command"]:
+        return
+    commands = re.findall(r"hf-videomae (prepare \S+ \S+(?: --\w+ \w+)*)", about["prepare"])
+    assert commands, "the command that prepares the data"
+    for command in commands:
+        parsed = command_line().parse_args(command.split())
+        if re.search(r"k(400|600|700|710)", path.stem) or "KINETICS" in command:
+            assert parsed.short_side == 320, "the originals' Kinetics"
+        if "ssv2" in path.stem or "SSV2" in command:
+            assert parsed.short_side == 240
+
+
+def command_line() -> argparse.ArgumentParser:
+    from hf_videomae.cli.prepare import add_to
+
+    parser = argparse.ArgumentParser()
+    add_to(parser.add_subparsers())
+    return parser
+
+
+@pytest.mark.fault
+def test_published_settings_that_were_left_out() -> None:
+    for name in ("v2-k710-k400-giant-finetune", "v2-k710-k600-giant-finetune"):
+        assert content(name)["head"] == "pick" and "--head pick" in content(name)["about"]["command"]
+    for name in PUBLISHED:
+        assert content(name).get("front_pad", False) == (name.startswith("v2-ssv2"))
+    for size in ("base", "large", "huge", "giant"):
+        command = content(f"v2-hybrid-{size}")["about"]["command"]
+        assert re.search(r"--dataset KINETICS SSV2 OTHERS --dataset_strides 4 2 4 ", command)
+    linear = content("v1-ssv2-base-linear")
+    assert (linear["views"], linear["antialias"]) == ("2x3", False)
+    assert "0.1" in linear["about"]["differs"] and "--learning_rate 0.4" in linear["about"]["differs"]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if re.search(r"\b(8|16|24|32)01\b", path.read_text())], ids=lambda p: p.stem
+)
+def test_the_extra_epoch_is_explained(path: Path) -> None:
+    assert "crash" in content(path.stem)["about"]["differs"]

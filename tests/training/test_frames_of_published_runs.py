@@ -1,0 +1,117 @@
+"""Frames as the published runs take them: a stride for each data set of a mix, short videos padded in front."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets_on_disk import write_folder
+
+from hf_videomae import VideoMAEConfig
+from hf_videomae.data import Sample, build_loader, open_mixture
+from hf_videomae.data.collate import make_clips
+from hf_videomae.training import FinetuneRecipe, PretrainRecipe, RecipeError
+from hf_videomae.training.finetuning import finetune_settings
+from hf_videomae.training.pretraining import clip_settings
+
+pytestmark = pytest.mark.fault
+CONFIG = VideoMAEConfig.from_preset("tiny")
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """The frames that are decoded, by the number of frames of the video that they are planned for."""
+    found: dict[str, list[int]] = {}
+
+    def decode(video: Any, plan: Any, *, name: str | None) -> torch.Tensor:
+        found[str(name)] = plan(int(video), 12.0)
+        return torch.zeros(len(found[str(name)]), 3, 64, 64, dtype=torch.uint8)
+
+    monkeypatch.setattr("hf_videomae.data.collate.decode_clip", decode)
+    return found
+
+
+def distances(indices: list[int]) -> set[int]:
+    return {after - before for before, after in zip(indices, indices[1:], strict=False)}
+
+
+def frames_of(sample_id: str, total: int, settings: Any, planned: dict[str, list[int]]) -> list[int]:
+    make_clips(Sample(id=sample_id, video=str(total).encode()), settings=settings, seed=0, epoch=0)
+    return planned[sample_id]
+
+
+def test_each_data_set_of_a_mix_has_its_stride(tmp_path: Path, planned: dict[str, list[int]]) -> None:
+    kinetics, ssv2 = write_folder(tmp_path / "kinetics"), write_folder(tmp_path / "ssv2")
+    names = (str(kinetics), str(ssv2), "motion")
+    recipe = PretrainRecipe(dataset=names, dataset_strides=(4, 2, 3), frame_stride=7)
+    source = open_mixture(recipe.dataset)
+    settings = clip_settings(recipe, CONFIG, source)
+    strides = [part.name for part in source.parts]
+    for name, stride in zip(strides, (4, 2, 3), strict=True):
+        assert distances(frames_of(f"{name}:a/b.mp4", 400, settings, planned)) == {stride}
+    assert distances(frames_of("elsewhere/a.mp4", 400, settings, planned)) == {7}
+
+
+def test_the_loader_decodes_with_them(tmp_path: Path) -> None:
+    names = (str(write_folder(tmp_path / "a")), str(write_folder(tmp_path / "b")))
+    batches = []
+    for strides in ((1, 1), (1, 2)):
+        recipe = PretrainRecipe(dataset=names, dataset_strides=strides, num_frames=4, image_size=32)
+        source = open_mixture(recipe.dataset)
+        config = VideoMAEConfig.from_preset("tiny", **recipe.config_fields())
+        loader = build_loader(
+            source, settings=clip_settings(recipe, config, source), batch_size=8, seed=0, num_workers=0
+        )
+        batches.append(next(iter(loader)))
+    first, second = batches
+    assert first["sample_ids"] == second["sample_ids"]
+    prefix = f"{open_mixture(names).parts[0].name}:"
+    same = [torch.equal(one, two) for one, two in zip(first["pixel_values"], second["pixel_values"], strict=True)]
+    assert same == [name.startswith(prefix) for name in first["sample_ids"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"dataset": ("a", "b"), "dataset_strides": (4,)}, "1 values"),
+        ({"dataset": ("a", "b"), "dataset_strides": (4, 0)}, "1 or more"),
+        ({"dataset": "a", "dataset_strides": (4,)}, "frame_stride"),
+        ({"dataset": ("a", "b"), "dataset_strides": (4, 2), "frame_seconds": 0.2}, "frame_seconds"),
+    ],
+)
+def test_strides_that_cannot_be_are_refused(settings: dict, word: str) -> None:
+    with pytest.raises(RecipeError, match=word):
+        PretrainRecipe(**settings)
+
+
+@pytest.mark.parametrize(
+    ("front_pad", "total", "frames"),
+    [
+        (True, 5, [0, 0, 0, 0, 1, 2, 3, 4]),
+        (True, 1, [0] * 8),
+        (True, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (False, 5, [0] * 8),
+    ],
+)
+def test_short_videos_of_uniform_clips(
+    front_pad: bool, total: int, frames: list[int], planned: dict[str, list[int]]
+) -> None:
+    recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
+    settings = finetune_settings(recipe, CONFIG, class_names=None, stride=4)
+    assert frames_of("x.mp4", total, settings, planned) == frames
+
+
+def test_uniform_clips_of_long_videos_are_the_same(planned: dict[str, list[int]]) -> None:
+    found = []
+    for front_pad in (False, True):
+        recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
+        settings = finetune_settings(recipe, CONFIG, class_names=None, stride=4)
+        found.append(frames_of("x.mp4", 100, settings, planned))
+    assert found[0] == found[1] and all(12 * place <= index < 12 * place + 12 for place, index in enumerate(found[0]))
+
+
+def test_settings_that_play_no_part_are_refused() -> None:
+    with pytest.raises(RecipeError, match="front_pad"):
+        FinetuneRecipe(model="tiny", front_pad=True)
+    with pytest.raises(RecipeError, match="dataset_strides"):
+        FinetuneRecipe(model="tiny", sampling="uniform", dataset=("a", "b"), dataset_strides=(4, 2))

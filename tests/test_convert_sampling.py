@@ -2,15 +2,17 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 import pytest
 import torch
+from models import save_model, write_video
 from torch import Tensor
 
-from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor
+from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor, predict
 from hf_videomae.cli import main
-from hf_videomae.convert import convert_checkpoint
+from hf_videomae.convert import convert_checkpoint, load_original_checkpoint
 from hf_videomae.evaluation import sampling_doubts
 from hf_videomae.video.protocols import protocol_of
 from hf_videomae.video.sampling import ClipPlan
@@ -88,6 +90,17 @@ class TestTrainingArguments:
         file = write(tmp_path / "file.pth", weights, **{**arguments, "decoder_mask_ratio": 0.5})
         config = convert_checkpoint(file, check=False, **PRETRAINED).model.config
         assert (config.decoder_mask_type, config.decoder_mask_ratio) == ("running_cell", 0.5)
+
+    def test_of_a_model_without_a_processor_are_told(self, tmp_path: Path, fixtures_dir: Path, caplog) -> None:
+        file = write(tmp_path / "file.pth", fine_tuned(fixtures_dir), data_set="SSV2")
+        with caplog.at_level(logging.WARNING, logger="hf_videomae"):
+            load_original_checkpoint(file, **FIELDS)
+        assert "sampling_mode='uniform'" in caplog.text
+        caplog.clear()
+        file = write(tmp_path / "file.pth", fine_tuned(fixtures_dir), data_set="Kinetics-400")
+        with caplog.at_level(logging.WARNING, logger="hf_videomae"):
+            load_original_checkpoint(file, **FIELDS)
+        assert not caplog.records
 
 
 class TestAssumptions:
@@ -168,6 +181,16 @@ def test_doubts_before_an_evaluation(name: str, labels: list[str], mode: str, do
     found = sampling_doubts(name, VideoMAEConfig(id2label=dict(enumerate(labels))), ClipPlan(mode=mode))
     assert (doubt is None) == (found == [])
     assert all(doubt in line and name in line for line in found)
+
+
+def test_predict_tells_a_doubt_too(tmp_path: Path, caplog) -> None:
+    names = dict(enumerate(["Pushing something", "Pulling something", "Holding something"]))
+    folder, video = save_model(tmp_path / "model", id2label=names), write_video(tmp_path / "video.mp4")
+    for sampling, count in ((None, 1), ("uniform", 0), ("dense", 0)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="hf_videomae"):
+            predict(folder, video, sampling=sampling)
+        assert len([line for line in caplog.messages if "--sampling uniform" in line]) == count
 
 
 @pytest.mark.parametrize("kind", ["original_pretrain_tube90", "original_finetune"])

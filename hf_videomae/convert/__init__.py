@@ -15,7 +15,7 @@ from .images import INFLATE, POSITIONS, Inflate, Positions, convert_image, is_im
 from .originals import Converted, convert_original
 from .reference import compare_image, compare_original
 from .report import Difference, Fate, Report
-from .sampling import Sampling, choose_processor
+from .sampling import Sampling, choose_processor, find_sampling
 from .saving import REPORT, save_conversion
 from .stock import Problem, compare_with_before, compare_with_stock, convert_stock, find_problems, is_stock
 
@@ -57,8 +57,16 @@ def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any)
         ValueError: for a file that is missing, unreadable or not of these repositories, weights that cannot be placed,
             or a size whose heads are not known.
     """
-    model, report = convert_original(read_source(os.fspath(path)), config_fields)
+    source = read_source(os.fspath(path))
+    model, report = convert_original(source, config_fields)
     logger.info(report.lines()[-1])
+    facts = find_sampling(source, model)
+    if (facts.mode, facts.stride) != ("dense", 4):
+        logger.warning(
+            f"{source.name} samples its clips {facts.mode}, stride {facts.stride} ({facts.source}): make its "
+            f"processor with VideoMAEVideoProcessor.from_config(model.config, sampling_mode={facts.mode!r}, "
+            f"frame_stride={facts.stride})"
+        )
     return model
 
 

@@ -1,5 +1,6 @@
 """How good a classifier is, by the paper's protocol: S x C views of every video, and nothing left out of the count."""
 
+from ..inference.sampling import sampling_doubts
 from ..ops.views import merge_views
 from ..video.views import parse_views
 from .labels import LabelError, match_classes
@@ -8,7 +9,6 @@ from .multilabel import LabelScore, MultiLabelEvaluation, average_precision
 from .multiview import evaluate
 from .regression import OutputScore, RegressionEvaluation
 from .results import BaseEvaluation, Evaluation, FailedVideo
-from .sampling import sampling_doubts
 
 __all__ = [
     "BaseEvaluation",

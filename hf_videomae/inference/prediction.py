@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..data.labels import SINGLE, LabelKind
 from ..ops.views import merge_views
@@ -18,6 +19,9 @@ from ..video.decoding import VideoDecodeError
 from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import checked_device, find_inputs, head_kind, load_classifier, processor_for
+from .sampling import sampling_doubts
+
+logger = logging.get_logger("hf_videomae")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,12 @@ def predict(
         raise ValueError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     device = checked_device(device)
     network = load_classifier(model)
-    plan = _with_sampling(processor or processor_for(model, network), sampling=sampling, stride=stride)
+    if processor is None:
+        processor = processor_for(model, network)
+        if sampling is None and not isinstance(model, PreTrainedModel):
+            for doubt in sampling_doubts(os.fspath(model), network.config, processor.clip_plan):
+                logger.warning(doubt)
+    plan = _with_sampling(processor, sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
     training = network.training

@@ -1,4 +1,4 @@
-"""Whether a model is tested on clips that are sampled as its data call for."""
+"""Whether a model is given clips that are sampled as its data call for."""
 
 import re
 from typing import Any

@@ -490,7 +490,8 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         """
         grid = self.videomae.clip_grid(pixel_values)
         mask, decoder_mask = self._masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
-        config, where = self.config, dict[str, Any](clips=pixel_values, grid=grid)
+        config = self.config
+        where: dict[str, Any] = {"clips": pixel_values, "grid": grid}
         visible, decoded = mask_indices(mask, **where, expected=(config.mask_type, config.mask_ratio))
         weight = None
         if decoder_mask is not None:

@@ -28,6 +28,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae import VideoMAEConfig
 from .loading import CheckedLoading, load_with_mean_pooling, register_published_names, take_published_biases
+from .ops.attention import eager_attention_forward
 from .ops.cubes import (
     Grid,
     grid_of,
@@ -62,25 +63,6 @@ class VideoMAEForPreTrainingOutput(ModelOutput):
     bool_decoder_masked_pos: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor]:
-    """Attention with visible weights. The query is scaled before the product, which keeps float16 from overflowing."""
-    weights = torch.matmul(query * scaling, key.transpose(2, 3))  # (B, heads, N, N)
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    weights = nn.functional.softmax(weights, dim=-1)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
 class VideoMAESelfAttention(nn.Module):

@@ -23,6 +23,7 @@ from hf_videomae.data import describe_source, has_columns, open_source
 from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+from hf_videomae.training.pretraining import check_checkpoint
 from hf_videomae.training.report import command_line, hardware, versions, write_json
 
 RESULT_FILE = "probe.json"
@@ -116,6 +117,7 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         say(f"note: {recipe.model} is a preset, so its weights are untrained: this is what to compare others with")
     else:
         logging.disable_progress_bar()  # a bar for a second of loading
+        check_checkpoint(recipe.model)
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

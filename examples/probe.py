@@ -25,6 +25,7 @@ from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, 
 from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
 from hf_videomae.storage import check_folder, make_folder, writing
 from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+from hf_videomae.training.pretraining import check_checkpoint
 from hf_videomae.training.report import command_line, hardware, versions, write_json
 
 RESULT_FILE = "probe.json"
@@ -131,6 +132,7 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         say(f"note: {recipe.model} is a preset, so its weights are untrained: this is what to compare others with")
     else:
         logging.disable_progress_bar()  # a bar for a second of loading
+        check_checkpoint(recipe.model)
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
         if recipe.frame_stride is not None and processor.sampling_mode == "uniform":

@@ -230,6 +230,18 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
             f"{source} is no file or folder here, and the Hub does not give it ({status}): "
             f"check the name and the revision, and log in where it is private"
         ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{source}: what answers for the Hub is not the Hub ({error}); check the network (a proxy or login page) "
+            f"and HF_ENDPOINT, or give a local folder"
+        ) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(
+            f"{source} did not come whole ({str(error).splitlines()[0]}); check the network (a proxy may answer for "
+            f"the Hub), then try again"
+        ) from error
     raise ValueError(f"{source} on the Hub holds neither {' nor '.join((*_WHOLE, *_INDEXES))}")
 
 

@@ -1,0 +1,72 @@
+"""Data that fail in the middle of a run: the steps so far are saved, and a resumed run is the one without a fault."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_distributed import in_two_processes
+from toy import toy_train
+
+from hf_videomae.training import RunError, newest_checkpoint
+from hf_videomae.training.report import read_lines
+
+pytestmark = pytest.mark.fault
+
+
+def same_end(one: Path, other: Path, *, processes: int = 1) -> None:
+    losses = [[line["loss"] for line in read_lines(folder / "metrics.jsonl")] for folder in (one, other)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+    for rank in range(processes):
+        name = f"samples-{rank}.jsonl"
+        assert (one / name).read_text() == (other / name).read_text()
+    before, after = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_run_is_saved_and_goes_on_as_if_nothing_was(tmp_path: Path, accumulated: int) -> None:
+    settings = {"log_samples": True, "gradient_accumulation": accumulated}
+    toy_train(tmp_path / "straight", **settings)
+    # With two batches per step the second one of a step is missing.
+    with pytest.raises(RunError, match=r"a.mp4 cannot be decoded.*checkpoint-3 is saved.*--resume"):
+        toy_train(tmp_path / "run", broken=3 * accumulated + accumulated - 1, **settings)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert [line["step"] for line in read_lines(tmp_path / "run" / "bad_videos.jsonl")] == [4]
+    toy_train(tmp_path / "run", resume="auto", **settings)
+    same_end(tmp_path / "straight", tmp_path / "run")
+
+
+def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="checkpoint-2 is saved"):
+        toy_train(tmp_path, broken=2, save_every=2)
+    saved = newest_checkpoint(tmp_path)
+    assert saved is not None and saved.name == "checkpoint-2"
+
+
+def test_a_fault_in_the_first_step_after_a_resume_keeps_the_checkpoint(tmp_path: Path) -> None:
+    toy_train(tmp_path / "straight", log_samples=True)
+    toy_train(tmp_path / "run", stop_at_step=2, log_samples=True)
+    with pytest.raises(ValueError, match="a.mp4 cannot be decoded"):
+        toy_train(tmp_path / "run", resume="auto", broken=2, log_samples=True)
+    toy_train(tmp_path / "run", resume="auto", log_samples=True)
+    same_end(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_fault_in_the_first_step_has_nothing_to_save(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a.mp4 cannot be decoded"):
+        toy_train(tmp_path, broken=0)
+    assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.slow
+def test_a_fault_of_one_process_saves_the_run_of_both(tmp_path: Path) -> None:
+    in_two_processes(tmp_path / "straight", log_samples=True)
+    done = in_two_processes(tmp_path / "run", broken=3, log_samples=True)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "a.mp4 cannot be decoded" in line and "checkpoint-3 is saved" in line
+    done = in_two_processes(tmp_path / "run", resume="auto", log_samples=True)
+    assert done.returncode == 0, done.stderr
+    same_end(tmp_path / "straight", tmp_path / "run", processes=2)

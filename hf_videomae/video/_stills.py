@@ -1,7 +1,7 @@
 """Still pictures, told from videos by the bytes of the file before any decoder sees it.
 
-FFmpeg reads nearly every picture format as a video of one frame. Motion in a format of pictures is a video: GIF, PNG
-and WebP with several frames, AVIF and HEIC with a track, JPEG pictures one after the other (MJPEG).
+FFmpeg reads nearly every picture format as a video of one frame. Motion in a format of pictures is a video: GIF
+and PNG with several frames, AVIF and HEIC with a track, JPEG pictures one after the other (MJPEG).
 """
 
 from collections.abc import Iterator
@@ -52,6 +52,9 @@ def refuse_still(source: ResolvedSource) -> None:
     """Raise VideoDecodeError for a still picture, also one of several pages."""
     with source.open() as file:
         kind = still_kind(file)
+        file.seek(0)
+        if kind == "WebP" and _webp_moves(file.read(_HEAD_BYTES)):
+            raise VideoDecodeError(source.name, "it is an animated WebP, which FFmpeg does not decode; save it as GIF")
     if kind:
         raise VideoDecodeError(source.name, f"it is a {kind} picture, a still picture, not a video")
 
@@ -85,7 +88,7 @@ def still_kind(file: BinaryIO) -> str | None:
     if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3] in (b"\n", b" ", b"\r", b"\t"):
         return "PNM"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return None if _webp_moves(head) else "WebP"
+        return "WebP"
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
         return None if _has_track(file) else "HEIC or AVIF"
     file.seek(0)

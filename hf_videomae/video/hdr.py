@@ -42,6 +42,8 @@ _TO_BT709 = {
 }
 # Steps of the table along each color: the error of a table of 33 is under one level of 255.
 _CUBE_SIDE = 33
+# A server that runs for years keeps no more names than these.
+_MAX_NAMES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class HdrCount:
         """Count videos by name; the first one is warned about, by the first process of a run."""
         with self._lock:
             is_first = not self._found and bool(found)
-            self._found.update(found)
+            if len(self._found) < _MAX_NAMES:
+                self._found.update(found)
         if is_first and multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0":
             name, transfer = next(iter(found.items()))
             logger.warning(

@@ -169,7 +169,7 @@ def _arrow_errors(path: str) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowKeyError) as error:
-        raise DataError(
-            f"{path} cannot be read: {str(error).splitlines()[0]}; fetch or write its files anew"
-        ) from error
+    # A damaged page is an OSError; what the network does was waited for before.
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"{path} cannot be read: {reason}; fetch or write its files anew") from error

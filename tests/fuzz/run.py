@@ -122,7 +122,10 @@ class Campaign:
         command += ["--seed", str(self.seed), "--names", *self._names]
         with tempfile.TemporaryFile() as complaints:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=complaints, env={**os.environ, **_ENVIRONMENT}
+                command,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env={**os.environ, **_ENVIRONMENT, "TMPDIR": str(self._folder)},
             )
             try:
                 return self._watch(process, first, last, until=until, complaints=complaints)

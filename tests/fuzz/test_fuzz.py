@@ -1,15 +1,20 @@
 """A short run of the fuzzer, the same every time, and its own ability to find what it looks for."""
 
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import fuzz_inputs
+import fuzz_mutations
 import fuzz_targets
 import pytest
 import run
 from real_clips import needs_ffmpeg
+
+from hf_videomae.data import DataError
+from hf_videomae.data.column_values import parquet_values
 
 pytestmark = pytest.mark.fault
 
@@ -40,6 +45,22 @@ def test_damaged_index_files_are_read_or_refused(tmp_path: Path) -> None:
         for name in names
     ]
     assert any("samples" in end for end in ends) and any(end.startswith("refused") for end in ends)
+
+
+def test_labels_of_damaged_parquet_files_are_read_or_refused(tmp_path: Path) -> None:
+    """A damaged page is an error of the operating system to pyarrow."""
+    fuzz_inputs.write_shards(tmp_path)
+    whole, path, refused = (tmp_path / "snappy.parquet").read_bytes(), tmp_path / "damaged.parquet", 0
+    for number in range(80):
+        path.write_bytes(fuzz_mutations.mutate_bytes(whole, random.Random(number)))
+        try:
+            values = list(parquet_values([str(path)], "label", names=["damaged"], path="the set"))
+        except DataError as error:
+            refused += 1
+            assert "the set" in str(error) and "\n" not in str(error)
+        else:
+            assert all(name.startswith("damaged#") for name, _ in values)
+    assert 0 < refused < 80
 
 
 def test_a_trial_is_the_same_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from .model_limits import check_clip, check_num_labels, check_sizes, check_values, one_line, read_config
+from .model_limits import check_clip, check_labels, check_num_labels, check_sizes, check_values, one_line, read_config
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -177,8 +177,8 @@ class VideoMAEConfig(PreTrainedConfig):
         if "qkv_bias" in kwargs:
             self.qv_bias = kwargs.pop("qkv_bias")
         _refuse_misspelt(kwargs, known=[field.name for field in fields(self)])
-        check_num_labels(kwargs.get("num_labels"))
         self._number_classes()
+        check_labels(self.id2label, kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
         if self.image_mean is None:
             self.image_mean = list(IMAGENET_MEAN) if self.num_channels == 3 else [0.5] * self.num_channels

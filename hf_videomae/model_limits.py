@@ -95,11 +95,13 @@ def check_values(values: Any) -> None:
     _check_dtype(values.get("dtype", values.get("torch_dtype")))
     for name in ("id2label", "label2id"):
         table = values.get(name)
-        if table is not None and not isinstance(table, Mapping):
+        # A list of names is for the configuration to number, or to refuse.
+        if table is not None and not isinstance(table, Mapping | list):
             raise ValueError(f"{name} must be a JSON object, not {_shown(table)}")
         check_num_labels(len(table or ()))
-    for number, label in (values.get("id2label") or {}).items():
-        if not re.fullmatch(r"\d{1,9}", str(number)) or not isinstance(label, str | int | float):
+    names = values.get("id2label") or {}
+    for number, label in names.items() if isinstance(names, Mapping) else ():
+        if not re.fullmatch(r"\d{1,9}", str(number).strip()) or not isinstance(label, str | int | float):
             raise ValueError(f"id2label must name each number from 0, not {_shown({number: label})}")
     check_num_labels(values.get("num_labels"))
 
@@ -108,6 +110,14 @@ def check_num_labels(count: Any) -> None:
     """Refuse a number of classes that is none, or more than `MAX_LABELS`; None is not said."""
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_LABELS):
         raise ValueError(f"num_labels must be a number from 0 to {MAX_LABELS}, not {_shown(count)}")
+
+
+def check_labels(id2label: Any, count: Any) -> None:
+    """Refuse names of classes that are not by number, and a number of classes out of bounds."""
+    if id2label is not None and not isinstance(id2label, Mapping):
+        raise ValueError(f"id2label must be a JSON object, not {_shown(id2label)}")
+    check_num_labels(len(id2label or ()))
+    check_num_labels(count)
 
 
 def check_sizes(config: Any) -> None:

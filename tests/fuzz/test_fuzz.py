@@ -15,8 +15,16 @@ from real_clips import needs_ffmpeg
 
 from hf_videomae.data import DataError
 from hf_videomae.data.column_values import parquet_values
+from hf_videomae.video import _skipping
 
 pytestmark = pytest.mark.fault
+
+
+@pytest.fixture(autouse=True)
+def _same_limits_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bring back the limits of the short cuts, which trials change for their process."""
+    for name in ("_MIN_FILE_BYTES", "_MAX_FILE_BYTES"):
+        monkeypatch.setattr(_skipping, name, getattr(_skipping, name))
 
 
 @needs_ffmpeg

@@ -1,6 +1,5 @@
 """Settings that would play no part are refused; the log of samples goes on with its run."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from toy import toy_train
 
 from hf_videomae.training import FinetuneRecipe, PretrainRecipe, RunRecipe, parse_recipe
 from hf_videomae.training.checkpoints import read_state
+from hf_videomae.training.checksums import sealed
 from hf_videomae.video.sampling import ClipPlan
 
 pytestmark = pytest.mark.fault
@@ -63,7 +63,7 @@ def test_a_resumed_run_may_change_its_distance(tmp_path: Path) -> None:
     state_file = tmp_path / "checkpoint-2/run_state.json"
     state = read_state(tmp_path / "checkpoint-2")
     state["recipe"] |= {"frame_stride": 4, "frame_seconds": 0.1}
-    state_file.write_text(json.dumps(state))
+    state_file.write_text(sealed(state))
     recipe = parse_recipe(PretrainRecipe, ["--resume", "--output_dir", str(tmp_path)])
     assert (recipe.frame_stride, recipe.frame_seconds) == (4, 0.1)
     recipe = parse_recipe(PretrainRecipe, ["--resume", "--output_dir", str(tmp_path), "--frame_stride", "2"])

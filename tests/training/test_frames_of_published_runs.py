@@ -23,7 +23,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """The frames that are decoded, by the number of frames of the video that they are planned for."""
     found: dict[str, list[int]] = {}
 
-    def decode(video: Any, plan: Any, *, name: str | None) -> torch.Tensor:
+    def decode(video: Any, plan: Any, *, name: str | None, **options: Any) -> torch.Tensor:
         found[str(name)] = plan(int(video), 12.0)
         return torch.zeros(len(found[str(name)]), 3, 64, 64, dtype=torch.uint8)
 

@@ -4,6 +4,7 @@ import difflib
 import functools
 import math
 import os
+import reprlib
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal
@@ -18,6 +19,9 @@ IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
 
 Task = Literal["pretraining", "classification"]
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 80  # characters of a class name in a message
 
 # Architectures of the paper (appendix, table 8), of its released code, and of VideoMAE V2 (giant).
 _SIZES: dict[str, dict[str, Any]] = {
@@ -383,9 +387,9 @@ def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, 
     if wrong and label2id:
         number = label2id[wrong[0]]
         raise ValueError(
-            f"id2label and label2id contradict each other: label2id says that {wrong[0]!r} is class {number}, and "
-            f"id2label that class {number} is {names.get(number)!r} ({len(wrong)} such names); correct one of them, "
-            f"or leave label2id out"
+            f"id2label and label2id contradict each other: label2id says that {_SHORT.repr(wrong[0])} is class "
+            f"{number}, and id2label that class {number} is {_SHORT.repr(names.get(number))} ({len(wrong)} such "
+            f"names); correct one of them, or leave label2id out"
         )
     return names, _numbers_of(names)
 
@@ -412,7 +416,7 @@ def numbered_classes(id2label: Any) -> dict[int, str]:
         )
     for number, name in found.items():
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
-            raise ValueError(f"id2label names class {number} {name!r}; give a text")
+            raise ValueError(f"id2label names class {number} {_SHORT.repr(name)}; give a text")
     return {number: str(found[number]) for number in range(len(found))}
 
 
@@ -425,11 +429,13 @@ def _numbers_of(names: dict[int, str]) -> dict[str, int]:
 
 
 def _class_number(value: Any, *, field: str) -> int:
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and len(value) < 20 and value.strip().removeprefix("-").isdecimal():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ValueError(f"{field} holds {value!r} where the number of a class belongs; give a whole number, 0 or more")
+    raise ValueError(
+        f"{field} holds {_SHORT.repr(value)} where the number of a class belongs; give a whole number, 0 or more"
+    )
 
 
 def _with_plain_errors(build: Callable[..., None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from . import _check_dependencies  # noqa: F401  a torchvision that does not fit
 
 # isort: split
 import copy
+import json
 import os
 import pickle
 import re
@@ -18,7 +19,13 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
-from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    cached_file,
+    logging,
+)
 
 from .model_limits import decoder_weights, encoder_weights, read_config
 from .records import with_access_of
@@ -28,6 +35,7 @@ logger = logging.get_logger("hf_videomae")
 # transformers 5.6 to 5.17 give keys a bias. It adds the same to all scores of a query, which softmax takes away again.
 _KEY_BIAS = r"(encoder\.layer|decoder\.decoder_layers)\.\d+\.attention\.attention\.key\.bias$"
 _KEYS_SHOWN = 12  # in a message
+_WEIGHT_FILE = re.compile(r"[\w-][\w.-]*\.(safetensors|bin)")
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -164,18 +172,20 @@ def _check_file_holds_model(
 ) -> None:
     """Refuse a configuration of more weights than the file of weights has bytes, before they take memory.
 
-    Fresh parts are not counted. Weights in several files or of another kind are left to the loader.
+    Fresh parts are not counted. Of weights in several files the index is checked, and the rest left to the loader.
 
     Raises:
-        ValueError: with both numbers.
+        ValueError: with both numbers, or for an index that names other files than those beside it.
     """
-    if kwargs.get("state_dict") is not None or kwargs.get("variant") or kwargs.get("force_download"):
+    if kwargs.get("state_dict") is not None:
         return
     hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
     place = {name: value for name, value in hub.items() if name != "proxies"}
-    weights = cached_file(source, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **place)
+    variant, weights = kwargs.get("variant"), None
+    if not variant and not kwargs.get("force_download"):
+        weights = cached_file(source, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **place)
     if weights is None:
-        return
+        return _check_indexes(source, variant, **place)
     config = kwargs.get("config")
     if not isinstance(config, PreTrainedConfig):
         known = {"num_labels", *(field.name for field in fields(cls.config_class))}
@@ -190,6 +200,32 @@ def _check_file_holds_model(
             f"the config.json of {source} describes a model of {count} weights or more, and its file of weights has "
             f"{size} bytes: they do not belong together"
         )
+
+
+def _check_indexes(source: Any, variant: str | None, **place: Any) -> None:
+    """Refuse an index of weights that is damaged, or names files that do not lie beside it.
+
+    Raises:
+        ValueError: naming the index and the first such file.
+    """
+    for name in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME):
+        name = f"{name.removesuffix('.json')}.{variant}.json" if variant else name
+        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **place)
+        if path is None:
+            continue
+        try:
+            index = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the {name} of {source} is no JSON that can be read: download it again") from error
+        files = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(files, dict) or not files or not isinstance(index.get("metadata"), dict):
+            raise ValueError(f"the {name} of {source} needs `metadata` and `weight_map` as objects: download it again")
+        odd = [file for file in files.values() if not isinstance(file, str) or not _WEIGHT_FILE.fullmatch(file)]
+        if odd:
+            raise ValueError(
+                f"the {name} of {source} names {_listed([str(odd[0])])}, which is no file of weights beside it; "
+                f"take a whole folder of the model"
+            )
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -25,6 +25,9 @@ _PROCESSOR_SWITCHES = {"do_resize", "do_center_crop", "do_rescale", "do_normaliz
 _PROCESSOR_COUNTS = {"num_frames": 2**16, "frame_stride": 10**6, "num_views": 1000}
 _PROCESSOR_NUMBERS = {"rescale_factor", "frame_seconds"}
 
+_SWITCHES = {"output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "tie_word_embeddings"}
+_ATTENTIONS = {"attn_implementation", "_attn_implementation", "_attn_implementation_internal"}
+
 _SHOWN = 80  # characters of an odd value in a message
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 _COUNTS = {
@@ -92,6 +95,7 @@ def check_values(values: Any) -> None:
         kinds = ", ".join(_PROBLEM_TYPES)
         raise ValueError(f"problem_type must be one of {kinds}, not {_shown(values['problem_type'])}")
     _check_dtype(values.get("dtype", values.get("torch_dtype")))
+    _check_settings(values)
     for name in ("id2label", "label2id"):
         table = values.get(name)
         # A list of names is for the configuration to number, or to refuse.
@@ -178,6 +182,23 @@ def check_processor(values: Any) -> None:
     for name in {"resample", "sampling_mode"} & given.keys():
         if not isinstance(given[name], str | int):
             raise ValueError(f"{name} must be a name, not {_shown(given[name])}")
+    _check_processed_clip(given)
+
+
+def _check_processed_clip(given: Mapping[str, Any]) -> None:
+    """Refuse clips that would fill the memory when they are made. Frames and colors that are not said count once."""
+    sizes = [_pixels_of(given[name]) for name in ("crop_size", "size") if name in given]
+    means = given.get("image_mean")
+    channels = len(means) if isinstance(means, list | tuple) else 1
+    check_clip(values=int(given.get("num_frames", 1) * channels * (sizes[0] if sizes else 1)), tokens=0)
+
+
+def _pixels_of(size: Any) -> float:
+    """Return the pixels of a frame of such a size, at least."""
+    sides: Any = size if isinstance(size, list | tuple) else [size]
+    if isinstance(size, Mapping):
+        sides = [side for side in size.values() if side is not None]
+    return float(math.prod(sides) if len(sides) == 2 else sides[0] ** 2)
 
 
 def _check_side(name: str, size: Any) -> None:
@@ -229,6 +250,24 @@ def _check_names(architectures: Any) -> None:
         return
     if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
         raise ValueError(f"architectures must be a list of names of classes, not {_shown(architectures)}")
+
+
+def _check_settings(values: Mapping[str, Any]) -> None:
+    """Refuse settings of transformers of the wrong type, and attention whose code lies in a repository of the Hub."""
+    for name in _SWITCHES & values.keys():
+        if not isinstance(values[name], bool | None):
+            raise ValueError(f"{name} must be true or false, not {_shown(values[name])}")
+    for name in _ATTENTIONS & values.keys():
+        if values[name] is not None and not re.fullmatch(r"[\w|]+", str(values[name])):
+            raise ValueError(
+                f"{name} is {_shown(values[name])}: a configuration names no code of other repositories; take the "
+                f"entry out, and give attn_implementation to from_pretrained where you want that code"
+            )
+    if not isinstance(values.get("quantization_config"), Mapping | None):
+        raise ValueError(f"quantization_config must be an object, not {_shown(values['quantization_config'])}")
+    odd = [name for name in values if str(name).startswith("__")]
+    if odd:
+        raise ValueError(f"the configuration has no field {_shown(odd[0])}; take it out")
 
 
 def _check_dtype(dtype: Any) -> None:

@@ -41,6 +41,11 @@ def odd(sound: Path, folder: Path, **fields: Any) -> Path:
 
 
 ODD_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"_attn_implementation": "org/kernels"}, "attn_implementation"),
+    ({"attn_implementation": {"": "org/kernels@main"}}, "attn_implementation"),
+    ({"quantization_config": "x"}, "quantization_config"),
+    ({"output_hidden_states": "yes"}, "output_hidden_states"),
+    ({"__class__": "x"}, "__class__"),
     ({"num_hidden_layers": 10**6}, "num_hidden_layers"),
     ({"num_hidden_layers": 1000}, "do not belong together"),
     ({"num_hidden_layers": 4}, "Not in the file"),
@@ -221,3 +226,53 @@ def test_a_processor_file_that_is_nested_or_no_object(sound: Path, tmp_path: Pat
         path.write_bytes(text)
         with pytest.raises((ValueError, OSError), match=r"config|JSON"):
             predict(path.parent, FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[]", "weight_map"),
+        ("", "JSON"),
+        ("[" * 100_000, "JSON"),
+        ("{}", "weight_map"),
+        (json.dumps({"metadata": {}, "weight_map": ["a"]}), "weight_map"),
+        (json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}), "metadata"),
+        (json.dumps({"metadata": {}, "weight_map": {"a": 5}}), "names 5"),
+        (json.dumps({"metadata": {}, "weight_map": {"a": "../sound/model.safetensors"}}), r"\.\./sound"),
+        (json.dumps({"metadata": {}, "weight_map": {"a": "/etc/passwd"}}), "/etc/passwd"),
+        (json.dumps({"metadata": {}, "weight_map": {"a": "x" * 10**5}}), "beside it"),
+    ],
+)
+def test_an_index_of_weights_names_files_beside_it_alone(sound: Path, tmp_path: Path, text: str, named: str) -> None:
+    folder = odd(sound, tmp_path)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ValueError, match=named) as caught:
+        VideoMAEForVideoClassification.from_pretrained(folder)
+    assert "index.json" in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_weights_in_several_files_are_read(sound: Path, tmp_path: Path) -> None:
+    model = VideoMAEForVideoClassification.from_pretrained(sound)
+    model.save_pretrained(tmp_path, max_shard_size="500KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    read = VideoMAEForVideoClassification.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), read.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_frames": 65000}, {"crop_size": {"height": 16000, "width": 16000}}, {"crop_size": 16000}]
+)
+def test_clips_of_a_processor_fit_into_memory(sound: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = odd(sound, tmp_path)
+    file = next(folder.glob("*preprocessor_config.json"))
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    with pytest.raises(ValueError, match="values"):
+        predict(folder, FRAMES)
+
+
+def test_long_class_names_are_cut_in_messages(sound: Path, tmp_path: Path) -> None:
+    folder = odd(sound, tmp_path, id2label={"0": "x" * 10**5, "1": "b", "2": "c"})
+    with pytest.raises(ValueError, match="contradict") as caught:
+        VideoMAEConfig.from_pretrained(folder)
+    assert len(str(caught.value)) < 500

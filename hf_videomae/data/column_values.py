@@ -13,8 +13,9 @@ from .samples import DataError
 from .shard_folders import find_shards
 
 _READERS = 8
-# A column chunk of this many bytes for each row holds no videos.
-_BYTES_OF_NOTHING = 8
+# Rows of more bytes hold their videos.
+_BYTES_OF_NO_VIDEO = 2**16
+_PAGE_BYTES = 2**16
 _PEEKED_ROWS = 100
 _VIDEO = "video"
 # A table of a folder's videos in the Hub's layout, read as one.
@@ -116,23 +117,26 @@ def first_paths(file: str, column: str) -> list[str]:
     """
     import pyarrow.parquet
 
+    types = pyarrow.types
     with _opened(file) as content:
-        table = pyarrow.parquet.ParquetFile(content)
-        if column not in table.schema_arrow.names:
+        # Read page by page: a column of videos may be large.
+        table = pyarrow.parquet.ParquetFile(content, buffer_size=_PAGE_BYTES)
+        if column not in table.schema_arrow.names or table.num_row_groups == 0:
             return []
         kind = table.schema_arrow.field(column).type
-        if table.num_row_groups == 0 or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
+        if types.is_struct(kind):
+            if not {"bytes", "path"} <= {field.name for field in kind}:
+                return []
+            # Of the whole group: pyarrow aborts the process where it is asked for the size of a damaged column.
+            group = table.metadata.row_group(0)
+            if group.total_byte_size > _BYTES_OF_NO_VIDEO * max(group.num_rows, 1):
+                return []
+        elif not (types.is_string(kind) or types.is_large_string(kind)):
             return []
-        group = table.metadata.row_group(0)
-        chunks = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
-        videos = chunks.get(f"{column}.bytes")
-        if column not in chunks and (videos is None or f"{column}.path" not in chunks):
-            return []
-        if videos is not None and videos.total_uncompressed_size > 100 + _BYTES_OF_NOTHING * group.num_rows:
-            return []
-        wanted = column if videos is None else f"{column}.path"
-        rows = next(table.iter_batches(_PEEKED_ROWS, row_groups=[0], columns=[wanted]), None)
+        rows = next(table.iter_batches(_PEEKED_ROWS, row_groups=[0], columns=[column]), None)
         values = [] if rows is None else rows.column(0).to_pylist()
+    if any(isinstance(value, dict) and value.get("bytes") is not None for value in values):
+        return []
     paths = [value.get("path") if isinstance(value, dict) else value for value in values]
     return [path for path in paths if isinstance(path, str)]
 
@@ -151,6 +155,11 @@ def rows_name_videos(root: Path) -> bool:
         paths = first_paths(str(first), _VIDEO)
     except pyarrow.ArrowInvalid:  # no Parquet at all, whatever its name
         return False
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(
+            f"{first} cannot be read: {reason}; get the file again, or take it out of the folder"
+        ) from error
     return any((root / path).is_file() for path in paths)
 
 

@@ -16,6 +16,7 @@ from .split_folders import find_splits, split_in_name
 from .split_names import split_name
 
 SHARD_KINDS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
+_SAVE_AGAIN = "save the data set again with save_to_disk"
 _DATASET, _DATASET_DICT = "state.json", "dataset_dict.json"
 
 
@@ -51,7 +52,11 @@ def saved_splits(root: Path) -> dict[str, list[str]] | None:
     if (root / _DATASET_DICT).is_file():
         names = _read(root / _DATASET_DICT).get("splits")
         names = names if isinstance(names, list) else []
-        return {str(name): _saved_files(root, root / str(name)) for name in names}
+        odd = [name for name in names if not isinstance(name, str) or _is_path(name)]
+        if odd:
+            listing = root / _DATASET_DICT
+            raise DataError(f"{listing} lists the split {odd[0]!r}, which is no folder of it; {_SAVE_AGAIN}")
+        return {name: _saved_files(root, root / name) for name in names}
     if (root / _DATASET).is_file() and (root / "dataset_info.json").is_file():
         saved = str(_read(root / _DATASET).get("_split") or "train")
         split = split_name(saved) if split_name(saved) in ("validation", "test") else "train"
@@ -59,20 +64,26 @@ def saved_splits(root: Path) -> dict[str, list[str]] | None:
     return None
 
 
+def _is_path(name: str) -> bool:
+    """Return whether a name is none of a single file or folder, such as `../other`."""
+    return os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name
+
+
 def _read(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); save the data set again with save_to_disk") from error
+        raise DataError(f"{path} cannot be read ({error}); {_SAVE_AGAIN}") from error
     return found if isinstance(found, dict) else {}
 
 
 def _saved_files(root: Path, folder: Path) -> list[str]:
     listed = _read(folder / _DATASET).get("_data_files")
-    names = [str(entry.get("filename")) for entry in listed] if isinstance(listed, list) else []
-    missing = next((name for name in names if os.path.basename(name) != name or not (folder / name).is_file()), None)
+    entries = [entry if isinstance(entry, dict) else {} for entry in listed] if isinstance(listed, list) else []
+    names = [str(entry.get("filename")) for entry in entries]
+    missing = next((name for name in names if _is_path(name) or not (folder / name).is_file()), None)
     if missing is not None or not names:
-        raise DataError(f"{folder} lists {missing or 'no files'}, which is not there; save the data set again")
+        raise DataError(f"{folder} lists {missing or 'no files'}, which is not there; {_SAVE_AGAIN}")
     return [(folder / name).relative_to(root).as_posix() for name in names]
 
 

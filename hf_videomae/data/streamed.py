@@ -206,7 +206,13 @@ class DatasetsSource:
             if self.kept is not None:
                 self._fetch_patiently(0)
                 first = self.kept.paths[:1]
-            paths = read_patiently(lambda: first_paths(first[0], column), set_name=self.name, file=self.shard_names[0])
+            file = self.shard_names[0]
+            paths = read_patiently(
+                lambda: first_paths(first[0], column),
+                set_name=self.name,
+                file=file,
+                otherwise=f"{file} cannot be read; get the file again",
+            )
         elif is_text:
             rows = read_patiently(
                 lambda: list(islice(stream.select_columns([column]), _PEEKED)),

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
 
 # One class in Kinetics-710, whose names differ between Kinetics-400, 600 and 700 (VideoMAE V2's repository,
@@ -23,6 +24,8 @@ KINETICS_710_NAMES = {
     "sniffing": "smelling feet",
 }
 _SHOWN = 5
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 80
 
 
 def plain_name(name: str) -> str:
@@ -32,7 +35,7 @@ def plain_name(name: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Return the first names for a message."""
-    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    shown = ", ".join(map(_SHORT.repr, names[:_SHOWN]))
     return f"{shown}, ..." if len(names) > _SHOWN else shown
 
 
@@ -71,7 +74,9 @@ def rows_by_name(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> 
     if missing:
         candidates = [name for name, places in rows.items() if places]
         close = difflib.get_close_matches(plain_name(missing[0]), candidates, n=1, cutoff=0.6)
-        nearest = f"; the nearest to {missing[0]!r} is {known[rows[close[0]][0]]!r}" if close else ""
+        nearest = (
+            f"; the nearest to {_SHORT.repr(missing[0])} is {_SHORT.repr(known[rows[close[0]][0]])}" if close else ""
+        )
         raise ValueError(
             f"{len(missing)} of {len(wanted)} classes are none of the {len(known)} of {owner}: "
             f"{listed(missing)}{nearest}. Rename them as the model has them"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from datasets_on_disk import DAMAGES, damage, write_folder
 
-from hf_videomae.data import ClipSettings, build_loader, open_source
+from hf_videomae.data import ClipSettings, DataError, build_loader, open_source
+from hf_videomae.data.prepare.inputs import open_raw
 
 SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
 
@@ -47,3 +48,23 @@ def test_two_ranks_stay_in_step(clips: tuple[Path, set[str]], workers: int) -> N
     assert not damaged & {*used[0], *used[1]}
     # An epoch of both ranks is the set, and replacements.
     assert len(set(used[0][:20]) | set(used[1][:20])) >= 40 - 2 * len(damaged)
+
+
+@pytest.mark.fault
+def test_parquet_whose_levels_do_not_fit_its_schema_is_refused(tmp_path: Path) -> None:
+    # pyarrow aborts the process where it is asked for the size of such a column.
+    pa = pytest.importorskip("pyarrow", reason="the extra hf-videomae[train] is not installed")
+    import pyarrow.parquet
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pyarrow.parquet.write_table(pa.table({"video": pa.array([{"path": "a.mp4"}], type=kind)}), tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    optional, required = (b"\x15\x0c\x25" + level + b"\x18\x05bytes" for level in (b"\x02", b"\x00"))
+    assert content.count(optional) == 1
+    (tmp_path / "a.parquet").write_bytes(content.replace(optional, required))
+    with pytest.raises(DataError, match=r"a\.parquet") as caught:
+        open_source(str(tmp_path))
+    assert "\n" not in str(caught.value)
+    (tmp_path / "a.mp4").write_bytes(b"0")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+        open_raw(str(tmp_path))

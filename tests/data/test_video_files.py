@@ -1,9 +1,11 @@
 """Which files of a folder are videos: by their endings, each file once, and what is left out is counted."""
 
+import json
 import subprocess
 import tarfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets_on_disk import write_folder, write_parquet
@@ -222,6 +224,29 @@ def test_folders_of_save_to_disk_are_read(tmp_path: Path) -> None:
         assert samples[0].video == videos[labels[0]]
     with pytest.raises(DataError, match="no split 'test'"):
         open_source(str(tmp_path / "one"), split="test")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("dataset_dict.json", {"splits": ["../outside"]}),
+        ("dataset_dict.json", {"splits": ["/outside"]}),
+        ("dataset_dict.json", {"splits": ["a\0b"]}),
+        ("dataset_dict.json", {"splits": [None, 3, {}]}),
+        ("state.json", {"_data_files": ["x", 5]}),
+        ("state.json", {"_data_files": [{"filename": "../outside.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": ["x"]}]}),
+    ],
+)
+def test_save_to_disk_lists_only_names_of_its_folder(tmp_path: Path, file: str, values: dict[str, Any]) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "outside.arrow").write_bytes(b"0")
+    (tmp_path / "set" / "dataset_info.json").write_text("{}")
+    (tmp_path / "set" / file).write_text(json.dumps(values))
+    with pytest.raises(DataError, match="save_to_disk") as caught:
+        open_source(str(tmp_path / "set"))
+    assert str(tmp_path / "set") in str(caught.value) and "\0" not in str(caught.value)
 
 
 def test_videos_beside_shards_are_what_is_read(tmp_path: Path) -> None:

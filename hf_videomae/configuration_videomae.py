@@ -339,7 +339,7 @@ class VideoMAEConfig(PreTrainedConfig):
                     f"{name} has {len(values)} values for num_channels={self.num_channels}; give one per channel"
                 )
         if min(self.image_std or ()) <= 0:
-            raise ValueError(f"image_std={self.image_std} must be above 0: pixels are divided by it")
+            raise ValueError(f"image_std={_SHORT.repr(self.image_std)} must be above 0: pixels are divided by it")
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be three positive numbers (T', H', W')")
         check_clip(values=0, tokens=math.prod(self.table_grid))
@@ -374,6 +374,8 @@ def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, 
         ValueError: where the two contradict each other, or numbers are missing.
     """
     if label2id:
+        if not isinstance(label2id, dict):
+            raise ValueError(f"label2id is a {type(label2id).__name__}; give numbers by name, e.g. {{'run': 0}}")
         label2id = {str(label): _class_number(number, field="label2id") for label, number in label2id.items()}
     if id2label is None:
         # A default of two classes is not written by transformers, but its label2id may be.

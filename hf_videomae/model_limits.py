@@ -5,6 +5,7 @@ The limits are far beyond published models (ViT-giant is 1408 wide, 40 layers de
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ MAX_WEIGHTS = 10**11
 
 _MAX_SIDE = 16384  # pixels of a frame
 _MAX_CHANNELS = 4096
+_MAX_TEXT, _MAX_ENTRIES = 1000, 64
+_LONG_LISTS = ("id2label", "label2id", "image_mean", "image_std")
 _PROCESSOR_SWITCHES = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_sample_frames"}
 _PROCESSOR_COUNTS = {"num_frames": 2**16, "frame_stride": 10**6, "num_views": 1000}
 _PROCESSOR_NUMBERS = {"rescale_factor", "frame_seconds"}
@@ -90,6 +93,7 @@ def check_values(values: Any) -> None:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"the configuration must be a JSON object, not {_shown(values)}")
+    _check_lengths(values)
     _check_names(values.get("architectures"))
     if values.get("problem_type") not in (None, *_PROBLEM_TYPES):
         kinds = ", ".join(_PROBLEM_TYPES)
@@ -163,6 +167,7 @@ def check_processor(values: Any) -> None:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"the settings of a processor must be a JSON object, not {_shown(values)}")
+    _check_lengths(values)
     given = {name: value for name, value in values.items() if value is not None}
     for name in _PROCESSOR_SWITCHES & given.keys():
         if not isinstance(given[name], bool):
@@ -243,6 +248,15 @@ def one_line(error: Exception) -> str:
     _, _, after = said.partition("TypeError: ")
     shown = (after or said).removeprefix("Field ")
     return f"the configuration cannot be read: {shown[:200]}{'...' if len(shown) > 200 else ''}"
+
+
+def _check_lengths(values: Mapping[str, Any]) -> None:
+    """Refuse texts and lists that no setting has; classes may have any number of names."""
+    for name, value in values.items():
+        if isinstance(value, str) and len(value) > _MAX_TEXT:
+            raise ValueError(f"{_shown(name)} is a text of {len(value)} characters; no setting is so long")
+        if isinstance(value, list) and len(value) > _MAX_ENTRIES and name not in _LONG_LISTS:
+            raise ValueError(f"{_shown(name)} is a list of {len(value)} entries; no setting has so many")
 
 
 def _check_names(architectures: Any) -> None:

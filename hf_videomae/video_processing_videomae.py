@@ -492,7 +492,7 @@ def _or_default(value: Any, default: Any) -> Any:
 def _size(size: Size | None) -> dict[str, int]:
     if size is None:
         return {"shortest_edge": 224}
-    if isinstance(size, int):
+    if isinstance(size, int | float):
         return _positive({"shortest_edge": size}, "size")
     if not isinstance(size, dict) and len(size) == 2:
         return _positive({"height": size[0], "width": size[1]}, "size")

@@ -276,3 +276,29 @@ def test_long_class_names_are_cut_in_messages(sound: Path, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="contradict") as caught:
         VideoMAEConfig.from_pretrained(folder)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value", "word"),
+    [
+        ("config.json", "position_grid", list(range(3000)), "3000 entries"),
+        ("config.json", "patch_size", list(range(3000)), "3000 entries"),
+        ("config.json", "mask_type", "x" * 10_000, "10000 characters"),
+        ("config.json", "model_type", "x" * 10_000, "10000 characters"),
+        ("config.json", "label2id", ["a", "b"], "label2id is a list"),
+        ("video_preprocessor_config.json", "resample", "x" * 10_000, "10000 characters"),
+        ("video_preprocessor_config.json", "crop_size", 40.5, "40.5"),
+    ],
+)
+def test_long_or_odd_values_are_refused_in_a_short_line(
+    tmp_path: Path, file: str, field: str, value: Any, word: str
+) -> None:
+    config = VideoMAEConfig.from_preset("tiny")
+    config.save_pretrained(tmp_path)
+    VideoMAEVideoProcessor.from_config(config).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**values, field: value}))
+    read = VideoMAEConfig if file == "config.json" else VideoMAEVideoProcessor
+    with pytest.raises(ValueError, match=word) as error:
+        read.from_pretrained(tmp_path)
+    assert len(str(error.value)) < 500 and "\n" not in str(error.value)

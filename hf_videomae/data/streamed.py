@@ -148,6 +148,7 @@ class DatasetsSource:
     def use_classes(self, labels: PlainLabels) -> None:
         """Take the classes of a plain column, which may be those of all splits together."""
         self.plain, self.class_names = labels, labels.class_names
+        self.notes += [note for note in labels.notes if note not in self.notes]
 
     def _read_labels(self, stream: Any, plain: PlainLabels, *, require: bool, asked: bool, twice: bool) -> None:
         """Find the classes of a plain column in all its values, or see that all of them are numbers."""

@@ -16,6 +16,7 @@ from .network import Patience, is_passing, one_try, shard_seconds, until_it_answ
 from .refusals import Rereads, no_hub, read_errors, read_patiently, refusal
 from .row_paths import RowPaths, check_allowed, check_card
 from .row_segments import RowSegments
+from .row_splits import check_row_splits
 from .samples import DataError, Label, Sample
 from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
 from .split_names import split_name
@@ -109,6 +110,7 @@ class DatasetsSource:
                 f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
                 f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
+        self.notes += check_row_splits(features, files, names=self.shard_names, path=path)
         self._segments = RowSegments(features, name=path)
         self.notes += self._segments.notes
         wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]

@@ -141,7 +141,10 @@ def open_folder(
         raise DataError(_without_videos(root, scan))
     else:
         source = _open_without_index(dataset, scan, split=split, kind=kind, allowed=allowed)
-        source.notes += [*scan.notes(), *filter(None, [note_on_lists(root)])]
+        lists = note_on_lists(root)
+        source.notes += [*scan.notes(), *filter(None, [lists])]
+        if lists and source.labels is None:
+            source.unlabelled = f"{source.unlabelled or 'its folders name no classes'}; {lists}"
     return _checked_labels(source, require_labels)
 
 

@@ -11,7 +11,7 @@ from .folder_layout import read_split, read_whole
 from .frame_folders import describe_frames
 from .index_files import INDEX_FILES, Index, check_index, index_of, read_index, read_index_columns
 from .index_paths import IndexPaths
-from .labels import SINGLE, LabelKind, parse_labels
+from .labels import SINGLE, LabelKind, note_on_similar, parse_labels
 from .list_names import note_on_lists
 from .metadata_files import (
     METADATA_FILES,
@@ -78,6 +78,7 @@ class FolderSource:
         if labels is not None:
             texts, ids = list(map(readable, labels)), list(map(readable, paths))
             self.class_names, self.labels = parse_labels(texts, kind=kind, ids=ids, name=self.name)
+            self.notes += note_on_similar(self.class_names, name=self.name)
             if class_names is not None and kind == SINGLE:
                 number = {known: place for place, known in enumerate(class_names)}
                 self.class_names, self.labels = list(class_names), [number[text] for text in texts]
@@ -140,7 +141,10 @@ def open_folder(
         raise DataError(_without_videos(root, scan))
     else:
         source = _open_without_index(dataset, scan, split=split, kind=kind, allowed=allowed)
-        source.notes += [*scan.notes(), *filter(None, [note_on_lists(root)])]
+        lists = note_on_lists(root)
+        source.notes += [*scan.notes(), *filter(None, [lists])]
+        if lists and source.labels is None:
+            source.unlabelled = f"{source.unlabelled or 'its folders name no classes'}; {lists}"
     return _checked_labels(source, require_labels)
 
 

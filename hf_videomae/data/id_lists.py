@@ -10,7 +10,7 @@ from .samples import DataError
 from .tables import Cell, Table, text_of
 from .video_files import find_videos, readable
 
-_IDS = ("youtube_id", "ytid", "yt_id", "youtubeid", "video_id", "videoid", "vid", "id")
+_IDS = ("youtube_id", "ytid", "yt_id", "youtubeid", "video_id", "videoid", "vid_name", "vid", "id")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,10 +119,10 @@ def find_columns(table: Table) -> Columns:
         raise DataError(f"{table.file} lists no videos; add a row for each, after a first row such as path,label")
     found = {what: _column(table, what) for what in NAMES}
     if not found["path"]:
-        raise DataError(
-            f"{table.file} has no column `path` or `file_name` (its columns: {_named(table)}); name the columns in "
-            f"its first row, or begin each row with a path that has its ending (.mp4)"
-        )
+        remedy = "name the columns in its first row, or begin each row with a path that has its ending (.mp4)"
+        if not table.delimiter:
+            remedy = "name the file of each video in a key `path`"
+        raise DataError(f"{table.file} has no column `path` or `file_name` (its columns: {_named(table)}); {remedy}")
     found["split"] = found["split"] or _column_of_splits(table, used=set(found.values()))
     _refuse_line_breaks(table, [name for name in found.values() if name])
     filled = [name for name in table.columns if _is_filled(table, name)]

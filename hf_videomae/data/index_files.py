@@ -5,6 +5,7 @@ ways is one line that says so, and what to write instead.
 """
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -163,10 +164,44 @@ def index_of(
         entries=entries,
         labels=labels,
         refused=refused,
-        notes=[*notes, *columns.notes, *said],
+        notes=[*notes, *columns.notes, *said, *_shared_by_splits(columns)],
         unlabelled="" if is_labelled else _why_unlabelled(table, columns),
         has_other_times=bool(columns.other_times),
     )
+
+
+def _shared_by_splits(columns: Columns) -> list[str]:
+    """Return a note on videos, or overlapping segments of one, that are listed in several splits."""
+    if not columns.split:
+        return []
+    uses: dict[str, list[tuple[str, float, float]]] = {}
+    for row in columns.table.rows:
+        path = os.path.normpath(text_of(row.get(columns.path)).replace("\\", "/"))
+        try:
+            start, end = _segment(row, columns)
+        except ValueError:  # refused where the row is read
+            continue
+        use = (split_name(text_of(row.get(columns.split))), start or 0.0, math.inf if end is None else end)
+        uses.setdefault(path, []).append(use)
+    shared = {path: sorted(_meeting(found)) for path, found in uses.items() if _meeting(found)}
+    if not shared:
+        return []
+    first = next(iter(shared))
+    return [
+        f"{columns.table.file}: {len(shared)} videos are listed in several splits, the first is {first} "
+        f"({', '.join(shared[first])}); a test on videos of the training says too much: keep each in one split"
+    ]
+
+
+def _meeting(uses: Sequence[tuple[str, float, float]]) -> set[str]:
+    """Return the splits of segments (split, start, end) that overlap one of another split."""
+    found: set[str] = set()
+    latest: dict[str, float] = {}
+    for split, start, end in sorted(uses, key=lambda use: use[1]):
+        others = {other for other, other_end in latest.items() if other != split and start < other_end}
+        found |= {split, *others} if others else set()
+        latest[split] = max(end, latest.get(split, 0.0))
+    return found
 
 
 def _why_unlabelled(table: Table, columns: Columns) -> str:
@@ -217,15 +252,20 @@ def _entry(row: dict[str, Cell], columns: Columns, *, paths: IndexPaths, split: 
     except ValueError as error:
         raise _RowError(str(error), "path") from None
     try:
-        decimal_comma = columns.table.delimiter in (";", "\t", "|")
-        start, end = (
-            read_seconds(text_of(row.get(name)), decimal_comma=decimal_comma) if name else None
-            for name in (columns.start, columns.end)
-        )
+        start, end = _segment(row, columns)
         check_segment(start, end)
     except ValueError as error:
         raise _RowError(str(error), "segment") from None
     return Entry(path=path, cell=label, split=split, start=start, end=end)
+
+
+def _segment(row: dict[str, Cell], columns: Columns) -> tuple[float | None, float | None]:
+    decimal_comma = columns.table.delimiter in (";", "\t", "|")
+    start, end = (
+        read_seconds(text_of(row.get(name)), decimal_comma=decimal_comma) if name else None
+        for name in (columns.start, columns.end)
+    )
+    return start, end
 
 
 def read_seconds(text: str, *, decimal_comma: bool = False) -> float | None:

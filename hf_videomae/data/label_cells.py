@@ -14,6 +14,8 @@ Cell = str | list[str]
 
 _FLAG = "--problem_type multi_label_classification"
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+# A column of class numbers with an empty cell becomes one of floats in pandas: 0.0, 1.0.
+_WHOLE = re.compile(r"(-?\d+)(\.0+)?")
 # numpy and pandas print lists without commas between strings, which Python would join.
 _JOINED = re.compile(r"""['"]\s+['"]|['"]{2}\s*['"]""")
 _SEPARATORS = (SEPARATOR, ";", ",")
@@ -52,7 +54,7 @@ def as_list(cell: Cell) -> list[str] | None:
 
 
 def read_labels(
-    cells: Sequence[Cell], *, every: Sequence[Cell], kind: LabelKind, file: Path, ids: Sequence[str]
+    cells: Sequence[Cell], *, every: Sequence[Cell], kind: LabelKind, file: Path | str, ids: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return the labels of some rows as `parse_labels` takes them, and notes for the user.
 
@@ -72,7 +74,11 @@ def read_labels(
         labels = [
             _one(cell, found, file=file, id=id, kind=kind) for cell, found, id in zip(cells, lists, ids, strict=True)
         ]
-        return labels, _check_single(labels, lists, texts, file=file, ids=ids) if kind == SINGLE else []
+        if kind != SINGLE:
+            return labels, []
+        said = _check_single(labels, lists, texts, file=file, ids=ids)
+        _check_minus_one(labels, texts, file=file, ids=ids)
+        return _whole_numbers(labels, texts), said
     separator, notes = _separator_of(texts, file=file)
     several = [
         found if found is not None else [part.strip() for part in str(cell).split(separator or "\0")]
@@ -84,7 +90,26 @@ def read_labels(
     return [SEPARATOR.join(filter(None, parts)) for parts in several], notes
 
 
-def _one(cell: Cell, found: list[str] | None, *, file: Path, id: str, kind: LabelKind) -> str:
+def _whole_numbers(labels: list[str], texts: Sequence[str]) -> list[str]:
+    """Return class numbers without a fraction of zeros (`3.0` is class 3), where all labels of a file are numbers."""
+    if not any("." in text for text in texts) or not all(map(_WHOLE.fullmatch, texts)):
+        return labels
+    return [label.partition(".")[0] for label in labels]
+
+
+def _check_minus_one(labels: Sequence[str], texts: Sequence[str], *, file: Path | str, ids: Sequence[str]) -> None:
+    """Refuse -1 beside class numbers: it says "no label" as often as it is a class."""
+    if not all(map(_WHOLE.fullmatch, texts)) or not {"0", "0.0"}.intersection(texts):
+        return
+    bad = next((id for label, id in zip(labels, ids, strict=True) if label in ("-1", "-1.0")), None)
+    if bad is not None:
+        raise DataError(
+            f"{file}: the label of {bad} is -1, beside 0 and more; where it means that there is no label, remove "
+            f"those rows, where it is a class, write the classes as names"
+        )
+
+
+def _one(cell: Cell, found: list[str] | None, *, file: Path | str, id: str, kind: LabelKind) -> str:
     if found is None:
         return str(cell).strip()
     if len(found) != 1:
@@ -94,7 +119,12 @@ def _one(cell: Cell, found: list[str] | None, *, file: Path, id: str, kind: Labe
 
 
 def _check_single(
-    labels: Sequence[str], lists: Sequence[list[str] | None], texts: Sequence[str], *, file: Path, ids: Sequence[str]
+    labels: Sequence[str],
+    lists: Sequence[list[str] | None],
+    texts: Sequence[str],
+    *,
+    file: Path | str,
+    ids: Sequence[str],
 ) -> list[str]:
     """Refuse labels that read as several classes; a note where commas were taken for part of the names."""
     odd = {text: (sign, parts) for sign in _SEPARATORS for text, parts in _separated(texts, sign)}
@@ -139,7 +169,7 @@ def _separated(texts: Sequence[str], sign: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _separator_of(texts: Sequence[str], *, file: Path) -> tuple[str, list[str]]:
+def _separator_of(texts: Sequence[str], *, file: Path | str) -> tuple[str, list[str]]:
     """Return what separates the classes of a multi-label set ("" where nothing does), and a note if it is not `|`."""
     held = [sign for sign in _SEPARATORS if any(sign in text for text in texts)]
     if not held or held == [SEPARATOR]:

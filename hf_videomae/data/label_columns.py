@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .labels import MISSING, SEPARATOR, SINGLE, LabelKind, parse_labels
+from .label_cells import read_labels
+from .labels import MISSING, SEPARATOR, SINGLE, LabelKind, note_on_similar, parse_labels
 from .samples import DataError, Label
 
 COLUMNS = ("label", "labels", "class", "class_name", "label_name", "category")
@@ -34,6 +35,8 @@ class PlainLabels:
         name: of the data set, for errors.
         ids: of each text in the column, the first sample that has it.
         class_names: None for numbers.
+        has_lists: whether its values are lists, whose names may hold any sign but one.
+        notes: how the values were read, for the user.
     """
 
     column: str
@@ -41,6 +44,8 @@ class PlainLabels:
     name: str
     ids: dict[str, str] = field(default_factory=dict)
     class_names: list[str] | None = None
+    has_lists: bool = False
+    notes: list[str] = field(default_factory=list)
     _numbers: dict[str, Label] = field(default_factory=dict)
 
     def read(self, values: Iterable[tuple[str, Any]], *, require: bool, asked: bool) -> None:
@@ -79,9 +84,18 @@ class PlainLabels:
         self.find_classes()
 
     def find_classes(self) -> None:
-        """Number the classes of all texts that are known."""
-        names, labels = parse_labels(list(self.ids), kind=self.kind, ids=list(self.ids.values()), name=self.name)
+        """Number the classes of all texts that are known.
+
+        Raises:
+            DataError: for a text that reads as several classes where one is wanted, or in two ways.
+        """
+        texts, ids, self.notes = list(self.ids), list(self.ids.values()), []
+        if self.kind != "regression" and not self.has_lists:
+            source = f"{self.name} ({self.column})"
+            texts, self.notes = read_labels(texts, every=texts, kind=self.kind, file=source, ids=ids)
+        names, labels = parse_labels(texts, kind=self.kind, ids=ids, name=self.name)
         self.class_names = names
+        self.notes += note_on_similar(names, name=self.name)
         self._numbers = dict(zip(self.ids, labels, strict=True))
 
     def label(self, value: Any, *, id: str) -> Label | None:
@@ -109,6 +123,7 @@ class PlainLabels:
         if column == "json" and isinstance(value, (str, dict)):
             value = _of_json(value, key=key, id=id, name=self.name)
         if isinstance(value, (list, tuple)):
+            self.has_lists = True
             texts = [self._text(part, id=id) for part in value]
             if self.kind == SINGLE and len(texts) > 1:
                 raise self._no_label(value, id, "several labels; give --problem_type multi_label_classification")

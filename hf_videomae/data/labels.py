@@ -4,6 +4,8 @@ Shapes: B clips, K classes.
 """
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +21,9 @@ SINGLE: LabelKind = "single_label_classification"
 SEPARATOR = "|"
 # What tables hold where a value is missing, in lower case: pandas, R, SQL, JSON and spreadsheets write these.
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil"))
+
+# Python reads no numbers of many more digits.
+_MOST_DIGITS = 1000
 
 
 def parse_labels(
@@ -48,9 +53,26 @@ def parse_labels(
     return names, [tuple(sorted({number[part] for part in parts if part})) for parts in several]
 
 
+def note_on_similar(class_names: Sequence[str] | None, *, name: str) -> list[str]:
+    """Return a note on classes whose names differ in case, blanks or the spelling of accents alone."""
+    alike: dict[str, list[str]] = {}
+    for known in class_names or ():
+        plain = unicodedata.normalize("NFKC", known).casefold()
+        plain = plain.lstrip("0") if plain.isdecimal() else re.sub(r"[\s_-]+", " ", plain).strip()
+        alike.setdefault(plain, []).append(known)
+    found = [names for names in alike.values() if len(names) > 1]
+    if not found:
+        return []
+    shown = " and ".join(ascii(known) for known in found[0])
+    return [
+        f"{name}: {len(found)} classes are spelled in several ways and are taken for different classes, such as "
+        f"{shown}; if they are one class give it one name"
+    ]
+
+
 def _class_order(name: str) -> tuple[bool, int, str]:
     """Classes that are numbers keep the order of numbers: 10 comes after 9."""
-    is_number = name.isdecimal()
+    is_number = name.isdecimal() and len(name) <= _MOST_DIGITS
     return not is_number, int(name) if is_number else 0, name
 
 

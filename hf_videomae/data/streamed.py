@@ -16,6 +16,7 @@ from .network import Patience, is_passing, one_try, shard_seconds, until_it_answ
 from .refusals import Rereads, no_hub, read_errors, read_patiently, refusal
 from .row_paths import RowPaths, check_allowed, check_card
 from .row_segments import RowSegments
+from .row_splits import check_row_splits
 from .samples import DataError, Label, Sample
 from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
 from .split_names import split_name
@@ -109,6 +110,7 @@ class DatasetsSource:
                 f"{path} has no labels for {label_kind}: {_of_columns(features)}; it needs "
                 f"{_WANTED_LABELS[label_kind]}, or name the column with --label_column"
             )
+        self.notes += check_row_splits(features, files, names=self.shard_names, path=path)
         self._segments = RowSegments(features, name=path)
         self.notes += self._segments.notes
         wanted = [self.video_column, self.label_column, "__key__", *self._segments.columns]
@@ -148,6 +150,7 @@ class DatasetsSource:
     def use_classes(self, labels: PlainLabels) -> None:
         """Take the classes of a plain column, which may be those of all splits together."""
         self.plain, self.class_names = labels, labels.class_names
+        self.notes += [note for note in labels.notes if note not in self.notes]
 
     def _read_labels(self, stream: Any, plain: PlainLabels, *, require: bool, asked: bool, twice: bool) -> None:
         """Find the classes of a plain column in all its values, or see that all of them are numbers."""

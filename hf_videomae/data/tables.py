@@ -147,11 +147,25 @@ def _table_of_objects(file: Path, objects: Iterable[object]) -> Table:
     for number, found in enumerate(objects, start=1):
         if not isinstance(found, dict):
             raise json.JSONDecodeError(f"row {number} is not a JSON object", "", 0)
-        names = [column_name(name) for name in found]
+        cells = list(_flat(found))
+        names = [name for name, _ in cells]
         _refuse_repeated(file, names)
-        rows.append({name: _json_cell(value) for name, value in zip(names, found.values(), strict=True)})
+        rows.append({name: _json_cell(value) for name, value in cells})
         columns |= dict.fromkeys(names)
     return Table(file=file, columns=list(columns), rows=rows, numbers=list(range(1, len(rows) + 1)))
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the columns of a JSON object; `label.name` is what the object in `label` says under `name`."""
+    for key, value in row.items():
+        name = prefix + column_name(key)
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            for inner in dict.fromkeys(key for entry in value for key in entry):
+                yield f"{name}.{column_name(inner)}", [entry.get(inner) for entry in value]
+        else:
+            yield name, value
 
 
 def _json_cell(value: object) -> Cell:

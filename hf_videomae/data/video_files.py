@@ -32,7 +32,9 @@ _SIDE_EXTENSIONS = frozenset(
 )
 _SIDE_NAMES = frozenset("authors citation copying dockerfile license licence makefile notice readme _success".split())
 # Folders that archives and file servers leave.
-_SYSTEM_FOLDERS = frozenset(("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"))
+_SYSTEM_FOLDERS = frozenset(
+    ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+)
 _SHOWN_EXTENSIONS = 8
 
 
@@ -62,6 +64,7 @@ class FolderScan:
         index_files: those with a name in question, at any depth, sorted.
         linked_twice: links to videos that are in the folder under another name too.
         unreadable: folders that cannot be listed, with the reason.
+        empty: folders without files or folders, but hidden ones, sorted.
     """
 
     videos: list[str] = field(default_factory=list)
@@ -71,6 +74,7 @@ class FolderScan:
     index_files: list[str] = field(default_factory=list)
     linked_twice: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
     @property
     def is_frame_folder(self) -> bool:
@@ -101,6 +105,11 @@ class FolderScan:
             notes.append(
                 f"left out: {len(self.unreadable)} folders that cannot be read, the first is "
                 f"{readable(self.unreadable[0])}"
+            )
+        if self.empty:
+            notes.append(
+                f"{len(self.empty)} folders are empty, the first is {readable(self.empty[0])}/; a class or split "
+                f"without videos does not count"
             )
         gifs = sum(extension_of(path) == ".gif" for path in self.videos)
         if 0 < gifs < len(self.videos):
@@ -139,6 +148,8 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
         folders[:] = [name for name in folders if not _is_hidden(name) and _first_visit(folder, name, visited)]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        if not folders and all(name.startswith(".") for name in files) and str(relative) != ".":
+            scan.empty.append(str(relative))
         for name in files:
             path = str(relative / name)
             if name in wanted:
@@ -150,7 +161,7 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
             else:
                 _count_other(scan, path)
     _leave_out_links(scan, links, root=root)
-    for paths in (scan.videos, scan.other_media, scan.index_files):
+    for paths in (scan.videos, scan.other_media, scan.index_files, scan.empty):
         paths.sort()
     return scan
 

@@ -18,7 +18,7 @@ from ..frame_folders import describe_frames
 from ..index_files import INDEX_FILES, Index, index_of, read_index_columns
 from ..index_paths import IndexPaths
 from ..label_columns import share_classes
-from ..labels import SINGLE, LabelKind, parse_labels
+from ..labels import SINGLE, LabelKind, note_on_similar, parse_labels
 from ..list_names import is_list_name, note_on_lists
 from ..lists import read_list
 from ..metadata_files import METADATA_FILES, find_metadata, read_metadata, with_splits_of_folders
@@ -199,7 +199,8 @@ def _open_folder(
     unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
     prepared = _raw_set(entries_of_folder(found), dropped_of_folder(scan), root=root, kind=kind, unlabelled=unlabelled)
     more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
-    prepared.notes = [*found.notes, *notes, *more, *scan.notes(), *filter(None, [note_on_lists(root)])]
+    more += [*prepared.notes, *scan.notes(), *filter(None, [note_on_lists(root)])]
+    prepared.notes = [*found.notes, *notes, *more]
     return prepared
 
 
@@ -212,7 +213,7 @@ def _open_list(file: Path, *, kind: LabelKind) -> RawSet:
 def _of_index(index: Index, *, root: Path, kind: LabelKind, split: str = "train") -> RawSet:
     entries, dropped = entries_of_index(index, kind=kind, split=split)
     prepared = _raw_set(entries, dropped, root=root, kind=kind, unlabelled=index.unlabelled)
-    prepared.notes = index.notes
+    prepared.notes = [*index.notes, *prepared.notes]
     return prepared
 
 
@@ -221,10 +222,11 @@ def _raw_set(entries: list[Entry], refused: list[Dropped], *, root: Path, kind: 
         reason = f": {refused[0].path}: {refused[0].reason}" if refused else ""
         raise DataError(f"{root} holds no video that can be used{reason}")
     entries = sorted(entries, key=lambda entry: (entry.split, entry.id))
-    names, labels = None, None
+    names, labels, notes = None, None, list[str]()
     if not unlabelled:
         texts, ids = [entry.label for entry in entries], [entry.id for entry in entries]
         names, labels = parse_labels(texts, kind=kind, ids=ids, name=str(root))
+        notes = note_on_similar(names, name=str(root))
     raws = [
         RawVideo(
             id=entry.id,
@@ -244,6 +246,7 @@ def _raw_set(entries: list[Entry], refused: list[Dropped], *, root: Path, kind: 
         class_names=names,
         refused=refused,
         unlabelled=unlabelled,
+        notes=notes,
     )
 
 

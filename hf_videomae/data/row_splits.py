@@ -1,0 +1,78 @@
+"""Refuse Parquet and WebDataset files that hold training and test videos together.
+
+Their splits are files (`train-000.tar`, `test-000.parquet`), so a column `split`, or folders in a tar file, would be
+overlooked and the test videos trained on.
+"""
+
+import tarfile
+from collections.abc import Sequence
+from typing import Any
+
+from .column_values import is_parquet, is_tar, parquet_values
+from .index_columns import NAMES
+from .samples import DataError
+from .split_folders import splits_reached
+from .split_names import SPLIT_NAMES, split_name
+from .tables import column_name
+
+_REMEDY = "write the videos of each split into files of their own (train-000{ending}, test-000{ending})"
+
+
+def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str], path: str) -> list[str]:
+    """Refuse files of one split whose rows are of several; a note where their rows are not looked at.
+
+    Args:
+        features: of the data set, by `datasets`.
+        files: paths or URLs of the files of the split.
+        names: of the files in the ids of samples.
+        path: of the data set.
+
+    Raises:
+        DataError: naming the column or the folders.
+    """
+    is_local = all("://" not in file for file in files)
+    if is_tar(files):
+        if is_local and len(files) == len(names):
+            _check_keys(files, path=path)
+        return []
+    known = [name for names_ in NAMES["split"] for name in names_]
+    column = next((name for name in features if column_name(name) in known and _is_text(features[name])), None)
+    if column is None:
+        return []
+    if not (is_local and is_parquet(files) and len(files) == len(names)):
+        return [f"{path}: the column {column!r} is not read, so videos of all its values are used together"]
+    found = {_text(value, features[column]) for _, value in parquet_values(files, column, names=names, path=path)}
+    splits = {split_name(text) for text in found} & SPLIT_NAMES.keys()
+    if len(splits) > 1:
+        raise DataError(
+            f"{path}: the column {column!r} says that one file holds several splits ({', '.join(sorted(splits))}); "
+            f"{_REMEDY.format(ending='.parquet')}, or remove that column to use all together"
+        )
+    return []
+
+
+def _is_text(feature: Any) -> bool:
+    return hasattr(feature, "names") or str(getattr(feature, "dtype", "")).startswith(("string", "large_string"))
+
+
+def _text(value: Any, feature: Any) -> str:
+    names = getattr(feature, "names", None)
+    return str(names[value]) if names and isinstance(value, int) and 0 <= value < len(names) else str(value)
+
+
+def _check_keys(files: Sequence[str], *, path: str) -> None:
+    """Refuse tar files whose members lie in folders of several splits; looked at are the first and the last file."""
+    keys: list[str] = []
+    for file in dict.fromkeys((files[0], files[-1])):
+        try:
+            with tarfile.open(file) as archive:
+                keys += [entry.name.removeprefix("./") for entry in archive if entry.isreg()]
+        except (tarfile.TarError, OSError):  # reading it says what is wrong
+            return
+    folders = splits_reached(keys)
+    if folders:
+        shown = ", ".join(f"{folder}/" for folder in folders[:4])
+        raise DataError(
+            f"{path}: its tar files hold several splits ({shown}); {_REMEDY.format(ending='.tar')}, or rename these "
+            f"folders to use all together"
+        )

@@ -1,0 +1,101 @@
+"""Folders as they are downloaded: lists of labels beside the videos, empty class folders, folders of the system."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_videomae.data import DataError, open_source, source_notes
+from hf_videomae.data.prepare.inputs import open_raw
+
+pytestmark = pytest.mark.fault
+
+CLASSES = ["run/0.mp4", "run/1.mp4", "jump/0.mp4", "jump/1.mp4"]
+
+
+def write_names(root: Path, *names: str) -> Path:
+    """Write files that are not decoded here."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"video")
+    return root
+
+
+def write_text(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "labels.csv",
+        "index.tsv",
+        "Index.CSV",
+        "annotations.json",
+        "annotations/train.csv",
+        "ucfTrainTestlist/trainlist01.txt",
+    ],
+)
+def test_lists_beside_class_folders_are_noted(tmp_path: Path, name: str) -> None:
+    root = write_names(tmp_path, *CLASSES)
+    write_text(root / name, "path,label\n")
+    for notes in (source_notes(open_source(str(root))), open_raw(str(root)).notes):
+        assert any(name in note and str(root / name) in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "results.csv", "run/labels.csv", ".labels.csv", "package.json"])
+def test_other_tables_are_not_noted(tmp_path: Path, name: str) -> None:
+    write_text(write_names(tmp_path, *CLASSES) / name, "path,label\n")
+    assert not source_notes(open_source(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "annotations/train.csv"])
+def test_missing_labels_name_the_list(tmp_path: Path, name: str) -> None:
+    root = write_names(tmp_path, "0.mp4", "1.mp4")
+    file = write_text(root / name, "path,label\n0.mp4,run\n1.mp4,jump\n")
+    with pytest.raises(DataError, match=f"has no labels.*as {file}"):
+        open_source(str(root), require_labels=True)
+    assert open_source(str(file), require_labels=True).class_names == ["jump", "run"]
+
+
+def test_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
+    write_text(write_names(tmp_path, "0.mp4", "1.mp4") / "labels.xlsx", "PK")
+    with pytest.raises(DataError, match=r"labels\.xlsx.*save the table as index\.csv"):
+        open_source(str(tmp_path), require_labels=True)
+
+
+def test_empty_class_folders_are_noted(tmp_path: Path) -> None:
+    (write_names(tmp_path, *CLASSES, "walk/.gitkeep") / "swim").mkdir()
+    source = open_source(str(tmp_path), require_labels=True)
+    assert source.class_names == ["jump", "run"]
+    assert any("2 folders are empty" in note and "swim/" in note for note in source_notes(source))
+
+
+def test_folders_of_the_system_are_no_classes(tmp_path: Path) -> None:
+    write_names(tmp_path, *CLASSES, "System Volume Information/a.mp4", "@eaDir/run/0.mp4", "run/._0.mp4")
+    assert open_source(str(tmp_path), require_labels=True).class_names == ["jump", "run"]
+
+
+def test_diving48_names_its_videos_by_vid_name(tmp_path: Path) -> None:
+    root = write_names(tmp_path, "rgb/aa_1.mp4", "rgb/bb_2.mp4")
+    rows = [{"vid_name": "aa_1", "label": 26, "start_frame": 0}, {"vid_name": "bb_2", "label": 3, "start_frame": 9}]
+    source = open_source(str(write_text(root / "Diving48_V2_train.json", json.dumps(rows))), require_labels=True)
+    assert source.class_names == ["3", "26"]
+    assert [(sample.id, sample.label) for sample in source] == [("rgb/aa_1.mp4", 1), ("rgb/bb_2.mp4", 0)]
+
+
+@pytest.mark.parametrize("label", [{"name": "run", "id": 0}, [{"name": "run"}, {"name": "jump"}]])
+def test_nested_labels_are_no_class_names(tmp_path: Path, label: object) -> None:
+    root = write_names(tmp_path, "0.mp4", "1.mp4")
+    rows = [json.dumps({"file_name": f"{number}.mp4", "label": label}) for number in range(2)]
+    write_text(root / "metadata.jsonl", "\n".join(rows))
+    with pytest.raises(DataError, match=r"no column `label`.*label\.name"):
+        open_source(str(root), require_labels=True)
+
+
+def test_json_without_paths_names_the_key(tmp_path: Path) -> None:
+    file = write_text(write_names(tmp_path, "0.mp4") / "train.json", json.dumps([{"video": {"path": "0.mp4"}}]))
+    with pytest.raises(DataError, match=r"video\.path.*key `path`"):
+        open_source(str(file))

@@ -208,6 +208,9 @@ class VideoMAEConfig(PreTrainedConfig):
             value = {str(label): _class_number(number, field=name) for label, number in value.items()}
         super().__setattr__(name, value)
 
+    def validate_output_attentions(self) -> None:
+        """Allow `output_attentions` with any attention: our models use eager attention where they are asked for."""
+
     @classmethod
     def from_preset(cls, name: str, *, task: Task = "pretraining", **overrides: Any) -> "VideoMAEConfig":
         """The published architectures by name.

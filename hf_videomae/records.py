@@ -26,9 +26,15 @@ _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torchcodec", "s
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(?:hf|api_org|sk|gh[pousr]|npm|dckr_pat|glsa|glc)_[A-Za-z0-9_]{16,}"  # the Hub, GitHub, npm, Docker, Grafana
+    r"|(?:rk_live|rk_test|whsec|do[oprt]_v1|shp(?:at|ca|pa|ss)|lin_api|ntn|figd|gsk|pcsk)_[A-Za-z0-9_-]{20,}"
+    r"|(?:secret|r8)_[A-Za-z0-9]{30,}"  # Notion, Replicate
+    r"|(?:nvapi|pplx|xai|GOCSPX)-[A-Za-z0-9_-]{20,}"  # NVIDIA, Perplexity, xAI, Google
+    r"|(?:dapi|SK|key-)[0-9a-f]{32}|hv[sbr]\.[A-Za-z0-9_-]{20,}"  # Databricks, Twilio, Mailgun, Vault
+    r"|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|1//0[A-Za-z0-9_-]{30,}"  # SendGrid, Google
+    r"|[0-9]{8,10}:AA[A-Za-z0-9_-]{32,}|[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"  # chat bots
     r"|github_pat_[A-Za-z0-9_]{16,}"
     r"|gl(?:pat|ptt|dt|rt|rtr|cbt|ft|soat|imt|agent|oas|ffct)-[A-Za-z0-9_.-]{16,}"  # GitLab
-    r"|xox[a-z]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|(?:xox[a-z]|xapp)-[A-Za-z0-9-]{10,}"  # Slack
     r"|sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic
     r"|pypi-[A-Za-z0-9_-]{16,}"
     r"|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}"  # AWS
@@ -40,7 +46,7 @@ _TOKEN = re.compile(
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _URL_USER = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s?#\"'<>\\]+@", re.IGNORECASE)
 _SECRET_NAME = (
-    r"(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key|access[_-]?key)s?"
+    r"(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key|(?:access|account)[_-]?key)s?"
     r"(?:[_-]?(?:key|id|access[_-]?key))?"
 )
 # In a query short names are enough to know a signature by: Azure's `sig`, Aliyun's `sign`, Akamai's `hdnts`.
@@ -54,7 +60,13 @@ _ASSIGNED = re.compile(
     r"(?![0-9.]+(?![A-Za-z0-9]))[A-Za-z0-9+/_.~%=-]{8,}",
     re.IGNORECASE,
 )
-_FLAG = re.compile(r"(--[a-z_-]*(?:token|password|secret|api[_-]key)\s+)[^\s\"'-][^\s\"']{5,}", re.IGNORECASE)
+_FLAG = re.compile(r"(--[a-z_-]*(?:token|password|secret|[_-]key)\s+)[^\s\"'-][^\s\"']{5,}", re.IGNORECASE)
+_QUOTED_QUERY = re.compile(rf"((?:%3f|%26)[A-Za-z0-9_.-]{{0,60}}{_SECRET_NAME}%3d)[A-Za-z0-9_.~+-]+", re.IGNORECASE)
+_LONG_KEY = re.compile(r"([?&]key=)[A-Za-z0-9_-]{24,}", re.IGNORECASE)
+_COOKIE = re.compile(r"\b(cookie:\s*)[^\s\"'][^\r\n\"']*", re.IGNORECASE)
+_WEBHOOK = re.compile(
+    r"\b(hooks\.slack\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/)[\w/-]+", re.IGNORECASE
+)
 _BEARER = re.compile(r"\b(bearer\s+)[A-Za-z0-9+/=._~-]{12,}", re.IGNORECASE)
 
 
@@ -71,7 +83,7 @@ def without_credentials(text: str, *known: str | None) -> str:
     What else a URL asks for stays: it may be all that tells two videos apart. JSON stays JSON.
     """
     text = _URL_USER.sub(r"\1", without_tokens(text, *known))
-    for pattern in (_QUERY, _ASSIGNED, _FLAG, _BEARER):
+    for pattern in (_QUERY, _QUOTED_QUERY, _LONG_KEY, _ASSIGNED, _FLAG, _BEARER, _COOKIE, _WEBHOOK):
         text = pattern.sub(r"\1TOKEN", text)
     return text
 

@@ -1,6 +1,7 @@
 """Model folders from anyone: odd configurations and damaged weights are refused in one line, and quickly."""
 
 import json
+import os
 import shutil
 import struct
 import time
@@ -22,6 +23,7 @@ from hf_videomae import (
 )
 from hf_videomae.cli import main
 from hf_videomae.configuration_videomae import PRESETS
+from hf_videomae.convert import load_original_checkpoint
 
 pytestmark = pytest.mark.fault
 
@@ -302,3 +304,19 @@ def test_long_or_odd_values_are_refused_in_a_short_line(
     with pytest.raises(ValueError, match=word) as error:
         read.from_pretrained(tmp_path)
     assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+
+
+def test_models_that_return_attentions_are_saved(sound: Path, tmp_path: Path) -> None:
+    model = VideoMAEForVideoClassification.from_pretrained(odd(sound, tmp_path, output_attentions=True))
+    assert model.config._attn_implementation == "sdpa"
+    model.save_pretrained(tmp_path / "saved")
+    read = VideoMAEForVideoClassification.from_pretrained(tmp_path / "saved")
+    assert len(read(torch.zeros(1, 8, 3, 64, 64)).attentions) == 3
+
+
+def test_a_pipe_is_no_checkpoint(sound: Path, tmp_path: Path) -> None:
+    folder = odd(sound, tmp_path)
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    with pytest.raises(ValueError, match="regular file"):
+        load_original_checkpoint(str(folder / "model.safetensors"))

@@ -324,6 +324,8 @@ def _reason(error: Exception) -> str:
 
 
 def _refuse_pointer(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; give a checkpoint")
     with path.open("rb") as file:
         if file.read(23) == b"version https://git-lfs":
             raise ValueError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in its folder")

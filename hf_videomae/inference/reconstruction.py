@@ -86,7 +86,7 @@ def reconstruct(
     """
     if isinstance(model, (str, os.PathLike)):
         network = load_pretrained(model)
-        processor = processor or VideoMAEVideoProcessor.from_pretrained(model)
+        processor = processor or VideoMAEVideoProcessor.from_pretrained(model, num_views=1)
     else:
         network = model
     config = network.config

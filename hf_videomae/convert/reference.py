@@ -37,10 +37,10 @@ def compare_original(model: Converted, weights: Weights) -> Difference:
     if isinstance(model, VideoMAEForPreTraining):
         # The decoder's mask of V2 only chooses what is decoded; all that is masked is compared here.
         everything = torch.zeros_like(mask) if config.decoder_mask_type else None
-        found = model(clip, mask, bool_decoder_masked_pos=everything).logits
+        found = model(clip, mask, bool_decoder_masked_pos=everything, return_dict=True).logits
         reference = _pretraining(weights, config, clip, mask)
         return compare("the original forward pass", found, reference[:, -found.shape[1] :])
-    found = _outputs(model(clip, bool_masked_pos=mask))
+    found = _outputs(model(clip, bool_masked_pos=mask, return_dict=True))
     return compare("the original forward pass", found, _classifier(weights, config, clip, mask))
 
 
@@ -61,7 +61,11 @@ def compare_image(model: Converted, weights: Weights, *, position: Tensor) -> Di
         image, weights["patch_embed.proj.weight"].float(), _bias(weights, "patch_embed.proj"), config.cube[1:]
     )
     tokens = _blocks(weights, "", tokens.flatten(2).mT + position, config, heads=config.num_attention_heads)
-    return compare("the image model without [CLS], on a still", _outputs(model(still)), _head(weights, config, tokens))
+    return compare(
+        "the image model without [CLS], on a still",
+        _outputs(model(still, return_dict=True)),
+        _head(weights, config, tokens),
+    )
 
 
 def _outputs(outputs: Any) -> Tensor:

@@ -95,13 +95,14 @@ def compare_with_stock(model: Converted) -> Difference:
     """Our outputs of a random clip, against transformers' own class with the same weights and configuration."""
     import transformers
 
-    config = transformers.VideoMAEConfig.from_dict(model.config.to_dict())
+    config = transformers.VideoMAEConfig.from_dict({**model.config.to_dict(), "return_dict": True})
     stock = getattr(transformers, type(model).__name__)(config).eval()
     _copy_published_biases(model, stock)
     clip, mask = _clip_and_mask(model.config)
     if isinstance(model, VideoMAEForPreTraining):
-        return compare("transformers' own class", model(clip, mask).logits, stock(clip, mask).logits)
-    found, reference = model(clip), stock(clip)
+        found, reference = model(clip, mask, return_dict=True), stock(clip, mask)
+        return compare("transformers' own class", found.logits, reference.logits)
+    found, reference = model(clip, return_dict=True), stock(clip)
     if isinstance(model, VideoMAEModel):
         return compare("transformers' own class", found.last_hidden_state, reference.last_hidden_state)
     return compare("transformers' own class", found.logits, reference.logits)

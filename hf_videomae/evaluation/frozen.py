@@ -231,7 +231,7 @@ class _Encoder:
 
     def _batch(self, clips: Tensor) -> Tensor:
         clips = clips.to(self.model.device, self.model.dtype)
-        outputs = self.model(clips, output_hidden_states=not self.last)
+        outputs = self.model(clips, output_hidden_states=not self.last, return_dict=True)
         tokens = outputs.last_hidden_state if self.last else outputs.hidden_states[self.layer]  # (V, N, D)
         tokens = tokens.float()
         if self.pool == "mean":

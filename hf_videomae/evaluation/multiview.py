@@ -365,7 +365,9 @@ def _forward(model: nn.Module, reads: list[_Read], plan: ViewPlan, batch_size: i
     weights = next(model.parameters())
     clips = torch.cat([make_views(read.views, plan=plan, device=weights.device) for read in reads if read.views])
     clips = clips.to(weights.dtype)
-    logits = torch.cat([model(pixel_values=part).logits.float().cpu() for part in clips.split(batch_size)])
+    logits = torch.cat(
+        [model(pixel_values=part, return_dict=True).logits.float().cpu() for part in clips.split(batch_size)]
+    )
     per_video = logits.view(len(reads), plan.num_views, -1)
     merged = merge_views(per_video, problem_type=head_kind(model.config))
     return list(torch.stack([merged, per_video.mean(1)], dim=1))

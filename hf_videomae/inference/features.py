@@ -208,7 +208,7 @@ class FeatureExtractor:
     def _tokens(self, clips: Tensor) -> Tensor:
         encoder = getattr(self.network, "videomae", self.network)
         is_last = self.layer == self.config.num_hidden_layers
-        outputs = encoder(clips, output_hidden_states=not is_last)
+        outputs = encoder(clips, output_hidden_states=not is_last, return_dict=True)
         tokens: Tensor = outputs.last_hidden_state if is_last else outputs.hidden_states[self.layer]
         return tokens
 

@@ -164,7 +164,11 @@ def _scores(network: PreTrainedModel, clips: Tensor) -> Tensor:
     training = network.training
     network.eval()
     try:
-        logits = network(pixel_values=clips.to(device=network.device, dtype=network.dtype)).logits.float().cpu()
+        logits = (
+            network(pixel_values=clips.to(device=network.device, dtype=network.dtype), return_dict=True)
+            .logits.float()
+            .cpu()
+        )
     finally:
         network.train(training)
     return merge_views(logits[:, None], problem_type=head_kind(network.config))

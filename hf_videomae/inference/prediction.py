@@ -170,7 +170,10 @@ def _predict_one(
 def view_logits(network: PreTrainedModel, clips: Tensor, *, batch_size: int) -> Tensor:
     """What a classifier makes of the views of one video: (V, K) float32, on the CPU."""
     clips = clips.to(network.dtype)
-    parts = [network(pixel_values=part.to(network.device)).logits.float().cpu() for part in clips.split(batch_size)]
+    parts = [
+        network(pixel_values=part.to(network.device), return_dict=True).logits.float().cpu()
+        for part in clips.split(batch_size)
+    ]
     return torch.cat(parts)
 
 

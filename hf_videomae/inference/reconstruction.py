@@ -105,7 +105,8 @@ def reconstruct(
     training = network.training
     network.eval()
     try:
-        outputs = network(clip, mask, bool_decoder_masked_pos=~mask)  # decode all that is hidden, and nothing else
+        # decode all that is hidden, and nothing else
+        outputs = network(clip, mask, bool_decoder_masked_pos=~mask, return_dict=True)
     finally:
         network.train(training)
     check_finite(outputs.logits, what="predictions", video="the clip")

@@ -127,7 +127,7 @@ def _relevance(
     network.eval()
     try:
         with torch.enable_grad():
-            logits = network(pixel_values=clip.to(device=network.device, dtype=network.dtype)).logits
+            logits = network(pixel_values=clip.to(device=network.device, dtype=network.dtype), return_dict=True).logits
             number = int(logits[0].argmax()) if number is None else number
             (gradient,) = torch.autograd.grad(logits[0, number], kept[-1])
     finally:

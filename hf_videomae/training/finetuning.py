@@ -321,7 +321,7 @@ class FinetuneTask:
         clips, targets = batch["pixel_values"], self.targets(batch["labels"])
         if self.mixing is not None:
             clips, targets = self.mixing(clips, targets)
-        loss: Tensor = model(clips, labels=targets).loss
+        loss: Tensor = model(clips, labels=targets, return_dict=True).loss
         return loss
 
     def baseline(self, batch: Batch) -> float | None:

@@ -197,7 +197,7 @@ class PretrainTask:
         """Mean over hidden (and, with a decoder mask, decoded) pixels."""
         self._last = batch
         masks = {name: batch[name] for name in ("bool_masked_pos", "bool_decoder_masked_pos") if name in batch}
-        loss: Tensor = model(batch["pixel_values"], **masks).loss
+        loss: Tensor = model(batch["pixel_values"], **masks, return_dict=True).loss
         return loss
 
     @torch.no_grad()

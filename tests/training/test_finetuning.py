@@ -235,6 +235,15 @@ def test_a_plain_target_is_cross_entropy() -> None:
     assert task_for(model, **PLAIN).loss(model, batch).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
+@pytest.mark.fault
+def test_a_model_that_returns_tuples_has_the_same_loss() -> None:
+    model = small_classifier().eval()
+    task, batch = task_for(model, **PLAIN), batch_of(4)
+    expected = task.loss(model, batch)
+    model.config.return_dict = False
+    assert torch.equal(task.loss(model, batch), expected)
+
+
 def test_several_classes_and_numbers() -> None:
     several = recipe_of(model="tiny", problem_type="multi_label_classification")
     model = build_classifier(several, class_names=["a", "b", "c"])

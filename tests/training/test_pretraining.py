@@ -142,6 +142,15 @@ def test_clips_per_video_have_starts_of_their_own() -> None:
     assert [torch.equal(shown[row], shown[row + 1]) for row in range(5)] == [True, False, True, False, True]
 
 
+@pytest.mark.fault
+def test_a_model_that_returns_tuples_has_the_same_loss() -> None:
+    model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL)).eval()
+    task, batch = task_for(model), batch_of(2)
+    expected = task.loss(model, batch)
+    model.config.return_dict = False
+    assert torch.equal(task.loss(model, batch), expected)
+
+
 def test_baseline_is_the_loss_of_predicting_nothing() -> None:
     task = task_for(VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL)))
     # Normalised per cube and channel over 512 pixels with the unbiased variance: the mean square is 511 / 512.

@@ -1,0 +1,67 @@
+"""Models whose configuration asks for tuples (`return_dict` false) run everywhere as other models do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets_on_disk import write_folder
+
+from hf_videomae import (
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+    VideoMAEVideoProcessor,
+)
+from hf_videomae.convert.stock import compare_with_stock
+from hf_videomae.data import open_source
+from hf_videomae.evaluation import evaluate
+from hf_videomae.inference import extract_features, predict, predict_over_time, reconstruct, token_saliency
+
+pytestmark = pytest.mark.fault
+
+
+def write_pair(folder: Path, kind: Any, **settings: Any) -> list[Path]:
+    """Write the same weights twice: with the usual configuration, and with one that asks for tuples."""
+    config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, **settings)
+    model = kind(config)
+    for name in ("usual", "tuples"):
+        model.save_pretrained(folder / name)
+        VideoMAEVideoProcessor.from_config(config).save_pretrained(folder / name)
+    path = folder / "tuples" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "return_dict": False}))
+    return [folder / "usual", folder / "tuples"]
+
+
+@pytest.mark.parametrize("what", ["predict", "features", "over time", "saliency", "evaluate"])
+def test_a_classifier_that_returns_tuples_gives_the_same_numbers(tmp_path: Path, what: str) -> None:
+    videos = write_folder(tmp_path / "videos", count=2)
+    video = str(videos / "class_0" / "000.mp4")
+    names = {0: "class_0", 1: "class_1"}
+    found = []
+    for place in write_pair(tmp_path, VideoMAEForVideoClassification, task="classification", id2label=names):
+        model = VideoMAEForVideoClassification.from_pretrained(place)
+        processor = VideoMAEVideoProcessor.from_pretrained(place)
+        if what == "predict":
+            (prediction,) = predict(model, video, processor=processor)
+            found.append(str(prediction))
+        elif what == "features":
+            found.append(
+                [extracted.features.tolist() for extracted in extract_features(model, video, processor=processor)]
+            )
+        elif what == "over time":
+            found.append(str(predict_over_time(model, video, processor=processor)))
+        elif what == "saliency":
+            found.append(str(token_saliency(model, video, processor=processor)))
+        else:
+            source = open_source(str(videos), require_labels=True)
+            found.append(evaluate(model, source, processor=processor, views="1x1", num_workers=0).facts()["metrics"])
+    assert found[0] == found[1]
+
+
+def test_a_pretraining_model_that_returns_tuples_gives_the_same_numbers(tmp_path: Path) -> None:
+    video = write_folder(tmp_path / "videos", count=1) / "class_0" / "000.mp4"
+    places = write_pair(tmp_path, VideoMAEForPreTraining, decoder_num_hidden_layers=1)
+    losses = [reconstruct(str(place), str(video), seed=0).loss for place in places]
+    assert losses[0] == losses[1]
+    assert compare_with_stock(VideoMAEForPreTraining.from_pretrained(places[1]).eval()).largest < 1e-4

@@ -101,13 +101,13 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
     commands: list[list[str]] = []
     status = "finished"
 
-    def run(command: list[str], *, check: bool) -> object:
+    def run(command: list[str]) -> int:
         commands.append(command[1:])
         folder = Path(command[command.index("--output_dir") + 1])
         (folder / "run.json").write_text(json.dumps({"status": status, "updated": f"time {len(commands)}"}))
-        return type("Done", (), {"returncode": 0 if status == "finished" else 130})()
+        return 0 if status == "finished" else 130
 
-    monkeypatch.setattr(stages.subprocess, "run", run)
+    monkeypatch.setattr(stages, "_run", run)
     out = tmp_path / "run"
     for _ in range(2):
         assert stages.run_stage("pretrain.py", ["--seed", "1"], output_dir=out) == out
@@ -126,13 +126,13 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
 def test_a_stage_follows_what_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
 
-    def run(command: list[str], *, check: bool) -> object:
+    def run(command: list[str]) -> int:
         folder = Path(command[command.index("--output_dir") + 1])
         runs.append(folder.name)
         (folder / "run.json").write_text(json.dumps({"status": "finished", "updated": f"time {len(runs)}"}))
-        return type("Done", (), {"returncode": 0})()
+        return 0
 
-    monkeypatch.setattr(stages.subprocess, "run", run)
+    monkeypatch.setattr(stages, "_run", run)
     monkeypatch.setattr(stages, "EXAMPLES", tmp_path)
     recipe = tmp_path / "recipes" / "mine.yaml"
     recipe.parent.mkdir()

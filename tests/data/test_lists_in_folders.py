@@ -66,6 +66,22 @@ def test_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
         open_source(str(tmp_path), require_labels=True)
 
 
+@pytest.mark.parametrize("name", ["UCF101.rar", "hmdb/brush_hair.zip", "k400/part_0.tar.gz"])
+def test_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    root = write_names(tmp_path, name)
+    for read in (open_source, open_raw):
+        with pytest.raises(DataError, match=r"unpack the archives \(\.(rar|zip|gz)\)"):
+            read(str(root))
+
+
+@pytest.mark.parametrize(("values", "noted"), [(("Training", "PrivateTest"), True), (("red", "blue"), False)])
+def test_columns_with_names_of_splits_are_noted(tmp_path: Path, values: tuple[str, str], noted: bool) -> None:
+    root = write_names(tmp_path, "0.mp4", "1.mp4")
+    write_text(root / "index.csv", f"path,label,usage\n0.mp4,run,{values[0]}\n1.mp4,jump,{values[1]}\n")
+    for notes in (source_notes(open_source(str(root))), open_raw(str(root)).notes):
+        assert any("`usage` is not read" in note and "`split`" in note for note in notes) == noted
+
+
 def test_empty_class_folders_are_noted(tmp_path: Path) -> None:
     (write_names(tmp_path, *CLASSES, "walk/.gitkeep") / "swim").mkdir()
     source = open_source(str(tmp_path), require_labels=True)

@@ -51,6 +51,16 @@ def test_other_tables_are_not_noted(tmp_path: Path, name: str) -> None:
     assert not source_notes(open_source(str(tmp_path)))
 
 
+def test_metadata_of_splits_is_not_called_unread(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        rows = "".join(f"{name},{name[0]}\n" for name in CLASSES)
+        write_names(tmp_path / split, *CLASSES)
+        write_text(tmp_path / split / "metadata.csv", f"file_name,label\n{rows}")
+    source = open_source(str(tmp_path), require_labels=True)
+    assert source.class_names == ["j", "r"]
+    assert not any("not read" in note for note in source_notes(source))
+
+
 @pytest.mark.parametrize("name", ["labels.csv", "annotations/train.csv"])
 def test_missing_labels_name_the_list(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, "0.mp4", "1.mp4")

@@ -147,6 +147,7 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
     """
     scan, visited, wanted = FolderScan(), {os.path.realpath(root)}, frozenset(index_names)
     links: dict[str, str] = {}
+    real_root = os.path.realpath(root)
 
     def unreadable(error: OSError) -> None:
         scan.unreadable.append(f"{os.path.relpath(error.filename, root)} ({error.strerror})")
@@ -155,6 +156,7 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
         is_empty = all(map(_is_hidden, folders)) and all(name.startswith(".") for name in files)
         folders[:] = [name for name in folders if not _is_hidden(name) and _first_visit(folder, name, visited)]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        is_linked = os.path.realpath(folder) != os.path.normpath(os.path.join(real_root, relative))
         if is_empty and folder != str(root):
             scan.empty.append(str(relative))
         for name in files:
@@ -163,7 +165,7 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
                 scan.index_files.append(path)
             elif is_video_name(name):
                 scan.videos.append(path)
-                if os.path.islink(os.path.join(folder, name)):
+                if is_linked or os.path.islink(os.path.join(folder, name)):
                     links[path] = os.path.realpath(os.path.join(folder, name))
             else:
                 _count_other(scan, path)

@@ -125,3 +125,23 @@ def test_json_without_paths_names_the_key(tmp_path: Path) -> None:
     file = write_text(write_names(tmp_path, "0.mp4") / "train.json", json.dumps([{"video": {"path": "0.mp4"}}]))
     with pytest.raises(DataError, match=r"video\.path.*key `path`"):
         open_source(str(file))
+
+
+def test_linked_folders_hold_the_same_videos(tmp_path: Path) -> None:
+    write_names(tmp_path, *(f"all/{name}" for name in CLASSES))
+    (tmp_path / "train").mkdir()
+    for name in ("run", "jump"):
+        (tmp_path / "train" / name).symlink_to(tmp_path / "all" / name)
+    source = open_source(str(tmp_path), require_labels=True)
+    assert [sample.id for sample in source] == [f"train/{name}" for name in sorted(CLASSES)]
+    assert any("4 that are the same file" in note for note in source_notes(source))
+
+
+def test_folders_linked_from_elsewhere_are_read(tmp_path: Path) -> None:
+    write_names(tmp_path / "disk", *CLASSES)
+    (tmp_path / "set").symlink_to(tmp_path / "disk")
+    (tmp_path / "classes").mkdir()
+    (tmp_path / "classes" / "a").symlink_to(tmp_path / "disk" / "run")
+    (tmp_path / "classes" / "b").symlink_to(tmp_path / "disk" / "jump")
+    assert [sample.id for sample in open_source(str(tmp_path / "set"))] == sorted(CLASSES)
+    assert open_source(str(tmp_path / "classes"), require_labels=True).class_names == ["a", "b"]

@@ -251,6 +251,8 @@ def _without_videos(root: Path, scan: FolderScan) -> str:
     others = sum(len(files) for _, _, files in os.walk(root))
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
     what += scan.other_endings()
+    if scan.archives:
+        return f"{what}; unpack the archives ({scan.archives}), and give the folder of the videos"
     lists = note_on_lists(root)
     if lists:
         return readable(f"{what}; {lists}")

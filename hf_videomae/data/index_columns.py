@@ -26,6 +26,7 @@ _OTHER_TIMES = frozenset(
     "frame_start frame_end start_ms end_ms timestamp timestamp_start timestamp_end segment".split()
 )
 _SPLIT_WORDS = frozenset("train training test testing val valid validation split fold set subset partition".split())
+_MOST_SPLITS = 8
 _UPLOADS = frozenset("youtube_id ytid yt_id youtubeid youtube_url youtube_key".split())
 
 
@@ -55,7 +56,8 @@ class Columns:
         file, notes = self.table.file, []
         times = ", ".join(f"`{name}`" for name in self.other_times)
         if not self.split:
-            like = [name for name in self.table.columns if _SPLIT_WORDS & set(name.split("_")) and name != self.label]
+            read = (self.path, self.label, self.start, self.end)
+            like = [name for name in self.table.columns if name not in read and _tells_splits(self.table, name)]
             notes += [
                 f"{file}: the column `{name}` is not read, so videos of all its values are used together; if it tells "
                 f"training from test videos write a column `split` with train and test"
@@ -182,6 +184,14 @@ def _holds_files(table: Table, name: str) -> bool:
 def _are_equal(table: Table, names: list[str]) -> bool:
     """Return whether columns say the same in every row; an empty cell says nothing."""
     return all(len({text for name in names if (text := text_of(row.get(name)))}) < 2 for row in table.rows)
+
+
+def _tells_splits(table: Table, name: str) -> bool:
+    """Return whether a column may tell training from test videos, by its name or its cells."""
+    if _SPLIT_WORDS & set(name.split("_")):
+        return True
+    values = {text_of(row.get(name)) for row in table.rows}
+    return 1 < len(values) <= _MOST_SPLITS and any(split_name(text) in SPLIT_NAMES for text in values)
 
 
 def _column_of_splits(table: Table, *, used: set[str]) -> str:

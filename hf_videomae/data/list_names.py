@@ -19,7 +19,8 @@ _LIST_WORDS = frozenset(
     "label labels annotation annotations annot index metadata target targets truth list videos clips "
     "dataset splits".split()
 )
-_CLASS_NUMBERS = "labels.json"  # of Something-Something: its classes, no videos
+# The classes of Something-Something, and tables that are read where they lie.
+_OTHER_TABLES = frozenset(("labels.json", "index.csv", "metadata.csv", "metadata.jsonl", "metadata.parquet"))
 _SHOWN = 3
 
 
@@ -79,7 +80,7 @@ def _lists_beside_no_video(folder: Path) -> list[str]:
 def _is_list_of_videos(file: Path) -> bool:
     if (
         file.name.startswith(".")
-        or file.name == _CLASS_NUMBERS
+        or file.name in _OTHER_TABLES
         or not (is_list_name(file.name) or file.suffix.lower() in _SPREADSHEETS)
     ):
         return False

@@ -457,6 +457,11 @@ def _find_video(features: Any, *, asked: str | None, path: str) -> str:
         if plain:
             return plain[0]
     what = "several video columns" if found else "no video column"
+    if found and "__key__" in features:
+        raise DataError(
+            f"{path} has several videos of one name ({', '.join(found[:3])}): in a tar file the name of a sample ends "
+            f"at its first dot; rename the members (v.0.mp4 to v_0.mp4), or name one column with --video_column"
+        )
     raise DataError(f"{path} has {what}: {_of_columns(features)}; name one with --video_column")
 
 

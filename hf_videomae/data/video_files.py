@@ -22,6 +22,7 @@ PLAYLIST_EXTENSIONS = frozenset(
 IMAGE_EXTENSIONS = frozenset(
     ".avif .bmp .heic .heif .jfif .jpe .jpeg .jpg .png .ppm .svg .tga .tif .tiff .webp".split()
 )
+ARCHIVE_EXTENSIONS = frozenset(".7z .bz2 .gz .rar .tgz .xz .zip .zst".split())
 # Sound and shards: counted, but nobody takes them for videos that were lost.
 _OTHER_EXTENSIONS = frozenset(".aac .aiff .arrow .flac .m4a .mid .mp3 .oga .ogg .opus .parquet .wav .wma".split())
 # Notes, annotations and programs, which lie beside the videos of most data sets.
@@ -85,6 +86,11 @@ class FolderScan:
         """Return the numbers of files that are no videos by their endings; notes and annotations are not counted."""
         return Counter(map(extension_of, self.other_media)) + self.images + self.others
 
+    @property
+    def archives(self) -> str:
+        """Return the endings of the archives that are there; "" where there are none."""
+        return ", ".join(sorted(ARCHIVE_EXTENSIONS & self.left_out().keys()))
+
     def other_endings(self) -> str:
         """Return the files that are no videos, to follow a sentence that says so."""
         return f" (but {describe_extensions(self.left_out())})" if self.left_out() else ""
@@ -141,14 +147,17 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
     """
     scan, visited, wanted = FolderScan(), {os.path.realpath(root)}, frozenset(index_names)
     links: dict[str, str] = {}
+    real_root = os.path.realpath(root)
 
     def unreadable(error: OSError) -> None:
         scan.unreadable.append(f"{os.path.relpath(error.filename, root)} ({error.strerror})")
 
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
+        is_empty = all(map(_is_hidden, folders)) and all(name.startswith(".") for name in files)
         folders[:] = [name for name in folders if not _is_hidden(name) and _first_visit(folder, name, visited)]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        if not folders and all(name.startswith(".") for name in files) and str(relative) != ".":
+        is_linked = os.path.realpath(folder) != os.path.normpath(os.path.join(real_root, relative))
+        if is_empty and folder != str(root):
             scan.empty.append(str(relative))
         for name in files:
             path = str(relative / name)
@@ -156,7 +165,7 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
                 scan.index_files.append(path)
             elif is_video_name(name):
                 scan.videos.append(path)
-                if os.path.islink(os.path.join(folder, name)):
+                if is_linked or os.path.islink(os.path.join(folder, name)):
                     links[path] = os.path.realpath(os.path.join(folder, name))
             else:
                 _count_other(scan, path)

@@ -51,6 +51,16 @@ def test_other_tables_are_not_noted(tmp_path: Path, name: str) -> None:
     assert not source_notes(open_source(str(tmp_path)))
 
 
+def test_metadata_of_splits_is_not_called_unread(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        rows = "".join(f"{name},{name[0]}\n" for name in CLASSES)
+        write_names(tmp_path / split, *CLASSES)
+        write_text(tmp_path / split / "metadata.csv", f"file_name,label\n{rows}")
+    source = open_source(str(tmp_path), require_labels=True)
+    assert source.class_names == ["j", "r"]
+    assert not any("not read" in note for note in source_notes(source))
+
+
 @pytest.mark.parametrize("name", ["labels.csv", "annotations/train.csv"])
 def test_missing_labels_name_the_list(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, "0.mp4", "1.mp4")
@@ -64,6 +74,22 @@ def test_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
     write_text(write_names(tmp_path, "0.mp4", "1.mp4") / "labels.xlsx", "PK")
     with pytest.raises(DataError, match=r"labels\.xlsx.*save the table as index\.csv"):
         open_source(str(tmp_path), require_labels=True)
+
+
+@pytest.mark.parametrize("name", ["UCF101.rar", "hmdb/brush_hair.zip", "k400/part_0.tar.gz"])
+def test_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    root = write_names(tmp_path, name)
+    for read in (open_source, open_raw):
+        with pytest.raises(DataError, match=r"unpack the archives \(\.(rar|zip|gz)\)"):
+            read(str(root))
+
+
+@pytest.mark.parametrize(("values", "noted"), [(("Training", "PrivateTest"), True), (("red", "blue"), False)])
+def test_columns_with_names_of_splits_are_noted(tmp_path: Path, values: tuple[str, str], noted: bool) -> None:
+    root = write_names(tmp_path, "0.mp4", "1.mp4")
+    write_text(root / "index.csv", f"path,label,usage\n0.mp4,run,{values[0]}\n1.mp4,jump,{values[1]}\n")
+    for notes in (source_notes(open_source(str(root))), open_raw(str(root)).notes):
+        assert any("`usage` is not read" in note and "`split`" in note for note in notes) == noted
 
 
 def test_empty_class_folders_are_noted(tmp_path: Path) -> None:
@@ -99,3 +125,23 @@ def test_json_without_paths_names_the_key(tmp_path: Path) -> None:
     file = write_text(write_names(tmp_path, "0.mp4") / "train.json", json.dumps([{"video": {"path": "0.mp4"}}]))
     with pytest.raises(DataError, match=r"video\.path.*key `path`"):
         open_source(str(file))
+
+
+def test_linked_folders_hold_the_same_videos(tmp_path: Path) -> None:
+    write_names(tmp_path, *(f"all/{name}" for name in CLASSES))
+    (tmp_path / "train").mkdir()
+    for name in ("run", "jump"):
+        (tmp_path / "train" / name).symlink_to(tmp_path / "all" / name)
+    source = open_source(str(tmp_path), require_labels=True)
+    assert [sample.id for sample in source] == [f"train/{name}" for name in sorted(CLASSES)]
+    assert any("4 that are the same file" in note for note in source_notes(source))
+
+
+def test_folders_linked_from_elsewhere_are_read(tmp_path: Path) -> None:
+    write_names(tmp_path / "disk", *CLASSES)
+    (tmp_path / "set").symlink_to(tmp_path / "disk")
+    (tmp_path / "classes").mkdir()
+    (tmp_path / "classes" / "a").symlink_to(tmp_path / "disk" / "run")
+    (tmp_path / "classes" / "b").symlink_to(tmp_path / "disk" / "jump")
+    assert [sample.id for sample in open_source(str(tmp_path / "set"))] == sorted(CLASSES)
+    assert open_source(str(tmp_path / "classes"), require_labels=True).class_names == ["a", "b"]

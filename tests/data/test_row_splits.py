@@ -62,6 +62,12 @@ def test_tar_with_class_folders_is_read(tmp_path: Path) -> None:
     assert [sample.id for sample in source.read_shard(0)][-1] == "000.tar/train/b"
 
 
+def test_dots_in_the_names_of_tar_members_are_named(tmp_path: Path) -> None:
+    root = Path(write_tar(tmp_path, ["run/v.0", "run/v.1", "jump/v.0", "jump/v.1"]))
+    with pytest.raises(DataError, match=r"0\.mp4, 1\.mp4.*first dot; rename the members"):
+        open_source(str(root))
+
+
 def write_index(root: Path, *rows: str) -> str:
     for name in ("a.mp4", "b.mp4"):
         (root / name).write_bytes(b"video")

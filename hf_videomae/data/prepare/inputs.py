@@ -142,7 +142,7 @@ def _find(
         if scan.is_frame_folder:
             raise DataError(describe_frames(root))
         if not find_shards(root):
-            others = scan.other_endings()
+            others = scan.other_endings() + (f"; unpack the archives ({scan.archives})" if scan.archives else "")
             raise DataError(
                 f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files{others}"
             )

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..records import without_credentials
 
-_ANCHOR = r"(?:file://)?(?:~[\w.-]*[\\/]|\.\.[\\/]|\\\\|[A-Za-z]:[\\/]|\$\w+[\\/]|\$\{\w+\}[\\/]|/)"
+_FILE_URL = r"(?i:(?:[a-z]+\+)?file:(?://)?)"
+_ANCHOR = rf"(?:{_FILE_URL})?(?:~[\w.-]*[\\/]|\.\.[\\/]|\\\\|[A-Za-z]:[\\/]|\$\w+[\\/]|\$\{{\w+\}}[\\/]|/)"
 _LOCAL = re.compile(rf"(?:{_ANCHOR}.*|~[\w.-]*|\.\.)", flags=re.DOTALL)
 _QUOTED = re.compile(rf"(['\"`]){_ANCHOR}(?:(?!\1).)+\1")
 _IN_TEXT = re.compile(rf"(?<![\w./:~\\]){_ANCHOR}[^\s'\"`,;:()<>]+")
@@ -29,7 +30,7 @@ def public_path(path: str) -> str:
     """
     if not is_local(path):
         return _without_secrets(path)
-    whole = PureWindowsPath(path.removeprefix("file://"))  # it splits at both kinds of slashes
+    whole = PureWindowsPath(re.sub(rf"^{_FILE_URL}", "", path))  # it splits at both kinds of slashes
     parts = [part for part in whole.parts if part != whole.anchor]
     if "examples" in parts[:-1]:
         return "/".join(parts[parts.index("examples") :])

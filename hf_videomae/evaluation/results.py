@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..cards.escaping import one_line
 from ..inference.figure_text import figure_fonts
-from ..records import now, versions, write_json, write_whole
+from ..records import now, versions, without_credentials, write_json, write_whole
 from .metrics import ClassScore, class_scores, confusion_matrix, mean_class_accuracy, top_k_accuracy
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EVALUATION_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 PICTURE_FILE = "confusion.png"
+_NAME_LENGTH = 60  # characters of a class name in a table or picture
 _NAMED, _NUMBERED = 40, 16  # classes up to which the picture has names, and numbers in its cells
 
 
@@ -190,13 +191,13 @@ class Evaluation(BaseEvaluation):
         """The per-class table as text, the worst classes first where there are more than `limit`."""
         rows = self.classes
         shown = rows if limit is None or len(rows) <= limit else sorted(rows, key=lambda row: row.accuracy)[:limit]
-        width = max(len("class"), *(len(one_line(row.name)) for row in shown))
+        width = max(len("class"), *(len(_cut(row.name)) for row in shown))
         lines = [f"{'class':{width}}  videos  failed  accuracy  most often mistaken for"]
         for row in shown:
             failed = row.failed or "-"
             lines.append(
-                f"{one_line(row.name):{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  "
-                f"{one_line(row.mistaken_for or '-')}"
+                f"{_cut(row.name):{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  "
+                f"{_cut(row.mistaken_for or '-')}"
             )
         if len(shown) < len(rows):
             lines.append(f"({len(shown)} of {len(rows)} classes, the worst; all are in {EVALUATION_FILE})")
@@ -220,7 +221,7 @@ class Evaluation(BaseEvaluation):
         videos = torch.bincount(self.labels, minlength=len(self.class_names))
         kept = ((videos > 0) | (answered > 0)).nonzero().flatten()
         counts = self.confusion[kept][:, kept]
-        names = [self.class_names[number] for number in kept.tolist()]
+        names = [_cut(self.class_names[number]) for number in kept.tolist()]
         columns = list(names)
         if self.failed:
             lost = torch.bincount(self.labels[~self.decoded], minlength=len(self.class_names))[kept]
@@ -254,6 +255,12 @@ class Evaluation(BaseEvaluation):
                 line["predictions"] = None
             lines.append(line)
         return lines
+
+
+def _cut(name: str) -> str:
+    """Return a class name on one line of a table or picture, without the rest of a very long one."""
+    line = one_line(without_credentials(name))
+    return line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 1]}…"
 
 
 def _draw_shares(counts: Tensor, videos: Tensor, *, rows: list[str], columns: list[str]) -> "Figure":

@@ -2,6 +2,7 @@
 
 import re
 
+from ..cards.scrubbing import is_local, public_path
 from ..records import without_credentials
 
 # What pip fills in from the environment, and the user of ssh, which is no secret.
@@ -15,7 +16,7 @@ def check_package(package: str) -> str:
         package: what pip is given, such as `hf-videomae[av]==1.0` or `git+https://host/repository@commit`.
 
     Raises:
-        ValueError: for more than a line, or a name, password or token in it.
+        ValueError: for more than a line, a name, password or token in it, or a path of this machine.
     """
     line = package.strip()
     if not line or len(line.splitlines()) > 1 or not line.isprintable():
@@ -24,6 +25,12 @@ def check_package(package: str) -> str:
         raise ValueError(
             f"the package {without_credentials(line)} was given with a name, password or token, which everyone who "
             f"reads requirements.txt would have; give an address without, or pip's ${{NAME}}, and set NAME as a secret"
+        )
+    target = line.removeprefix("-e ").rpartition(" @ ")[2].strip()
+    if is_local(target) or re.match(r"(?:git\+)?file:|\.[/\\]", target, re.IGNORECASE):
+        raise ValueError(
+            f"the package {public_path(target)} is a path of this machine, which nobody else has who reads "
+            f"requirements.txt; give a version, or an address of the package"
         )
     return line
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ..cards import one_line
+from ..records import without_credentials
 
 # Fonts made to have nearly every sign of their scripts; looked at before others.
 _BROAD = ("noto", "cjk", "source han", "wenquanyi", "droid", "ipa", "nanum", "unifont", "arial unicode", "gothic")
@@ -58,7 +59,7 @@ def picture_font(text: str) -> tuple[str, Path | None]:
 
 
 def _shortened(text: str) -> str:
-    line = one_line(text)
+    line = one_line(without_credentials(text))
     return line if len(line) <= _MOST else f"{line[: _MOST - 1]}…"
 
 

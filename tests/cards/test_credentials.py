@@ -123,3 +123,10 @@ def test_errors_name_a_url_without_user_and_query() -> None:
     assert shown_url(f"https://anna:{SECRET}@host:8000/a b.mp4?sig={SECRET}") == "https://host:8000/a b.mp4?..."
     assert shown_url("hf://datasets/org/name@main/a@b.mp4") == "hf://datasets/org/name@main/a@b.mp4"
     assert shown_url("clips/a.mp4") == "clips/a.mp4"
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///home/anna/x", "FILE:///home/anna/x", "file:/home/anna/x", "git+File:///home/anna/x"]
+)
+def test_file_urls_hold_no_homes(url: str) -> None:
+    assert "anna" not in public_text(f"see {url} there") and "anna" not in public_command(f"run --x {url}")

@@ -87,6 +87,13 @@ def test_many_classes_are_drawn_and_tabled_shortly(tmp_path: Path) -> None:
     assert len(found.table(limit=10).splitlines()) == 12 and len(found.table(limit=None).splitlines()) == 61
 
 
+@pytest.mark.fault
+def test_long_names_and_tokens_are_cut_in_tables() -> None:
+    token = "ghp_" + "a1" * 18
+    table = Evaluation(**{**vars(case()), "class_names": ["x" * 5000, token, *NAMES[2:]]}).table()
+    assert token not in table and "TOKEN" in table and max(map(len, table.splitlines())) < 200
+
+
 def test_the_summary_names_what_failed() -> None:
     text = case().summary()
     assert "top-1 0.4000" in text and "5 videos" in text and "5x3 views" in text

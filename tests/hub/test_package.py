@@ -51,3 +51,20 @@ def test_a_package_with_credentials_is_refused_and_not_shown(package: str, tmp_p
 def test_a_package_without_credentials_is_written_as_it_is(package: str) -> None:
     assert check_package(f" {package}\n".strip("\n")) == package and not has_credentials(package)
     assert package in requirements(package).splitlines()
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "/home/anna/x.whl",
+        "file:///home/anna/x",
+        "hf-videomae @ FILE:///home/anna/x",
+        "-e ../anna",
+        "./anna",
+        "~/anna/x",
+    ],
+)
+def test_a_path_of_this_machine_is_no_package_for_others(package: str) -> None:
+    with pytest.raises(ValueError, match="path of this machine") as caught:
+        check_package(package)
+    assert "home" not in str(caught.value)

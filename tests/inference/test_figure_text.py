@@ -58,3 +58,7 @@ def test_pictures_of_a_run_and_of_frames(tmp_path: Path) -> None:
     assert (tmp_path / "loss.png").stat().st_size > 0 and (tmp_path / "c.png").stat().st_size > 0
     frames = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
     assert sheet([(name, frames) for name in NAMES]).height > 16 * len(NAMES)
+
+
+def test_pictures_hold_no_tokens(tmp_path: Path) -> None:
+    assert draw(["ghp_" + "a1" * 18], tmp_path / "x.png") == ["TOKEN"]

@@ -1,5 +1,6 @@
 """What every written record says of where its numbers come from: date, versions, hardware, command."""
 
+import contextlib
 import io
 import json
 import os
@@ -155,6 +156,25 @@ def write_whole(path: Path, text: str, *, sync: bool = True) -> None:
 def write_json(path: Path, values: dict[str, Any], *, sync: bool = True) -> None:
     """Write a JSON file whole or not at all; with `sync`, also through a power cut."""
     write_whole(path, json.dumps(values, indent=2) + "\n", sync=sync)
+
+
+def read_json(path: Path, *, remedy: str, kind: type[ValueError] = ValueError) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is damaged.
+        kind: of the error.
+
+    Raises:
+        ValueError: of the `kind`, naming the file, where it holds something else.
+    """
+    found = None
+    with contextlib.suppress(ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise kind(f"{path} is damaged: it is not a JSON object; {remedy}")
+    return found
 
 
 def with_access_of(sample: Path, files: Iterable[Path]) -> None:

@@ -286,17 +286,16 @@ class Loader:
 
     def _made(self, workers: Workers) -> Iterator[_Made]:
         # The generator of its own keeps the process's global random state untouched.
-        return iter(
-            DataLoader(
-                self._maker,
-                batch_size=None,
-                sampler=_Jobs(self._plan, self._cursor),
-                collate_fn=_as_it_is,
-                generator=torch.Generator(),
-                **workers.options,
-                **self._options,
-            )
+        loader: Any = DataLoader(
+            self._maker,
+            batch_size=None,
+            sampler=_Jobs(self._plan, self._cursor),
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),
+            **workers.options,
+            **self._options,
         )
+        return workers.results(loader)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the last batch that was handed out, JSON-able; batches in preparation do not count."""

@@ -6,10 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import stopping
+from .samples import DataError
+
+_Made = TypeVar("_Made")
 
 _POLL_SECONDS = 0.25
 
@@ -39,6 +43,39 @@ class Workers:
         """End the workers at once after a stop signal: one may be in the middle of a wait for the network."""
         if self._ended is not None and stopping.is_asked():
             self._ended.value = 1
+
+    def results(self, loader: Iterable[_Made]) -> Iterator[_Made]:
+        """Start the workers of a DataLoader and return an iterator over what they make.
+
+        The iterator raises `DataError` when one of them was killed; the others end.
+        """
+        made = iter(loader)
+        _leave_deaths_to_the_loader()
+        return self._watched(made)
+
+    def _watched(self, made: Iterator[_Made]) -> Iterator[_Made]:
+        try:
+            yield from made
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            self._ended.value = 1
+            raise DataError(
+                f"a worker process that decodes was killed ({' '.join(str(error).split())}); most often the memory "
+                f"is full: give fewer --num_workers or a smaller --batch_size"
+            ) from None
+
+
+def _leave_deaths_to_the_loader() -> None:
+    """Take back torch's handler of SIGCHLD: it raises in the middle of whatever the program does.
+
+    The loader itself looks for dead workers while it waits for a batch.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    if getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _keep_working(worker: int, *, ended: Any) -> None:

@@ -308,7 +308,7 @@ def _made(source: AnySource, clips: ClipMaker, num_workers: int) -> Iterator[_Ma
     workers = Workers(num_workers)
     loader: Any = DataLoader(_Decoded(source, clips), batch_size=None, generator=torch.Generator(), **workers.options)
     try:
-        for made in loader:
+        for made in workers.results(loader):
             if made.error:
                 raise made.error_type(made.error)
             yield made

@@ -296,16 +296,15 @@ def _loader(videos: _Videos, jobs: _Jobs, workers: Workers) -> Iterator[_Read]:
     sampler: Any = jobs
     # A generator of its own leaves the process's random state alone.
     generator = torch.Generator()
-    return iter(
-        DataLoader(
-            videos,
-            batch_size=None,
-            sampler=sampler,
-            collate_fn=_as_it_is,
-            generator=generator,
-            **workers.options,
-        )
+    loader: Any = DataLoader(
+        videos,
+        batch_size=None,
+        sampler=sampler,
+        collate_fn=_as_it_is,
+        generator=generator,
+        **workers.options,
     )
+    return workers.results(loader)
 
 
 def _as_it_is(read: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..locking import take_folder
-from ..records import now, versions, with_access_of, without_credentials, write_json
+from ..records import now, read_json, versions, with_access_of, without_credentials, write_json
 from ..storage import make_folder, replace, writing
 from ..video.decoding import VideoDecodeError
 from ..video.segments import VideoSegment
@@ -174,7 +174,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
             )
         write_json(facts, {**settings, "date": now(), "versions": versions()})
         return
-    before = json.loads(facts.read_text(encoding="utf-8"))
+    before = read_json(facts, remedy="how the parts beside it were made is unknown; give another folder")
     other = [
         f"{name} {before.get(name)} (now {value})" for name, value in settings.items() if before.get(name) != value
     ]

@@ -1,7 +1,6 @@
 """Before a run: what it needs of its task and its data, its processes, its length, and where it starts."""
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -391,8 +390,7 @@ def starts_anew(recipe: RunRecipe) -> bool:
     found = earlier_files(folder)
     if recipe.resume != AUTO or not found or any(path.name in _RESULTS or path.is_dir() for path in found):
         return False
-    record = folder / report.RUN_FILE
-    run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    run = report.read_run(folder)
     is_same_task = recipe.task is None or run.get("task", recipe.task) == recipe.task
     return run.get("status") != "finished" and is_same_task
 

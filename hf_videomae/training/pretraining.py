@@ -1,6 +1,5 @@
 """Masked pre-training as a task for the run engine: its recipe, model, data settings, loss and pictures."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..data.downloads import fetch_model
+from ..records import read_json
 from .errors import RunError, say
 from .origins import run_facts
 from .preparation import Batch
@@ -133,7 +133,8 @@ def check_checkpoint(name: str) -> str:
                 f"--model {name}: the directory holds no config.json, so no checkpoint; "
                 f"give one that save_pretrained wrote"
             )
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        remedy = "give a directory that save_pretrained wrote"
+        found = read_json(folder / "config.json", remedy=remedy, kind=RunError).get("model_type")
         if found != "videomae":
             raise RunError(f"--model {name}: this is a checkpoint of another model ({found}), not of VideoMAE")
     elif "/" not in name or name.count("/") > 1 or name.startswith((".", "/", "~")):

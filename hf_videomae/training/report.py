@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.figure_text import figure_fonts
-from ..records import command_line, hardware, now, readable, versions, write_json, write_whole
+from ..records import command_line, hardware, now, read_json, readable, versions, write_json, write_whole
 from ..storage import writing
 from .errors import RunError, say
 
@@ -20,6 +20,7 @@ __all__ = [
     "mean_of",
     "now",
     "read_lines",
+    "read_run",
     "run_id_in",
     "running_mean",
     "status_of",
@@ -68,7 +69,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines; the last may have been cut by a kill and is then left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     result = []
     for number, line in enumerate(lines):
         try:
@@ -79,17 +80,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return result
 
 
+def read_run(output_dir: Path) -> dict[str, Any]:
+    """Read `run.json` of an output directory; it is empty where there is none.
+
+    Raises:
+        RunError: when it is damaged.
+    """
+    path = output_dir / RUN_FILE
+    remedy = "remove it, or start anew with --overwrite"
+    return read_json(path, remedy=remedy, kind=RunError) if path.exists() else {}
+
+
 def status_of(output_dir: Path) -> str | None:
     """What `run.json` says of a run: running, stopped, finished or failed."""
-    path = output_dir / RUN_FILE
-    status = json.loads(path.read_text(encoding="utf-8")).get("status") if path.exists() else None
+    status = read_run(output_dir).get("status")
     return status if isinstance(status, str) else None
 
 
 def run_id_in(output_dir: Path) -> str | None:
     """The id of the run whose `run.json` lies in a directory."""
-    path = output_dir / RUN_FILE
-    found = json.loads(path.read_text(encoding="utf-8")).get("run_id") if path.exists() else None
+    found = read_run(output_dir).get("run_id")
     return found if isinstance(found, str) else None
 
 

@@ -80,3 +80,26 @@ time.sleep(600)
     finally:
         if worker.is_running():
             worker.kill()
+
+
+@pytest.mark.fault
+def test_a_killed_worker_ends_the_program_in_one_line() -> None:
+    """As the system does when the memory is full. The other worker would survive the SIGTERM at the program's end."""
+    code = """
+import multiprocessing, signal, time
+from hf_videomae.data import ClipSettings, DataError, MotionSource, build_loader
+settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
+batches = iter(loader)
+next(batches)
+multiprocessing.active_children()[0].kill()
+time.sleep(1)  # nothing is raised outside of the wait for a batch
+try:
+    for _ in range(100):
+        next(batches)
+except DataError as error:
+    print(error)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stderr) == (0, "") and answer.stdout.count("\n") == 1
+    assert "worker" in answer.stdout and "killed" in answer.stdout and "--num_workers" in answer.stdout

@@ -128,6 +128,16 @@ def test_resume_leaves_what_is_worth_something(tmp_path: Path, left: str) -> Non
     assert (tmp_path / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"run_id": "a", ', b"[]", b"\xff\xfe"])
+def test_a_damaged_record_is_named(tmp_path: Path, content: bytes) -> None:
+    record = tmp_path / "run.json"
+    record.write_bytes(content)
+    with pytest.raises(RunError, match=r"run\.json is damaged.*--overwrite"):
+        toy_train(tmp_path, resume="auto")
+    assert record.read_bytes() == content
+    assert toy_train(tmp_path, overwrite=True).step == 6
+
+
 def test_a_named_directory_without_a_checkpoint_is_still_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(RunError, match="no whole checkpoint-STEP directory is in there"):

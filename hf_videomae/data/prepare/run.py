@@ -4,6 +4,7 @@ Everything is made under `DESTINATION/.prepare` and put in place at the end, so 
 looks like one. That takes twice the space of the result while it works.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from ...cards import LicenceError, Origin, inherited_licence, public_text
 from ...locking import LOCK_FILE, check_folder_is_free, take_folder
-from ...records import write_json, write_whole
+from ...records import read_json, write_json, write_whole
 from ...storage import check_folder, make_folder, sync_folder, writing
 from ...video.encoding import EncodeSettings, Trim, encoder
 from ..labels import SINGLE, LabelKind
@@ -233,7 +234,7 @@ def _open_workshop(destination: Path, *, settings: PrepareSettings, asked: dict[
     unfinished = destination / FOLDER / _UNFINISHED
     wanted = {name: asked[name] for name in _OF_VIDEOS}
     if unfinished.exists():
-        begun = json.loads(unfinished.read_text(encoding="utf-8"))
+        begun = read_json(unfinished, remedy=f"remove {destination / FOLDER}", kind=DataError)
         other = [f"{name} {begun[name]} (now {wanted[name]})" for name in _OF_VIDEOS if begun[name] != wanted[name]]
         if other:
             raise DataError(
@@ -325,13 +326,20 @@ def _sizes(files: dict[str, Path]) -> dict[str, int]:
     return {name: path.stat().st_size for name, path in files.items()}
 
 
+def _plan_in(path: Path) -> Any:
+    """Return the plan that a killed call left; None where there is none, or a damaged one."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
 def _write_shards(
     workshop: Workshop, shards: list[Shard], *, features: Any, plan: Any, destination: Path
 ) -> dict[str, Path]:
     """Where each shard lies, in the workshop or, where a killed call had begun to publish this plan, in its place."""
     plan = json.loads(json.dumps([plan, features.to_dict()]))
     kept = workshop.folder / "plan.json"
-    if not kept.exists() or json.loads(kept.read_text(encoding="utf-8")) != plan:
+    if _plan_in(kept) != plan:
         (workshop.folder / _PUBLISHING).unlink(missing_ok=True)
         for stale in workshop.shards.iterdir():
             stale.unlink()

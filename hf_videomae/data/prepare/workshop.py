@@ -95,7 +95,10 @@ class Workshop:
         path = self._record(raw.id)
         if not path.exists():
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:  # damaged: the clip is made again
+            return None
         if (record["stamp"], record["trim"]) != (raw.stamp, json.loads(json.dumps(_bounds(raw)))):
             return None
         if "reason" in record:

@@ -1,0 +1,45 @@
+"""A damaged JSON file that a command reads is named, with what to do."""
+
+from pathlib import Path
+
+import pytest
+from datasets_on_disk import write_folder
+
+from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
+from hf_videomae.cli import main
+from hf_videomae.training import PretrainRecipe, RunError
+from hf_videomae.training.pretraining import build_pretraining_model
+
+pytestmark = pytest.mark.fault
+
+
+def test_damaged_settings_of_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)
+    VideoMAEModel(config).save_pretrained(tmp_path / "model")
+    VideoMAEVideoProcessor.from_config(config).save_pretrained(tmp_path / "model")
+    videos = write_folder(tmp_path / "videos", count=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "features.json").write_text('{"model": ')
+    with pytest.raises(SystemExit) as left:
+        main(["features", str(videos), "--model", str(tmp_path / "model"), "--output_dir", str(tmp_path / "out")])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 2 and "features.json is damaged" in error and "another folder" in error
+
+
+def test_damaged_configuration_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(RunError, match=r"config\.json is damaged.*save_pretrained"):
+        build_pretraining_model(PretrainRecipe(model=str(tmp_path), output_dir="run"), None)
+
+
+def test_damaged_state_of_an_unfinished_preparation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from hf_videomae.data.prepare import run
+
+    videos = write_folder(tmp_path / "videos", count=1)
+    state = tmp_path / "out" / run.FOLDER
+    state.mkdir(parents=True)
+    (state / run._UNFINISHED).write_text("{")
+    with pytest.raises(SystemExit) as left:
+        main(["prepare", str(videos), str(tmp_path / "out")])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 2 and "is damaged" in error and f"remove {state}" in error

@@ -1,6 +1,5 @@
 """Masked pre-training as a task for the run engine: its recipe, model, data settings, loss and pictures."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +132,7 @@ def check_checkpoint(name: str) -> str:
                 f"--model {name}: the directory holds no config.json, so no checkpoint; "
                 f"give one that save_pretrained wrote"
             )
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        found = VideoMAEConfig.get_config_dict(folder)[0].get("model_type")
         if found != "videomae":
             raise RunError(f"--model {name}: this is a checkpoint of another model ({found}), not of VideoMAE")
     elif "/" not in name or name.count("/") > 1 or name.startswith((".", "/", "~")):

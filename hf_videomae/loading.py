@@ -198,7 +198,7 @@ def _check_file_holds_model(
     if count > size:
         raise ValueError(
             f"the config.json of {source} describes a model of {count} weights or more, and its file of weights has "
-            f"{size} bytes: they do not belong together"
+            f"{size} bytes: they do not belong together. {cls._key_advice}"
         )
 
 

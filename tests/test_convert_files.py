@@ -105,3 +105,16 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(content)
         refused(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({"model": {"a.weight": torch.ones(3).to(dtype)}}, tmp_path / "a.pth")
+    message = refused(tmp_path / "a.pth")
+    assert "a.weight" in message and str(dtype).removeprefix("torch.") in message
+
+
+def test_training_arguments_may_be_a_dictionary(tmp_path: Path) -> None:
+    torch.save({"model": {"a.weight": torch.ones(3)}, "args": {"data_set": "SSV2"}}, tmp_path / "a.pth")
+    training = read_source(str(tmp_path / "a.pth")).training
+    assert training is not None and training.data_set == "SSV2"

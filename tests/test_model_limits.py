@@ -24,6 +24,7 @@ from hf_videomae import (
 from hf_videomae.cli import main
 from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.convert import load_original_checkpoint
+from hf_videomae.training.pretraining import check_checkpoint
 
 pytestmark = pytest.mark.fault
 
@@ -320,3 +321,13 @@ def test_a_pipe_is_no_checkpoint(sound: Path, tmp_path: Path) -> None:
     os.mkfifo(folder / "model.safetensors")
     with pytest.raises(ValueError, match="regular file"):
         load_original_checkpoint(str(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("", "config.json"), ("[]", "JSON object"), ("[" * 100_000, "config.json")]
+)
+def test_a_run_names_the_configuration_that_it_cannot_read(sound: Path, tmp_path: Path, text: str, named: str) -> None:
+    folder = odd(sound, tmp_path)
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=named):
+        check_checkpoint(str(folder))

@@ -127,6 +127,7 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
             arguments.source,
             arguments.destination,
             settings=settings,
+            publish=target is not None,
             progress=True,
             tell=lambda note: tell_notes([note]),
             **{name: getattr(arguments, name) for name in options},

@@ -111,6 +111,8 @@ def read_weights(files: list[Path], *, name: str) -> tuple[Weights, argparse.Nam
         part = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
         content |= part if isinstance(part, dict) else {}
     training = content.get("args")
+    if isinstance(training, dict) and all(isinstance(key, str) for key in training):
+        training = argparse.Namespace(**training)  # as vars(args)
     left_out: tuple[str, ...] = ()
     for wrapper in _WRAPPERS:
         if isinstance(content.get(wrapper), dict):
@@ -156,6 +158,11 @@ def _check_entries(content: dict[str, Any], *, name: str, num_bytes: int) -> Non
         if value.layout != torch.strided or value.is_meta:
             kind = "holds no values (it is on the meta device)" if value.is_meta else "is a sparse tensor"
             raise ValueError(f"{name}: {short_name(key)} {kind}: save the weights of the model as plain tensors")
+        if key.endswith(("weight", "bias")) and not value.is_floating_point():
+            raise ValueError(
+                f"{name}: {short_name(key)} holds {str(value.dtype).removeprefix('torch.')} (quantized?): save the "
+                f"weights of the model as floating-point numbers"
+            )
         if value.numel() * value.element_size() > num_bytes:
             raise ValueError(
                 f"{name}: {short_name(key)} has {value.numel()} values of shape {short_name(list(value.shape))}, more "

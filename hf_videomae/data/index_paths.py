@@ -61,7 +61,7 @@ class IndexPaths:
         ending = os.path.splitext(found)[1]
         if ending.lower() in NO_VIDEOS:
             raise ValueError(f"it is no video but a list or playlist ({ending})")
-        if not self.is_own and not self._is_open(found):
+        if not self.is_own and not self.is_open(found):
             is_link = not (os.path.isabs(text) or found.startswith("../"))
             raise ValueError(self._refusal(found, "a link in its path leads" if is_link else "its path leads"))
         return found
@@ -96,7 +96,8 @@ class IndexPaths:
         same = self._names[folder].get(name, ())
         return posixpath.join(folder, same[0]) if len(same) == 1 else None
 
-    def _is_open(self, relative: str) -> bool:
+    def is_open(self, relative: str) -> bool:
+        """Return whether a file lies in the root, or in a folder that was opened, once links are followed."""
         path = os.path.join(self._base, relative)
         folder, name = os.path.split(path)
         real = os.path.realpath(path) if os.path.islink(path) else os.path.join(self._real_folder(folder), name)

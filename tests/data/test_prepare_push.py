@@ -377,3 +377,25 @@ def test_over_xet_as_from_a_user_it_is_one_commit_too(hub: LocalHub, raw: Path, 
     assert samples(ID, "train") == samples(str(tmp_path / "out"), "train")
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and f"{ID} holds it already, nothing was sent" in again.stdout, again.stderr
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_files_that_links_lead_to_are_published_by_a_flag_alone(
+    logged_in: LocalHub, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_folder: bool
+) -> None:
+    private = write_folder(tmp_path / "private", count=2)
+    link, target = raw / "train" / "class_0" / "link", private / "class_0"
+    (link if is_folder else link.with_suffix(".mp4")).symlink_to(target if is_folder else target / "000.mp4")
+    command = ["prepare", str(raw), str(tmp_path / "out"), "--short_side", "32", "--jobs", "1"]
+    assert main(command) == 0
+    assert "1 of the videos lie outside" in capsys.readouterr().err
+    for push_at_once in (tmp_path / "out", tmp_path / "new"):
+        command[2] = str(push_at_once)
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--push_to_hub", ID])
+        told = capsys.readouterr().err
+        assert stop.value.code == 2 and f"--allow_paths {target}" in told and "link" in told
+    assert not HfApi().repo_exists(ID, repo_type="dataset")
+    assert main([*command, "--push_to_hub", ID, "--allow_paths", str(target)]) == 0
+    assert HfApi().repo_exists(ID, repo_type="dataset")

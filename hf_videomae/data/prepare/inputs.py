@@ -23,7 +23,7 @@ from ..list_names import is_list_name, note_on_lists
 from ..lists import read_list
 from ..metadata_files import METADATA_FILES, find_metadata, read_metadata, with_splits_of_folders
 from ..network import Patience, one_try, shard_seconds, until_it_passes
-from ..row_paths import allowed_folders, check_allowed, public_place
+from ..row_paths import FLAG, allowed_folders, check_allowed, public_place
 from ..samples import DataError, Label
 from ..shard_folders import find_shards
 from ..streamed import DatasetsSource, split_names
@@ -68,6 +68,7 @@ class RawSet:
         origin: what is known of where it comes from, as of `hf_videomae.cards.data_origin`.
         asked: what was said of how to read it, as far as the result depends on that.
         notes: how it was read, for the user.
+        linked_out: why the set is not to be published: links lead out of the folder; "" where none do.
     """
 
     name: str
@@ -81,6 +82,7 @@ class RawSet:
     origin: dict[str, Any] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    linked_out: str = ""
 
 
 def open_raw(
@@ -198,10 +200,24 @@ def _open_folder(
         return prepared
     unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
     prepared = _raw_set(entries_of_folder(found), dropped_of_folder(scan), root=root, kind=kind, unlabelled=unlabelled)
+    prepared.linked_out = _linked_out(root, found.paths, allowed=allowed_folders(allow_paths))
     more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
-    more += [*prepared.notes, *scan.notes(), *filter(None, [note_on_lists(root)])]
+    more += [*prepared.notes, *scan.notes(), *filter(None, [note_on_lists(root), prepared.linked_out])]
     prepared.notes = [*found.notes, *notes, *more]
     return prepared
+
+
+def _linked_out(root: Path, videos: Sequence[str], *, allowed: Sequence[str]) -> str:
+    """Say which videos lie outside of the folder and of those that are allowed; "" where none do."""
+    paths = IndexPaths(root, allowed=allowed)
+    outside = [video for video in videos if not paths.is_open(video)]
+    if not outside:
+        return ""
+    folder = os.path.dirname(os.path.realpath(root / outside[0]))
+    return (
+        f"{len(outside)} of the videos lie outside of {readable(str(root))} (links lead there), the first is "
+        f"{readable(outside[0])}; they are published only with {FLAG} {readable(folder)}"
+    )
 
 
 def _open_list(file: Path, *, kind: LabelKind) -> RawSet:

@@ -101,6 +101,7 @@ def prepare(
     video_column: str | None = None,
     label_column: str | None = None,
     allow_paths: Sequence[str] = (),
+    publish: bool = False,
     jobs: int | None = None,
     progress: bool = False,
     tell: Callable[[str], None] | None = None,
@@ -117,6 +118,7 @@ def prepare(
         video_column: found by its type.
         label_column: found by its type or name.
         allow_paths: hosts, folders and beginnings of URLs that rows may name.
+        publish: the set is to be published: refuse a folder whose links lead out of it, other than to `allow_paths`.
         jobs: videos made at a time; one per core. Their number changes nothing in the result.
         progress: show a bar on stderr.
         tell: is called with each note on how the source is read, before the work begins.
@@ -142,6 +144,8 @@ def prepare(
         label_column=label_column,
         allow_paths=allow_paths,
     )
+    if publish and raw.linked_out:
+        raise DataError(raw.linked_out)
     if tell is not None:
         for note in raw.notes:
             tell(note)

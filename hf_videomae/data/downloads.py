@@ -154,7 +154,15 @@ def fetch_model(name: str) -> None:
         paths = until_it_answers(ask, Patience(name, seconds=shard_seconds()))
     except HfHubHTTPError as error:
         raise refusal(error, name, "the model") from error
-    except (OfflineModeIsEnabled, HTTPError, OSError):
+    except OfflineModeIsEnabled:
+        return _check_cached(name)
+    except (HTTPError, OSError) as error:
+        # The client itself would try again for half a minute and more, whatever the patience.
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            raise SourceUnavailable(
+                f"the Hub does not give it: the model {name} is not in the cache, and the Hub cannot be reached "
+                f"({error}); check the name and the network, or give a folder"
+            ) from error
         return _check_cached(name)
     except SourceUnavailable:
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):

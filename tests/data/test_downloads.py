@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from local_hub.clients import forget_connections
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from hf_videomae.data import DataError, network, open_source
 from hf_videomae.data.downloads import DamagedDownload, fetch_model, is_sound
+from hf_videomae.data.network import SourceUnavailable
 from hf_videomae.inference import load_classifier
 
 pytestmark = pytest.mark.fault
@@ -171,3 +173,11 @@ def test_nothing_is_logged_of_a_model_that_comes_whole(
     with caplog.at_level(logging.WARNING, "hf_videomae"):
         load_classifier(model)
     assert not [record for record in caplog.records if record.name.startswith("hf_videomae")]
+
+
+def test_a_model_of_a_hub_that_is_away_is_refused_at_once(hub: LocalHub) -> None:
+    hub.stop()
+    begun = time.monotonic()
+    with pytest.raises(SourceUnavailable, match=r"org/nowhere is not in the cache.*cannot be reached"):
+        fetch_model("org/nowhere")
+    assert time.monotonic() - begun < 5

@@ -8,11 +8,13 @@ which FFmpeg would find one of those texts as well is refused, too.
 """
 
 import os
+import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from . import limits
 from ._mp4 import Box, boxes, inside
-from .errors import VideoDecodeError
+from .errors import LimitExceeded, VideoDecodeError
 
 HEAD_BYTES = 2048
 
@@ -139,7 +141,20 @@ def find_container(file: BinaryIO, *, name: str) -> Container:
     found = _container_of(head) or _container_of_pictures(file, head)
     if found is None:
         raise VideoDecodeError(name, _what_else(head))
+    if found is _AVI:
+        _check_avi_size(head, name=name)
     return found
+
+
+def _check_avi_size(head: bytes, *, name: str) -> None:
+    """Refuse an AVI whose header claims an impossible frame: some codecs take memory for it when FFmpeg opens them."""
+    place = head.find(b"strf", head.find(b"vids"))
+    if 0 <= place <= len(head) - 20:
+        width, height = struct.unpack_from("<ii", head, place + 12)
+        try:
+            limits.check_size(abs(height), abs(width))
+        except LimitExceeded as error:
+            raise VideoDecodeError(name, str(error)) from error
 
 
 def has_outside_media(file: BinaryIO) -> bool:

@@ -9,6 +9,8 @@ every process that decodes:
 
 Attributes:
     MAX_PIXELS: of one frame, height times width. 2**27 lets 16K (15360 x 8640) pass; 8K is a quarter of it.
+    MAX_SIDE: of one frame, its height or width. No codec of cameras goes beyond 16384 (H.264) or 32768 in practice; a
+        damaged header that claims a million lines would make FFmpeg take gigabytes.
     MAX_FRAMES: of one video. Ten million are 23 hours at 120 frames per second.
     MAX_CLIP_BYTES: of the frames asked for at once, as RGB. 16 GiB are 172 frames of 8K, or 2760 of full HD.
     MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole,
@@ -28,6 +30,7 @@ from typing import TypeVar
 from .errors import LimitExceeded
 
 MAX_PIXELS = 2**27
+MAX_SIDE = 2**15
 MAX_FRAMES = 10_000_000
 MAX_CLIP_BYTES = 16 * 2**30
 MAX_FETCHED_BYTES = 16 * 2**30
@@ -56,7 +59,8 @@ def at_most(*, pixels: int, frames: int, clip_bytes: int, until: float = math.in
 
 
 def check_size(height: int, width: int) -> None:
-    """Raises `LimitExceeded` where a frame of this size, in pixels, is too large."""
+    """Raise `LimitExceeded` where a frame of this size, in pixels, is too large."""
+    _check(max(height, width), f"its frames are {width} x {height} pixels", "MAX_SIDE", MAX_SIDE)
     _check(height * width, f"its frames are {width} x {height} = {height * width} pixels", "MAX_PIXELS", MAX_PIXELS)
 
 

@@ -7,8 +7,9 @@ import pytest
 from numbered import BACKENDS, needs_pyav, numbered_video, with_pyav
 from real_clips import needs_ffmpeg
 
-from hf_videomae.video import _skipping
+from hf_videomae.video import _skipping, limits
 from hf_videomae.video.decoding import VideoDecodeError, open_video
+from hf_videomae.video.errors import LimitExceeded
 
 pytestmark = pytest.mark.fault
 
@@ -58,3 +59,18 @@ def test_files_that_end_anywhere(monkeypatch: pytest.MonkeyPatch, container: str
                 assert reader.frames([0, reader.num_frames - 1]).shape[0] == 2
         except VideoDecodeError as error:
             assert error.reason
+
+
+def test_a_million_lines_are_too_many_though_the_pixels_are_not() -> None:
+    with pytest.raises(LimitExceeded, match="64 x 1048624 pixels.*MAX_SIDE"):
+        limits.check_size(2**20 + 48, 64)
+    limits.check_size(limits.MAX_SIDE, 64)
+
+
+def test_an_avi_of_a_million_lines_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    content = bytearray(numbered_video(container="avi"))
+    place = content.index(b"strf") + 16  # the height in the header of the picture
+    content[place : place + 4] = (2**20 + 48).to_bytes(4, "little")
+    (tmp_path / "x.avi").write_bytes(content)
+    with pytest.raises(VideoDecodeError, match="1048624 pixels.*MAX_SIDE"):
+        open_video(tmp_path / "x.avi")

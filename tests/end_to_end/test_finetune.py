@@ -342,7 +342,7 @@ def test_numbers_are_learned(clips: Path, tmp_path: Path) -> None:
     for name in CLASS_NAMES:
         (folder / name).symlink_to(clips / name)
     (folder / "index.csv").write_text("path,label\n" + "\n".join(rows))
-    arguments = ["--dataset", folder, "--problem_type", "regression", "--max_steps", "2"]
+    arguments = ["--dataset", folder, "--problem_type", "regression", "--max_steps", "2", "--allow_paths", clips]
     assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "run") == 0
     config = VideoMAEConfig.from_pretrained(tmp_path / "run")
     assert (config.num_labels, config.problem_type) == (1, "regression")
@@ -356,7 +356,8 @@ def test_a_class_with_one_video_is_named(clips: Path, tmp_path: Path, capsys: py
         (folder / name).symlink_to(clips / name)
     rows = [f"{name},{'rare' if number == 0 else 'often'}" for number, name in enumerate(names)]
     (folder / "index.csv").write_text("path,label\n" + "\n".join(rows))
-    assert finetune(*QUICK, "--dataset", folder, "--max_steps", "1", "--output_dir", tmp_path / "run") == 0
+    arguments = ["--dataset", folder, "--max_steps", "1", "--allow_paths", clips]
+    assert finetune(*QUICK, *arguments, "--output_dir", tmp_path / "run") == 0
     assert "warning: 1 of 2 classes have a single video: rare" in capsys.readouterr().out
 
 

@@ -170,7 +170,7 @@ def read_json(path: Path, *, remedy: str, kind: type[ValueError] = ValueError) -
         ValueError: of the `kind`, naming the file, where it holds something else.
     """
     found = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise kind(f"{path} is damaged: it is not a JSON object; {remedy}")

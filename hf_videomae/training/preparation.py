@@ -35,7 +35,7 @@ from .checkpoints import (
     step_of,
 )
 from .errors import RunError, say
-from .fetching import fetch, is_remote, newest_remote
+from .fetching import Remote, fetch, is_remote, newest_remote
 from .optim import CosineSchedule, scaled_lr
 from .recipes import AUTO, RunRecipe
 from .together import in_first_process
@@ -347,7 +347,16 @@ def _fetched(recipe: RunRecipe) -> Path:
     if local is not None:
         say(f"note: {local} is of the same run and no older than {remote.name} of {remote.repo}: going on from it")
         return local
-    take_folder(make_folder(folder, kind=RunError), kind=RunError)
+    lock = take_folder(make_folder(folder, kind=RunError), kind=RunError)
+    try:
+        return _fetch_into(folder, remote, recipe)
+    except RunError:
+        lock.release()
+        raise
+
+
+def _fetch_into(folder: Path, remote: Remote, recipe: RunRecipe) -> Path:
+    """Bring a checkpoint of the Hub into a folder that this process has, unless it holds another run."""
     if remote.is_of_run_in(folder):
         return fetch(remote, folder)
     earlier = earlier_files(folder)

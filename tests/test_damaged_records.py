@@ -7,7 +7,10 @@ from datasets_on_disk import write_folder
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.cli import main
+from hf_videomae.data.prepare.layout import VIDEOS
 from hf_videomae.training import PretrainRecipe, RunError
+from hf_videomae.training.checkpoints import ORIGIN_FILE, CheckpointError, origin_of
+from hf_videomae.training.origins import _record_of
 from hf_videomae.training.pretraining import build_pretraining_model
 
 pytestmark = pytest.mark.fault
@@ -43,3 +46,26 @@ def test_damaged_state_of_an_unfinished_preparation(tmp_path: Path, capsys: pyte
         main(["prepare", str(videos), str(tmp_path / "out")])
     error = capsys.readouterr().err.splitlines()[-1]
     assert left.value.code == 2 and "is damaged" in error and f"remove {state}" in error
+
+
+def test_damaged_origin_of_a_fetched_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / ORIGIN_FILE).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=f"{ORIGIN_FILE} is damaged.*another checkpoint"):
+        origin_of(tmp_path)
+
+
+def test_damaged_record_of_a_run_that_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(RunError, match=r"run\.json is damaged.*--output_dir"):
+        _record_of(PretrainRecipe(output_dir=str(tmp_path), resume="auto"))
+
+
+def test_damaged_list_of_a_prepared_set_makes_its_clips_again(tmp_path: Path) -> None:
+    videos = write_folder(tmp_path / "videos", count=2)
+    main(["prepare", str(videos), str(tmp_path / "out")])
+    before = sorted((tmp_path / "out").rglob("*.mp4")) or sorted((tmp_path / "out").rglob("*.parquet"))
+    listed = next((tmp_path / "out").rglob(VIDEOS))
+    listed.write_text('{"row": ')
+    write_folder(videos, count=3)
+    main(["prepare", str(videos), str(tmp_path / "out")])
+    assert before and len(listed.read_text().splitlines()) == 3

@@ -1,12 +1,12 @@
 """How the clips of a converted model are sampled: as it was trained, or what was assumed instead."""
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..modeling_videomae import VideoMAEForVideoClassification
+from ..records import read_json
 from ..video.protocols import BY_NUMBER, KINETICS, SSV2, Protocol, protocol_of
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .files import Source
@@ -177,8 +177,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    return read_json(path, remedy="download it again, or take it out of the folder") if path.is_file() else {}
 
 
 __all__ = ["Sampling", "SamplingFacts", "choose_processor", "find_sampling", "tell_sampling"]

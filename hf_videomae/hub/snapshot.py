@@ -24,9 +24,9 @@ from ..evaluation.results import PICTURE_FILE as CONFUSION_FILE
 from ..records import write_json
 from ..training.checkpoints import ORIGIN_FILE, STATE_FILE, step_of
 from ..training.checksums import sealed
-from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE
+from ..training.report import BAD_VIDEOS_FILE, METRICS_FILE, NOT_FINITE_FILE, PICTURE_FILE, RUN_FILE, read_lines
 from .card import render_run_card
-from .facts import EXAMPLES_FILE, RunFacts, read_run
+from .facts import EXAMPLES_FILE, RunFacts, read_json, read_run
 from .header import check_card
 from .package import has_credentials
 from .parts import HANDLER_FILE, REQUIREMENTS_FILE
@@ -128,7 +128,7 @@ def _hold(root: Path, output_dir: Path, *, checkpoint: Path | None, step: int, w
 def _link_run(output_dir: Path, folder: Path, *, step: int) -> None:
     """run.json says how far the run got; a run that failed later than its last save is published as of that save."""
     path = output_dir / RUN_FILE
-    run = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    run = read_json(path) if path.is_file() else {}
     if run.get("steps") in (step, None):
         return _link(path, folder / RUN_FILE)
     write_json(folder / RUN_FILE, {**run, "steps": step, "clips": None, "loss": None})
@@ -140,9 +140,8 @@ def _matching(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _examples(folder: Path, output_dir: Path) -> Iterator[Path]:
-    path = folder / EXAMPLES_FILE
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        video = output_dir / Path(str(json.loads(line).get("video"))).name
+    for line in read_lines(folder / EXAMPLES_FILE):
+        video = output_dir / Path(str(line.get("video"))).name
         if video.is_file():
             yield video
 

@@ -109,13 +109,18 @@ def _signs_of(path: Path) -> frozenset[str]:
         return frozenset()
 
 
+@cache
 def _registered_name(path: Path) -> str:
-    """The name by which matplotlib finds a font."""
+    """Register a font under a name of its own, and return the name.
+
+    Its family name is not enough: two files may share it (matplotlib's DejaVu Sans and the system's newer one), and
+    matplotlib would take the first.
+    """
+    from dataclasses import replace
+
     from matplotlib import font_manager
 
-    entries = font_manager.fontManager.ttflist
-    known = next((entry.name for entry in entries if entry.fname == str(path)), None)
-    if known is None:
-        font_manager.fontManager.addfont(str(path))
-        known = font_manager.fontManager.ttflist[-1].name
-    return known
+    entry = font_manager.ttfFontProperty(font_manager.get_font(str(path)))
+    entry = replace(entry, fname=str(path), name=f"{entry.name} ({path})")
+    font_manager.fontManager.ttflist.append(entry)
+    return entry.name

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..records import with_access_of
+from ..records import read_json, with_access_of
 from ..storage import sync_folder, writing
 from .checksums import CHECKSUMS, checksums_of, damage_in, is_sealed, sealed
 from .errors import RunError, say
@@ -169,8 +169,8 @@ def origin_of(checkpoint: Path) -> str:
     path = checkpoint / ORIGIN_FILE
     if not path.exists():
         return str(checkpoint)
-    origin = json.loads(path.read_text(encoding="utf-8"))
-    return f"{origin['repository']}@{origin['commit']}"
+    origin = _read_json(path)
+    return f"{origin.get('repository')}@{origin.get('commit')}"
 
 
 # Optimizer state, by parameter name.
@@ -285,11 +285,7 @@ def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); resume from another checkpoint") from None
-    return found
+    return read_json(path, remedy="resume from another checkpoint", kind=CheckpointError)
 
 
 def write_checkpoint(

@@ -1,6 +1,5 @@
 """Where a run's settings, data and model come from: what `run.json` keeps of them for the model's card."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ..cards import data_origin, model_origin
 from ..cards.origins import loaded_commit
 from ..configuration_videomae import PRESETS
+from ..records import read_json
 from .checkpoints import find_checkpoint, read_state
+from .errors import RunError
 from .fetching import is_remote
 from .recipes import AUTO, RunRecipe
 from .report import RUN_FILE
@@ -103,8 +104,7 @@ def _record_of(recipe: RunRecipe) -> dict[str, Any]:
     """What the run wrote before it was interrupted, here or on another machine; nothing of a run that begins."""
     path = Path(recipe.output_dir) / RUN_FILE
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        return read_json(path, remedy="move it away or give another --output_dir", kind=RunError)
     if recipe.resume is None:
         return {}
     # One of the Hub lies in the output directory by now.

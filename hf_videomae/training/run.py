@@ -417,7 +417,7 @@ class Run:
         """Count and name steps that were not applied.
 
         Raises:
-            NotFiniteError: after `max_nonfinite` in a row.
+            NotFiniteError: after `max_nonfinite` in a row, or at the end of a run in which no step was applied.
         """
         if finite:
             self.skipped_in_a_row = 0
@@ -428,7 +428,8 @@ class Run:
         step = NotFinite(self.step, losses, norm, everyone)
         self.journal.not_finite(step.record())
         self.progress.say(step.warning(in_a_row=self.skipped_in_a_row, in_all=self.skipped))
-        if self.skipped_in_a_row >= self.recipe.max_nonfinite:
+        nothing_learned = self._over() and self.skipped == self.step
+        if self.skipped_in_a_row >= self.recipe.max_nonfinite or nothing_learned:
             kept = find_checkpoint("auto", output_dir=self.output_dir) if self.accelerator.is_main_process else None
             raise step.error(self.output_dir, in_a_row=self.skipped_in_a_row, kept=kept)
 

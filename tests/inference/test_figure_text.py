@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
@@ -49,6 +50,19 @@ def test_another_font_is_taken_for_signs_that_the_first_lacks(tmp_path: Path, mo
     assert draw([f"a {sign}"], tmp_path / "x.png") == [f"a {sign}"]
     text, path = picture_font(sign)
     assert text == sign and path is not None and sign in figure_text._signs_of(path)
+
+
+def test_a_font_of_the_same_family_gives_the_missing_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(font_manager.findfont(font_manager.FontProperties()))
+    newer = TTFont(own)
+    for table in newer["cmap"].tables:
+        if table.format == 12:
+            table.cmap[0xF1234] = "A"
+    newer.save(tmp_path / "newer.ttf")
+    monkeypatch.setattr(figure_text, "_font_files", lambda: (tmp_path / "newer.ttf",))
+    figure_text._covering.cache_clear()
+    assert draw(["a \U000f1234"], tmp_path / "x.png") == ["a \U000f1234"]
+    figure_text._covering.cache_clear()
 
 
 def test_pictures_of_a_run_and_of_frames(tmp_path: Path) -> None:

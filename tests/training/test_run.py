@@ -107,6 +107,12 @@ def test_several_in_a_row_end_the_run_and_leave_the_good_checkpoint(tmp_path: Pa
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
+def test_a_short_run_in_which_no_step_was_applied_fails(tmp_path: Path) -> None:
+    with pytest.raises(NotFiniteError, match="2 steps in a row, up to step 2; no checkpoint"):
+        toy_train(tmp_path, poison=(0, 1), max_steps=2)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_leave(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int

@@ -256,7 +256,10 @@ def _restore(workshop: Workshop, before: dict[str, Any] | None, destination: Pat
     # A set that is just being replaced is no longer what its report says; its videos are in the workshop.
     if before is None or not videos.exists() or (workshop.folder / _PUBLISHING).exists():
         return
-    rows = [Row.from_dict(json.loads(line)["row"]) for line in videos.read_text(encoding="utf-8").splitlines()]
+    try:
+        rows = [Row.from_dict(json.loads(line)["row"]) for line in videos.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, KeyError, TypeError):  # damaged: the clips are made again
+        return
     wanted = {row.id: row for row in rows}
     for shard in whole_shards(before, destination):
         workshop.restore(shard, wanted)

@@ -68,11 +68,11 @@ demo-hub: $(STAMP)  ## publish videos and models on a Hub of its own on loopback
 pretrain: $(STAMP)  ## pre-train on DATASET=... (folder, glob, Hub id) with ARGS="..."; ARGS=--help lists the flags
 	$(BIN)/accelerate launch examples/pretrain.py --dataset "$(DATASET)" $(ARGS)
 
-test: $(STAMP)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+test: $(STAMP)  ## the tests, without the slow ones, on all cores
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test-all: test  ## all tests; the slow ones one by one, for they measure times and fill the cores by themselves
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # Both in an environment of their own, with the extra `lora`, so that its test runs.
 test-newest:  ## the tests with the newest versions (a torch for CUDA, 5.5 GB; it runs on a CPU too), in .venv-newest

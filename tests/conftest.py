@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from local_hub import LocalHub
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core; read when torch is first imported
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # No test reaches the network: the clients of the Hub are told so before anything imports them.

@@ -4,10 +4,11 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from .. import stopping
@@ -89,7 +90,20 @@ def _keep_working(worker: int, *, ended: Any) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, survive)
+    sys.excepthook = _report_unless_disconnected
     threading.Thread(target=_end_with, args=(os.getppid(), ended), daemon=True).start()
+
+
+def _report_unless_disconnected(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print the traceback of an error, except where the training process left while it was sent a tensor.
+
+    The thread of `multiprocessing.resource_sharer` that sends it reports the broken connection through this hook.
+    """
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if is_main_thread or not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _end_with(parent: int, ended: Any) -> None:

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 from datasets_on_disk import write_parquet
+
+from hf_videomae.data import workers
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
 
@@ -103,3 +106,16 @@ except DataError as error:
     answer = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert (answer.returncode, answer.stderr) == (0, "") and answer.stdout.count("\n") == 1
     assert "worker" in answer.stdout and "killed" in answer.stdout and "--num_workers" in answer.stdout
+
+
+def test_a_worker_whose_training_process_left_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def report(error: Exception) -> None:
+        workers._report_unless_disconnected(type(error), error, None)
+
+    for error in (ConnectionResetError("left"), EOFError(), ValueError("another error")):
+        thread = threading.Thread(target=report, args=(error,))
+        thread.start()
+        thread.join()
+    assert capsys.readouterr().err.splitlines() == ["ValueError: another error"]
+    report(ConnectionResetError("of the main thread"))
+    assert "of the main thread" in capsys.readouterr().err

@@ -11,6 +11,6 @@ import sys
 if __name__ == "__main__":
     if importlib.util.find_spec("gradio") is None:
         sys.exit("the page needs gradio: pip install 'hf-videomae[space]'")
-    from hf_videomae.hub.app import main
+    from hf_videomae.serving.space_app import main
 
     main()

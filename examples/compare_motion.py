@@ -13,83 +13,88 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import TestSettings, accuracy, checked_views, optional, run_stage, write_comparison
+from stages import TestConfig, measure_accuracy, optional_flag, parse_views_setting, run_stage, write_comparison
 
+from hf_videomae.console import log_main
 from hf_videomae.data import DataError, open_source
-from hf_videomae.data.samples import AnySource
-from hf_videomae.evaluation.comparison import Entry, advantage, shown
-from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+from hf_videomae.data.source import AnySource
+from hf_videomae.evaluation.comparison import ComparisonRow, format_mean_and_error, paired_difference
+from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 
-PRETRAINED, SCRATCH, STILL = "pre-trained, then fine-tuned", "from scratch", "pre-trained, shown one repeated frame"
+PRETRAINED, SCRATCH, REPEATED_FRAME = (
+    "pre-trained, then fine-tuned",
+    "from scratch",
+    "pre-trained, shown one repeated frame",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionComparison:
     """Settings of the comparison."""
 
-    seeds: tuple[int, ...] = setting((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
-    model: str = setting("tiny", "preset that is pre-trained, and that starts from scratch", group="runs")
-    pretrained: str | None = setting(
+    seeds: tuple[int, ...] = option((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
+    model: str = option("tiny", "preset that is pre-trained, and that starts from scratch", group="runs")
+    pretrained: str | None = option(
         None, "a pre-trained checkpoint instead of pre-training here (one seed)", group="runs"
     )
-    pretrain_recipe: str = setting("tiny", "of examples/pretrain.py", group="runs")
-    pretrain_steps: int | None = setting(None, "instead of the recipe's", group="runs")
-    finetune_recipe: str = setting("tiny-finetune", "of examples/finetune.py", group="runs")
-    finetune_steps: int | None = setting(None, "instead of the recipe's, for both", group="runs")
-    split: str = setting("test", "split that is tested", group="test")
-    views: str = setting("3x1", "temporal views x crops of the test", group="test")
-    batch_size: int = setting(32, "clips per forward pass of the test", group="test")
-    num_workers: int = setting(1, "decoding processes", group="speed")
-    output_dir: str = setting("outputs/motion", "where everything is written")
+    pretrain_recipe: str = option("tiny", "of examples/pretrain.py", group="runs")
+    pretrain_steps: int | None = option(None, "instead of the recipe's", group="runs")
+    finetune_recipe: str = option("tiny-finetune", "of examples/finetune.py", group="runs")
+    finetune_steps: int | None = option(None, "instead of the recipe's, for both", group="runs")
+    split: str = option("test", "split that is tested", group="test")
+    views: str = option("3x1", "temporal views x crops of the test", group="test")
+    batch_size: int = option(32, "clips per forward pass of the test", group="test")
+    num_workers: int = option(1, "decoding processes", group="speed")
+    output_dir: str = option("outputs/motion", "where everything is written")
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
         if self.pretrained is not None and len(self.seeds) > 1:
             raise RecipeError("pretrained names one checkpoint, but each seed has its own pre-training: give one seed")
-        checked_views(self.views)
+        parse_views_setting(self.views)
 
 
-def fine_tuned(settings: MotionComparison, *, seed: int, folder: Path) -> tuple[Path, Path]:
+def finetune_models(settings: MotionComparison, *, seed: int, folder: Path) -> tuple[Path, Path]:
     """The two models of a seed: from the pre-trained encoder, and from scratch."""
     shared = ["--dataset", "motion", "--seed", str(seed), "--num_workers", str(settings.num_workers)]
     encoder = Path(settings.pretrained or folder / "pretrain")
     if settings.pretrained is None:
-        steps = optional("max_steps", settings.pretrain_steps)
+        steps = optional_flag("max_steps", settings.pretrain_steps)
         chosen = ["--recipe", settings.pretrain_recipe, "--model", settings.model]
         run_stage("pretrain.py", [*chosen, *shared, *steps], output_dir=encoder)
-    common = ["--recipe", settings.finetune_recipe, *shared, *optional("max_steps", settings.finetune_steps)]
+    common = ["--recipe", settings.finetune_recipe, *shared, *optional_flag("max_steps", settings.finetune_steps)]
     return (
         run_stage("finetune.py", [*common, "--model", encoder], output_dir=folder / "pretrained"),
         run_stage("finetune.py", [*common, "--model", settings.model], output_dir=folder / "scratch"),
     )
 
 
-def compare(settings: MotionComparison, source: AnySource) -> list[Entry]:
+def compare(settings: MotionComparison, source: AnySource) -> list[ComparisonRow]:
     """The rows of the table, the better way first."""
-    test = TestSettings(checked_views(settings.views), settings.batch_size, settings.num_workers)
-    values: dict[str, list[float]] = {PRETRAINED: [], SCRATCH: [], STILL: []}
+    test = TestConfig(parse_views_setting(settings.views), settings.batch_size, settings.num_workers)
+    values: dict[str, list[float]] = {PRETRAINED: [], SCRATCH: [], REPEATED_FRAME: []}
     for seed in settings.seeds:
-        pretrained, scratch = fine_tuned(settings, seed=seed, folder=Path(settings.output_dir) / f"seed-{seed}")
-        values[PRETRAINED].append(accuracy(pretrained, source, test=test))
-        values[SCRATCH].append(accuracy(scratch, source, test=test))
-        values[STILL].append(accuracy(pretrained, source, test=test, still=True))
-        say(f"seed {seed}: " + ", ".join(f"{name} {found[-1]:.3f}" for name, found in values.items()))
-    return [Entry(name, tuple(found), is_baseline=name == STILL) for name, found in values.items()]
+        pretrained, scratch = finetune_models(settings, seed=seed, folder=Path(settings.output_dir) / f"seed-{seed}")
+        values[PRETRAINED].append(measure_accuracy(pretrained, source, test=test))
+        values[SCRATCH].append(measure_accuracy(scratch, source, test=test))
+        values[REPEATED_FRAME].append(measure_accuracy(pretrained, source, test=test, repeat_frame=True))
+        log_main(f"seed {seed}: " + ", ".join(f"{name} {found[-1]:.3f}" for name, found in values.items()))
+    return [ComparisonRow(name, tuple(found), is_baseline=name == REPEATED_FRAME) for name, found in values.items()]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, print the table, draw the picture; returns the exit code."""
     folder = Path(__file__).parent / "recipes"
     settings = parse_recipe(MotionComparison, arguments, description=__doc__, folder=folder)
-    with user_errors():
+    with exit_on_user_error():
         source = open_source("motion", split=settings.split, require_labels=True)
         if source.class_names is None:
             raise DataError("the motion data set has no labels")
         entries = compare(settings, source)
-        difference, error = advantage(entries[0], entries[1])
+        difference, error = paired_difference(entries[0], entries[1])
         times = "" if not error else f", {difference / error:.1f} standard errors"
-        gap = shown([a - b for a, b in zip(entries[0].values, entries[1].values, strict=True)])
+        gap = format_mean_and_error([a - b for a, b in zip(entries[0].values, entries[1].values, strict=True)])
         chance = 1 / len(source.class_names)
         write_comparison(
             entries,

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from stages import TestSettings, accuracy, checked_views, optional, run_stage, write_comparison
+from stages import TestConfig, measure_accuracy, optional_flag, parse_views_setting, run_stage, write_comparison
 
+from hf_videomae.console import log_main
 from hf_videomae.data import DataError, Source, open_source
 from hf_videomae.evaluation.baselines import kernel_ridge, middle_frame_features, video_geometry
-from hf_videomae.evaluation.comparison import Entry, binomial_error
-from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
+from hf_videomae.evaluation.comparison import ComparisonRow, binomial_standard_error
+from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 SCRATCH, PRETRAINED, MOTION = "from scratch", "pre-trained on the clips", "pre-trained on motion, then on the clips"
-STILL, FRAME = "the third model, shown one repeated frame", "middle frame, hand-made features"
+REPEATED_FRAME, FRAME = "the third model, shown one repeated frame", "middle frame, hand-made features"
 GEOMETRY = "aspect ratio and length alone"
 
 
@@ -35,31 +36,31 @@ GEOMETRY = "aspect ratio and length alone"
 class InteractionComparison:
     """Settings of the comparison."""
 
-    dataset: str = setting("../shared/data/ut_interaction", "folder of the clips and their index.csv", group="data")
-    folds: str = setting("ut-interaction-folds.csv", "fold of each sequence: a file, or one in recipes/", group="data")
-    only_fold: int | None = setting(None, "run one fold and stop, e.g. to share the work", group="data")
-    seeds: tuple[int, ...] = setting((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
-    model: str = setting("tiny", "preset of all three models", group="runs")
-    motion_model: str | None = setting(
+    dataset: str = option("../shared/data/ut_interaction", "folder of the clips and their index.csv", group="data")
+    folds: str = option("ut-interaction-folds.csv", "fold of each sequence: a file, or one in recipes/", group="data")
+    only_fold: int | None = option(None, "run one fold and stop, e.g. to share the work", group="data")
+    seeds: tuple[int, ...] = option((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
+    model: str = option("tiny", "preset of all three models", group="runs")
+    motion_model: str | None = option(
         None, "a checkpoint pre-trained on the motion videos instead of pre-training it here (one seed)", group="runs"
     )
-    motion_recipe: str = setting("tiny", "of pre-training on the motion videos", group="runs")
-    motion_steps: int | None = setting(None, "instead of the recipe's", group="runs")
-    pretrain_recipe: str = setting("ut-pretrain", "of pre-training on the clips", group="runs")
-    pretrain_steps: int | None = setting(None, "instead of the recipe's", group="runs")
-    finetune_recipe: str = setting("ut-finetune", "of fine-tuning", group="runs")
-    finetune_steps: int | None = setting(None, "instead of the recipe's, for all three", group="runs")
-    views: str = setting("4x1", "temporal views x crops of the test", group="test")
-    batch_size: int = setting(16, "clips per forward pass of the test", group="test")
-    num_workers: int = setting(1, "decoding processes", group="speed")
-    output_dir: str = setting("outputs/ut-interaction", "where everything is written")
+    motion_recipe: str = option("tiny", "of pre-training on the motion videos", group="runs")
+    motion_steps: int | None = option(None, "instead of the recipe's", group="runs")
+    pretrain_recipe: str = option("ut-pretrain", "of pre-training on the clips", group="runs")
+    pretrain_steps: int | None = option(None, "instead of the recipe's", group="runs")
+    finetune_recipe: str = option("ut-finetune", "of fine-tuning", group="runs")
+    finetune_steps: int | None = option(None, "instead of the recipe's, for all three", group="runs")
+    views: str = option("4x1", "temporal views x crops of the test", group="test")
+    batch_size: int = option(16, "clips per forward pass of the test", group="test")
+    num_workers: int = option(1, "decoding processes", group="speed")
+    output_dir: str = option("outputs/ut-interaction", "where everything is written")
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
         if self.motion_model is not None and len(self.seeds) > 1:
             raise RecipeError("motion_model names one checkpoint, but each seed has its own: give one seed")
-        checked_views(self.views)
+        parse_views_setting(self.views)
 
 
 # The folds.
@@ -87,7 +88,7 @@ def read_folds(file: str | Path) -> dict[str, int]:
     return folds
 
 
-def fold_of_clips(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
+def assign_folds(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
     """Path -> fold of every clip of the data set's index.csv.
 
     Raises:
@@ -135,8 +136,8 @@ def link_fold(dataset: Path, folder: Path, *, fold: int, clips: dict[str, int]) 
 def train_models(settings: InteractionComparison, *, fold: Path, motion: Path, seed: int, folder: Path) -> list[Path]:
     """The three fine-tuned models of a fold: from scratch, pre-trained, and motion first."""
     shared = ["--dataset", fold, "--seed", str(seed), "--num_workers", str(settings.num_workers)]
-    pretrain = ["--recipe", settings.pretrain_recipe, *shared, *optional("max_steps", settings.pretrain_steps)]
-    finetune = ["--recipe", settings.finetune_recipe, *shared, *optional("max_steps", settings.finetune_steps)]
+    pretrain = ["--recipe", settings.pretrain_recipe, *shared, *optional_flag("max_steps", settings.pretrain_steps)]
+    finetune = ["--recipe", settings.finetune_recipe, *shared, *optional_flag("max_steps", settings.finetune_steps)]
     on_clips = run_stage("pretrain.py", [*pretrain, "--model", settings.model], output_dir=folder / "pretrain")
     on_both = run_stage("pretrain.py", [*pretrain, "--model", motion], output_dir=folder / "pretrain-motion")
     starts = {"scratch": settings.model, "pretrained": on_clips, "motion": on_both}
@@ -146,24 +147,24 @@ def train_models(settings: InteractionComparison, *, fold: Path, motion: Path, s
     ]
 
 
-def on_motion(settings: InteractionComparison, *, seed: int, folder: Path) -> Path:
+def pretrain_on_motion(settings: InteractionComparison, *, seed: int, folder: Path) -> Path:
     """The model pre-trained on the motion videos, one for all folds of a seed."""
     if settings.motion_model is not None:
         return Path(settings.motion_model)
     chosen = ["--recipe", settings.motion_recipe, "--model", settings.model, "--seed", str(seed)]
-    chosen += ["--num_workers", str(settings.num_workers), *optional("max_steps", settings.motion_steps)]
+    chosen += ["--num_workers", str(settings.num_workers), *optional_flag("max_steps", settings.motion_steps)]
     return run_stage("pretrain.py", chosen, output_dir=folder / "motion")
 
 
-def learned(settings: InteractionComparison, folds: Sequence[Path]) -> list[Entry]:
+def evaluate_models(settings: InteractionComparison, folds: Sequence[Path]) -> list[ComparisonRow]:
     """Accuracy over all clips of all folds, per seed: the three models and the single frame."""
-    names = (SCRATCH, PRETRAINED, MOTION, STILL)
+    names = (SCRATCH, PRETRAINED, MOTION, REPEATED_FRAME)
     right: dict[str, list[float]] = {name: [] for name in names}
-    test = TestSettings(checked_views(settings.views), settings.batch_size, settings.num_workers)
+    test = TestConfig(parse_views_setting(settings.views), settings.batch_size, settings.num_workers)
     total = 0
     for seed in settings.seeds:
         root = Path(settings.output_dir) / f"seed-{seed}"
-        motion = on_motion(settings, seed=seed, folder=root)
+        motion = pretrain_on_motion(settings, seed=seed, folder=root)
         counts, total = Counter[str](), 0
         for fold in folds:
             models = train_models(settings, fold=fold, motion=motion, seed=seed, folder=root / f"fold-{fold.name}")
@@ -171,14 +172,16 @@ def learned(settings: InteractionComparison, folds: Sequence[Path]) -> list[Entr
             assert isinstance(source, Source)
             total += len(source)
             for name, model in zip(names, [*models, models[-1]], strict=True):
-                counts[name] += round(accuracy(model, source, test=test, still=name == STILL) * len(source))
-            say(f"seed {seed}, fold {fold.name}: {total} clips so far, right: {dict(counts)}")
+                counts[name] += round(
+                    measure_accuracy(model, source, test=test, repeat_frame=name == REPEATED_FRAME) * len(source)
+                )
+            log_main(f"seed {seed}, fold {fold.name}: {total} clips so far, right: {dict(counts)}")
         for name in names:
             right[name].append(counts[name] / total)
-    return [Entry(name, tuple(right[name]), is_baseline=name == STILL) for name in names]
+    return [ComparisonRow(name, tuple(right[name]), is_baseline=name == REPEATED_FRAME) for name in names]
 
 
-def hand_made(dataset: Path, clips: dict[str, int], *, folds: Sequence[int]) -> list[Entry]:
+def evaluate_baselines(dataset: Path, clips: dict[str, int], *, folds: Sequence[int]) -> list[ComparisonRow]:
     """Kernel ridge on the middle frame and on the geometry, on the same folds."""
     source = open_source(str(dataset), require_labels=True)
     assert isinstance(source, Source) and source.class_names is not None
@@ -193,16 +196,16 @@ def hand_made(dataset: Path, clips: dict[str, int], *, folds: Sequence[int]) -> 
             test = own == fold
             answers = kernel_ridge(features[~test], labels[~test], features[test], num_classes=len(source.class_names))
             right, tested = right + int((answers == labels[test]).sum()), tested + int(test.sum())
-        entries.append(Entry(name, (right / tested,), is_baseline=True))
+        entries.append(ComparisonRow(name, (right / tested,), is_baseline=True))
     return entries
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, print the table, draw the picture; returns the exit code."""
     settings = parse_recipe(InteractionComparison, arguments, description=__doc__, folder=RECIPES)
-    with user_errors():
+    with exit_on_user_error():
         dataset = Path(settings.dataset)
-        clips = fold_of_clips(dataset, read_folds(settings.folds))
+        clips = assign_folds(dataset, read_folds(settings.folds))
         numbers = sorted(set(clips.values()))
         if settings.only_fold is not None:
             if settings.only_fold not in numbers:
@@ -210,9 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
             numbers = [settings.only_fold]
         root = Path(settings.output_dir) / "folds"
         folds = [link_fold(dataset, root / str(number), fold=number, clips=clips) for number in numbers]
-        entries = [*learned(settings, folds), *hand_made(dataset, clips, folds=numbers)]
+        entries = [*evaluate_models(settings, folds), *evaluate_baselines(dataset, clips, folds=numbers)]
         tested = sum(fold in numbers for fold in clips.values())
-        spread = binomial_error(entries[2].values[0], tested)
+        spread = binomial_standard_error(entries[2].values[0], tested)
         write_comparison(
             entries,
             Path(settings.output_dir),

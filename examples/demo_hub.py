@@ -26,10 +26,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET, PRETRAINED, FINETUNED = "org/motion", "org/videomae-tiny-motion", "org/videomae-tiny-motion-finetuned"
-MARK = ".demo-hub"
+MARKER_FILE = ".demo-hub"
 """In a folder that this script made, and may empty."""
 TOLERANCE = 0.05
-PATIENCE = 60.0
+STOP_TIMEOUT = 60.0
 """Seconds that a program has to end when it is told to; a training saves a checkpoint."""
 
 
@@ -41,7 +41,7 @@ class DemoError(Exception):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[dict[str, str]]:
+def run_local_hub(folder: Path) -> Iterator[dict[str, str]]:
     """A Hub while the block runs; gives the environment for its clients."""
     command = [
         sys.executable,
@@ -85,20 +85,20 @@ def run(*command: object, capture: bool = False) -> str:
         output, _ = process.communicate()
     finally:
         if process.returncode is None:  # interrupted
-            _end(process)
+            _stop_process(process)
     if process.returncode:
         raise DemoError(f"{words[0]} ended with exit code {process.returncode}")
     return output or ""
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _stop_process(process: subprocess.Popen[str]) -> None:
     """A program that goes on although this one ends: Ctrl-C reached it as well, SIGTERM did not."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
     if process.poll() is None:
         process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=STOP_TIMEOUT)
     process.kill()
     process.wait()
 
@@ -169,7 +169,7 @@ def test_stock() -> dict[str, float]:
 # What came of it.
 
 
-def tell_published() -> None:
+def print_published() -> None:
     """Files, commits and the head of each card, as the Hub has them."""
     from huggingface_hub import HfApi
 
@@ -185,17 +185,17 @@ def tell_published() -> None:
         print(f"  commits  {'; '.join(commits)}")
     card = Path(api.hf_hub_download(FINETUNED, "README.md")).read_text(encoding="utf-8")
     print(f"\nThe card of {FINETUNED}:\n")
-    print("\n".join(f"  {line}" for line in excerpt(card)))
+    print("\n".join(f"  {line}" for line in card_excerpt(card)))
 
 
-def excerpt(card: str) -> list[str]:
+def card_excerpt(card: str) -> list[str]:
     """Title and evaluation of a model card."""
     lines = card.partition("\n---\n")[2].strip().splitlines()
     heads = [place for place, line in enumerate(lines) if line.startswith("## Evaluation")]
     return [*lines[:3], *(["", *lines[heads[0] : heads[0] + 10]] if heads else [])]
 
 
-def tell_accuracies(ours: float, stock: dict[str, float]) -> None:
+def print_accuracies(ours: float, stock: dict[str, float]) -> None:
     """The table.
 
     Raises:
@@ -210,14 +210,14 @@ def tell_accuracies(ours: float, stock: dict[str, float]) -> None:
         raise DemoError(f"stock's {' and '.join(far)} is more than {100 * TOLERANCE:.0f} points from {ours:.3f}")
 
 
-def show(arguments: argparse.Namespace, folder: Path) -> None:
+def run_demo(arguments: argparse.Namespace, folder: Path) -> None:
     """All of it, with the Hub there."""
     began = time.monotonic()
     publish_dataset(arguments, folder)
     pretrained, finetuned = train(arguments, folder)
     ours, stock = test(arguments, finetuned), test_stock()
-    tell_published()
-    tell_accuracies(ours, stock)
+    print_published()
+    print_accuracies(ours, stock)
     files = [path for run in (pretrained, finetuned) for path in sorted(run.iterdir())]
     pictures = [path for path in files if path.suffix in (".png", ".gif")]
     print(f"\ndone in {time.monotonic() - began:.0f} s; as published, the cards and the pictures:")
@@ -225,22 +225,22 @@ def show(arguments: argparse.Namespace, folder: Path) -> None:
     print("\n".join(map(str, [*cards, *pictures])), flush=True)
 
 
-def fresh(folder: Path) -> Path:
+def make_empty_folder(folder: Path) -> Path:
     """An empty folder of ours.
 
     Raises:
         DemoError: where somebody else's files are in it.
     """
     if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARK).is_file():
+        if not (folder / MARKER_FILE).is_file():
             raise DemoError(f"{folder} holds files that are not of this demo; give another --output_dir")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
+    (folder / MARKER_FILE).touch()
     return folder
 
 
-def parsed(arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The settings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo-hub"), help="default: %(default)s")
@@ -253,14 +253,14 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Show it; returns the exit code: 0, 1 where something failed, or 128 + the signal that stopped it."""
-    settings = parsed(arguments)
+    settings = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        folder = fresh(settings.output_dir)
-        with serving(folder) as environment:
+        folder = make_empty_folder(settings.output_dir)
+        with run_local_hub(folder) as environment:
             os.environ.clear()
             os.environ.update(environment)
-            show(settings, folder)
+            run_demo(settings, folder)
             if settings.keep_serving:
                 input(f"\nHF_ENDPOINT={environment['HF_ENDPOINT']} HF_TOKEN={environment['HF_TOKEN']}; Enter ends it ")
     except DemoError as error:

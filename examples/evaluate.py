@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hf_videomae.console import log_main
 from hf_videomae.data import DataError, describe_source, open_source, source_notes
-from hf_videomae.evaluation import BaseEvaluation, evaluate, parse_views, sampling_doubts
-from hf_videomae.inference import head_kind, load_classifier, processor_for
-from hf_videomae.locking import take_folder
-from hf_videomae.records import command_line, hardware
-from hf_videomae.storage import check_folder, make_folder, writing
-from hf_videomae.training import RunError, build_accelerator, parse_recipe, say, setting, user_errors
+from hf_videomae.evaluation import BaseEvaluation, evaluate, find_sampling_mismatches, parse_views
+from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_write_errors
+from hf_videomae.folder_lock import lock_folder
+from hf_videomae.inference import get_problem_type, load_classifier, load_processor
+from hf_videomae.provenance import command_line, hardware
+from hf_videomae.training import RunError, build_accelerator, exit_on_user_error, option, parse_recipe
 from hf_videomae.video.decoding import VideoBackendError
 from hf_videomae.video.sampling import check_frame_seconds
 
@@ -31,52 +32,52 @@ from hf_videomae.video.sampling import check_frame_seconds
 class EvaluationRecipe:
     """What is evaluated, on what, and how."""
 
-    model: str | None = setting(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
-    dataset: str = setting(
+    model: str | None = option(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
+    dataset: str = option(
         "motion", "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set", group="data"
     )
-    split: str = setting("test", "split of the data set; train is everything where it has none", group="data")
-    video_column: str | None = setting(
+    split: str = option("test", "split of the data set; train is everything where it has none", group="data")
+    video_column: str | None = option(
         None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
     )
-    label_column: str | None = setting(
+    label_column: str | None = option(
         None, "column of the labels, of Parquet or WebDataset files (default: found by its type or name)", group="data"
     )
-    allow_paths: tuple[str, ...] = setting(
+    allow_paths: tuple[str, ...] = option(
         (),
         "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
         group="data",
     )
-    cache_dir: str | None = setting(
+    cache_dir: str | None = option(
         None,
         "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
         "huggingface_hub's own cache (default: they are streamed)",
         group="data",
     )
-    match_labels: Literal["name", "index"] = setting(
+    match_labels: Literal["name", "index"] = option(
         "name", "how the data set's classes find the model's; index: class i is class i", group="data"
     )
-    views: str = setting("5x3", "temporal positions x spatial crops (SSV2: 2x3, HMDB51: 10x3)", group="views")
-    sampling: Literal["dense", "uniform"] | None = setting(
+    views: str = option("5x3", "temporal positions x spatial crops (SSV2: 2x3, HMDB51: 10x3)", group="views")
+    sampling: Literal["dense", "uniform"] | None = option(
         None, "dense, or uniform over the whole video as on Something-Something (default: the model's)", group="views"
     )
-    frame_stride: int | None = setting(None, "of dense clips (default: the model's)", group="views")
-    frame_seconds: float | None = setting(
+    frame_stride: int | None = option(None, "of dense clips (default: the model's)", group="views")
+    frame_seconds: float | None = option(
         None, "distance of a dense clip's frames in seconds, instead of a stride (default: the model's)", group="views"
     )
-    antialias: bool = setting(
+    antialias: bool = option(
         False, "resize as the serving processor does; the paper's test code does not filter", group="views"
     )
-    batch_size: int = setting(16, "views per process and forward pass", group="speed")
-    num_workers: int = setting(1, "decoding processes per process; 0 decodes in it", group="speed")
-    mixed_precision: Literal["no", "bf16"] | None = setting(
+    batch_size: int = option(16, "views per process and forward pass", group="speed")
+    num_workers: int = option(1, "decoding processes per process; 0 decodes in it", group="speed")
+    mixed_precision: Literal["no", "bf16"] | None = option(
         None, "arithmetic of the forward pass (default: what accelerate launch says)", group="speed"
     )
-    output_dir: str = setting("outputs/evaluation", "where the results are written")
-    log_every: int = setting(50, "videos between two lines of progress")
-    seed: int = setting(0, "plays no part: an evaluation draws nothing")
-    push_to_hub: bool = setting(False, "refused: `hf-videomae push` publishes a run with its evaluation")
-    hub_model_id: str | None = setting(None, "as --push_to_hub")
+    output_dir: str = option("outputs/evaluation", "where the results are written")
+    log_every: int = option(50, "videos between two lines of progress")
+    seed: int = option(0, "plays no part: an evaluation draws nothing")
+    push_to_hub: bool = option(False, "refused: `hf-videomae push` publishes a run with its evaluation")
+    hub_model_id: str | None = option(None, "as --push_to_hub")
 
     report_to = ()  # no trackers: there is one result
 
@@ -104,9 +105,9 @@ class EvaluationRecipe:
 
 def save(result: BaseEvaluation, output_dir: str, *, extra: dict[str, Any]) -> list[Path]:
     """Write the result, all files of it from one evaluation; another one may be writing there too."""
-    make_folder(output_dir, kind=RunError)
-    with writing("the results", output_dir, kind=RunError):
-        lock = take_folder(output_dir, name=".evaluation.lock", patience=30.0, kind=RunError)
+    create_folder(output_dir, kind=RunError)
+    with wrap_write_errors("the results", output_dir, kind=RunError):
+        lock = lock_folder(output_dir, name=".evaluation.lock", wait_seconds=30.0, kind=RunError)
         try:
             return result.save(output_dir, extra=extra)
         finally:
@@ -117,11 +118,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit code, 0."""
     recipe = parse_recipe(EvaluationRecipe, arguments, description=__doc__)
 
-    with user_errors():
-        check_folder(recipe.output_dir, kind=RunError)
+    with exit_on_user_error():
+        check_folder_writable(recipe.output_dir, kind=RunError)
         accelerator = build_accelerator(recipe)
         model = load_classifier(recipe.model)
-        kind = head_kind(model.config)
+        kind = get_problem_type(model.config)
         source = open_source(
             recipe.dataset,
             split=recipe.split,
@@ -133,24 +134,24 @@ def main(arguments: list[str] | None = None) -> int:
             allow_paths=recipe.allow_paths,
         )
         model = model.to(accelerator.device)
-        processor = processor_for(recipe.model, model)
-        plan = processor.clip_plan.changed(
+        processor = load_processor(recipe.model, model)
+        plan = processor.clip_sampler.with_overrides(
             mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
         )
-        say(f"{describe_source(source)}; split {recipe.split}")
+        log_main(f"{describe_source(source)}; split {recipe.split}")
         for note in source_notes(source):
-            say(f"note: {note}")
+            log_main(f"note: {note}")
         if recipe.sampling is None:
-            for line in sampling_doubts(recipe.model, model.config, plan):
-                say(f"warning: {line}")
+            for line in find_sampling_mismatches(recipe.model, model.config, plan):
+                log_main(f"warning: {line}")
         outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
-        say(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
+        log_main(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
 
     def progress(done: int, total: int | None) -> None:
         if done % recipe.log_every == 0:
-            say(f"{done}{'' if total is None else f'/{total}'} videos of the first process")
+            log_main(f"{done}{'' if total is None else f'/{total}'} videos of the first process")
 
-    with user_errors(RunError, DataError, VideoBackendError, ValueError, OSError):
+    with exit_on_user_error(RunError, DataError, VideoBackendError, ValueError, OSError):
         result = evaluate(
             model,
             source,
@@ -168,8 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
             result.data.update(dataset=recipe.dataset, split=recipe.split)
             where = hardware(accelerator.num_processes, accelerator.device)
             files = save(result, recipe.output_dir, extra={"command": command_line(), "hardware": where})
-            say(f"{result.table()}\n{result.summary()}")
-            say("\n".join(map(str, files)))
+            log_main(f"{result.table()}\n{result.summary()}")
+            log_main("\n".join(map(str, files)))
     accelerator.end_training()
     return 0
 

@@ -15,25 +15,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hf_videomae.console import log_main
 from hf_videomae.data import DataError, build_loader, has_columns, open_mixture, open_source, source_notes
-from hf_videomae.hub import build_publisher
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
-    Run,
     RunError,
-    SplitValidation,
-    announce_finetuning,
+    SplitValidator,
+    Trainer,
     build_accelerator,
     build_classifier,
-    find_stride,
-    finetune_settings,
-    label_coding,
+    build_finetune_clip_config,
+    build_label_encoder,
+    build_publisher,
+    exit_on_user_error,
     layer_decay_scales,
+    log_finetune_summary,
     parse_recipe,
-    resume_point,
-    say,
-    user_errors,
+    resolve_frame_stride,
+    resolve_resume_checkpoint,
 )
 from hf_videomae.video.decoding import VideoBackendError
 
@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = parse_recipe(FinetuneRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
 
     # Whatever is wrong shows here, in one line, before anything is written.
-    with user_errors():
+    with exit_on_user_error():
         accelerator = build_accelerator(recipe)
-        resume = resume_point(recipe)
+        resume = resolve_resume_checkpoint(recipe)
         publisher = build_publisher(recipe, resume=resume)
         named: dict[str, Any] = {"label_kind": recipe.problem_type, "cache_dir": recipe.cache_dir}
         source = open_mixture(
@@ -58,13 +58,15 @@ def main(arguments: list[str] | None = None) -> int:
         )
         classes = source.class_names
         model = build_classifier(recipe, resume, class_names=classes)
-        stride = find_stride(recipe, resume)
-        settings = finetune_settings(recipe, model.config, class_names=classes, stride=stride, source=source)
-        announce_finetuning(recipe, model=model, source=source, settings=settings, processes=accelerator.num_processes)
+        stride = resolve_frame_stride(recipe, resume)
+        settings = build_finetune_clip_config(recipe, model.config, class_names=classes, stride=stride, source=source)
+        log_finetune_summary(
+            recipe, model=model, source=source, settings=settings, processes=accelerator.num_processes
+        )
         loader = build_loader(
             source,
             settings=settings,
-            labels=label_coding(recipe, classes),
+            labels=build_label_encoder(recipe, classes),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             rank=accelerator.process_index,
@@ -78,13 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
         task = FinetuneTask(recipe, model=model, source=source, stride=stride, resume=resume)
         validation = None
         if recipe.test_split is not None:
-            if has_columns(recipe.test_set):
+            if has_columns(recipe.test_dataset_name):
                 named |= recipe.columns
-            test = open_source(recipe.test_set, split=recipe.test_split, require_labels=True, **named)
+            test = open_source(recipe.test_dataset_name, split=recipe.test_split, require_labels=True, **named)
             for note in source_notes(test):
-                say(f"note: of the videos to test on: {note}")
-            validation = SplitValidation(recipe, task=task, source=test, accelerator=accelerator)
-        run = Run(
+                log_main(f"note: of the videos to test on: {note}")
+            validation = SplitValidator(recipe, task=task, source=test, accelerator=accelerator)
+        run = Trainer(
             recipe,
             accelerator=accelerator,
             model=model,
@@ -95,10 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
             validation=validation,
             publisher=publisher,
         )
-        task.watch(run.optimizer)
+        task.attach_ema(run.optimizer)
 
     # From here on only what the data or the numbers do can end the run early.
-    with user_errors(RunError, DataError, VideoBackendError):
+    with exit_on_user_error(RunError, DataError, VideoBackendError):
         return run.train().exit_code
 
 

@@ -12,19 +12,19 @@ import sys
 from pathlib import Path
 
 from hf_videomae.data import DataError, build_loader, open_mixture
-from hf_videomae.hub import build_publisher
 from hf_videomae.training import (
     PretrainRecipe,
     PretrainTask,
-    Run,
     RunError,
-    announce,
+    Trainer,
     build_accelerator,
+    build_pretrain_clip_config,
     build_pretraining_model,
-    clip_settings,
+    build_publisher,
+    exit_on_user_error,
+    log_pretrain_summary,
     parse_recipe,
-    resume_point,
-    user_errors,
+    resolve_resume_checkpoint,
 )
 from hf_videomae.video.decoding import VideoBackendError
 
@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = parse_recipe(PretrainRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
 
     # Whatever is wrong shows here, in one line, before anything is written.
-    with user_errors():
+    with exit_on_user_error():
         accelerator = build_accelerator(recipe)
-        resume = resume_point(recipe)
+        resume = resolve_resume_checkpoint(recipe)
         publisher = build_publisher(recipe, resume=resume)
         source = open_mixture(
             recipe.dataset,
@@ -46,10 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
             **recipe.columns,
         )
         model = build_pretraining_model(recipe, resume)
-        announce(recipe, model=model, source=source, processes=accelerator.num_processes)
+        log_pretrain_summary(recipe, model=model, source=source, processes=accelerator.num_processes)
         loader = build_loader(
             source,
-            settings=clip_settings(recipe, model.config, source),
+            settings=build_pretrain_clip_config(recipe, model.config, source),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             rank=accelerator.process_index,
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             max_bad_share=recipe.max_bad_share,
             pin_memory=accelerator.device.type == "cuda",
         )
-        run = Run(
+        run = Trainer(
             recipe,
             accelerator=accelerator,
             model=model,
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
     # From here on only what the data or the numbers do can end the run early.
-    with user_errors(RunError, DataError, VideoBackendError):
+    with exit_on_user_error(RunError, DataError, VideoBackendError):
         return run.train().exit_code
 
 

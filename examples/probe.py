@@ -19,14 +19,29 @@ from transformers.utils import logging
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.configuration_videomae import PRESETS
+from hf_videomae.console import log_main
 from hf_videomae.data import describe_source, has_columns, open_source, source_notes
 from hf_videomae.evaluation import parse_views
-from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, Pool, TestViews, frozen_features
-from hf_videomae.evaluation.probes import ATTENTIVE, PAPER_LINEAR, ProbeKind, ProbeResult, ProbeTraining, run_probe
-from hf_videomae.storage import check_folder, make_folder, writing
-from hf_videomae.training import RecipeError, parse_recipe, say, setting, user_errors
-from hf_videomae.training.pretraining import check_checkpoint
-from hf_videomae.training.report import command_line, hardware, versions, write_json
+from hf_videomae.evaluation.frozen_features import (
+    AugmentedClips,
+    EvalClips,
+    FrozenFeatures,
+    ProbePooling,
+    frozen_features,
+)
+from hf_videomae.evaluation.probes import (
+    ATTENTIVE_CONFIG,
+    PAPER_LINEAR_CONFIG,
+    ProbeConfig,
+    ProbeKind,
+    ProbeResult,
+    run_probe,
+)
+from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_write_errors
+from hf_videomae.provenance import command_line, hardware, versions
+from hf_videomae.run_files import write_json
+from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
+from hf_videomae.training.pretrain_task import check_model_name
 
 RESULT_FILE = "probe.json"
 
@@ -35,59 +50,57 @@ RESULT_FILE = "probe.json"
 class ProbeRecipe:
     """Settings of a probe. What is None is the probe's own: the paper's for a linear one."""
 
-    dataset: str = setting(
-        "motion", "motion, a folder, a glob, a list (CSV), or a Hub data set org/name", group="data"
-    )
-    split: str = setting("train", "split that the probe learns from", group="data")
-    test_dataset: str | None = setting(None, "data set of the test videos (default: --dataset)", group="data")
-    video_column: str | None = setting(
+    dataset: str = option("motion", "motion, a folder, a glob, a list (CSV), or a Hub data set org/name", group="data")
+    split: str = option("train", "split that the probe learns from", group="data")
+    test_dataset: str | None = option(None, "data set of the test videos (default: --dataset)", group="data")
+    video_column: str | None = option(
         None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
     )
-    label_column: str | None = setting(
+    label_column: str | None = option(
         None, "column of the labels, of Parquet or WebDataset files (default: found by its type or name)", group="data"
     )
-    allow_paths: tuple[str, ...] = setting(
+    allow_paths: tuple[str, ...] = option(
         (),
         "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
         group="data",
     )
-    test_split: str = setting("test", "split of the test videos", group="data")
-    views: str = setting(
+    test_split: str = option("test", "split of the test videos", group="data")
+    views: str = option(
         "1x1", "temporal positions x crops of a test video, whose softmax is averaged (SSV2: 2x3)", group="data"
     )
-    antialias: bool = setting(
+    antialias: bool = option(
         True, "resize test views as the serving processor does; the paper's test code does not filter", group="data"
     )
-    clips: int = setting(
+    clips: int = option(
         0, "random crops of each training video; 0: its centre; as many as epochs: the paper's", group="data"
     )
-    frame_stride: int | None = setting(
+    frame_stride: int | None = option(
         None, "distance of a clip's frames (default: the checkpoint's; 2 for tiny, else 4)", group="data"
     )
-    sampling: str | None = setting(None, "dense or uniform test clips (default: the checkpoint's)", group="data")
-    num_workers: int = setting(1, "decoding processes; 0 decodes in this one", group="data")
+    sampling: str | None = option(None, "dense or uniform test clips (default: the checkpoint's)", group="data")
+    num_workers: int = option(1, "decoding processes; 0 decodes in this one", group="data")
 
-    model: str = setting("tiny", "a local checkpoint, org/name of the Hub, or a preset (untrained)", group="model")
-    layer: int = setting(-1, "layer of the encoder: 0 the embeddings, -1 the output", group="model")
-    pool: Pool | None = setting(None, "of an attentive probe: tokens (all of them) or per_frame", group="model")
+    model: str = option("tiny", "a local checkpoint, org/name of the Hub, or a preset (untrained)", group="model")
+    layer: int = option(-1, "layer of the encoder: 0 the embeddings, -1 the output", group="model")
+    pool: ProbePooling | None = option(None, "of an attentive probe: tokens (all of them) or per_frame", group="model")
 
-    probe: ProbeKind = setting("linear", "linear, attentive or knn", group="probe")
-    epochs: int | None = setting(None, "passes over the features (linear: 100, attentive: 50)", group="probe")
-    warmup_epochs: int | None = setting(None, "of them warm-up (linear: 10, attentive: 5)", group="probe")
-    batch_size: int | None = setting(None, "videos per step (linear: 1024, attentive: 128)", group="probe")
-    learning_rate: float | None = setting(
+    probe: ProbeKind = option("linear", "linear, attentive or knn", group="probe")
+    epochs: int | None = option(None, "passes over the features (linear: 100, attentive: 50)", group="probe")
+    warmup_epochs: int | None = option(None, "of them warm-up (linear: 10, attentive: 5)", group="probe")
+    batch_size: int | None = option(None, "videos per step (linear: 1024, attentive: 128)", group="probe")
+    learning_rate: float | None = option(
         None, "the peak, not scaled by the batch (linear: 0.1, attentive: 1e-3)", group="probe"
     )
-    momentum: float = setting(0.9, "of SGD", group="probe")
-    weight_decay: float | None = setting(None, "linear: 0, attentive: 0.05", group="probe")
-    standardize: bool | None = setting(None, "features to mean 0 and deviation 1 (default: true)", group="probe")
-    neighbours: int = setting(20, "k of knn", group="probe")
+    momentum: float = option(0.9, "of SGD", group="probe")
+    weight_decay: float | None = option(None, "linear: 0, attentive: 0.05", group="probe")
+    standardize: bool | None = option(None, "features to mean 0 and deviation 1 (default: true)", group="probe")
+    neighbours: int = option(20, "k of knn", group="probe")
 
-    forward_batch: int = setting(16, "clips per forward pass of the encoder", group="speed")
-    output_dir: str = setting("outputs/probe", f"where {RESULT_FILE} is written")
-    overwrite: bool = setting(False, f"write over an earlier {RESULT_FILE}")
-    seed: int = setting(0, "of the random crops, the probe's weights and the order of the videos")
-    log_every: int = setting(10, "epochs between lines")
+    forward_batch: int = option(16, "clips per forward pass of the encoder", group="speed")
+    output_dir: str = option("outputs/probe", f"where {RESULT_FILE} is written")
+    overwrite: bool = option(False, f"write over an earlier {RESULT_FILE}")
+    seed: int = option(0, "of the random crops, the probe's weights and the order of the videos")
+    log_every: int = option(10, "epochs between lines")
 
     def __post_init__(self) -> None:
         if self.views.isdecimal():
@@ -109,9 +122,9 @@ class ProbeRecipe:
         if self.pool not in (None, "mean") and self.probe != "attentive":
             raise RecipeError(f"pool is {self.pool}, but a {self.probe} probe takes the mean of all tokens")
 
-    def training(self) -> ProbeTraining:
+    def training(self) -> ProbeConfig:
         """The probe's own training with what was asked for over it."""
-        own = ATTENTIVE if self.probe == "attentive" else PAPER_LINEAR
+        own = ATTENTIVE_CONFIG if self.probe == "attentive" else PAPER_LINEAR_CONFIG
         names = ("epochs", "warmup_epochs", "batch_size", "learning_rate", "weight_decay", "standardize")
         asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "epochs" in asked and "warmup_epochs" not in asked:
@@ -129,10 +142,12 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         settings.setdefault("frame_stride", 2 if recipe.model == "tiny" else 4)
         model = VideoMAEModel(config)
         processor = VideoMAEVideoProcessor.from_config(config, **settings)
-        say(f"note: {recipe.model} is a preset, so its weights are untrained: this is what to compare others with")
+        log_main(
+            f"note: {recipe.model} is a preset, so its weights are untrained: this is what to compare others with"
+        )
     else:
         logging.disable_progress_bar()  # a bar for a second of loading
-        check_checkpoint(recipe.model)
+        check_model_name(recipe.model)
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
         if recipe.frame_stride is not None and processor.sampling_mode == "uniform":
@@ -144,7 +159,7 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
     return model.requires_grad_(False).eval().to(device), processor
 
 
-def encode(
+def extract_probe_features(
     recipe: ProbeRecipe, model: VideoMAEModel, processor: VideoMAEVideoProcessor, *, test: bool
 ) -> FrozenFeatures:
     """Features of the training or the test videos."""
@@ -155,12 +170,12 @@ def encode(
     if dataset != recipe.dataset and not has_columns(dataset):
         columns = {}
     source = open_source(dataset, split=split, require_labels=True, allow_paths=recipe.allow_paths, **columns)
-    say(f"{'test' if test else 'training'} videos: {describe_source(source)}")
+    log_main(f"{'test' if test else 'training'} videos: {describe_source(source)}")
     for note in source_notes(source):
-        say(f"note: {note}")
+        log_main(f"note: {note}")
     views, crops = parse_views(recipe.views) if test else (1, 1)
     antialias = recipe.antialias or not test
-    clips: TestViews | AugmentedClips = TestViews(processor, num_views=views, crops=crops, antialias=antialias)
+    clips: EvalClips | AugmentedClips = EvalClips(processor, num_views=views, crops=crops, antialias=antialias)
     if recipe.clips and not test:
         clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)
     started = time.time()
@@ -173,9 +188,9 @@ def encode(
         batch_size=recipe.forward_batch,
         num_workers=recipe.num_workers,
     )
-    say(f"encoded {len(found.labels)} videos in {time.time() - started:.0f} s, {len(found.failed)} do not decode")
+    log_main(f"encoded {len(found.labels)} videos in {time.time() - started:.0f} s, {len(found.failed)} do not decode")
     for entry in found.failed[:3]:
-        say(f"warning: {entry['id']} cannot be decoded ({entry['reason']})")
+        log_main(f"warning: {entry['id']} cannot be decoded ({entry['reason']})")
     return found
 
 
@@ -184,7 +199,7 @@ def report(recipe: ProbeRecipe, result: ProbeResult, *, seconds: float, device: 
     top5 = f", top-5 {result.top(5):.4f}" if len(result.class_names) > 5 else ""
     failed = f", {len(result.failed)} of which do not decode and count as wrong" if result.failed else ""
     chance = 1 / len(result.class_names)
-    say(
+    log_main(
         f"{recipe.probe} probe of {recipe.model}: top-1 {result.top(1):.4f}{top5}, mean class accuracy "
         f"{result.mean_class_accuracy:.4f}, chance {chance:.4f}, on {result.num_videos} videos{failed}"
     )
@@ -198,38 +213,38 @@ def report(recipe: ProbeRecipe, result: ProbeResult, *, seconds: float, device: 
         "seconds": round(seconds, 1),
     }
     path = Path(recipe.output_dir) / RESULT_FILE
-    make_folder(path.parent, kind=RecipeError)
-    with writing("the result", path.parent, kind=RecipeError):
+    create_folder(path.parent, kind=RecipeError)
+    with wrap_write_errors("the result", path.parent, kind=RecipeError):
         write_json(path, facts)
-    say(f"wrote {path}")
+    log_main(f"wrote {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Encode, probe, report; returns the exit code."""
     recipe = parse_recipe(ProbeRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
     started = time.time()
-    with user_errors():
-        check_folder(recipe.output_dir, kind=RecipeError)
+    with exit_on_user_error():
+        check_folder_writable(recipe.output_dir, kind=RecipeError)
         path = Path(recipe.output_dir) / RESULT_FILE
         if path.exists() and not recipe.overwrite:
             raise RecipeError(f"{path} is there already; give another --output_dir, or --overwrite")
         training = recipe.training()
         model, processor = load_encoder(recipe)
-        train, test = (encode(recipe, model, processor, test=test) for test in (False, True))
+        train, test = (extract_probe_features(recipe, model, processor, test=test) for test in (False, True))
         if recipe.probe != "knn":
-            say(
+            log_main(
                 f"{recipe.probe} probe: {training.optimizer}, learning rate {training.learning_rate:g}, "
                 f"{min(training.batch_size, len(train.labels))} videos per step, {training.epochs} epochs"
             )
         if recipe.probe == "linear" and len(train.labels) < training.batch_size:
-            say(
+            log_main(
                 f"warning: {len(train.labels)} training videos are one batch, the recipe's is {training.batch_size}: "
                 f"so few steps may not be enough, --batch_size 64 makes more of them"
             )
 
         def progress(epoch: int, loss: float) -> None:
             if epoch % recipe.log_every == 0 or epoch == training.epochs:
-                say(f"epoch {epoch}: loss {loss:.4f}")
+                log_main(f"epoch {epoch}: loss {loss:.4f}")
 
         result = run_probe(
             recipe.probe,

@@ -15,12 +15,14 @@ from typing import Any
 from transformers.utils import logging
 
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
-from hf_videomae.data.samples import AnySource
+from hf_videomae.console import log_main
+from hf_videomae.data.source import AnySource
 from hf_videomae.evaluation import Evaluation, evaluate, parse_views
-from hf_videomae.evaluation.baselines import repeated_frame
-from hf_videomae.evaluation.comparison import Entry, draw_comparison, markdown_table
-from hf_videomae.training import RecipeError, say
-from hf_videomae.training.report import RUN_FILE, command_line, status_of, versions, write_json
+from hf_videomae.evaluation.baselines import repeat_middle_frame
+from hf_videomae.evaluation.comparison import ComparisonRow, draw_comparison, markdown_table
+from hf_videomae.provenance import command_line, versions
+from hf_videomae.run_files import RUN_FILE, read_run_status, write_json
+from hf_videomae.training import RecipeError
 
 EXAMPLES = Path(__file__).resolve().parent
 STAGE_FILE = "stage.json"
@@ -44,17 +46,17 @@ def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path)
         SystemExit: with the script's exit code, where it is not 0; it has said why.
     """
     flags = [str(argument) for argument in arguments]
-    wanted = {"command": [script, *flags], "inputs": _inputs(flags)}
+    wanted = {"command": [script, *flags], "inputs": _input_fingerprints(flags)}
     known = output_dir / STAGE_FILE
     same = known.exists() and json.loads(known.read_text(encoding="utf-8")) == wanted
-    if same and status_of(output_dir) == "finished":
-        say(f"kept: {output_dir} is finished")
+    if same and read_run_status(output_dir) == "finished":
+        log_main(f"kept: {output_dir} is finished")
         return output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
     write_json(known, wanted)
     resume = same and any(output_dir.glob("checkpoint-*"))
     flags = [*flags, "--output_dir", str(output_dir), "--resume" if resume else "--overwrite"]
-    say(f"\n$ python examples/{shlex.join([script, *flags])}")
+    log_main(f"\n$ python examples/{shlex.join([script, *flags])}")
     code = _run([sys.executable, str(EXAMPLES / script), *flags])
     if code:
         raise SystemExit(code)
@@ -73,7 +75,7 @@ def _run(command: list[str]) -> int:
         raise
 
 
-def _inputs(flags: Sequence[str]) -> dict[str, str]:
+def _input_fingerprints(flags: Sequence[str]) -> dict[str, str]:
     """What a command depends on besides its words: recipe files, and when the models it starts from were trained."""
     found = {}
     for flag in flags:
@@ -85,7 +87,7 @@ def _inputs(flags: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def optional(flag: str, value: object) -> list[str]:
+def optional_flag(flag: str, value: object) -> list[str]:
     """`--flag value`, or nothing for None."""
     return [] if value is None else [f"--{flag}", str(value)]
 
@@ -94,7 +96,7 @@ def optional(flag: str, value: object) -> list[str]:
 
 
 @dataclass(frozen=True)
-class TestSettings:
+class TestConfig:
     """How models are tested: (temporal views, crops), clips per forward pass, decoding processes."""
 
     __test__ = False  # a name that pytest would collect
@@ -104,7 +106,7 @@ class TestSettings:
     num_workers: int
 
 
-def checked_views(text: str) -> tuple[int, int]:
+def parse_views_setting(text: str) -> tuple[int, int]:
     """`5x3` -> (5, 3).
 
     Raises:
@@ -116,16 +118,16 @@ def checked_views(text: str) -> tuple[int, int]:
         raise RecipeError(f"views: {error}") from None
 
 
-def accuracy(folder: Path, source: AnySource, *, test: TestSettings, still: bool = False) -> float:
-    """Top-1 accuracy of a fine-tuned model; with `still` it sees the middle frame repeated, in one view."""
+def measure_accuracy(folder: Path, source: AnySource, *, test: TestConfig, repeat_frame: bool = False) -> float:
+    """Top-1 accuracy of a fine-tuned model; with `repeat_frame` it sees the middle frame repeated, in one view."""
     logging.disable_progress_bar()  # a bar for a second of loading
     model = VideoMAEForVideoClassification.from_pretrained(folder)
-    with repeated_frame(model) if still else nullcontext():
+    with repeat_middle_frame(model) if repeat_frame else nullcontext():
         found = evaluate(
             model,
             source,
             processor=VideoMAEVideoProcessor.from_pretrained(folder),
-            views=(1, 1) if still else test.views,
+            views=(1, 1) if repeat_frame else test.views,
             batch_size=test.batch_size,
             num_workers=test.num_workers,
             antialias=True,  # as the clips of these trainings were resized
@@ -135,7 +137,7 @@ def accuracy(folder: Path, source: AnySource, *, test: TestSettings, still: bool
 
 
 def write_comparison(
-    entries: Sequence[Entry],
+    entries: Sequence[ComparisonRow],
     folder: Path,
     *,
     title: str,
@@ -147,11 +149,11 @@ def write_comparison(
     """The table on the screen and as comparison.md, the picture comparison.png, the numbers comparison.json."""
     table = markdown_table(entries, seeds=seeds, first_column="top-1 accuracy")
     text = "\n".join([table, "", *remarks])
-    say(f"\n{text}\n")
+    log_main(f"\n{text}\n")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text(f"# {title}\n\n{text}\n", encoding="utf-8")
     rows = [{"name": entry.name, "values": entry.values, "baseline": entry.is_baseline} for entry in entries]
     record = {"title": title, "seeds": seeds, "chance": chance, "rows": rows, **facts, "remarks": remarks}
     write_json(folder / "comparison.json", {**record, "command": command_line(), "versions": versions()})
     draw_comparison(entries, folder / "comparison.png", title=title, chance=chance)
-    say(f"wrote {folder / 'comparison.md'}, {folder / 'comparison.json'} and {folder / 'comparison.png'}")
+    log_main(f"wrote {folder / 'comparison.md'}, {folder / 'comparison.json'} and {folder / 'comparison.png'}")

@@ -54,7 +54,7 @@ class StockPipeline:
         return str(self.classify(str(self.file), frame_sampling_rate=rate, top_k=1)[0]["label"])
 
 
-def count_right(arguments: argparse.Namespace) -> dict[str, Any]:
+def count_correct(arguments: argparse.Namespace) -> dict[str, Any]:
     """Videos, and how many of them each way gets right."""
     videos = load_dataset(arguments.dataset, split=arguments.split, streaming=True)
     names = videos.features["label"].names
@@ -76,7 +76,7 @@ def main() -> int:
     parser.add_argument("--split", default="test", help="of the data set (default: test)")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
-    found = count_right(arguments)
+    found = count_correct(arguments)
     ours = sorted(name for name in sys.modules if name.partition(".")[0] == "hf_videomae")
     print(json.dumps({**found, "imported_of_ours": ours}))
     return 0

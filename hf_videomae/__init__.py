@@ -8,14 +8,14 @@ transformers, and changes nothing outside this package. The parts are public mod
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from .auto import register_auto_classes
     from .configuration_videomae import VideoMAEConfig
     from .inference import extract_features, predict, reconstruct
     from .modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
     from .video_processing_videomae import VideoMAEVideoProcessor
-
-__version__ = "0.1.0.dev0"
 
 _HOMES = {
     "VideoMAEConfig": "configuration_videomae",

@@ -15,7 +15,7 @@ class BrokenDependencyError(ImportError):
     """
 
 
-def torchvision_error() -> str | None:
+def find_torchvision_error() -> str | None:
     """Return why an installed torchvision cannot be imported, or None where it can be, or is not installed."""
     if importlib.util.find_spec("torchvision") is None:
         return None
@@ -32,10 +32,10 @@ def check_torchvision() -> None:
     Raises:
         BrokenDependencyError: it does not load.
     """
-    error = torchvision_error()
+    error = find_torchvision_error()
     if error is None:
         return
-    _print_in_one_line()
+    _install_one_line_excepthook()
     raise BrokenDependencyError(
         f"torchvision {_version('torchvision')} does not load beside torch {_version('torch')} ({error}); "
         f"{torchvision_remedy(_version('torch'))}"
@@ -50,8 +50,8 @@ def torchvision_remedy(torch: str) -> str:
 def torchvision_command(torch: str) -> str:
     """Return the command that installs the torchvision of a torch: 0.28 belongs to 2.13, and so on."""
     major, minor = (torch.split(".") + ["", ""])[:2]
-    fits = f"==0.{int(minor) + 15}.*" if major == "2" and minor.isdecimal() else ""
-    return f"pip install --force-reinstall --no-deps 'torchvision{fits}'"
+    version_spec = f"==0.{int(minor) + 15}.*" if major == "2" and minor.isdecimal() else ""
+    return f"pip install --force-reinstall --no-deps 'torchvision{version_spec}'"
 
 
 def _version(package: str) -> str:
@@ -61,14 +61,14 @@ def _version(package: str) -> str:
         return "(unknown version)"
 
 
-def _print_in_one_line() -> None:
+def _install_one_line_excepthook() -> None:
     """Let scripts, which import this package before they can catch anything, end with one line."""
-    earlier = sys.excepthook
+    previous_hook = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, BrokenDependencyError) and not os.environ.get("HF_VIDEOMAE_DEBUG"):
             print(f"error: {error}", file=sys.stderr)
         else:
-            earlier(kind, error, trace)
+            previous_hook(kind, error, trace)
 
     sys.excepthook = report

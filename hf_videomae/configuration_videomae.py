@@ -13,15 +13,23 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from .model_limits import check_clip, check_labels, check_num_labels, check_sizes, check_values, one_line, read_config
+from .config_validation import (
+    check_clip_size,
+    check_config_dict,
+    check_config_sizes,
+    check_id2label,
+    check_num_labels,
+    format_strict_error,
+    read_config,
+)
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
 
 Task = Literal["pretraining", "classification"]
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 80  # characters of a class name in a message
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxstring = 80  # characters of a class name in a message
 
 # Architectures of the paper (appendix, table 8), of its released code, and of VideoMAE V2 (giant).
 _SIZES: dict[str, dict[str, Any]] = {
@@ -180,32 +188,32 @@ class VideoMAEConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if "qkv_bias" in kwargs:
             self.qv_bias = kwargs.pop("qkv_bias")
-        _refuse_misspelt(kwargs, known=[field.name for field in fields(self)])
-        self._number_classes()
-        check_labels(self.id2label, kwargs.get("num_labels"))
+        _check_misspelled(kwargs, known=[field.name for field in fields(self)])
+        self._normalize_labels()
+        check_id2label(self.id2label, kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
         if self.image_mean is None:
             self.image_mean = list(IMAGENET_MEAN) if self.num_channels == 3 else [0.5] * self.num_channels
         if self.image_std is None:
             self.image_std = list(IMAGENET_STD) if self.num_channels == 3 else [0.5] * self.num_channels
         self._check_pixel_sizes()
-        check_sizes(self)
+        check_config_sizes(self)
         self._check_widths()
         self._check_pixels()
         self._check_task()
 
-    def _number_classes(self) -> None:
+    def _normalize_labels(self) -> None:
         values = self.__dict__
-        id2label, label2id = agreed_labels(values.get("id2label"), values.get("label2id"))
+        id2label, label2id = reconcile_labels(values.get("id2label"), values.get("label2id"))
         values.update(id2label=id2label, label2id=label2id)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; names of classes get whole numbers as keys, and `label2id` follows `id2label`."""
         if name == "id2label" and value is not None:
-            value = numbered_classes(value)
-            super().__setattr__("label2id", _numbers_of(value))
+            value = normalize_id2label(value)
+            super().__setattr__("label2id", _invert_id2label(value))
         elif name == "label2id" and isinstance(value, dict):
-            value = {str(label): _class_number(number, field=name) for label, number in value.items()}
+            value = {str(label): _parse_class_number(number, field=name) for label, number in value.items()}
         super().__setattr__(name, value)
 
     def validate_output_attentions(self) -> None:
@@ -250,7 +258,7 @@ class VideoMAEConfig(PreTrainedConfig):
         Raises:
             ValueError: for the configuration of another kind of model.
         """
-        check_values(config_dict)
+        check_config_dict(config_dict)
         check_num_labels(kwargs.get("num_labels"))
         found = config_dict.get("model_type", cls.model_type)
         if found != cls.model_type:
@@ -260,7 +268,7 @@ class VideoMAEConfig(PreTrainedConfig):
             )
         own = {field.name for field in fields(cls)}
         overrides = {
-            name: kwargs.pop(name) for name in list(kwargs) if name in own and name not in _LEFT_TO_TRANSFORMERS
+            name: kwargs.pop(name) for name in list(kwargs) if name in own and name not in _HANDLED_BY_TRANSFORMERS
         }
         values = {**config_dict, **overrides}
         if {"id2label", "label2id"} & kwargs.keys():  # other classes: those of the file say nothing of them
@@ -325,7 +333,7 @@ class VideoMAEConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} is outside [0, 1)")
 
     def _check_pixels(self) -> None:
-        from .ops.cubes import grid_of
+        from .ops.patches import token_grid
 
         height, width = self.image_height_width
         if min(self.cube) < 1 or self.num_channels < 1:
@@ -333,8 +341,8 @@ class VideoMAEConfig(PreTrainedConfig):
                 f"tubelet_size={self.tubelet_size}, patch_size={self.patch_size} and num_channels={self.num_channels} "
                 f"must be 1 or more"
             )
-        grid = grid_of(num_frames=self.num_frames, height=height, width=width, cube=self.cube)
-        check_clip(values=self.num_frames * self.num_channels * height * width, tokens=math.prod(grid))
+        grid = token_grid(num_frames=self.num_frames, height=height, width=width, cube=self.cube)
+        check_clip_size(values=self.num_frames * self.num_channels * height * width, tokens=math.prod(grid))
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
             if len(values) != self.num_channels:
@@ -342,10 +350,10 @@ class VideoMAEConfig(PreTrainedConfig):
                     f"{name} has {len(values)} values for num_channels={self.num_channels}; give one per channel"
                 )
         if min(self.image_std or ()) <= 0:
-            raise ValueError(f"image_std={_SHORT.repr(self.image_std)} must be above 0: pixels are divided by it")
+            raise ValueError(f"image_std={_SHORT_REPR.repr(self.image_std)} must be above 0: pixels are divided by it")
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be three positive numbers (T', H', W')")
-        check_clip(values=0, tokens=math.prod(self.table_grid))
+        check_clip_size(values=0, tokens=math.prod(self.table_grid))
         if self.position_embedding not in ("sinusoid", "learned"):
             raise ValueError(
                 f"position_embedding={self.position_embedding!r} is not known; choose sinusoid or learned"
@@ -355,7 +363,7 @@ class VideoMAEConfig(PreTrainedConfig):
         from transformers.activations import ACT2FN
 
         from .ops.losses import RECONSTRUCTION_LOSSES
-        from .ops.masking import masked_count
+        from .ops.masking import compute_num_masked
 
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"hidden_act={self.hidden_act[:40]!r} is not known to transformers; VideoMAE uses gelu")
@@ -365,12 +373,12 @@ class VideoMAEConfig(PreTrainedConfig):
                 f"reconstruction_loss={self.reconstruction_loss!r} is not known; "
                 f"choose one of {', '.join(RECONSTRUCTION_LOSSES)}"
             )
-        masked_count(self.mask_type, self.grid, self.mask_ratio)
+        compute_num_masked(self.mask_type, self.grid, self.mask_ratio)
         if self.decoder_mask_type is not None:
-            masked_count(self.decoder_mask_type, self.grid, self.decoder_mask_ratio)
+            compute_num_masked(self.decoder_mask_type, self.grid, self.decoder_mask_ratio)
 
 
-def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, dict[str, int] | None]:
+def reconcile_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, dict[str, int] | None]:
     """Return the names of classes by number and the numbers by name, from either or both.
 
     Raises:
@@ -379,7 +387,7 @@ def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, 
     if label2id:
         if not isinstance(label2id, dict):
             raise ValueError(f"label2id is a {type(label2id).__name__}; give numbers by name, e.g. {{'run': 0}}")
-        label2id = {str(label): _class_number(number, field="label2id") for label, number in label2id.items()}
+        label2id = {str(label): _parse_class_number(number, field="label2id") for label, number in label2id.items()}
     if id2label is None:
         # A default of two classes is not written by transformers, but its label2id may be.
         if not label2id:
@@ -387,19 +395,19 @@ def agreed_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | None, 
         id2label = {number: label for label, number in label2id.items()}
         if len(id2label) != len(label2id):
             raise ValueError("label2id gives two classes the same number, and there is no id2label; give each its own")
-    names = numbered_classes(id2label)
+    names = normalize_id2label(id2label)
     wrong = [label for label, number in (label2id or {}).items() if names.get(number) != label]
     if wrong and label2id:
         number = label2id[wrong[0]]
         raise ValueError(
-            f"id2label and label2id contradict each other: label2id says that {_SHORT.repr(wrong[0])} is class "
-            f"{number}, and id2label that class {number} is {_SHORT.repr(names.get(number))} ({len(wrong)} such "
+            f"id2label and label2id contradict each other: label2id says that {_SHORT_REPR.repr(wrong[0])} is class "
+            f"{number}, and id2label that class {number} is {_SHORT_REPR.repr(names.get(number))} ({len(wrong)} such "
             f"names); correct one of them, or leave label2id out"
         )
-    return names, _numbers_of(names)
+    return names, _invert_id2label(names)
 
 
-def numbered_classes(id2label: Any) -> dict[int, str]:
+def normalize_id2label(id2label: Any) -> dict[int, str]:
     """Return the names of classes by number, in the order of the numbers; JSON has texts as keys, in any order.
 
     Raises:
@@ -409,7 +417,7 @@ def numbered_classes(id2label: Any) -> dict[int, str]:
         id2label = dict(enumerate(id2label))
     if not isinstance(id2label, dict):
         raise ValueError(f"id2label is a {type(id2label).__name__}; give names by number, e.g. {{0: 'run', 1: 'sit'}}")
-    numbers = [_class_number(key, field="id2label") for key in id2label]
+    numbers = [_parse_class_number(key, field="id2label") for key in id2label]
     found = dict(zip(numbers, id2label.values(), strict=True))
     missing = next((number for number in range(len(id2label)) if number not in found), None)
     if missing is not None:
@@ -421,11 +429,11 @@ def numbered_classes(id2label: Any) -> dict[int, str]:
         )
     for number, name in found.items():
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
-            raise ValueError(f"id2label names class {number} {_SHORT.repr(name)}; give a text")
+            raise ValueError(f"id2label names class {number} {_SHORT_REPR.repr(name)}; give a text")
     return {number: str(found[number]) for number in range(len(found))}
 
 
-def _numbers_of(names: dict[int, str]) -> dict[str, int]:
+def _invert_id2label(names: dict[int, str]) -> dict[str, int]:
     """Return the number of each name, the first one where a name comes twice."""
     numbers: dict[str, int] = {}
     for number, name in names.items():
@@ -433,17 +441,17 @@ def _numbers_of(names: dict[int, str]) -> dict[str, int]:
     return numbers
 
 
-def _class_number(value: Any, *, field: str) -> int:
+def _parse_class_number(value: Any, *, field: str) -> int:
     if isinstance(value, str) and len(value) < 20 and value.strip().removeprefix("-").isdecimal():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError(
-        f"{field} holds {_SHORT.repr(value)} where the number of a class belongs; give a whole number, 0 or more"
+        f"{field} holds {_SHORT_REPR.repr(value)} where the number of a class belongs; give a whole number, 0 or more"
     )
 
 
-def _with_plain_errors(build: Callable[..., None]) -> Callable[..., None]:
+def _with_one_line_errors(build: Callable[..., None]) -> Callable[..., None]:
     """Make a field of the wrong type a `ValueError` in one line."""
 
     @functools.wraps(build)
@@ -451,16 +459,16 @@ def _with_plain_errors(build: Callable[..., None]) -> Callable[..., None]:
         try:
             build(self, *args, **kwargs)
         except StrictDataclassError as error:
-            raise ValueError(one_line(error)) from error
+            raise ValueError(format_strict_error(error)) from error
 
     return checked
 
 
-VideoMAEConfig.__init__ = _with_plain_errors(VideoMAEConfig.__init__)  # type: ignore[method-assign]
+VideoMAEConfig.__init__ = _with_one_line_errors(VideoMAEConfig.__init__)  # type: ignore[method-assign]
 
 _GEOMETRY = {"image_size", "patch_size", "num_frames", "tubelet_size"}
 # transformers treats these itself when it builds a configuration from a dictionary.
-_LEFT_TO_TRANSFORMERS = {"num_labels", "id2label", "label2id", "dtype", "output_hidden_states", "return_dict"}
+_HANDLED_BY_TRANSFORMERS = {"num_labels", "id2label", "label2id", "dtype", "output_hidden_states", "return_dict"}
 
 
 def _pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
@@ -471,7 +479,7 @@ def _pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def _refuse_misspelt(extra: dict[str, Any], *, known: list[str]) -> None:
+def _check_misspelled(extra: dict[str, Any], *, known: list[str]) -> None:
     """transformers keeps unknown fields silently; one that is nearly a known name is a typing error."""
     for name in extra:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)

@@ -27,22 +27,27 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae import VideoMAEConfig
-from .loading import CheckedLoading, load_with_mean_pooling, register_published_names, take_published_biases
 from .ops.attention import eager_attention_forward
-from .ops.cubes import (
-    Grid,
-    grid_of,
-    interpolate_positions,
-    pick_cubes,
-    pixel_targets,
-    sinusoid_table,
-    to_cubes,
-)
 from .ops.losses import classification_loss, reconstruction_loss
 from .ops.masking import make_mask, mask_indices
-from .ops.pixels import PixelCheck
+from .ops.normalization_check import NormalizationCheck
+from .ops.patches import (
+    Grid,
+    gather_patches,
+    interpolate_positions,
+    patchify,
+    pixel_targets,
+    sinusoid_table,
+    token_grid,
+)
+from .strict_loading import (
+    StrictLoadingMixin,
+    load_with_mean_pooling,
+    register_checkpoint_renames,
+    rename_published_biases,
+)
 
-register_published_names()
+register_checkpoint_renames()
 
 
 @dataclass
@@ -79,15 +84,15 @@ class VideoMAESelfAttention(nn.Module):
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
         self.value = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
         for part in (self.query, self.key, self.value):
-            part.jointly = 3  # type: ignore[assignment]  # one (3D, D) matrix in the originals: xavier's fan-out
-        self.register_load_state_dict_pre_hook(take_published_biases)
+            part.num_fused_projections = 3  # type: ignore[assignment]  # one (3D, D) matrix in the originals: xavier's fan-out
+        self.register_load_state_dict_pre_hook(rename_published_biases)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         heads = (*hidden_states.shape[:-1], -1, self.head_size)
         query = self.query(hidden_states).view(heads).transpose(1, 2)  # (B, heads, N, D / heads)
         key = self.key(hidden_states).view(heads).transpose(1, 2)
         value = self.value(hidden_states).view(heads).transpose(1, 2)
-        context, weights = self._attend(kwargs)(
+        context, weights = self._attention_function(kwargs)(
             self,
             query,
             key,
@@ -99,7 +104,7 @@ class VideoMAESelfAttention(nn.Module):
         )
         return context.flatten(2), weights
 
-    def _attend(self, kwargs: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    def _attention_function(self, kwargs: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
         """The configured attention; eager for a call that asks for the weights, which the fused ones do not have."""
         wanted = kwargs.get("output_attentions", self.config.output_attentions)
         name = "eager" if wanted else self.config._attn_implementation
@@ -208,8 +213,8 @@ class VideoMAEPatchEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor, index: Tensor | None = None) -> Tensor:
         if index is None:
-            return self.projection(to_cubes(pixel_values, self.cube))
-        return self.projection(pick_cubes(pixel_values, self.cube, index))
+            return self.projection(patchify(pixel_values, self.cube))
+        return self.projection(gather_patches(pixel_values, self.cube, index))
 
 
 class VideoMAEEmbeddings(nn.Module):
@@ -255,7 +260,7 @@ class VideoMAEEncoder(nn.Module):
         return hidden_states
 
 
-class VideoMAEPreTrainedModel(CheckedLoading):
+class VideoMAEPreTrainedModel(StrictLoadingMixin):
     """What all heads share: what transformers must know of the model, and how weights begin."""
 
     config: VideoMAEConfig
@@ -283,7 +288,9 @@ class VideoMAEPreTrainedModel(CheckedLoading):
             init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.Linear):
             if self._xavier:
-                bound = math.sqrt(6 / (module.in_features + getattr(module, "jointly", 1) * module.out_features))
+                bound = math.sqrt(
+                    6 / (module.in_features + getattr(module, "num_fused_projections", 1) * module.out_features)
+                )
                 init.uniform_(module.weight, -bound, bound)
             else:
                 init.normal_(module.weight, std=self.config.initializer_range)
@@ -294,7 +301,7 @@ class VideoMAEPreTrainedModel(CheckedLoading):
             init.zeros_(module.bias)
         elif isinstance(module, VideoMAEEmbeddings):
             # The sinusoid is in no file, and a buffer comes back from the meta device unfilled.
-            init.copy_(module.positions, _table_like(module.positions))
+            init.copy_(module.positions, _sinusoid_like(module.positions))
 
 
 class VideoMAEModel(VideoMAEPreTrainedModel):
@@ -303,7 +310,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
     There is no [CLS] token: average the tokens for a feature of the clip.
     """
 
-    _left_in_file = (
+    _allowed_unexpected_keys = (
         r"decoder\.",
         r"encoder_to_decoder\.",
         r"mask_token$",
@@ -320,7 +327,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         self.layernorm = None
         if not config.use_mean_pooling:
             self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self._pixel_check = PixelCheck(config.image_mean or (), config.image_std or ())
+        self._normalization_check = NormalizationCheck(config.image_mean or (), config.image_std or ())
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -339,7 +346,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
                 f"width) as VideoMAEVideoProcessor gives"
             )
         _, num_frames, _, height, width = pixel_values.shape
-        return grid_of(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
+        return token_grid(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -366,7 +373,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
             ValueError: for clips or masks of the wrong shape, masks with unequal counts, or raw pixels (uint8).
         """
         grid = self.clip_grid(pixel_values)
-        self._pixel_check(pixel_values)
+        self._normalization_check(pixel_values)
         if bool_masked_pos is not None:
             masking = self.config.masking
             visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=masking)
@@ -403,7 +410,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
 
     _xavier = True
     _stores_decoder = True
-    _key_advice = (
+    _key_error_hint = (
         "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to begin "
         "with a fresh decoder; otherwise check that config.json belongs to these weights."
     )
@@ -430,16 +437,22 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         **kwargs: Any,
     ) -> Any:
         """As for every head; `new_decoder=True` begins with a fresh decoder where the file holds an encoder only."""
-        fresh = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$") if new_decoder else ()
-        left = (r"fc_norm\.", r"classifier\.") if new_decoder else ()
-        loaded = cls._load(pretrained_model_name_or_path, args, kwargs, fresh=fresh, left=left)
+        allowed_missing = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$") if new_decoder else ()
+        allowed_unexpected = (r"fc_norm\.", r"classifier\.") if new_decoder else ()
+        loaded = cls._load_strict(
+            pretrained_model_name_or_path,
+            args,
+            kwargs,
+            allowed_missing=allowed_missing,
+            allowed_unexpected=allowed_unexpected,
+        )
         return loaded if output_loading_info else loaded[0]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if module is self:
             init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
-            init.copy_(self.decoder_position_table, _table_like(self.decoder_position_table))
+            init.copy_(self.decoder_position_table, _sinusoid_like(self.decoder_position_table))
         elif module is self.encoder_to_decoder:
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # torch's default: the paper's code leaves it alone
         else:
@@ -475,7 +488,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
             ValueError: for clips or masks of the wrong shape, or masks with unequal counts.
         """
         grid = self.videomae.clip_grid(pixel_values)
-        mask, decoder_mask = self._masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
+        mask, decoder_mask = self._draw_masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
         config, indices = self.config, functools.partial(mask_indices, clips=pixel_values, grid=grid)
         visible, decoded = indices(mask, expected=config.masking)
         weight = None
@@ -498,11 +511,11 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
     def targets(self, pixel_values: Tensor, index: Tensor) -> Tensor:
         """The pixels to predict at some tokens: (B, T, C, H, W) and (B, K) -> (B, K, P * C) float32."""
         config = self.config
-        cubes = pick_cubes(pixel_values, config.cube, index)
+        cubes = gather_patches(pixel_values, config.cube, index)
         mean, std = config.image_mean or (), config.image_std or ()
         return pixel_targets(cubes, mean=mean, std=std, normalize=config.norm_pix_loss)
 
-    def _masks(
+    def _draw_masks(
         self,
         pixel_values: Tensor,
         grid: Grid,
@@ -530,8 +543,8 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
 class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
     """A classifier: the mean of all tokens, `fc_norm`, a linear head (paper, appendix; its released code)."""
 
-    _left_in_file = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$", r"layernorm\.")
-    _fresh_in_model = (r"fc_norm\.", r"classifier\.")
+    _allowed_unexpected_keys = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$", r"layernorm\.")
+    _allowed_missing_keys = (r"fc_norm\.", r"classifier\.")
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__(config)
@@ -595,7 +608,7 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
         )
 
 
-def _table_like(table: Tensor) -> Tensor:
+def _sinusoid_like(table: Tensor) -> Tensor:
     return sinusoid_table(table.shape[0], table.shape[1], device=table.device)
 
 

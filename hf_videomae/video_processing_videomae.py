@@ -24,14 +24,14 @@ from transformers import BatchFeature
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
+from .config_validation import check_processor_dict, read_config
 from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
-from .model_limits import check_processor, read_config
+from .video.decode_errors import UnknownFrameRateError
+from .video.decoded_frames import ChannelOrder, frames_to_tensor, is_frame, match_channels
 from .video.decoding import VideoDecodeError, VideoSource, decode_clip
-from .video.errors import UnknownFrameRateError
-from .video.given_frames import ChannelOrder, is_frame, match_channels, read_frames
-from .video.sampling import ClipPlan
+from .video.sampling import ClipSampler
 from .video.segments import VideoSegment
-from .video.timing import frame_rate
+from .video.timestamps import estimate_fps
 from .video.transforms import center_crop, normalize, resize
 
 # The names and numbers that Pillow gives the filters, as they stand in published files.
@@ -49,7 +49,7 @@ _IMAGE_PROCESSOR_FIELDS = (
     "image_std",
 )
 # What older and newer releases of transformers write beside the settings: who wrote the file, not how to read a video.
-_NOT_SETTINGS = {
+_IGNORED_SETTINGS = {
     "image_processor_type",
     "video_processor_type",
     "feature_extractor_type",
@@ -129,8 +129,8 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         frame_seconds: float | None = None,
         **extra: Any,
     ) -> None:
-        _refuse_misspelt(extra)
-        super().__init__(**{name: value for name, value in extra.items() if name not in _NOT_SETTINGS})
+        _check_misspelled(extra)
+        super().__init__(**{name: value for name, value in extra.items() if name not in _IGNORED_SETTINGS})
         # Values that stand on the class alone are not written to the files: all are set here, null the default.
         self.do_resize = _or_default(do_resize, True)
         self.size = _size(size)
@@ -148,7 +148,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         self.sampling_mode = _or_default(sampling_mode, "dense")
         self.num_views = _or_default(num_views, 1)
         self.frame_seconds = frame_seconds
-        self._check()
+        self._validate_settings()
 
     @classmethod
     def from_config(cls, config: VideoMAEConfig, **settings: Any) -> "VideoMAEVideoProcessor":
@@ -169,24 +169,24 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
         Stock transformers writes `do_sample_frames: false` everywhere, because its own plan is not the paper's.
         """
-        check_processor(video_processor_dict)
+        check_processor_dict(video_processor_dict)
         values = dict(video_processor_dict)
         if "frame_stride" not in values:
             values.pop("do_sample_frames", None)
-        return super().from_dict(values, **_one_stride(kwargs))
+        return super().from_dict(values, **_resolve_stride_override(kwargs))
 
     @classmethod
     def get_video_processor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """As in transformers; raises `ValueError` for a file that holds no settings."""
         name = "preprocessor_config.json"
         read = super().get_video_processor_dict
-        return read_config(read, pretrained_model_name_or_path, name=name, check=check_processor, **kwargs)
+        return read_config(read, pretrained_model_name_or_path, name=name, check=check_processor_dict, **kwargs)
 
     @property
-    def clip_plan(self) -> ClipPlan:
+    def clip_sampler(self) -> ClipSampler:
         """How clips are sampled: the same object that training and evaluation use."""
         mode: Any = self.sampling_mode
-        return ClipPlan(
+        return ClipSampler(
             num_frames=self.num_frames,
             stride=self.frame_stride,
             mode=mode,
@@ -236,12 +236,12 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             ValueError: for input that is no video, with what came and what is wanted; a `VideoDecodeError` where a
                 file is bad.
         """
-        settings = self._with(overrides)
+        settings = self._with_settings(overrides)
         batch = _as_batch(videos)
         clips = [
-            settings._pixels(clip, device=device)
-            for video, fps in zip(batch, _frame_rates(video_metadata, len(batch)), strict=True)
-            for clip in settings._clips(video, channel_order=input_data_format, fps=fps)
+            settings._to_pixel_values(clip, device=device)
+            for video, fps in zip(batch, _metadata_fps(video_metadata, len(batch)), strict=True)
+            for clip in settings._sample_clips(video, channel_order=input_data_format, fps=fps)
         ]
         shapes = {tuple(clip.shape) for clip in clips}
         if len(shapes) > 1:
@@ -268,10 +268,12 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return [*files, str(path)]
 
-    def _with(self, overrides: dict[str, Any]) -> "VideoMAEVideoProcessor":
+    def _with_settings(self, overrides: dict[str, Any]) -> "VideoMAEVideoProcessor":
         """This processor with other settings; itself where there are none."""
         # Stock transformers passes this along: colour is ours to convert anyway.
-        overrides = _one_stride({name: value for name, value in overrides.items() if name != "do_convert_rgb"})
+        overrides = _resolve_stride_override(
+            {name: value for name, value in overrides.items() if name != "do_convert_rgb"}
+        )
         unknown = overrides.keys() - _SETTINGS
         if unknown:
             raise ValueError(f"no setting is called {', '.join(sorted(unknown))}; there are {', '.join(_SETTINGS)}")
@@ -281,60 +283,60 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             overrides.setdefault("crop_size", None)
         return type(self)(**{**{name: getattr(self, name) for name in _SETTINGS}, **overrides})
 
-    def _check(self) -> None:
+    def _validate_settings(self) -> None:
         if len(self.image_mean) != len(self.image_std):
             raise ValueError(
                 f"image_mean has {len(self.image_mean)} values, image_std {len(self.image_std)}: one per channel each"
             )
         if min(self.image_std) <= 0 or self.rescale_factor <= 0:
             raise ValueError(f"image_std={self.image_std} and rescale_factor={self.rescale_factor} must be above 0")
-        _ = self.clip_plan  # refuses a plan that cannot work
+        _ = self.clip_sampler  # refuses a plan that cannot work
 
     # Sampling: any kind of video -> its clips, (T, C, H, W) each, pixels as they came.
 
-    def _clips(self, video: Any, *, channel_order: ChannelOrder | None, fps: float) -> list[Tensor]:
+    def _sample_clips(self, video: Any, *, channel_order: ChannelOrder | None, fps: float) -> list[Tensor]:
         # A decoded row of `datasets` remembers its file, which we number by what really decodes.
         video = getattr(video, "_hf_encoded", None) or video
         if isinstance(video, dict) and ("bytes" in video or "path" in video):
             name, video = video.get("path"), video.get("bytes") or video.get("path")
-            return self._views_of(self._decode(video, name=name))
+            return self._split_views(self._decode(video, name=name))
         if _is_file(video):
-            return self._views_of(self._decode(video))
+            return self._split_views(self._decode(video))
         if _is_decoder(video):
-            return self._views_of(_decoder_frames(video, self._indices_of_file))
-        frames = match_channels(read_frames(video, self.num_channels, channel_order), self.num_channels)
-        return [frames[indices] for indices in self._indices_of_frames(len(frames), fps)]
+            return self._split_views(_decoder_frames(video, self._file_indices))
+        frames = match_channels(frames_to_tensor(video, self.num_channels, channel_order), self.num_channels)
+        return [frames[indices] for indices in self._array_indices(len(frames), fps)]
 
     def _decode(self, video: VideoSource | VideoSegment, *, name: str | None = None) -> Tensor:
-        seconds = self.clip_plan.seconds if self.do_sample_frames else None
-        return decode_clip(video, self._indices_of_file, frame_seconds=seconds, name=name)
+        seconds = self.clip_sampler.seconds if self.do_sample_frames else None
+        return decode_clip(video, self._file_indices, frame_seconds=seconds, name=name)
 
-    def _indices_of_file(self, total: int, fps: float) -> list[int]:
+    def _file_indices(self, total: int, fps: float) -> list[int]:
         if not self.do_sample_frames:
             return list(range(total))
-        return [index for view in self.clip_plan.test_indices(total, fps) for index in view]
+        return [index for view in self.clip_sampler.test_indices(total, fps) for index in view]
 
-    def _indices_of_frames(self, total: int, fps: float) -> list[list[int]]:
+    def _array_indices(self, total: int, fps: float) -> list[list[int]]:
         if not self.do_sample_frames:
             return [list(range(total))]
         if total > self.num_frames:
             try:
-                return self.clip_plan.test_indices(total, fps)
+                return self.clip_sampler.test_indices(total, fps)
             except UnknownFrameRateError as error:
                 remedy = "the file, or video_metadata={'fps': ...}"
                 raise ValueError(f"{total} frames came: {error}, {remedy}") from error
         return [[min(index, total - 1) for index in range(self.num_frames)]] * self.num_views
 
-    def _views_of(self, frames: Tensor) -> list[Tensor]:
+    def _split_views(self, frames: Tensor) -> list[Tensor]:
         frames = match_channels(frames, self.num_channels)
         return list(frames.split(self.num_frames)) if self.do_sample_frames else [frames]
 
     # Pixels: one clip -> normalised, at the model's size.
 
-    def _pixels(self, clip: Tensor, *, device: str | torch.device | None) -> Tensor:
+    def _to_pixel_values(self, clip: Tensor, *, device: str | torch.device | None) -> Tensor:
         factor = self._rescale_factor_for(clip)
         # Frame by frame: a clip of large frames in float32 would take gigabytes.
-        frames = [self._cut(frame[None].to(device).float() * factor) for frame in clip]
+        frames = [self._resize_and_crop(frame[None].to(device).float() * factor) for frame in clip]
         pixels = torch.cat(frames)
         return normalize(pixels, self.image_mean, self.image_std) if self.do_normalize else pixels
 
@@ -372,10 +374,10 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             return 1.0
         return self.rescale_factor
 
-    def _cut(self, frames: Tensor) -> Tensor:
+    def _resize_and_crop(self, frames: Tensor) -> Tensor:
         crop = (self.crop_size["height"], self.crop_size["width"])
         if self.do_resize:
-            target = self._target(frames.shape[-2], frames.shape[-1])
+            target = self._resize_target(frames.shape[-2], frames.shape[-1])
             bilinear = _FILTERS[self.resample] == "bilinear"
             frames = resize(frames, target) if bilinear else _resize_bicubic(frames, target, clamp=self.do_rescale)
         if not self.do_center_crop:
@@ -387,7 +389,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             )
         return center_crop(frames, crop)
 
-    def _target(self, height: int, width: int) -> tuple[int, int]:
+    def _resize_target(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) to resize to."""
         if "height" in self.size:
             return self.size["height"], self.size["width"]
@@ -439,7 +441,7 @@ def _as_batch(videos: Any) -> list[Any]:
     return [videos] if all(is_frame(item) for item in videos) else list(videos)
 
 
-def _frame_rates(metadata: Any, count: int) -> list[float]:
+def _metadata_fps(metadata: Any, count: int) -> list[float]:
     """Frames per second of each video, 0 where it is not said."""
     if metadata is None:
         return [0.0] * count
@@ -449,18 +451,18 @@ def _frame_rates(metadata: Any, count: int) -> list[float]:
     return [float((entry or {}).get("fps") or 0.0) for entry in entries]
 
 
-def _decoder_rate(metadata: Any) -> float:
+def _decoder_fps(metadata: Any) -> float:
     """Return the frame rate of a torchcodec VideoDecoder, by its time stamps where the stated one is absurd."""
     begin, end, number = metadata.begin_stream_seconds, metadata.end_stream_seconds, metadata.num_frames
     duration = math.nan if begin is None or end is None else (end - begin) * (number - 1) / number
-    return frame_rate(stated=metadata.average_fps or 0.0, num_frames=number, duration=duration)
+    return estimate_fps(stated=metadata.average_fps or 0.0, num_frames=number, duration=duration)
 
 
 def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -> Tensor:
     """Frames (T, C, H, W) of a torchcodec VideoDecoder."""
     metadata = decoder.metadata
     try:
-        indices = plan(metadata.num_frames, _decoder_rate(metadata))
+        indices = plan(metadata.num_frames, _decoder_fps(metadata))
         frames: Tensor = decoder.get_frames_at(indices=list(indices)).data
     except UnknownFrameRateError as error:
         raise VideoDecodeError("a VideoDecoder's video", str(error)) from error
@@ -529,12 +531,12 @@ def _per_channel(values: float | Sequence[float] | None, default: list[float]) -
     return [float(values)] * 3 if isinstance(values, (int, float)) else [float(value) for value in values]
 
 
-def _one_stride(changes: dict[str, Any]) -> dict[str, Any]:
+def _resolve_stride_override(changes: dict[str, Any]) -> dict[str, Any]:
     """A stride that is asked for in frames takes the place of one in seconds."""
     return changes if changes.get("frame_stride") is None else {"frame_seconds": None, **changes}
 
 
-def _refuse_misspelt(extra: dict[str, Any]) -> None:
+def _check_misspelled(extra: dict[str, Any]) -> None:
     """Files may hold more than we know; a name that is nearly ours is a typing error."""
     for name in extra.keys() - VideoMAEVideoProcessorKwargs.__annotations__.keys():
         close = difflib.get_close_matches(name, _SETTINGS, n=1, cutoff=0.88)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_hub import LocalHub
+
+from tests.local_hub import LocalHub
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core; read when torch is first imported
@@ -53,7 +54,7 @@ def _seeded() -> None:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """A Hub on loopback, empty, with the clients of this process turned to it; `hub.environment()` for others."""
-    from local_hub.clients import forget_connections, turn_to
+    from tests.local_hub.clients import forget_connections, turn_to
 
     hub = LocalHub(tmp_path / "hub", home=tmp_path / "hf_home")
     hub.start()

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets_on_disk import write_folder
-from small_disk import small_disk
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.cli import main
+from tests.helpers.datasets_on_disk import write_folder
+from tests.helpers.small_disk import small_disk
 
 pytestmark = pytest.mark.fault
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from models import save_model, write_video
 
 from hf_videomae import VideoMAEConfig, predict
-from hf_videomae.evaluation.labels import match_classes
+from hf_videomae.evaluation.class_matching import match_classes
+from tests.helpers.models import save_model, write_video
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_what_is_saved_loads_with_the_originals_numbers(pretrained, tmp_path: Pa
 
 
 def test_fixed_positions_are_left_and_learned_ones_refused(pretrained, tmp_path: Path) -> None:
-    from hf_videomae.ops.cubes import sinusoid_table
+    from hf_videomae.ops.patches import sinusoid_table
 
     table = sinusoid_table(128, 48)[None]
     torch.save({"model": {**pretrained, "encoder.pos_embed": table}}, tmp_path / "fixed.pth")
@@ -146,8 +146,8 @@ def test_the_comparison_sees_a_wrong_mapping(pretrained, tmp_path: Path) -> None
 def test_every_key_has_a_fate(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
     done = convert_checkpoint(tmp_path / "file.pth", license="cc-by-nc-4.0", **FIELDS)
-    assert [fate.key for fate in done.report.keys] == list(pretrained)
-    became = [name for fate in done.report.keys for name in fate.became]
+    assert [key_mapping.key for key_mapping in done.report.keys] == list(pretrained)
+    became = [name for key_mapping in done.report.keys for name in key_mapping.became]
     assert sorted(became) == sorted(done.model.state_dict())
     assert any("num_frames 16, as published" in text for text in done.report.assumed)
     done.save(tmp_path / "out")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hf_videomae.cli import main
-from hf_videomae.convert.files import read_source
+from hf_videomae.convert.checkpoint_files import read_checkpoint_source
 
 pytestmark = pytest.mark.fault
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fault
 def refused(path: Path) -> str:
     start = time.monotonic()
     with pytest.raises(ValueError) as caught:
-        read_source(str(path))
+        read_checkpoint_source(str(path))
     message = str(caught.value)
     assert time.monotonic() - start < 5 and len(message) < 800 and "\n" not in message
     return message
@@ -36,7 +36,7 @@ def test_weights_without_names_are_refused(tmp_path: Path, wrapper: str | None, 
 
 def test_numbers_beside_the_weights_are_no_fault(tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.ones(3)}, 7: {"b": torch.ones(2)}, 8: "text"}, tmp_path / "a.pth")
-    source = read_source(str(tmp_path / "a.pth"))
+    source = read_checkpoint_source(str(tmp_path / "a.pth"))
     assert list(source.weights) == ["a"] and source.left_out == ("7",)
 
 
@@ -116,5 +116,5 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path: Path, 
 
 def test_training_arguments_may_be_a_dictionary(tmp_path: Path) -> None:
     torch.save({"model": {"a.weight": torch.ones(3)}, "args": {"data_set": "SSV2"}}, tmp_path / "a.pth")
-    training = read_source(str(tmp_path / "a.pth")).training
+    training = read_checkpoint_source(str(tmp_path / "a.pth")).training
     assert training is not None and training.data_set == "SSV2"

@@ -78,7 +78,7 @@ def test_a_still_gives_what_the_image_gave(family: str, inflate: str, tmp_path: 
 def test_the_report_names_every_key(tmp_path: Path) -> None:
     write_image_model(tmp_path / "image", "vit_mae")
     report = convert_checkpoint(tmp_path / "image").report
-    notes = {fate.key: fate for fate in report.keys}
+    notes = {key_mapping.key: key_mapping for key_mapping in report.keys}
     assert len(notes) == 46 + 2 * 16  # a layer of the encoder has 16 weights
     assert "new_decoder=True" in notes["decoder.decoder_pred.weight"].note
     assert "token" in notes["vit.embeddings.cls_token"].note
@@ -161,7 +161,9 @@ def test_names_of_timm(vit: torch.nn.Module, tmp_path: Path) -> None:
     with torch.no_grad():
         found = done.model(still(image, 2)).last_hidden_state
     torch.testing.assert_close(found, features_without_cls(vit, image), atol=1e-4, rtol=0)
-    assert "key's third" in next(fate.note for fate in done.report.keys if fate.key == "blocks.0.attn.qkv.bias")
+    assert "key's third" in next(
+        key_mapping.note for key_mapping in done.report.keys if key_mapping.key == "blocks.0.attn.qkv.bias"
+    )
 
 
 def test_a_head_on_the_mean_of_the_patches_is_kept(vit: torch.nn.Module, tmp_path: Path) -> None:

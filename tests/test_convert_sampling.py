@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import save_model, write_video
 from torch import Tensor
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor, predict
 from hf_videomae.cli import main
 from hf_videomae.convert import convert_checkpoint, load_original_checkpoint
-from hf_videomae.evaluation import sampling_doubts
-from hf_videomae.video.protocols import protocol_of
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.evaluation import find_sampling_mismatches
+from hf_videomae.video.sampling import ClipSampler
+from hf_videomae.video.sampling_protocols import find_sampling_protocol
+from tests.helpers.models import save_model, write_video
 
 pytestmark = pytest.mark.fault
 
@@ -160,7 +160,7 @@ class TestAssumptions:
     ],
 )
 def test_names_of_published_sets(name: str, set_name: str | None) -> None:
-    found = protocol_of(name)
+    found = find_sampling_protocol(name)
     assert (found and found.name) == set_name
 
 
@@ -178,7 +178,7 @@ def test_names_of_published_sets(name: str, set_name: str | None) -> None:
     ],
 )
 def test_doubts_before_an_evaluation(name: str, labels: list[str], mode: str, doubt: str | None) -> None:
-    found = sampling_doubts(name, VideoMAEConfig(id2label=dict(enumerate(labels))), ClipPlan(mode=mode))
+    found = find_sampling_mismatches(name, VideoMAEConfig(id2label=dict(enumerate(labels))), ClipSampler(mode=mode))
     assert (doubt is None) == (found == [])
     assert all(doubt in line and name in line for line in found)
 

@@ -91,21 +91,21 @@ def test_sixteen_heads_are_named_and_mended(tmp_path: Path, capsys: pytest.Captu
     errors = capsys.readouterr().err
     assert "num_attention_heads 16 should be 6" in errors and "--fix" in errors
     assert "decoder_num_hidden_layers 12 should be 4" in errors
-    unmended = VideoMAEForVideoClassification.from_pretrained(tmp_path / "as_it_was").eval()
+    unfixed = VideoMAEForVideoClassification.from_pretrained(tmp_path / "as_it_was").eval()
 
     assert main(["convert", str(tmp_path / "hub"), str(tmp_path / "fixed"), "--fix", "--json"]) == 0
     output, errors = capsys.readouterr()
     report = json.loads(output)
     assert "should be" not in errors
     assert report["differences"][0]["largest"] < 1e-5 < 1e-2 < report["differences"][1]["largest"]
-    mended = VideoMAEForVideoClassification.from_pretrained(tmp_path / "fixed").eval()
+    repaired = VideoMAEForVideoClassification.from_pretrained(tmp_path / "fixed").eval()
     stock = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path / "fixed").eval()
-    assert (mended.config.num_attention_heads, mended.config.decoder_num_hidden_layers) == (6, 4)
+    assert (repaired.config.num_attention_heads, repaired.config.decoder_num_hidden_layers) == (6, 4)
     with torch.no_grad():
-        torch.testing.assert_close(unmended(clip()).logits, wrong(clip()).logits, atol=1e-5, rtol=0)
-        for model in (mended, stock):
+        torch.testing.assert_close(unfixed(clip()).logits, wrong(clip()).logits, atol=1e-5, rtol=0)
+        for model in (repaired, stock):
             torch.testing.assert_close(model(clip()).logits, right(clip()).logits, atol=1e-5, rtol=0)
-        assert (mended(clip()).logits - wrong(clip()).logits).abs().max() > 1e-2
+        assert (repaired(clip()).logits - wrong(clip()).logits).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("trained", [4, 6])
@@ -117,7 +117,11 @@ def test_decoder_layers_that_were_never_trained_go(trained: int, tmp_path: Path)
     model.save_pretrained(tmp_path / "hub")
     done = convert_checkpoint(tmp_path / "hub", fix=True)
     assert done.model.config.decoder_num_hidden_layers == trained
-    left = [fate for fate in done.report.keys if "decoder_layers.5" in fate.key and "never trained" in fate.note]
+    left = [
+        key_mapping
+        for key_mapping in done.report.keys
+        if "decoder_layers.5" in key_mapping.key and "never trained" in key_mapping.note
+    ]
     assert bool(left) == (trained == 4)
 
 
@@ -128,7 +132,7 @@ def test_a_right_configuration_is_left_alone(tmp_path: Path) -> None:
     done = convert_checkpoint(tmp_path / "hub", fix=True)
     assert not done.report.warnings and done.model.config.num_attention_heads == config["num_attention_heads"]
     assert [difference.against for difference in done.report.differences] == ["transformers' own class"]
-    assert all(fate.became for fate in done.report.keys)
+    assert all(key_mapping.became for key_mapping in done.report.keys)
     with pytest.raises(ValueError, match="is the source itself"):
         done.save(tmp_path / "hub")
 

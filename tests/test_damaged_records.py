@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from datasets_on_disk import write_folder
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
+from hf_videomae.checkpoint_dir import FETCHED_FROM_FILE, CheckpointError, checkpoint_source
 from hf_videomae.cli import main
-from hf_videomae.data.prepare.layout import VIDEOS
+from hf_videomae.prepare.layout import VIDEOS_FILE
 from hf_videomae.training import PretrainRecipe, RunError
-from hf_videomae.training.checkpoints import ORIGIN_FILE, CheckpointError, origin_of
-from hf_videomae.training.origins import _record_of
-from hf_videomae.training.pretraining import build_pretraining_model
+from hf_videomae.training.lineage_record import _previous_run_record
+from hf_videomae.training.pretrain_task import build_pretraining_model
+from tests.helpers.datasets_on_disk import write_folder
 
 pytestmark = pytest.mark.fault
 
@@ -36,12 +36,12 @@ def test_damaged_configuration_of_a_model(tmp_path: Path) -> None:
 
 
 def test_damaged_state_of_an_unfinished_preparation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from hf_videomae.data.prepare import run
+    from hf_videomae.prepare import pipeline
 
     videos = write_folder(tmp_path / "videos", count=1)
-    state = tmp_path / "out" / run.FOLDER
+    state = tmp_path / "out" / pipeline.WORK_FOLDER
     state.mkdir(parents=True)
-    (state / run._UNFINISHED).write_text("{")
+    (state / pipeline._SETTINGS_FILE).write_text("{")
     with pytest.raises(SystemExit) as left:
         main(["prepare", str(videos), str(tmp_path / "out")])
     error = capsys.readouterr().err.splitlines()[-1]
@@ -49,22 +49,22 @@ def test_damaged_state_of_an_unfinished_preparation(tmp_path: Path, capsys: pyte
 
 
 def test_damaged_origin_of_a_fetched_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / ORIGIN_FILE).write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match=f"{ORIGIN_FILE} is damaged.*another checkpoint"):
-        origin_of(tmp_path)
+    (tmp_path / FETCHED_FROM_FILE).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=f"{FETCHED_FROM_FILE} is damaged.*another checkpoint"):
+        checkpoint_source(tmp_path)
 
 
 def test_damaged_record_of_a_run_that_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(RunError, match=r"run\.json is damaged.*--output_dir"):
-        _record_of(PretrainRecipe(output_dir=str(tmp_path), resume="auto"))
+        _previous_run_record(PretrainRecipe(output_dir=str(tmp_path), resume="auto"))
 
 
 def test_damaged_list_of_a_prepared_set_makes_its_clips_again(tmp_path: Path) -> None:
     videos = write_folder(tmp_path / "videos", count=2)
     main(["prepare", str(videos), str(tmp_path / "out")])
     before = sorted((tmp_path / "out").rglob("*.mp4")) or sorted((tmp_path / "out").rglob("*.parquet"))
-    listed = next((tmp_path / "out").rglob(VIDEOS))
+    listed = next((tmp_path / "out").rglob(VIDEOS_FILE))
     listed.write_text('{"row": ')
     write_folder(videos, count=3)
     main(["prepare", str(videos), str(tmp_path / "out")])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from hf_videomae.cli import main
 from hf_videomae.convert import convert_checkpoint
-from hf_videomae.ops.class_names import KINETICS_710_NAMES, rows_by_name
+from hf_videomae.ops.class_names import KINETICS_710_NAMES, find_class_rows
 from hf_videomae.training import FinetuneRecipe, RecipeError, RunError, build_classifier
 
 pytestmark = pytest.mark.fault
@@ -88,7 +88,7 @@ def test_finetuning_picks_the_classes_of_its_data(names: list[str], tmp_path: Pa
 )
 def test_classes_that_are_not_found_are_named(wanted: list[str], words: list[str], tmp_path: Path, capsys) -> None:
     with pytest.raises(ValueError) as error:
-        rows_by_name(wanted, K710, owner="me/k710")
+        find_class_rows(wanted, K710, owner="me/k710")
     assert all(word in str(error.value) for word in [*words, "me/k710"])
     folder = save(tmp_path / "in", K710)
     with pytest.raises(RunError, match="--head pick: .*leave --head out"):
@@ -104,7 +104,7 @@ def test_classes_that_are_not_found_are_named(wanted: list[str], words: list[str
 
 def test_merged_names_belong_to_kinetics_710_alone() -> None:
     with pytest.raises(ValueError, match="'drinking'"):
-        rows_by_name(["drinking"], ["sipping cup", "running"], owner="me/model")
+        find_class_rows(["drinking"], ["sipping cup", "running"], owner="me/model")
 
 
 def test_a_head_without_names_asks_for_them(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from models import save_model
 
 from hf_videomae import (
     VideoMAEConfig,
@@ -24,7 +23,8 @@ from hf_videomae import (
 from hf_videomae.cli import main
 from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.convert import load_original_checkpoint
-from hf_videomae.training.pretraining import check_checkpoint
+from hf_videomae.training.pretrain_task import check_model_name
+from tests.helpers.models import save_model
 
 pytestmark = pytest.mark.fault
 
@@ -330,4 +330,4 @@ def test_a_run_names_the_configuration_that_it_cannot_read(sound: Path, tmp_path
     folder = odd(sound, tmp_path)
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=named):
-        check_checkpoint(str(folder))
+        check_model_name(str(folder))

@@ -204,7 +204,7 @@ class TestSizes:
 
     def test_the_trained_size_is_not_touched(self, saved: Path) -> None:
         model = VideoMAEModel.from_pretrained(saved)
-        from hf_videomae.ops.cubes import sinusoid_table
+        from hf_videomae.ops.patches import sinusoid_table
 
         assert torch.equal(model.embeddings.position_table, sinusoid_table(1568, 48))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, load_model
-from stock_trainer import MODELS, Clips, logged, trainer, weights_of
 from transformers.trainer_utils import load_sharded_checkpoint
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from tests.helpers.stock_trainer import MODELS, Clips, logged, trainer, weights_of
 
 pytestmark = pytest.mark.fault
 

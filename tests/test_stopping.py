@@ -13,7 +13,7 @@ pytestmark = pytest.mark.fault
 PROGRAM = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from hf_videomae.stopping import GRACE_SECONDS, Stopped, StopSignal, name_of, program
+from hf_videomae.stop_signals import GRACE_SECONDS, SignalInterrupt, StopSignal, handle_signals, signal_name
 
 def wait_in_threads():
     with ThreadPoolExecutor(1) as threads:
@@ -23,17 +23,17 @@ def deaf():
     while True:
         try:
             time.sleep(60)
-        except Stopped:
+        except SignalInterrupt:
             pass
 
 def save(seconds):
     with StopSignal() as stop:
-        while not stop.asked():
+        while not stop.requested_signal():
             try:
                 with stop.waiting():
                     time.sleep(60)
-            except Stopped as error:
-                assert not error.again
+            except SignalInterrupt as error:
+                assert not error.is_second_signal
         time.sleep(seconds)
         print("saved", flush=True)
     sys.exit(128 + stop.number)
@@ -42,10 +42,10 @@ def swallowed():
     with StopSignal() as stop, stop.waiting():
         try:
             time.sleep(60)
-        except Stopped:
+        except SignalInterrupt:
             time.sleep(60)
 
-with program():
+with handle_signals():
     print("ready", flush=True)
     EVALUATED
 """
@@ -133,7 +133,7 @@ def test_forked_processes_do_not_pass_their_signals_on() -> None:
 def test_a_second_signal_ends_the_work_but_not_a_session_that_called_it() -> None:
     code = """
 import time
-from hf_videomae.stopping import StopSignal
+from hf_videomae.stop_signals import StopSignal
 try:
     with StopSignal():
         print("ready", flush=True)

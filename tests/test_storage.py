@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_disk import small_disk
 
-from hf_videomae.storage import StorageError, check_folder, make_folder, writing
+from hf_videomae.filesystem import StorageError, check_folder_writable, create_folder, wrap_write_errors
+from tests.helpers.small_disk import small_disk
 
 pytestmark = pytest.mark.fault
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fault
 @pytest.mark.parametrize("size", [200_000, 2_000_000])
 def test_what_a_library_says_of_a_full_disk_is_understood(tmp_path: Path, size: int) -> None:
     with small_disk(tmp_path / "disk", megabytes=0.1) as disk:
-        with pytest.raises(StorageError) as told, writing("the weights", disk / "run", needs=size):
+        with pytest.raises(StorageError) as told, wrap_write_errors("the weights", disk / "run", needed_bytes=size):
             save_file({"weight": torch.zeros(size // 4)}, disk / "weights.safetensors")
         message = str(told.value)
         assert message.startswith(f"the weights cannot be written to {disk / 'run'}: No space left on device")
@@ -33,7 +33,7 @@ def test_what_a_library_says_of_a_full_disk_is_understood(tmp_path: Path, size: 
     ],
 )
 def test_other_errors_of_disks_have_their_remedy(tmp_path: Path, number: int, words: str) -> None:
-    with pytest.raises(StorageError, match=words) as told, writing("x", tmp_path):
+    with pytest.raises(StorageError, match=words) as told, wrap_write_errors("x", tmp_path):
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
     assert os.strerror(number) in str(told.value)
 
@@ -47,20 +47,20 @@ def test_other_errors_of_disks_have_their_remedy(tmp_path: Path, number: int, wo
     ],
 )
 def test_what_is_no_fault_of_the_disk_stays_what_it_is(tmp_path: Path, error: OSError) -> None:
-    with pytest.raises(type(error)), writing("x", tmp_path):
+    with pytest.raises(type(error)), wrap_write_errors("x", tmp_path):
         raise error
 
 
 @pytest.mark.parametrize("name", ["file", "file/below/deeper", "x" * 300, "a/" + "x" * 300])
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    for look in (check_folder, make_folder):
+    for look in (check_folder_writable, create_folder):
         with pytest.raises(StorageError, match=r"^--output_dir .* cannot be made: ") as told:
             look(tmp_path / name)
         assert str(tmp_path / name) in str(told.value) and "\n" not in str(told.value)
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
-    check_folder(tmp_path / "new" / "run")
+    check_folder_writable(tmp_path / "new" / "run")
     assert not list(tmp_path.iterdir())
-    assert make_folder(tmp_path / "new" / "run").is_dir()
+    assert create_folder(tmp_path / "new" / "run").is_dir()

@@ -248,7 +248,7 @@ def test_as_many_frames_as_the_model_takes_are_the_clip() -> None:
 def test_longer_videos_are_sampled_by_the_plan() -> None:
     processor = tiny()
     (frames,) = seen(processor, numbered(100))
-    assert frames == processor.clip_plan.test_indices(100)[0]
+    assert frames == processor.clip_sampler.test_indices(100)[0]
     # The published window of 8 x 2 frames, both ends included, in the middle of the video.
     assert frames == [42, 44, 46, 48, 51, 53, 55, 57]
 
@@ -266,7 +266,7 @@ def test_views_lie_one_after_the_other() -> None:
     videos = [numbered(60), numbered(8), numbered(4)]
     clips = seen(processor, videos)
     assert len(clips) == 9
-    assert clips[:3] == processor.clip_plan.test_indices(60)
+    assert clips[:3] == processor.clip_sampler.test_indices(60)
     assert clips[3:6] == [list(range(8))] * 3
     assert clips[6:] == [[0, 1, 2, 3, 3, 3, 3, 3]] * 3
     starts = [clip[0] for clip in clips[:3]]
@@ -346,13 +346,13 @@ def test_packed_frames_behind_a_decoder_are_read_or_told(data_dir: Path) -> None
 def test_views_of_a_file(video_file: Path) -> None:
     processor = tiny(num_views=2, do_normalize=False)
     brightness = processor(video_file)["pixel_values"].mean(dim=(2, 3, 4)) * 255 / 5
-    assert brightness.round().int().tolist() == processor.clip_plan.test_indices(40)
+    assert brightness.round().int().tolist() == processor.clip_sampler.test_indices(40)
 
 
 def test_frames_in_seconds(video_file: Path) -> None:
     processor = tiny(frame_seconds=0.2)
     for rate, stride in ((10, 2), (25.0, 5), (4, 1)):
-        expected = tiny(frame_stride=stride).clip_plan.test_indices(100)
+        expected = tiny(frame_stride=stride).clip_sampler.test_indices(100)
         for metadata in ({"fps": rate}, [VideoMetadata(total_num_frames=100, fps=rate)]):
             assert seen(processor, numbered(100), video_metadata=metadata) == expected
     with open_video(video_file) as reader:
@@ -375,16 +375,16 @@ def test_frames_in_seconds_need_a_rate() -> None:
 
 def test_a_stride_on_loading_takes_the_place_of_seconds(tmp_path: Path) -> None:
     tiny(frame_seconds=0.2).save_pretrained(tmp_path)
-    assert VideoMAEVideoProcessor.from_pretrained(tmp_path).clip_plan == tiny(frame_seconds=0.2).clip_plan
+    assert VideoMAEVideoProcessor.from_pretrained(tmp_path).clip_sampler == tiny(frame_seconds=0.2).clip_sampler
     changed = VideoMAEVideoProcessor.from_pretrained(tmp_path, frame_stride=3)
-    assert changed.clip_plan == tiny(frame_stride=3).clip_plan
+    assert changed.clip_sampler == tiny(frame_stride=3).clip_sampler
 
 
 def test_serving_sees_what_the_decoder_gives_training(video_file: Path) -> None:
     """The clip of a file is the clip of its frames at the plan's indices: one sampler for training and serving."""
     processor = tiny()
     with open_video(str(video_file)) as reader:
-        clip = reader.frames(processor.clip_plan.test_indices(reader.num_frames)[0])
+        clip = reader.frames(processor.clip_sampler.test_indices(reader.num_frames)[0])
     torch.testing.assert_close(processor(video_file)["pixel_values"], processor(clip)["pixel_values"])
 
 
@@ -407,7 +407,7 @@ def test_published_files_are_read(tmp_path: Path, published: dict[str, Any]) -> 
     assert processor.size == {"shortest_edge": 224}
     assert processor.crop_size == {"height": 224, "width": 224}
     assert (processor.image_mean, processor.image_std) == (MEAN, STD)
-    assert processor.clip_plan == VideoMAEVideoProcessor().clip_plan
+    assert processor.clip_sampler == VideoMAEVideoProcessor().clip_sampler
     frames = smooth_frames(16, 240, 320)
     torch.testing.assert_close(processor(frames)["pixel_values"], VideoMAEVideoProcessor()(frames)["pixel_values"])
 

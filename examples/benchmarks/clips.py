@@ -28,18 +28,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_videomae.data.collate import IMAGENET_MEAN, IMAGENET_STD, ClipSettings, make_clips, sample_generator
-from hf_videomae.data.samples import Sample
+from hf_videomae.data.clips import IMAGENET_MEAN, IMAGENET_STD, ClipConfig, make_clips, sample_generator
+from hf_videomae.data.source import Sample
 from hf_videomae.video import sampling, transforms
 
 SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg"}
 SCALES = (1.0, 0.875, 0.75, 0.66)
-Way = Callable[[Sample, int], list[torch.Tensor]]
+ClipMaker = Callable[[Sample, int], list[torch.Tensor]]
 Frames = np.ndarray  # (T, H, W, 3) uint8
 
 
 @dataclass(frozen=True)
-class Shape:
+class ClipShape:
     """Of a clip."""
 
     num_frames: int
@@ -55,8 +55,8 @@ class Shape:
 # ours
 
 
-def ours(shape: Shape, *, clips: int = 1, num_sample: int = 1) -> Way:
-    settings = ClipSettings(
+def ours(shape: ClipShape, *, clips: int = 1, num_sample: int = 1) -> ClipMaker:
+    settings = ClipConfig(
         num_frames=shape.num_frames,
         stride=shape.stride,
         image_size=shape.size,
@@ -70,7 +70,7 @@ def ours(shape: Shape, *, clips: int = 1, num_sample: int = 1) -> Way:
     return make
 
 
-def our_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
+def our_transform(frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
     """The transform of `make_clips`, for frames that others decoded."""
     generator = torch.Generator().manual_seed(seed)
     clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
@@ -81,7 +81,7 @@ def our_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
 # the usual ways to the frames
 
 
-def by_decord(sample: Sample, shape: Shape, seed: int) -> Frames:
+def decode_with_decord(sample: Sample, shape: ClipShape, seed: int) -> Frames:
     import decord
 
     try:
@@ -92,7 +92,7 @@ def by_decord(sample: Sample, shape: Shape, seed: int) -> Frames:
     return frames
 
 
-def by_pyav(sample: Sample, shape: Shape, seed: int) -> Frames:
+def decode_with_pyav(sample: Sample, shape: ClipShape, seed: int) -> Frames:
     """The container's count, then every frame up to the last one wanted; only the wanted are turned to RGB."""
     import av
 
@@ -117,7 +117,7 @@ def _count(sample: Sample) -> int:
         return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
-def by_datasets(sample: Sample, shape: Shape, seed: int) -> Frames:
+def decode_with_datasets(sample: Sample, shape: ClipShape, seed: int) -> Frames:
     """What the `Video` feature of `datasets` gives: a torchcodec decoder with its defaults."""
     import datasets
 
@@ -134,7 +134,7 @@ def _file(sample: Sample) -> Any:
 # the usual transforms
 
 
-def pil_transform(frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
+def pil_transform(frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
     """PIL images, as the original does: one crop for all, resized, stacked along the channels, then normalised."""
     from PIL import Image
 
@@ -163,7 +163,7 @@ class StockTransform:
     def __init__(self) -> None:
         self._processors: dict[int, Any] = {}
 
-    def __call__(self, frames: Frames, shape: Shape, seed: int) -> torch.Tensor:
+    def __call__(self, frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
         if shape.size not in self._processors:
             self._processors[shape.size] = self._load(shape.size)
         made = self._processors[shape.size](list(frames), return_tensors="pt")
@@ -181,19 +181,19 @@ class Row:
     """One way, and what it took: processor seconds per clip of each round."""
 
     name: str
-    way: Way
+    way: ClipMaker
     clips: int = 1
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
 
 
-def rows_for(shape: Shape) -> tuple[list[Row], list[str]]:
+def build_rows(shape: ClipShape) -> tuple[list[Row], list[str]]:
     """The ways that this machine has, and a line for each that it has not."""
     others: list[tuple[str, str, Callable[..., Frames], Callable[..., torch.Tensor]]] = [
-        ("the original's: decord, PIL transforms", "decord", by_decord, pil_transform),
-        ("datasets.Video, stock's PIL processor", "datasets", by_datasets, StockTransform()),
-        ("decord, our transform", "decord", by_decord, our_transform),
-        ("PyAV, our transform", "av", by_pyav, our_transform),
+        ("the original's: decord, PIL transforms", "decord", decode_with_decord, pil_transform),
+        ("datasets.Video, stock's PIL processor", "datasets", decode_with_datasets, StockTransform()),
+        ("decord, our transform", "decord", decode_with_decord, our_transform),
+        ("PyAV, our transform", "av", decode_with_pyav, our_transform),
     ]
     rows = [
         Row("ours", ours(shape)),
@@ -205,17 +205,17 @@ def rows_for(shape: Shape) -> tuple[list[Row], list[str]]:
         if importlib.util.find_spec(package) is None:
             missing.append(f"left out: {name} (pip install {package})")
         else:
-            rows.append(Row(name, _chain(decode, transform, shape)))
+            rows.append(Row(name, _compose(decode, transform, shape)))
             if transform is pil_transform:
                 rows.append(
-                    Row(f"{name}, 4 clips of the same frames", _chain(decode, transform, shape, clips=4), clips=4)
+                    Row(f"{name}, 4 clips of the same frames", _compose(decode, transform, shape, clips=4), clips=4)
                 )
     return rows, missing
 
 
-def _chain(
-    decode: Callable[..., Frames], transform: Callable[..., torch.Tensor], shape: Shape, *, clips: int = 1
-) -> Way:
+def _compose(
+    decode: Callable[..., Frames], transform: Callable[..., torch.Tensor], shape: ClipShape, *, clips: int = 1
+) -> ClipMaker:
     def make(sample: Sample, seed: int) -> list[torch.Tensor]:
         frames = decode(sample, shape, seed)
         return [transform(frames, shape, seed + 100_000 * number) for number in range(clips)]
@@ -226,7 +226,7 @@ def _chain(
 # measuring
 
 
-def measure(rows: list[Row], samples: list[Sample], *, rounds: int, shape: Shape) -> None:
+def run_rounds(rows: list[Row], samples: list[Sample], *, rounds: int, shape: ClipShape) -> None:
     for number in range(-1, rounds):  # the first round is not counted: it loads what is loaded once
         for row in rows:
             spent = 0.0
@@ -253,7 +253,7 @@ def measure(rows: list[Row], samples: list[Sample], *, rounds: int, shape: Shape
             row.failed = failed
 
 
-def show(title: str, rows: list[Row]) -> None:
+def print_table(title: str, rows: list[Row]) -> None:
     print(
         f"\n{title}\n\n| way | clips per second and core | ours is so many times faster | with 4 clips per video |",
         end="",
@@ -313,7 +313,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2048")
-    shape = Shape(args.num_frames, args.stride, args.image_size)
+    shape = ClipShape(args.num_frames, args.stride, args.image_size)
     print(
         f"torch {torch.__version__}, 1 thread, {args.rounds} rounds; clips of {shape.num_frames} frames, "
         f"{shape.stride} apart, {shape.size} x {shape.size} pixels"
@@ -325,9 +325,9 @@ def main() -> None:
     for title, samples in sets.items():
         if not samples:
             parser.error(f"{title}: no videos are there")
-        rows, missing = rows_for(shape)
-        measure(rows, samples, rounds=args.rounds, shape=shape)
-        show(f"{title}, {len(samples)} videos", rows)
+        rows, missing = build_rows(shape)
+        run_rounds(rows, samples, rounds=args.rounds, shape=shape)
+        print_table(f"{title}, {len(samples)} videos", rows)
         for line in missing:
             print(line)
         rates.append([statistics.median(row.seconds) for row in rows[:3]])

@@ -11,7 +11,7 @@ import time
 import torch
 from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding_table
 
-from hf_videomae.ops.cubes import sinusoid_table
+from hf_videomae.ops.patches import sinusoid_table
 
 REPEATS = 5
 SIZES = {"base": (1568, 768), "large": (1568, 1024), "giant": (2048, 1408)}  # tokens, width

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SKIPPED = 3  # the first steps warm up
+WARMUP_STEPS = 3  # the first steps warm up
 
 
 def main() -> int:
@@ -30,20 +30,20 @@ def main() -> int:
     parser.add_argument("--save_every", type=int, default=10)
     parser.add_argument("--batch_size", type=int, default=16)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests"))
-    from local_hub import LocalHub
+    sys.path.insert(0, str(ROOT))
+    from tests.local_hub import LocalHub
 
     with tempfile.TemporaryDirectory() as scratch:
         hub = LocalHub(Path(scratch) / "hub", home=Path(scratch) / "home")
         hub.start()
         try:
-            measure(hub, Path(scratch), arguments)
+            compare_runs(hub, Path(scratch), arguments)
         finally:
             hub.stop()
     return 0
 
 
-def measure(hub: Any, scratch: Path, arguments: argparse.Namespace) -> None:
+def compare_runs(hub: Any, scratch: Path, arguments: argparse.Namespace) -> None:
     """Runs in turn, and what they say."""
     steps: dict[bool, list[float]] = {False: [], True: []}
     differences, blocked, pushes = [], [], 0
@@ -52,7 +52,7 @@ def measure(hub: Any, scratch: Path, arguments: argparse.Namespace) -> None:
         for publishing in (False, True):
             folder = scratch / f"run-{pair}-{publishing}"
             run(hub, folder, arguments, id=f"org/run-{pair}" if publishing else None)
-            seconds = [line["seconds"] for line in read_lines(folder / "metrics.jsonl")][SKIPPED:]
+            seconds = [line["seconds"] for line in read_lines(folder / "metrics.jsonl")][WARMUP_STEPS:]
             steps[publishing] += seconds
             medians[publishing] = 1000 * statistics.median(seconds)
             published = read_lines(folder / "published.jsonl") if publishing else []

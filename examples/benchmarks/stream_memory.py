@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = 32  # different videos
+NUM_DISTINCT_VIDEOS = 32  # different videos
 BLOCKS = 20
-STUDENT = 2.10  # 97.5 % of Student's distribution with BLOCKS - 2 degrees of freedom
+STUDENT_T = 2.10  # 97.5 % of Student's distribution with BLOCKS - 2 degrees of freedom
 
 
 class Sample(NamedTuple):
@@ -59,12 +59,12 @@ def write_set(folder: Path, *, shards: int, videos: int) -> int:
     """Parquet files of so many videos each; returns all their bytes."""
     import datasets
 
-    kinds = [encode_noise(seed) for seed in range(KINDS)]
+    kinds = [encode_noise(seed) for seed in range(NUM_DISTINCT_VIDEOS)]
     (folder / "data").mkdir(parents=True)
     datasets.disable_progress_bars()
     features = datasets.Features({"video": datasets.Video()})
     for shard in range(shards):
-        rows = [{"bytes": kinds[(shard * videos + row) % KINDS], "path": None} for row in range(videos)]
+        rows = [{"bytes": kinds[(shard * videos + row) % NUM_DISTINCT_VIDEOS], "path": None} for row in range(videos)]
         table = datasets.Dataset.from_dict({"video": rows}, features=features)
         table.to_parquet(folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet", batch_size=8)
     return sum(file.stat().st_size for file in folder.rglob("*.parquet"))
@@ -72,15 +72,15 @@ def write_set(folder: Path, *, shards: int, videos: int) -> int:
 
 def stream(arguments: argparse.Namespace) -> None:
     """The process that is measured: says how many clips it has read, a line a second, until it is ended."""
-    from hf_videomae.data import ClipSettings, build_loader, open_source
+    from hf_videomae.data import ClipConfig, build_loader, open_source
 
     loader = build_loader(
         open_source("org/noise"),
-        settings=ClipSettings(num_frames=16, stride=2, image_size=112, grid=(8, 7, 7)),
+        settings=ClipConfig(num_frames=16, stride=2, image_size=112, grid=(8, 7, 7)),
         batch_size=8,
         seed=0,
         num_workers=arguments.num_workers,
-        window_bytes=arguments.window_megabytes * 2**20,
+        shuffle_buffer_bytes=arguments.window_megabytes * 2**20,
     )
     clips, said = 0, 0.0
     for batch in loader:
@@ -105,7 +105,7 @@ def memory(process: Any, *, begun: float) -> Sample:
     return Sample(time.monotonic() - begun, *(value / 2**20 for value in (rss, both, training, workers)))
 
 
-def watch(arguments: argparse.Namespace, environment: dict[str, str]) -> tuple[list[Sample], str]:
+def sample_memory(arguments: argparse.Namespace, environment: dict[str, str]) -> tuple[list[Sample], str]:
     """Samples over the whole time, and the last line that the measured process wrote."""
     import psutil
 
@@ -130,7 +130,7 @@ def watch(arguments: argparse.Namespace, environment: dict[str, str]) -> tuple[l
         return samples, output.read().splitlines()[-1]
 
 
-def slope(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+def fit_growth(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """Growth per hour and the half width of its 95 % interval.
 
     A line through the means of equal stretches of time: neighbouring samples are alike, and many of them would
@@ -143,10 +143,10 @@ def slope(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     x = x / 3600 - x.mean() / 3600
     growth = float((x * y).sum() / (x * x).sum())
     rest = y - y.mean() - growth * x
-    return growth, STUDENT * float(np.sqrt((rest**2).sum() / (BLOCKS - 2) / (x * x).sum()))
+    return growth, STUDENT_T * float(np.sqrt((rest**2).sum() / (BLOCKS - 2) / (x * x).sum()))
 
 
-def tell(samples: list[Sample], said: str, *, arguments: argparse.Namespace) -> None:
+def print_summary(samples: list[Sample], said: str, *, arguments: argparse.Namespace) -> None:
     """What was measured, in a few lines."""
     clips, epoch = said.split()
     counted = [sample for sample in samples if sample.seconds >= 60 * arguments.warmup_minutes]
@@ -158,7 +158,7 @@ def tell(samples: list[Sample], said: str, *, arguments: argparse.Namespace) -> 
     print(f"after {arguments.warmup_minutes:g} minutes, in MiB:  mean  largest  growth per hour (95 %)")
     for name, shown in names.items():
         values = np.array([getattr(sample, name) for sample in counted])
-        growth, error = slope(seconds, values)
+        growth, error = fit_growth(seconds, values)
         print(f"{shown:26} {values.mean():6.0f} {values.max():8.0f}  {growth:+.0f} +- {error:.0f}")
 
 
@@ -177,8 +177,8 @@ def main() -> None:
     arguments.warmup_minutes = arguments.minutes / 5 if arguments.warmup_minutes is None else arguments.warmup_minutes
     if arguments.measured:
         return stream(arguments)
-    sys.path.insert(0, str(ROOT / "tests"))
-    from local_hub import LocalHub  # the tests' Hub; it serves a folder
+    sys.path.insert(0, str(ROOT))
+    from tests.local_hub import LocalHub  # the tests' Hub; it serves a folder
 
     with tempfile.TemporaryDirectory() as folder:
         hub = LocalHub(Path(folder) / "hub", home=Path(folder) / "hf_home")
@@ -186,13 +186,13 @@ def main() -> None:
         print(f"{arguments.shards} shards, {arguments.shards * arguments.videos} videos, {size / 2**20:.0f} MiB")
         hub.start()
         try:
-            samples, said = watch(arguments, {**hub.environment(), "OMP_NUM_THREADS": "1"})
+            samples, said = sample_memory(arguments, {**hub.environment(), "OMP_NUM_THREADS": "1"})
         finally:
             hub.stop()
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:
             csv.writer(file).writerows([Sample._fields, *samples])
-    tell(samples, said, arguments=arguments)
+    print_summary(samples, said, arguments=arguments)
 
 
 if __name__ == "__main__":

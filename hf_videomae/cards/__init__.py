@@ -1,35 +1,42 @@
 """What cards of models and of data are made of alike: sections, headers, licences, origins, nothing private."""
 
-from .document import CardError, is_untouched, section, signed, table, write_card_file
-from .escaping import code_span, one_line, plain
-from .header import check_header, header_of, to_yaml
-from .licences import Licence, LicenceError, Origin, inherited_licence, known_licence
-from .origins import data_origin, is_hub_id, model_origin
-from .scrubbing import public_command, public_path, public_text, public_values
+from ..redaction import redact_command, redact_path, redact_text, redact_values
+from .escaping import code_span, escape_markdown, escape_to_one_line
+from .header import check_header, parse_header_or_empty, to_yaml
+from .license import Ancestor, License, LicenseError, inherit_license, known_checkpoint_license
+from .lineage import is_hub_id, resolve_dataset_lineage, resolve_model_lineage
+from .markdown import (
+    CardError,
+    is_unedited,
+    section,
+    table,
+    with_checksum,
+    write_readme,
+)
 
 __all__ = [
     "CardError",
-    "Licence",
-    "LicenceError",
-    "Origin",
+    "License",
+    "LicenseError",
+    "Ancestor",
     "check_header",
     "code_span",
-    "data_origin",
-    "header_of",
-    "inherited_licence",
+    "resolve_dataset_lineage",
+    "parse_header_or_empty",
+    "inherit_license",
     "is_hub_id",
-    "is_untouched",
-    "known_licence",
-    "model_origin",
-    "one_line",
-    "plain",
-    "public_command",
-    "public_path",
-    "public_text",
-    "public_values",
+    "is_unedited",
+    "known_checkpoint_license",
+    "resolve_model_lineage",
+    "escape_to_one_line",
+    "escape_markdown",
+    "redact_command",
+    "redact_path",
+    "redact_text",
+    "redact_values",
     "section",
-    "signed",
+    "with_checksum",
     "table",
     "to_yaml",
-    "write_card_file",
+    "write_readme",
 ]

@@ -6,32 +6,32 @@ written by a YAML writer, which quotes by itself.
 
 import re
 
-from ..records import printable
+from ..text import escape_control_characters
 
 # What begins markup anywhere in a line. `_` within a word is none.
-_SIGNS = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "@": "&#64;"}
+_MARKUP_CHARACTERS = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)")
+_HTML_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "@": "&#64;"}
 # Bare addresses become links by themselves.
-_LINK = re.compile(r"://|\bwww\.", re.IGNORECASE)
+_BARE_LINK = re.compile(r"://|\bwww\.", re.IGNORECASE)
 _LINE_START = re.compile(r"^(?:[#+=-]|\d+[.)])")
 
 
-def one_line(text: object) -> str:
+def escape_to_one_line(text: object) -> str:
     """Return a text on one line: line breaks and control characters as escapes such as `\\n`."""
-    return printable(str(text).replace("\n", "\\n").replace("\t", " "))
+    return escape_control_characters(str(text).replace("\n", "\\n").replace("\t", " "))
 
 
-def plain(text: object) -> str:
+def escape_markdown(text: object) -> str:
     """Return Markdown that shows a text as it is, on one line."""
-    shown = _SIGNS.sub(lambda found: f"\\{found[0]}", one_line(text))
-    shown = "".join(_ENTITIES.get(sign, sign) for sign in shown)
-    shown = _LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), shown)
+    shown = _MARKUP_CHARACTERS.sub(lambda found: f"\\{found[0]}", escape_to_one_line(text))
+    shown = "".join(_HTML_ENTITIES.get(sign, sign) for sign in shown)
+    shown = _BARE_LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), shown)
     return _LINE_START.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", shown)
 
 
 def code_span(text: object) -> str:
     """Return a text as code within a line, between as many backticks as it takes."""
-    shown = one_line(text)
+    shown = escape_to_one_line(text)
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * (longest + 1)
     space = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..records import print_any_name
-from ..stopping import program
+from ..stop_signals import handle_signals
+from ..text import escape_unencodable_stdout
 from . import hub, models, prepare
-from .common import BROKEN_PIPE, fail, is_output_closed, tell_interrupted
+from .common import EXIT_BROKEN_PIPE, exit_with_error, report_interrupted, silence_closed_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,16 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 where some videos could not be decoded, or the doctor or a card's check found something
         wrong; 2 for a mistake of the user, which is told in one line on stderr; or 128 + the signal that ended it.
     """
-    print_any_name()
+    escape_unencodable_stdout()
     try:
         try:
             return _run(argv)
         finally:
             sys.stdout.flush()
     except BrokenPipeError as error:
-        if is_output_closed():
-            return BROKEN_PIPE
-        fail(str(error))
+        if silence_closed_output():
+            return EXIT_BROKEN_PIPE
+        exit_with_error(str(error))
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -39,24 +39,24 @@ def _run(argv: Sequence[str] | None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
-    if rest and not arguments.takes_fields:
+    if rest and not arguments.accepts_config_fields:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        with program():
+        with handle_signals():
             return int(arguments.run(arguments, rest))
     except KeyboardInterrupt as error:
-        return tell_interrupted(error, goes_on=arguments.command in _GO_ON)
+        return report_interrupted(error, is_resumable=arguments.command in _RESUMABLE_COMMANDS)
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as error:
-        fail(_line_of(error))
+        exit_with_error(_format_error(error))
 
 
 # Commands that, called again, find what they made.
-_GO_ON = ("prepare", "push", "features")
+_RESUMABLE_COMMANDS = ("prepare", "push", "features")
 
 
-def _line_of(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """What a user reads; of the system's errors the file and the reason, without a number."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hf-videomae {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
 
-    models.add_to(commands)
-    prepare.add_to(commands)
-    hub.add_to(commands)
+    models.add_commands(commands)
+    prepare.add_commands(commands)
+    hub.add_commands(commands)
     _add_doctor(commands)
     return parser
 
@@ -91,13 +91,13 @@ def _add_doctor(commands: Any) -> None:
     )
     doctor.add_argument("--offline", action="store_true", help="leave the network alone")
     doctor.add_argument("--json", action="store_true", help="one JSON object, with all facts, for a bug report")
-    doctor.set_defaults(run=_doctor, takes_fields=False)
+    doctor.set_defaults(run=_doctor, accepts_config_fields=False)
 
 
 def _doctor(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..doctor import collect_facts, diagnose, is_healthy, to_dict, to_table
+    from ..doctor import collect_environment, diagnose, is_healthy, to_dict, to_table
 
-    facts = collect_facts(arguments.output_dir, network=not arguments.offline)
+    facts = collect_environment(arguments.output_dir, network=not arguments.offline)
     findings = diagnose(facts)
     print(json.dumps(to_dict(facts, findings), indent=2) if arguments.json else to_table(findings))
     return 0 if is_healthy(findings) else 1

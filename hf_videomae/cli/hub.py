@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import fail, tell_notes
+from .common import exit_with_error, print_notes
 
 
-def add_to(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """The commands of this file."""
     _add_card(commands)
     _add_push_run(commands)
@@ -33,7 +33,7 @@ def _add_card(commands: Any) -> None:
     card.add_argument("--license", help="in the Hub's spelling (default: of what it was made of: parent, then data)")
     card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
     card.add_argument("--check", action="store_true", help="write nothing; say what is wrong in README.md's header")
-    card.set_defaults(run=_card, takes_fields=False)
+    card.set_defaults(run=_card, accepts_config_fields=False)
 
 
 def _add_push_run(commands: Any) -> None:
@@ -65,7 +65,7 @@ def _add_push_run(commands: Any) -> None:
     push.add_argument(
         "--overwrite_card", "--overwrite-card", action="store_true", help="replace a card that was edited on the Hub"
     )
-    push.set_defaults(run=_push_run, takes_fields=False)
+    push.set_defaults(run=_push_run, accepts_config_fields=False)
 
 
 def _add_endpoint(commands: Any) -> None:
@@ -83,7 +83,7 @@ def _add_endpoint(commands: Any) -> None:
         help="where pip finds hf-videomae, as a line of requirements.txt (default: this version, by name)",
     )
     endpoint.add_argument("--overwrite", action="store_true", help="replace files of these names that are not of here")
-    endpoint.set_defaults(run=_endpoint, takes_fields=False)
+    endpoint.set_defaults(run=_endpoint, accepts_config_fields=False)
 
 
 def _add_space(commands: Any) -> None:
@@ -107,68 +107,71 @@ def _add_space(commands: Any) -> None:
     )
     space.add_argument("--license", help="of the Space, in the Hub's spelling (default: that of the models)")
     space.add_argument("--overwrite", action="store_true", help="replace files that are in DIR already")
-    space.set_defaults(run=_space, takes_fields=False)
+    space.set_defaults(run=_space, accepts_config_fields=False)
 
 
 def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..data.prepare import check_data_card, read_report, write_data_card
-    from ..hub import check_card, write_card
+    from ..cards.card_check import check_card
+    from ..cards.run_card import write_card
+    from ..prepare import check_dataset_card, read_report, write_dataset_card
 
     is_data = read_report(Path(arguments.folder)) is not None
     if arguments.check:
-        _check_plays_alone(arguments)
+        _check_no_write_options(arguments)
         path = Path(arguments.folder) / "README.md"
         if not path.is_file():
-            fail(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
-        check = check_data_card if is_data else check_card
+            exit_with_error(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
+        check = check_dataset_card if is_data else check_card
         problems = check(path.read_text(encoding="utf-8"), arguments.folder)
         print("\n".join(problems) or f"{path}: nothing wrong in the header")
         return 1 if problems else 0
     options: dict[str, Any] = {"licence": arguments.license, "overwrite": arguments.overwrite}
     if is_data:
-        path, notes = write_data_card(arguments.folder, id=arguments.model_id, **options)
+        path, notes = write_dataset_card(arguments.folder, id=arguments.model_id, **options)
     else:
         path, notes = write_card(arguments.folder, model_id=arguments.model_id, **options)
-    tell_notes(notes)
+    print_notes(notes)
     print(path)
     return 0
 
 
-def _check_plays_alone(arguments: argparse.Namespace) -> None:
+def _check_no_write_options(arguments: argparse.Namespace) -> None:
     """Refuse options that say what to write beside one that writes nothing."""
     values = {"--model_id": arguments.model_id, "--license": arguments.license, "--overwrite": arguments.overwrite}
     given = [name for name, value in values.items() if value not in (None, False)]
     if given:
-        fail(f"--check writes nothing, so {' and '.join(given)} would play no part; leave --check or them out")
+        exit_with_error(
+            f"--check writes nothing, so {' and '.join(given)} would play no part; leave --check or them out"
+        )
 
 
 def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..hub import ModelTarget, Timing, describe, push_run
+    from ..publishing import ModelTarget, PushTiming, format_publish_result, push_run
 
     options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
     target = ModelTarget(id=arguments.hub_model_id, **options)
-    patience = Timing.from_environment().patience
+    patience = PushTiming.from_environment().patience
     target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
-    tell_notes(published.notes)
-    print(f"{target.url}: {describe(published)}")
+    print_notes(published.notes)
+    print(f"{target.url}: {format_publish_result(published)}")
     return 0
 
 
 def _endpoint(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..hub.endpoint.files import PACKAGE, write_endpoint
+    from ..serving.endpoint.handler_files import DEFAULT_REQUIREMENT, write_endpoint
 
-    package = PACKAGE if arguments.package is None else arguments.package
+    package = DEFAULT_REQUIREMENT if arguments.package is None else arguments.package
     for path in write_endpoint(arguments.folder, package=package, overwrite=arguments.overwrite):
         print(path)
     return 0
 
 
 def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..hub import write_space
+    from ..serving.space import write_space
 
     names = ("model", "pretrained", "title", "package", "overwrite")
     options = {name: getattr(arguments, name) for name in names}
-    space = write_space(arguments.folder, licence=arguments.license, **options)
-    tell_notes(space.notes)
+    space = write_space(arguments.folder, license=arguments.license, **options)
+    print_notes(space.notes)
     print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
     return 0

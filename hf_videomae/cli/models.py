@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cards.escaping import one_line
-from ..locking import check_folder_is_free
-from ..records import without_credentials
-from ..storage import check_folder, make_folder, writing
-from .common import device, fail
+from ..cards.escaping import escape_to_one_line
+from ..credentials import redact_credentials
+from ..filesystem import check_folder_writable, create_folder, wrap_write_errors
+from ..folder_lock import check_folder_unlocked
+from .common import device, exit_with_error
 
 
-def add_to(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """The commands of this file."""
     _add_convert(commands)
     _add_reconstruct(commands)
@@ -82,7 +82,7 @@ def _add_convert(commands: Any) -> None:
     convert.add_argument("--revision", help="of a Hub repository: branch, tag or commit")
     convert.add_argument("--no_check", "--no-check", action="store_true", help="compare no forward passes (faster)")
     convert.add_argument("--json", action="store_true", help="the report as one JSON object")
-    convert.set_defaults(run=_convert, takes_fields=True)
+    convert.set_defaults(run=_convert, accepts_config_fields=True)
 
 
 def _add_reconstruct(commands: Any) -> None:
@@ -98,7 +98,7 @@ def _add_reconstruct(commands: Any) -> None:
         "--output", required=True, metavar="STEM", help="path of the pictures; .png, .gif are added"
     )
     reconstruct.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
-    reconstruct.set_defaults(run=_reconstruct, takes_fields=False)
+    reconstruct.set_defaults(run=_reconstruct, accepts_config_fields=False)
 
 
 def _add_predict(commands: Any) -> None:
@@ -120,7 +120,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--batch_size", "--batch-size", type=int, default=16, help="clips per forward pass")
     predict.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     predict.add_argument("--json", action="store_true", help="one JSON object per video instead of a table")
-    predict.set_defaults(run=_predict, takes_fields=False)
+    predict.set_defaults(run=_predict, accepts_config_fields=False)
 
 
 def _add_features(commands: Any) -> None:
@@ -147,23 +147,25 @@ def _add_features(commands: Any) -> None:
     features.add_argument("--stride", type=int, help="frames between two of a window (default: the model's)")
     features.add_argument("--batch_size", "--batch-size", type=int, default=8, help="windows per forward pass")
     features.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
-    features.set_defaults(run=_features, takes_fields=False)
+    features.set_defaults(run=_features, accepts_config_fields=False)
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..convert import convert_checkpoint
-    from ..convert.heads import read_indices, read_names
+    from ..convert.class_selection import read_class_indices, read_class_names
 
-    fields = _fields(rest)
-    check_folder(arguments.out_dir, flag="OUT_DIR")
+    fields = _parse_config_fields(rest)
+    check_folder_writable(arguments.out_dir, flag="OUT_DIR")
     conversion = convert_checkpoint(
         arguments.file,
         fix=arguments.fix,
         inflate=arguments.inflate,
         positions=arguments.positions,
-        head_indices=read_indices(arguments.head_indices) if arguments.head_indices else None,
-        id2label=read_names(arguments.id2label) if arguments.id2label else None,
-        classes=[name for _, name in sorted(read_names(arguments.classes).items())] if arguments.classes else None,
+        head_indices=read_class_indices(arguments.head_indices) if arguments.head_indices else None,
+        id2label=read_class_names(arguments.id2label) if arguments.id2label else None,
+        classes=[name for _, name in sorted(read_class_names(arguments.classes).items())]
+        if arguments.classes
+        else None,
         sampling=arguments.sampling,
         frame_stride=arguments.frame_stride,
         license=arguments.license,
@@ -174,7 +176,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     conversion.save(arguments.out_dir)
     report, config = conversion.report, conversion.model.config
     for warning in report.warnings:
-        print(f"hf-videomae: warning: {without_credentials(warning)}", file=sys.stderr)
+        print(f"hf-videomae: warning: {redact_credentials(warning)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report.to_dict()))
         return 0
@@ -193,13 +195,13 @@ def _reconstruct(arguments: argparse.Namespace, rest: list[str]) -> int:
     from ..video.decoding import VideoBackendError
 
     folder = Path(arguments.output).parent
-    check_folder(folder, flag="--output")
+    check_folder_writable(folder, flag="--output")
     try:
         reconstruction = reconstruct(arguments.model, arguments.video, seed=arguments.seed)
     except VideoBackendError as error:
-        fail(str(error))
-    make_folder(folder, flag="--output")
-    with writing("the pictures", folder):
+        exit_with_error(str(error))
+    create_folder(folder, flag="--output")
+    with wrap_write_errors("the pictures", folder):
         paths = save_reconstruction(reconstruction, arguments.output)
     print("\n".join(map(str, paths)))
     print(f"loss {reconstruction.loss:.3f} on {int(reconstruction.bool_masked_pos.sum())} hidden tokens")
@@ -223,24 +225,24 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
             keep_going=True,
         )
     except VideoBackendError as error:
-        fail(str(error))
-    width = max(len(one_line(answer.video)) for answer in found)
+        exit_with_error(str(error))
+    width = max(len(escape_to_one_line(answer.video)) for answer in found)
     for answer in found:
         if arguments.json:
             print(json.dumps(answer.to_dict()))
         else:
-            print(f"{one_line(answer.video):{width}}  {one_line(answer.to_text())}")
-    undecoded = sum(not answer.decoded for answer in found)
+            print(f"{escape_to_one_line(answer.video):{width}}  {escape_to_one_line(answer.to_text())}")
+    num_undecodable = sum(not answer.decoded for answer in found)
     left_out = sum(answer.error is not None for answer in found)
-    return _told_of_bad(undecoded, len(found), not_finite=left_out - undecoded)
+    return _report_bad_videos(num_undecodable, len(found), not_finite=left_out - num_undecodable)
 
 
 def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..inference import FeatureExtractor, store_features
+    from ..inference import FeatureExtractor, save_features
     from ..video.decoding import VideoBackendError
 
-    check_folder(arguments.output_dir)
-    check_folder_is_free(arguments.output_dir)
+    check_folder_writable(arguments.output_dir)
+    check_folder_unlocked(arguments.output_dir)
     extractor = FeatureExtractor(
         arguments.model,
         pool=arguments.pool,
@@ -251,22 +253,22 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
         batch_size=arguments.batch_size,
     )
     try:
-        stored = store_features(
+        stored = save_features(
             extractor,
             arguments.videos,
             arguments.output_dir,
             model=arguments.model,
             file_format=arguments.format,
-            progress=lambda line: print(one_line(line)),
+            progress=lambda line: print(escape_to_one_line(line)),
         )
     except VideoBackendError as error:
-        fail(str(error))
+        exit_with_error(str(error))
     print(f"{stored.written} videos written to {arguments.output_dir}, {stored.skipped} were there already")
     count = stored.written + stored.skipped + len(stored.bad)
-    return _told_of_bad(len(stored.bad) - stored.not_finite, count, not_finite=stored.not_finite)
+    return _report_bad_videos(len(stored.bad) - stored.not_finite, count, not_finite=stored.not_finite)
 
 
-def _told_of_bad(bad: int, count: int, *, not_finite: int = 0) -> int:
+def _report_bad_videos(bad: int, count: int, *, not_finite: int = 0) -> int:
     """The exit status: 1 where videos had to be left out."""
     if bad:
         print(f"{bad} of {count} videos could not be decoded", file=sys.stderr)
@@ -275,7 +277,7 @@ def _told_of_bad(bad: int, count: int, *, not_finite: int = 0) -> int:
     return 1 if bad or not_finite else 0
 
 
-def _fields(rest: Sequence[str]) -> dict[str, Any]:
+def _parse_config_fields(rest: Sequence[str]) -> dict[str, Any]:
     """`--name value` pairs -> fields of VideoMAEConfig; values are read as JSON, or as text where they are none."""
     from dataclasses import fields
 
@@ -287,14 +289,14 @@ def _fields(rest: Sequence[str]) -> dict[str, Any]:
     for option, value in zip(words[::2], words[1::2], strict=False):
         name = option.removeprefix("--").replace("-", "_")
         if not option.startswith("--") or name not in known:
-            fail(f"{option} is no field of VideoMAEConfig; give --FIELD VALUE, for example --num_frames 32")
-        found[name] = _value(value)
+            exit_with_error(f"{option} is no field of VideoMAEConfig; give --FIELD VALUE, for example --num_frames 32")
+        found[name] = _parse_value(value)
     if len(words) % 2:
-        fail(f"{words[-1]} has no value; give --FIELD VALUE, for example --num_frames 32")
+        exit_with_error(f"{words[-1]} has no value; give --FIELD VALUE, for example --num_frames 32")
     return found
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:

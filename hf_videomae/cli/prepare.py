@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from .common import fail, tell_notes
+from .common import exit_with_error, print_notes
 
 
-def add_to(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """The commands of this file."""
     _add_prepare(commands)
 
@@ -67,7 +67,7 @@ def _add_prepare(commands: Any) -> None:
     prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
     _add_columns(prepare)
     _add_push(prepare)
-    prepare.set_defaults(run=_prepare, takes_fields=False)
+    prepare.set_defaults(run=_prepare, accepts_config_fields=False)
 
 
 def _add_columns(prepare: argparse.ArgumentParser) -> None:
@@ -107,13 +107,13 @@ def _add_push(prepare: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..data.prepare import PrepareSettings, prepare, push_set
+    from ..prepare import PrepareSettings, prepare, push_dataset
     from ..video.decoding import VideoBackendError
     from ..video.encoding import EncodeSettings
 
     settings = PrepareSettings(
         encode=EncodeSettings(short_side=arguments.short_side, gop=arguments.gop, crf=arguments.crf),
-        trim=_trim(arguments.trim),
+        trim=_parse_trim(arguments.trim),
         format=arguments.format,
         shard_megabytes=arguments.shard_megabytes,
         num_shards=arguments.num_shards,
@@ -122,25 +122,25 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
     )
     options = ("index", "config", "revision", "video_column", "label_column", "allow_paths", "jobs")
     try:
-        target = _target(arguments)
-        done = prepare(
+        target = _resolve_target(arguments)
+        result = prepare(
             arguments.source,
             arguments.destination,
             settings=settings,
             publish=target is not None,
             progress=True,
-            tell=lambda note: tell_notes([note]),
+            on_note=lambda note: print_notes([note]),
             **{name: getattr(arguments, name) for name in options},
         )
-        _tell_prepared(arguments.destination, done)
+        _print_prepared(arguments.destination, result)
         if target is not None:
-            _tell_pushed(push_set(arguments.destination, target, progress=True))
+            _print_pushed(push_dataset(arguments.destination, target, progress=True))
     except VideoBackendError as error:
-        fail(str(error))
+        exit_with_error(str(error))
     return 0
 
 
-def _trim(text: str | None) -> Any:
+def _parse_trim(text: str | None) -> Any:
     from ..video.encoding import Trim
 
     if text is None:
@@ -151,38 +151,40 @@ def _trim(text: str | None) -> Any:
     except ValueError:
         colon = ""
     if not colon:
-        fail(f"--trim {text} is not START:END in seconds; give for example 0:10, 5: or :10")
+        exit_with_error(f"--trim {text} is not START:END in seconds; give for example 0:10, 5: or :10")
     return Trim(start=first, end=last)
 
 
-def _target(arguments: argparse.Namespace) -> Any:
+def _resolve_target(arguments: argparse.Namespace) -> Any:
     """Where the set is to be published, looked at before the work begins; None where it is not."""
-    from ..data.prepare import check_target
-    from ..data.prepare.inputs import name_of
+    from ..prepare import check_dataset_target
+    from ..prepare.scan import dataset_display_name
 
     options = {name: getattr(arguments, name) for name in ("private", "overwrite")}
     if arguments.push_to_hub is not None:
-        return check_target(arguments.push_to_hub, source=name_of(arguments.source), **options)
+        return check_dataset_target(arguments.push_to_hub, source=dataset_display_name(arguments.source), **options)
     if any(options.values()):
-        fail("--private and --overwrite say how to publish; give --push_to_hub ORG/NAME as well, or leave them out")
+        exit_with_error(
+            "--private and --overwrite say how to publish; give --push_to_hub ORG/NAME as well, or leave them out"
+        )
     return None
 
 
-def _tell_prepared(destination: str, done: Any) -> None:
-    from ..data.prepare import describe_report
+def _print_prepared(destination: str, result: Any) -> None:
+    from ..prepare import describe_report
 
-    if done.nothing_new:
+    if result.is_unchanged:
         print(f"{destination} is up to date, nothing was done")
-    elif done.reused:
-        print(f"{done.reused} videos were there already")
-    print("\n".join(describe_report(done.report)))
-    tell_notes(done.notes)
-    print(f"{destination}: {done.report['kept']} of {done.report['found']} videos, report.json, README.md")
+    elif result.reused:
+        print(f"{result.reused} videos were there already")
+    print("\n".join(describe_report(result.report)))
+    print_notes(result.notes)
+    print(f"{destination}: {result.report['kept']} of {result.report['found']} videos, report.json, README.md")
 
 
-def _tell_pushed(pushed: Any) -> None:
+def _print_pushed(pushed: Any) -> None:
     if pushed.sent or pushed.removed:
-        gone = f", {pushed.removed} files of an earlier push are gone" if pushed.removed else ""
-        print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{gone}; {pushed.url}")
+        removed_note = f", {pushed.removed} files of an earlier push are gone" if pushed.removed else ""
+        print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{removed_note}; {pushed.url}")
     else:
         print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")

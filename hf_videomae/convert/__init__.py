@@ -6,18 +6,33 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..cards import Origin, inherited_licence, known_licence
-from ..cards.scrubbing import public_path
+from ..cards import Ancestor, inherit_license, known_checkpoint_license
+from ..redaction import redact_path
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import Source, Weights, read_source
-from .heads import name_classes, pick_classes, pick_named_classes
-from .images import INFLATE, POSITIONS, Inflate, Positions, convert_image, is_image_model, timm_names
-from .originals import Converted, convert_original
+from .checkpoint_files import SourceCheckpoint, StateDict, read_checkpoint_source
+from .class_selection import select_classes_by_index, select_classes_by_name, set_class_names
+from .inflation import (
+    INFLATE,
+    POSITIONS,
+    Inflate,
+    Positions,
+    convert_image,
+    is_image_model,
+    timm_names,
+)
+from .key_report import ConversionReport, Difference, KeyMapping
+from .originals import ConvertedModel, convert_original
 from .reference import compare_image, compare_original
-from .report import Difference, Fate, Report
-from .sampling import Sampling, choose_processor, find_sampling
-from .saving import REPORT, save_conversion
-from .stock import Problem, compare_with_before, compare_with_stock, convert_stock, find_problems, is_stock
+from .sampling_config import SamplingMode, choose_processor, infer_sampling
+from .saving import REPORT_FILE, save_conversion
+from .stock import (
+    ConfigProblem,
+    compare_with_stock,
+    compare_with_unfixed,
+    convert_stock,
+    find_config_problems,
+    is_stock,
+)
 
 logger = logging.get_logger("hf_videomae")
 
@@ -26,16 +41,16 @@ logger = logging.get_logger("hf_videomae")
 class Conversion:
     """A converted checkpoint: the model in evaluation mode, its processor, and what became of what."""
 
-    model: Converted
+    model: ConvertedModel
     processor: VideoMAEVideoProcessor
-    report: Report
+    report: ConversionReport
 
     def save(self, out_dir: str | os.PathLike[str]) -> None:
         """Write weights, config.json, both processor files, conversion.json and README.md (the licence note)."""
         save_conversion(self.model, self.processor, self.report, out_dir)
 
 
-def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any) -> Converted:
+def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any) -> ConvertedModel:
     """A checkpoint of the original code as our model, in evaluation mode.
 
     The architecture is read off the weights: widths and depths from their shapes, heads from the published sizes. What
@@ -57,15 +72,15 @@ def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any)
         ValueError: for a file that is missing, unreadable or not of these repositories, weights that cannot be placed,
             or a size whose heads are not known.
     """
-    source = read_source(os.fspath(path))
+    source = read_checkpoint_source(os.fspath(path))
     model, report = convert_original(source, config_fields)
     logger.info(report.lines()[-1])
-    facts = find_sampling(source, model)
-    if (facts.mode, facts.stride) != ("dense", 4):
+    sampling_info = infer_sampling(source, model)
+    if (sampling_info.mode, sampling_info.stride) != ("dense", 4):
         logger.warning(
-            f"{source.name} samples its clips {facts.mode}, stride {facts.stride} ({facts.source}): make its "
-            f"processor with VideoMAEVideoProcessor.from_config(model.config, sampling_mode={facts.mode!r}, "
-            f"frame_stride={facts.stride})"
+            f"{source.name} samples its clips {sampling_info.mode}, stride {sampling_info.stride} ({sampling_info.source}): make its "
+            f"processor with VideoMAEVideoProcessor.from_config(model.config, sampling_mode={sampling_info.mode!r}, "
+            f"frame_stride={sampling_info.stride})"
         )
     return model
 
@@ -79,7 +94,7 @@ def convert_checkpoint(
     head_indices: list[int] | None = None,
     id2label: dict[int, str] | None = None,
     classes: list[str] | None = None,
-    sampling: Sampling | None = None,
+    sampling: SamplingMode | None = None,
     frame_stride: int | None = None,
     license: str | None = None,
     revision: str | None = None,
@@ -93,7 +108,7 @@ def convert_checkpoint(
             transformers' VideoMAE, or an image model (transformers' ViT, ViTMAE, DeiT, or timm's names).
         fix: mend a wrong `config.json` of transformers' VideoMAE; it is named in the report in any case.
         inflate: how a 2-D patch embedding becomes 3-D: `mean` or `center`.
-        positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.images`.
+        positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.inflation`.
         head_indices: rows of the classifier to keep, in this order (V2's K710 heads).
         id2label: names of the classes, of the picked ones where `head_indices` is given.
         classes: names of the classes to keep, in this order; found by name, after `id2label` has named them.
@@ -111,27 +126,31 @@ def convert_checkpoint(
     """
     if classes is not None and head_indices is not None:
         raise ValueError("classes and head_indices both say which classes to keep: give one of them")
-    found = read_source(os.fspath(source), revision=revision)
+    found = read_checkpoint_source(os.fspath(source), revision=revision)
     if is_stock(found.weights):
         model, report = _from_stock(found, config_fields, fix=fix, check=check)
     elif is_image_model(found.weights):
         model, report = _from_image(found, config_fields, inflate=inflate, positions=positions, check=check)
     else:
         model, report = _from_original(found, config_fields, check=check)
-    report.warnings += _without_part(found, fix=fix, inflate=inflate, positions=positions)
-    report.license = _licence(found, stated=license)
+    report.warnings += _unused_option_warnings(found, fix=fix, inflate=inflate, positions=positions)
+    report.license = _resolve_license(found, requested=license)
     if head_indices is not None:
-        pick_classes(model, head_indices, report)
+        select_classes_by_index(model, head_indices, report)
     if id2label is not None:
-        name_classes(model, id2label, report)
+        set_class_names(model, id2label, report)
     if classes is not None:
-        pick_named_classes(model, classes, report)
-    on_video = is_stock(found.weights) or not is_image_model(found.weights)
-    processor = choose_processor(found, model, report, mode=sampling, stride=frame_stride, trained_on_video=on_video)
+        select_classes_by_name(model, classes, report)
+    is_video_model = is_stock(found.weights) or not is_image_model(found.weights)
+    processor = choose_processor(
+        found, model, report, mode=sampling, stride=frame_stride, trained_on_video=is_video_model
+    )
     return Conversion(model=model, processor=processor, report=report)
 
 
-def _without_part(source: Source, *, fix: bool, inflate: Inflate, positions: Positions) -> list[str]:
+def _unused_option_warnings(
+    source: SourceCheckpoint, *, fix: bool, inflate: Inflate, positions: Positions
+) -> list[str]:
     """What was asked for, or lies in the file, and plays no part in the conversion."""
     lines, name = [], source.name
     if fix and not is_stock(source.weights):
@@ -146,41 +165,45 @@ def _without_part(source: Source, *, fix: bool, inflate: Inflate, positions: Pos
     return lines
 
 
-def _licence(source: Source, *, stated: str | None) -> str | None:
-    known = source.license or known_licence(source.name)
-    return inherited_licence([Origin(name=public_path(source.name), licence=known)], stated=stated).name
+def _resolve_license(source: SourceCheckpoint, *, requested: str | None) -> str | None:
+    known = source.license or known_checkpoint_license(source.name)
+    return inherit_license([Ancestor(name=redact_path(source.name), license=known)], requested=requested).name
 
 
-def _from_stock(source: Source, fields: dict[str, Any], *, fix: bool, check: bool) -> tuple[Converted, Report]:
+def _from_stock(
+    source: SourceCheckpoint, fields: dict[str, Any], *, fix: bool, check: bool
+) -> tuple[ConvertedModel, ConversionReport]:
     model, report = convert_stock(source, fields, fix=fix)
     if not report.stock:
         report.unchecked = "positions are learned, which transformers' own class does not have"
     elif _can_compare(model, report, check=check):
         report.differences.append(compare_with_stock(model))
-        moved = compare_with_before(model, source) if fix else None
-        report.differences += [] if moved is None else [moved]
+        change = compare_with_unfixed(model, source) if fix else None
+        report.differences += [] if change is None else [change]
     return model, report
 
 
 def _from_image(
-    source: Source, fields: dict[str, Any], *, inflate: Inflate, positions: Positions, check: bool
-) -> tuple[Converted, Report]:
+    source: SourceCheckpoint, fields: dict[str, Any], *, inflate: Inflate, positions: Positions, check: bool
+) -> tuple[ConvertedModel, ConversionReport]:
     model, report, table = convert_image(source, fields, inflate=inflate, positions=positions)
     if _can_compare(model, report, check=check):
         names = timm_names(source.weights)
-        weights: Weights = {names[key]: value for key, value in source.weights.items()}
+        weights: StateDict = {names[key]: value for key, value in source.weights.items()}
         report.differences.append(compare_image(model, weights, position=table))
     return model, report
 
 
-def _from_original(source: Source, fields: dict[str, Any], *, check: bool) -> tuple[Converted, Report]:
+def _from_original(
+    source: SourceCheckpoint, fields: dict[str, Any], *, check: bool
+) -> tuple[ConvertedModel, ConversionReport]:
     model, report = convert_original(source, fields)
     if _can_compare(model, report, check=check):
         report.differences.append(compare_original(model, source.weights))
     return model, report
 
 
-def _can_compare(model: Converted, report: Report, *, check: bool) -> bool:
+def _can_compare(model: ConvertedModel, report: ConversionReport, *, check: bool) -> bool:
     config = model.config
     if not check:
         report.unchecked = "as asked for"
@@ -192,13 +215,13 @@ def _can_compare(model: Converted, report: Report, *, check: bool) -> bool:
 __all__ = [
     "INFLATE",
     "POSITIONS",
-    "REPORT",
+    "REPORT_FILE",
     "Conversion",
     "Difference",
-    "Fate",
-    "Problem",
-    "Report",
+    "KeyMapping",
+    "ConfigProblem",
+    "ConversionReport",
     "convert_checkpoint",
-    "find_problems",
+    "find_config_problems",
     "load_original_checkpoint",
 ]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-from ..ops.cubes import sinusoid_table
-from .files import Source, Weights, first_names
-from .report import Placed, Report, begin_report, fit
+from ..ops.patches import sinusoid_table
+from .checkpoint_files import SourceCheckpoint, StateDict, describe_first_keys
+from .key_report import ConversionReport, WeightMapping, begin_report, load_full_state_dict
 
-Converted = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
+ConvertedModel = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
 
 # Heads of the published sizes by width; 64 channels a head but for huge and giant (and V1's huge decoder).
 ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
@@ -27,7 +27,7 @@ DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 _PROJECTION = "patch_embed.proj.weight"
 _STOCK_PROJECTION = "embeddings.patch_embeddings.projection.weight"
 # V2's `model_config` -> ours: what no weight tells. Widths and depths are read off the weights.
-_V2_FIELDS = {
+_V2_CONFIG_KEYS = {
     "img_size": "image_size",
     "num_frames": "num_frames",
     "num_heads": "num_attention_heads",
@@ -36,11 +36,11 @@ _V2_FIELDS = {
     "head_drop_rate": "head_dropout",
 }
 # What this package has no place for, with the value that means "not used".
-_V2_UNUSED = {"init_values": 0, "cos_attn": False, "use_learnable_pos_emb": False, "qk_scale": None}
+_V2_UNSUPPORTED = {"init_values": 0, "cos_attn": False, "use_learnable_pos_emb": False, "qk_scale": None}
 
-_SHOWN = 5
+_MAX_KEYS_SHOWN = 5
 
-_BLOCK = {
+_BLOCK_KEYS = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
     "attn.proj": "attention.output.dense",
@@ -49,7 +49,7 @@ _BLOCK = {
     "attn.q_bias": "attention.attention.query.bias",
     "attn.v_bias": "attention.attention.value.bias",
 }
-_STEMS = (
+_PREFIX_MAP = (
     ("head.", "classifier."),
     ("fc_norm.", "fc_norm."),
     ("decoder.norm.", "decoder.norm."),
@@ -60,12 +60,12 @@ _STEMS = (
 )
 
 
-def is_original(weights: Weights) -> bool:
+def is_original(weights: StateDict) -> bool:
     """Whether these are weights of the original VideoMAE code: cubes under its names."""
     return any(name.endswith(_PROJECTION) and value.dim() == 5 for name, value in weights.items())
 
 
-def convert_original(source: Source, fields: dict[str, Any]) -> tuple[Converted, Report]:
+def convert_original(source: SourceCheckpoint, fields: dict[str, Any]) -> tuple[ConvertedModel, ConversionReport]:
     """A checkpoint of the original code as our model, in evaluation mode, with the fate of every key.
 
     Args:
@@ -80,27 +80,27 @@ def convert_original(source: Source, fields: dict[str, Any]) -> tuple[Converted,
         neither = "" if of_stock else f", nor the {_STOCK_PROJECTION} of transformers"
         raise ValueError(
             f"{source.name} is not a checkpoint of the VideoMAE or VideoMAE V2 repositories: it has no 3-D "
-            f"{_PROJECTION}{neither} ({first_names(source.weights)}). A checkpoint of transformers loads with "
+            f"{_PROJECTION}{neither} ({describe_first_keys(source.weights)}). A checkpoint of transformers loads with "
             f"from_pretrained"
         )
-    refuse_unknown_fields(fields)
-    refuse_missing(source)
-    report = begin_report(source, _kind(source))
+    check_config_fields(fields)
+    check_missing_weights(source)
+    report = begin_report(source, _describe_kind(source))
     inferred = infer_config(source.weights)
     stated = {**_v2_fields(source, report), **_training_fields(source.training)}
-    _note_assumed(report, inferred, stated, fields)
-    config = VideoMAEConfig(**known_heads({**inferred, **stated, **fields}, source=source.name))
-    placed = _place_all(source)
+    _record_assumptions(report, inferred, stated, fields)
+    config = VideoMAEConfig(**check_num_heads({**inferred, **stated, **fields}, source=source.name))
+    weight_mapping = _map_weights(source)
     model = _model_class(source.weights)(config)
-    weights = placed.weights
+    weights = weight_mapping.weights
     if isinstance(model, VideoMAEModel):
         weights = {name.removeprefix("videomae."): value for name, value in weights.items()}
-    fit(model, weights, source=source.name)
-    report.model, report.keys = type(model).__name__, placed.fates
+    load_full_state_dict(model, weights, source=source.name)
+    report.model, report.keys = type(model).__name__, weight_mapping.key_mappings
     return model.eval(), report
 
 
-def refuse_unknown_fields(fields: dict[str, Any]) -> None:
+def check_config_fields(fields: dict[str, Any]) -> None:
     """Refuse what is no field of the configuration, naming it."""
     if "num_labels" in fields:
         raise ValueError(
@@ -112,34 +112,34 @@ def refuse_unknown_fields(fields: dict[str, Any]) -> None:
         raise ValueError(f"VideoMAEConfig has no field {', '.join(unknown)}: see VideoMAEConfig for the names")
 
 
-def refuse_missing(source: Source) -> None:
+def check_missing_weights(source: SourceCheckpoint) -> None:
     """Refuse a checkpoint of the original code that lacks weights, naming them as the file would.
 
     Raises:
         ValueError: with the names.
     """
-    wanted = _wanted_keys(source.weights)
+    wanted = _expected_keys(source.weights)
     missing = [name for name in wanted if name not in source.weights]
     if missing:
         kind = "a pre-trained model" if _is_pretrained(source.weights) else "an encoder"
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        more = f" and {len(missing) - _MAX_KEYS_SHOWN} more" if len(missing) > _MAX_KEYS_SHOWN else ""
         raise ValueError(
-            f"{source.name} lacks {', '.join(missing[:_SHOWN])}{more} of the {len(wanted)} weights of "
-            f"{kind} of {_depths(source.weights)}: it was cut or saved in part; take the whole file"
+            f"{source.name} lacks {', '.join(missing[:_MAX_KEYS_SHOWN])}{more} of the {len(wanted)} weights of "
+            f"{kind} of {_describe_depth(source.weights)}: it was cut or saved in part; take the whole file"
         )
 
 
-def _wanted_keys(weights: Weights) -> list[str]:
+def _expected_keys(weights: StateDict) -> list[str]:
     """Return the names that belong to the weights that are there, as the original code has them."""
     pretrained = _is_pretrained(weights)
     prefix = "encoder." if pretrained else ""
     biased = any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in weights)
-    inner = [f"{module}.{leaf}" for module in _BLOCK if "_bias" not in module for leaf in ("weight", "bias")]
+    inner = [f"{module}.{leaf}" for module in _BLOCK_KEYS if "_bias" not in module for leaf in ("weight", "bias")]
     inner += ["attn.qkv.weight", *(["attn.q_bias", "attn.v_bias"] if biased else [])]
     wanted = [f"{prefix}patch_embed.proj.{leaf}" for leaf in ("weight", "bias")]
     towers = [prefix, "decoder."] if pretrained else [prefix]
     wanted += [
-        f"{tower}blocks.{n}.{name}" for tower in towers for n in range(_depth(weights, tower)) for name in inner
+        f"{tower}blocks.{n}.{name}" for tower in towers for n in range(_num_layers(weights, tower)) for name in inner
     ]
     if pretrained:
         wanted += ["mask_token", "encoder_to_decoder.weight", "encoder.norm.weight", "encoder.norm.bias"]
@@ -150,29 +150,29 @@ def _wanted_keys(weights: Weights) -> list[str]:
     return wanted
 
 
-def _depths(weights: Weights) -> str:
+def _describe_depth(weights: StateDict) -> str:
     pretrained = _is_pretrained(weights)
-    layers = f"{_depth(weights, 'encoder.' if pretrained else '')} layers"
-    return f"{layers} and {_depth(weights, 'decoder.')} of the decoder" if pretrained else layers
+    layers = f"{_num_layers(weights, 'encoder.' if pretrained else '')} layers"
+    return f"{layers} and {_num_layers(weights, 'decoder.')} of the decoder" if pretrained else layers
 
 
-def _depth(weights: Weights, prefix: str) -> int:
+def _num_layers(weights: StateDict, prefix: str) -> int:
     pattern = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
     return 1 + max((int(found[1]) for name in weights if (found := pattern.match(name))), default=-1)
 
 
-def _is_pretrained(weights: Weights) -> bool:
+def _is_pretrained(weights: StateDict) -> bool:
     return f"encoder.{_PROJECTION}" in weights or (_PROJECTION not in weights and "mask_token" in weights)
 
 
-def _kind(source: Source) -> str:
+def _describe_kind(source: SourceCheckpoint) -> str:
     if "model_config" in source.config:
         return "a VideoMAE V2 repository of the Hub (its code is not used)"
     pretrained = _is_pretrained(source.weights)
     return f"{'pre-trained' if pretrained else 'fine-tuned or encoder'} weights of the original VideoMAE or V2 code"
 
 
-def _model_class(weights: Weights) -> type[Converted]:
+def _model_class(weights: StateDict) -> type[ConvertedModel]:
     if _is_pretrained(weights):
         return VideoMAEForPreTraining
     if "head.weight" in weights or "fc_norm.weight" in weights:
@@ -180,7 +180,7 @@ def _model_class(weights: Weights) -> type[Converted]:
     return VideoMAEModel
 
 
-def infer_config(weights: Weights) -> dict[str, Any]:
+def infer_config(weights: StateDict) -> dict[str, Any]:
     """What the weights tell of the architecture, and what is as published where no weight tells it."""
     pretrained = _is_pretrained(weights)
     prefix = "encoder." if pretrained else ""
@@ -189,7 +189,7 @@ def infer_config(weights: Weights) -> dict[str, Any]:
         "num_channels": channels,
         "tubelet_size": tubelet,
         "patch_size": patch[0] if patch[0] == patch[1] else list(patch),
-        **tower_fields(weights, prefix, width, ENCODER_HEADS, ""),
+        **infer_transformer_fields(weights, prefix, width, ENCODER_HEADS, ""),
         "qv_bias": f"{prefix}blocks.0.attn.q_bias" in weights,
         "use_mean_pooling": f"{prefix}norm.weight" not in weights,
         "layer_norm_eps": 1e-6,
@@ -197,15 +197,17 @@ def infer_config(weights: Weights) -> dict[str, Any]:
     }
     if pretrained:
         decoder_width = weights["mask_token"].shape[-1]
-        fields |= tower_fields(weights, "decoder.", decoder_width, DECODER_HEADS, "decoder_")
+        fields |= infer_transformer_fields(weights, "decoder.", decoder_width, DECODER_HEADS, "decoder_")
     else:
         fields["num_labels"] = weights["head.weight"].shape[0] if "head.weight" in weights else 0
     return fields
 
 
-def tower_fields(weights: Weights, prefix: str, width: int, heads: dict[int, int], field: str) -> dict[str, Any]:
+def infer_transformer_fields(
+    weights: StateDict, prefix: str, width: int, heads: dict[int, int], field: str
+) -> dict[str, Any]:
     """Width, depth, heads and MLP of the encoder (field "") or of the decoder (field "decoder_")."""
-    fields = {f"{field}hidden_size": width, f"{field}num_hidden_layers": _depth(weights, prefix)}
+    fields = {f"{field}hidden_size": width, f"{field}num_hidden_layers": _num_layers(weights, prefix)}
     first = weights.get(f"{prefix}blocks.0.mlp.fc1.weight")
     if first is not None:
         fields[f"{field}intermediate_size"] = first.shape[0]
@@ -213,7 +215,7 @@ def tower_fields(weights: Weights, prefix: str, width: int, heads: dict[int, int
     return fields
 
 
-def known_heads(fields: dict[str, Any], *, source: str) -> dict[str, Any]:
+def check_num_heads(fields: dict[str, Any], *, source: str) -> dict[str, Any]:
     """The fields as they came.
 
     Raises:
@@ -228,22 +230,22 @@ def known_heads(fields: dict[str, Any], *, source: str) -> dict[str, Any]:
     return fields
 
 
-def _v2_fields(source: Source, report: Report) -> dict[str, Any]:
+def _v2_fields(source: SourceCheckpoint, report: ConversionReport) -> dict[str, Any]:
     """What the `config.json` of a V2 repository says; all of it is optional."""
     stated = source.config.get("model_config")
     if not isinstance(stated, dict):
         return {}
-    used = [name for name, unused in _V2_UNUSED.items() if (stated.get(name) or unused) != unused]
+    used = [name for name, unused in _V2_UNSUPPORTED.items() if (stated.get(name) or unused) != unused]
     if used:
         raise ValueError(
             f"{source.name} says {', '.join(f'{name}={stated[name]!r}' for name in used)} in its config.json: a "
             f"variant that this package does not have"
         )
-    found = {ours: stated[theirs] for theirs, ours in _V2_FIELDS.items() if stated.get(theirs) is not None}
+    found = {ours: stated[theirs] for theirs, ours in _V2_CONFIG_KEYS.items() if stated.get(theirs) is not None}
     if "layer_norm_eps" in found:
         found["final_layer_norm_eps"] = found["layer_norm_eps"]
     report.assumed += [
-        f"{name} is not in config.json" for name in _V2_FIELDS.keys() - stated.keys() - {"head_drop_rate"}
+        f"{name} is not in config.json" for name in _V2_CONFIG_KEYS.keys() - stated.keys() - {"head_drop_rate"}
     ]
     return found
 
@@ -264,7 +266,9 @@ def _training_fields(training: argparse.Namespace | None) -> dict[str, Any]:
     return found
 
 
-def _note_assumed(report: Report, inferred: dict[str, Any], stated: dict[str, Any], fields: dict[str, Any]) -> None:
+def _record_assumptions(
+    report: ConversionReport, inferred: dict[str, Any], stated: dict[str, Any], fields: dict[str, Any]
+) -> None:
     """What no weight tells and nobody said is taken as published; the report names it."""
     known = stated | fields
     default = VideoMAEConfig()
@@ -280,55 +284,59 @@ def _note_assumed(report: Report, inferred: dict[str, Any], stated: dict[str, An
         report.assumed.append("layer_norm_eps 1e-06, as in the original code")
 
 
-def _place_all(source: Source) -> Placed:
+def _map_weights(source: SourceCheckpoint) -> WeightMapping:
     """All weights under our names; the position tables of some exports are compared and left."""
-    placed, unknown = Placed(), []
+    weight_mapping, unknown = WeightMapping(), []
     for name, value in source.weights.items():
         if name.endswith("pos_embed"):
-            _compare_positions(name, value, source.name)
-            placed.leave(name, "the fixed sinusoid, which is computed and never stored")
+            _check_fixed_positions(name, value, source.name)
+            weight_mapping.skip(name, "the fixed sinusoid, which is computed and never stored")
             continue
-        found = place(name, value)
+        found = map_weight(name, value)
         if found is None:
             unknown.append(name)
         else:
-            placed.put(name, found)
+            weight_mapping.assign(name, found)
     if unknown:
         raise ValueError(
             f"{source.name} holds weights that a VideoMAE has no place for: {', '.join(sorted(unknown))}. "
             f"It is another model, or a variant (layer scale, cosine attention) that this package does not have"
         )
-    return placed
+    return weight_mapping
 
 
-def place(name: str, value: Tensor) -> Weights | None:
+def map_weight(name: str, value: Tensor) -> StateDict | None:
     """One original weight under our names; None where there is no place for it."""
     if name == "mask_token":
         return {name: value}
     if name.startswith("decoder.blocks."):
-        return _place_block(name.removeprefix("decoder.blocks."), value, "decoder.decoder_layers")
+        return _map_block_weight(name.removeprefix("decoder.blocks."), value, "decoder.decoder_layers")
     name = name.removeprefix("encoder.")
     if name.startswith("blocks."):
-        return _place_block(name.removeprefix("blocks."), value, "videomae.encoder.layer")
-    for original, ours in _STEMS:
+        return _map_block_weight(name.removeprefix("blocks."), value, "videomae.encoder.layer")
+    for original, ours in _PREFIX_MAP:
         if name.startswith(original):
             return {ours + name.removeprefix(original): value}
     return None
 
 
-def _place_block(name: str, value: Tensor, stem: str) -> Weights | None:
+def _map_block_weight(name: str, value: Tensor, stem: str) -> StateDict | None:
     number, _, rest = name.partition(".")
     stem = f"{stem}.{number}"
     if rest == "attn.qkv.weight":
         parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
         return {f"{stem}.attention.attention.{part}.weight": chunk.contiguous() for part, chunk in parts}
-    if rest in _BLOCK:
-        return {f"{stem}.{_BLOCK[rest]}": value}
+    if rest in _BLOCK_KEYS:
+        return {f"{stem}.{_BLOCK_KEYS[rest]}": value}
     module, _, leaf = rest.rpartition(".")
-    return {f"{stem}.{_BLOCK[module]}.{leaf}": value} if module in _BLOCK and leaf in ("weight", "bias") else None
+    return (
+        {f"{stem}.{_BLOCK_KEYS[module]}.{leaf}": value}
+        if module in _BLOCK_KEYS and leaf in ("weight", "bias")
+        else None
+    )
 
 
-def _compare_positions(name: str, value: Tensor, source: str) -> None:
+def _check_fixed_positions(name: str, value: Tensor, source: str) -> None:
     table = sinusoid_table(value.shape[-2], value.shape[-1])
     if value.shape[0] != 1 or not torch.allclose(value[0].float(), table, atol=1e-3):
         raise ValueError(
@@ -340,12 +348,12 @@ def _compare_positions(name: str, value: Tensor, source: str) -> None:
 __all__ = [
     "DECODER_HEADS",
     "ENCODER_HEADS",
-    "Converted",
+    "ConvertedModel",
     "convert_original",
     "infer_config",
     "is_original",
-    "known_heads",
-    "place",
-    "refuse_unknown_fields",
-    "tower_fields",
+    "check_num_heads",
+    "map_weight",
+    "check_config_fields",
+    "infer_transformer_fields",
 ]

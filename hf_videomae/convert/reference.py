@@ -14,18 +14,18 @@ from transformers.activations import ACT2FN
 
 from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForPreTraining
-from ..ops.cubes import sinusoid_table
 from ..ops.masking import random_mask
-from .files import Weights
-from .originals import Converted
-from .report import Difference, compare
+from ..ops.patches import sinusoid_table
+from .checkpoint_files import StateDict
+from .key_report import Difference, compare_outputs
+from .originals import ConvertedModel
 
-_VISIBLE = 160
+_MAX_VISIBLE_TOKENS = 160
 """At most so many tokens are compared, as in pre-training at 90 %: a giant takes seconds, and every weight is used."""
 
 
 @torch.no_grad()
-def compare_original(model: Converted, weights: Weights) -> Difference:
+def compare_original(model: ConvertedModel, weights: StateDict) -> Difference:
     """Our outputs of a random clip, against the original forward pass on the weights of the file.
 
     Args:
@@ -36,16 +36,16 @@ def compare_original(model: Converted, weights: Weights) -> Difference:
     clip, mask = _clip_and_mask(config)
     if isinstance(model, VideoMAEForPreTraining):
         # The decoder's mask of V2 only chooses what is decoded; all that is masked is compared here.
-        everything = torch.zeros_like(mask) if config.decoder_mask_type else None
-        found = model(clip, mask, bool_decoder_masked_pos=everything, return_dict=True).logits
+        decode_all = torch.zeros_like(mask) if config.decoder_mask_type else None
+        found = model(clip, mask, bool_decoder_masked_pos=decode_all, return_dict=True).logits
         reference = _pretraining(weights, config, clip, mask)
-        return compare("the original forward pass", found, reference[:, -found.shape[1] :])
+        return compare_outputs("the original forward pass", found, reference[:, -found.shape[1] :])
     found = _outputs(model(clip, bool_masked_pos=mask, return_dict=True))
-    return compare("the original forward pass", found, _classifier(weights, config, clip, mask))
+    return compare_outputs("the original forward pass", found, _classifier(weights, config, clip, mask))
 
 
 @torch.no_grad()
-def compare_image(model: Converted, weights: Weights, *, position: Tensor) -> Difference:
+def compare_image(model: ConvertedModel, weights: StateDict, *, position: Tensor) -> Difference:
     """Our outputs of a one-slice still clip, against the image model without its [CLS] token.
 
     Args:
@@ -61,7 +61,7 @@ def compare_image(model: Converted, weights: Weights, *, position: Tensor) -> Di
         image, weights["patch_embed.proj.weight"].float(), _bias(weights, "patch_embed.proj"), config.cube[1:]
     )
     tokens = _blocks(weights, "", tokens.flatten(2).mT + position, config, heads=config.num_attention_heads)
-    return compare(
+    return compare_outputs(
         "the image model without [CLS], on a still",
         _outputs(model(still, return_dict=True)),
         _head(weights, config, tokens),
@@ -76,24 +76,24 @@ def _clip_and_mask(config: VideoMAEConfig) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     clip = torch.randn(1, config.num_frames, config.num_channels, *config.image_height_width, generator=generator)
     count = config.grid[0] * config.grid[1] * config.grid[2]
-    hidden = max(1 - _VISIBLE / count, 0.5)
+    hidden = max(1 - _MAX_VISIBLE_TOKENS / count, 0.5)
     return clip, random_mask(config.grid, hidden, generator=generator)
 
 
-def _bias(weights: Weights, stem: str) -> Tensor | None:
+def _bias(weights: StateDict, stem: str) -> Tensor | None:
     bias = weights.get(f"{stem}.bias")
     return None if bias is None else bias.float()
 
 
-def _linear(weights: Weights, stem: str, inputs: Tensor) -> Tensor:
+def _linear(weights: StateDict, stem: str, inputs: Tensor) -> Tensor:
     return F.linear(inputs, weights[f"{stem}.weight"].float(), _bias(weights, stem))
 
 
-def _norm(weights: Weights, stem: str, inputs: Tensor, eps: float) -> Tensor:
+def _norm(weights: StateDict, stem: str, inputs: Tensor, eps: float) -> Tensor:
     return F.layer_norm(inputs, inputs.shape[-1:], weights[f"{stem}.weight"].float(), _bias(weights, stem), eps)
 
 
-def _attention(weights: Weights, stem: str, inputs: Tensor, heads: int) -> Tensor:
+def _attention(weights: StateDict, stem: str, inputs: Tensor, heads: int) -> Tensor:
     if f"{stem}.q.weight" in weights:
         joint = torch.cat([_linear(weights, f"{stem}.{part}", inputs) for part in "qkv"], dim=-1)
     else:
@@ -106,7 +106,7 @@ def _attention(weights: Weights, stem: str, inputs: Tensor, heads: int) -> Tenso
     return _linear(weights, f"{stem}.proj", (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
 
 
-def _blocks(weights: Weights, prefix: str, tokens: Tensor, config: VideoMAEConfig, *, heads: int) -> Tensor:
+def _blocks(weights: StateDict, prefix: str, tokens: Tensor, config: VideoMAEConfig, *, heads: int) -> Tensor:
     depth = config.decoder_num_hidden_layers if prefix == "decoder." else config.num_hidden_layers
     activate = ACT2FN[config.hidden_act]
     for number in range(depth):
@@ -117,7 +117,7 @@ def _blocks(weights: Weights, prefix: str, tokens: Tensor, config: VideoMAEConfi
     return tokens
 
 
-def _visible(weights: Weights, prefix: str, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
+def _encode_visible(weights: StateDict, prefix: str, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
     """What the blocks of the encoder make of the visible cubes: (1, V, D)."""
     stem = f"{prefix}patch_embed.proj"
     grid = F.conv3d(clip.transpose(1, 2), weights[f"{stem}.weight"].float(), _bias(weights, stem), config.cube)
@@ -126,9 +126,9 @@ def _visible(weights: Weights, prefix: str, config: VideoMAEConfig, clip: Tensor
     return _blocks(weights, prefix, tokens, config, heads=config.num_attention_heads)
 
 
-def _pretraining(weights: Weights, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
+def _pretraining(weights: StateDict, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
     """The decoder's answer at the masked cubes, or at all of them where V2's decoder mask is in use."""
-    tokens = _visible(weights, "encoder.", config, clip, mask)
+    tokens = _encode_visible(weights, "encoder.", config, clip, mask)
     if "encoder.norm.weight" in weights:
         tokens = _norm(weights, "encoder.norm", tokens, config.layer_norm_eps)
     tokens = _linear(weights, "encoder_to_decoder", tokens)
@@ -140,11 +140,11 @@ def _pretraining(weights: Weights, config: VideoMAEConfig, clip: Tensor, mask: T
     return _linear(weights, "decoder.head", _norm(weights, "decoder.norm", joint, config.final_layer_norm_eps))
 
 
-def _classifier(weights: Weights, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
-    return _head(weights, config, _visible(weights, "", config, clip, mask))
+def _classifier(weights: StateDict, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
+    return _head(weights, config, _encode_visible(weights, "", config, clip, mask))
 
 
-def _head(weights: Weights, config: VideoMAEConfig, tokens: Tensor) -> Tensor:
+def _head(weights: StateDict, config: VideoMAEConfig, tokens: Tensor) -> Tensor:
     """Tokens as the blocks leave them -> logits, pooled features, or tokens through the last norm."""
     if "fc_norm.weight" in weights:
         pooled = _norm(weights, "fc_norm", tokens.mean(1), config.final_layer_norm_eps)

@@ -5,24 +5,25 @@ import os
 import shutil
 from pathlib import Path
 
-from ..cards import CardError, code_span, signed, to_yaml, write_card_file
-from ..cards.header import licence_fields
-from ..cards.scrubbing import public_path
-from ..records import now, versions, write_json
-from ..storage import make_folder, sync_folder, writing
+from ..cards import CardError, code_span, to_yaml, with_checksum, write_readme
+from ..cards.header import license_header_fields
+from ..filesystem import create_folder, sync_folder, wrap_write_errors
+from ..provenance import now, versions
+from ..redaction import redact_path
+from ..run_files import write_json
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .originals import Converted
-from .report import Report
+from .key_report import ConversionReport
+from .originals import ConvertedModel
 
-REPORT = "conversion.json"
-_OURS_ALONE = (
+REPORT_FILE = "conversion.json"
+_LEARNED_POSITIONS_NOTE = (
     "The positions are a table of this model's own: load it with `hf_videomae`. Stock transformers leaves the table "
     "out and gives other numbers.\n\n"
 )
 
 
 def save_conversion(
-    model: Converted, processor: VideoMAEVideoProcessor, report: Report, out_dir: str | os.PathLike[str]
+    model: ConvertedModel, processor: VideoMAEVideoProcessor, report: ConversionReport, out_dir: str | os.PathLike[str]
 ) -> None:
     """Write the checkpoint; a README.md that somebody wrote or edited is left as it is.
 
@@ -32,40 +33,42 @@ def save_conversion(
     folder = Path(out_dir)
     if folder.resolve() == Path(report.source).resolve():
         raise ValueError(f"{folder} is the source itself, which would be written over; give another directory")
-    make_folder(folder, flag="OUT_DIR")
+    create_folder(folder, flag="OUT_DIR")
     unfinished = folder / ".unfinished-model"
     try:
-        with writing("the checkpoint", folder, needs=sum(weight.nbytes for weight in model.parameters())):
+        with wrap_write_errors(
+            "the checkpoint", folder, needed_bytes=sum(weight.nbytes for weight in model.parameters())
+        ):
             shutil.rmtree(unfinished, ignore_errors=True)
             model.save_pretrained(unfinished)
             processor.save_pretrained(unfinished)
             for path in unfinished.iterdir():
                 path.replace(folder / path.name)
             sync_folder(folder)
-            write_json(folder / REPORT, {**report.to_dict(), "written": now(), "versions": versions()})
+            write_json(folder / REPORT_FILE, {**report.to_dict(), "written": now(), "versions": versions()})
             with contextlib.suppress(CardError):
-                write_card_file(folder, license_note(report))
+                write_readme(folder, render_license_card(report))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)  # gives room back where the disk is full
 
 
-def license_note(report: Report) -> str:
+def render_license_card(report: ConversionReport) -> str:
     """The note on where the weights come from and what licence they carry, with a header that tools read."""
-    fields = licence_fields(report.license)
+    fields = license_header_fields(report.license)
     header = f"---\n{to_yaml(**fields).strip()}\n---\n\n" if fields else ""
     hashes = "".join(f"- {code_span(name)}: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
-    origin = code_span(public_path(report.source)) + (
+    origin = code_span(redact_path(report.source)) + (
         f", commit {code_span(report.revision)}" if report.revision else ""
     )
-    return signed(
+    return with_checksum(
         f"{header}# Converted weights\n\n"
-        f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT}`.\n\n{hashes}\n"
-        f"{'' if report.stock else _OURS_ALONE}"
+        f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT_FILE}`.\n\n{hashes}\n"
+        f"{'' if report.stock else _LEARNED_POSITIONS_NOTE}"
         f"## Licence\n\n{_license_text(report)}\n"
     )
 
 
-def _license_text(report: Report) -> str:
+def _license_text(report: ConversionReport) -> str:
     if report.license is not None:
         return (
             f"{report.license}, the licence of the weights that these were converted from: conversion changes nothing."
@@ -77,4 +80,4 @@ def _license_text(report: Report) -> str:
     )
 
 
-__all__ = ["REPORT", "license_note", "save_conversion"]
+__all__ = ["REPORT_FILE", "render_license_card", "save_conversion"]

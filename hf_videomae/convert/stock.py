@@ -13,19 +13,26 @@ import torch
 
 from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-from .files import Source, Weights
-from .originals import DECODER_HEADS, ENCODER_HEADS, Converted, refuse_unknown_fields
-from .report import Difference, Placed, Report, begin_report, compare, fit
+from .checkpoint_files import SourceCheckpoint, StateDict
+from .key_report import (
+    ConversionReport,
+    Difference,
+    WeightMapping,
+    begin_report,
+    compare_outputs,
+    load_full_state_dict,
+)
+from .originals import DECODER_HEADS, ENCODER_HEADS, ConvertedModel, check_config_fields
 
 # Decoder layers of the published sizes, by the width of the decoder; huge has 12 in V1 and 4 in V2, at one width.
 _DECODER_LAYERS = {192: 4, 384: 4}
 _PROJECTION = "embeddings.patch_embeddings.projection.weight"
 _KEY_BIAS = re.compile(r"(encoder\.layer|decoder\.decoder_layers)\.\d+\.attention\.attention\.key\.bias$")
-_STALE = re.compile(r"(videomae\.embeddings\.|decoder_)position_embeddings$|position_table$")
+_UNUSED_BUFFERS = re.compile(r"(videomae\.embeddings\.|decoder_)position_embeddings$|position_table$")
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConfigProblem:
     """A field of config.json that its weights contradict, or that no published model has."""
 
     field: str
@@ -37,12 +44,12 @@ class Problem:
         return f"{self.field} {self.found} should be {self.wanted}: {self.why}"
 
 
-def is_stock(weights: Weights) -> bool:
+def is_stock(weights: StateDict) -> bool:
     """Whether these are weights of transformers' VideoMAE, or of ours, which has its names."""
     return any(name.endswith(_PROJECTION) and value.dim() == 5 for name, value in weights.items())
 
 
-def find_problems(config: VideoMAEConfig, weights: Weights) -> list[Problem]:
+def find_config_problems(config: VideoMAEConfig, weights: StateDict) -> list[ConfigProblem]:
     """What is wrong with the geometry of a checkpoint, as far as weights and published sizes tell.
 
     Args:
@@ -59,18 +66,20 @@ def find_problems(config: VideoMAEConfig, weights: Weights) -> list[Problem]:
     return [problem for problem in found if problem is not None]
 
 
-def convert_stock(source: Source, fields: dict[str, Any], *, fix: bool = False) -> tuple[Converted, Report]:
+def convert_stock(
+    source: SourceCheckpoint, fields: dict[str, Any], *, fix: bool = False
+) -> tuple[ConvertedModel, ConversionReport]:
     """A checkpoint of transformers as our model, in evaluation mode, with the fate of every key.
 
     Args:
         source: what was read; its config.json is needed.
         fields: of `VideoMAEConfig`, over the file's and over what is mended.
-        fix: mend what `find_problems` names; otherwise it is reported alone.
+        fix: mend what `find_config_problems` names; otherwise it is reported alone.
 
     Raises:
         ValueError: without a config.json, or where weights and configuration do not fit.
     """
-    refuse_unknown_fields(fields)
+    check_config_fields(fields)
     if not source.config:
         raise ValueError(
             f"{source.name} holds a VideoMAE of transformers without its config.json, and no weight tells its heads: "
@@ -78,20 +87,20 @@ def convert_stock(source: Source, fields: dict[str, Any], *, fix: bool = False) 
         )
     report = begin_report(source, "a VideoMAE of transformers")
     config = VideoMAEConfig.from_dict(source.config)
-    problems = find_problems(config, source.weights)
-    mended = {problem.field: problem.wanted for problem in problems} if fix else {}
-    config = VideoMAEConfig.from_dict(source.config, **{**mended, **fields})
+    problems = find_config_problems(config, source.weights)
+    fixed_values = {problem.field: problem.wanted for problem in problems} if fix else {}
+    config = VideoMAEConfig.from_dict(source.config, **{**fixed_values, **fields})
     model = _model_class(source.weights)(config)
-    placed = _place_all(source.weights, config, model)
-    fit(model, placed.weights, source=source.name)
-    report.model, report.keys = type(model).__name__, placed.fates
-    _tell(report, problems, fix=fix, fields=fields)
-    _warn(report, model)
+    weight_mapping = _map_weights(source.weights, config, model)
+    load_full_state_dict(model, weight_mapping.weights, source=source.name)
+    report.model, report.keys = type(model).__name__, weight_mapping.key_mappings
+    _report_problems(report, problems, fix=fix, fields=fields)
+    _add_warnings(report, model)
     return model.eval(), report
 
 
 @torch.no_grad()
-def compare_with_stock(model: Converted) -> Difference:
+def compare_with_stock(model: ConvertedModel) -> Difference:
     """Our outputs of a random clip, against transformers' own class with the same weights and configuration."""
     import transformers
 
@@ -101,84 +110,84 @@ def compare_with_stock(model: Converted) -> Difference:
     clip, mask = _clip_and_mask(model.config)
     if isinstance(model, VideoMAEForPreTraining):
         found, reference = model(clip, mask, return_dict=True), stock(clip, mask)
-        return compare("transformers' own class", found.logits, reference.logits)
+        return compare_outputs("transformers' own class", found.logits, reference.logits)
     found, reference = model(clip, return_dict=True), stock(clip)
     if isinstance(model, VideoMAEModel):
-        return compare("transformers' own class", found.last_hidden_state, reference.last_hidden_state)
-    return compare("transformers' own class", found.logits, reference.logits)
+        return compare_outputs("transformers' own class", found.last_hidden_state, reference.last_hidden_state)
+    return compare_outputs("transformers' own class", found.logits, reference.logits)
 
 
 @torch.no_grad()
-def compare_with_before(model: Converted, source: Source) -> Difference | None:
+def compare_with_unfixed(model: ConvertedModel, source: SourceCheckpoint) -> Difference | None:
     """How far the outputs moved with the number of heads; None where it was right already."""
     before = VideoMAEConfig.from_dict(source.config).num_attention_heads
     if before == model.config.num_attention_heads:
         return None
     config = copy.deepcopy(model.config)
     config.num_attention_heads = before
-    unmended = type(model)(config).eval()
-    unmended.load_state_dict(model.state_dict())
+    unfixed = type(model)(config).eval()
+    unfixed.load_state_dict(model.state_dict())
     clip, mask = _clip_and_mask(config)
     arguments = (clip, mask) if isinstance(model, VideoMAEForPreTraining) else (clip,)
-    found, reference = model(*arguments), unmended(*arguments)
+    found, reference = model(*arguments), unfixed(*arguments)
     name = "last_hidden_state" if isinstance(model, VideoMAEModel) else "logits"
-    return compare(f"{source.name} as it was, with {before} heads", found[name], reference[name])
+    return compare_outputs(f"{source.name} as it was, with {before} heads", found[name], reference[name])
 
 
-def _heads_problem(field: str, width: int, config: VideoMAEConfig, heads: dict[int, int]) -> Problem | None:
+def _heads_problem(field: str, width: int, config: VideoMAEConfig, heads: dict[int, int]) -> ConfigProblem | None:
     found, wanted = getattr(config, field), heads.get(width)
     if wanted is None or found == wanted:
         return None
     why = f"every published VideoMAE {width} wide has {wanted}, and no weight tells (yours may, if you trained it so)"
-    return Problem(field, found, wanted, why)
+    return ConfigProblem(field, found, wanted, why)
 
 
-def _depth_problem(field: str, config: VideoMAEConfig, weights: Weights, pattern: str) -> Problem | None:
-    depth = _depth(weights, pattern)
+def _depth_problem(field: str, config: VideoMAEConfig, weights: StateDict, pattern: str) -> ConfigProblem | None:
+    depth = _num_layers(weights, pattern)
     found = getattr(config, field)
-    return None if found == depth else Problem(field, found, depth, f"the file holds {depth} layers")
+    return None if found == depth else ConfigProblem(field, found, depth, f"the file holds {depth} layers")
 
 
-def _decoder_depth_problem(config: VideoMAEConfig, weights: Weights) -> Problem | None:
+def _decoder_depth_problem(config: VideoMAEConfig, weights: StateDict) -> ConfigProblem | None:
     """Layers of the decoder that are not in the file, or are in it as they were made and never trained."""
     field, pattern = "decoder_num_hidden_layers", r"decoder\.decoder_layers\.(\d+)\."
     problem = _depth_problem(field, config, weights, pattern)
     if problem is not None:
         return problem
-    depth = _depth(weights, pattern)
+    depth = _num_layers(weights, pattern)
     trained = depth
-    while trained and _never_trained(weights, trained - 1):
+    while trained and _is_untrained(weights, trained - 1):
         trained -= 1
     if trained in (0, depth):
         return None
     why = f"layers {trained} to {depth - 1} of the file were never trained (norms of exactly 1, biases of exactly 0)"
-    return Problem(field, depth, trained, why)
+    return ConfigProblem(field, depth, trained, why)
 
 
-def _never_trained(weights: Weights, layer: int) -> bool:
+def _is_untrained(weights: StateDict, layer: int) -> bool:
     stem = f"decoder.decoder_layers.{layer}."
     norms = [value for name, value in weights.items() if name.startswith(stem) and "layernorm" in name]
     return bool(norms) and all(bool((value == value.flatten()[0]).all()) and value[0] in (0, 1) for value in norms)
 
 
-def _unused_decoder_problem(config: VideoMAEConfig) -> Problem | None:
+def _unused_decoder_problem(config: VideoMAEConfig) -> ConfigProblem | None:
     wanted = _DECODER_LAYERS.get(config.decoder_hidden_size)
     found = config.decoder_num_hidden_layers
     if wanted is None or found == wanted:
         return None
     why = f"published with {wanted}; the file holds no decoder, so this shapes a new one alone"
-    return Problem("decoder_num_hidden_layers", found, wanted, why)
+    return ConfigProblem("decoder_num_hidden_layers", found, wanted, why)
 
 
-def _depth(weights: Weights, pattern: str) -> int:
+def _num_layers(weights: StateDict, pattern: str) -> int:
     return 1 + max((int(found[1]) for name in weights if (found := re.match(pattern, name))), default=-1)
 
 
-def _has_decoder(weights: Weights) -> bool:
+def _has_decoder(weights: StateDict) -> bool:
     return any(name.startswith("decoder.") for name in weights)
 
 
-def _model_class(weights: Weights) -> type[Converted]:
+def _model_class(weights: StateDict) -> type[ConvertedModel]:
     if _has_decoder(weights):
         return VideoMAEForPreTraining
     if "classifier.weight" in weights or "fc_norm.weight" in weights:
@@ -186,8 +195,8 @@ def _model_class(weights: Weights) -> type[Converted]:
     return VideoMAEModel
 
 
-def _place_all(weights: Weights, config: VideoMAEConfig, model: Converted) -> Placed:
-    placed = Placed()
+def _map_weights(weights: StateDict, config: VideoMAEConfig, model: ConvertedModel) -> WeightMapping:
+    weight_mapping = WeightMapping()
     own = model.state_dict()
     backbone = "" if isinstance(model, VideoMAEModel) else "videomae."
     for key, value in weights.items():
@@ -196,21 +205,23 @@ def _place_all(weights: Weights, config: VideoMAEConfig, model: Converted) -> Pl
         name = name.replace("attention.attention.v_bias", "attention.attention.value.bias")
         layer = re.match(r"decoder\.decoder_layers\.(\d+)\.", name)
         if _KEY_BIAS.search(name):
-            placed.leave(key, "softmax takes it away, as it adds the same to all scores of a query")
-        elif name not in own and _STALE.search(name):
-            placed.leave(key, "the fixed sinusoid, which is computed and never stored")
+            weight_mapping.skip(key, "softmax takes it away, as it adds the same to all scores of a query")
+        elif name not in own and _UNUSED_BUFFERS.search(name):
+            weight_mapping.skip(key, "the fixed sinusoid, which is computed and never stored")
         elif layer and int(layer[1]) >= config.decoder_num_hidden_layers:
-            placed.leave(key, "never trained, and in no published decoder")
+            weight_mapping.skip(key, "never trained, and in no published decoder")
         else:
-            placed.put(key, {name: value})
-    return placed
+            weight_mapping.assign(key, {name: value})
+    return weight_mapping
 
 
 def _is_backbone(key: str) -> bool:
     return key.startswith(("videomae.", "embeddings.", "encoder.", "layernorm."))
 
 
-def _tell(report: Report, problems: list[Problem], *, fix: bool, fields: dict[str, Any]) -> None:
+def _report_problems(
+    report: ConversionReport, problems: list[ConfigProblem], *, fix: bool, fields: dict[str, Any]
+) -> None:
     for problem in problems:
         if problem.field in fields:
             continue
@@ -220,7 +231,7 @@ def _tell(report: Report, problems: list[Problem], *, fix: bool, fields: dict[st
             report.warnings.append(f"config.json looks wrong: {problem}. Nothing was changed; --fix mends it")
 
 
-def _warn(report: Report, model: Converted) -> None:
+def _add_warnings(report: ConversionReport, model: ConvertedModel) -> None:
     config = model.config
     if isinstance(model, VideoMAEForVideoClassification) and not config.use_mean_pooling:
         report.warnings.append("this classifier reads token 0 alone (use_mean_pooling is false), as it was trained")
@@ -228,7 +239,7 @@ def _warn(report: Report, model: Converted) -> None:
         report.stock = False
 
 
-def _copy_published_biases(model: Converted, stock: torch.nn.Module) -> None:
+def _copy_published_biases(model: ConvertedModel, stock: torch.nn.Module) -> None:
     """Our weights into the stock class, whose biases of queries and values had other names before release 5.18."""
     weights = dict(model.state_dict())
     if not any(name.endswith("query.bias") for name in stock.state_dict()):
@@ -249,4 +260,11 @@ def _clip_and_mask(config: VideoMAEConfig) -> tuple[torch.Tensor, torch.Tensor]:
     return clip, tube_mask(config.grid, max(config.mask_ratio, 0.5), generator=generator)
 
 
-__all__ = ["Problem", "compare_with_before", "compare_with_stock", "convert_stock", "find_problems", "is_stock"]
+__all__ = [
+    "ConfigProblem",
+    "compare_with_unfixed",
+    "compare_with_stock",
+    "convert_stock",
+    "find_config_problems",
+    "is_stock",
+]

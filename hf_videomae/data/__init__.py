@@ -5,11 +5,13 @@ batches of one rank from it: sharded, shuffled, the same whatever the number of 
 honest about bad videos.
 """
 
-from .collate import ClipSettings
-from .labels import LabelCoding, LabelKind
+from ..errors import DataError
+from .clips import ClipConfig
+from .labels import LabelEncoder, LabelKind
+from .loader import Loader, build_loader
 from .motion import MotionSource
-from .samples import (
-    DataError,
+from .open import has_columns, open_mixture, open_source
+from .source import (
     Mixture,
     Sample,
     Source,
@@ -20,13 +22,11 @@ from .samples import (
     num_videos,
     source_notes,
 )
-from .sources import has_columns, open_mixture, open_source
-from .stream import Loader, build_loader
 
 __all__ = [
-    "ClipSettings",
+    "ClipConfig",
     "DataError",
-    "LabelCoding",
+    "LabelEncoder",
     "LabelKind",
     "Loader",
     "Mixture",

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..records import readable
-from .split_folders import words_of
+from ..text import escape_non_utf8
+from .split_folders import split_into_words
 
-Folders = tuple[str, ...]
+FolderNames = tuple[str, ...]
 """The folders of a video from outside in."""
 
 # With a number or alone, these name takes, people, places, times and parts, not classes.
@@ -29,25 +29,25 @@ _GROUP_WORDS = frozenset(
     "vid video videos view viewpoint vol volume week year".split()
 )
 _CLASS_WORDS = frozenset("class cls category label action activity event gesture exercise act c a".split())
-_SHOWN = 3
+_MAX_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class ClassReading:
+class FolderClasses:
     """What the folders say.
 
     Attributes:
         labels: of each video; None where the folders name no classes, or it is not certain which do.
-        why: there are no labels; "" where there are not two class folders.
+        no_labels_reason: there are no labels; "" where there are not two class folders.
         note: how nested folders were read, for the user.
     """
 
     labels: list[str] | None = None
-    why: str = ""
+    no_labels_reason: str = ""
     note: str = ""
 
 
-def read_classes(folders: Sequence[Folders], *, paths: Sequence[str], pattern: str | None = None) -> ClassReading:
+def read_classes(folders: Sequence[FolderNames], *, paths: Sequence[str], pattern: str | None = None) -> FolderClasses:
     """Read the class of each video from its folders.
 
     Args:
@@ -55,61 +55,69 @@ def read_classes(folders: Sequence[Folders], *, paths: Sequence[str], pattern: s
         paths: of the videos, for messages.
         pattern: that takes the innermost folders, for messages; None where no pattern can be given.
     """
-    outside = [path for path, own in zip(paths, folders, strict=True) if not own]
+    outside = [path for path, parts in zip(paths, folders, strict=True) if not parts]
     if outside:
         if len(outside) == len(folders):
-            return ClassReading()
-        return ClassReading(why=f"{len(outside)} videos lie in no class folder, the first is {readable(outside[0])}")
-    shared = _shared(folders)
-    inner = [own[shared:] for own in folders]
-    if shared and all(len(own) == 1 and _is_numbered_of(own[0], folders[0][shared - 1]) for own in inner):
-        return ClassReading(why=f"the folders are groups of one class, {readable(folders[0][shared - 1])}")
+            return FolderClasses()
+        return FolderClasses(
+            no_labels_reason=f"{len(outside)} videos lie in no class folder, the first is {escape_non_utf8(outside[0])}"
+        )
+    shared = _count_shared_folders(folders)
+    inner = [parts[shared:] for parts in folders]
+    if shared and all(len(parts) == 1 and _is_numbered_group(parts[0], folders[0][shared - 1]) for parts in inner):
+        return FolderClasses(
+            no_labels_reason=f"the folders are groups of one class, {escape_non_utf8(folders[0][shared - 1])}"
+        )
     holders = set(inner)
     # A folder that holds videos itself is a class, and what lies deeper in it are groups.
-    inner = [next(own[:end] for end in range(1, len(own) + 1) if own[:end] in holders) for own in inner]
-    labels = _classes(inner)
+    inner = [next(parts[:end] for end in range(1, len(parts) + 1) if parts[:end] in holders) for parts in inner]
+    labels = _find_class_level(inner)
     if labels is None and len(set(map(len, inner))) > 1:
-        labels = [own[-1] for own in inner]  # run/a.mp4 beside sports/jump/b.mp4
+        labels = [parts[-1] for parts in inner]  # run/a.mp4 beside sports/jump/b.mp4
     if labels is None:
-        return ClassReading(why=_two_readings(inner, pattern=pattern))
+        return FolderClasses(no_labels_reason=_describe_ambiguity(inner, pattern=pattern))
     if len(set(labels)) < 2:
-        return ClassReading()
-    return ClassReading(labels=labels, note=_note([own[shared:] for own in folders], labels))
+        return FolderClasses()
+    return FolderClasses(labels=labels, note=_describe_nesting([parts[shared:] for parts in folders], labels))
 
 
-def innermost_classes(folders: Sequence[Folders]) -> list[str] | None:
+def innermost_classes(folders: Sequence[FolderNames]) -> list[str] | None:
     """Return the innermost folder of each video; None where one has none, or all have the same."""
-    labels = [own[-1] if own else "" for own in folders]
+    labels = [parts[-1] if parts else "" for parts in folders]
     return labels if all(labels) and len(set(labels)) > 1 else None
 
 
-def _shared(folders: Sequence[Folders]) -> int:
+def _count_shared_folders(folders: Sequence[FolderNames]) -> int:
     """Return how many outer folders are the same for all videos; each keeps one at least."""
     first, last = min(folders), max(folders)
     same = next((depth for depth, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return min(same, min(map(len, folders)) - 1)
 
 
-def _classes(folders: Sequence[Folders]) -> list[str] | None:
+def _find_class_level(folders: Sequence[FolderNames]) -> list[str] | None:
     """Return the one folder of each video that is no group and no part; None where that is not one."""
-    series = _series(folders)
+    series = _find_numbered_series(folders)
     labels = []
-    for own in folders:
-        left = [place for place, name in enumerate(own) if not _is_group(name, parent=own[place - 1] if place else "")]
-        if len(own) == 1:
+    for parts in folders:
+        left = [
+            position
+            for position, name in enumerate(parts)
+            if not _is_group(name, parent=parts[position - 1] if position else "")
+        ]
+        if len(parts) == 1:
             left = [0]
         elif len(left) > 1:
-            left = [place for place in left if own[: place + 1] not in series]
+            left = [position for position in left if parts[: position + 1] not in series]
         if len(left) != 1:
             return None
-        labels.append(own[left[0]])
+        labels.append(parts[left[0]])
     return labels
 
 
 def _is_group(name: str, *, parent: str = "") -> bool:
     """Whether a folder is called by a number or a letter, with or without a word for a group or its parent's words."""
-    known = set(words_of(parent))
-    left = [word for word in words_of(name) if word not in known]
+    known = set(split_into_words(parent))
+    left = [word for word in split_into_words(name) if word not in known]
     numbered = not left or any(word.isdigit() or len(word) == 1 for word in left)
     words = [word for word in left if not word.isdigit() and len(word) > 1]
     # "c1" is a class as well as a camera, "cam_c" is none.
@@ -117,31 +125,31 @@ def _is_group(name: str, *, parent: str = "") -> bool:
     return numbered and not is_class and _GROUP_WORDS.issuperset(words)
 
 
-def _is_numbered_of(name: str, parent: str) -> bool:
+def _is_numbered_group(name: str, parent: str) -> bool:
     """Whether a folder holds a numbered group of its parent: `biking/v_biking_01`."""
-    words = words_of(name)
+    words = split_into_words(name)
     return (
-        set(words_of(parent)) <= set(words)
+        set(split_into_words(parent)) <= set(words)
         and any(word.isdigit() for word in words)
         and _is_group(name, parent=parent)
     )
 
 
-def _series(folders: Iterable[Folders]) -> set[Folders]:
+def _find_numbered_series(folders: Iterable[FolderNames]) -> set[FolderNames]:
     """Return the folders that differ from those beside them in a number alone, and those that stand alone everywhere.
 
     `v_shooting_01`, `v_shooting_02`, ... within `basketball` are a series; so is `video` in every class. At the top a
     word has to tell a series of parts from numbered classes: `Anomaly-Videos-Part-1`.
     """
-    children: dict[Folders, set[str]] = {}
+    children: dict[FolderNames, set[str]] = {}
     by_depth: dict[int, set[str]] = {}
-    for own in set(folders):
-        for depth in range(1, len(own)):
-            children.setdefault(own[:depth], set()).add(own[depth])
-            by_depth.setdefault(depth, set()).add(own[depth])
-    top = {own[0] for own in folders}
-    is_parts = len(top) > 1 and _is_series(top) and any(_GROUP_WORDS & set(words_of(name)) for name in top)
-    found: set[Folders] = {(name,) for name in top} if is_parts else set()
+    for parts in set(folders):
+        for depth in range(1, len(parts)):
+            children.setdefault(parts[:depth], set()).add(parts[depth])
+            by_depth.setdefault(depth, set()).add(parts[depth])
+    top = {parts[0] for parts in folders}
+    is_parts = len(top) > 1 and _is_series(top) and any(_GROUP_WORDS & set(split_into_words(name)) for name in top)
+    found: set[FolderNames] = {(name,) for name in top} if is_parts else set()
     for depth, names in by_depth.items():
         parents = [parent for parent in children if len(parent) == depth]
         alike = len(parents) > 1 and len(names) == 1
@@ -153,30 +161,30 @@ def _series(folders: Iterable[Folders]) -> set[Folders]:
 def _is_series(names: set[str]) -> bool:
     stems = {re.sub(r"\d+", "", name) for name in names}
     numbered = all(re.search(r"\d", name) for name in names)
-    return numbered and len(stems) == 1 and not _CLASS_WORDS & set(words_of(stems.pop()))
+    return numbered and len(stems) == 1 and not _CLASS_WORDS & set(split_into_words(stems.pop()))
 
 
-def _two_readings(folders: Sequence[Folders], *, pattern: str | None) -> str:
-    nested = [own for own in folders if len(own) > 1]
-    outer, inner = ({own[place] for own in nested} for place in (0, -1))
+def _describe_ambiguity(folders: Sequence[FolderNames], *, pattern: str | None) -> str:
+    nested = [parts for parts in folders if len(parts) > 1]
+    outer, inner = ({parts[position] for parts in nested} for position in (0, -1))
     return (
-        f"the folders are nested ({readable('/'.join(nested[0]))}): the classes may be the outer ones "
-        f"({_listed(outer)}) or the inner ones ({_listed(inner)}); list the videos in an index.csv (path,label)"
-        + ("" if pattern is None else f", or give the pattern '{readable(pattern)}' for the inner ones")
+        f"the folders are nested ({escape_non_utf8('/'.join(nested[0]))}): the classes may be the outer ones "
+        f"({_format_names(outer)}) or the inner ones ({_format_names(inner)}); list the videos in an index.csv (path,label)"
+        + ("" if pattern is None else f", or give the pattern '{escape_non_utf8(pattern)}' for the inner ones")
     )
 
 
-def _note(folders: Sequence[Folders], labels: Sequence[str]) -> str:
-    passed = Counter(name for own, label in zip(folders, labels, strict=True) for name in own if name != label)
-    if not passed:
+def _describe_nesting(folders: Sequence[FolderNames], labels: Sequence[str]) -> str:
+    ignored = Counter(name for parts, label in zip(folders, labels, strict=True) for name in parts if name != label)
+    if not ignored:
         return ""
     return (
-        f"the folders are nested: {_listed(set(labels))} are taken for the classes, and {_listed(passed)} for groups "
+        f"the folders are nested: {_format_names(set(labels))} are taken for the classes, and {_format_names(ignored)} for groups "
         f"within them or parts around them"
     )
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_names(names: Iterable[str]) -> str:
     names = sorted(names)
-    shown = ", ".join(map(readable, names[:_SHOWN]))
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = ", ".join(map(escape_non_utf8, names[:_MAX_SHOWN]))
+    return shown + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")

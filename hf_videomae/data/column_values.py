@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .refusals import read_patiently
-from .samples import DataError
+from ..errors import DataError
+from ..hub.source_errors import read_with_retries
 from .shard_folders import find_shards
 
-_READERS = 8
+_NUM_READERS = 8
 # Rows of more bytes hold their videos.
-_BYTES_OF_NO_VIDEO = 2**16
+_MAX_ROW_BYTES_WITHOUT_VIDEO = 2**16
 _PAGE_BYTES = 2**16
-_PEEKED_ROWS = 100
-_VIDEO = "video"
+_NUM_PEEKED_ROWS = 100
+_VIDEO_COLUMN = "video"
 # A table of a folder's videos in the Hub's layout, read as one.
 # Of a file on the Hub little is wanted, from few places.
 _BLOCK_BYTES = 2**20
@@ -33,7 +33,9 @@ def is_tar(files: Sequence[str]) -> bool:
     return bool(files) and all(".tar" in PurePosixPath(file).suffixes for file in files)
 
 
-def parquet_values(files: Sequence[str], column: str, *, names: Sequence[str], path: str) -> Iterator[tuple[str, Any]]:
+def read_parquet_column(
+    files: Sequence[str], column: str, *, names: Sequence[str], path: str
+) -> Iterator[tuple[str, Any]]:
     """Read a column of Parquet files, here or on the Hub.
 
     Args:
@@ -52,21 +54,23 @@ def parquet_values(files: Sequence[str], column: str, *, names: Sequence[str], p
     def read(file: str) -> list[Any]:
         import pyarrow.parquet
 
-        def once() -> list[Any]:
-            with _opened(file) as content:
+        def read_column() -> list[Any]:
+            with _open_file(file) as content:
                 table = pyarrow.parquet.ParquetFile(content).read(columns=[column])
             values: list[Any] = table[column].to_pylist()
             return values
 
         name = names[files.index(file)]
-        return read_patiently(once, set_name=path, file=name, is_local="://" not in file)
+        return read_with_retries(read_column, dataset_name=path, file=name, is_local="://" not in file)
 
-    with ThreadPoolExecutor(_READERS) as pool, _arrow_errors(path):
+    with ThreadPoolExecutor(_NUM_READERS) as pool, _raise_data_errors(path):
         for name, values in zip(names, pool.map(read, files), strict=True):
             yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
 
 
-def tar_values(files: Sequence[str], member: str, *, video: str, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def read_tar_member(
+    files: Sequence[str], member: str, *, video: str, names: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
     """Read a member of each sample of tar files on this disk, skipping over the others.
 
     Args:
@@ -84,12 +88,12 @@ def tar_values(files: Sequence[str], member: str, *, video: str, names: Sequence
     for file, name in zip(files, names, strict=True):
         try:
             with tarfile.open(file) as archive:
-                yield from ((f"{name}/{key}", value) for key, value in _members(archive, member, video))
+                yield from ((f"{name}/{key}", value) for key, value in _iter_members(archive, member, video))
         except tarfile.TarError as error:
             raise DataError(f"{file} is no whole tar file ({error}); fetch or write it anew") from error
 
 
-def _members(archive: tarfile.TarFile, member: str, video: str) -> Iterator[tuple[str, str | None]]:
+def _iter_members(archive: tarfile.TarFile, member: str, video: str) -> Iterator[tuple[str, str | None]]:
     """Samples are neighbors of the same name up to the first dot, as `datasets` groups them."""
     current = ""
     found: dict[str, str | None] = {}
@@ -109,7 +113,7 @@ def _members(archive: tarfile.TarFile, member: str, video: str) -> Iterator[tupl
         yield current, found.get(member)
 
 
-def first_paths(file: str, column: str) -> list[str]:
+def peek_video_paths(file: str, column: str) -> list[str]:
     """Return the paths in the first rows of a Parquet file whose videos are not embedded; empty where they are.
 
     Raises:
@@ -118,7 +122,7 @@ def first_paths(file: str, column: str) -> list[str]:
     import pyarrow.parquet
 
     types = pyarrow.types
-    with _opened(file) as content:
+    with _open_file(file) as content:
         # Read page by page: a column of videos may be large.
         table = pyarrow.parquet.ParquetFile(content, buffer_size=_PAGE_BYTES)
         if column not in table.schema_arrow.names or table.num_row_groups == 0:
@@ -129,11 +133,11 @@ def first_paths(file: str, column: str) -> list[str]:
                 return []
             # Of the whole group: pyarrow aborts the process where it is asked for the size of a damaged column.
             group = table.metadata.row_group(0)
-            if group.total_byte_size > _BYTES_OF_NO_VIDEO * max(group.num_rows, 1):
+            if group.total_byte_size > _MAX_ROW_BYTES_WITHOUT_VIDEO * max(group.num_rows, 1):
                 return []
         elif not (types.is_string(kind) or types.is_large_string(kind)):
             return []
-        rows = next(table.iter_batches(_PEEKED_ROWS, row_groups=[0], columns=[column]), None)
+        rows = next(table.iter_batches(_NUM_PEEKED_ROWS, row_groups=[0], columns=[column]), None)
         values = [] if rows is None else rows.column(0).to_pylist()
     if any(isinstance(value, dict) and value.get("bytes") is not None for value in values):
         return []
@@ -141,7 +145,7 @@ def first_paths(file: str, column: str) -> list[str]:
     return [path for path in paths if isinstance(path, str)]
 
 
-def rows_name_videos(root: Path) -> bool:
+def has_video_paths(root: Path) -> bool:
     """Return whether a Parquet file of a folder names, in its column `video`, video files that lie beside it.
 
     Such a folder is a data set whose labels are in its columns, not a folder of videos.
@@ -152,7 +156,7 @@ def rows_name_videos(root: Path) -> bool:
     import pyarrow
 
     try:
-        paths = first_paths(str(first), _VIDEO)
+        paths = peek_video_paths(str(first), _VIDEO_COLUMN)
     except pyarrow.ArrowInvalid:  # no Parquet at all, whatever its name
         return False
     except (pyarrow.ArrowException, OSError) as error:
@@ -163,7 +167,7 @@ def rows_name_videos(root: Path) -> bool:
     return any((root / path).is_file() for path in paths)
 
 
-def _opened(file: str) -> Any:
+def _open_file(file: str) -> Any:
     """A file here or on the Hub, as a context manager."""
     if "://" not in file:
         return open(file, "rb")
@@ -173,7 +177,7 @@ def _opened(file: str) -> Any:
 
 
 @contextmanager
-def _arrow_errors(path: str) -> Iterator[None]:
+def _raise_data_errors(path: str) -> Iterator[None]:
     import pyarrow
 
     try:

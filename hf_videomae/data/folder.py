@@ -5,37 +5,38 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..records import readable
+from ..errors import DataError
+from ..text import escape_non_utf8
 from .class_folders import innermost_classes
-from .folder_layout import read_split, read_whole
-from .frame_folders import describe_frames
-from .index_files import INDEX_FILES, Index, check_index, index_of, read_index, read_index_columns
-from .index_paths import IndexPaths
-from .labels import SINGLE, LabelKind, note_on_similar, parse_labels
-from .list_names import note_on_lists
+from .folder_layout import read_split, read_without_splits
+from .frame_folders import describe_frame_folder
+from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index, read_index_columns
+from .index_paths import IndexPathResolver
+from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
+from .list_detection import note_unread_lists
 from .metadata_files import (
     METADATA_FILES,
+    add_folder_splits,
     find_metadata,
-    of_split,
     read_metadata,
-    with_splits_of_folders,
+    select_split,
 )
-from .row_paths import allowed_folders
-from .samples import DataError, Label, Sample, segment_id
-from .split_folders import split_in_name, splits_reached
+from .path_policy import allowed_folders
+from .source import Label, Sample, segment_id
+from .split_folders import find_reached_splits, split_from_name
 from .video_files import (
     VIDEO_EXTENSIONS,
     FolderScan,
-    is_video_name,
+    is_video_file,
     scan_folder,
 )
 
-_GLOB_SIGNS = frozenset("*?[")
+_GLOB_CHARACTERS = frozenset("*?[")
 
 
-def is_pattern(dataset: str) -> bool:
+def is_glob_pattern(dataset: str) -> bool:
     """Whether a name is a glob pattern."""
-    return not _GLOB_SIGNS.isdisjoint(dataset)
+    return not _GLOB_CHARACTERS.isdisjoint(dataset)
 
 
 Segment = tuple[float | None, float | None]
@@ -43,7 +44,7 @@ Segment = tuple[float | None, float | None]
 
 
 class FolderSource:
-    """Files on a disk as a `Source`, by `open_folder`, `open_pattern` or `open_file`.
+    """Files on a disk as a `Source`, by `open_video_folder`, `open_glob` or `open_video_file`.
 
     Args:
         name: what messages call it.
@@ -64,7 +65,7 @@ class FolderSource:
         root: Path,
         paths: list[str],
         labels: list[str] | None = None,
-        kind: LabelKind = SINGLE,
+        kind: LabelKind = SINGLE_LABEL,
         notes: Sequence[str] = (),
         segments: Sequence[Segment] | None = None,
         unlabelled: str = "",
@@ -72,15 +73,15 @@ class FolderSource:
     ) -> None:
         self.segments, self.unlabelled = segments, unlabelled
         self.notes = list(notes)
-        self.name, self.root, self.paths = readable(name), root, paths
+        self.name, self.root, self.paths = escape_non_utf8(name), root, paths
         self.class_names: list[str] | None = None
         self.labels: list[Label] | None = None
         if labels is not None:
-            texts, ids = list(map(readable, labels)), list(map(readable, paths))
+            texts, ids = list(map(escape_non_utf8, labels)), list(map(escape_non_utf8, paths))
             self.class_names, self.labels = parse_labels(texts, kind=kind, ids=ids, name=self.name)
-            self.notes += note_on_similar(self.class_names, name=self.name)
-            if class_names is not None and kind == SINGLE:
-                number = {known: place for place, known in enumerate(class_names)}
+            self.notes += note_similar_class_names(self.class_names, name=self.name)
+            if class_names is not None and kind == SINGLE_LABEL:
+                number = {known: position for position, known in enumerate(class_names)}
                 self.class_names, self.labels = list(class_names), [number[text] for text in texts]
 
     def __len__(self) -> int:
@@ -90,12 +91,12 @@ class FolderSource:
         path = self.paths[index]
         label = None if self.labels is None else self.labels[index]
         start, end = (None, None) if self.segments is None else self.segments[index]
-        id = segment_id(readable(path), start=start, end=end)
+        id = segment_id(escape_non_utf8(path), start=start, end=end)
         return Sample(id=id, video=str(self.root / path), label=label, start=start, end=end)
 
     @classmethod
-    def of_index(
-        cls, name: str, index: Index, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
+    def from_index(
+        cls, name: str, index: VideoIndex, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
     ) -> "FolderSource":
         """Return what an index file lists as a source; `class_names` are all classes in order."""
         is_cut = any(segment != (None, None) for segment in index.segments)
@@ -112,19 +113,19 @@ class FolderSource:
         )
 
 
-def open_folder(
+def open_video_folder(
     dataset: str,
     *,
     split: str = "train",
     require_labels: bool = False,
-    kind: LabelKind = SINGLE,
+    kind: LabelKind = SINGLE_LABEL,
     allow_paths: Sequence[str] = (),
 ) -> FolderSource:
     """Open all videos under a folder.
 
     An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
     says which videos belong to the set. Without one, all videos do: folders called as splits are splits, at any depth
-    (`find_splits`), and class folders are classes (`read_classes`). Several classes of one video are separated by `|`.
+    (`find_split_folders`), and class folders are classes (`read_classes`). Several classes of one video are separated by `|`.
 
     Raises:
         DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, folders
@@ -135,17 +136,19 @@ def open_folder(
     scan = scan_folder(root, index_names=METADATA_FILES)
     paths, allowed = scan.videos, allowed_folders(allow_paths)
     if index is not None:
-        listed = _read_top_index(index, paths=IndexPaths(root, allowed=allowed), split=split, kind=kind, name=dataset)
-        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
+        listed = _read_top_index(
+            index, paths=IndexPathResolver(root, allowed=allowed), split=split, kind=kind, name=dataset
+        )
+        source = FolderSource.from_index(dataset, listed, root=root, kind=kind)
     elif not paths:
-        raise DataError(_without_videos(root, scan))
+        raise DataError(_describe_no_videos(root, scan))
     else:
         source = _open_without_index(dataset, scan, split=split, kind=kind, allowed=allowed)
-        lists = note_on_lists(root)
+        lists = note_unread_lists(root)
         source.notes += [*scan.notes(), *filter(None, [lists])]
         if lists and source.labels is None:
             source.unlabelled = f"{source.unlabelled or 'its folders name no classes'}; {lists}"
-    return _checked_labels(source, require_labels)
+    return _check_labels(source, require_labels)
 
 
 def _open_without_index(
@@ -155,14 +158,14 @@ def _open_without_index(
     root = Path(dataset)
     metadata, notes = find_metadata(root, scan.index_files, scan.videos)
     if any(file.columns.split for file in metadata):
-        whole = read_metadata(root, metadata, read_whole(scan.videos), kind=kind, allowed=allowed)
-        source = FolderSource.of_index(dataset, of_split(whole, split, name=dataset), root=root, kind=kind)
+        full_index = read_metadata(root, metadata, read_without_splits(scan.videos), kind=kind, allowed=allowed)
+        source = FolderSource.from_index(dataset, select_split(full_index, split, name=dataset), root=root, kind=kind)
         source.notes += notes
         return source
     found = read_split(scan.videos, name=dataset, split=split)
     if not {video for file in metadata for video in file.videos}.isdisjoint(found.paths):
         listed = read_metadata(root, metadata, found, kind=kind, allowed=allowed)
-        source = FolderSource.of_index(dataset, listed, root=root, kind=kind)
+        source = FolderSource.from_index(dataset, listed, root=root, kind=kind)
         source.notes += [*found.notes, *notes]
         return source
     return FolderSource(
@@ -172,23 +175,23 @@ def _open_without_index(
         labels=found.labels,
         kind=kind,
         notes=[*found.notes, *notes],
-        unlabelled=_with_remedy(found.unlabelled),
+        unlabelled=_add_remedy(found.unlabelled),
     )
 
 
-def _read_top_index(file: Path, *, paths: IndexPaths, split: str, kind: LabelKind, name: str) -> Index:
+def _read_top_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind, name: str) -> VideoIndex:
     """Read the index file at the top; where it names no splits and its paths lie in several, their folders do."""
     columns, notes = read_index_columns(file, root=paths.root)
     if not columns.split:
-        whole = index_of(columns, paths=paths, split=None, kind=kind, notes=notes)
-        with_splits = with_splits_of_folders(whole, name=name)
-        if with_splits is not whole:
-            return of_split(check_index(with_splits, root=paths.root), split, name=name)
+        full_index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
+        with_splits = add_folder_splits(full_index, name=name)
+        if with_splits is not full_index:
+            return select_split(check_index(with_splits, root=paths.root), split, name=name)
     return read_index(file, paths=paths, split=split, kind=kind)
 
 
-def open_pattern(
-    pattern: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE
+def open_glob(
+    pattern: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE_LABEL
 ) -> FolderSource:
     """Open the videos that a glob pattern matches (`**` is recursive). Ids are relative to the folder before the first
     sign.
@@ -199,38 +202,38 @@ def open_pattern(
     if split != "train":
         raise DataError(f"{pattern} is a pattern and has no split {split!r}; give the pattern of that split's files")
     matches = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
-    videos = [path for path in matches if is_video_name(os.path.basename(path))]
+    videos = [path for path in matches if is_video_file(os.path.basename(path))]
     if not videos:
         what = f"{len(matches)} files match but none has a video's extension" if matches else "no file matches"
         raise DataError(f"{pattern}: {what}; check the pattern, or give a folder (its subfolders are searched)")
-    fixed = pattern[: min(pattern.index(sign) for sign in _GLOB_SIGNS if sign in pattern)]
+    fixed = pattern[: min(pattern.index(character) for character in _GLOB_CHARACTERS if character in pattern)]
     root = Path(os.path.dirname(fixed) or ".")
     paths = [Path(path).relative_to(root).as_posix() for path in videos]
     labels = innermost_classes([tuple(path.split("/")[:-1]) for path in paths])
-    notes = _notes_on_pattern(paths, labels, pattern=pattern)
+    notes = _describe_pattern_splits(paths, labels, pattern=pattern)
     source = FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind, notes=notes)
-    return _checked_labels(source, require_labels)
+    return _check_labels(source, require_labels)
 
 
-def _notes_on_pattern(paths: Sequence[str], labels: Sequence[str] | None, *, pattern: str) -> list[str]:
+def _describe_pattern_splits(paths: Sequence[str], labels: Sequence[str] | None, *, pattern: str) -> list[str]:
     """Return a note where a pattern reaches into several splits, which are then one.
 
     Raises:
         DataError: where the classes would be the splits.
     """
-    named = {split_in_name(label) for label in labels or ()}
+    named = {split_from_name(label) for label in labels or ()}
     if len(named) > 1 and None not in named:
         raise DataError(
-            readable(
+            escape_non_utf8(
                 f"{pattern}: the folders that hold the videos are called {', '.join(sorted(set(labels or ())))}, as "
                 f"splits are; give the folder above them, or the pattern of one split's files"
             )
         )
-    splits = ", ".join(f"{readable(folder)}/" for folder in splits_reached(paths))
+    splits = ", ".join(f"{escape_non_utf8(folder)}/" for folder in find_reached_splits(paths))
     return [f"the pattern reaches into {splits}, and all its videos are read as the split train"] if splits else []
 
 
-def open_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = SINGLE) -> FolderSource:
+def open_video_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = SINGLE_LABEL) -> FolderSource:
     """Open a single video, or the folder of an index file that was named itself.
 
     Raises:
@@ -238,34 +241,34 @@ def open_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = S
     """
     path = Path(dataset)
     if path.name in INDEX_FILES:
-        return open_folder(str(path.parent), require_labels=require_labels, kind=kind)
-    if not is_video_name(path.name):
+        return open_video_folder(str(path.parent), require_labels=require_labels, kind=kind)
+    if not is_video_file(path.name):
         known = " ".join(sorted(VIDEO_EXTENSIONS))
         raise DataError(f"{dataset} is not a video file (known extensions: {known}); give a folder of videos")
-    return _checked_labels(FolderSource(dataset, root=path.parent, paths=[path.name]), require_labels)
+    return _check_labels(FolderSource(dataset, root=path.parent, paths=[path.name]), require_labels)
 
 
-def _without_videos(root: Path, scan: FolderScan) -> str:
+def _describe_no_videos(root: Path, scan: FolderScan) -> str:
     if scan.is_frame_folder:
-        return describe_frames(root)
+        return describe_frame_folder(root)
     others = sum(len(files) for _, _, files in os.walk(root))
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
-    what += scan.other_endings()
+    what += scan.describe_skipped()
     if scan.archives:
         return f"{what}; unpack the archives ({scan.archives}), and give the folder of the videos"
-    lists = note_on_lists(root)
+    lists = note_unread_lists(root)
     if lists:
-        return readable(f"{what}; {lists}")
-    return readable(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
+        return escape_non_utf8(f"{what}; {lists}")
+    return escape_non_utf8(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 
-def _with_remedy(unlabelled: str) -> str:
+def _add_remedy(unlabelled: str) -> str:
     if "in no class folder" not in unlabelled:
         return unlabelled
     return f"{unlabelled}; move it into the folder of its class or out of here, or add an index.csv (path,label)"
 
 
-def _checked_labels(source: FolderSource, require_labels: bool) -> FolderSource:
+def _check_labels(source: FolderSource, require_labels: bool) -> FolderSource:
     if require_labels and source.labels is None:
         if source.unlabelled:
             raise DataError(f"{source.name} has no labels: {source.unlabelled}")

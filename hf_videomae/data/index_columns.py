@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .samples import DataError
-from .split_names import SPLIT_NAMES, split_name
-from .tables import Table, looks_like_file, read_table, text_of
+from ..errors import DataError
+from .split_names import SPLIT_NAMES, normalize_split
+from .tables import Table, cell_text, has_file_extension, read_table
 
 # The names of each column. Those in the first list are meant for certain; of the others a table may have one.
-NAMES = {
+COLUMN_NAMES = {
     "path": (
         ["path", "file_name"],
         "filename file file_path filepath video video_path videopath video_file video_filename video_file_name "
@@ -19,26 +19,26 @@ NAMES = {
     "start": (["start"], ["start_seconds", "start_second", "start_sec", "start_s"]),
     "end": (["end"], ["end_seconds", "end_second", "end_sec", "end_s"]),
 }
-PATH_NAMES = frozenset(name for names in NAMES["path"] for name in names)
+PATH_COLUMNS = frozenset(name for names in COLUMN_NAMES["path"] for name in names)
 # Times that are places in an uncut original as often as in the file, and frames, which everyone counts differently.
-_OTHER_TIMES = frozenset(
+_UNUSED_TIME_COLUMNS = frozenset(
     "time_start time_end start_time end_time t_start t_end begin begin_time stop stop_time start_frame end_frame "
     "frame_start frame_end start_ms end_ms timestamp timestamp_start timestamp_end segment".split()
 )
 _SPLIT_WORDS = frozenset("train training test testing val valid validation split fold set subset partition".split())
-_MOST_SPLITS = 8
-_UPLOADS = frozenset("youtube_id ytid yt_id youtubeid youtube_url youtube_key".split())
+_MAX_SPLITS = 8
+_UPLOAD_ID_COLUMNS = frozenset("youtube_id ytid yt_id youtubeid youtube_url youtube_key".split())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class IndexColumns:
     """Which column of a table says what; "" where none does.
 
     Attributes:
         table: whose columns these are.
         path, label, split, start, end: their names.
-        other_times: columns with times that are not used.
-        upload: the column with the id of an original upload.
+        unused_times: columns with times that are not used.
+        upload_id_column: the column with the id of an original upload.
     """
 
     table: Table
@@ -47,39 +47,41 @@ class Columns:
     split: str
     start: str
     end: str
-    other_times: tuple[str, ...] = ()
-    upload: str = ""
+    unused_times: tuple[str, ...] = ()
+    upload_id_column: str = ""
 
     @property
     def notes(self) -> list[str]:
         """Return which reading was taken of columns that can be read in two ways."""
         file, notes = self.table.file, []
-        times = ", ".join(f"`{name}`" for name in self.other_times)
+        times = ", ".join(f"`{name}`" for name in self.unused_times)
         if not self.split:
             read = (self.path, self.label, self.start, self.end)
-            like = [name for name in self.table.columns if name not in read and _tells_splits(self.table, name)]
+            candidate_splits = [
+                name for name in self.table.columns if name not in read and _may_hold_splits(self.table, name)
+            ]
             notes += [
                 f"{file}: the column `{name}` is not read, so videos of all its values are used together; if it tells "
                 f"training from test videos write a column `split` with train and test"
-                for name in like
+                for name in candidate_splits
             ]
-        if self.split and self.split not in ("split", *NAMES["split"][1]):
+        if self.split and self.split not in ("split", *COLUMN_NAMES["split"][1]):
             notes.append(f"{file}: the column `{self.split}` is read as the split; name it `split`")
-        if self.other_times and self.upload:
+        if self.unused_times and self.upload_id_column:
             notes.append(
-                f"{file}: {times} are taken for times in the original upload (`{self.upload}`), so nothing is cut out "
+                f"{file}: {times} are taken for times in the original upload (`{self.upload_id_column}`), so nothing is cut out "
                 f"of the files; to use parts of these files name the columns `start` and `end`, in seconds"
             )
-        elif self.other_times:
+        elif self.unused_times:
             notes.append(
                 f"{file}: {times} are not used, so nothing is cut out of the files; to use parts of them name the "
                 f"columns `start` and `end`, in seconds of the file"
             )
-        if (self.start or self.end) and self.upload:
+        if (self.start or self.end) and self.upload_id_column:
             used = " and ".join(f"`{name}`" for name in (self.start, self.end) if name)
             notes.append(
                 f"{file}: {used} are cut out of the files; if they are times in the original upload "
-                f"(`{self.upload}`) and the files are cut already, remove these columns"
+                f"(`{self.upload_id_column}`) and the files are cut already, remove these columns"
             )
         return notes
 
@@ -90,28 +92,28 @@ def read_index_table(file: Path) -> Table:
     Raises:
         DataError: for a file that cannot be read, or whose columns nothing names.
     """
-    table = read_table(file, known=PATH_NAMES)
-    return table if table.has_header or not table.rows else _named_by_place(table)
+    table = read_table(file, known=PATH_COLUMNS)
+    return table if table.has_header or not table.rows else _name_columns_by_position(table)
 
 
-def _named_by_place(table: Table) -> Table:
+def _name_columns_by_position(table: Table) -> Table:
     """Return a list without a header with names for its columns: `path`, `path label`, or `path 0 -1`."""
     widths = sorted({len(row) for row in table.rows})
     names = ["path", "label"]
-    if widths == [3] and all((text_of(row["1"]), text_of(row["2"])) == ("0", "-1") for row in table.rows):
+    if widths == [3] and all((cell_text(row["1"]), cell_text(row["2"])) == ("0", "-1") for row in table.rows):
         names = ["path", "first_frame", "num_frames"]  # VideoMAE V2's lists for pre-training: whole videos
     elif len(widths) > 1 or widths[-1] > 2:
-        odd = next(place for place, row in enumerate(table.rows) if len(row) != 2)
+        odd = next(position for position, row in enumerate(table.rows) if len(row) != 2)
         raise DataError(
-            f"{table.file} has no header, and its row {table.numbers[odd]} is not `path label` but has "
+            f"{table.file} has no header, and its row {table.row_numbers[odd]} is not `path label` but has "
             f"{len(table.rows[odd])} columns; name the columns in a first line, such as path,label,start,end"
         )
     names = names[: widths[-1]]
-    rows = [{name: row[str(place)] for place, name in enumerate(names)} for row in table.rows]
+    rows = [{name: row[str(position)] for position, name in enumerate(names)} for row in table.rows]
     return replace(table, columns=names, rows=rows)
 
 
-def find_columns(table: Table) -> Columns:
+def find_columns(table: Table) -> IndexColumns:
     """Find which column says what.
 
     Raises:
@@ -119,26 +121,28 @@ def find_columns(table: Table) -> Columns:
     """
     if not table.columns:
         raise DataError(f"{table.file} lists no videos; add a row for each, after a first row such as path,label")
-    found = {what: _column(table, what) for what in NAMES}
+    found = {role: _find_column(table, role) for role in COLUMN_NAMES}
     if not found["path"]:
         remedy = "name the columns in its first row, or begin each row with a path that has its ending (.mp4)"
         if not table.delimiter:
             remedy = "name the file of each video in a key `path`"
-        raise DataError(f"{table.file} has no column `path` or `file_name` (its columns: {_named(table)}); {remedy}")
-    found["split"] = found["split"] or _column_of_splits(table, used=set(found.values()))
+        raise DataError(
+            f"{table.file} has no column `path` or `file_name` (its columns: {_format_columns(table)}); {remedy}"
+        )
+    found["split"] = found["split"] or _find_split_column(table, used=set(found.values()))
     _refuse_line_breaks(table, [name for name in found.values() if name])
     filled = [name for name in table.columns if _is_filled(table, name)]
-    return Columns(
+    return IndexColumns(
         table=table,
         **found,
-        other_times=tuple(name for name in filled if name in _OTHER_TIMES),
-        upload=next((name for name in filled if name in _UPLOADS), ""),
+        unused_times=tuple(name for name in filled if name in _UNUSED_TIME_COLUMNS),
+        upload_id_column=next((name for name in filled if name in _UPLOAD_ID_COLUMNS), ""),
     )
 
 
 def _refuse_line_breaks(table: Table, names: list[str]) -> None:
     """Refuse a cell with a line break: after a quotation mark that is not closed it holds the rows that follow."""
-    for number, row in zip(table.numbers, table.rows, strict=True):
+    for number, row in zip(table.row_numbers, table.rows, strict=True):
         for name in names:
             cell = row.get(name, "")
             if any(len(text.splitlines()) > 1 for text in (cell if isinstance(cell, list) else [cell])):
@@ -148,25 +152,25 @@ def _refuse_line_breaks(table: Table, names: list[str]) -> None:
                 )
 
 
-def _named(table: Table) -> str:
+def _format_columns(table: Table) -> str:
     shown = [name[:40] for name in table.columns[:12]]
     return ", ".join(shown) + (", ..." if len(table.columns) > len(shown) else "")
 
 
-def _column(table: Table, what: str) -> str:
+def _find_column(table: Table, role: str) -> str:
     """Return the column of one meaning; "" where there is none."""
-    for names in NAMES[what]:
+    for names in COLUMN_NAMES[role]:
         candidates = [name for name in names if name in table.columns]
         if len(candidates) > 1:
             candidates = [name for name in candidates if _is_filled(table, name)] or candidates[:1]
-        if len(candidates) > 1 and what == "path":
+        if len(candidates) > 1 and role == "path":
             files = [name for name in candidates if _holds_files(table, name)]
             candidates = files if files else candidates
-        if len(candidates) > 1 and not _are_equal(table, candidates):
+        if len(candidates) > 1 and not _have_equal_cells(table, candidates):
             both = " and ".join(f"`{name}`" for name in candidates)
             raise DataError(
-                f"{table.file}: {both} could both be the {what} (its columns: {_named(table)}); name the one that is "
-                f"meant `{NAMES[what][0][0]}` and remove or rename the other"
+                f"{table.file}: {both} could both be the {role} (its columns: {_format_columns(table)}); name the one that is "
+                f"meant `{COLUMN_NAMES[role][0][0]}` and remove or rename the other"
             )
         if candidates:
             return candidates[0]
@@ -174,30 +178,30 @@ def _column(table: Table, what: str) -> str:
 
 
 def _is_filled(table: Table, name: str) -> bool:
-    return any(text_of(row.get(name)) for row in table.rows)
+    return any(cell_text(row.get(name)) for row in table.rows)
 
 
 def _holds_files(table: Table, name: str) -> bool:
-    return all(looks_like_file(text_of(row.get(name))) for row in table.rows)
+    return all(has_file_extension(cell_text(row.get(name))) for row in table.rows)
 
 
-def _are_equal(table: Table, names: list[str]) -> bool:
+def _have_equal_cells(table: Table, names: list[str]) -> bool:
     """Return whether columns say the same in every row; an empty cell says nothing."""
-    return all(len({text for name in names if (text := text_of(row.get(name)))}) < 2 for row in table.rows)
+    return all(len({text for name in names if (text := cell_text(row.get(name)))}) < 2 for row in table.rows)
 
 
-def _tells_splits(table: Table, name: str) -> bool:
+def _may_hold_splits(table: Table, name: str) -> bool:
     """Return whether a column may tell training from test videos, by its name or its cells."""
     if _SPLIT_WORDS & set(name.split("_")):
         return True
-    values = {text_of(row.get(name)) for row in table.rows}
-    return 1 < len(values) <= _MOST_SPLITS and any(split_name(text) in SPLIT_NAMES for text in values)
+    values = {cell_text(row.get(name)) for row in table.rows}
+    return 1 < len(values) <= _MAX_SPLITS and any(normalize_split(text) in SPLIT_NAMES for text in values)
 
 
-def _column_of_splits(table: Table, *, used: set[str]) -> str:
+def _find_split_column(table: Table, *, used: set[str]) -> str:
     """Return a column of any name whose cells all name splits, that of training and at least one other."""
     for name in table.columns:
-        splits = {split_name(text_of(row.get(name))) for row in table.rows} if name not in used else set()
+        splits = {normalize_split(cell_text(row.get(name))) for row in table.rows} if name not in used else set()
         if "train" in splits and len(splits) > 1 and splits <= SPLIT_NAMES.keys():
             return name
     return ""

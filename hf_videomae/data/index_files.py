@@ -13,29 +13,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .id_lists import find_ids, has_ids
-from .index_columns import PATH_NAMES, Columns, find_columns, read_index_table
-from .index_paths import IndexPaths
-from .label_cells import is_missing, read_labels
-from .labels import MISSING, SINGLE, LabelKind
-from .samples import DataError, segment_id
-from .split_names import split_name
-from .tables import Cell, Table, text_of
+from ..errors import DataError
+from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
+from .index_paths import IndexPathResolver
+from .label_parsing import is_missing_label, parse_label_cells
+from .labels import MISSING_VALUES, SINGLE_LABEL, LabelKind
+from .source import segment_id
+from .split_names import normalize_split
+from .tables import Cell, Table, cell_text
+from .video_ids import has_id_column, resolve_video_ids
 
 INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
-Fault = Literal["path", "label", "split", "segment"]
+InvalidField = Literal["path", "label", "split", "segment"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class IndexEntry:
     """A video, or a segment of one, as a row names it.
 
     Attributes:
         path: relative to the folder, in posix style.
         cell: its label as it stands in the row.
-        split: as `split_name` gives it; "" where the table has no splits.
+        split: as `normalize_split` gives it; "" where the table has no splits.
         start, end: of a segment in seconds of the file; None is its beginning, and its end.
     """
 
@@ -52,22 +53,22 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefusedRow:
+class InvalidRow:
     """A row that cannot be used.
 
     Attributes:
         row: its path, or `row N`.
         reason: what is wrong, as in "it has no label".
-        fault: what the reason is about.
+        invalid_field: what the reason is about.
     """
 
     row: str
     reason: str
-    fault: Fault
+    invalid_field: InvalidField
 
 
 @dataclass(frozen=True, kw_only=True)
-class Index:
+class VideoIndex:
     """What an index file lists of one split, or of all.
 
     Attributes:
@@ -77,16 +78,16 @@ class Index:
         refused: rows that cannot be used.
         notes: how the file was read, for the user.
         unlabelled: why there are no labels; "" where there are.
-        has_other_times: whether times stand in columns that are not used.
+        has_unused_times: whether times stand in columns that are not used.
     """
 
     file: Path
-    entries: list[Entry]
+    entries: list[IndexEntry]
     labels: list[str] | None
-    refused: list[RefusedRow] = field(default_factory=list)
+    refused: list[InvalidRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unlabelled: str = ""
-    has_other_times: bool = False
+    has_unused_times: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -99,7 +100,7 @@ class Index:
         return [(entry.start, entry.end) for entry in self.entries]
 
 
-def read_index(file: Path, *, paths: IndexPaths, split: str, kind: LabelKind = SINGLE) -> Index:
+def read_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind = SINGLE_LABEL) -> VideoIndex:
     """Read the videos of a split from an index file; every row of that split has to be usable.
 
     Args:
@@ -113,77 +114,85 @@ def read_index(file: Path, *, paths: IndexPaths, split: str, kind: LabelKind = S
             used.
     """
     columns, notes = read_index_columns(file, root=paths.root)
-    index = index_of(columns, paths=paths, split=split, kind=kind, notes=notes)
+    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
     return check_index(index, root=paths.root)
 
 
-def read_index_columns(file: Path, *, root: Path) -> tuple[Columns, list[str]]:
+def read_index_columns(file: Path, *, root: Path) -> tuple[IndexColumns, list[str]]:
     """Read an index file of a folder, and find its columns; notes where its videos are named by ids.
 
     Raises:
         DataError: for a file that cannot be read, or columns that can be read in two ways.
     """
     table = read_index_table(file)
-    if PATH_NAMES.isdisjoint(table.columns) and has_ids(table):
-        found = find_ids(table, folders=(root,))
+    if PATH_COLUMNS.isdisjoint(table.columns) and has_id_column(table):
+        found = resolve_video_ids(table, folders=(root,))
         return find_columns(found.table), found.notes
     return find_columns(table), []
 
 
-def index_of(
-    columns: Columns, *, paths: IndexPaths, split: str | None, kind: LabelKind, notes: Sequence[str] = ()
-) -> Index:
+def build_index(
+    columns: IndexColumns, *, paths: IndexPathResolver, split: str | None, kind: LabelKind, notes: Sequence[str] = ()
+) -> VideoIndex:
     """Return what a table lists of a split (None: of all splits), and which of these rows cannot be used.
 
     Raises:
         DataError: where there are no rows of the split, or the labels can be read in two ways.
     """
     table = columns.table
-    rows = _rows_of_split(table, columns, split=split)
-    is_labelled = bool(columns.label) and not all(is_missing(row[1].get(columns.label, ""), kind=kind) for row in rows)
+    rows = _select_rows(table, columns, split=split)
+    is_labeled = bool(columns.label) and not all(
+        is_missing_label(row[1].get(columns.label, ""), kind=kind) for row in rows
+    )
     entries, refused = [], []
     for number, row, name in rows:
-        label = row.get(columns.label, "") if is_labelled else ""
-        shown = text_of(row.get(columns.path)) or f"row {number}"
+        label = row.get(columns.label, "") if is_labeled else ""
+        row_name = cell_text(row.get(columns.path)) or f"row {number}"
         try:
-            entries.append(_entry(row, columns, paths=paths, split=name, label=label))
+            entries.append(_parse_entry(row, columns, paths=paths, split=name, label=label))
         except _RowError as error:
-            refused.append(RefusedRow(row=shown, reason=str(error), fault=error.fault))
+            refused.append(InvalidRow(row=row_name, reason=str(error), invalid_field=error.invalid_field))
             continue
-        if is_labelled and is_missing(label, kind=kind):
+        if is_labeled and is_missing_label(label, kind=kind):
             entries.pop()
-            refused.append(RefusedRow(row=shown, reason="it has no label, though others have", fault="label"))
+            refused.append(
+                InvalidRow(row=row_name, reason="it has no label, though others have", invalid_field="label")
+            )
     labels: list[str] | None = None
-    said: list[str] = []
-    if is_labelled:
-        every = [row.get(columns.label, "") for row in table.rows]
+    label_notes: list[str] = []
+    if is_labeled:
+        all_cells = [row.get(columns.label, "") for row in table.rows]
         cells, ids = [entry.cell for entry in entries], [entry.id for entry in entries]
-        labels, said = read_labels(cells, every=every, kind=kind, file=table.file, ids=ids)
-    return Index(
+        labels, label_notes = parse_label_cells(cells, all_cells=all_cells, kind=kind, file=table.file, ids=ids)
+    return VideoIndex(
         file=table.file,
         entries=entries,
         labels=labels,
         refused=refused,
-        notes=[*notes, *columns.notes, *said, *_shared_by_splits(columns)],
-        unlabelled="" if is_labelled else _why_unlabelled(table, columns),
-        has_other_times=bool(columns.other_times),
+        notes=[*notes, *columns.notes, *label_notes, *_note_shared_videos(columns)],
+        unlabelled="" if is_labeled else _explain_no_labels(table, columns),
+        has_unused_times=bool(columns.unused_times),
     )
 
 
-def _shared_by_splits(columns: Columns) -> list[str]:
+def _note_shared_videos(columns: IndexColumns) -> list[str]:
     """Return a note on videos, or overlapping segments of one, that are listed in several splits."""
     if not columns.split:
         return []
     uses: dict[str, list[tuple[str, float, float]]] = {}
     for row in columns.table.rows:
-        path = os.path.normpath(text_of(row.get(columns.path)).replace("\\", "/"))
+        path = os.path.normpath(cell_text(row.get(columns.path)).replace("\\", "/"))
         try:
-            start, end = _segment(row, columns)
+            start, end = _parse_segment(row, columns)
         except ValueError:  # refused where the row is read
             continue
-        use = (split_name(text_of(row.get(columns.split))), start or 0.0, math.inf if end is None else end)
+        use = (normalize_split(cell_text(row.get(columns.split))), start or 0.0, math.inf if end is None else end)
         uses.setdefault(path, []).append(use)
-    shared = {path: sorted(_meeting(found)) for path, found in uses.items() if _meeting(found)}
+    shared = {
+        path: sorted(_find_overlapping_splits(found))
+        for path, found in uses.items()
+        if _find_overlapping_splits(found)
+    }
     if not shared:
         return []
     first = next(iter(shared))
@@ -193,7 +202,7 @@ def _shared_by_splits(columns: Columns) -> list[str]:
     ]
 
 
-def _meeting(uses: Sequence[tuple[str, float, float]]) -> set[str]:
+def _find_overlapping_splits(uses: Sequence[tuple[str, float, float]]) -> set[str]:
     """Return the splits of segments (split, start, end) that overlap one of another split."""
     found: set[str] = set()
     latest: dict[str, float] = {}
@@ -204,80 +213,82 @@ def _meeting(uses: Sequence[tuple[str, float, float]]) -> set[str]:
     return found
 
 
-def _why_unlabelled(table: Table, columns: Columns) -> str:
+def _explain_no_labels(table: Table, columns: IndexColumns) -> str:
     if columns.label:
         return f"the column `{columns.label}` of {table.file.name} is empty"
     return f"{table.file.name} has no column `label` (its columns: {', '.join(table.columns)})"
 
 
-def _rows_of_split(table: Table, columns: Columns, *, split: str | None) -> list[tuple[int, dict[str, Cell], str]]:
+def _select_rows(table: Table, columns: IndexColumns, *, split: str | None) -> list[tuple[int, dict[str, Cell], str]]:
     """Return (number, row, name of its split) of the rows of a split."""
     file = table.file
     if not table.rows:
         raise DataError(f"{file} lists no videos; add a row for each, or remove it to take every video in the folder")
-    names = [split_name(text_of(row.get(columns.split))) if columns.split else "" for row in table.rows]
-    rows = list(zip(table.numbers, table.rows, names, strict=True))
+    names = [normalize_split(cell_text(row.get(columns.split))) if columns.split else "" for row in table.rows]
+    rows = list(zip(table.row_numbers, table.rows, names, strict=True))
     if split is None:
         return rows
     if not any(names):
-        if split_name(split) != "train":
+        if normalize_split(split) != "train":
             raise DataError(
                 f"{file} has no column `split`, so all its videos are `train`; {split!r} was asked for: add that "
                 f"column, or name the list of that split"
             )
         return rows
-    without = next((number for number, _, name in rows if not name), None)
-    if without is not None:
+    missing = next((number for number, _, name in rows if not name), None)
+    if missing is not None:
         raise DataError(
-            f"{file}: row {without} has no `{columns.split}`, though others have; give every row its split"
+            f"{file}: row {missing} has no `{columns.split}`, though others have; give every row its split"
         )
-    kept = [row for row in rows if row[2].casefold() == split_name(split).casefold()]
-    if not kept:
+    selected = [row for row in rows if row[2].casefold() == normalize_split(split).casefold()]
+    if not selected:
         known = ", ".join(sorted(set(names)))
         raise DataError(f"{file} has no rows of the split {split!r} (it has: {known}); name one of those")
-    return kept
+    return selected
 
 
 class _RowError(ValueError):
     """What is wrong with one row."""
 
-    def __init__(self, reason: str, fault: Fault) -> None:
+    def __init__(self, reason: str, invalid_field: InvalidField) -> None:
         super().__init__(reason)
-        self.fault = fault
+        self.invalid_field = invalid_field
 
 
-def _entry(row: dict[str, Cell], columns: Columns, *, paths: IndexPaths, split: str, label: Cell) -> Entry:
+def _parse_entry(
+    row: dict[str, Cell], columns: IndexColumns, *, paths: IndexPathResolver, split: str, label: Cell
+) -> IndexEntry:
     try:
-        path = paths.find(text_of(row.get(columns.path)))
+        path = paths.resolve_path(cell_text(row.get(columns.path)))
     except ValueError as error:
         raise _RowError(str(error), "path") from None
     try:
-        start, end = _segment(row, columns)
+        start, end = _parse_segment(row, columns)
         check_segment(start, end)
     except ValueError as error:
         raise _RowError(str(error), "segment") from None
-    return Entry(path=path, cell=label, split=split, start=start, end=end)
+    return IndexEntry(path=path, cell=label, split=split, start=start, end=end)
 
 
-def _segment(row: dict[str, Cell], columns: Columns) -> tuple[float | None, float | None]:
+def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> tuple[float | None, float | None]:
     decimal_comma = columns.table.delimiter in (";", "\t", "|")
     start, end = (
-        read_seconds(text_of(row.get(name)), decimal_comma=decimal_comma) if name else None
+        parse_seconds(cell_text(row.get(name)), decimal_comma=decimal_comma) if name else None
         for name in (columns.start, columns.end)
     )
     return start, end
 
 
-def read_seconds(text: str, *, decimal_comma: bool = False) -> float | None:
+def parse_seconds(text: str, *, decimal_comma: bool = False) -> float | None:
     """Return a time in seconds, written as a number or as [HOURS:]MINUTES:SECONDS; None for an empty cell.
 
     Raises:
         ValueError: for any other text, a negative number or one that is not finite.
     """
     text = text.strip()
-    if text.lower() in MISSING:
+    if text.lower() in MISSING_VALUES:
         return None
-    clock = _CLOCK.fullmatch(text)
+    clock = _CLOCK_TIME.fullmatch(text)
     if clock is not None:
         return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
     if decimal_comma and re.fullmatch(r"\d+,\d+", text):
@@ -301,30 +312,30 @@ def check_segment(start: float | None, end: float | None) -> None:
         raise ValueError(f"nothing lies between {start or 0:g} and {end:g} s; the end has to come after the start")
 
 
-def check_index(index: Index, *, root: Path) -> Index:
+def check_index(index: VideoIndex, *, root: Path) -> VideoIndex:
     """Return an index all of whose rows can be used, each video or segment once.
 
     Raises:
         DataError: naming the file, the first bad row and what to do.
     """
     file, total = index.file, len(index.entries) + len(index.refused)
-    for fault, what, remedy in (
+    for invalid_field, what, remedy in (
         ("path", "the {total} videos listed are not there", f"paths are relative to {root}"),
         ("label", "{total} rows have no label", "label all or none; a class of such a name needs another name"),
         ("segment", "{total} rows have a segment that cannot be used", "give `start` and `end` in seconds"),
     ):
-        bad = [row for row in index.refused if row.fault == fault]
+        bad = [row for row in index.refused if row.invalid_field == invalid_field]
         if bad:
-            reason = "" if fault == "label" else f" ({bad[0].reason})"
+            reason = "" if invalid_field == "label" else f" ({bad[0].reason})"
             raise DataError(
                 f"{file}: {len(bad)} of {what.format(total=total)}, the first is {bad[0].row}{reason}; {remedy}: mend "
                 f"or remove those rows"
             )
-    _refuse_repeated(index)
+    _refuse_duplicate_entries(index)
     return index
 
 
-def _refuse_repeated(index: Index) -> None:
+def _refuse_duplicate_entries(index: VideoIndex) -> None:
     counts = Counter(entry.id for entry in index.entries)
     repeated = sum(counts.values()) - len(counts)
     if not repeated:
@@ -332,7 +343,7 @@ def _refuse_repeated(index: Index) -> None:
     first = next(id for id, count in counts.items() if count > 1)
     remedy = "remove the repeated rows"
     cells = {str(entry.cell) for entry in index.entries if entry.id == first}
-    if index.has_other_times:
+    if index.has_unused_times:
         remedy = "to use parts of a file name the columns of their times `start` and `end`, in seconds"
     elif len(cells) > 1:
         remedy = "remove the wrong rows, or write its classes in one row separated by | for several classes of a video"

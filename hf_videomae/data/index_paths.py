@@ -11,32 +11,34 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from .row_paths import FLAG
-from .tables import looks_like_file
+from .path_policy import ALLOW_PATHS_FLAG
+from .tables import has_file_extension
 from .video_files import PLAYLIST_EXTENSIONS
 
 # Lists of other files, and texts that lie beside videos.
-NO_VIDEOS = PLAYLIST_EXTENSIONS | frozenset(".csv .json .jsonl .md .smi .tsv .txt .xml .yaml .yml".split())
+NON_VIDEO_EXTENSIONS = PLAYLIST_EXTENSIONS | frozenset(".csv .json .jsonl .md .smi .tsv .txt .xml .yaml .yml".split())
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-class IndexPaths:
+class IndexPathResolver:
     """The files that the rows of an index file may name.
 
     Args:
         root: the folder that paths are relative to.
         allowed: further folders that the user opened.
-        is_own: the user named the list, so it may name any file.
+        is_trusted: the user named the list, so it may name any file.
     """
 
-    def __init__(self, root: Path, *, allowed: Sequence[str] = (), is_own: bool = False) -> None:
-        self.root, self.is_own, self._base = root, is_own, os.fspath(root)
-        self._real: dict[str, str] = {}
-        self._names: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._open = [os.path.realpath(folder) for folder in (str(root), *_cache_of(root), *allowed)]
+    def __init__(self, root: Path, *, allowed: Sequence[str] = (), is_trusted: bool = False) -> None:
+        self.root, self.is_trusted, self._base = root, is_trusted, os.fspath(root)
+        self._real_paths: dict[str, str] = {}
+        self._files_by_stem: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._allowed_folders = [
+            os.path.realpath(folder) for folder in (str(root), *_hub_cache_folders(root), *allowed)
+        ]
 
-    def find(self, text: str) -> str:
+    def resolve_path(self, text: str) -> str:
         """Return the path of a row's file relative to the root, in posix style.
 
         A path with backslashes, in another Unicode form, without its ending, or that begins with a slash and lies
@@ -52,77 +54,77 @@ class IndexPaths:
             raise ValueError("its path holds control characters")
         if "://" in text:
             raise ValueError("it is a URL; an index file lists files: download it and give its path")
-        found = next(filter(None, map(self._file, self._readings(text))), None)
+        found = next(filter(None, map(self._existing_file, self._candidate_paths(text))), None)
         if found is None:
-            outside = os.path.isabs(text) or self._relative(text).startswith("../")
-            if outside and not self.is_own:
-                raise ValueError(self._refusal(text, "its path leads"))
+            outside = os.path.isabs(text) or self._relative_path(text).startswith("../")
+            if outside and not self.is_trusted:
+                raise ValueError(self._outside_message(text, "its path leads"))
             raise ValueError("it is listed, but is not there")
         ending = os.path.splitext(found)[1]
-        if ending.lower() in NO_VIDEOS:
+        if ending.lower() in NON_VIDEO_EXTENSIONS:
             raise ValueError(f"it is no video but a list or playlist ({ending})")
-        if not self.is_own and not self.is_open(found):
+        if not self.is_trusted and not self.is_within_allowed(found):
             is_link = not (os.path.isabs(text) or found.startswith("../"))
-            raise ValueError(self._refusal(found, "a link in its path leads" if is_link else "its path leads"))
+            raise ValueError(self._outside_message(found, "a link in its path leads" if is_link else "its path leads"))
         return found
 
-    def _readings(self, text: str) -> list[str]:
+    def _candidate_paths(self, text: str) -> list[str]:
         """Return the paths that a text may mean, the likeliest first."""
-        plain = os.path.expanduser(text) if self.is_own else text
+        plain = os.path.expanduser(text) if self.is_trusted else text
         texts = [plain]
         if "\\" in plain and not _DRIVE.match(plain):
             texts.append(plain.replace("\\", "/"))
-        texts += [form for name in list(texts) for form in _other_forms(name)]
+        texts += [form for name in list(texts) for form in _unicode_variants(name)]
         if plain.startswith("/"):
             texts.append(plain.lstrip("/"))
         return texts
 
-    def _relative(self, text: str) -> str:
+    def _relative_path(self, text: str) -> str:
         inner = posixpath.normpath(text)
         if not inner.startswith(("/", "..")) and os.sep == "/":
             return inner
         return Path(os.path.relpath(self.root / text, self.root)).as_posix()
 
-    def _file(self, text: str) -> str | None:
-        relative = self._relative(text)
+    def _existing_file(self, text: str) -> str | None:
+        relative = self._relative_path(text)
         if os.path.isfile(os.path.join(self._base, relative)):
             return relative
-        if looks_like_file(relative):
+        if has_file_extension(relative):
             return None
         # Lists of ids leave the ending out.
         folder, name = posixpath.split(relative)
-        if folder not in self._names:
-            self._names[folder] = _names_in(os.path.join(self._base, folder))
-        same = self._names[folder].get(name, ())
+        if folder not in self._files_by_stem:
+            self._files_by_stem[folder] = _list_files_by_stem(os.path.join(self._base, folder))
+        same = self._files_by_stem[folder].get(name, ())
         return posixpath.join(folder, same[0]) if len(same) == 1 else None
 
-    def is_open(self, relative: str) -> bool:
+    def is_within_allowed(self, relative: str) -> bool:
         """Return whether a file lies in the root, or in a folder that was opened, once links are followed."""
         path = os.path.join(self._base, relative)
         folder, name = os.path.split(path)
         real = os.path.realpath(path) if os.path.islink(path) else os.path.join(self._real_folder(folder), name)
-        return any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in self._open)
+        return any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in self._allowed_folders)
 
     def _real_folder(self, folder: str) -> str:
-        if folder not in self._real:
-            self._real[folder] = os.path.realpath(folder)
-        return self._real[folder]
+        if folder not in self._real_paths:
+            self._real_paths[folder] = os.path.realpath(folder)
+        return self._real_paths[folder]
 
-    def _refusal(self, relative: str, how: str) -> str:
+    def _outside_message(self, relative: str, cause: str) -> str:
         folder = os.path.dirname(os.path.realpath(self.root / relative))
         return (
-            f"it lies outside of {self.root.name or self.root}: {how} out of the data folder; {FLAG} {folder} "
+            f"it lies outside of {self.root.name or self.root}: {cause} out of the data folder; {ALLOW_PATHS_FLAG} {folder} "
             f"opens that folder"
         )
 
 
-def _other_forms(name: str) -> list[str]:
+def _unicode_variants(name: str) -> list[str]:
     """Return a name in the other Unicode forms: macOS writes accents as letters of their own."""
     forms = [unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
     return [form for form in forms if form != name]
 
 
-def _names_in(folder: str) -> dict[str, tuple[str, ...]]:
+def _list_files_by_stem(folder: str) -> dict[str, tuple[str, ...]]:
     """Return the files of a folder by their names without ending."""
     found: dict[str, list[str]] = {}
     try:
@@ -131,12 +133,12 @@ def _names_in(folder: str) -> dict[str, tuple[str, ...]]:
         return {}
     for name in names:
         stem, ending = os.path.splitext(name)
-        if looks_like_file(name) and ending.lower() not in NO_VIDEOS:
+        if has_file_extension(name) and ending.lower() not in NON_VIDEO_EXTENSIONS:
             found.setdefault(stem, []).append(name)
     return {stem: tuple(files) for stem, files in found.items()}
 
 
-def _cache_of(root: Path) -> list[str]:
+def _hub_cache_folders(root: Path) -> list[str]:
     """Return where the files of a snapshot in huggingface_hub's cache lie: they are links to its blobs."""
     real = Path(os.path.realpath(root))
     folders = (real, *real.parents)

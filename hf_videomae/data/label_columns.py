@@ -11,22 +11,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .label_cells import read_labels
-from .labels import MISSING, SEPARATOR, SINGLE, LabelKind, note_on_similar, parse_labels
-from .samples import DataError, Label
+from ..errors import DataError
+from .label_parsing import parse_label_cells
+from .labels import LABEL_SEPARATOR, MISSING_VALUES, SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
+from .source import Label
 
-COLUMNS = ("label", "labels", "class", "class_name", "label_name", "category")
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "label_name", "category")
 """Plain columns that are taken for labels, and keys of the JSON of a WebDataset; the first that is there."""
-MEMBERS = ("cls", "label", "class", "label.txt", "class.txt", "json", "txt")
+LABEL_MEMBERS = ("cls", "label", "class", "label.txt", "class.txt", "json", "txt")
 """Members of a WebDataset that are taken for labels."""
-MULTI: LabelKind = "multi_label_classification"
+MULTI_LABEL: LabelKind = "multi_label_classification"
 # Texts of which most are different are captions. Fewer rows say nothing.
-_JUDGED_FROM, _CAPTION_SHARE = 10, 0.5
+_MIN_ROWS_TO_JUDGE, _MAX_DISTINCT_SHARE = 10, 0.5
 _REMEDY = "label all of them, or remove those rows"
 
 
 @dataclass
-class PlainLabels:
+class ColumnLabels:
     """The labels of a plain column.
 
     Attributes:
@@ -73,12 +74,17 @@ class PlainLabels:
                 f"{self.name}: {len(missing)} of {total} rows have no {self.column!r}, the first is {missing[0]}; "
                 f"{_REMEDY}"
             )
-        different = len(self.ids)
-        if asked and not different:
+        num_distinct = len(self.ids)
+        if asked and not num_distinct:
             raise DataError(f"{self.name}: {self.column!r} says nothing in any of {total} rows; name another column")
-        if not asked and total >= _JUDGED_FROM and different > _CAPTION_SHARE * total and self.kind == SINGLE:
+        if (
+            not asked
+            and total >= _MIN_ROWS_TO_JUDGE
+            and num_distinct > _MAX_DISTINCT_SHARE * total
+            and self.kind == SINGLE_LABEL
+        ):
             raise DataError(
-                f"{self.name}: {self.column!r} holds {different} different texts in {total} rows, more like captions "
+                f"{self.name}: {self.column!r} holds {num_distinct} different texts in {total} rows, more like captions "
                 f"than classes; --label_column {self.column} takes them as classes, --label_column OTHER names others"
             )
         self.find_classes()
@@ -92,10 +98,10 @@ class PlainLabels:
         texts, ids, self.notes = list(self.ids), list(self.ids.values()), []
         if self.kind != "regression" and not self.has_lists:
             source = f"{self.name} ({self.column})"
-            texts, self.notes = read_labels(texts, every=texts, kind=self.kind, file=source, ids=ids)
+            texts, self.notes = parse_label_cells(texts, all_cells=texts, kind=self.kind, file=source, ids=ids)
         names, labels = parse_labels(texts, kind=self.kind, ids=ids, name=self.name)
         self.class_names = names
-        self.notes += note_on_similar(names, name=self.name)
+        self.notes += note_similar_class_names(names, name=self.name)
         self._numbers = dict(zip(self.ids, labels, strict=True))
 
     def label(self, value: Any, *, id: str) -> Label | None:
@@ -121,17 +127,19 @@ class PlainLabels:
         """
         column, _, key = self.column.partition(".")
         if column == "json" and isinstance(value, (str, dict)):
-            value = _of_json(value, key=key, id=id, name=self.name)
+            value = _label_from_json(value, key=key, id=id, name=self.name)
         if isinstance(value, (list, tuple)):
             self.has_lists = True
             texts = [self._text(part, id=id) for part in value]
-            if self.kind == SINGLE and len(texts) > 1:
-                raise self._no_label(value, id, "several labels; give --problem_type multi_label_classification")
-            if any(SEPARATOR in (text or "") for text in texts):
-                raise self._no_label(value, id, f"a name with {SEPARATOR}, which separates names; write another sign")
-            joined = SEPARATOR.join(text for text in texts if text)
+            if self.kind == SINGLE_LABEL and len(texts) > 1:
+                raise self._label_error(value, id, "several labels; give --problem_type multi_label_classification")
+            if any(LABEL_SEPARATOR in (text or "") for text in texts):
+                raise self._label_error(
+                    value, id, f"a name with {LABEL_SEPARATOR}, which separates names; write another sign"
+                )
+            joined = LABEL_SEPARATOR.join(text for text in texts if text)
             # A video of several labels may have none of them: that is an answer, too.
-            return joined if joined or self.kind == MULTI else None
+            return joined if joined or self.kind == MULTI_LABEL else None
         return self._text(value, id=id)
 
     def _text(self, value: Any, *, id: str) -> str | None:
@@ -139,16 +147,16 @@ class PlainLabels:
             if math.isnan(value):
                 return None
             if not value.is_integer():
-                raise self._no_label(value, id, "a number with a fraction; give --problem_type regression")
+                raise self._label_error(value, id, "a number with a fraction; give --problem_type regression")
             value = int(value)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         if value is not None and not isinstance(value, (str, int, float)):
-            raise self._no_label(value, id, f"{type(value).__name__}, no label")
+            raise self._label_error(value, id, f"{type(value).__name__}, no label")
         text = "" if value is None else str(value).strip()
-        return None if text.lower() in MISSING else text
+        return None if text.lower() in MISSING_VALUES else text
 
-    def _no_label(self, value: Any, id: str, what: str) -> DataError:
+    def _label_error(self, value: Any, id: str, what: str) -> DataError:
         shown = str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}..."
         return DataError(
             f"{self.name}: {self.column!r} of {id} is {shown}: it holds {what}, or name another column with "
@@ -157,16 +165,16 @@ class PlainLabels:
 
     def _check_minus_one(self) -> None:
         """Tell -1 as `datasets` writes a missing class from -1 as others write a class."""
-        if self.kind == SINGLE and self.ids.keys() == {"-1"}:
+        if self.kind == SINGLE_LABEL and self.ids.keys() == {"-1"}:
             self.ids.clear()
-        elif self.kind == SINGLE and {"-1", "0"} <= self.ids.keys():
+        elif self.kind == SINGLE_LABEL and {"-1", "0"} <= self.ids.keys():
             raise DataError(
                 f"{self.name}: {self.column!r} holds -1 (as in {self.ids['-1']}) beside 0 and more; where it means "
                 f"that there is no label, remove those rows, where it is a class, write the classes as texts"
             )
 
 
-def _of_json(value: str | dict[str, Any], *, key: str, id: str, name: str) -> Any:
+def _label_from_json(value: str | dict[str, Any], *, key: str, id: str, name: str) -> Any:
     """The label in a JSON member: that of a key, or the member itself where it is no object."""
     if isinstance(value, str):
         try:
@@ -175,10 +183,10 @@ def _of_json(value: str | dict[str, Any], *, key: str, id: str, name: str) -> An
             raise DataError(f"{name}: the .json of {id} is no JSON ({error}); write it anew or remove it") from None
     if not isinstance(value, dict):
         return value
-    return value.get(key or next((known for known in COLUMNS if known in value), ""))
+    return value.get(key or next((known for known in LABEL_COLUMNS if known in value), ""))
 
 
-def share_classes(parts: Sequence[PlainLabels]) -> None:
+def share_classes(parts: Sequence[ColumnLabels]) -> None:
     """Give all splits of a data set the classes of all of them together."""
     ids: dict[str, str] = {}
     for part in parts:
@@ -188,13 +196,13 @@ def share_classes(parts: Sequence[PlainLabels]) -> None:
         part.find_classes()
 
 
-def find_plain(features: Any, *, asked: str | None, path: str, kind: LabelKind) -> PlainLabels | None:
+def find_label_column(features: Any, *, asked: str | None, path: str, kind: LabelKind) -> ColumnLabels | None:
     """Return the plain column that holds the labels.
 
     Args:
         features: of the data set.
-        asked: its name, or `json.KEY` for a key in the JSON of a WebDataset; None: the first of `COLUMNS`, in a
-            WebDataset of `MEMBERS`.
+        asked: its name, or `json.KEY` for a key in the JSON of a WebDataset; None: the first of `LABEL_COLUMNS`, in a
+            WebDataset of `LABEL_MEMBERS`.
         path: of the data set.
         kind: what the labels say.
 
@@ -203,7 +211,7 @@ def find_plain(features: Any, *, asked: str | None, path: str, kind: LabelKind) 
     """
     is_webdataset = "__key__" in features
     if asked is None:
-        known = MEMBERS if is_webdataset else COLUMNS
+        known = LABEL_MEMBERS if is_webdataset else LABEL_COLUMNS
         asked = next((name for name in known if name in features and _is_plain(features[name])), None)
     if asked is None:
         return None
@@ -212,14 +220,14 @@ def find_plain(features: Any, *, asked: str | None, path: str, kind: LabelKind) 
         columns = ", ".join(map(str, features))
         raise DataError(f"{path} has no column {asked!r}: its columns are {columns}; give one of them")
     if not _is_plain(features[column]) and column != "json":
-        kinds = " of ".join(type(part).__name__ for part in _nested(features[column]))
+        kinds = " of ".join(type(part).__name__ for part in _nested_types(features[column]))
         raise DataError(f"{path}: column {asked!r} holds {kinds}, no labels for {kind}; name another column or kind")
-    return PlainLabels(column=asked, kind=kind, name=path)
+    return ColumnLabels(column=asked, kind=kind, name=path)
 
 
-def _nested(feature: Any) -> list[Any]:
+def _nested_types(feature: Any) -> list[Any]:
     inner = getattr(feature, "feature", None)
-    return [feature] if inner is None else [feature, *_nested(inner)]
+    return [feature] if inner is None else [feature, *_nested_types(inner)]
 
 
 def _is_plain(feature: Any) -> bool:

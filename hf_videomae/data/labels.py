@@ -13,17 +13,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .samples import DataError, Label, Sample
+from ..errors import DataError
+from .source import Label, Sample
 
 # The names of transformers' `problem_type`.
 LabelKind = Literal["single_label_classification", "multi_label_classification", "regression"]
-SINGLE: LabelKind = "single_label_classification"
-SEPARATOR = "|"
+SINGLE_LABEL: LabelKind = "single_label_classification"
+LABEL_SEPARATOR = "|"
 # What tables hold where a value is missing, in lower case: pandas, R, SQL, JSON and spreadsheets write these.
-MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil"))
+MISSING_VALUES = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil"))
 
 # Python reads no numbers of many more digits.
-_MOST_DIGITS = 1000
+_MAX_DIGITS = 1000
 
 
 def parse_labels(
@@ -44,23 +45,25 @@ def parse_labels(
         DataError: for a label that is not a finite number where numbers are wanted.
     """
     if kind == "regression":
-        return None, [_number(text, id=id, name=name) for text, id in zip(texts, ids, strict=True)]
-    several = [[part.strip() for part in text.split(SEPARATOR)] if kind != SINGLE else [text] for text in texts]
-    names = sorted({part for parts in several for part in parts if part}, key=_class_order)
+        return None, [_parse_number(text, id=id, name=name) for text, id in zip(texts, ids, strict=True)]
+    split_texts = [
+        [part.strip() for part in text.split(LABEL_SEPARATOR)] if kind != SINGLE_LABEL else [text] for text in texts
+    ]
+    names = sorted({part for parts in split_texts for part in parts if part}, key=_class_sort_key)
     number = {part: index for index, part in enumerate(names)}
-    if kind == SINGLE:
+    if kind == SINGLE_LABEL:
         return names, [number[text] for text in texts]
-    return names, [tuple(sorted({number[part] for part in parts if part})) for parts in several]
+    return names, [tuple(sorted({number[part] for part in parts if part})) for parts in split_texts]
 
 
-def note_on_similar(class_names: Sequence[str] | None, *, name: str) -> list[str]:
+def note_similar_class_names(class_names: Sequence[str] | None, *, name: str) -> list[str]:
     """Return a note on classes whose names differ in case, blanks or the spelling of accents alone."""
-    alike: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for known in class_names or ():
         plain = unicodedata.normalize("NFKC", known).casefold()
         plain = plain.lstrip("0") if plain.isdecimal() else re.sub(r"[\s_-]+", " ", plain).strip()
-        alike.setdefault(plain, []).append(known)
-    found = [names for names in alike.values() if len(names) > 1]
+        spellings.setdefault(plain, []).append(known)
+    found = [names for names in spellings.values() if len(names) > 1]
     if not found:
         return []
     shown = " and ".join(ascii(known) for known in found[0])
@@ -70,13 +73,13 @@ def note_on_similar(class_names: Sequence[str] | None, *, name: str) -> list[str
     ]
 
 
-def _class_order(name: str) -> tuple[bool, int, str]:
+def _class_sort_key(name: str) -> tuple[bool, int, str]:
     """Classes that are numbers keep the order of numbers: 10 comes after 9."""
-    is_number = name.isdecimal() and len(name) <= _MOST_DIGITS
+    is_number = name.isdecimal() and len(name) <= _MAX_DIGITS
     return not is_number, int(name) if is_number else 0, name
 
 
-def _number(text: str, *, id: str, name: str) -> float:
+def _parse_number(text: str, *, id: str, name: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -90,7 +93,7 @@ def _number(text: str, *, id: str, name: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelCoding:
+class LabelEncoder:
     """How the labels of a batch become a tensor; every sample must have one.
 
     Args:
@@ -98,7 +101,7 @@ class LabelCoding:
         num_classes: K; of a regression how many numbers each video has.
     """
 
-    kind: LabelKind = SINGLE
+    kind: LabelKind = SINGLE_LABEL
     num_classes: int = 1
 
     def tensor(self, samples: Sequence[Sample]) -> Tensor:
@@ -108,38 +111,38 @@ class LabelCoding:
             DataError: naming the sample whose label is missing, of another kind or out of range.
         """
         for sample in samples:
-            fault = self.fault(sample.label)
-            if fault is not None:
-                raise DataError(f"{sample.id} {fault}; mend its label or remove it")
+            label_error = self.label_error(sample.label)
+            if label_error is not None:
+                raise DataError(f"{sample.id} {label_error}; mend its label or remove it")
         return self.targets([sample.label for sample in samples if sample.label is not None])
 
     def targets(self, labels: Sequence[Label]) -> Tensor:
-        """The same from labels without a `fault`."""
+        """The same from labels without a `label_error`."""
         if self.kind == "regression":
             return torch.tensor(labels, dtype=torch.float32)
-        if self.kind == SINGLE:
+        if self.kind == SINGLE_LABEL:
             return torch.tensor(labels)
         targets = torch.zeros(len(labels), self.num_classes)
         for row, label in zip(targets, labels, strict=True):
             row[list(label)] = 1  # type: ignore[arg-type]
         return targets
 
-    def fault(self, label: Label | None) -> str | None:
+    def label_error(self, label: Label | None) -> str | None:
         """What is wrong with a label, to follow the name of its video; None where nothing is."""
         if label is None:
             return "has no label"
         if self.kind == "regression":
-            return self._fault_of_numbers(label)
+            return self._find_number_error(label)
         classes = label if isinstance(label, tuple) else (label,)
         whole = all(isinstance(number, int) for number in classes)
-        if not whole or isinstance(label, tuple) == (self.kind == SINGLE):
-            wanted = "one class number" if self.kind == SINGLE else "class numbers"
+        if not whole or isinstance(label, tuple) == (self.kind == SINGLE_LABEL):
+            wanted = "one class number" if self.kind == SINGLE_LABEL else "class numbers"
             return f"has the label {label!r}, but {wanted} of 0 to {self.num_classes - 1} is wanted"
         if not all(0 <= number < self.num_classes for number in classes):
             return f"has the label {label!r}, but the classes are 0 to {self.num_classes - 1}"
         return None
 
-    def _fault_of_numbers(self, label: Label) -> str | None:
+    def _find_number_error(self, label: Label) -> str | None:
         numbers = label if isinstance(label, tuple) else (label,)
         finite = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
         if finite and len(numbers) == self.num_classes and isinstance(label, tuple) == (self.num_classes > 1):

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..records import readable
+from ..errors import DataError
+from ..text import escape_non_utf8
 from .folder_layout import FolderVideos
-from .index_columns import Columns, find_columns, read_index_table
-from .index_files import INDEX_FILES, Entry, Index, RefusedRow, check_index, index_of
-from .index_paths import IndexPaths
+from .index_columns import IndexColumns, find_columns, read_index_table
+from .index_files import INDEX_FILES, IndexEntry, InvalidRow, VideoIndex, build_index, check_index
+from .index_paths import IndexPathResolver
 from .labels import LabelKind
-from .samples import DataError
-from .split_folders import find_splits, splits_reached
-from .split_names import split_name
-from .tables import Table, column_name
+from .split_folders import find_reached_splits, find_split_folders
+from .split_names import normalize_split
+from .tables import Table, normalize_column_name
 
 METADATA_FILES = (*INDEX_FILES, "metadata.parquet")
 
@@ -34,7 +34,7 @@ class MetadataFile:
     """
 
     folder: str
-    columns: Columns
+    columns: IndexColumns
     videos: list[str]
 
     @property
@@ -68,7 +68,7 @@ def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tu
         chosen = min(by_folder[folder], key=lambda file: METADATA_FILES.index(os.path.basename(file)))
         table = _read_parquet(root / chosen) if chosen.endswith(".parquet") else read_index_table(root / chosen)
         if not table.rows or not {"path", "file_name"} & set(table.columns):
-            notes.append(f"{readable(chosen)} has no column `path` or `file_name`, so it is not read")
+            notes.append(f"{escape_non_utf8(chosen)} has no column `path` or `file_name`, so it is not read")
             continue
         found.append(MetadataFile(folder, find_columns(table), owned[folder]))
     return found, notes
@@ -84,11 +84,13 @@ def _read_parquet(file: Path) -> Table:
         found = parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); write it again, or as CSV") from error
-    rows = [{column_name(name): _text(value) for name, value in row.items()} for row in found]
-    return Table(file=file, columns=list(rows[0]) if rows else [], rows=rows, numbers=list(range(1, len(rows) + 1)))
+    rows = [{normalize_column_name(name): _cell(value) for name, value in row.items()} for row in found]
+    return Table(
+        file=file, columns=list(rows[0]) if rows else [], rows=rows, row_numbers=list(range(1, len(rows) + 1))
+    )
 
 
-def _text(value: object) -> str | list[str]:
+def _cell(value: object) -> str | list[str]:
     if isinstance(value, list):
         return [str(entry).strip() for entry in value if entry is not None]
     return "" if value is None else str(value).strip()
@@ -102,7 +104,7 @@ def read_metadata(
     kind: LabelKind,
     allowed: Sequence[str] = (),
     strict: bool = True,
-) -> Index:
+) -> VideoIndex:
     """Read what tables say of the videos of one split, or of all.
 
     Args:
@@ -123,21 +125,23 @@ def read_metadata(
     split_of = dict(zip(videos.paths, videos.splits, strict=True))
     used = [file for file in found if any(video in split_of for video in file.videos)]
     covered = {video for file in used for video in file.videos}
-    bare = [video for video in videos.paths if video not in covered]
-    if bare:
+    uncovered = [video for video in videos.paths if video not in covered]
+    if uncovered:
         raise DataError(
-            readable(
-                f"{used[0].name} is not about {len(bare)} of the videos, the first is {bare[0]}; write a file for "
+            escape_non_utf8(
+                f"{used[0].name} is not about {len(uncovered)} of the videos, the first is {uncovered[0]}; write a file for "
                 f"each folder, or one at the top"
             )
         )
-    rows: list[tuple[Entry, str | None]] = []
-    refused: list[RefusedRow] = []
-    files = ", ".join(readable(file.name) for file in used[:2]) + (f" and {len(used) - 2} more" if used[2:] else "")
+    rows: list[tuple[IndexEntry, str | None]] = []
+    refused: list[InvalidRow] = []
+    files = ", ".join(escape_non_utf8(file.name) for file in used[:2]) + (
+        f" and {len(used) - 2} more" if used[2:] else ""
+    )
     notes = [f"which videos are used, and their labels, is read from {files}"]
     for file in used:
-        paths = IndexPaths(root / file.folder, allowed=allowed)
-        index = index_of(file.columns, paths=paths, split=None, kind=kind)
+        paths = IndexPathResolver(root / file.folder, allowed=allowed)
+        index = build_index(file.columns, paths=paths, split=None, kind=kind)
         index = check_index(index, root=root / file.folder) if strict else index
         refused += [replace(row, row=os.path.join(file.folder, row.row)) for row in index.refused]
         labels: Sequence[str | None] = index.labels or [None] * len(index.entries)
@@ -146,10 +150,12 @@ def read_metadata(
             path = os.path.normpath(os.path.join(file.folder, entry.path))
             if path in split_of:
                 rows.append((replace(entry, path=path, split=entry.split or split_of[path]), label))
-    return replace(_joined(rows, videos, notes=notes, file=root / used[0].name), refused=refused)
+    return replace(_merge_rows(rows, videos, notes=notes, file=root / used[0].name), refused=refused)
 
 
-def _joined(rows: list[tuple[Entry, str | None]], videos: FolderVideos, *, notes: list[str], file: Path) -> Index:
+def _merge_rows(
+    rows: list[tuple[IndexEntry, str | None]], videos: FolderVideos, *, notes: list[str], file: Path
+) -> VideoIndex:
     rows.sort(key=lambda row: row[0].id)
     entries, labels = [entry for entry, _ in rows], [label for _, label in rows if label is not None]
     unlisted = len(set(videos.paths) - {entry.path for entry in entries})
@@ -162,46 +168,48 @@ def _joined(rows: list[tuple[Entry, str | None]], videos: FolderVideos, *, notes
     if not labels and videos.labels is not None:
         label_of = dict(zip(videos.paths, videos.labels, strict=True))
         labels = [label_of[entry.path] for entry in entries]
-        notes.append(f"{readable(file.name)} has no column `label`, so the classes are those of the folders")
+        notes.append(f"{escape_non_utf8(file.name)} has no column `label`, so the classes are those of the folders")
     unlabelled = "" if labels else f"{file.name} has no column `label`"
-    return Index(file=file, entries=entries, labels=labels or None, notes=notes, unlabelled=unlabelled)
+    return VideoIndex(file=file, entries=entries, labels=labels or None, notes=notes, unlabelled=unlabelled)
 
 
 # Splits by the folders of the paths that an index file lists.
 
 
-def with_splits_of_folders(index: Index, *, name: str) -> Index:
+def add_folder_splits(index: VideoIndex, *, name: str) -> VideoIndex:
     """Return an index whose rows name no splits with those of the folders, where their paths lie in several splits.
 
     Raises:
         DataError: where only some of the folders look like splits.
     """
-    if any(entry.split for entry in index.entries) or not splits_reached(index.paths):
+    if any(entry.split for entry in index.entries) or not find_reached_splits(index.paths):
         return index
-    level = find_splits(index.paths, name=name).level
+    level = find_split_folders(index.paths, name=name).level
     if level is None:
         return index
     entries = [replace(entry, split=level.split_of(entry.path)) for entry in index.entries]
     note = f"{index.file.name} has no column `split`, so the folders of its paths say it: " + ", ".join(
-        f"{readable(folder)}/ is {split}" for folder, split in sorted(level.folders.items())
+        f"{escape_non_utf8(folder)}/ is {split}" for folder, split in sorted(level.folders.items())
     )
     return replace(index, entries=entries, notes=[*index.notes, note])
 
 
-def of_split(index: Index, split: str, *, name: str) -> Index:
+def select_split(index: VideoIndex, split: str, *, name: str) -> VideoIndex:
     """Return the rows of one split of an index whose rows all have theirs.
 
     Raises:
         DataError: where there are none.
     """
-    without = next((entry.path for entry in index.entries if not entry.split), None)
-    if without is not None:
-        raise DataError(f"{name}: {readable(without)} has no split, though others have; give every row its split")
-    wanted = split_name(split).casefold()
-    kept = [place for place, entry in enumerate(index.entries) if entry.split.casefold() == wanted]
-    if not kept:
+    missing = next((entry.path for entry in index.entries if not entry.split), None)
+    if missing is not None:
+        raise DataError(
+            f"{name}: {escape_non_utf8(missing)} has no split, though others have; give every row its split"
+        )
+    wanted = normalize_split(split).casefold()
+    selected = [position for position, entry in enumerate(index.entries) if entry.split.casefold() == wanted]
+    if not selected:
         known = ", ".join(sorted({entry.split for entry in index.entries}))
         raise DataError(f"{name} has no split {split!r} (it has: {known}); name a split that it has")
-    entries = [index.entries[place] for place in kept]
-    labels = None if index.labels is None else [index.labels[place] for place in kept]
+    entries = [index.entries[position] for position in selected]
+    labels = None if index.labels is None else [index.labels[position] for position in selected]
     return replace(index, entries=entries, labels=labels)

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import DataError
 from ..video.decoding import VideoBackendError
-from .samples import DataError, Sample
+from .source import Sample
 
 # Shapes: T frames, H and W pixels.
 CLASS_NAMES = (
@@ -46,7 +47,7 @@ IMAGE_SIZE = 64
 
 # The torus is larger than the picture, so that a shape leaves on one side before it enters on the other.
 TORUS = 72.0
-SMALLEST, LARGEST = 18.0, 26.0  # radius of the ellipse along its longer axis, in pixels
+MIN_RADIUS, MAX_RADIUS = 18.0, 26.0  # radius of the ellipse along its longer axis, in pixels
 # The ellipse's tint ends softly at its outline, and partly as a wide glow: (share of the tint, width in pixels).
 EDGES = ((0.6, 6.0), (0.4, 40.0))
 # Part of the recipe behind a clip: raise it with any change to what is drawn.
@@ -99,13 +100,13 @@ def _shake(rng: random.Random, num_frames: int) -> Field:
     )
 
 
-def _wrapped(distance: Field) -> Field:
+def _wrap_distance(distance: Field) -> Field:
     half = np.float32(TORUS / 2)
     return distance - np.floor((distance + half) * np.float32(1 / TORUS)) * np.float32(TORUS)
 
 
 @dataclass(frozen=True)
-class _Paint:
+class _Gradient:
     """Colours along one direction: a straight gradient with soft bands. Slopes are per unit of length."""
 
     direction: tuple[float, float]
@@ -119,14 +120,14 @@ class _Paint:
         position = u * np.float32(self.direction[0]) + v * np.float32(self.direction[1])
         return position + _wave(position * np.float32(1 / self.wavelength)) * np.float32(self.bands)
 
-    def colour(self, position: Field, channel: int) -> Field:
+    def color(self, position: Field, channel: int) -> Field:
         """Brightness of a channel, 0 to 255, at positions in the gradient."""
         return position * np.float32(self.slope[channel]) + np.float32(self.base[channel])
 
 
-def _draw_paints(rng: random.Random) -> tuple[_Paint, _Paint]:
+def _draw_gradients(rng: random.Random) -> tuple[_Gradient, _Gradient]:
     """The sky (lengths in pixels) and the tint that the ellipse adds to it (lengths in radii)."""
-    sky = _Paint(
+    sky = _Gradient(
         direction=(0.0, 1.0),
         base=tuple(rng.uniform(75, 105) for _ in range(3)),
         slope=tuple(rng.uniform(0.5, 0.9) for _ in range(3)),
@@ -134,7 +135,7 @@ def _draw_paints(rng: random.Random) -> tuple[_Paint, _Paint]:
         wavelength=rng.uniform(40, 80),
     )
     angle = rng.uniform(0, math.tau)
-    tint = _Paint(
+    tint = _Gradient(
         direction=(round(math.cos(angle), 6), round(math.sin(angle), 6)),
         base=tuple(rng.uniform(60, 110) for _ in range(3)),
         slope=tuple(rng.choice((-1, 1)) * rng.uniform(1, 2) for _ in range(3)),
@@ -175,27 +176,27 @@ def render_clip(
     motion = _draw_motion(label, rng)
     x, y, angle, size = rng.uniform(0, TORUS), rng.uniform(0, TORUS), rng.uniform(0, math.tau), rng.random()
     aspect = rng.uniform(0.6, 0.85)
-    sky, tint = _draw_paints(rng)
+    sky, tint = _draw_gradients(rng)
     shake_x, shake_y = _shake(rng, num_frames), _shake(rng, num_frames)
 
     frames = range(num_frames)
     pixels = (np.arange(image_size, dtype=np.float32) + np.float32(0.5)) * np.float32(IMAGE_SIZE / image_size)
-    seen_x, seen_y = pixels.reshape(1, 1, -1) + shake_x, pixels.reshape(1, -1, 1) + shake_y
-    dx = _wrapped(seen_x - _per_frame([x + motion.x * t for t in frames]))
-    dy = _wrapped(seen_y - _per_frame([y + motion.y * t for t in frames]))
-    radii = [SMALLEST * (LARGEST / SMALLEST) ** ((size + motion.size * t) % 1.0) for t in frames]
-    turns = [angle + motion.angle * t for t in frames]
-    cosine = _per_frame([math.cos(a) / r for a, r in zip(turns, radii, strict=True)])
-    sine = _per_frame([math.sin(a) / r for a, r in zip(turns, radii, strict=True)])
+    camera_x, camera_y = pixels.reshape(1, 1, -1) + shake_x, pixels.reshape(1, -1, 1) + shake_y
+    dx = _wrap_distance(camera_x - _per_frame([x + motion.x * t for t in frames]))
+    dy = _wrap_distance(camera_y - _per_frame([y + motion.y * t for t in frames]))
+    radii = [MIN_RADIUS * (MAX_RADIUS / MIN_RADIUS) ** ((size + motion.size * t) % 1.0) for t in frames]
+    angles = [angle + motion.angle * t for t in frames]
+    cosine = _per_frame([math.cos(a) / r for a, r in zip(angles, radii, strict=True)])
+    sine = _per_frame([math.sin(a) / r for a, r in zip(angles, radii, strict=True)])
     u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
 
     inside = _coverage(_ellipse(u, v, aspect) * _per_frame(radii))
-    centre = np.float32(IMAGE_SIZE / 2)
-    above, surface = sky.along(seen_x - centre, seen_y - centre), tint.along(u, v)
+    center = np.float32(IMAGE_SIZE / 2)
+    above, surface = sky.along(camera_x - center, camera_y - center), tint.along(u, v)
     clip = np.empty((num_frames, 3, image_size, image_size), dtype=np.uint8)
     for channel in range(3):
-        colour = sky.colour(above, channel) + inside * tint.colour(surface, channel)
-        clip[:, channel] = np.clip(colour + np.float32(0.5), 0, 255)
+        color = sky.color(above, channel) + inside * tint.color(surface, channel)
+        clip[:, channel] = np.clip(color + np.float32(0.5), 0, 255)
     return clip
 
 
@@ -279,7 +280,7 @@ class MotionSource:
 
     def __getitem__(self, index: int) -> Sample:
         if index not in self._cache:
-            self._remember(index, encode_clip(self.frames(index)))
+            self._add_to_cache(index, encode_clip(self.frames(index)))
         return Sample(id=f"{self.split}/{index}", video=self._cache[index], label=index % len(CLASS_NAMES))
 
     def frames(self, index: int) -> Field:
@@ -290,7 +291,7 @@ class MotionSource:
         rng = random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
         return render_clip(index % len(CLASS_NAMES), rng=rng)
 
-    def _remember(self, index: int, video: bytes) -> None:
+    def _add_to_cache(self, index: int, video: bytes) -> None:
         self._cache[index] = video
         self._cache_size += len(video)
         while self._cache_size > self._cache_limit and len(self._cache) > 1:

@@ -8,12 +8,12 @@ import tarfile
 from collections.abc import Sequence
 from typing import Any
 
-from .column_values import is_parquet, is_tar, parquet_values
-from .index_columns import NAMES
-from .samples import DataError
-from .split_folders import splits_reached
-from .split_names import SPLIT_NAMES, split_name
-from .tables import column_name
+from ..errors import DataError
+from .column_values import is_parquet, is_tar, read_parquet_column
+from .index_columns import COLUMN_NAMES
+from .split_folders import find_reached_splits
+from .split_names import SPLIT_NAMES, normalize_split
+from .tables import normalize_column_name
 
 _REMEDY = "write the videos of each split into files of their own (train-000{ending}, test-000{ending})"
 
@@ -35,14 +35,16 @@ def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str
         if is_local and len(files) == len(names):
             _check_keys(files, path=path)
         return []
-    known = [name for names_ in NAMES["split"] for name in names_]
-    column = next((name for name in features if column_name(name) in known and _is_text(features[name])), None)
+    known = [name for names_ in COLUMN_NAMES["split"] for name in names_]
+    column = next(
+        (name for name in features if normalize_column_name(name) in known and _is_text(features[name])), None
+    )
     if column is None:
         return []
     if not (is_local and is_parquet(files) and len(files) == len(names)):
         return [f"{path}: the column {column!r} is not read, so videos of all its values are used together"]
-    found = {_text(value, features[column]) for _, value in parquet_values(files, column, names=names, path=path)}
-    splits = {split_name(text) for text in found} & SPLIT_NAMES.keys()
+    found = {_text(value, features[column]) for _, value in read_parquet_column(files, column, names=names, path=path)}
+    splits = {normalize_split(text) for text in found} & SPLIT_NAMES.keys()
     if len(splits) > 1:
         raise DataError(
             f"{path}: the column {column!r} says that one file holds several splits ({', '.join(sorted(splits))}); "
@@ -69,7 +71,7 @@ def _check_keys(files: Sequence[str], *, path: str) -> None:
                 keys += [entry.name.removeprefix("./") for entry in archive if entry.isreg()]
         except (tarfile.TarError, OSError):  # reading it says what is wrong
             return
-    folders = splits_reached(keys)
+    folders = find_reached_splits(keys)
     if folders:
         shown = ", ".join(f"{folder}/" for folder in folders[:4])
         raise DataError(

@@ -10,14 +10,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import DataError
 from .index_files import INDEX_FILES
-from .samples import DataError
-from .split_folders import find_splits, split_in_name
-from .split_names import split_name
+from .split_folders import find_split_folders, split_from_name
+from .split_names import normalize_split
 
 SHARD_KINDS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
-_SAVE_AGAIN = "save the data set again with save_to_disk"
-_DATASET, _DATASET_DICT = "state.json", "dataset_dict.json"
+_RESAVE_HINT = "save the data set again with save_to_disk"
+_STATE_FILE, _DATASET_DICT_FILE = "state.json", "dataset_dict.json"
 
 
 def find_shards(root: Path) -> list[str]:
@@ -27,7 +27,7 @@ def find_shards(root: Path) -> list[str]:
         return sorted(file for files in saved.values() for file in files)
     found = []
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(folder, name)]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_symlink_loop(folder, name)]
         inner = Path(folder).relative_to(root)
         found += [(inner / name).as_posix() for name in files if _is_shard(name)]
     return sorted(found)
@@ -38,7 +38,7 @@ def _is_shard(name: str) -> bool:
     return os.path.splitext(name)[1] in SHARD_KINDS and not name.startswith((".", "cache-")) and not is_index
 
 
-def _leads_back(folder: str, name: str) -> bool:
+def _is_symlink_loop(folder: str, name: str) -> bool:
     path = os.path.join(folder, name)
     return os.path.islink(path) and os.path.realpath(folder).startswith(os.path.realpath(path))
 
@@ -49,41 +49,41 @@ def saved_splits(root: Path) -> dict[str, list[str]] | None:
     Raises:
         DataError: where a file that it lists is not there.
     """
-    if (root / _DATASET_DICT).is_file():
-        names = _read(root / _DATASET_DICT).get("splits")
+    if (root / _DATASET_DICT_FILE).is_file():
+        names = _read_json(root / _DATASET_DICT_FILE).get("splits")
         names = names if isinstance(names, list) else []
-        odd = [name for name in names if not isinstance(name, str) or _is_path(name)]
+        odd = [name for name in names if not isinstance(name, str) or _is_not_plain_name(name)]
         if odd:
-            listing = root / _DATASET_DICT
-            raise DataError(f"{listing} lists the split {odd[0]!r}, which is no folder of it; {_SAVE_AGAIN}")
-        return {name: _saved_files(root, root / name) for name in names}
-    if (root / _DATASET).is_file() and (root / "dataset_info.json").is_file():
-        saved = str(_read(root / _DATASET).get("_split") or "train")
-        split = split_name(saved) if split_name(saved) in ("validation", "test") else "train"
-        return {split: _saved_files(root, root)}
+            listing = root / _DATASET_DICT_FILE
+            raise DataError(f"{listing} lists the split {odd[0]!r}, which is no folder of it; {_RESAVE_HINT}")
+        return {name: _list_saved_files(root, root / name) for name in names}
+    if (root / _STATE_FILE).is_file() and (root / "dataset_info.json").is_file():
+        saved = str(_read_json(root / _STATE_FILE).get("_split") or "train")
+        split = normalize_split(saved) if normalize_split(saved) in ("validation", "test") else "train"
+        return {split: _list_saved_files(root, root)}
     return None
 
 
-def _is_path(name: str) -> bool:
+def _is_not_plain_name(name: str) -> bool:
     """Return whether a name is none of a single file or folder, such as `../other`."""
     return os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read_json(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {_SAVE_AGAIN}") from error
+        raise DataError(f"{path} cannot be read ({error}); {_RESAVE_HINT}") from error
     return found if isinstance(found, dict) else {}
 
 
-def _saved_files(root: Path, folder: Path) -> list[str]:
-    listed = _read(folder / _DATASET).get("_data_files")
+def _list_saved_files(root: Path, folder: Path) -> list[str]:
+    listed = _read_json(folder / _STATE_FILE).get("_data_files")
     entries = [entry if isinstance(entry, dict) else {} for entry in listed] if isinstance(listed, list) else []
     names = [str(entry.get("filename")) for entry in entries]
-    missing = next((name for name in names if _is_path(name) or not (folder / name).is_file()), None)
+    missing = next((name for name in names if _is_not_plain_name(name) or not (folder / name).is_file()), None)
     if missing is not None or not names:
-        raise DataError(f"{folder} lists {missing or 'no files'}, which is not there; {_SAVE_AGAIN}")
+        raise DataError(f"{folder} lists {missing or 'no files'}, which is not there; {_RESAVE_HINT}")
     return [(folder / name).relative_to(root).as_posix() for name in names]
 
 
@@ -94,16 +94,18 @@ def shard_splits(root: Path, *, name: str) -> tuple[dict[str, list[str]], list[s
         DataError: where only some folders look like splits.
     """
     shards = find_shards(root)
-    found = find_splits(shards, name=name, patterns=False)
+    found = find_split_folders(shards, name=name, suggest_pattern=False)
     if found.level is not None:
-        return _grouped(shards, [found.level.split_of(shard) for shard in shards]), found.notes
-    splits = [split_in_name(os.path.splitext(os.path.basename(shard))[0]) for shard in shards]
+        return _group_by_split(shards, [found.level.split_of(shard) for shard in shards]), found.notes
+    splits = [split_from_name(os.path.splitext(os.path.basename(shard))[0]) for shard in shards]
     if None in splits or len(set(splits)) < 2:
         return {}, found.notes
-    return _grouped(shards, [split or "" for split in splits]), ["the splits are taken from the names of the files"]
+    return _group_by_split(shards, [split or "" for split in splits]), [
+        "the splits are taken from the names of the files"
+    ]
 
 
-def _grouped(shards: Sequence[str], splits: Sequence[str]) -> dict[str, list[str]]:
+def _group_by_split(shards: Sequence[str], splits: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for shard, split in zip(shards, splits, strict=True):
         found.setdefault(split, []).append(shard)

@@ -10,23 +10,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..records import readable
-from .samples import DataError
-from .split_names import SPLIT_NAMES, split_name
+from ..errors import DataError
+from ..text import escape_non_utf8
+from .split_names import SPLIT_NAMES, normalize_split
 
-_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+_SPLIT_BY_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 # What stands beside the split in a folder's name: train_256, videos_train, trainlist01, kinetics400_val.
-_PLAIN_WORDS = frozenset(
+_FILLER_WORDS = frozenset(
     "video videos vid vids clip clips data dataset set sets split splits subset list lists file files part parts "
     "frame frames rgb raw full all mini small tiny large resized compressed cropped processed trimmed p px fps hd "
     "avi mp4 webm of kinetics k ucf hmdb ssv v".split()
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _FOLD = re.compile(r"(split|fold|cv|partition)s?[\W_]*\d+", re.IGNORECASE)
-_SHOWN = 4
+_MAX_SHOWN = 4
 
 
-def words_of(name: str) -> list[str]:
+def split_into_words(name: str) -> list[str]:
     """Return the words and numbers of a file or folder name, in lower case."""
     return [word.casefold() for word in _WORDS.findall(name)]
 
@@ -47,7 +47,7 @@ class SplitLevel:
         """Return the split that a video lies in."""
         return self.folders[path.split("/")[self.depth]]
 
-    def without(self, path: str) -> tuple[str, ...]:
+    def folders_without_split(self, path: str) -> tuple[str, ...]:
         """Return the folders of a video, from outside in, without that of the split."""
         folders = path.split("/")[:-1]
         return (*folders[: self.depth], *folders[self.depth + 1 :])
@@ -61,178 +61,192 @@ class SplitLevel:
 
 
 @dataclass
-class Splits:
+class SplitLayout:
     """How the folders of a data set are read: the level of its splits, if there is one, and notes for the user."""
 
     level: SplitLevel | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def find_splits(paths: Sequence[str], *, name: str, patterns: bool = True) -> Splits:
+def find_split_folders(paths: Sequence[str], *, name: str, suggest_pattern: bool = True) -> SplitLayout:
     """Find the folders of splits.
 
     Args:
         paths: relative paths of all videos.
         name: of the data set, for errors.
-        patterns: whether the user may name a glob pattern instead, for errors.
+        suggest_pattern: whether the user may name a glob pattern instead, for errors.
 
     Raises:
         DataError: where only some of the folders look like splits, or several folds lie side by side.
     """
-    split_paths = [path.split("/")[:-1] for path in paths]
-    for depth in range(max(map(len, split_paths), default=0)):
-        names = Counter(folders[depth] for folders in split_paths if len(folders) > depth)
-        alike = _splits_among(names)
-        if not alike:
+    folder_lists = [path.split("/")[:-1] for path in paths]
+    for depth in range(max(map(len, folder_lists), default=0)):
+        names = Counter(folders[depth] for folders in folder_lists if len(folders) > depth)
+        matched = _match_split_names(names)
+        if not matched:
             continue
-        others = sorted(names.keys() - alike.keys())
-        outside = [path for path, folders in zip(paths, split_paths, strict=True) if len(folders) <= depth]
+        others = sorted(names.keys() - matched.keys())
+        outside = [path for path, folders in zip(paths, folder_lists, strict=True) if len(folders) <= depth]
         if others or outside:
-            if _is_class(alike, others, outside, lengths={len(folders) for folders in split_paths}, depth=depth):
-                return Splits(notes=[_taken_for_class(next(iter(alike)), name)])
-            beside = [f"{readable(other)}/ ({names[other]} videos)" for other in others] + list(map(readable, outside))
-            parents = _parents(split_paths, depth)
+            if _is_class_folder(
+                matched, others, outside, lengths={len(folders) for folders in folder_lists}, depth=depth
+            ):
+                return SplitLayout(notes=[_describe_class_folder(next(iter(matched)), name)])
+            remaining = [f"{escape_non_utf8(other)}/ ({names[other]} videos)" for other in others] + list(
+                map(escape_non_utf8, outside)
+            )
+            parents = _parents(folder_lists, depth)
             where = os.path.join(name, parents[0]) if len(parents) == 1 and parents[0] else name
-            raise DataError(_half(alike, beside, name=readable(where), one=len(parents) == 1, patterns=patterns))
-        _refuse_folds(split_paths, depth=depth, name=name)
-        return Splits(SplitLevel(depth, alike), _told(alike, split_paths, depth=depth))
-    return Splits()
+            raise DataError(
+                _describe_mixed_folders(
+                    matched,
+                    remaining,
+                    name=escape_non_utf8(where),
+                    one=len(parents) == 1,
+                    suggest_pattern=suggest_pattern,
+                )
+            )
+        _refuse_folds(folder_lists, depth=depth, name=name)
+        return SplitLayout(SplitLevel(depth, matched), _describe_splits(matched, folder_lists, depth=depth))
+    return SplitLayout()
 
 
-def splits_reached(paths: Sequence[str]) -> list[str]:
+def find_reached_splits(paths: Sequence[str]) -> list[str]:
     """Return the folders at the first level that looks like splits, where there are those of two splits or more."""
-    split_paths = [path.split("/")[:-1] for path in paths]
-    for depth in range(max(map(len, split_paths), default=0)):
-        alike = _splits_among({folders[depth] for folders in split_paths if len(folders) > depth})
-        if alike:
-            return sorted(alike) if len(set(alike.values())) > 1 else []
+    folder_lists = [path.split("/")[:-1] for path in paths]
+    for depth in range(max(map(len, folder_lists), default=0)):
+        matched = _match_split_names({folders[depth] for folders in folder_lists if len(folders) > depth})
+        if matched:
+            return sorted(matched) if len(set(matched.values())) > 1 else []
     return []
 
 
-def split_in_name(folder: str) -> str | None:
+def split_from_name(folder: str) -> str | None:
     """Return the split that a folder's name alone stands for (`Train`, `val_256`, `test2017`, `trainlist01`)."""
-    found = _parted(folder)
-    return found[0] if found is not None and not _other_words(found[1]) else None
+    found = _parse_name(folder)
+    return found[0] if found is not None and not _informative_words(found[1]) else None
 
 
-def _parted(folder: str) -> tuple[str, tuple[str, ...]] | None:
+def _parse_name(folder: str) -> tuple[str, tuple[str, ...]] | None:
     """Return the split in a folder's name and the other words; None where there is no split or more than one."""
-    if folder.casefold() in _SPLIT_OF:
-        return _SPLIT_OF[folder.casefold()], ()
+    if folder.casefold() in _SPLIT_BY_NAME:
+        return _SPLIT_BY_NAME[folder.casefold()], ()
     splits, rest = set(), []
-    for word in words_of(folder):
+    for word in split_into_words(folder):
         split, left = _split_in_word(word)
         splits |= {split} - {None}
         rest += [left] if left else []
-    if splits == {"train", "validation"} and not _other_words(rest):
+    if splits == {"train", "validation"} and not _informative_words(rest):
         return "train", tuple(rest)  # trainval: both together, to train on
     return (splits.pop() or "", tuple(rest)) if len(splits) == 1 else None
 
 
 def _split_in_word(word: str) -> tuple[str | None, str]:
     """Return the split in a word and what is left of it: `trainlist`, `videotest`."""
-    if word in _SPLIT_OF:
-        return _SPLIT_OF[word], ""
+    if word in _SPLIT_BY_NAME:
+        return _SPLIT_BY_NAME[word], ""
     if word == "trainval":
         return "train", ""
-    for plain in _PLAIN_WORDS:
+    for plain in _FILLER_WORDS:
         for head, tail in ((word.removesuffix(plain), plain), (word.removeprefix(plain), plain)):
-            if head != word and head in _SPLIT_OF:
-                return _SPLIT_OF[head], tail
+            if head != word and head in _SPLIT_BY_NAME:
+                return _SPLIT_BY_NAME[head], tail
     return None, word
 
 
-def _other_words(words: Iterable[str]) -> list[str]:
-    return [word for word in words if not word.isdigit() and word not in _PLAIN_WORDS]
+def _informative_words(words: Iterable[str]) -> list[str]:
+    return [word for word in words if not word.isdigit() and word not in _FILLER_WORDS]
 
 
-def _splits_among(names: Iterable[str]) -> dict[str, str]:
+def _match_split_names(names: Iterable[str]) -> dict[str, str]:
     """Return the split of each folder name that looks like one.
 
     A name counts by itself, or where another has a word in common with it and another split: `indoor_train` and
     `indoor_test`.
     """
-    parted = {name: found for name in names if (found := _parted(name)) is not None}
-    kinds: dict[str, set[str]] = {}
-    for split, rest in parted.values():
-        for word in _other_words(rest):
-            kinds.setdefault(word, set()).add(split)
+    parsed = {name: found for name in names if (found := _parse_name(name)) is not None}
+    splits_by_word: dict[str, set[str]] = {}
+    for split, rest in parsed.values():
+        for word in _informative_words(rest):
+            splits_by_word.setdefault(word, set()).add(split)
     return {
         name: split
-        for name, (split, rest) in parted.items()
-        if not _other_words(rest) or any(len(kinds[word]) > 1 for word in _other_words(rest))
+        for name, (split, rest) in parsed.items()
+        if not _informative_words(rest) or any(len(splits_by_word[word]) > 1 for word in _informative_words(rest))
     }
 
 
-def _is_class(
-    alike: dict[str, str], others: Sequence[str], outside: Sequence[str], *, lengths: set[int], depth: int
+def _is_class_folder(
+    matched: dict[str, str], others: Sequence[str], outside: Sequence[str], *, lengths: set[int], depth: int
 ) -> bool:
     """Whether a folder `train` is a class (of vehicles): two or more others beside it hold videos just as it does."""
-    return set(alike.values()) == {"train"} and len(alike) == 1 and len(others) > 1 and lengths == {depth + 1}
+    return set(matched.values()) == {"train"} and len(matched) == 1 and len(others) > 1 and lengths == {depth + 1}
 
 
-def _taken_for_class(folder: str, name: str) -> str:
+def _describe_class_folder(folder: str, name: str) -> str:
     return (
-        f"{readable(folder)}/ is taken for a class, as are the folders beside it; if it is the training split, give "
-        f"that folder itself ({readable(os.path.join(name, folder))})"
+        f"{escape_non_utf8(folder)}/ is taken for a class, as are the folders beside it; if it is the training split, give "
+        f"that folder itself ({escape_non_utf8(os.path.join(name, folder))})"
     )
 
 
-def _half(alike: dict[str, str], beside: Sequence[str], *, name: str, one: bool, patterns: bool) -> str:
-    look, them = ("looks like a split", "it") if len(alike) == 1 else ("look like splits", "them")
-    more = f" and {len(beside) - 1} more" if len(beside) > 1 else ""
-    first = min(alike, key=lambda folder: (alike[folder] != "train", folder))
-    folder = f"give one folder ({os.path.join(name, readable(first))}), " if one else ""
-    classes = f", or give the pattern '{os.path.join(name, '**/*')}' if all are classes" if patterns else ""
+def _describe_mixed_folders(
+    matched: dict[str, str], remaining: Sequence[str], *, name: str, one: bool, suggest_pattern: bool
+) -> str:
+    look, them = ("looks like a split", "it") if len(matched) == 1 else ("look like splits", "them")
+    more = f" and {len(remaining) - 1} more" if len(remaining) > 1 else ""
+    first = min(matched, key=lambda folder: (matched[folder] != "train", folder))
+    folder = f"give one folder ({os.path.join(name, escape_non_utf8(first))}), " if one else ""
+    classes = f", or give the pattern '{os.path.join(name, '**/*')}' if all are classes" if suggest_pattern else ""
     return (
-        f"{name}: {_listed(alike)} {look}, but not what else is beside {them}: {beside[0]}{more}; {folder}move the "
+        f"{name}: {_format_folders(matched)} {look}, but not what else is beside {them}: {remaining[0]}{more}; {folder}move the "
         f"rest out, list the videos in an index.csv (path,label,split){classes}"
     )
 
 
-def _parents(split_paths: Sequence[Sequence[str]], depth: int) -> list[str]:
-    return sorted({"/".join(folders[:depth]) for folders in split_paths if len(folders) > depth})
+def _parents(folder_lists: Sequence[Sequence[str]], depth: int) -> list[str]:
+    return sorted({"/".join(folders[:depth]) for folders in folder_lists if len(folders) > depth})
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_folders(names: Iterable[str]) -> str:
     names = sorted(names)
-    shown = ", ".join(f"{readable(name)}/" for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = ", ".join(f"{escape_non_utf8(name)}/" for name in names[:_MAX_SHOWN])
+    return shown + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
 
 
-def _refuse_folds(split_paths: Sequence[Sequence[str]], *, depth: int, name: str) -> None:
+def _refuse_folds(folder_lists: Sequence[Sequence[str]], *, depth: int, name: str) -> None:
     """Refuse `split1/train`, `split2/train`: the test videos of one are training videos of another."""
-    parents = _parents(split_paths, depth)
+    parents = _parents(folder_lists, depth)
     folds = [parent for parent in parents if parent and _FOLD.fullmatch(parent.rsplit("/", 1)[-1])]
     if len(folds) > 1:
         raise DataError(
-            readable(
-                f"{name} holds {len(folds)} folds with splits of their own ({_listed(folds)}), which share videos; "
+            escape_non_utf8(
+                f"{name} holds {len(folds)} folds with splits of their own ({_format_folders(folds)}), which share videos; "
                 f"give one of them ({os.path.join(name, folds[0])})"
             )
         )
 
 
-def _told(alike: dict[str, str], split_paths: Sequence[Sequence[str]], *, depth: int) -> list[str]:
+def _describe_splits(matched: dict[str, str], folder_lists: Sequence[Sequence[str]], *, depth: int) -> list[str]:
     """Return a note on splits that are not simply called `train`, `val`, ... at the top."""
-    if depth == 0 and all(folder in _SPLIT_OF for folder in alike):
+    if depth == 0 and all(folder in _SPLIT_BY_NAME for folder in matched):
         return []
-    parents = _parents(split_paths, depth)
-    where = "" if depth == 0 else f" in {readable(parents[0])}/" if len(parents) == 1 else " under each of "
+    parents = _parents(folder_lists, depth)
+    where = "" if depth == 0 else f" in {escape_non_utf8(parents[0])}/" if len(parents) == 1 else " under each of "
     if len(parents) > 1:
-        where += _listed(parents)
-    read = ", ".join(f"{readable(folder)}/ is {split}" for folder, split in sorted(alike.items()))
+        where += _format_folders(parents)
+    read = ", ".join(f"{escape_non_utf8(folder)}/ is {split}" for folder, split in sorted(matched.items()))
     return [f"the folders{where} are read as splits: {read}"]
 
 
 # Choosing one.
 
 
-def choose_folders(level: SplitLevel, split: str, *, name: str) -> tuple[list[str], list[str]]:
+def select_split_folders(level: SplitLevel, split: str, *, name: str) -> tuple[list[str], list[str]]:
     """Choose the folders of a split.
 
     Args:
-        level: by `find_splits`.
+        level: by `find_split_folders`.
         split: a split (`validation`), another word for it (`val`), or the very name of a folder.
         name: of the data set, for errors.
 
@@ -245,27 +259,27 @@ def choose_folders(level: SplitLevel, split: str, *, name: str) -> tuple[list[st
     same = [folder for folder in level.folders if folder == split]
     same = same or [folder for folder in level.folders if folder.casefold() == split.casefold()]
     found = level.by_split()
-    of_kind = found.get(split_name(split), [])
+    candidates = found.get(normalize_split(split), [])
     if len(same) == 1:
         others = [folder for folder in found[level.folders[same[0]]] if folder != same[0]]
-        return same, [f"{readable(same[0])}/ is read; {_listed(others)} left out"] if others else []
-    if len(of_kind) > 1:
+        return same, [f"{escape_non_utf8(same[0])}/ is read; {_format_folders(others)} left out"] if others else []
+    if len(candidates) > 1:
         raise DataError(
-            readable(
-                f"{name} has {len(of_kind)} folders for the split {split!r}: {_listed(of_kind)}; say which by its "
-                f"name, for example as the split {of_kind[0]}, or give that folder itself"
+            escape_non_utf8(
+                f"{name} has {len(candidates)} folders for the split {split!r}: {_format_folders(candidates)}; say which by its "
+                f"name, for example as the split {candidates[0]}, or give that folder itself"
             )
         )
-    if not of_kind:
+    if not candidates:
         known = ", ".join(sorted(found))
         classes = ""
-        if len(found) == 1 and not all(folder in _SPLIT_OF for folder in level.folders):
+        if len(found) == 1 and not all(folder in _SPLIT_BY_NAME for folder in level.folders):
             pattern = os.path.join(name, "**/*")
-            classes = f", or give the pattern '{pattern}' if {_listed(level.folders)} are classes"
+            classes = f", or give the pattern '{pattern}' if {_format_folders(level.folders)} are classes"
         raise DataError(
-            readable(
+            escape_non_utf8(
                 f"{name} has no split {split!r} (it has: {known}); name a split that it has, put the split's videos "
                 f"into a folder {split}/, add a column `split` to its index file{classes}"
             )
         )
-    return of_kind, []
+    return candidates, []

@@ -7,7 +7,7 @@ SPLIT_NAMES = {
 }
 
 
-def split_name(text: str) -> str:
+def normalize_split(text: str) -> str:
     """Return `train`, `validation` or `test` for their names in any case, and any other text without blanks around."""
     text = text.strip()
     return next((name for name, names in SPLIT_NAMES.items() if text.lower() in names), text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .samples import DataError
+from ..errors import DataError
 
 Cell = str | list[str]
 """The text of a cell, or the texts of a list in JSON."""
@@ -20,11 +20,11 @@ Cell = str | list[str]
 # In the order in which they are tried. The first line of "path;label" is one cell when split at commas.
 DELIMITERS = (",", ";", "\t", "|", " ")
 # An ending as files have it: "x.mp4", "x.3gp", and not the fraction of "0.25".
-_ENDING = r"\.(?=[0-9]*[a-z])[a-z0-9]{2,5}"
-_PATH = re.compile(rf".*{_ENDING}", flags=re.IGNORECASE)
-_PATH_AND_REST = re.compile(rf"(.*{_ENDING})(?:\s+(.*))?", flags=re.IGNORECASE)
+_EXTENSION = r"\.(?=[0-9]*[a-z])[a-z0-9]{2,5}"
+_PATH = re.compile(rf".*{_EXTENSION}", flags=re.IGNORECASE)
+_PATH_AND_REST = re.compile(rf"(.*{_EXTENSION})(?:\s+(.*))?", flags=re.IGNORECASE)
 _NUMBERS = re.compile(r"-?\d+(\s+-?\d+)+")
-_EXCEL_HINT = re.compile(r"sep=(.)\r?\n", flags=re.IGNORECASE)
+_EXCEL_SEPARATOR = re.compile(r"sep=(.)\r?\n", flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +33,17 @@ class Table:
 
     Attributes:
         file: for errors.
-        columns: normalized names in their order, by `column_name`; empty for a list without a header.
+        columns: normalized names in their order, by `normalize_column_name`; empty for a list without a header.
         rows: cells by column, without blanks around them; of a list without a header by "0", "1", ...
         delimiter: of a CSV file; "" of JSON.
-        numbers: of each row in the file, counted from 1 without the header, for errors.
+        row_numbers: of each row in the file, counted from 1 without the header, for errors.
     """
 
     file: Path
     columns: list[str]
     rows: list[dict[str, Cell]]
     delimiter: str = ""
-    numbers: list[int] = field(default_factory=list)
+    row_numbers: list[int] = field(default_factory=list)
 
     @property
     def has_header(self) -> bool:
@@ -51,7 +51,7 @@ class Table:
         return bool(self.columns)
 
 
-def column_name(name: str) -> str:
+def normalize_column_name(name: str) -> str:
     """Return a column's name in lower case, without blanks around it, and with `_` for blanks and dashes inside.
 
     `Video Path` and ` video-path` are both `video_path`, `fileName` is `filename`.
@@ -59,12 +59,12 @@ def column_name(name: str) -> str:
     return re.sub(r"[\s\-]+", "_", name.strip().strip("\"'").strip().lower())
 
 
-def looks_like_file(text: str) -> bool:
+def has_file_extension(text: str) -> bool:
     """Return whether a text ends as the name of a file does."""
     return _PATH.fullmatch(text.strip()) is not None
 
 
-def text_of(cell: Cell | None) -> str:
+def cell_text(cell: Cell | None) -> str:
     """Return the text of a cell; that of a list only where it has one entry or none."""
     if isinstance(cell, list):
         return cell[0] if len(cell) == 1 else json.dumps(cell, ensure_ascii=False) if cell else ""
@@ -81,19 +81,19 @@ def read_table(file: Path, *, known: Iterable[str]) -> Table:
     Raises:
         DataError: for a file that cannot be read, is not UTF-8, or whose rows do not fit its header.
     """
-    text = read_text(file)
+    text = read_text_file(file)
     try:
         if file.suffix.lower() in (".jsonl", ".ndjson"):
-            return _table_of_objects(file, _json_lines(text))
+            return _table_from_objects(file, _parse_json_lines(text))
         if file.suffix.lower() == ".json":
-            return _table_of_objects(file, _json_array(text))
-        return _csv_table(file, text, known=frozenset(known))
+            return _table_from_objects(file, _parse_json_array(text))
+        return _parse_csv(file, text, known=frozenset(known))
     except (json.JSONDecodeError, csv.Error, RecursionError) as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"{file} cannot be read ({reason}); write it as UTF-8 text, one video in a row") from error
 
 
-def read_text(file: Path) -> str:
+def read_text_file(file: Path) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises:
@@ -116,25 +116,25 @@ def read_text(file: Path) -> str:
 # JSON.
 
 
-def _json_lines(text: str) -> Iterator[object]:
+def _parse_json_lines(text: str) -> Iterator[object]:
     for line in filter(str.strip, text.split("\n")):
         yield json.loads(line)
 
 
-def _json_array(text: str) -> Iterator[object]:
+def _parse_json_array(text: str) -> Iterator[object]:
     found = json.loads(text)
-    if isinstance(found, dict) and found and all(map(_is_of_kinetics, found.values())):
-        found = [_row_of_kinetics(name, value) for name, value in found.items()]
+    if isinstance(found, dict) and found and all(map(_is_kinetics_entry, found.values())):
+        found = [_kinetics_row(name, value) for name, value in found.items()]
     if not isinstance(found, list):
         raise json.JSONDecodeError('not a list of objects, as in [{"path": "a.mp4", "label": "run"}]', text[:1], 0)
     yield from found
 
 
-def _is_of_kinetics(value: object) -> bool:
+def _is_kinetics_entry(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("annotations"), dict)
 
 
-def _row_of_kinetics(name: str, value: dict[str, Any]) -> dict[str, Any]:
+def _kinetics_row(name: str, value: dict[str, Any]) -> dict[str, Any]:
     """Return an entry of Kinetics' JSON with the names of its CSV."""
     segment = value["annotations"].get("segment")
     start, end = segment if isinstance(segment, list) and len(segment) == 2 else (None, None)
@@ -142,28 +142,28 @@ def _row_of_kinetics(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"youtube_id": name, "label": label, "time_start": start, "time_end": end, "split": value.get("subset")}
 
 
-def _table_of_objects(file: Path, objects: Iterable[object]) -> Table:
+def _table_from_objects(file: Path, objects: Iterable[object]) -> Table:
     rows, columns = [], dict[str, None]()
     for number, found in enumerate(objects, start=1):
         if not isinstance(found, dict):
             raise json.JSONDecodeError(f"row {number} is not a JSON object", "", 0)
-        cells = list(_flat(found))
+        cells = list(_flatten(found))
         names = [name for name, _ in cells]
-        _refuse_repeated(file, names)
+        _refuse_duplicate_columns(file, names)
         rows.append({name: _json_cell(value) for name, value in cells})
         columns |= dict.fromkeys(names)
-    return Table(file=file, columns=list(columns), rows=rows, numbers=list(range(1, len(rows) + 1)))
+    return Table(file=file, columns=list(columns), rows=rows, row_numbers=list(range(1, len(rows) + 1)))
 
 
-def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield the columns of a JSON object; `label.name` is what the object in `label` says under `name`."""
     for key, value in row.items():
-        name = prefix + column_name(key)
+        name = prefix + normalize_column_name(key)
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{name}.")
+            yield from _flatten(value, f"{name}.")
         elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
             for inner in dict.fromkeys(key for entry in value for key in entry):
-                yield f"{name}.{column_name(inner)}", [entry.get(inner) for entry in value]
+                yield f"{name}.{normalize_column_name(inner)}", [entry.get(inner) for entry in value]
         else:
             yield name, value
 
@@ -177,14 +177,14 @@ def _json_cell(value: object) -> Cell:
 # CSV.
 
 
-def _csv_table(file: Path, text: str, *, known: frozenset[str]) -> Table:
-    hint = _EXCEL_HINT.match(text)
+def _parse_csv(file: Path, text: str, *, known: frozenset[str]) -> Table:
+    hint = _EXCEL_SEPARATOR.match(text)
     text = text[hint.end() :] if hint else text
     for delimiter in (hint[1],) if hint else DELIMITERS:
-        header = [column_name(name) for name in _first_record(text, delimiter)]
-        if known & set(header) and not any(map(looks_like_file, header)):
-            return _with_header(file, text, delimiter, header)
-    return _without_header(file, text, hint[1] if hint else None)
+        header = [normalize_column_name(name) for name in _first_record(text, delimiter)]
+        if known & set(header) and not any(map(has_file_extension, header)):
+            return _parse_with_header(file, text, delimiter, header)
+    return _parse_without_header(file, text, hint[1] if hint else None)
 
 
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -199,9 +199,9 @@ def _first_record(text: str, delimiter: str) -> list[str]:
     return next((record for record in _records(text, delimiter) if any(record)), [])
 
 
-def _with_header(file: Path, text: str, delimiter: str, header: list[str]) -> Table:
-    _refuse_repeated(file, header)
-    rows, numbers, is_header = [], [], True
+def _parse_with_header(file: Path, text: str, delimiter: str, header: list[str]) -> Table:
+    _refuse_duplicate_columns(file, header)
+    rows, row_numbers, is_header = [], [], True
     for number, record in enumerate(_records(text, delimiter)):
         if not any(record):
             continue  # a spreadsheet leaves ",,," behind
@@ -209,40 +209,42 @@ def _with_header(file: Path, text: str, delimiter: str, header: list[str]) -> Ta
             is_header = False
             continue
         if any(record[len(header) :]):
-            sign = {"\t": "tab", " ": "blank"}.get(delimiter, delimiter)
+            separator_name = {"\t": "tab", " ": "blank"}.get(delimiter, delimiter)
             raise DataError(
                 f"{file}: row {number} has {len(record)} cells for {len(header)} columns ({', '.join(header)}); put "
-                f'text that holds a {sign!r} into quotes, as in "{_widest(record)}{delimiter} ..."'
+                f'text that holds a {separator_name!r} into quotes, as in "{_example_cell(record)}{delimiter} ..."'
             )
         rows.append(dict[str, Cell](zip(header, [*record, *[""] * (len(header) - len(record))], strict=False)))
-        numbers.append(number)
+        row_numbers.append(number)
     columns = [name for name in header if name]
-    return Table(file=file, columns=columns, rows=rows, delimiter=delimiter, numbers=numbers)
+    return Table(file=file, columns=columns, rows=rows, delimiter=delimiter, row_numbers=row_numbers)
 
 
-def _widest(record: Sequence[str]) -> str:
+def _example_cell(record: Sequence[str]) -> str:
     return next((cell for cell in record[1:] if cell), "a")
 
 
-def _refuse_repeated(file: Path, names: Sequence[str]) -> None:
-    twice = next((name for name in names if name and list(names).count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{file} has {names.count(twice)} columns `{twice}`; remove or rename all but one")
+def _refuse_duplicate_columns(file: Path, names: Sequence[str]) -> None:
+    duplicate = next((name for name in names if name and list(names).count(name) > 1), None)
+    if duplicate is not None:
+        raise DataError(f"{file} has {names.count(duplicate)} columns `{duplicate}`; remove or rename all but one")
 
 
-def _without_header(file: Path, text: str, hint: str | None) -> Table:
+def _parse_without_header(file: Path, text: str, hint: str | None) -> Table:
     """Return a list whose first column holds paths, else a table whose header has none of the known names."""
     for delimiter in (hint,) if hint else DELIMITERS:
         first = next(_list_records(text, delimiter), None)
-        records = list(_list_records(text, delimiter)) if first and looks_like_file(first[0]) else []
-        if records and all(looks_like_file(record[0]) for record in records):
-            rows = [dict[str, Cell]((str(place), cell) for place, cell in enumerate(record)) for record in records]
+        records = list(_list_records(text, delimiter)) if first and has_file_extension(first[0]) else []
+        if records and all(has_file_extension(record[0]) for record in records):
+            rows = [
+                dict[str, Cell]((str(position), cell) for position, cell in enumerate(record)) for record in records
+            ]
             return Table(
-                file=file, columns=[], rows=rows, delimiter=delimiter, numbers=list(range(1, len(records) + 1))
+                file=file, columns=[], rows=rows, delimiter=delimiter, row_numbers=list(range(1, len(records) + 1))
             )
     best = max(DELIMITERS[:4], key=lambda delimiter: len(_first_record(text, delimiter)))
-    header = [column_name(name) for name in _first_record(text, best)]
-    return _with_header(file, text, best, header) if header else Table(file=file, columns=[], rows=[])
+    header = [normalize_column_name(name) for name in _first_record(text, best)]
+    return _parse_with_header(file, text, best, header) if header else Table(file=file, columns=[], rows=[])
 
 
 def _list_records(text: str, delimiter: str) -> Iterator[list[str]]:

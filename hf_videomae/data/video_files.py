@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..records import readable
+from ..text import escape_non_utf8
 
 # Endings of files that the decoders here read; the tests make and decode one of each.
 VIDEO_EXTENSIONS = frozenset(
@@ -26,32 +26,34 @@ ARCHIVE_EXTENSIONS = frozenset(".7z .bz2 .gz .rar .tgz .xz .zip .zst".split())
 # Sound and shards: counted, but nobody takes them for videos that were lost.
 _OTHER_EXTENSIONS = frozenset(".aac .aiff .arrow .flac .m4a .mid .mp3 .oga .ogg .opus .parquet .wav .wma".split())
 # Notes, annotations and programs, which lie beside the videos of most data sets.
-_SIDE_EXTENSIONS = frozenset(
+_ANNOTATION_EXTENSIONS = frozenset(
     ".ass .bat .bib .c .cff .cpp .csv .db .doc .docx .gitattributes .gitignore .h .h5 .hdf5 .htm .html .ini "
     ".ipynb .json .jsonl .log .m .mat .md .md5 .npy .npz .pdf .pickle .pkl .pt .pth .py .rst .safetensors "
     ".sh .sha1 .sha256 .srt .ssa .tex .toml .tsv .txt .vtt .xgtf .xls .xlsx .xml .yaml .yml".split()
 )
-_SIDE_NAMES = frozenset("authors citation copying dockerfile license licence makefile notice readme _success".split())
+_ANNOTATION_NAMES = frozenset(
+    "authors citation copying dockerfile license licence makefile notice readme _success".split()
+)
 # Folders that archives and file servers leave.
 _SYSTEM_FOLDERS = frozenset(
     ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 )
-_SHOWN_EXTENSIONS = 8
+_MAX_SHOWN_EXTENSIONS = 8
 
 
-def extension_of(name: str) -> str:
+def file_extension(name: str) -> str:
     """Return the ending of a file name, in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()
 
 
-def is_video_name(name: str) -> bool:
+def is_video_file(name: str) -> bool:
     """Whether a file is taken for a video: by its extension, hidden files (macOS leaves `._x.mp4`) left out."""
-    return not name.startswith(".") and extension_of(name) in VIDEO_EXTENSIONS
+    return not name.startswith(".") and file_extension(name) in VIDEO_EXTENSIONS
 
 
-def is_playlist_name(name: str) -> bool:
+def is_playlist_file(name: str) -> bool:
     """Whether a file is a list of other files (.m3u8, .mpd, .ffconcat, .sdp ...) by its extension."""
-    return extension_of(name) in PLAYLIST_EXTENSIONS
+    return file_extension(name) in PLAYLIST_EXTENSIONS
 
 
 @dataclass
@@ -63,7 +65,7 @@ class FolderScan:
         other_media: files of endings that are not those of videos, sorted.
         images, others: numbers of files by ending; `others` are sound and shards.
         index_files: those with a name in question, at any depth, sorted.
-        linked_twice: links to videos that are in the folder under another name too.
+        duplicate_links: links to videos that are in the folder under another name too.
         unreadable: folders that cannot be listed, with the reason.
         empty: folders without files or folders, but hidden ones, sorted.
     """
@@ -73,7 +75,7 @@ class FolderScan:
     images: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     index_files: list[str] = field(default_factory=list)
-    linked_twice: list[str] = field(default_factory=list)
+    duplicate_links: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
@@ -82,42 +84,42 @@ class FolderScan:
         """Whether the folder holds pictures and no videos."""
         return not self.videos and sum(self.images.values()) > 1
 
-    def left_out(self) -> Counter[str]:
+    def count_skipped(self) -> Counter[str]:
         """Return the numbers of files that are no videos by their endings; notes and annotations are not counted."""
-        return Counter(map(extension_of, self.other_media)) + self.images + self.others
+        return Counter(map(file_extension, self.other_media)) + self.images + self.others
 
     @property
     def archives(self) -> str:
         """Return the endings of the archives that are there; "" where there are none."""
-        return ", ".join(sorted(ARCHIVE_EXTENSIONS & self.left_out().keys()))
+        return ", ".join(sorted(ARCHIVE_EXTENSIONS & self.count_skipped().keys()))
 
-    def other_endings(self) -> str:
+    def describe_skipped(self) -> str:
         """Return the files that are no videos, to follow a sentence that says so."""
-        return f" (but {describe_extensions(self.left_out())})" if self.left_out() else ""
+        return f" (but {describe_extensions(self.count_skipped())})" if self.count_skipped() else ""
 
     def notes(self) -> list[str]:
         """Return what was left out, a line each."""
         notes = []
-        left_out = self.left_out()
-        if left_out:
-            notes.append(f"left out: {describe_extensions(left_out)}; these endings are not taken for videos")
-        if self.linked_twice:
-            first = readable(self.linked_twice[0])
+        count_skipped = self.count_skipped()
+        if count_skipped:
+            notes.append(f"left out: {describe_extensions(count_skipped)}; these endings are not taken for videos")
+        if self.duplicate_links:
+            first = escape_non_utf8(self.duplicate_links[0])
             notes.append(
-                f"left out: {len(self.linked_twice)} that are the same file as another video here (links), the first "
+                f"left out: {len(self.duplicate_links)} that are the same file as another video here (links), the first "
                 f"is {first}"
             )
         if self.unreadable:
             notes.append(
                 f"left out: {len(self.unreadable)} folders that cannot be read, the first is "
-                f"{readable(self.unreadable[0])}"
+                f"{escape_non_utf8(self.unreadable[0])}"
             )
         if self.empty:
             notes.append(
-                f"{len(self.empty)} folders are empty, the first is {readable(self.empty[0])}/; a class or split "
+                f"{len(self.empty)} folders are empty, the first is {escape_non_utf8(self.empty[0])}/; a class or split "
                 f"without videos does not count"
             )
-        gifs = sum(extension_of(path) == ".gif" for path in self.videos)
+        gifs = sum(file_extension(path) == ".gif" for path in self.videos)
         if 0 < gifs < len(self.videos):
             notes.append(f"{gifs} of the {len(self.videos)} videos are GIF files; move them out if they are previews")
         return notes
@@ -125,7 +127,9 @@ class FolderScan:
 
 def describe_extensions(counts: Counter[str]) -> str:
     """Return file endings with their numbers: `12 .vob, 3 .xyz`."""
-    shown = [f"{count} {ending or 'without an ending'}" for ending, count in counts.most_common(_SHOWN_EXTENSIONS)]
+    shown = [
+        f"{count} {extension or 'without an ending'}" for extension, count in counts.most_common(_MAX_SHOWN_EXTENSIONS)
+    ]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} other endings" if more else "")
 
@@ -154,7 +158,7 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
 
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
         is_empty = all(map(_is_hidden, folders)) and all(name.startswith(".") for name in files)
-        folders[:] = [name for name in folders if not _is_hidden(name) and _first_visit(folder, name, visited)]
+        folders[:] = [name for name in folders if not _is_hidden(name) and _is_first_visit(folder, name, visited)]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
         is_linked = os.path.realpath(folder) != os.path.normpath(os.path.join(real_root, relative))
         if is_empty and folder != str(root):
@@ -163,13 +167,13 @@ def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
             path = str(relative / name)
             if name in wanted:
                 scan.index_files.append(path)
-            elif is_video_name(name):
+            elif is_video_file(name):
                 scan.videos.append(path)
                 if is_linked or os.path.islink(os.path.join(folder, name)):
                     links[path] = os.path.realpath(os.path.join(folder, name))
             else:
                 _count_other(scan, path)
-    _leave_out_links(scan, links, root=root)
+    _drop_duplicate_links(scan, links, root=root)
     for paths in (scan.videos, scan.other_media, scan.index_files, scan.empty):
         paths.sort()
     return scan
@@ -179,7 +183,7 @@ def _is_hidden(folder: str) -> bool:
     return folder.startswith(".") or folder in _SYSTEM_FOLDERS
 
 
-def _first_visit(folder: str, name: str, visited: set[str]) -> bool:
+def _is_first_visit(folder: str, name: str, visited: set[str]) -> bool:
     path = os.path.join(folder, name)
     if not os.path.islink(path):
         return True
@@ -191,18 +195,23 @@ def _first_visit(folder: str, name: str, visited: set[str]) -> bool:
 
 def _count_other(scan: FolderScan, path: str) -> None:
     name = os.path.basename(path)
-    ending = extension_of(name)
-    if name.startswith(".") or ending in _SIDE_EXTENSIONS or name.lower() in _SIDE_NAMES or name == "Thumbs.db":
+    extension = file_extension(name)
+    if (
+        name.startswith(".")
+        or extension in _ANNOTATION_EXTENSIONS
+        or name.lower() in _ANNOTATION_NAMES
+        or name == "Thumbs.db"
+    ):
         return
-    if ending in IMAGE_EXTENSIONS:
-        scan.images[ending] += 1
-    elif ending in _OTHER_EXTENSIONS:
-        scan.others[ending] += 1
+    if extension in IMAGE_EXTENSIONS:
+        scan.images[extension] += 1
+    elif extension in _OTHER_EXTENSIONS:
+        scan.others[extension] += 1
     else:
         scan.other_media.append(path)
 
 
-def _leave_out_links(scan: FolderScan, links: dict[str, str], *, root: Path) -> None:
+def _drop_duplicate_links(scan: FolderScan, links: dict[str, str], *, root: Path) -> None:
     """Keep one name of each video that lies in the folder itself and is linked there, too.
 
     The link goes, except where a folder is a mere store: all its videos are linked from other folders, which then say
@@ -211,10 +220,10 @@ def _leave_out_links(scan: FolderScan, links: dict[str, str], *, root: Path) -> 
     if not links:
         return
     real = {os.path.realpath(root / path): path for path in scan.videos if path not in links}
-    twice = {link: real[target] for link, target in links.items() if target in real}
-    elsewhere = {path for link, path in twice.items() if os.path.dirname(link) != os.path.dirname(path)}
-    kept_whole = {os.path.dirname(path) for path in real.values() if path not in elsewhere}
-    stores = {path for path in elsewhere if os.path.dirname(path) not in kept_whole}
-    gone = stores | {link for link, path in twice.items() if path not in stores}
-    scan.videos[:] = [path for path in scan.videos if path not in gone]
-    scan.linked_twice += sorted(gone)
+    duplicates = {link: real[target] for link, target in links.items() if target in real}
+    linked_elsewhere = {path for link, path in duplicates.items() if os.path.dirname(link) != os.path.dirname(path)}
+    unlinked_folders = {os.path.dirname(path) for path in real.values() if path not in linked_elsewhere}
+    store_paths = {path for path in linked_elsewhere if os.path.dirname(path) not in unlinked_folders}
+    dropped_paths = store_paths | {link for link, path in duplicates.items() if path not in store_paths}
+    scan.videos[:] = [path for path in scan.videos if path not in dropped_paths]
+    scan.duplicate_links += sorted(dropped_paths)

@@ -10,20 +10,21 @@ from typing import Any
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 
-def _text(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-class PlainWebDataset(WebDataset):  # type: ignore[misc]
+class UndecodedWebDataset(WebDataset):  # type: ignore[misc]
     """Texts as texts, everything else as bytes."""
 
     DECODERS: dict[str, Callable[[Any], Any]] = dict.fromkeys(
-        ("txt", "text", "transcript", "cls", "cls2", "index", "inx", "id", "json", "jsn", "label", "class"), _text
+        ("txt", "text", "transcript", "cls", "cls2", "index", "inx", "id", "json", "jsn", "label", "class"),
+        _decode_text,
     )
 
 
-def without_decoders(builder: Any) -> None:
+def disable_decoders(builder: Any) -> None:
     """Keep a builder of `datasets` from decoding members, unless the data set's card says what they are."""
     if isinstance(builder, WebDataset) and builder.info.features is None:
         # The decoders are an attribute of the class, and its methods are class methods.
-        builder.__class__ = PlainWebDataset
+        builder.__class__ = UndecodedWebDataset

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-from .. import stopping
-from .samples import DataError
+from .. import stop_signals
+from ..errors import DataError
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 
 _POLL_SECONDS = 0.25
 
@@ -30,44 +30,44 @@ class Workers:
     def __init__(self, count: int, *, start_method: str | None = None) -> None:
         self.count, self._start_method = count, start_method
         # Without a lock: a worker may be killed at any time.
-        self._ended: Any = multiprocessing.get_context(start_method).RawValue("b", 0) if count else None
+        self._exit_flag: Any = multiprocessing.get_context(start_method).RawValue("b", 0) if count else None
 
     @property
     def options(self) -> dict[str, Any]:
         """Return the arguments of the DataLoader."""
         if not self.count:
             return {"num_workers": 0}
-        init = functools.partial(_keep_working, ended=self._ended)
+        init = functools.partial(_init_worker, exit_flag=self._exit_flag)
         return {"num_workers": self.count, "worker_init_fn": init, "multiprocessing_context": self._start_method}
 
-    def end_if_stopped(self) -> None:
+    def exit_on_stop_signal(self) -> None:
         """End the workers at once after a stop signal: one may be in the middle of a wait for the network."""
-        if self._ended is not None and stopping.is_asked():
-            self._ended.value = 1
+        if self._exit_flag is not None and stop_signals.is_stop_requested():
+            self._exit_flag.value = 1
 
-    def results(self, loader: Iterable[_Made]) -> Iterator[_Made]:
+    def results(self, loader: Iterable[_Result]) -> Iterator[_Result]:
         """Start the workers of a DataLoader and return an iterator over what they make.
 
         The iterator raises `DataError` when one of them was killed; the others end.
         """
-        made = iter(loader)
-        _leave_deaths_to_the_loader()
-        return self._watched(made)
+        results_iterator = iter(loader)
+        _reset_sigchld_handler()
+        return self._raise_on_killed_worker(results_iterator)
 
-    def _watched(self, made: Iterator[_Made]) -> Iterator[_Made]:
+    def _raise_on_killed_worker(self, results_iterator: Iterator[_Result]) -> Iterator[_Result]:
         try:
-            yield from made
+            yield from results_iterator
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
-            self._ended.value = 1
+            self._exit_flag.value = 1
             raise DataError(
                 f"a worker process that decodes was killed ({' '.join(str(error).split())}); most often the memory "
                 f"is full: give fewer --num_workers or a smaller --batch_size"
             ) from None
 
 
-def _leave_deaths_to_the_loader() -> None:
+def _reset_sigchld_handler() -> None:
     """Take back torch's handler of SIGCHLD: it raises in the middle of whatever the program does.
 
     The loader itself looks for dead workers while it waits for a batch.
@@ -79,19 +79,19 @@ def _leave_deaths_to_the_loader() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _keep_working(worker: int, *, ended: Any) -> None:
+def _init_worker(worker: int, *, exit_flag: Any) -> None:
     """Ignore Ctrl-C and one SIGTERM, which reach every process of the group: only the training process decides.
 
     It may want to finish its step and save. A second SIGTERM, or the end of the training process, ends a worker.
     """
 
-    def survive(number: int, frame: FrameType | None) -> None:
+    def ignore_first_sigterm(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, survive)
+    signal.signal(signal.SIGTERM, ignore_first_sigterm)
     sys.excepthook = _report_unless_disconnected
-    threading.Thread(target=_end_with, args=(os.getppid(), ended), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(), exit_flag), daemon=True).start()
 
 
 def _report_unless_disconnected(
@@ -106,10 +106,10 @@ def _report_unless_disconnected(
         sys.__excepthook__(kind, error, traceback)
 
 
-def _end_with(parent: int, ended: Any) -> None:
+def _exit_with_parent(parent: int, exit_flag: Any) -> None:
     """End a worker whose training process was killed: half a job in its pipe would keep it waiting for ever."""
     while os.getppid() == parent:
-        if ended.value:
+        if exit_flag.value:
             os._exit(0)  # any other status counts as a crash
         time.sleep(_POLL_SECONDS)
     os._exit(1)

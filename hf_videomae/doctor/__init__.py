@@ -5,11 +5,20 @@ from dataclasses import asdict
 from typing import Any
 
 from .checks import Finding, diagnose, is_healthy
-from .facts import Facts, Space, collect_facts, versions
+from .environment import DiskSpace, Environment, collect_environment, versions
 
-__all__ = ["Facts", "Finding", "Space", "collect_facts", "diagnose", "is_healthy", "to_dict", "to_table"]
+__all__ = [
+    "Environment",
+    "Finding",
+    "DiskSpace",
+    "collect_environment",
+    "diagnose",
+    "is_healthy",
+    "to_dict",
+    "to_table",
+]
 
-_MARKS = {"ok": "ok", "note": "note", "warning": "WARNING", "broken": "BROKEN"}
+_STATUS_LABELS = {"ok": "ok", "note": "note", "warning": "WARNING", "broken": "BROKEN"}
 
 
 def to_table(findings: Sequence[Finding]) -> str:
@@ -17,13 +26,13 @@ def to_table(findings: Sequence[Finding]) -> str:
     width = max(len(finding.about) for finding in findings)
     lines = [versions()]
     for finding in findings:
-        lines.append(f"{_MARKS[finding.status]:8} {finding.about:{width}}  {finding.found}")
+        lines.append(f"{_STATUS_LABELS[finding.status]:8} {finding.about:{width}}  {finding.found}")
         if finding.fix is not None:
             lines.append(f"{'':8} {'':{width}}  -> {finding.fix}")
-    return "\n".join([*lines, _verdict(findings)])
+    return "\n".join([*lines, _summary_line(findings)])
 
 
-def to_dict(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
+def to_dict(facts: Environment, findings: Sequence[Finding]) -> dict[str, Any]:
     """For programs and bug reports: the verdict, the findings, and the facts they rest on."""
     return {
         "healthy": is_healthy(list(findings)),
@@ -33,7 +42,7 @@ def to_dict(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _verdict(findings: Sequence[Finding]) -> str:
+def _summary_line(findings: Sequence[Finding]) -> str:
     broken = [finding.about for finding in findings if finding.status == "broken"]
     warnings = sum(finding.status == "warning" for finding in findings)
     if broken:

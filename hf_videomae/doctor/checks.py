@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._dependencies import torchvision_remedy
-from .facts import DISTRIBUTION, Facts, Space
+from .environment import DISTRIBUTION, DiskSpace, Environment
 
 Status = Literal["ok", "note", "warning", "broken"]
 
 # The pair that the Makefile installs; a test holds the two together.
-PAIR = {"torch": "2.13.0", "torchcodec": "0.13.0"}
+TESTED_VERSIONS = {"torch": "2.13.0", "torchcodec": "0.13.0"}
 
 _GIB = 2**30
 # Below: loader workers die of a bus error with the first batches; Docker's own default is 64 MiB.
-_SHARED_MEMORY_NEEDED, _SHARED_MEMORY_WANTED = _GIB // 4, 2 * _GIB
+_SHARED_MEMORY_REQUIRED, _SHARED_MEMORY_RECOMMENDED = _GIB // 4, 2 * _GIB
 # A checkpoint of the base model with its optimizer is 1.1 GiB, its weights alone 0.4.
-_DISK_NEEDED, _DISK_WANTED = _GIB, 20 * _GIB
+_DISK_REQUIRED, _DISK_RECOMMENDED = _GIB, 20 * _GIB
 _CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-_FIRST_DRIVER = {"12": "525", "13": "580"}  # of each CUDA: NVIDIA's table of minor version compatibility
+_MIN_DRIVER = {"12": "525", "13": "580"}  # of each CUDA: NVIDIA's table of minor version compatibility
 _CUDA_LIBRARY = re.compile(r"lib(cudart|nvrtc|npp\w*|nvcuvid|cuda|torch_cuda|c10_cuda)\b")
-_WRONG_PAIR = re.compile(r"undefined symbol|Symbol not found|lib(torch|c10)\w*\.(so|dylib)|register an operator")
+_ABI_MISMATCH = re.compile(r"undefined symbol|Symbol not found|lib(torch|c10)\w*\.(so|dylib)|register an operator")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Finding:
     fix: str | None = None
 
 
-def diagnose(facts: Facts) -> list[Finding]:
+def diagnose(facts: Environment) -> list[Finding]:
     """Every finding about a machine, in the order in which things depend on each other."""
     return [finding for check in CHECKS for finding in check(facts)]
 
@@ -51,89 +51,98 @@ def is_healthy(findings: list[Finding]) -> bool:
     return all(finding.status != "broken" for finding in findings)
 
 
-def check_packages(facts: Facts) -> list[Finding]:
+def check_packages(facts: Environment) -> list[Finding]:
     """Check that what the package needs is installed, in the versions that its own metadata asks for."""
     if not facts.minimum:
         found = f"{DISTRIBUTION} is not installed but found by its path, so what it needs is not known"
         return [Finding("packages", "note", found, "pip install -e '.[train]'  (in the clone)")]
-    needed = {name: least for name, least in facts.minimum.get("", {}).items() if name not in PAIR}
-    old = [name for name, least in needed.items() if not _at_least(facts.packages.get(name), least)]
+    needed = {
+        name: min_version for name, min_version in facts.minimum.get("", {}).items() if name not in TESTED_VERSIONS
+    }
+    old = [name for name, min_version in needed.items() if not _is_at_least(facts.packages.get(name), min_version)]
     if old:
         found = _with_versions(facts, old)
-        return [Finding("packages", "broken", f"missing or too old: {found}", _install(needed, old))]
+        return [Finding("packages", "broken", f"missing or too old: {found}", _install_command(needed, old))]
     return _check_extras(facts)
 
 
-def _check_extras(facts: Facts) -> list[Finding]:
+def _check_extras(facts: Environment) -> list[Finding]:
     """Check what belongs to the extras: training must be there whole, of the others what is installed must fit."""
     training = facts.minimum.get("train", {})
     missing = [name for name in training if facts.packages.get(name) is None]
     if missing:
         fix = "pip install 'hf-videomae[train]'"
         return [Finding("packages", "warning", f"training needs what is not installed: {', '.join(missing)}", fix)]
-    wanted = {name: least for extra in facts.minimum.values() for name, least in extra.items() if name not in PAIR}
+    wanted = {
+        name: min_version
+        for extra in facts.minimum.values()
+        for name, min_version in extra.items()
+        if name not in TESTED_VERSIONS
+    }
     old = [
         name
-        for name, least in wanted.items()
-        if facts.packages.get(name) is not None and not _at_least(facts.packages[name], least)
+        for name, min_version in wanted.items()
+        if facts.packages.get(name) is not None and not _is_at_least(facts.packages[name], min_version)
     ]
     if old:
-        return [Finding("packages", "warning", f"too old: {_with_versions(facts, old)}", _install(wanted, old))]
+        return [
+            Finding("packages", "warning", f"too old: {_with_versions(facts, old)}", _install_command(wanted, old))
+        ]
     shown = ("transformers", "huggingface_hub", "accelerate", "datasets")
     return [Finding("packages", "ok", ", ".join(f"{name} {facts.packages.get(name)}" for name in shown))]
 
 
-def _with_versions(facts: Facts, names: list[str]) -> str:
+def _with_versions(facts: Environment, names: list[str]) -> str:
     return ", ".join(f"{name} {facts.packages.get(name) or 'is missing'}" for name in names)
 
 
-def _install(minimum: dict[str, str], names: list[str]) -> str:
+def _install_command(minimum: dict[str, str], names: list[str]) -> str:
     return "pip install " + " ".join(f"'{name}>={minimum[name]}'" for name in names)
 
 
-def check_torchvision(facts: Facts) -> list[Finding]:
+def check_torchvision(facts: Environment) -> list[Finding]:
     """Check that torchvision fits torch where it is installed: transformers imports it."""
     problem = facts.torchvision.get("error") or facts.torchvision.get("crash")
-    if facts.packages.get("torchvision") is None or not _torch_works(facts):
+    if facts.packages.get("torchvision") is None or not _is_torch_importable(facts):
         return []
     version = facts.packages["torchvision"]
     if problem:
-        found = f"{version} does not load beside torch {facts.torch['version']}: {_line(problem)}"
+        found = f"{version} does not load beside torch {facts.torch['version']}: {_first_line(problem)}"
         return [Finding("torchvision", "broken", found, torchvision_remedy(facts.torch["version"]))]
     return [Finding("torchvision", "ok", f"{version}, loads beside torch")]
 
 
-def check_imports(facts: Facts) -> list[Finding]:
+def check_imports(facts: Environment) -> list[Finding]:
     """Check that the public classes and functions can be imported, whatever the versions say."""
     problem = facts.imports.get("error") or facts.imports.get("crash")
-    if not problem or not _torch_works(facts) or facts.torchvision.get("error"):
+    if not problem or not _is_torch_importable(facts) or facts.torchvision.get("error"):
         return []
     name = facts.imports.get("name") or "the package"
     fix = "pip install --upgrade --force-reinstall --no-deps transformers huggingface_hub hf-videomae"
-    return [Finding("imports", "broken", f"{name} cannot be imported: {_line(problem)}", fix)]
+    return [Finding("imports", "broken", f"{name} cannot be imported: {_first_line(problem)}", fix)]
 
 
-def check_torch(facts: Facts) -> list[Finding]:
+def check_torch(facts: Environment) -> list[Finding]:
     """Whether torch is imported, and new enough."""
-    install = f"pip install torch=={PAIR['torch']} torchcodec=={PAIR['torchcodec']} --index-url {_CPU_WHEELS}"
+    install = f"pip install torch=={TESTED_VERSIONS['torch']} torchcodec=={TESTED_VERSIONS['torchcodec']} --index-url {_CPU_WHEELS}"
     problem = facts.torch.get("error") or facts.torch.get("crash")
     if facts.packages.get("torch") is None and problem:
         return [Finding("torch", "broken", "it is not installed", f"{install}  (for a GPU: pytorch.org/get-started)")]
     if problem:
         fix = install.replace("install", "install --force-reinstall", 1)
-        return [Finding("torch", "broken", f"it cannot be imported: {_line(problem)}", fix)]
+        return [Finding("torch", "broken", f"it cannot be imported: {_first_line(problem)}", fix)]
     version = facts.torch["version"]
-    least = facts.minimum.get("", {}).get("torch", "0")
-    if not _at_least(version, least):
-        fix = f"pip install --upgrade torch=={PAIR['torch']} torchcodec=={PAIR['torchcodec']}"
-        return [Finding("torch", "broken", f"{version}, and {least} or later is needed", fix)]
+    min_version = facts.minimum.get("", {}).get("torch", "0")
+    if not _is_at_least(version, min_version):
+        fix = f"pip install --upgrade torch=={TESTED_VERSIONS['torch']} torchcodec=={TESTED_VERSIONS['torchcodec']}"
+        return [Finding("torch", "broken", f"{version}, and {min_version} or later is needed", fix)]
     built = f"for CUDA {facts.torch['cuda']}" if facts.torch.get("cuda") else "no CUDA"
     return [Finding("torch", "ok", f"{version}, {built}")]
 
 
-def check_gpu(facts: Facts) -> list[Finding]:
+def check_gpu(facts: Environment) -> list[Finding]:
     """Whether torch, the driver and the GPU fit each other. A machine without any is fine, and slow."""
-    if not _torch_works(facts):
+    if not _is_torch_importable(facts):
         return []
     names, built_for = facts.gpu.get("names") or [], facts.torch.get("cuda")
     driver = f"driver {facts.driver}" if facts.driver else "no NVIDIA driver"
@@ -150,26 +159,26 @@ def check_gpu(facts: Facts) -> list[Finding]:
     return [_driver_problem(facts, str(built_for), driver)]
 
 
-def _driver_problem(facts: Facts, built_for: str, driver: str) -> Finding:
+def _driver_problem(facts: Environment, built_for: str, driver: str) -> Finding:
     needed, supported = built_for.partition(".")[0], str(facts.gpu.get("driver_cuda") or "")
     if supported and int(supported.partition(".")[0]) < int(needed):
-        release = _FIRST_DRIVER.get(needed)
+        release = _MIN_DRIVER.get(needed)
         found = f"{driver} goes up to CUDA {supported}, and torch was built for CUDA {built_for}"
         wanted = f"{release} or later" if release else f"one for CUDA {needed}"
         fix = f"update the NVIDIA driver to {wanted}, or install a torch for CUDA {supported.partition('.')[0]}"
         return Finding("gpu", "broken", found, f"{fix} (pytorch.org/get-started)")
-    reason = _line(facts.gpu.get("error") or facts.gpu.get("crash") or "it does not say why")
+    reason = _first_line(facts.gpu.get("error") or facts.gpu.get("crash") or "it does not say why")
     fix = "nvidia-smi must list the GPU: restart the machine, or the container with --gpus all"
     return Finding("gpu", "broken", f"torch cannot use it ({driver}): {reason}", fix)
 
 
-def check_decoders(facts: Facts) -> list[Finding]:
+def check_decoders(facts: Environment) -> list[Finding]:
     """Whether videos can be decoded, and by which decoder. One that works is enough; torchcodec is the faster one."""
-    if not _torch_works(facts):
+    if not _is_torch_importable(facts):
         return [Finding("decoders", "note", "not tried, as they need torch"), _ffmpeg_program(facts)]
     problems = {"torchcodec": _decoder_problem(facts.torchcodec), "pyav": _decoder_problem(facts.pyav)}
     broken: Status = "warning" if None in problems.values() else "broken"
-    findings = [_torchcodec_fits(facts), _pyav_fits(facts)]
+    findings = [_torchcodec_finding(facts), _pyav_finding(facts)]
     if problems["torchcodec"] is not None:
         fix = _torchcodec_fix(facts, problems["torchcodec"])
         findings[0] = Finding("torchcodec", broken, problems["torchcodec"], fix)
@@ -181,42 +190,42 @@ def check_decoders(facts: Facts) -> list[Finding]:
     return [*findings, _ffmpeg_program(facts)]
 
 
-def _torch_works(facts: Facts) -> bool:
+def _is_torch_importable(facts: Environment) -> bool:
     return not (facts.torch.get("error") or facts.torch.get("crash"))
 
 
 def _decoder_problem(answer: dict) -> str | None:
     if answer.get("crash"):
-        return f"it crashes as it loads: {_line(answer['crash'])}"
+        return f"it crashes as it loads: {_first_line(answer['crash'])}"
     if answer.get("missing"):
-        return f"it cannot be loaded: {_line(answer['missing'])}"
+        return f"it cannot be loaded: {_first_line(answer['missing'])}"
     if answer.get("decode_error"):
-        return f"it does not decode the test clip: {_line(answer['decode_error'])}"
+        return f"it does not decode the test clip: {_first_line(answer['decode_error'])}"
     return None
 
 
-def _torchcodec_fits(facts: Facts) -> Finding:
+def _torchcodec_finding(facts: Environment) -> Finding:
     """torchcodec works here; whether it also was made for this torch (the table in its README)."""
     torch, torchcodec = facts.torch.get("version") or "", facts.packages.get("torchcodec") or ""
     found = f"{torchcodec} with FFmpeg {facts.torchcodec.get('ffmpeg')}, decodes the test clip"
-    if _numbers(torchcodec) < (0, 12) and _numbers(torch)[:2] != (2, 11):
+    if _parse_version(torchcodec) < (0, 12) and _parse_version(torch)[:2] != (2, 11):
         found = f"{found}, but was made for another torch than {torch}"
         return Finding("torchcodec", "warning", found, _reinstall_torchcodec())
     return Finding("torchcodec", "ok", found)
 
 
-def _pyav_fits(facts: Facts) -> Finding:
+def _pyav_finding(facts: Environment) -> Finding:
     found = f"{facts.packages.get('av')} with FFmpeg {facts.pyav.get('ffmpeg')}, decodes the test clip"
     return Finding("pyav", "ok", found)
 
 
-def _torchcodec_fix(facts: Facts, problem: str) -> str:
+def _torchcodec_fix(facts: Environment, problem: str) -> str:
     """The remedy for what its loader says; the FFmpeg one only where it is FFmpeg that is missing."""
     if facts.packages.get("torchcodec") is None:
         return _reinstall_torchcodec().replace(" --force-reinstall", "")
     if any(folder and folder in problem for folder in facts.library_path):
         return "unset LD_LIBRARY_PATH  (the libraries that it puts first do not fit)"
-    if _CUDA_LIBRARY.search(problem) or _WRONG_PAIR.search(problem) or "crashes" in problem:
+    if _CUDA_LIBRARY.search(problem) or _ABI_MISMATCH.search(problem) or "crashes" in problem:
         return _reinstall_torchcodec()
     if "libpython" in problem:
         return "pip install av  (torchcodec needs a Python that was built with its shared library, as conda's is)"
@@ -227,10 +236,10 @@ def _torchcodec_fix(facts: Facts, problem: str) -> str:
 
 def _reinstall_torchcodec() -> str:
     # The CPU build decodes just as well beside a torch for CUDA: frames are decoded on the CPU here.
-    return f"pip install --force-reinstall --no-deps torchcodec=={PAIR['torchcodec']} --index-url {_CPU_WHEELS}"
+    return f"pip install --force-reinstall --no-deps torchcodec=={TESTED_VERSIONS['torchcodec']} --index-url {_CPU_WHEELS}"
 
 
-def _install_ffmpeg(facts: Facts) -> str:
+def _install_ffmpeg(facts: Environment) -> str:
     ways = {"conda": "conda install -c conda-forge 'ffmpeg<9'", "apt-get": "apt-get install ffmpeg"}
     ways["brew"] = "brew install ffmpeg"
     for name in facts.installers:
@@ -238,54 +247,54 @@ def _install_ffmpeg(facts: Facts) -> str:
     return "pip install av  (a decoder with its own FFmpeg; or install FFmpeg 4 to 8 with shared libraries)"
 
 
-def _ffmpeg_program(facts: Facts) -> Finding:
+def _ffmpeg_program(facts: Environment) -> Finding:
     found = facts.ffmpeg_program
     return Finding("ffmpeg", "ok" if found else "note", f"program {found}" if found else "no program; none is needed")
 
 
-def check_shared_memory(facts: Facts) -> list[Finding]:
+def check_shared_memory(facts: Environment) -> list[Finding]:
     """Whether loader workers have room to hand over their batches."""
     space = facts.shared_memory
     if space is None:
         return []
-    sizes = f"{_size(space.free)} free of {_size(space.total)}"
+    sizes = f"{_format_bytes(space.free)} free of {_format_bytes(space.total)}"
     if space.error:
-        return [Finding("shared memory", "broken", f"/dev/shm: {space.error}", _more_shared_memory(facts))]
-    if space.total < _SHARED_MEMORY_NEEDED:
+        return [Finding("shared memory", "broken", f"/dev/shm: {space.error}", _shared_memory_fix(facts))]
+    if space.total < _SHARED_MEMORY_REQUIRED:
         found = f"{sizes}: loader workers die of a bus error"
-        return [Finding("shared memory", "broken", found, _more_shared_memory(facts))]
-    if space.free < _SHARED_MEMORY_NEEDED:
+        return [Finding("shared memory", "broken", found, _shared_memory_fix(facts))]
+    if space.free < _SHARED_MEMORY_REQUIRED:
         fix = "rm /dev/shm/torch_*  (left by runs that were killed; when none is running)"
         return [Finding("shared memory", "broken", f"{sizes}: full", fix)]
-    if space.free < _SHARED_MEMORY_WANTED:
+    if space.free < _SHARED_MEMORY_RECOMMENDED:
         found = f"{sizes}: little for several workers with large clips"
-        return [Finding("shared memory", "warning", found, _more_shared_memory(facts))]
+        return [Finding("shared memory", "warning", found, _shared_memory_fix(facts))]
     return [Finding("shared memory", "ok", sizes)]
 
 
-def _more_shared_memory(facts: Facts) -> str:
+def _shared_memory_fix(facts: Environment) -> str:
     here = "mount -o remount,size=8g /dev/shm  (as root)"
     fix = "docker run --shm-size=8g ..." if facts.in_container else here
     return f"{fix}  (until then: --num_workers 0)"
 
 
-def check_disk(facts: Facts) -> list[Finding]:
+def check_disk(facts: Environment) -> list[Finding]:
     """Whether runs and downloads can be written."""
-    elsewhere = "give another folder: --output_dir /path/with/space"
+    output_fix = "give another folder: --output_dir /path/with/space"
     cache = "export HF_HOME=/path/with/space"
-    return [_disk("output", facts.output, elsewhere), _disk("cache", facts.cache, cache)]
+    return [_disk_finding("output", facts.output, output_fix), _disk_finding("cache", facts.cache, cache)]
 
 
-def _disk(about: str, space: Space, fix: str) -> Finding:
+def _disk_finding(about: str, space: DiskSpace, fix: str) -> Finding:
     if space.error:
         return Finding(about, "broken", f"{space.path}: {space.error}", fix)
-    found = f"{space.path}: {_size(space.free)} free of {_size(space.total)}"
-    if space.free < _DISK_NEEDED:
+    found = f"{space.path}: {_format_bytes(space.free)} free of {_format_bytes(space.total)}"
+    if space.free < _DISK_REQUIRED:
         return Finding(about, "broken", found, fix)
-    return Finding(about, "warning", found, fix) if space.free < _DISK_WANTED else Finding(about, "ok", found)
+    return Finding(about, "warning", found, fix) if space.free < _DISK_RECOMMENDED else Finding(about, "ok", found)
 
 
-def check_hub(facts: Facts) -> list[Finding]:
+def check_hub(facts: Environment) -> list[Finding]:
     """Whether the Hub answers, and knows the user. Left alone, and fine, where the user or environment says so."""
     token = f"a token in {facts.token}" if facts.token else "no token"
     if facts.offline_variables:
@@ -296,7 +305,7 @@ def check_hub(facts: Facts) -> list[Finding]:
         return [Finding("hub", "note", f"not asked (--offline); {token}")]
     problem = facts.hub.get("error") or facts.hub.get("crash")
     if problem:
-        return [_unreachable(facts, _line(problem))]
+        return [_unreachable_finding(facts, _first_line(problem))]
     status = facts.hub.get("status")
     if status in (401, 403) and facts.token:
         fix = f"unset {facts.token}" if facts.token.isupper() else "hf auth login"
@@ -306,14 +315,14 @@ def check_hub(facts: Facts) -> list[Finding]:
         found = f"{facts.endpoint} answers HTTP {status}; {token}"
         return [Finding("hub", "warning", found, "try again in some minutes; downloads are retried by themselves")]
     if status not in (200, 401, 403):
-        return [_unreachable(facts, f"HTTP {status}")]
+        return [_unreachable_finding(facts, f"HTTP {status}")]
     if facts.token is None:
         found = f"{facts.endpoint} answers; no token: public repositories only, and nothing can be pushed"
         return [Finding("hub", "note", found, "hf auth login")]
     return [Finding("hub", "ok", f"{facts.endpoint} answers; {token}, of {facts.hub.get('user')}")]
 
 
-def _unreachable(facts: Facts, reason: str) -> Finding:
+def _unreachable_finding(facts: Environment, reason: str) -> Finding:
     found = f"{facts.endpoint} cannot be reached: {reason}"
     offline = "export HF_HUB_OFFLINE=1  (if this machine has no network"
     if facts.endpoint.rstrip("/") != "https://huggingface.co":
@@ -321,27 +330,27 @@ def _unreachable(facts: Facts, reason: str) -> Finding:
     return Finding("hub", "broken", found, f"{offline}; behind a proxy: export HTTPS_PROXY=http://host:port)")
 
 
-CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
+CHECKS: tuple[Callable[[Environment], list[Finding]], ...] = (
     check_packages, check_torch, check_torchvision, check_imports, check_gpu, check_decoders, check_shared_memory,
     check_disk, check_hub,
 )  # fmt: skip
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     """`2.13.0+cpu` -> (2, 13, 0); what is no number ends it."""
     leading = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in leading.group().split(".")) if leading else ()
 
 
-def _at_least(version: str | None, minimum: str) -> bool:
-    return version is not None and _numbers(version) >= _numbers(minimum)
+def _is_at_least(version: str | None, minimum: str) -> bool:
+    return version is not None and _parse_version(version) >= _parse_version(minimum)
 
 
-def _size(count: int) -> str:
+def _format_bytes(count: int) -> str:
     return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / 2**20:.0f} MiB"
 
 
-def _line(text: str) -> str:
+def _first_line(text: str) -> str:
     """The first line that says something, cut where it goes on for ever."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else "it does not say why"

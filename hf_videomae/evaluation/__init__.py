@@ -1,10 +1,10 @@
 """How good a classifier is, by the paper's protocol: S x C views of every video, and nothing left out of the count."""
 
-from ..inference.sampling import sampling_doubts
-from ..ops.views import merge_views
+from ..inference.sampling_check import find_sampling_mismatches
+from ..ops.view_scores import average_view_scores
 from ..video.views import parse_views
-from .labels import LabelError, match_classes
-from .metrics import ClassScore, class_scores, confusion_matrix, mean_class_accuracy, top_k_accuracy
+from .class_matching import ClassMismatchError, match_classes
+from .metrics import ClassScore, confusion_matrix, mean_class_accuracy, score_classes, top_k_accuracy
 from .multilabel import LabelScore, MultiLabelEvaluation, average_precision
 from .multiview import evaluate
 from .regression import OutputScore, RegressionEvaluation
@@ -15,19 +15,19 @@ __all__ = [
     "ClassScore",
     "Evaluation",
     "FailedVideo",
-    "LabelError",
+    "ClassMismatchError",
     "LabelScore",
     "MultiLabelEvaluation",
     "OutputScore",
     "RegressionEvaluation",
     "average_precision",
-    "class_scores",
+    "score_classes",
     "confusion_matrix",
     "evaluate",
     "match_classes",
     "mean_class_accuracy",
-    "merge_views",
+    "average_view_scores",
     "parse_views",
-    "sampling_doubts",
+    "find_sampling_mismatches",
     "top_k_accuracy",
 ]

@@ -17,26 +17,26 @@ from ..video.transforms import center_crop, resize, to_float
 
 
 @contextmanager
-def repeated_frame(model: nn.Module) -> Iterator[None]:
+def repeat_middle_frame(model: nn.Module) -> Iterator[None]:
     """Within the block the model sees one frame: the middle frame of every clip, repeated over its whole length.
 
     Whatever it still gets right is in a single picture and not in the motion. Evaluate with one view, because several
     views would show it several frames.
     """
 
-    def still(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    def pre_hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if "pixel_values" in kwargs:
-            return args, {**kwargs, "pixel_values": freeze(kwargs["pixel_values"])}
-        return (freeze(args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "pixel_values": expand_middle_frame(kwargs["pixel_values"])}
+        return (expand_middle_frame(args[0]), *args[1:]), kwargs
 
-    handle = model.register_forward_pre_hook(still, with_kwargs=True)
+    handle = model.register_forward_pre_hook(pre_hook, with_kwargs=True)
     try:
         yield
     finally:
         handle.remove()
 
 
-def freeze(pixel_values: Tensor) -> Tensor:
+def expand_middle_frame(pixel_values: Tensor) -> Tensor:
     """(B, T, C, H, W) -> the same shape, with the middle frame everywhere."""
     middle = pixel_values.shape[1] // 2
     return pixel_values[:, middle : middle + 1].expand_as(pixel_values).contiguous()
@@ -65,12 +65,12 @@ def _frame_features(sample: Sample) -> Tensor:
     with open_video(sample.source, name=sample.id) as reader:
         frame = reader.frames([reader.num_frames // 2])
     side = min(frame.shape[-2:])
-    grey = to_float(resize(center_crop(frame, (side, side)), (66, 66))).mean(1)[0].double()  # (66, 66)
-    dx, dy = grey[1:-1, 2:] - grey[1:-1, :-2], grey[2:, 1:-1] - grey[:-2, 1:-1]  # (64, 64)
+    gray = to_float(resize(center_crop(frame, (side, side)), (66, 66))).mean(1)[0].double()  # (66, 66)
+    dx, dy = gray[1:-1, 2:] - gray[1:-1, :-2], gray[2:, 1:-1] - gray[:-2, 1:-1]  # (64, 64)
     direction = (torch.atan2(dy, dx) % math.pi * (8 / math.pi)).long().clamp(max=7)
     strength = nn.functional.one_hot(direction, 8) * (dx.square() + dy.square()).sqrt()[..., None]
     cells = strength.unflatten(0, (4, 16)).unflatten(2, (4, 16)).sum((1, 3)).flatten()  # 4 x 4 cells x 8 directions
-    pixels = grey[1:-1, 1:-1].unflatten(0, (8, 8)).unflatten(2, (8, 8)).mean((1, 3)).flatten()
+    pixels = gray[1:-1, 1:-1].unflatten(0, (8, 8)).unflatten(2, (8, 8)).mean((1, 3)).flatten()
     return torch.cat((pixels - pixels.mean(), cells / cells.norm().clamp_min(1e-12)))
 
 
@@ -94,12 +94,12 @@ def kernel_ridge(
     """
     mean, std = train.double().mean(0), train.double().std(0, correction=0)
     std = torch.where(std > 1e-12, std, torch.ones_like(std))
-    known, asked = ((rows.double() - mean) / std for rows in (train, test))
-    wanted = nn.functional.one_hot(labels, num_classes).double()
-    offset = wanted.mean(0)
-    kernel = _gaussian(known, known, gamma) + ridge * torch.eye(len(known), dtype=torch.float64)
-    weights = torch.linalg.solve(kernel, wanted - offset)
-    return (_gaussian(asked, known, gamma) @ weights + offset).argmax(1)
+    train_scaled, test_scaled = ((rows.double() - mean) / std for rows in (train, test))
+    one_hot_labels = nn.functional.one_hot(labels, num_classes).double()
+    offset = one_hot_labels.mean(0)
+    kernel = _gaussian(train_scaled, train_scaled, gamma) + ridge * torch.eye(len(train_scaled), dtype=torch.float64)
+    weights = torch.linalg.solve(kernel, one_hot_labels - offset)
+    return (_gaussian(test_scaled, train_scaled, gamma) @ weights + offset).argmax(1)
 
 
 def _gaussian(left: Tensor, right: Tensor, gamma: float) -> Tensor:
@@ -107,4 +107,4 @@ def _gaussian(left: Tensor, right: Tensor, gamma: float) -> Tensor:
     return (-gamma * torch.cdist(left, right).square() * (2 / left.shape[1])).exp()
 
 
-__all__ = ["freeze", "kernel_ridge", "middle_frame_features", "repeated_frame", "video_geometry"]
+__all__ = ["expand_middle_frame", "kernel_ridge", "middle_frame_features", "repeat_middle_frame", "video_geometry"]

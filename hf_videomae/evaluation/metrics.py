@@ -63,7 +63,7 @@ def mean_class_accuracy(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> f
     return (correct[present].double() / videos[present]).mean().item()
 
 
-def class_scores(scores: Tensor, labels: Tensor, *, decoded: Tensor, class_names: Sequence[str]) -> list[ClassScore]:
+def score_classes(scores: Tensor, labels: Tensor, *, decoded: Tensor, class_names: Sequence[str]) -> list[ClassScore]:
     """A row for each class that has videos, in the model's order."""
     videos = torch.bincount(labels, minlength=scores.shape[1])
     failed = torch.bincount(labels[~decoded], minlength=scores.shape[1])

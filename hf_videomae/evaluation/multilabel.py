@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..cards.escaping import one_line
-from .results import EVALUATION_FILE, BaseEvaluation
+from ..cards.escaping import escape_to_one_line
+from ..run_files import EVALUATION_FILE
+from .results import BaseEvaluation
 
 THRESHOLD = 0.5
-_BEST = 5  # classes in a line of predictions.jsonl, where fewer reach the threshold
+_TOP_K = 5  # classes in a line of predictions.jsonl, where fewer reach the threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +89,9 @@ class MultiLabelEvaluation(BaseEvaluation):
     @cached_property
     def classes(self) -> list[LabelScore]:
         """A row for each class that has videos, in the model's order."""
-        right, wrong, missed = self._counts.tolist()
+        right, wrong, missed = self._confusion_counts.tolist()
         rows = []
-        for number in self._with_videos:
+        for number in self._present_classes:
             labels, answers = self.labels[:, number], right[number] + wrong[number]
             precision = average_precision(self.probabilities[:, number], labels, decoded=self.decoded)
             assert precision is not None
@@ -102,7 +103,7 @@ class MultiLabelEvaluation(BaseEvaluation):
                     average_precision=precision,
                     precision=right[number] / answers if answers else None,
                     recall=right[number] / (right[number] + missed[number]),
-                    f1=float(f1_score(*self._counts[:, number])),
+                    f1=float(f1_score(*self._confusion_counts[:, number])),
                 )
             )
         return rows
@@ -110,7 +111,7 @@ class MultiLabelEvaluation(BaseEvaluation):
     @property
     def classes_without_videos(self) -> list[str]:
         """Classes that no video has, which have no average precision: left out of the means over classes."""
-        present = set(self._with_videos)
+        present = set(self._present_classes)
         return [name for number, name in enumerate(self.class_names) if number not in present]
 
     @property
@@ -121,7 +122,7 @@ class MultiLabelEvaluation(BaseEvaluation):
     @property
     def micro_f1(self) -> float:
         """F1 at 0.5 of all answers together."""
-        return float(f1_score(*self._counts.sum(1)))
+        return float(f1_score(*self._confusion_counts.sum(1)))
 
     @property
     def macro_f1(self) -> float | None:
@@ -150,12 +151,12 @@ class MultiLabelEvaluation(BaseEvaluation):
         rows = self.classes
         if limit is not None and len(rows) > limit:
             rows = sorted(rows, key=lambda row: row.average_precision)[:limit]
-        width = max(len("class"), *(len(one_line(row.name)) for row in rows)) if rows else len("class")
+        width = max(len("class"), *(len(escape_to_one_line(row.name)) for row in rows)) if rows else len("class")
         lines = [f"{'class':{width}}  videos  failed  average precision  precision  recall      F1"]
         for row in rows:
             precision = "-" if row.precision is None else f"{row.precision:.3f}"
             lines.append(
-                f"{one_line(row.name):{width}}  {row.videos:6d}  {row.failed or '-':>6}  "
+                f"{escape_to_one_line(row.name):{width}}  {row.videos:6d}  {row.failed or '-':>6}  "
                 f"{row.average_precision:17.3f}  {precision:>9}  {row.recall:6.3f}  {row.f1:6.3f}"
             )
         if len(rows) < len(self.classes):
@@ -167,7 +168,7 @@ class MultiLabelEvaluation(BaseEvaluation):
         without = self.classes_without_videos
         if not self.classes:
             return f"no average precision (no video has any of the {len(without)} classes)"
-        left = f" ({len(without)} without a video left out: {_listed(without)})" if without else ""
+        left = f" ({len(without)} without a video left out: {_join_names(without)})" if without else ""
         return (
             f"mAP {self.mean_average_precision:.4f} over {len(self.classes)} classes{left}, "
             f"F1 at {THRESHOLD:g}: micro {self.micro_f1:.4f}, macro {self.macro_f1:.4f}"
@@ -184,7 +185,7 @@ class MultiLabelEvaluation(BaseEvaluation):
 
     def _answers(self, number: int) -> list[dict[str, Any]]:
         scores = self.probabilities[number]
-        count = max(min(_BEST, len(scores)), int((scores >= THRESHOLD).sum()))
+        count = max(min(_TOP_K, len(scores)), int((scores >= THRESHOLD).sum()))
         best = scores.topk(count)
         return [
             {"label": self.class_names[place], "score": score}
@@ -192,7 +193,7 @@ class MultiLabelEvaluation(BaseEvaluation):
         ]
 
     @cached_property
-    def _counts(self) -> Tensor:
+    def _confusion_counts(self) -> Tensor:
         """(3, K) answers of 0.5 or more that are right, those that are wrong, and labels that are missed."""
         answers = (self.probabilities >= THRESHOLD) & self.decoded[:, None]
         return torch.stack(
@@ -200,7 +201,7 @@ class MultiLabelEvaluation(BaseEvaluation):
         )
 
     @property
-    def _with_videos(self) -> list[int]:
+    def _present_classes(self) -> list[int]:
         present: list[int] = self.labels.any(0).nonzero().flatten().tolist()
         return present
 
@@ -209,5 +210,5 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _listed(names: Sequence[str], *, shown: int = 3) -> str:
+def _join_names(names: Sequence[str], *, shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

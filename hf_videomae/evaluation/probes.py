@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import DataError
-from .frozen import FrozenFeatures
+from .frozen_features import FrozenFeatures
 
 ProbeKind = Literal["linear", "attentive", "knn"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeTraining:
+class ProbeConfig:
     """How a probe is trained.
 
     Attributes:
@@ -59,9 +59,9 @@ class ProbeTraining:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs}; it must lie between 0 and epochs {self.epochs}")
 
 
-PAPER_LINEAR = ProbeTraining()
+PAPER_LINEAR_CONFIG = ProbeConfig()
 """The paper's linear probe: SGD, learning rate 0.1, momentum 0.9, no decay, 1024 videos per step, 100 epochs."""
-ATTENTIVE = ProbeTraining(
+ATTENTIVE_CONFIG = ProbeConfig(
     optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, batch_size=128, epochs=50, warmup_epochs=5
 )
 """Not of the paper, which has no attentive probe."""
@@ -107,9 +107,9 @@ class ProbeResult:
         shares = []
         for number in range(len(self.class_names)):
             failed = sum(entry["label"] == number for entry in self.failed)
-            of_class = right[self.labels == number]
-            if len(of_class) + failed:
-                shares.append(of_class.sum().item() / (len(of_class) + failed))
+            class_hits = right[self.labels == number]
+            if len(class_hits) + failed:
+                shares.append(class_hits.sum().item() / (len(class_hits) + failed))
         return sum(shares) / len(shares)
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def run_probe(
     train: FrozenFeatures,
     test: FrozenFeatures,
     *,
-    training: ProbeTraining | None = None,
+    training: ProbeConfig | None = None,
     neighbours: int = 20,
     temperature: float = 0.07,
     device: str | torch.device = "cpu",
@@ -144,7 +144,7 @@ def run_probe(
         kind: `linear` and `knn` want pooled features (S, V, D), `attentive` tokens (S, V, N, D).
         train: of the training videos; of several clips each epoch takes the next one.
         test: of the test videos; the softmax of several clips is averaged.
-        training: of the linear and the attentive probe; None: `PAPER_LINEAR`, `ATTENTIVE`.
+        training: of the linear and the attentive probe; None: `PAPER_LINEAR_CONFIG`, `ATTENTIVE_CONFIG`.
         neighbours, temperature: of `knn`.
         device: where the probe is trained.
         progress: called with the epoch and its mean loss.
@@ -153,7 +153,7 @@ def run_probe(
         DataError: for fewer than two classes, or test classes that are not in the training set.
         ValueError: for features of the wrong shape.
     """
-    test = test.relabelled(train.class_names)
+    test = test.relabel(train.class_names)
     if len(train.class_names) < 2 or train.labels.unique().numel() < 2:
         raise DataError("a probe needs videos of at least two classes to tell apart")
     _check_shapes(kind, train.features, test.features)
@@ -167,10 +167,10 @@ def run_probe(
             temperature=temperature,
         )
     else:
-        training = training or (PAPER_LINEAR if kind == "linear" else ATTENTIVE)
-        head = build_head(kind, train.features, num_classes=len(train.class_names), training=training).to(device)
-        fit(head, train.features, train.labels, training=training, progress=progress)
-        probabilities = predict(head, test.features, batch_size=training.batch_size)
+        training = training or (PAPER_LINEAR_CONFIG if kind == "linear" else ATTENTIVE_CONFIG)
+        head = build_probe(kind, train.features, num_classes=len(train.class_names), training=training).to(device)
+        train_probe(head, train.features, train.labels, training=training, progress=progress)
+        probabilities = predict_probabilities(head, test.features, batch_size=training.batch_size)
     return ProbeResult(
         kind=kind,
         probabilities=probabilities,
@@ -263,7 +263,7 @@ class AttentiveProbe(nn.Module):
         return logits
 
 
-def build_head(kind: ProbeKind, features: Tensor, *, num_classes: int, training: ProbeTraining) -> nn.Module:
+def build_probe(kind: ProbeKind, features: Tensor, *, num_classes: int, training: ProbeConfig) -> nn.Module:
     """A fresh probe for features (S, V, ..., D), seeded; the global random state is left as it was."""
     module = LinearProbe if kind == "linear" else AttentiveProbe
     with torch.random.fork_rng(devices=[]):
@@ -271,12 +271,12 @@ def build_head(kind: ProbeKind, features: Tensor, *, num_classes: int, training:
         return module(features, num_classes=num_classes, standardize=training.standardize)
 
 
-def fit(
+def train_probe(
     head: nn.Module,
     features: Tensor,
     labels: Tensor,
     *,
-    training: ProbeTraining,
+    training: ProbeConfig,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
     """Train a probe on features (S, V, ..., D) and labels (S,): epoch e takes every video's clip e modulo V."""
@@ -291,11 +291,11 @@ def fit(
         clip, total = epoch % features.shape[1], 0.0
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
-            share = learning_rate_share(
+            lr_scale = learning_rate_scale(
                 epoch * steps + step, total=training.epochs * steps, warmup=training.warmup_epochs * steps
             )
             for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * share
+                group["lr"] = training.learning_rate * lr_scale
             loss = F.cross_entropy(head(features[chosen, clip].to(device)), labels[chosen].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -307,14 +307,14 @@ def fit(
             progress(epoch + 1, total / steps)
 
 
-def learning_rate_share(step: int, *, total: int, warmup: int) -> float:
+def learning_rate_scale(step: int, *, total: int, warmup: int) -> float:
     """The share of the peak learning rate at a step: linear from 0, then half a cosine towards 0."""
     if step < warmup:
         return step / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
-def _optimizer(head: nn.Module, training: ProbeTraining) -> torch.optim.Optimizer:
+def _optimizer(head: nn.Module, training: ProbeConfig) -> torch.optim.Optimizer:
     decayed = [parameter for parameter in head.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in head.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -324,7 +324,7 @@ def _optimizer(head: nn.Module, training: ProbeTraining) -> torch.optim.Optimize
 
 
 @torch.inference_mode()
-def predict(head: nn.Module, features: Tensor, *, batch_size: int = 1024) -> Tensor:
+def predict_probabilities(head: nn.Module, features: Tensor, *, batch_size: int = 1024) -> Tensor:
     """Features (S, V, ..., D) -> (S, K): softmax per clip, then the mean over a video's clips."""
     device = next(head.parameters()).device
     head.eval()
@@ -359,15 +359,15 @@ def knn_probabilities(
         raise ValueError(f"neighbours is {neighbours} and temperature {temperature}; give 1 or more and above 0")
     clips = train.flatten(0, 1).float()
     center = clips.mean(0)
-    bank = F.normalize(clips - center, dim=-1)  # (S * V, D)
+    train_features = F.normalize(clips - center, dim=-1)  # (S * V, D)
     classes = F.one_hot(labels.repeat_interleave(train.shape[1]), num_classes).float()
     votes = []
     for queries in _batches(F.normalize(test.flatten(0, 1).float() - center, dim=-1)):
-        similarity, nearest = (queries @ bank.T).topk(min(neighbours, len(bank)))
+        similarity, nearest = (queries @ train_features.T).topk(min(neighbours, len(train_features)))
         weights = ((similarity - 1) / temperature).exp()  # the largest is 1: nothing overflows
         votes.append((weights[..., None] * classes[nearest]).sum(1))
-    counted = torch.cat(votes)
-    shares = counted / counted.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    total_votes = torch.cat(votes)
+    shares = total_votes / total_votes.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return shares.unflatten(0, test.shape[:2]).mean(1)
 
 
@@ -376,12 +376,12 @@ def _batches(rows: Tensor, size: int = 1024) -> Iterator[Tensor]:
 
 
 __all__ = [
-    "ATTENTIVE",
-    "PAPER_LINEAR",
+    "ATTENTIVE_CONFIG",
+    "PAPER_LINEAR_CONFIG",
     "AttentiveProbe",
     "LinearProbe",
     "ProbeResult",
-    "ProbeTraining",
+    "ProbeConfig",
     "knn_probabilities",
     "run_probe",
 ]

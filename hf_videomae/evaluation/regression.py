@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..cards.escaping import one_line
+from ..cards.escaping import escape_to_one_line
 from .results import BaseEvaluation
 
 
@@ -36,7 +36,7 @@ class OutputScore:
     pearson: float | None
 
 
-def output_score(values: Tensor, labels: Tensor, *, name: str) -> OutputScore:
+def score_output(values: Tensor, labels: Tensor, *, name: str) -> OutputScore:
     """The score of one output.
 
     Args:
@@ -48,14 +48,14 @@ def output_score(values: Tensor, labels: Tensor, *, name: str) -> OutputScore:
     error = values - labels
     answered, true = values - values.mean(), labels - labels.mean()
     # By the extremes: rounding leaves equal numbers a variance that is not quite 0.
-    varied = bool(labels.min() < labels.max())
-    both_varied = varied and bool(values.min() < values.max())
+    labels_vary = bool(labels.min() < labels.max())
+    both_vary = labels_vary and bool(values.min() < values.max())
     return OutputScore(
         name=name,
         mae=float(error.abs().mean()),
         rmse=float(error.square().mean().sqrt()),
-        r2=float(1 - error.square().sum() / true.square().sum()) if varied else None,
-        pearson=float((answered * true).sum() / (answered.norm() * true.norm())) if both_varied else None,
+        r2=float(1 - error.square().sum() / true.square().sum()) if labels_vary else None,
+        pearson=float((answered * true).sum() / (answered.norm() * true.norm())) if both_vary else None,
     )
 
 
@@ -71,14 +71,14 @@ class RegressionEvaluation(BaseEvaluation):
     values: Tensor
 
     failed_count_as: ClassVar[str] = "left out"
-    _of_failed: ClassVar[str] = "are left out, as they have no error"
+    _failed_note: ClassVar[str] = "are left out, as they have no error"
 
     @cached_property
     def outputs(self) -> list[OutputScore]:
         """A row for each output."""
         values, labels = self.values[self.decoded], self.labels[self.decoded]
         return [
-            output_score(values[:, number], labels[:, number], name=name)
+            score_output(values[:, number], labels[:, number], name=name)
             for number, name in enumerate(self.class_names)
         ]
 
@@ -86,7 +86,7 @@ class RegressionEvaluation(BaseEvaluation):
     def metrics(self) -> dict[str, float | None]:
         """MAE, RMSE, R2 and Pearson's correlation; of several outputs the mean over those where each is defined."""
         names = ("mae", "rmse", "r2", "pearson")
-        return {name: _mean([getattr(row, name) for row in self.outputs]) for name in names}
+        return {name: _mean_of_defined([getattr(row, name) for row in self.outputs]) for name in names}
 
     def details(self) -> dict[str, Any]:
         """Each output."""
@@ -97,11 +97,11 @@ class RegressionEvaluation(BaseEvaluation):
         rows = self.outputs
         if limit is not None and len(rows) > limit:
             rows = sorted(rows, key=lambda row: -row.mae)[:limit]
-        width = max(len("output"), *(len(one_line(row.name)) for row in rows))
+        width = max(len("output"), *(len(escape_to_one_line(row.name)) for row in rows))
         lines = [f"{'output':{width}}  {'MAE':>10}  {'RMSE':>10}  {'R2':>10}  {'Pearson':>10}"]
         for row in rows:
-            numbers = "  ".join(f"{_shown(value):>10}" for value in (row.mae, row.rmse, row.r2, row.pearson))
-            lines.append(f"{one_line(row.name):{width}}  {numbers}")
+            numbers = "  ".join(f"{_format_number(value):>10}" for value in (row.mae, row.rmse, row.r2, row.pearson))
+            lines.append(f"{escape_to_one_line(row.name):{width}}  {numbers}")
         return "\n".join(lines)
 
     def headline(self) -> str:
@@ -109,26 +109,26 @@ class RegressionEvaluation(BaseEvaluation):
         found = self.metrics
         mean = "" if len(self.outputs) == 1 else f"mean of {len(self.outputs)} outputs: "
         return (
-            f"{mean}MAE {_shown(found['mae'])}, RMSE {_shown(found['rmse'])}, R2 {_shown(found['r2'])}, "
-            f"Pearson {_shown(found['pearson'])}"
+            f"{mean}MAE {_format_number(found['mae'])}, RMSE {_format_number(found['rmse'])}, R2 {_format_number(found['r2'])}, "
+            f"Pearson {_format_number(found['pearson'])}"
         )
 
     def predictions(self) -> list[dict[str, Any]]:
         """The true numbers and the answers of each video."""
         lines = []
         for number, sample_id in enumerate(self.sample_ids):
-            answer = self._named(self.values[number]) if self.decoded[number] else None
-            lines.append({"id": sample_id, "label": self._named(self.labels[number]), "prediction": answer})
+            answer = self._by_output(self.values[number]) if self.decoded[number] else None
+            lines.append({"id": sample_id, "label": self._by_output(self.labels[number]), "prediction": answer})
         return lines
 
-    def _named(self, values: Tensor) -> dict[str, float]:
+    def _by_output(self, values: Tensor) -> dict[str, float]:
         return dict(zip(self.class_names, values.tolist(), strict=True))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean_of_defined(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 
 
-def _shown(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.5g}"

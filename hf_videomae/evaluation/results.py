@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..cards.escaping import one_line
+from ..cards.escaping import escape_to_one_line
+from ..credentials import redact_credentials
 from ..inference.figure_text import figure_fonts
-from ..records import now, versions, without_credentials, write_json, write_whole
-from .metrics import ClassScore, class_scores, confusion_matrix, mean_class_accuracy, top_k_accuracy
+from ..provenance import now, versions
+from ..run_files import CONFUSION_FILE, EVALUATION_FILE, write_atomic, write_json
+from .metrics import ClassScore, confusion_matrix, mean_class_accuracy, score_classes, top_k_accuracy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EVALUATION_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.jsonl"
-PICTURE_FILE = "confusion.png"
 _NAME_LENGTH = 60  # characters of a class name in a table or picture
-_NAMED, _NUMBERED = 40, 16  # classes up to which the picture has names, and numbers in its cells
+_MAX_NAMED_CLASSES, _MAX_NUMBERED_CLASSES = (
+    40,
+    16,
+)  # classes up to which the picture has names, and numbers in its cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class BaseEvaluation(ABC):
     data: dict[str, Any] = field(default_factory=dict)
 
     failed_count_as: ClassVar[str] = "wrong"
-    _of_failed: ClassVar[str] = "count as wrong"
+    _failed_note: ClassVar[str] = "count as wrong"
 
     @property
     @abstractmethod
@@ -87,7 +90,7 @@ class BaseEvaluation(ABC):
     def predictions(self) -> list[dict[str, Any]]:
         """The lines of `predictions.jsonl`, one per video."""
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What `evaluation.json` holds, and a model card reads."""
         counts = {"videos": len(self.sample_ids), "decoded": int(self.decoded.sum()), "failed": len(self.failed)}
         return {
@@ -111,7 +114,7 @@ class BaseEvaluation(ABC):
             return line
         first = self.failed[0]
         return (
-            f"{line}\n{len(self.failed)} of {count} videos could not be decoded and {self._of_failed}; the first is "
+            f"{line}\n{len(self.failed)} of {count} videos could not be decoded and {self._failed_note}; the first is "
             f"{first.path} ({first.reason})"
         )
 
@@ -128,8 +131,8 @@ class BaseEvaluation(ABC):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / EVALUATION_FILE, folder / PREDICTIONS_FILE]
-        write_json(files[0], {**self.facts(), **(extra or {})})
-        write_whole(files[1], "".join(json.dumps(line) + "\n" for line in self.predictions()))
+        write_json(files[0], {**self.to_dict(), **(extra or {})})
+        write_atomic(files[1], "".join(json.dumps(line) + "\n" for line in self.predictions()))
         return files
 
 
@@ -169,7 +172,7 @@ class Evaluation(BaseEvaluation):
     @cached_property
     def classes(self) -> list[ClassScore]:
         """A row for each class that has videos."""
-        return class_scores(self.probabilities, self.labels, decoded=self.decoded, class_names=self.class_names)
+        return score_classes(self.probabilities, self.labels, decoded=self.decoded, class_names=self.class_names)
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -191,13 +194,13 @@ class Evaluation(BaseEvaluation):
         """The per-class table as text, the worst classes first where there are more than `limit`."""
         rows = self.classes
         shown = rows if limit is None or len(rows) <= limit else sorted(rows, key=lambda row: row.accuracy)[:limit]
-        width = max(len("class"), *(len(_cut(row.name)) for row in shown))
+        width = max(len("class"), *(len(_truncate_class_name(row.name)) for row in shown))
         lines = [f"{'class':{width}}  videos  failed  accuracy  most often mistaken for"]
         for row in shown:
             failed = row.failed or "-"
             lines.append(
-                f"{_cut(row.name):{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  "
-                f"{_cut(row.mistaken_for or '-')}"
+                f"{_truncate_class_name(row.name):{width}}  {row.videos:6d}  {failed:>6}  {row.accuracy:8.3f}  "
+                f"{_truncate_class_name(row.mistaken_for or '-')}"
             )
         if len(shown) < len(rows):
             lines.append(f"({len(shown)} of {len(rows)} classes, the worst; all are in {EVALUATION_FILE})")
@@ -210,7 +213,7 @@ class Evaluation(BaseEvaluation):
 
     def save(self, folder: str | os.PathLike[str], *, extra: dict[str, Any] | None = None) -> list[Path]:
         """Write the files of every evaluation, and `confusion.png`."""
-        picture = Path(folder) / PICTURE_FILE
+        picture = Path(folder) / CONFUSION_FILE
         files = [*super().save(folder, extra=extra), picture]
         self.draw_confusion(picture)
         return files
@@ -219,16 +222,16 @@ class Evaluation(BaseEvaluation):
         """Draw the classes that occur, as videos or as answers: each row's shares, failed videos in a last column."""
         answered = self.confusion.sum(0)
         videos = torch.bincount(self.labels, minlength=len(self.class_names))
-        kept = ((videos > 0) | (answered > 0)).nonzero().flatten()
-        counts = self.confusion[kept][:, kept]
-        names = [_cut(self.class_names[number]) for number in kept.tolist()]
+        present_classes = ((videos > 0) | (answered > 0)).nonzero().flatten()
+        counts = self.confusion[present_classes][:, present_classes]
+        names = [_truncate_class_name(self.class_names[number]) for number in present_classes.tolist()]
         columns = list(names)
         if self.failed:
-            lost = torch.bincount(self.labels[~self.decoded], minlength=len(self.class_names))[kept]
-            counts, columns = torch.cat([counts, lost[:, None]], dim=1), [*names, "(not decoded)"]
+            num_failed = torch.bincount(self.labels[~self.decoded], minlength=len(self.class_names))[present_classes]
+            counts, columns = torch.cat([counts, num_failed[:, None]], dim=1), [*names, "(not decoded)"]
         with figure_fonts(names) as shown:
-            figure = _draw_shares(
-                counts, videos[kept], rows=list(map(shown, names)), columns=list(map(shown, columns))
+            figure = _draw_confusion_matrix(
+                counts, videos[present_classes], rows=list(map(shown, names)), columns=list(map(shown, columns))
             )
             figure.axes[0].set_title(f"top-1 {self.top1:.3f}, {len(self.sample_ids)} videos")
             figure.savefig(path, dpi=120, format="png")
@@ -257,13 +260,13 @@ class Evaluation(BaseEvaluation):
         return lines
 
 
-def _cut(name: str) -> str:
+def _truncate_class_name(name: str) -> str:
     """Return a class name on one line of a table or picture, without the rest of a very long one."""
-    line = one_line(without_credentials(name))
+    line = escape_to_one_line(redact_credentials(name))
     return line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 1]}…"
 
 
-def _draw_shares(counts: Tensor, videos: Tensor, *, rows: list[str], columns: list[str]) -> "Figure":
+def _draw_confusion_matrix(counts: Tensor, videos: Tensor, *, rows: list[str], columns: list[str]) -> "Figure":
     """A confusion matrix: counts (K, K or K + 1) of each true class (row), as shares of its videos (K,) in color."""
     from matplotlib.figure import Figure
 
@@ -274,10 +277,10 @@ def _draw_shares(counts: Tensor, videos: Tensor, *, rows: list[str], columns: li
     picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class's videos")
     axes.set(xlabel="answer", ylabel="true class")
-    if len(rows) <= _NAMED:
+    if len(rows) <= _MAX_NAMED_CLASSES:
         axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
         axes.set_yticks(range(len(rows)), rows)
-    if len(rows) <= _NUMBERED:
+    if len(rows) <= _MAX_NUMBERED_CLASSES:
         for row, column in counts.nonzero().tolist():
             dark = shares[row, column] > 0.5
             text = str(int(counts[row, column]))

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..ops.cubes import Grid, grid_of
+from ..ops.patches import Grid, token_grid
 from ..video.decoding import open_video
 from ..video.segments import VideoSegment
-from ..video.timing import frame_times
-from ..video.views import sliding_indices
+from ..video.timestamps import frame_times
+from ..video.views import sliding_window_indices
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, load_encoder, our_config, processor_for
-from .finite import check_finite
-from .prediction import named_videos
-from .windows import groups, read_windows
+from .clip_windows import batched, read_windows
+from .model_loading import as_videomae_config, load_encoder, load_processor, resolve_device
+from .output_checks import check_finite
+from .prediction import resolve_videos
 
 Pool = Literal["mean", "frame", "token"]
-_FILES = (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)
+_FILE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def extract_features(
         device=device,
         batch_size=batch_size,
     )
-    return [extractor(video, name=name) for name, video in named_videos(videos)]
+    return [extractor(video, name=name) for name, video in resolve_videos(videos)]
 
 
 class FeatureExtractor:
@@ -119,10 +119,10 @@ class FeatureExtractor:
         for name, value in (("hop", hop), ("stride", stride), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        device = checked_device(device)
+        device = resolve_device(device)
         self.network = load_encoder(model)
-        self.processor = processor or processor_for(model, self.network)
-        self.config = our_config(self.network.config)
+        self.processor = processor or load_processor(model, self.network)
+        self.config = as_videomae_config(self.network.config)
         depth = self.config.num_hidden_layers
         if not -depth - 1 <= layer <= depth:
             raise ValueError(f"layer is {layer}; this model has {depth} blocks: give 0 to {depth}, or -1 for the last")
@@ -130,7 +130,7 @@ class FeatureExtractor:
         self.pool, self.hop, self.batch_size = pool, hop, batch_size
         # Windows lie a stride apart also in the videos of a model that samples the whole video.
         mode: Any = "dense" if hop is not None and stride is not None else None
-        self.plan = self.processor.clip_plan.changed(mode=mode, stride=stride)
+        self.plan = self.processor.clip_sampler.with_overrides(mode=mode, stride=stride)
         if device is not None:
             self.network.to(device)  # type: ignore[arg-type]
 
@@ -140,14 +140,14 @@ class FeatureExtractor:
 
         Raises:
             ValueError: for input that is no video; `VideoDecodeError` for one that cannot be decoded,
-                `NotFiniteOutput` for features that are not finite.
+                `NonFiniteOutputError` for features that are not finite.
         """
         training = self.network.training
         self.network.eval()
         try:
-            found = self._of_file(video, name) if isinstance(video, _FILES) else self._of_frames(video, name)
-            check_finite(found.features, what="features", video=name)
-            return found
+            result = self._from_file(video, name) if isinstance(video, _FILE_TYPES) else self._from_frames(video, name)
+            check_finite(result.features, what="features", video=name)
+            return result
         finally:
             self.network.train(training)
 
@@ -164,10 +164,10 @@ class FeatureExtractor:
             "views": self.plan.views,
         }
 
-    def _of_file(self, video: Any, name: str) -> VideoFeatures:
+    def _from_file(self, video: Any, name: str) -> VideoFeatures:
         named = name if isinstance(video, (bytes, bytearray, memoryview)) else None
         with open_video(video, name=named) as reader:
-            windows = reader.plan(self._windows, frame_seconds=self._frame_seconds)
+            windows = reader.plan(self._window_indices, frame_seconds=self._frame_seconds)
             clips = read_windows(reader, windows, processor=self.processor, batch_size=self.batch_size)
             parts = [self._forward(group) for group in clips]
             frames = torch.tensor(windows)
@@ -176,15 +176,15 @@ class FeatureExtractor:
                 video=name, features=torch.cat(parts), frames=frames, fps=reader.fps or 0.0, seconds=seconds
             )
 
-    def _of_frames(self, video: Any, name: str) -> VideoFeatures:
+    def _from_frames(self, video: Any, name: str) -> VideoFeatures:
         (pixels,) = self.processor(video, do_sample_frames=False)["pixel_values"]  # (all frames, C, H, W)
-        total, wanted = len(pixels), self.processor.num_frames
-        if self.hop is None and total <= wanted:
+        total, clip_length = len(pixels), self.processor.num_frames
+        if self.hop is None and total <= clip_length:
             # As the processor takes them: a clip that was sampled already, short ones filled up.
-            windows = [[min(index, total - 1) for index in range(wanted)]]
+            windows = [[min(index, total - 1) for index in range(clip_length)]]
         else:
-            windows = self._windows(total)
-        parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in groups(windows, self.batch_size)]
+            windows = self._window_indices(total)
+        parts = [self._forward(torch.stack([pixels[w] for w in group])) for group in batched(windows, self.batch_size)]
         return VideoFeatures(video=name, features=torch.cat(parts), frames=torch.tensor(windows))
 
     @property
@@ -192,18 +192,20 @@ class FeatureExtractor:
         """Return the distance of frames in seconds; windows that slide are dense, whatever the mode."""
         return self.plan.seconds if self.hop is None else self.plan.frame_seconds
 
-    def _windows(self, total: int, fps: float = 0.0) -> list[list[int]]:
+    def _window_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
         plan = self.plan
         if self.hop is not None:
-            return sliding_indices(total, num_frames=plan.num_frames, stride=plan.stride_at(fps), hop=self.hop)
+            return sliding_window_indices(
+                total, num_frames=plan.num_frames, stride=plan.stride_at_fps(fps), hop=self.hop
+            )
         return plan.test_indices(total, fps)
 
     def _forward(self, clips: Tensor) -> Tensor:
         """(W, T, C, H, W) -> features on the CPU."""
         _, num_frames, _, height, width = clips.shape
-        grid = grid_of(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
+        grid = token_grid(num_frames=num_frames, height=height, width=width, cube=self.config.cube)
         clips = clips.to(device=self.network.device, dtype=self.network.dtype)
-        return self._pooled(self._tokens(clips), grid).float().cpu()
+        return self._pool_tokens(self._tokens(clips), grid).float().cpu()
 
     def _tokens(self, clips: Tensor) -> Tensor:
         encoder = getattr(self.network, "videomae", self.network)
@@ -212,7 +214,7 @@ class FeatureExtractor:
         tokens: Tensor = outputs.last_hidden_state if is_last else outputs.hidden_states[self.layer]
         return tokens
 
-    def _pooled(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def _pool_tokens(self, tokens: Tensor, grid: Grid) -> Tensor:
         if self.pool == "mean":
             pooled = tokens.mean(1)
             norm = getattr(self.network, "fc_norm", None)

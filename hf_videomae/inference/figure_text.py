@@ -10,14 +10,25 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from ..cards import one_line
-from ..records import without_credentials
+from ..cards import escape_to_one_line
+from ..credentials import redact_credentials
 
 # Fonts made to have nearly every sign of their scripts; looked at before others.
-_BROAD = ("noto", "cjk", "source han", "wenquanyi", "droid", "ipa", "nanum", "unifont", "arial unicode", "gothic")
+_PAN_UNICODE_FONTS = (
+    "noto",
+    "cjk",
+    "source han",
+    "wenquanyi",
+    "droid",
+    "ipa",
+    "nanum",
+    "unifont",
+    "arial unicode",
+    "gothic",
+)
 # It has a box for every sign there is.
-_NO_FONT = "last resort"
-_MOST = 80
+_LAST_RESORT_FONT = "last resort"
+_MAX_TEXT_LENGTH = 80
 
 
 @contextmanager
@@ -32,50 +43,50 @@ def figure_fonts(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
     """
     import matplotlib
 
-    signs = {sign for text in texts for sign in _shortened(text)}
+    characters = {character for text in texts for character in _truncate_line(text)}
     base = list(matplotlib.rcParams["font.family"])
-    names, missing = _covering(frozenset(sign for sign in signs if not sign.isascii()))
+    names, missing = _covering_fonts(frozenset(character for character in characters if not character.isascii()))
 
-    def shown(text: str) -> str:
-        return _escaped(_shortened(text), missing).replace("$", r"\$")
+    def escape_text(text: str) -> str:
+        return _escape_missing(_truncate_line(text), missing).replace("$", r"\$")
 
     with matplotlib.rc_context({"font.family": [*base, *names]}):
-        yield shown
+        yield escape_text
 
 
-def picture_font(text: str) -> tuple[str, Path | None]:
+def resolve_font(text: str) -> tuple[str, Path | None]:
     """Return a text on one line, and the file of one font that has all its signs; None: the text is ASCII by then."""
-    line = _shortened(text)
+    line = _truncate_line(text)
     if line.isascii():
         return line, None
     try:
         from matplotlib import font_manager
     except ImportError:
-        return _escaped(line, {sign for sign in line if not sign.isascii()}), None
-    wanted = frozenset(sign for sign in line if not sign.isspace())
-    own = Path(font_manager.findfont(font_manager.FontProperties()))
-    path = next((path for path in (own, *_font_files()) if wanted <= _signs_of(path)), None)
-    return (line, path) if path is not None else (_escaped(line, {s for s in line if not s.isascii()}), None)
+        return _escape_missing(line, {character for character in line if not character.isascii()}), None
+    wanted = frozenset(character for character in line if not character.isspace())
+    default_font = Path(font_manager.findfont(font_manager.FontProperties()))
+    path = next((path for path in (default_font, *_font_files()) if wanted <= _supported_characters(path)), None)
+    return (line, path) if path is not None else (_escape_missing(line, {s for s in line if not s.isascii()}), None)
 
 
-def _shortened(text: str) -> str:
-    line = one_line(without_credentials(text))
-    return line if len(line) <= _MOST else f"{line[: _MOST - 1]}…"
+def _truncate_line(text: str) -> str:
+    line = escape_to_one_line(redact_credentials(text))
+    return line if len(line) <= _MAX_TEXT_LENGTH else f"{line[: _MAX_TEXT_LENGTH - 1]}…"
 
 
-def _escaped(text: str, missing: Iterable[str]) -> str:
-    return "".join(ascii(sign)[1:-1] if sign in missing else sign for sign in text)
+def _escape_missing(text: str, missing: Iterable[str]) -> str:
+    return "".join(ascii(character)[1:-1] if character in missing else character for character in text)
 
 
 @cache
-def _covering(signs: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+def _covering_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
     """The names of fonts that have the signs which matplotlib's own lacks, and the signs that none of them has."""
     from matplotlib import font_manager
 
-    own = Path(font_manager.findfont(font_manager.FontProperties()))
-    names, missing = [], signs - _signs_of(own)
+    default_font = Path(font_manager.findfont(font_manager.FontProperties()))
+    names, missing = [], characters - _supported_characters(default_font)
     for path in _font_files() if missing else ():
-        found = missing & _signs_of(path)
+        found = missing & _supported_characters(path)
         if found:
             names.append(_registered_name(path))
             missing -= found
@@ -89,18 +100,22 @@ def _font_files() -> tuple[Path, ...]:
     """The fonts of this machine, those with many signs first; installed after matplotlib looked for them, too."""
     from matplotlib import font_manager
 
-    known = {entry.fname for entry in font_manager.fontManager.ttflist if _NO_FONT not in entry.name.lower()}
+    known = {entry.fname for entry in font_manager.fontManager.ttflist if _LAST_RESORT_FONT not in entry.name.lower()}
     files = {Path(name) for name in (*known, *font_manager.findSystemFonts())}
-    kept = [path for path in files if _NO_FONT not in path.stem.lower().replace("lastresort", _NO_FONT)]
-    return tuple(sorted(kept, key=lambda path: (not _is_broad(path), "regular" not in path.stem.lower(), str(path))))
+    candidates = [
+        path for path in files if _LAST_RESORT_FONT not in path.stem.lower().replace("lastresort", _LAST_RESORT_FONT)
+    ]
+    return tuple(
+        sorted(candidates, key=lambda path: (not _is_pan_unicode(path), "regular" not in path.stem.lower(), str(path)))
+    )
 
 
-def _is_broad(path: Path) -> bool:
-    return any(word in path.stem.lower().replace("-", " ") for word in _BROAD)
+def _is_pan_unicode(path: Path) -> bool:
+    return any(word in path.stem.lower().replace("-", " ") for word in _PAN_UNICODE_FONTS)
 
 
 @cache
-def _signs_of(path: Path) -> frozenset[str]:
+def _supported_characters(path: Path) -> frozenset[str]:
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -13,17 +13,25 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from ..data.labels import SINGLE, LabelKind
-from ..ops.views import merge_views
-from ..records import without_credentials
+from ..credentials import redact_credentials
+from ..data.labels import SINGLE_LABEL, LabelKind
+from ..ops.view_scores import average_view_scores
 from ..video.decoding import VideoDecodeError
-from ..video.hdr import met, note_since
+from ..video.hdr import hdr_counter, warn_new_hdr_videos
 from ..video.segments import VideoSegment
-from ..video.views import ViewPlan, make_views, parse_views, read_views, resize_views
+from ..video.views import MultiViewConfig, build_views, decode_views, parse_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, find_inputs, head_kind, load_classifier, note_fetched, processor_for, shown_name
-from .finite import NotFiniteOutput, check_finite
-from .sampling import sampling_doubts
+from .model_loading import (
+    display_name,
+    find_inputs,
+    get_problem_type,
+    load_classifier,
+    load_processor,
+    log_remote_host,
+    resolve_device,
+)
+from .output_checks import NonFiniteOutputError, check_finite
+from .sampling_check import find_sampling_mismatches
 
 logger = logging.get_logger("hf_videomae")
 
@@ -49,7 +57,7 @@ class Prediction:
     scores: list[float] = field(default_factory=list)
     probabilities: Tensor | None = None
     views: tuple[int, int] = (1, 1)
-    kind: LabelKind = SINGLE
+    kind: LabelKind = SINGLE_LABEL
     error: str | None = None
     decoded: bool = True
 
@@ -109,31 +117,31 @@ def predict(
 
     Raises:
         ValueError: for a model without a classifier, or input that is no video; `VideoDecodeError` for a video that
-            cannot be decoded, and `NotFiniteOutput` for scores that are not finite, unless `keep_going`.
+            cannot be decoded, and `NonFiniteOutputError` for scores that are not finite, unless `keep_going`.
     """
-    wanted = parse_views(views)
+    view_counts = parse_views(views)
     if top_k < 1 or batch_size < 1:
         raise ValueError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
-    device = checked_device(device)
+    device = resolve_device(device)
     network = load_classifier(model)
     if processor is None:
-        processor = processor_for(model, network)
+        processor = load_processor(model, network)
         if sampling is None and not isinstance(model, PreTrainedModel):
-            for doubt in sampling_doubts(os.fspath(model), network.config, processor.clip_plan):
-                logger.warning(doubt)
-    plan = _with_sampling(processor, sampling=sampling, stride=stride)
+            for mismatch in find_sampling_mismatches(os.fspath(model), network.config, processor.clip_sampler):
+                logger.warning(mismatch)
+    plan = _override_sampling(processor, sampling=sampling, stride=stride)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
-    training, hdr_before = network.training, met.names()
+    training, hdr_before = network.training, hdr_counter.names()
     network.eval()
     try:
         return [
-            _predict_one(network, video, name, plan, wanted, top_k, batch_size, keep_going)
-            for name, video in named_videos(videos)
+            _predict_one(network, video, name, plan, view_counts, top_k, batch_size, keep_going)
+            for name, video in resolve_videos(videos)
         ]
     finally:
         network.train(training)
-        note_since(hdr_before)
+        warn_new_hdr_videos(hdr_before)
 
 
 def _predict_one(
@@ -147,16 +155,16 @@ def _predict_one(
     keep_going: bool,
 ) -> Prediction:
     try:
-        clips = view_clips(video, processor=processor, views=views)  # (V, T, channels, H, W)
-        logits = view_logits(network, clips, batch_size=batch_size)
+        clips = make_view_clips(video, processor=processor, views=views)  # (V, T, channels, H, W)
+        logits = compute_view_logits(network, clips, batch_size=batch_size)
         check_finite(logits, what="scores", video=name)
-    except (VideoDecodeError, NotFiniteOutput) as error:
+    except (VideoDecodeError, NonFiniteOutputError) as error:
         if not keep_going:
             raise
-        decoded = isinstance(error, NotFiniteOutput)
-        return Prediction(video=name, error=without_credentials(error.reason or str(error)), decoded=decoded)
-    kind, names = head_kind(network.config), network.config.id2label
-    scores = merge_views(logits[None], problem_type=kind)[0]
+        decoded = isinstance(error, NonFiniteOutputError)
+        return Prediction(video=name, error=redact_credentials(error.reason or str(error)), decoded=decoded)
+    kind, names = get_problem_type(network.config), network.config.id2label
+    scores = average_view_scores(logits[None], problem_type=kind)[0]
     if kind == "regression":
         labels = [names[number] for number in range(len(scores))]
         return Prediction(video=name, labels=labels, scores=scores.tolist(), views=views, kind=kind)
@@ -167,7 +175,7 @@ def _predict_one(
     )
 
 
-def view_logits(network: PreTrainedModel, clips: Tensor, *, batch_size: int) -> Tensor:
+def compute_view_logits(network: PreTrainedModel, clips: Tensor, *, batch_size: int) -> Tensor:
     """What a classifier makes of the views of one video: (V, K) float32, on the CPU."""
     clips = clips.to(network.dtype)
     parts = [
@@ -177,7 +185,7 @@ def view_logits(network: PreTrainedModel, clips: Tensor, *, batch_size: int) -> 
     return torch.cat(parts)
 
 
-def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[int, int]) -> Tensor:
+def make_view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[int, int]) -> Tensor:
     """The S x C views of one video, resized and normalised as the processor does: (S * C, T, channels, H, W).
 
     Raises:
@@ -187,8 +195,8 @@ def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[in
     if crops == 1:
         clips: Tensor = processor(video, num_views=positions)["pixel_values"]
         return clips
-    plan = ViewPlan(
-        clip=replace(processor.clip_plan, views=positions),
+    plan = MultiViewConfig(
+        clip=replace(processor.clip_sampler, views=positions),
         crops=crops,
         size=(processor.crop_size["height"], processor.crop_size["width"]),
         image_mean=processor.image_mean,
@@ -196,26 +204,26 @@ def view_clips(video: Any, *, processor: VideoMAEVideoProcessor, views: tuple[in
         antialias=True,
     )
     if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, VideoSegment)):
-        return make_views(read_views(video, plan=plan), plan=plan)
+        return build_views(decode_views(video, plan=plan), plan=plan)
     raw = {"do_resize": False, "do_center_crop": False, "do_normalize": False}
     pixels = processor(video, num_views=positions, **raw)["pixel_values"]  # (S, T, channels, H, W) in [0, 1]
-    return make_views(resize_views(pixels, plan=plan), plan=plan)
+    return build_views(resize_views(pixels, plan=plan), plan=plan)
 
 
-def _with_sampling(
+def _override_sampling(
     processor: VideoMAEVideoProcessor, *, sampling: str | None, stride: int | None
 ) -> VideoMAEVideoProcessor:
     """The processor, with another clip plan where one was asked for; the caller's is left as it was."""
     if sampling is None and stride is None:
         return processor
     mode: Any = sampling
-    plan = processor.clip_plan.changed(mode=mode, stride=stride)
+    plan = processor.clip_sampler.with_overrides(mode=mode, stride=stride)
     changes = {"sampling_mode": plan.mode, "frame_stride": plan.stride, "frame_seconds": plan.frame_seconds}
     adapted: VideoMAEVideoProcessor = type(processor).from_dict(processor.to_dict() | changes)
     return adapted
 
 
-def named_videos(videos: Any) -> list[tuple[str, Any]]:
+def resolve_videos(videos: Any) -> list[tuple[str, Any]]:
     """(name, video) of what the caller gave; folders and patterns opened."""
     if _is_path(videos) or isinstance(videos, VideoSegment):
         videos = [videos]
@@ -223,11 +231,11 @@ def named_videos(videos: Any) -> list[tuple[str, Any]]:
         if not videos:
             raise ValueError("an empty list came; give at least one video")
         if all(_is_path(item) or isinstance(item, VideoSegment) for item in videos):
-            return [(shown_name(video), video) for video in find_inputs(videos)]
+            return [(display_name(video), video) for video in find_inputs(videos)]
         if not all(_is_frame(item) for item in videos):
             for item in filter(_is_path, videos):
-                note_fetched(item)
-            return [(shown_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
+                log_remote_host(item)
+            return [(display_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
         return [(f"<video {number}>", video) for number, video in enumerate(videos)]
     return [("<video 0>", videos)]

@@ -13,13 +13,21 @@ from torch import Tensor
 
 from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForPreTraining
-from ..ops.cubes import Cube, Grid, cube_statistics, from_cubes, pixels_to_cubes, to_cubes, unnormalize
+from ..ops.brightness import match_brightness
 from ..ops.masking import make_mask, split_by_mask
-from ..ops.seams import continue_brightness
+from ..ops.patches import (
+    Cube,
+    Grid,
+    cube_statistics,
+    patchify,
+    pixels_to_cubes,
+    unnormalize,
+    unpatchify,
+)
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import load_pretrained, note_fetched
-from .finite import check_finite
-from .pictures import sheet, spread, to_bytes
+from .images import draw_frame_grid, evenly_spaced_indices, to_uint8_frames
+from .model_loading import load_pretrained, log_remote_host
+from .output_checks import check_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,7 +101,7 @@ def reconstruct(
     if not (isinstance(video, Tensor) and video.dim() == 5 and video.is_floating_point()):
         processor = processor or VideoMAEVideoProcessor.from_config(config)
         if isinstance(video, (str, os.PathLike)):
-            note_fetched(video)
+            log_remote_host(video)
         video = processor(video, return_tensors="pt")["pixel_values"]
     clip = video.to(network.device)
     grid = network.videomae.clip_grid(clip)
@@ -110,64 +118,71 @@ def reconstruct(
     finally:
         network.train(training)
     check_finite(outputs.logits, what="predictions", video="the clip")
-    return _pictures(config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item())
+    return _build_reconstruction(
+        config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item()
+    )
 
 
-def _pictures(
+def _build_reconstruction(
     config: VideoMAEConfig, grid: Grid, clip: Tensor, mask: Tensor, logits: Tensor, loss: float
 ) -> Reconstruction:
     mean, std = list(config.image_mean or []), list(config.image_std or [])
-    cubes = unnormalize(to_cubes(clip.float(), config.cube), mean, std)  # (B, N, C, P)
+    cubes = unnormalize(patchify(clip.float(), config.cube), mean, std)  # (B, N, C, P)
     predicted = pixels_to_cubes(logits, config.num_channels)  # (B, M, C, P)
-    _, hidden = split_by_mask(mask, predicted.shape[1])
+    _, masked_tokens = split_by_mask(mask, predicted.shape[1])
 
-    def picture(values: Tensor, *, base: Tensor = cubes) -> Tensor:
-        return _paste(base, hidden, values, config.cube, grid)
+    def render_clip(values: Tensor, *, base: Tensor = cubes) -> Tensor:
+        return _inpaint(base, masked_tokens, values, config.cube, grid)
 
-    grey = torch.full_like(predicted, 0.5)
+    gray = torch.full_like(predicted, 0.5)
     if not config.norm_pix_loss:
-        painted = picture(predicted)
-        return Reconstruction(picture(cubes[:, :0]), picture(grey), painted, painted, painted, mask, loss, False)
+        inpainted = render_clip(predicted)
+        return Reconstruction(
+            render_clip(cubes[:, :0]), render_clip(gray), inpainted, inpainted, inpainted, mask, loss, False
+        )
     center, scale = cube_statistics(cubes)
-    index = hidden[:, :, None, None].expand(-1, -1, config.num_channels, 1)
+    index = masked_tokens[:, :, None, None].expand(-1, -1, config.num_channels, 1)
     structure = ((cubes - center) / scale).scatter(1, index.expand_as(predicted), predicted)
-    near = [
-        torch.where(mask[:, :, None, None], _from_visible(values, mask, grid), values) for values in (center, scale)
+    interpolated = [
+        torch.where(mask[:, :, None, None], _interpolate_from_visible(values, mask, grid), values)
+        for values in (center, scale)
     ]
-    guessed_center, guessed_scale = continue_brightness(
-        structure, mask, center=near[0], scale=near[1], cube=config.cube, grid=grid
+    estimated_center, estimated_scale = match_brightness(
+        structure, mask, center=interpolated[0], scale=interpolated[1], cube=config.cube, grid=grid
     )
     return Reconstruction(
-        original=picture(cubes[:, :0]),
-        masked=picture(grey),
-        prediction=picture(0.5 + 0.2 * predicted, base=0.5 + 0.2 * structure),
-        visible_statistics=picture(predicted * guessed_scale.gather(1, index) + guessed_center.gather(1, index)),
-        true_statistics=picture(predicted * scale.gather(1, index) + center.gather(1, index)),
+        original=render_clip(cubes[:, :0]),
+        masked=render_clip(gray),
+        prediction=render_clip(0.5 + 0.2 * predicted, base=0.5 + 0.2 * structure),
+        visible_statistics=render_clip(
+            predicted * estimated_scale.gather(1, index) + estimated_center.gather(1, index)
+        ),
+        true_statistics=render_clip(predicted * scale.gather(1, index) + center.gather(1, index)),
         bool_masked_pos=mask,
         loss=loss,
         normalized=True,
     )
 
 
-def _paste(base: Tensor, hidden: Tensor, values: Tensor, cube: Cube, grid: Grid) -> Tensor:
+def _inpaint(base: Tensor, masked_tokens: Tensor, values: Tensor, cube: Cube, grid: Grid) -> Tensor:
     """`base` cubes with `values` at the hidden ones (none where there are none), as clips in [0, 1]."""
     cubes = base.clone()
     if values.shape[1]:
-        cubes.scatter_(1, hidden[:, :, None, None].expand_as(values), values)
-    return from_cubes(cubes, cube, grid).clamp(0, 1)
+        cubes.scatter_(1, masked_tokens[:, :, None, None].expand_as(values), values)
+    return unpatchify(cubes, cube, grid).clamp(0, 1)
 
 
-def _from_visible(values: Tensor, mask: Tensor, grid: Grid, *, reach: float = 1.0) -> Tensor:
+def _interpolate_from_visible(values: Tensor, mask: Tensor, grid: Grid, *, sigma: float = 1.0) -> Tensor:
     """Every token's value guessed from the visible ones, weighted by a Gaussian of the distance in the grid.
 
     Args:
         values: (B, N, C, 1).
         mask: (B, N), True = hidden.
-        reach: deviation of the Gaussian in tokens.
+        sigma: deviation of the Gaussian in tokens.
     """
     axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in grid), indexing="ij")
-    places = torch.stack(axes, dim=-1).view(-1, 3)  # (N, 3)
-    distance = torch.cdist(places, places).square() / (2 * reach**2)
+    coordinates = torch.stack(axes, dim=-1).view(-1, 3)  # (N, 3)
+    distance = torch.cdist(coordinates, coordinates).square() / (2 * sigma**2)
     weights = torch.where(mask[:, None, :], -torch.inf, -distance).softmax(-1)  # (B, N, N)
     return torch.einsum("bnm,bmcp->bncp", weights, values)
 
@@ -197,12 +212,18 @@ def save_reconstruction(
     stem.parent.mkdir(parents=True, exist_ok=True)
     strip, animation = Path(f"{stem}.png"), Path(f"{stem}.gif")
     draw_reconstruction(reconstruction, sample=sample, columns=columns).save(strip)
-    clips = _shown(reconstruction, sample)
-    pages = [
-        sheet([(label, clip[t : t + 1]) for label, clip in clips], beside=True) for t in range(clips[0][1].shape[0])
+    clips = _labeled_clips(reconstruction, sample)
+    gif_frames = [
+        draw_frame_grid([(label, clip[t : t + 1]) for label, clip in clips], side_by_side=True)
+        for t in range(clips[0][1].shape[0])
     ]
-    pages[0].save(
-        animation, save_all=True, append_images=pages[1:], duration=round(1000 / frames_per_second), loop=0, disposal=2
+    gif_frames[0].save(
+        animation,
+        save_all=True,
+        append_images=gif_frames[1:],
+        duration=round(1000 / frames_per_second),
+        loop=0,
+        disposal=2,
     )
     return [strip, animation]
 
@@ -215,18 +236,18 @@ def draw_reconstruction(reconstruction: Reconstruction, *, sample: int = 0, colu
         sample: which clip of the batch.
         columns: frames in the strip, evenly spread.
     """
-    clips = _shown(reconstruction, sample)
-    shown = spread(clips[0][1].shape[0], columns)
-    return sheet([(label, clip[shown]) for label, clip in clips])
+    clips = _labeled_clips(reconstruction, sample)
+    shown = evenly_spaced_indices(clips[0][1].shape[0], columns)
+    return draw_frame_grid([(label, clip[shown]) for label, clip in clips])
 
 
-def _shown(reconstruction: Reconstruction, sample: int) -> list[tuple[str, Tensor]]:
-    return [(label, to_bytes(clip[sample])) for label, clip in _panels(reconstruction)]
+def _labeled_clips(reconstruction: Reconstruction, sample: int) -> list[tuple[str, Tensor]]:
+    return [(label, to_uint8_frames(clip[sample])) for label, clip in _panels(reconstruction)]
 
 
 def _panels(found: Reconstruction) -> list[tuple[str, Tensor]]:
-    hidden = round(100 * found.bool_masked_pos.float().mean().item())
-    panels = [("original", found.original), (f"given to the model: {hidden} % hidden", found.masked)]
+    masked_tokens = round(100 * found.bool_masked_pos.float().mean().item())
+    panels = [("original", found.original), (f"given to the model: {masked_tokens} % hidden", found.masked)]
     if not found.normalized:
         return [*panels, ("painted by the model", found.prediction)]
     return [

@@ -19,21 +19,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..ops.cubes import unnormalize
-from ..ops.views import merge_views
+from ..ops.patches import unnormalize
+from ..ops.view_scores import average_view_scores
 from ..video.decoding import VideoReader, open_video
-from ..video.sampling import ClipPlan
+from ..video.sampling import ClipSampler
 from ..video.segments import SegmentReader
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .files import checked_device, head_kind, load_classifier, our_config, processor_for
-from .finite import check_finite
-from .pictures import sheet, spread, to_bytes
-from .windows import read_windows
+from .clip_windows import read_windows
+from .images import draw_frame_grid, evenly_spaced_indices, to_uint8_frames
+from .model_loading import as_videomae_config, get_problem_type, load_classifier, load_processor, resolve_device
+from .output_checks import check_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FOR, _AGAINST = (0.95, 0.25, 0.10), (0.10, 0.35, 0.95)
+_POSITIVE_COLOR, _NEGATIVE_COLOR = (0.95, 0.25, 0.10), (0.10, 0.35, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,62 +82,62 @@ def token_saliency(
         ValueError: for a class or layer that the model does not have; `VideoDecodeError` for a video that cannot be
             decoded.
     """
-    device = checked_device(device)
+    device = resolve_device(device)
     network = load_classifier(model)
-    processor = processor or processor_for(model, network)
-    place = _place(network, layer)
-    number = None if label is None else _class_number(network, label)
+    processor = processor or load_processor(model, network)
+    target_layer = _get_layer(network, layer)
+    number = None if label is None else _class_index(network, label)
     if device is not None:
         network.to(device)  # type: ignore[arg-type]
     with open_video(video, name="<video>" if isinstance(video, (bytes, bytearray, memoryview)) else None) as reader:
-        plan = processor.clip_plan
-        wanted = list(frames) if frames is not None else _middle_view(reader, plan)
-        (clip,) = read_windows(reader, [wanted], processor=processor, batch_size=1)  # (1, T, C, H, W)
+        plan = processor.clip_sampler
+        frame_indices = list(frames) if frames is not None else _middle_view_indices(reader, plan)
+        (clip,) = read_windows(reader, [frame_indices], processor=processor, batch_size=1)  # (1, T, C, H, W)
         name = reader.name
-    relevance, logits, number = _relevance(network, place, clip, number)
+    relevance, logits, number = _gradient_times_input(network, target_layer, clip, number)
     check_finite(logits, what="scores", video=name)
-    config = our_config(network.config)
-    depth, height, width = (size // side for size, side in zip(_extent(clip), config.cube, strict=True))
+    config = as_videomae_config(network.config)
+    depth, height, width = (size // side for size, side in zip(_clip_shape(clip), config.cube, strict=True))
     return Saliency(
         video=name,
         relevance=relevance.view(depth, height, width),
-        clip=_in_pixels(clip[0], processor),
-        frames=wanted,
+        clip=_denormalize_clip(clip[0], processor),
+        frames=frame_indices,
         label=str(network.config.id2label[number]),
-        score=float(merge_views(logits[:, None], problem_type=head_kind(network.config))[0, number]),
+        score=float(average_view_scores(logits[:, None], problem_type=get_problem_type(network.config))[0, number]),
     )
 
 
-def _middle_view(reader: VideoReader | SegmentReader, plan: ClipPlan) -> list[int]:
+def _middle_view_indices(reader: VideoReader | SegmentReader, plan: ClipSampler) -> list[int]:
     return reader.plan(plan.test_indices, frame_seconds=plan.seconds)[(plan.views - 1) // 2]
 
 
-def _relevance(
-    network: PreTrainedModel, place: nn.Module, clip: Tensor, number: int | None
+def _gradient_times_input(
+    network: PreTrainedModel, target_layer: nn.Module, clip: Tensor, number: int | None
 ) -> tuple[Tensor, Tensor, int]:
-    """(N,) relevance of the tokens that `place` gives, the logits (1, K), and the class."""
-    kept: list[Tensor] = []
+    """(N,) relevance of the tokens that `target_layer` gives, the logits (1, K), and the class."""
+    activations: list[Tensor] = []
 
-    def cut(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    def capture_activations(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         # What lies before the tokens is not differentiated, so it is not kept either.
-        kept.append(output.detach().requires_grad_())
-        return kept[-1]
+        activations.append(output.detach().requires_grad_())
+        return activations[-1]
 
-    training, hook = network.training, place.register_forward_hook(cut)
+    training, hook = network.training, target_layer.register_forward_hook(capture_activations)
     network.eval()
     try:
         with torch.enable_grad():
             logits = network(pixel_values=clip.to(device=network.device, dtype=network.dtype), return_dict=True).logits
             number = int(logits[0].argmax()) if number is None else number
-            (gradient,) = torch.autograd.grad(logits[0, number], kept[-1])
+            (gradient,) = torch.autograd.grad(logits[0, number], activations[-1])
     finally:
         hook.remove()
         network.train(training)
-    relevance = (gradient.float() * kept[-1].detach().float()).sum(-1)[0].cpu()
+    relevance = (gradient.float() * activations[-1].detach().float()).sum(-1)[0].cpu()
     return relevance, logits.detach().float().cpu(), number
 
 
-def _place(network: PreTrainedModel, layer: int) -> nn.Module:
+def _get_layer(network: PreTrainedModel, layer: int) -> nn.Module:
     """The module that gives the tokens of a layer, counted as by `extract_features`."""
     blocks = network.videomae.encoder.layer
     if not -len(blocks) - 1 <= layer <= len(blocks):
@@ -147,7 +147,7 @@ def _place(network: PreTrainedModel, layer: int) -> nn.Module:
     return found
 
 
-def _class_number(network: PreTrainedModel, label: int | str) -> int:
+def _class_index(network: PreTrainedModel, label: int | str) -> int:
     names = network.config.id2label
     number = label if isinstance(label, int) else next((key for key, name in names.items() if name == label), None)
     if number is None or number not in names:
@@ -158,11 +158,11 @@ def _class_number(network: PreTrainedModel, label: int | str) -> int:
     return number
 
 
-def _extent(clip: Tensor) -> tuple[int, int, int]:
+def _clip_shape(clip: Tensor) -> tuple[int, int, int]:
     return clip.shape[1], clip.shape[3], clip.shape[4]
 
 
-def _in_pixels(clip: Tensor, processor: VideoMAEVideoProcessor) -> Tensor:
+def _denormalize_clip(clip: Tensor, processor: VideoMAEVideoProcessor) -> Tensor:
     """(T, C, H, W) as the processor gives it -> in [0, 1]."""
     if not processor.do_normalize:
         return clip.float().clamp(0, 1)
@@ -177,11 +177,11 @@ def draw_saliency(found: Saliency, *, columns: int = 8) -> "Image":
         found: of `token_saliency`.
         columns: frames in the strip, evenly spread.
     """
-    frames = to_bytes(found.clip)
-    coloured = to_bytes(_overlay(found))
-    shown = spread(len(frames), columns)
+    frames = to_uint8_frames(found.clip)
+    overlaid = to_uint8_frames(_overlay(found))
+    shown = evenly_spaced_indices(len(frames), columns)
     below = f"for (red) and against (blue) {found.label}, {found.score:.2f}"
-    return sheet([("what the model was given", frames[shown]), (below, coloured[shown])])
+    return draw_frame_grid([("what the model was given", frames[shown]), (below, overlaid[shown])])
 
 
 def _overlay(found: Saliency) -> Tensor:
@@ -191,11 +191,11 @@ def _overlay(found: Saliency) -> Tensor:
     depth = frames // len(strength)
     fine = nn.functional.interpolate(strength[:, None], size=(height, width), mode="bilinear", align_corners=False)
     fine = fine.repeat_interleave(depth, 0)  # (T, 1, H, W)
-    grey = found.clip.mean(1, keepdim=True) * 0.75
-    red, blue = (torch.tensor(side).view(1, 3, 1, 1) for side in (_FOR, _AGAINST))
-    colour = torch.where(fine > 0, red, blue)
+    gray = found.clip.mean(1, keepdim=True) * 0.75
+    red, blue = (torch.tensor(side).view(1, 3, 1, 1) for side in (_POSITIVE_COLOR, _NEGATIVE_COLOR))
+    color = torch.where(fine > 0, red, blue)
     amount = fine.abs() * 0.8
-    return grey * (1 - amount) + colour * amount
+    return gray * (1 - amount) + color * amount
 
 
 __all__ = ["Saliency", "draw_saliency", "token_saliency"]

@@ -28,23 +28,23 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = 80
 
 
-def plain_name(name: str) -> str:
+def normalize_class_name(name: str) -> str:
     """Return a class name without case, spaces and punctuation; where nothing else is left, as it is."""
     return re.sub(r"[\W_]+", "", name.casefold()) or name
 
 
-def listed(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str]) -> str:
     """Return the first names for a message."""
     shown = ", ".join(map(_SHORT.repr, names[:_SHOWN]))
     return f"{shown}, ..." if len(names) > _SHOWN else shown
 
 
-def are_nameless(names: Sequence[str]) -> bool:
+def has_placeholder_names(names: Sequence[str]) -> bool:
     """Return whether classes have numbers alone, as transformers gives them."""
     return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
-def rows_by_name(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> list[int]:
+def find_class_rows(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> list[int]:
     """Return the row of each wanted class among the known ones.
 
     Case, spaces and punctuation play no part. Among the 710 classes of Kinetics-710 a name of Kinetics-400, 600 or
@@ -58,7 +58,7 @@ def rows_by_name(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> 
     Raises:
         ValueError: naming what is not found, or found twice.
     """
-    if are_nameless(known):
+    if has_placeholder_names(known):
         raise ValueError(
             f"the classes of {owner} have no names (LABEL_0 to LABEL_{len(known) - 1}), so none can be found by name: "
             f"convert it with --id2label FILE, which names them in their order (for VideoMAE V2's Kinetics-710 "
@@ -66,29 +66,33 @@ def rows_by_name(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> 
         )
     rows: dict[str, list[int]] = {}
     for number, name in enumerate(known):
-        rows.setdefault(plain_name(name), []).append(number)
+        rows.setdefault(normalize_class_name(name), []).append(number)
     if len(known) == 710:
         for name, merged in KINETICS_710_NAMES.items():
-            rows.setdefault(plain_name(name), rows.get(plain_name(merged), []))
-    missing = [name for name in wanted if not rows.get(plain_name(name))]
+            rows.setdefault(normalize_class_name(name), rows.get(normalize_class_name(merged), []))
+    missing = [name for name in wanted if not rows.get(normalize_class_name(name))]
     if missing:
-        candidates = [name for name, places in rows.items() if places]
-        close = difflib.get_close_matches(plain_name(missing[0]), candidates, n=1, cutoff=0.6)
+        candidates = [name for name, rows_found in rows.items() if rows_found]
+        close = difflib.get_close_matches(normalize_class_name(missing[0]), candidates, n=1, cutoff=0.6)
         nearest = (
             f"; the nearest to {_SHORT.repr(missing[0])} is {_SHORT.repr(known[rows[close[0]][0]])}" if close else ""
         )
         raise ValueError(
             f"{len(missing)} of {len(wanted)} classes are none of the {len(known)} of {owner}: "
-            f"{listed(missing)}{nearest}. Rename them as the model has them"
+            f"{format_names(missing)}{nearest}. Rename them as the model has them"
         )
-    found = [rows[plain_name(name)] for name in wanted]
-    doubled = [name for name, places in zip(wanted, found, strict=True) if len(places) > 1 or found.count(places) > 1]
-    if doubled:
+    found = [rows[normalize_class_name(name)] for name in wanted]
+    ambiguous = [
+        name
+        for name, rows_found in zip(wanted, found, strict=True)
+        if len(rows_found) > 1 or found.count(rows_found) > 1
+    ]
+    if ambiguous:
         raise ValueError(
-            f"{listed(doubled)} cannot be told apart among the classes of {owner}: their names differ in case or "
+            f"{format_names(ambiguous)} cannot be told apart among the classes of {owner}: their names differ in case or "
             f"punctuation alone, or are of one class; rename or merge them"
         )
-    return [places[0] for places in found]
+    return [rows_found[0] for rows_found in found]
 
 
-__all__ = ["KINETICS_710_NAMES", "are_nameless", "listed", "plain_name", "rows_by_name"]
+__all__ = ["KINETICS_710_NAMES", "has_placeholder_names", "format_names", "normalize_class_name", "find_class_rows"]

@@ -78,11 +78,11 @@ def classification_loss(
 def _mean_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tensor:
     num_labels = logits.shape[-1]
     if problem_type == "regression" or (problem_type is None and num_labels == 1):
-        return nn.functional.mse_loss(logits, _shaped(labels, logits).float())
+        return nn.functional.mse_loss(logits, _reshape_like(labels, logits).float())
     if problem_type == "multi_label_classification":
-        return nn.functional.binary_cross_entropy_with_logits(logits, _shaped(labels, logits).float())
+        return nn.functional.binary_cross_entropy_with_logits(logits, _reshape_like(labels, logits).float())
     if labels.is_floating_point():
-        return soft_target_cross_entropy(logits, _shaped(labels, logits))
+        return soft_target_cross_entropy(logits, _reshape_like(labels, logits))
     if labels.shape != logits.shape[:1]:
         raise ValueError(f"labels have shape {tuple(labels.shape)}; wanted ({logits.shape[0]},): one class per clip")
     if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
@@ -95,7 +95,7 @@ def _mean_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tens
     return nn.functional.cross_entropy(logits, labels.long())
 
 
-def _shaped(labels: Tensor, logits: Tensor) -> Tensor:
+def _reshape_like(labels: Tensor, logits: Tensor) -> Tensor:
     if labels.numel() != logits.numel():
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}; wanted {tuple(logits.shape)} for this kind of problem"

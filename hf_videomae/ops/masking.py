@@ -1,7 +1,7 @@
 """Which tokens are hidden: tube, random, frame and running-cell masks, and indices out of masks.
 
 A mask is (B, N) bool, True = masked (hidden from the encoder), N in raster order (t, h, w) of the grid (T', H', W').
-Every sample of a batch has the same number of masked tokens, and that number is `masked_count`. Numbers are drawn on
+Every sample of a batch has the same number of masked tokens, and that number is `compute_num_masked`. Numbers are drawn on
 the generator's device (the default one without a generator), then moved: the same seed gives the same masks
 everywhere.
 """
@@ -12,14 +12,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .cubes import Grid
+from .patches import Grid
 
 MaskType = Literal["tube", "random", "frame", "running_cell"]
 MASK_TYPES: tuple[str, ...] = get_args(MaskType)
-CELL = 4  # tokens of the 2 x 2 cell that the running-cell mask repeats
+CELL_TOKENS = 4  # tokens of the 2 x 2 cell that the running-cell mask repeats
 
 
-def masked_count(mask_type: str, grid: Grid, ratio: float) -> int:
+def compute_num_masked(mask_type: str, grid: Grid, ratio: float) -> int:
     """How many of the N tokens a mask hides; fractions are cut off per unit (slice, clip, frame, cell) as in the
     paper's code.
 
@@ -37,21 +37,21 @@ def masked_count(mask_type: str, grid: Grid, ratio: float) -> int:
         "tube": (height * width, frames),
         "random": (frames * height * width, 1),
         "frame": (frames, height * width),
-        "running_cell": (CELL, frames * height * width // CELL),
+        "running_cell": (CELL_TOKENS, frames * height * width // CELL_TOKENS),
     }[mask_type]
     if mask_type == "running_cell" and (height % 2 or width % 2):
         raise ValueError(
             f"running-cell masks repeat a 2x2 cell and need an even grid, got {height}x{width} tokens; "
             f"use another image size or another mask type"
         )
-    hidden = int(ratio * unit)
-    if not 0 < hidden < unit:
+    masked_per_unit = int(ratio * unit)
+    if not 0 < masked_per_unit < unit:
         raise ValueError(
-            f"a {mask_type} mask of ratio {ratio} on the grid {grid} hides {hidden} of {unit} "
+            f"a {mask_type} mask of ratio {ratio} on the grid {grid} hides {masked_per_unit} of {unit} "
             f"{_UNIT_NAMES[mask_type]}: "
             f"at least one must be hidden and one left visible; change the ratio or the clip's size"
         )
-    return hidden * repeats
+    return masked_per_unit * repeats
 
 
 _UNIT_NAMES = {
@@ -83,10 +83,10 @@ def tube_mask(
         (B, N) bool, True = masked.
 
     Raises:
-        ValueError: see `masked_count`.
+        ValueError: see `compute_num_masked`.
     """
-    hidden = masked_count("tube", grid, ratio) // grid[0]
-    plane = _random_subset(batch_size, grid[1] * grid[2], hidden, generator=generator, device=device)
+    masked_per_unit = compute_num_masked("tube", grid, ratio) // grid[0]
+    plane = _random_subset(batch_size, grid[1] * grid[2], masked_per_unit, generator=generator, device=device)
     return plane.repeat(1, grid[0])
 
 
@@ -99,8 +99,8 @@ def random_mask(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """`int(ratio * N)` tokens anywhere in space and time (paper, table 1b). Arguments and errors as `tube_mask`."""
-    hidden = masked_count("random", grid, ratio)
-    return _random_subset(batch_size, grid[0] * grid[1] * grid[2], hidden, generator=generator, device=device)
+    masked_per_unit = compute_num_masked("random", grid, ratio)
+    return _random_subset(batch_size, grid[0] * grid[1] * grid[2], masked_per_unit, generator=generator, device=device)
 
 
 def frame_mask(
@@ -113,8 +113,8 @@ def frame_mask(
 ) -> Tensor:
     """`int(ratio * T')` whole slices (paper, table 1b: 87.5 %, 7 of 8). Arguments and errors as `tube_mask`."""
     plane = grid[1] * grid[2]
-    hidden = masked_count("frame", grid, ratio) // plane
-    slices = _random_subset(batch_size, grid[0], hidden, generator=generator, device=device)
+    masked_per_unit = compute_num_masked("frame", grid, ratio) // plane
+    slices = _random_subset(batch_size, grid[0], masked_per_unit, generator=generator, device=device)
     return slices.repeat_interleave(plane, dim=1)
 
 
@@ -132,11 +132,11 @@ def running_cell_mask(
     starting offsets. Arguments and errors as `tube_mask`; H' and W' must be even.
     """
     frames, height, width = grid
-    hidden = masked_count("running_cell", grid, ratio) * CELL // (frames * height * width)
-    start = torch.randint(CELL, (batch_size, 1, 1), generator=generator, device=_drawing_device(generator, device))
+    masked_per_unit = compute_num_masked("running_cell", grid, ratio) * CELL_TOKENS // (frames * height * width)
+    start = torch.randint(CELL_TOKENS, (batch_size, 1, 1), generator=generator, device=_rng_device(generator, device))
     step = torch.arange(1, frames + 1, device=start.device)[None, :, None]
-    place = torch.arange(CELL, device=start.device)[None, None, :]
-    cell = (place + start + step) % CELL < hidden  # (B, T', 4)
+    cell_index = torch.arange(CELL_TOKENS, device=start.device)[None, None, :]
+    cell = (cell_index + start + step) % CELL_TOKENS < masked_per_unit  # (B, T', 4)
     tiled = cell.unflatten(2, (2, 2)).repeat(1, 1, height // 2, width // 2)
     return tiled.flatten(1).to(device)
 
@@ -151,15 +151,15 @@ def make_mask(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """The mask of the named type: `tube`, `random`, `frame` or `running_cell`. Returns (B, N) bool, True = masked."""
-    makers: dict[str, Callable[..., Tensor]] = {
+    mask_functions: dict[str, Callable[..., Tensor]] = {
         "tube": tube_mask,
         "random": random_mask,
         "frame": frame_mask,
         "running_cell": running_cell_mask,
     }
-    if mask_type not in makers:
+    if mask_type not in mask_functions:
         raise ValueError(f"mask type {mask_type!r} is not known; choose one of {', '.join(MASK_TYPES)}")
-    return makers[mask_type](grid, ratio, batch_size=batch_size, generator=generator, device=device)
+    return mask_functions[mask_type](grid, ratio, batch_size=batch_size, generator=generator, device=device)
 
 
 def check_mask(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") -> None:
@@ -226,9 +226,9 @@ def mask_indices(
     mask = mask.to(clips.device)
     num_tokens = grid[0] * grid[1] * grid[2]
     if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():
-        num_masked = _count_expected(mask, grid, name, expected)
+        num_masked = _count_masked_by_config(mask, grid, name, expected)
     else:
-        num_masked = _count_once(mask, num_tokens, name)
+        num_masked = _count_masked_as_constant(mask, num_tokens, name)
     if torch.compiler.is_compiling():
         torch._assert_async(
             (mask.sum(1) == num_masked).all(),
@@ -238,7 +238,7 @@ def mask_indices(
     return split_by_mask(mask, num_masked)
 
 
-def _count_expected(mask: Tensor, grid: Grid, name: str, expected: tuple[str | None, float] | None) -> int:
+def _count_masked_by_config(mask: Tensor, grid: Grid, name: str, expected: tuple[str | None, float] | None) -> int:
     """Return the number of masked tokens of an export that shows no values."""
     check_mask(mask, num_tokens=grid[0] * grid[1] * grid[2], name=name)
     kind, ratio = expected or (None, 0.0)
@@ -247,27 +247,27 @@ def _count_expected(mask: Tensor, grid: Grid, name: str, expected: tuple[str | N
             f"{name} cannot be exported with strict=False, which shows no values, and the config does not say how "
             f"many tokens it hides; set decoder_mask_type and decoder_mask_ratio, or export with strict=True"
         )
-    return masked_count(kind, grid, ratio)
+    return compute_num_masked(kind, grid, ratio)
 
 
 @torch.compiler.assume_constant_result
-def _count_once(mask: Tensor, num_tokens: int, name: str) -> int:
+def _count_masked_as_constant(mask: Tensor, num_tokens: int, name: str) -> int:
     return count_masked(mask, num_tokens=num_tokens, name=name)
 
 
-def _drawing_device(generator: torch.Generator | None, device: torch.device | str | None) -> torch.device | str | None:
+def _rng_device(generator: torch.Generator | None, device: torch.device | str | None) -> torch.device | str | None:
     return generator.device if generator is not None else device
 
 
 def _random_subset(
     batch_size: int,
     size: int,
-    hidden: int,
+    masked_per_unit: int,
     *,
     generator: torch.Generator | None,
     device: torch.device | str | None,
 ) -> Tensor:
-    """(B, size) bool with exactly `hidden` True in each row."""
-    noise = torch.rand(batch_size, size, generator=generator, device=_drawing_device(generator, device))
+    """(B, size) bool with exactly `masked_per_unit` True in each row."""
+    noise = torch.rand(batch_size, size, generator=generator, device=_rng_device(generator, device))
     rank = noise.argsort(dim=1).argsort(dim=1)
-    return (rank < hidden).to(device)
+    return (rank < masked_per_unit).to(device)

@@ -1,68 +1,78 @@
 """Training: recipes, optimizer, and the run under Accelerate. `examples/` shows how the parts go together."""
 
-from .checkpoints import CheckpointError, find_checkpoint, newest_checkpoint
-from .errors import RunError, say, user_errors
-from .finetuning import (
+from ..checkpoint_dir import CheckpointError, find_checkpoint, latest_checkpoint
+from ..console import exit_on_user_error, log_main
+from ..errors import RunError
+from .finetune_task import (
     FinetuneRecipe,
     FinetuneTask,
-    announce_finetuning,
     build_classifier,
-    find_stride,
-    finetune_settings,
-    label_coding,
+    build_finetune_clip_config,
+    build_label_encoder,
     layer_decay_scales,
+    log_finetune_summary,
+    resolve_frame_stride,
 )
-from .not_finite import NotFiniteError
-from .optim import CosineSchedule, build_optimizer, parameter_groups, scaled_lr
-from .outcome import Outcome
-from .preparation import Loader, Measured, Task, Validation, build_accelerator, resume_point
-from .pretraining import (
+from .nonfinite import NonFiniteError
+from .optim import CosineSchedule, build_optimizer, build_param_groups, scale_lr
+from .pretrain_task import (
     PretrainRecipe,
     PretrainTask,
-    announce,
+    build_pretrain_clip_config,
     build_pretraining_model,
-    clip_settings,
+    log_pretrain_summary,
 )
-from .recipes import RecipeError, RunRecipe, parse_recipe, setting
-from .run import Run
-from .validation import SplitValidation
+from .recipe import RecipeError, RunRecipe, option, parse_recipe
+from .run_publisher import build_publisher
+from .run_setup import (
+    Task,
+    TrainLoader,
+    ValidationResult,
+    Validator,
+    build_accelerator,
+    resolve_resume_checkpoint,
+)
+from .train_result import TrainResult
+from .trainer import Trainer
+from .validation import SplitValidator
 
 __all__ = [
     "CheckpointError",
     "CosineSchedule",
     "FinetuneRecipe",
     "FinetuneTask",
-    "Loader",
-    "Measured",
-    "NotFiniteError",
-    "Outcome",
+    "TrainLoader",
+    "ValidationResult",
+    "NonFiniteError",
+    "TrainResult",
     "PretrainRecipe",
     "PretrainTask",
     "RecipeError",
-    "Run",
+    "Trainer",
     "RunError",
     "RunRecipe",
-    "SplitValidation",
+    "SplitValidator",
     "Task",
-    "Validation",
-    "announce",
-    "announce_finetuning",
+    "Validator",
+    "log_pretrain_summary",
+    "log_finetune_summary",
     "build_accelerator",
     "build_classifier",
     "build_optimizer",
     "build_pretraining_model",
-    "clip_settings",
+    "build_publisher",
+    "build_pretrain_clip_config",
     "find_checkpoint",
-    "find_stride",
-    "finetune_settings",
-    "label_coding",
+    "resolve_frame_stride",
+    "build_finetune_clip_config",
+    "build_label_encoder",
     "layer_decay_scales",
-    "newest_checkpoint",
-    "parameter_groups",
+    "latest_checkpoint",
+    "build_param_groups",
     "parse_recipe",
-    "resume_point",
-    "say",
-    "scaled_lr",
-    "setting",
-    "user_errors",
+    "resolve_resume_checkpoint",
+    "log_main",
+    "scale_lr",
+    "option",
+    "exit_on_user_error",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class WeightAverage:
+class EMA:
     """Exponential moving average of a model's trained parameters, in float32.
 
     After each step: average = decay x average + (1 - decay) x weights, from the first weights on. It remembers about
@@ -45,7 +45,7 @@ class WeightAverage:
 
     @contextmanager
     @torch.no_grad()
-    def in_place(self) -> Iterator[None]:
+    def average_parameters(self) -> Iterator[None]:
         """Inside, the model has the average as its weights."""
         kept = {name: value.detach().clone() for name, value in self._parameters.items()}
         try:

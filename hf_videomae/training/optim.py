@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import RunError
+from ..errors import RunError
 
-REFERENCE_BATCH = 256
+BASE_BATCH_SIZE = 256
 """Base learning rates are given for this many clips per step."""
 
-NO_DECAY = ("mask_token", "pos_embed", "position_embeddings", "cls_token")
+NO_WEIGHT_DECAY = ("mask_token", "pos_embed", "position_embeddings", "cls_token")
 """Names without weight decay although they are not one-dimensional."""
 
 
-def scaled_lr(base_lr: float, global_batch: int) -> float:
+def scale_lr(base_lr: float, global_batch: int) -> float:
     """lr = base lr x clips per step / 256: clips of all processes and accumulated passes."""
-    return base_lr * global_batch / REFERENCE_BATCH
+    return base_lr * global_batch / BASE_BATCH_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +62,23 @@ class CosineSchedule:
         return [self(step) for step in range(self.total_steps)]
 
 
-def takes_decay(name: str, parameter: torch.Tensor) -> bool:
+def has_weight_decay(name: str, parameter: torch.Tensor) -> bool:
     """Whether weight decay applies: not to one-dimensional parameters, biases, norms and the mask token."""
-    return parameter.ndim > 1 and not name.endswith(".bias") and not any(part in NO_DECAY for part in name.split("."))
+    return (
+        parameter.ndim > 1
+        and not name.endswith(".bias")
+        and not any(part in NO_WEIGHT_DECAY for part in name.split("."))
+    )
 
 
-def parameter_groups(
+def build_param_groups(
     model: nn.Module, *, weight_decay: float, lr_scale: Callable[[str], float] | None = None
 ) -> list[dict[str, Any]]:
     """Groups for the optimizer, by weight decay and by learning-rate scale.
 
     Args:
         model: its parameters that require gradients are taken.
-        weight_decay: for those that take decay (`takes_decay`).
+        weight_decay: for those that take decay (`has_weight_decay`).
         lr_scale: name -> factor on the schedule's value, e.g. layer-wise decay; None: 1 for all.
 
     Returns:
@@ -84,7 +88,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = weight_decay if takes_decay(name, parameter) else 0.0
+        decay = weight_decay if has_weight_decay(name, parameter) else 0.0
         scale = 1.0 if lr_scale is None else lr_scale(name)
         group = groups.setdefault(
             (decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale, "names": []}
@@ -97,7 +101,7 @@ def parameter_groups(
 def build_optimizer(
     groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, fused: bool = False
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`. The learning rate is set before every step (`set_learning_rate`)."""
+    """AdamW over `build_param_groups`. The learning rate is set before every step (`set_learning_rate`)."""
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=fused or None)
 
 
@@ -107,7 +111,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value * group.get("lr_scale", 1.0)
 
 
-def gradient_norm(parameters: Sequence[Tensor], *, clip: float | None) -> float:
+def clip_grad_norm(parameters: Sequence[Tensor], *, clip: float | None) -> float:
     """Return the norm of all gradients together, which are scaled down to `clip` where it is above."""
     if clip is not None:
         return float(torch.nn.utils.clip_grad_norm_(parameters, clip))

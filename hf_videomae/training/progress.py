@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..data.stopwatch import bottleneck
+from ..console import is_main_process, log_main
+from ..data.stage_timer import bottleneck
 from ..video import hdr
-from .errors import is_main_process, say
 
 # Waiting for data that is worth a word, and that is worth advice.
-_NAMED_FROM, _ADVISED_FROM = 0.05, 0.1
-_SHOWN_FROM = 0.05  # seconds
+_MIN_NAMED_WAIT, _MIN_ADVICE_WAIT = 0.05, 0.1
+_MIN_SHOWN_SECONDS = 0.05  # seconds
 
-_SLOW = {
+_STAGE_NAMES = {
     "read": "reading the shards",
     "fetch": "getting single videos",
     "decode": "decoding",
@@ -31,8 +31,8 @@ _REMEDIES = {
 }
 
 
-class Reading(NamedTuple):
-    """Of a `Clock`, since the one before.
+class ThroughputStats(NamedTuple):
+    """Of a `ThroughputMeter`, since the one before.
 
     Attributes:
         seconds: that passed.
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
     data_seconds: dict[str, float]
 
 
-class Clock:
+class ThroughputMeter:
     """Clips per second, the share of time spent waiting for data, and what the data took, since the last reading."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Clock:
         """Clips that a step used."""
         self._clips += clips
 
-    def read(self, data: Mapping[str, float]) -> Reading:
+    def read(self, data: Mapping[str, float]) -> ThroughputStats:
         """What was measured in this process, to start anew.
 
         Args:
@@ -82,13 +82,13 @@ class Clock:
         """
         passed = max(time.perf_counter() - self._start, 1e-9)
         parts = {part: value - self._data.get(part, 0.0) for part, value in data.items()}
-        reading = Reading(passed, self._clips / passed, min(self._waited / passed, 1.0), parts)
+        reading = ThroughputStats(passed, self._clips / passed, min(self._waited / passed, 1.0), parts)
         self._start, self._waited, self._clips = time.perf_counter(), 0.0, 0
         self._data = dict(data)
         return reading
 
 
-class Progress:
+class ProgressBar:
     """One bar or one line per logged step, from the first process.
 
     Args:
@@ -98,7 +98,7 @@ class Progress:
     """
 
     def __init__(self, total: int, *, start: int = 0, bar: bool | None = None) -> None:
-        self._total, self._start, self._begun = total, start, time.perf_counter()
+        self._total, self._start, self._start_time = total, start, time.perf_counter()
         self._bar: Any = None
         if is_main_process() and (sys.stderr.isatty() if bar is None else bar):
             from tqdm import tqdm
@@ -113,18 +113,18 @@ class Progress:
     def show(self, metrics: dict[str, Any]) -> None:
         """The numbers of a logged step (the keys of metrics.jsonl)."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_numbers(metrics))
+            self._bar.set_postfix_str(_format_metrics(metrics))
         elif is_main_process():
             left = self._seconds_left(metrics["step"])
             place = f"step {metrics['step']}/{self._total}"
-            say(f"{place}  {_numbers(metrics)}  lr {metrics['lr']:.2e}  left {_clock(left)}")
+            log_main(f"{place}  {_format_metrics(metrics)}  lr {metrics['lr']:.2e}  left {_format_duration(left)}")
 
-    def say(self, message: str) -> None:
+    def log_main(self, message: str) -> None:
         """A line that does not break the bar."""
         if self._bar is not None:
             self._bar.write(message)
         else:
-            say(message)
+            log_main(message)
 
     def close(self) -> None:
         """End the bar."""
@@ -133,17 +133,17 @@ class Progress:
 
     def _seconds_left(self, step: int) -> float:
         done = max(step - self._start, 1)
-        return (time.perf_counter() - self._begun) / done * (self._total - step)
+        return (time.perf_counter() - self._start_time) / done * (self._total - step)
 
 
-def _numbers(metrics: dict[str, Any]) -> str:
+def _format_metrics(metrics: dict[str, Any]) -> str:
     loss = "not finite" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
-    part = bottleneck(metrics.get("data_seconds", {})) if metrics["data_wait"] >= _NAMED_FROM else None
+    part = bottleneck(metrics.get("data_seconds", {})) if metrics["data_wait"] >= _MIN_NAMED_WAIT else None
     waited = f"data {100 * metrics['data_wait']:.0f} %{'' if part is None else f' ({part})'}"
     return f"loss {loss}  {metrics['clips_per_second']:.1f} clips/s  {waited}"
 
 
-def tell_data(data_wait: float, data_seconds: Mapping[str, float], *, num_workers: int) -> list[str]:
+def describe_data_wait(data_wait: float, data_seconds: Mapping[str, float], *, num_workers: int) -> list[str]:
     """How long a run waited for its data and what that took; and where it waited long, what to do.
 
     Args:
@@ -151,23 +151,23 @@ def tell_data(data_wait: float, data_seconds: Mapping[str, float], *, num_worker
         data_seconds: by part.
         num_workers: of each training process.
     """
-    parts = ", ".join(f"{part} {value:.1f} s" for part, value in data_seconds.items() if value >= _SHOWN_FROM)
-    told = [f"waited for data {100 * data_wait:.0f} % of the time{f' ({parts})' if parts else ''}"]
+    parts = ", ".join(f"{part} {value:.1f} s" for part, value in data_seconds.items() if value >= _MIN_SHOWN_SECONDS)
+    lines = [f"waited for data {100 * data_wait:.0f} % of the time{f' ({parts})' if parts else ''}"]
     part = bottleneck(data_seconds)
-    if data_wait > _ADVISED_FROM and part is not None:
+    if data_wait > _MIN_ADVICE_WAIT and part is not None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = f"more --num_workers ({num_workers} now, {cores} cores here)"
-        told.append(f"{_SLOW[part]} held it up most: {_REMEDIES[part].format(workers=workers)}")
-    return told
+        lines.append(f"{_STAGE_NAMES[part]} held it up most: {_REMEDIES[part].format(workers=workers)}")
+    return lines
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def hdr_notes() -> list[str]:
+def hdr_video_notes() -> list[str]:
     """Return a line about the HDR videos that the run has read, if there were any."""
-    found = hdr.met.names()
-    return [f"note: {hdr.describe(found)}"] if found else []
+    found = hdr.hdr_counter.names()
+    return [f"note: {hdr.describe_hdr_videos(found)}"] if found else []

@@ -5,20 +5,21 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ..console import log_main
+from ..errors import RunError
 from ..evaluation import BaseEvaluation, evaluate, match_classes
 from ..video.decoding import VideoBackendError
-from .errors import RunError, say
-from .finetuning import FinetuneRecipe, FinetuneTask
-from .preparation import Measured
+from .finetune_task import FinetuneRecipe, FinetuneTask
+from .run_setup import ValidationResult
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ..data.samples import AnySource
+    from ..data.source import AnySource
     from ..video_processing_videomae import VideoMAEVideoProcessor
 
 
-class SplitValidation:
+class SplitValidator:
     """The accuracy on `--test_split`: every `--eval_every` steps and after the last in a few views, by default one;
     and the test of the saved model in all of `--views`.
 
@@ -43,23 +44,23 @@ class SplitValidation:
             match_classes(source.class_names or [], task.model.config.id2label)
         self.recipe, self.task, self.source, self.accelerator = recipe, task, source, accelerator
 
-    def due(self, step: int, *, last: bool) -> bool:
+    def is_due(self, step: int, *, last: bool) -> bool:
         """Whether to measure after this step."""
         every = self.recipe.eval_every
         return last or (every is not None and step % every == 0)
 
-    def measure(self) -> Measured:
+    def validate(self) -> ValidationResult:
         """The accuracy of the model as it is now; in all processes at once.
 
         Raises:
             RunError: when the videos, or the numbers of the model, allow no result.
         """
-        with self.task.as_saved() as model:
+        with self.task.inference_model() as model:
             found = self._evaluate(model, self.task.processor, views=self.recipe.eval_views)
         summary = found.summary().splitlines()[0]
         if found.failed:
             summary += f", {len(found.failed)} of them not decoded ({found.failed_count_as})"
-        return Measured({f"eval_{name}": value for name, value in found.facts()["metrics"].items()}, summary)
+        return ValidationResult({f"eval_{name}": value for name, value in found.to_dict()["metrics"].items()}, summary)
 
     def test(self) -> None:
         """Evaluate the model that was saved by the paper's protocol, and write the result beside it.
@@ -74,9 +75,9 @@ class SplitValidation:
         model = VideoMAEForVideoClassification.from_pretrained(folder).to(self.accelerator.device)
         result = self._evaluate(model, VideoMAEVideoProcessor.from_pretrained(folder), views=self.recipe.views)
         if self.accelerator.is_main_process:
-            result.data.update(dataset=self.recipe.test_set, split=self.recipe.test_split)
+            result.data.update(dataset=self.recipe.test_dataset_name, split=self.recipe.test_split)
             result.save(folder)
-            say(f"test of the saved model: {result.summary()}")
+            log_main(f"test of the saved model: {result.summary()}")
 
     def _evaluate(self, model: nn.Module, processor: "VideoMAEVideoProcessor", *, views: str) -> BaseEvaluation:
         try:

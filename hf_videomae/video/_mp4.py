@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import BinaryIO
 
-from .errors import BackendFailure
+from .decode_errors import BackendFailure
 
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 """With one of these every such file begins."""
@@ -17,7 +17,7 @@ _MAX_BOXES = 64
 
 
 @dataclass(frozen=True)
-class Box:
+class Mp4Box:
     """Where one box lies, in bytes from the start of the file; what it holds begins at `content`."""
 
     kind: bytes
@@ -26,7 +26,7 @@ class Box:
     end: int
 
 
-def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+def iterate_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Mp4Box]:
     """The boxes between two places, one after the other, up to one that cannot be."""
     for _ in range(_MAX_BOXES):
         if end - start < 8:
@@ -38,11 +38,11 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
             size, head_bytes = int.from_bytes(head[8:16]), 16
         if size < head_bytes:
             return
-        yield Box(head[4:8], start, start + head_bytes, start + size)
+        yield Mp4Box(head[4:8], start, start + head_bytes, start + size)
         start += size
 
 
-def composition_offsets(file: BinaryIO, *, track: int, num_packets: int) -> Iterator[int]:
+def read_composition_offsets(file: BinaryIO, *, track: int, num_packets: int) -> Iterator[int]:
     """By how much each packet of a track is shown later than it is decoded, in units of its clock.
 
     Args:
@@ -53,22 +53,22 @@ def composition_offsets(file: BinaryIO, *, track: int, num_packets: int) -> Iter
         BackendFailure: the file has no such table, or one of another length.
     """
     end = file.seek(0, os.SEEK_END)
-    for found in inside(file, Box(b"", 0, 0, end), b"moov"):
-        for candidate in inside(file, found, b"trak"):
+    for found in find_boxes(file, Mp4Box(b"", 0, 0, end), b"moov"):
+        for candidate in find_boxes(file, found, b"trak"):
             if _track_id(file, candidate) == track:
                 return _offsets(file, candidate, num_packets=num_packets)
     raise BackendFailure("its table of tracks is not as in MP4")
 
 
-def inside(file: BinaryIO, box: Box, *path: bytes) -> Iterator[Box]:
+def find_boxes(file: BinaryIO, box: Mp4Box, *path: bytes) -> Iterator[Mp4Box]:
     """Yield the boxes at the end of a path of kinds below a box."""
-    for found in boxes(file, box.content, box.end):
+    for found in iterate_boxes(file, box.content, box.end):
         if found.kind == path[0]:
-            yield from inside(file, found, *path[1:]) if len(path) > 1 else (found,)
+            yield from find_boxes(file, found, *path[1:]) if len(path) > 1 else (found,)
 
 
-def _track_id(file: BinaryIO, track: Box) -> int:
-    for header in inside(file, track, b"tkhd"):
+def _track_id(file: BinaryIO, track: Mp4Box) -> int:
+    for header in find_boxes(file, track, b"tkhd"):
         file.seek(header.content)
         head = file.read(24)
         # Version 1 has times of 8 bytes before it.
@@ -76,13 +76,13 @@ def _track_id(file: BinaryIO, track: Box) -> int:
     raise BackendFailure("its table of tracks is not as in MP4")
 
 
-def _offsets(file: BinaryIO, track: Box, *, num_packets: int) -> Iterator[int]:
+def _offsets(file: BinaryIO, track: Mp4Box, *, num_packets: int) -> Iterator[int]:
     stbl = (b"mdia", b"minf", b"stbl")
-    for descriptions in inside(file, track, *stbl, b"stsd"):
+    for descriptions in find_boxes(file, track, *stbl, b"stsd"):
         file.seek(descriptions.content + 4)
         if int.from_bytes(file.read(4)) != 1:
             raise BackendFailure("its pictures are coded in several ways")
-    for table in inside(file, track, *stbl, b"ctts"):
+    for table in find_boxes(file, track, *stbl, b"ctts"):
         file.seek(table.content + 4)
         runs = int.from_bytes(file.read(4))
         if table.end - table.content != 8 + 8 * runs:

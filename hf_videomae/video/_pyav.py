@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
 
-from . import limits, timing
-from ._frame_store import FrameStore
+from . import limits, timestamps
+from ._frame_cache import FrameCache
 from ._source import ResolvedSource
-from ._stills import refuse_cover
+from ._still_images import check_not_cover_image
 from .containers import Container
-from .errors import BackendFailure, VideoDecodeError
+from .decode_errors import BackendFailure, VideoDecodeError
 from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 Index = TypeVar("Index", bound=Hashable)
 
 # FFmpeg 8 swaps the wrong bytes of these on the direct way to RGB.
-_THROUGH_PLANES = frozenset({"rgb555be", "bgr555be", "rgb565be", "bgr565be"})
+_FORMATS_VIA_GBRP = frozenset({"rgb555be", "bgr555be", "rgb565be", "bgr565be"})
 
 
 @functools.cache
-def why_missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Why PyAV cannot be used on this machine, or None."""
     try:
         import av  # noqa: F401
@@ -50,27 +50,27 @@ class PyavVideo:
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
         self._num_threads = num_threads
-        with file_failures():
-            self._store: FrameStore[VideoFrame] | None = FrameStore(self._decode_in_order, nbytes=_yuv_bytes)
-            self.num_frames = self._store.num_frames
+        with translate_ffmpeg_errors():
+            self._frame_cache: FrameCache[VideoFrame] | None = FrameCache(self._decode_in_order, nbytes=_yuv_bytes)
+            self.num_frames = self._frame_cache.num_frames
             if self.num_frames == 0:
                 raise BackendFailure("no frame of it can be decoded")
-            refuse_cover(
+            check_not_cover_image(
                 source.name, codec=self._codec, num_frames=self.num_frames, fps=self.fps, is_cover=self._is_cover
             )
-            self._times = timing.steadier(self._store.times, self._decode_times)
-            first = self._store.pick([0])[0]
+            self._times = timestamps.choose_monotonic_times(self._frame_cache.times, self._decode_times)
+            first = self._frame_cache.get_frames([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
             self._to_rgb = RgbConverter(self.coded_size)
             self.height, self.width, _ = self._to_rgb(first).shape
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """`(len(indices), 3, H, W)` uint8."""
-        assert self._store is not None
-        with file_failures():
-            places = places_of(indices)
-            picked = zip(places.values(), self._store.pick(list(places)), strict=True)
-            return as_clip(((where, self._to_rgb(frame)) for where, frame in picked), length=len(indices))
+        assert self._frame_cache is not None
+        with translate_ffmpeg_errors():
+            positions = group_positions(indices)
+            picked = zip(positions.values(), self._frame_cache.get_frames(list(positions)), strict=True)
+            return stack_frames(((where, self._to_rgb(frame)) for where, frame in picked), length=len(indices))
 
     def raw_times(self) -> "array[float]":
         """Return the time stamp of every frame in seconds, NaN where there is none."""
@@ -78,28 +78,28 @@ class PyavVideo:
 
     def duration(self) -> float:
         """Return the seconds from the first to the last frame."""
-        return timing.last_time(self.raw_times(), fps=self.fps)
+        return timestamps.last_frame_time(self.raw_times(), fps=self.fps)
 
     def close(self) -> None:
-        self._store = None
+        self._frame_cache = None
 
     def _decode_in_order(self) -> Iterator[tuple["VideoFrame", float | None]]:
         from av.stream import Disposition
 
         with open_input(self._source.data, self._source.container) as container:
             stream = best_video_stream(container)
-            self.hdr = hdr_of(stream.codec_context)
+            self.hdr = detect_hdr(stream.codec_context)
             self._codec = stream.codec_context.name
             self._is_cover = bool(stream.disposition & Disposition.attached_pic)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
             self.fps = float(stream.guessed_rate or stream.average_rate or 0.0)
-            limits.check_size(stream.codec_context.height, stream.codec_context.width)
-            limits.check_count(stream.frames)
-            clock, self._decode_times = float(stream.time_base or 0), timing.time_array()
-            for packet in limits.timed(container.demux(stream)):
+            limits.check_frame_size(stream.codec_context.height, stream.codec_context.width)
+            limits.check_frame_count(stream.frames)
+            clock, self._decode_times = float(stream.time_base or 0), timestamps.time_array()
+            for packet in limits.iterate_until_deadline(container.demux(stream)):
                 for frame in packet.decode():
-                    limits.check_size(frame.height, frame.width)  # it may change on the way
+                    limits.check_frame_size(frame.height, frame.width)  # it may change on the way
                     self._decode_times.append(math.nan if frame.dts is None else frame.dts * clock)
                     yield frame, frame.time
 
@@ -145,42 +145,42 @@ class RgbConverter:
     def __call__(self, frame: "VideoFrame") -> torch.Tensor:
         """`(H, W, 3)` uint8, turned as the display matrix says. A view into FFmpeg's memory, to be copied once."""
         quarter_turns = round(frame.rotation / 90)  # counter-clockwise
-        if frame.format.name in _THROUGH_PLANES:
+        if frame.format.name in _FORMATS_VIA_GBRP:
             frame = frame.reformat(format="gbrp")
         rgb = self._reformatter.reformat(
             frame, width=self.width, height=self.height, format="rgb24", interpolation="BICUBIC", **self._options
         )
         plane = rgb.planes[0]
-        lines = torch.frombuffer(plane, dtype=torch.uint8).view(self.height, plane.line_size)
-        picture = lines[:, : 3 * self.width].unflatten(1, (self.width, 3))
-        return torch.rot90(picture, quarter_turns) if quarter_turns % 4 else picture
+        rows = torch.frombuffer(plane, dtype=torch.uint8).view(self.height, plane.line_size)
+        rgb_frame = rows[:, : 3 * self.width].unflatten(1, (self.width, 3))
+        return torch.rot90(rgb_frame, quarter_turns) if quarter_turns % 4 else rgb_frame
 
 
-def as_clip(pictures: Iterable[tuple[Sequence[int], torch.Tensor]], *, length: int) -> torch.Tensor:
+def stack_frames(rgb_frames: Iterable[tuple[Sequence[int], torch.Tensor]], *, length: int) -> torch.Tensor:
     """Pictures `(H, W, 3)`, each with its places in the clip, to `(T, 3, H, W)` uint8 in memory as `(T, H, W, 3)`.
 
     Each is copied while it is in the processor's cache, and its memory serves the next one.
     """
     clip: torch.Tensor | None = None
-    for places, picture in pictures:
+    for positions, rgb_frame in rgb_frames:
         if clip is None:
-            clip = torch.empty(length, *picture.shape, dtype=torch.uint8)
-        for place in places:
-            clip[place].copy_(picture)
+            clip = torch.empty(length, *rgb_frame.shape, dtype=torch.uint8)
+        for position in positions:
+            clip[position].copy_(rgb_frame)
     assert clip is not None
     return clip.permute(0, 3, 1, 2)
 
 
-def places_of(indices: Sequence[Index]) -> dict[Index, list[int]]:
+def group_positions(indices: Sequence[Index]) -> dict[Index, list[int]]:
     """Where in the clip each frame goes; one may be asked for more than once."""
-    places: dict[Index, list[int]] = {}
-    for place, index in enumerate(indices):
-        places.setdefault(index, []).append(place)
-    return places
+    positions: dict[Index, list[int]] = {}
+    for position, index in enumerate(indices):
+        positions.setdefault(index, []).append(position)
+    return positions
 
 
 @contextmanager
-def file_failures() -> Iterator[None]:
+def translate_ffmpeg_errors() -> Iterator[None]:
     """FFmpeg's errors of a file as `BackendFailure`."""
     import av
 
@@ -192,12 +192,12 @@ def file_failures() -> Iterator[None]:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
 
 
-def hdr_of(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
+def detect_hdr(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
     """Return the high dynamic range that a stream states, None for standard range."""
     return HighDynamicRange.from_tags(codec_context.color_trc, codec_context.color_primaries)
 
 
-def packet_times(source: ResolvedSource) -> "array[float] | None":
+def read_packet_times(source: ResolvedSource) -> "array[float] | None":
     """Return the time stamps in seconds of the packets that are shown, in order, without decoding.
 
     None where a packet has none, or PyAV cannot read the file.
@@ -208,7 +208,7 @@ def packet_times(source: ResolvedSource) -> "array[float] | None":
     try:
         with open_input(source.data, source.container) as container:
             stream = container.streams.best("video")
-            for packet in limits.timed(container.demux(stream)) if stream is not None else ():
+            for packet in limits.iterate_until_deadline(container.demux(stream)) if stream is not None else ():
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None:
@@ -216,4 +216,4 @@ def packet_times(source: ResolvedSource) -> "array[float] | None":
                 times.append(packet.pts * float(packet.time_base))
     except (av.FFmpegError, ValueError):
         return None
-    return timing.time_array(sorted(times))
+    return timestamps.time_array(sorted(times))

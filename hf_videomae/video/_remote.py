@@ -18,22 +18,22 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from . import limits
-from .allowed import AllowedURL, host_of, is_allowed, shown_url
-from .errors import BackendFailure, LimitExceeded, MissingStoreReader, ShortRead, VideoDecodeError
+from .decode_errors import BackendFailure, IncompleteReadError, LimitExceeded, MissingFilesystemError, VideoDecodeError
+from .url_allowlist import AllowedURL, is_allowed_url, redact_url, url_host
 
 _TIMEOUT_SECONDS = 60.0
 _CHUNK_BYTES = 4 * 2**20
 # Up to here one download costs less than several questions.
-_WHOLE_BYTES = 32 * 2**20
+_MAX_WHOLE_DOWNLOAD_BYTES = 32 * 2**20
 _BLOCK_BYTES = 256 * 2**10
 # Who reads on and on gets more at once: a table of many hours has several MiB.
-_MAX_BLOCKS_AT_ONCE = 4
-_BLOCKS_KEPT = 64
+_MAX_READAHEAD_BLOCKS = 4
+_MAX_CACHED_BLOCKS = 64
 
 _Fetch = Callable[[int, int], bytes]  # from one place to before another
 
 
-class RemoteFile:
+class RemoteVideoFile:
     """A file that is too large to be downloaded for a few frames of it.
 
     Args:
@@ -47,7 +47,7 @@ class RemoteFile:
         self._head = head
 
     @property
-    def is_here(self) -> bool:
+    def is_downloaded(self) -> bool:
         """Whether it has been downloaded after all."""
         return "whole" in vars(self)
 
@@ -58,34 +58,34 @@ class RemoteFile:
         Raises:
             VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
         """
-        with _failures(self.url), _StoreErrors():
+        with _translate_download_errors(self.url), _FilesystemErrors():
             content = _get(self.url, whole=True) if _is_http(self.url) else _get_by_fsspec(self.url, whole=True)
         assert isinstance(content, bytes)
         return content
 
     def open(self) -> BinaryIO:
         """Its bytes, fetched as they are read."""
-        if self.is_here:
+        if self.is_downloaded:
             return io.BytesIO(self.whole)
         fetch = functools.partial(_get_range, self.url, self.size) if _is_http(self.url) else _fsspec_range(self.url)
-        return io.BufferedReader(_Blocks(self.url, fetch, size=self.size, head=self._head))
+        return io.BufferedReader(_BlockReader(self.url, fetch, size=self.size, head=self._head))
 
 
-def fetch(url: str) -> bytes | RemoteFile:
+def fetch(url: str) -> bytes | RemoteVideoFile:
     """The whole file, or a large one that can be read in parts.
 
     Raises:
         VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
         VideoBackendError: the package that reads such URLs is not installed.
     """
-    with _failures(url):
+    with _translate_download_errors(url):
         if _is_http(url):
             return _get(url)
-        with _StoreErrors():
+        with _FilesystemErrors():
             return _get_by_fsspec(url)
 
 
-def read_whole(file: Any) -> bytes:
+def read_all_bytes(file: Any) -> bytes:
     """What a binary file object still holds.
 
     Raises:
@@ -97,19 +97,19 @@ def read_whole(file: Any) -> bytes:
         if isinstance(chunk, str):
             raise ValueError("the file object is opened as text; open it with mode 'rb'")
         content.write(chunk)
-        limits.check_fetched(content.tell())
+        limits.check_download_size(content.tell())
     return content.getvalue()
 
 
-class _Blocks(io.RawIOBase):
+class _BlockReader(io.RawIOBase):
     """A file of which whole blocks are fetched when they are read, and the last ones kept."""
 
     def __init__(self, url: str, fetch: _Fetch, *, size: int, head: bytes) -> None:
         self._url, self._fetch, self._size = url, fetch, size
-        self._place = 0
-        self._kept: dict[int, bytes] = {0: head} if len(head) == _BLOCK_BYTES else {}
+        self._position = 0
+        self._cached_blocks: dict[int, bytes] = {0: head} if len(head) == _BLOCK_BYTES else {}
         # Where the last fetch ended, and how many blocks it was.
-        self._end, self._at_once = 1, 1
+        self._end, self._readahead_blocks = 1, 1
 
     def readable(self) -> bool:
         return True
@@ -118,52 +118,56 @@ class _Blocks(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._place = max(0, offset + (0, self._place, self._size)[whence])
-        return self._place
+        self._position = max(0, offset + (0, self._position, self._size)[whence])
+        return self._position
 
     def readinto(self, buffer: Any, /) -> int:
         target, done = memoryview(buffer).cast("B"), 0
-        while done < len(target) and self._place < self._size:
-            number, skipped = divmod(self._place, _BLOCK_BYTES)
+        while done < len(target) and self._position < self._size:
+            number, skipped = divmod(self._position, _BLOCK_BYTES)
             part = self._block(number)[skipped : skipped + len(target) - done]
             target[done : done + len(part)] = part
-            done, self._place = done + len(part), self._place + len(part)
+            done, self._position = done + len(part), self._position + len(part)
         return done
 
     def _block(self, number: int) -> bytes:
-        if number not in self._kept:
-            self._at_once = min(2 * self._at_once, _MAX_BLOCKS_AT_ONCE) if number == self._end else 1
-            self._end = number + self._at_once
+        if number not in self._cached_blocks:
+            self._readahead_blocks = (
+                min(2 * self._readahead_blocks, _MAX_READAHEAD_BLOCKS) if number == self._end else 1
+            )
+            self._end = number + self._readahead_blocks
             start, end = number * _BLOCK_BYTES, min(self._end * _BLOCK_BYTES, self._size)
-            with _failures(self._url), _StoreErrors():
+            with _translate_download_errors(self._url), _FilesystemErrors():
                 content = self._fetch(start, end)
             if len(content) != end - start:
                 raise BackendFailure("the server does not give the part that was asked for")
             for place in range(0, len(content), _BLOCK_BYTES):
-                self._kept[number + place // _BLOCK_BYTES] = content[place : place + _BLOCK_BYTES]
-            while len(self._kept) > _BLOCKS_KEPT:
-                del self._kept[next(iter(self._kept))]
-        return self._kept[number]
+                self._cached_blocks[number + place // _BLOCK_BYTES] = content[place : place + _BLOCK_BYTES]
+            while len(self._cached_blocks) > _MAX_CACHED_BLOCKS:
+                del self._cached_blocks[next(iter(self._cached_blocks))]
+        return self._cached_blocks[number]
 
 
 @contextmanager
-def _failures(url: str) -> Iterator[None]:
+def _translate_download_errors(url: str) -> Iterator[None]:
     try:
         yield
     except LimitExceeded as error:
-        raise VideoDecodeError(shown_url(url), str(error)) from error
+        raise VideoDecodeError(redact_url(url), str(error)) from error
     except urllib.error.HTTPError as error:
-        raise VideoDecodeError(shown_url(url), f"the server answers HTTP {error.code} {error.reason}") from error
+        raise VideoDecodeError(redact_url(url), f"the server answers HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {error.reason}") from error
+        raise VideoDecodeError(redact_url(url), f"it cannot be downloaded: {error.reason}") from error
     except ImportError as error:
-        raise MissingStoreReader(f"reading {shown_url(url)} needs a package that is not installed: {error}") from error
+        raise MissingFilesystemError(
+            f"reading {redact_url(url)} needs a package that is not installed: {error}"
+        ) from error
     except _download_errors() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VideoDecodeError(shown_url(url), f"it cannot be downloaded: {reason}") from error
+        raise VideoDecodeError(redact_url(url), f"it cannot be downloaded: {reason}") from error
 
 
-class _StoreErrors:
+class _FilesystemErrors:
     """Make an `OSError` of what the file systems of fsspec raise: they are plugins, and each has errors of its own."""
 
     def __enter__(self) -> None: ...
@@ -185,21 +189,25 @@ def _is_http(url: str) -> bool:
     return url.lower().startswith(("http://", "https://"))
 
 
-def _get(url: str, *, whole: bool = False) -> bytes | RemoteFile:
-    with _ask(url) as response:
+def _get(url: str, *, whole: bool = False) -> bytes | RemoteVideoFile:
+    with _request(url) as response:
         size: int | None = response.length
         if size is None:
-            return read_whole(response)
-        if not whole and size > _WHOLE_BYTES and response.headers.get("Accept-Ranges", "").strip().lower() == "bytes":
+            return read_all_bytes(response)
+        if (
+            not whole
+            and size > _MAX_WHOLE_DOWNLOAD_BYTES
+            and response.headers.get("Accept-Ranges", "").strip().lower() == "bytes"
+        ):
             # Leaving here ends the connection, and with it the rest.
-            return RemoteFile(url, size=size, head=response.read(_BLOCK_BYTES))
-        limits.check_fetched(size)
+            return RemoteVideoFile(url, size=size, head=response.read(_BLOCK_BYTES))
+        limits.check_download_size(size)
         content: bytes = response.read()  # in one: only so a connection that breaks off is an error
     return content
 
 
 def _get_range(url: str, size: int, start: int, end: int) -> bytes:
-    with _ask(url, Range=f"bytes={start}-{end - 1}") as response:
+    with _request(url, Range=f"bytes={start}-{end - 1}") as response:
         # A file that has changed meanwhile is no longer the one whose table was read.
         if response.status != 206 or response.headers.get("Content-Range") != f"bytes {start}-{end - 1}/{size}":
             raise BackendFailure("the server does not give the part that was asked for")
@@ -207,7 +215,7 @@ def _get_range(url: str, size: int, start: int, end: int) -> bytes:
     return content
 
 
-def _ask(url: str, **headers: str) -> Any:
+def _request(url: str, **headers: str) -> Any:
     request = urllib.request.Request(url, headers={"User-Agent": "hf-videomae", **headers})
     return urllib.request.build_opener(_Redirects(url)).open(request, timeout=_TIMEOUT_SECONDS)
 
@@ -224,10 +232,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if isinstance(self._url, AllowedURL):
-            if not is_allowed(newurl, self._url.allowed):
-                host = host_of(newurl)
+            if not is_allowed_url(newurl, self._url.allowed):
+                host = url_host(newurl)
                 raise urllib.error.URLError(f"it redirects to {host}, which is not opened: add it to --allow_paths")
-        elif _is_private(host_of(newurl)) and not _is_private(host_of(self._url)):
+        elif _is_private(url_host(newurl)) and not _is_private(url_host(self._url)):
             raise urllib.error.URLError("it redirects to an address that is not on the public internet")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -242,26 +250,26 @@ def _is_private(host: str) -> bool:
     return not all(ipaddress.ip_address(address).is_global for address in found)
 
 
-def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteFile:
+def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteVideoFile:
     import fsspec  # type: ignore[import-untyped]
     from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]
 
     with fsspec.open(url, "rb") as file:
         size: int = getattr(file, "size", None) or 0
         # Other file objects may read through all that lies before the place they seek.
-        if not whole and size > _WHOLE_BYTES and isinstance(file, AbstractBufferedFile):
-            return RemoteFile(url, size=size, head=_fsspec_range(url)(0, _BLOCK_BYTES))
-        limits.check_fetched(size)
+        if not whole and size > _MAX_WHOLE_DOWNLOAD_BYTES and isinstance(file, AbstractBufferedFile):
+            return RemoteVideoFile(url, size=size, head=_fsspec_range(url)(0, _BLOCK_BYTES))
+        limits.check_download_size(size)
         content: bytes = file.read()
     if size and len(content) != size:
-        raise ShortRead(f"{len(content)} bytes came instead of {size}")
+        raise IncompleteReadError(f"{len(content)} bytes came instead of {size}")
     return content
 
 
 def _fsspec_range(url: str) -> _Fetch:
     import fsspec
 
-    with _failures(url), _StoreErrors():
+    with _translate_download_errors(url), _FilesystemErrors():
         file = fsspec.open(url, "rb", block_size=_BLOCK_BYTES, cache_type="none").open()
 
     def fetch(start: int, end: int) -> bytes:

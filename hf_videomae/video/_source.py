@@ -10,11 +10,11 @@ import urllib.request
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ._mp4 import FIRST_BOXES, boxes
-from ._remote import RemoteFile, fetch, read_whole
-from .allowed import RefusedVideo, shown_url
-from .containers import MATROSKA, MP4, Container, find_container, has_outside_media
-from .errors import BackendFailure, LimitExceeded, VideoDecodeError
+from ._mp4 import FIRST_BOXES, iterate_boxes
+from ._remote import RemoteVideoFile, fetch, read_all_bytes
+from .containers import MATROSKA, MP4, Container, find_container, has_external_media
+from .decode_errors import BackendFailure, LimitExceeded, VideoDecodeError
+from .url_allowlist import BlockedVideo, redact_url
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
@@ -27,7 +27,7 @@ class ResolvedSource:
     """`name` is what errors call it; `content` an absolute path, the whole file, or a large remote file."""
 
     name: str
-    content: str | bytes | RemoteFile
+    content: str | bytes | RemoteVideoFile
 
     @functools.cached_property
     def container(self) -> Container:
@@ -41,14 +41,14 @@ class ResolvedSource:
         except OSError as error:
             raise VideoDecodeError(self.name, (error.strerror or str(error)).lower()) from error
 
-    def check_container(self) -> None:
+    def validate_container(self) -> None:
         """Raise `VideoDecodeError` where the file is of no kind that is decoded. Reads its beginning once."""
         _ = self.container
 
     @property
     def data(self) -> str | bytes:
         """An absolute path or the bytes of the whole file; a remote file is downloaded for it, once."""
-        return self.content.whole if isinstance(self.content, RemoteFile) else self.content
+        return self.content.whole if isinstance(self.content, RemoteVideoFile) else self.content
 
     def download(self) -> None:
         """From here on the file is in memory."""
@@ -57,17 +57,17 @@ class ResolvedSource:
     @property
     def is_remote(self) -> bool:
         """Whether its bytes are elsewhere, so that each costs."""
-        return isinstance(self.content, RemoteFile) and not self.content.is_here
+        return isinstance(self.content, RemoteVideoFile) and not self.content.is_downloaded
 
     @property
     def size(self) -> int:
         """In bytes."""
-        if isinstance(self.content, RemoteFile):
+        if isinstance(self.content, RemoteVideoFile):
             return self.content.size
         return len(self.content) if isinstance(self.content, bytes) else os.path.getsize(self.content)
 
     @property
-    def can_be_sought(self) -> bool:
+    def is_seekable(self) -> bool:
         """Whether the container is one with time stamps and a table of key frames: MP4, MOV, Matroska, WebM.
 
         Goes by the first bytes, whatever the file is called. AVI has no time stamps, MPEG streams have no table.
@@ -75,31 +75,31 @@ class ResolvedSource:
         return self.container in (MP4, MATROSKA)
 
     @property
-    def is_pattern(self) -> bool:
+    def has_ffmpeg_pattern(self) -> bool:
         """Tell whether FFmpeg, given the path alone, might read other files by it."""
         return isinstance(self.content, str) and _PATTERN.search(self.content) is not None
 
-    def is_whole_mp4(self) -> bool:
+    def is_complete_mp4(self) -> bool:
         """Whether the file is MP4 or MOV and ends where its last box does: nothing is cut off."""
         with self.open() as file:
             size = file.seek(0, os.SEEK_END)
             end = 0
-            for box in boxes(file, 0, size):
+            for box in iterate_boxes(file, 0, size):
                 if box.start == 0 and box.kind not in FIRST_BOXES:
                     return False
                 end = box.end
         return end == size
 
-    def has_outside_media(self) -> bool:
+    def has_external_media(self) -> bool:
         """Tell whether it is a QuickTime reference movie, whose video lies in another file."""
         if self.is_remote or self.container is not MP4:
             return False
         with self.open() as file:
-            return has_outside_media(file)
+            return has_external_media(file)
 
     def open(self) -> BinaryIO:
         """The file's bytes, to be closed again; those of a remote file come as they are read."""
-        if isinstance(self.content, RemoteFile):
+        if isinstance(self.content, RemoteVideoFile):
             return self.content.open()
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else open(self.content, "rb")
 
@@ -111,7 +111,7 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.
         ValueError: the source is of no kind that can be read.
     """
-    if isinstance(source, RefusedVideo):
+    if isinstance(source, BlockedVideo):
         raise VideoDecodeError(name or source.path, source.reason)
     if isinstance(source, bytes | bytearray | memoryview):
         return _in_memory(bytes(source), name=name or "<bytes>")
@@ -120,18 +120,18 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         if path.startswith("file://"):
             path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
         elif "://" in path:
-            return _fetched(fetch(path), name=name or shown_url(path))
+            return _from_download(fetch(path), name=name or redact_url(path))
         return _on_disk(path, name=name or path)
     if hasattr(source, "read"):
         name = name or str(getattr(source, "name", "<file object>"))
         try:
-            return _in_memory(read_whole(source), name=name)
+            return _in_memory(read_all_bytes(source), name=name)
         except LimitExceeded as error:
             raise VideoDecodeError(name, str(error)) from error
     raise ValueError(f"a video source is a path, a URL, bytes or a binary file object, got {type(source).__name__}")
 
 
-def _fetched(content: bytes | RemoteFile, *, name: str) -> ResolvedSource:
+def _from_download(content: bytes | RemoteVideoFile, *, name: str) -> ResolvedSource:
     return _in_memory(content, name=name) if isinstance(content, bytes) else ResolvedSource(name, content)
 
 

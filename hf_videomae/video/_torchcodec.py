@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from . import _pyav, limits, timing
-from ._frame_store import FrameStore
+from . import _pyav, limits, timestamps
+from ._frame_cache import FrameCache
 from ._source import ResolvedSource
-from ._stills import refuse_cover
-from .errors import BackendFailure, VideoBackendError, VideoDecodeError
+from ._still_images import check_not_cover_image
+from ._torchcodec_errors import loader_errors, summarize_load_error
+from .decode_errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
-from .loader_errors import first_cause, loader_errors
 
 if TYPE_CHECKING:
     from torchcodec._core._metadata import VideoStreamMetadata
@@ -40,9 +40,9 @@ _MISREAD = "it reads the pixel format {} wrongly; PyAV reads it (`pip install av
 _RANGE_IN_FORMAT = frozenset({"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "theora"})
 _PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # Up to here decoding every frame costs less than checking the index and seeking ...
-_DECODE_WHOLE_BYTES = 16 * 2**20
+_MAX_SEQUENTIAL_BYTES = 16 * 2**20
 # ... and up to here less than seeking alone, where the index needs no check.
-_DECODE_ALWAYS_WHOLE_BYTES = 2**20
+_ALWAYS_SEQUENTIAL_BYTES = 2**20
 # "NameOfFunction, /build/path/File.cpp:80, the message"
 _NOT_LOADED = "Could not load libtorchcodec"
 _MAX_CAUSES = 10  # of one error
@@ -50,7 +50,7 @@ _CPP_PREFIX = re.compile(r"^\w+, \S+:\d+, ")
 
 
 @functools.cache
-def why_missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Return why torchcodec cannot be used on this machine, or None.
 
     From 0.16 on it is imported without FFmpeg, too, for its image decoders, and raises at the first use of a video: so
@@ -61,11 +61,11 @@ def why_missing() -> str | None:
 
         get_ffmpeg_library_versions()
     except (ImportError, OSError, RuntimeError) as error:
-        return first_cause(_whole_message(error)) or type(error).__name__
+        return summarize_load_error(_root_message(error)) or type(error).__name__
     return None
 
 
-def _whole_message(error: BaseException) -> str:
+def _root_message(error: BaseException) -> str:
     """Return the message of torchcodec's loader, or of the library loader, wherever in the chain of causes it is."""
     chain: list[str] = []
     cause: BaseException | None = error
@@ -83,16 +83,16 @@ def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
     """Open a file of a kind that is decoded; `options` are those of torchcodec's `VideoDecoder`."""
     from torchcodec.decoders import VideoDecoder
 
-    source.check_container()  # FFmpeg by itself opens what a playlist names
-    return VideoDecoder(_named_for_ffmpeg(source), **options)
+    source.validate_container()  # FFmpeg by itself opens what a playlist names
+    return VideoDecoder(_decoder_input(source), **options)
 
 
-def _named_for_ffmpeg(source: ResolvedSource) -> str | bytes | BinaryIO:
+def _decoder_input(source: ResolvedSource) -> str | bytes | BinaryIO:
     """Return what torchcodec opens. It takes paths in UTF-8 alone, and FFmpeg takes some names for patterns of others:
     a file of such a name is opened for it.
     """
     data = source.data
-    if source.is_pattern:
+    if source.has_ffmpeg_pattern:
         return source.open()
     if isinstance(data, str) and not data.isascii():
         try:
@@ -110,37 +110,37 @@ class TorchcodecVideo:
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._source = source
         self._num_threads = num_threads
-        self._indexed: VideoDecoder | None = None
-        self._store: FrameStore[torch.Tensor] | None = None
-        self._at_start: VideoDecoder | None = None
+        self._seeking_decoder: VideoDecoder | None = None
+        self._frame_cache: FrameCache[torch.Tensor] | None = None
+        self._unread_decoder: VideoDecoder | None = None
         self._transforms: Sequence[DecoderTransform] | None = None  # not known yet
-        with _file_failures():
-            decoder = self._at_start = self._open()
+        with _translate_decoder_errors():
+            decoder = self._unread_decoder = self._open()
             metadata = decoder.metadata
             self.height, self.width = int(metadata.height or 0), int(metadata.width or 0)
             self.coded_size = self.height, self.width
-            limits.check_size(self.height, self.width)
-            limits.check_count(len(decoder))
+            limits.check_frame_size(self.height, self.width)
+            limits.check_frame_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
-            refuse_cover(source.name, codec=metadata.codec or "", num_frames=len(decoder), fps=self.fps)
+            check_not_cover_image(source.name, codec=metadata.codec or "", num_frames=len(decoder), fps=self.fps)
             self.hdr = HighDynamicRange.from_tags(metadata.color_transfer_characteristic, metadata.color_primaries)
             if metadata.pixel_format in _MISREAD_FORMATS:
                 raise BackendFailure(_MISREAD.format(metadata.pixel_format))
-            if self._index_is_sound(decoder):
-                self._indexed, self.num_frames = decoder, len(decoder)
+            if self._is_index_reliable(decoder):
+                self._seeking_decoder, self.num_frames = decoder, len(decoder)
             else:
-                self._decode_whole()
+                self._decode_sequentially()
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """`(len(indices), 3, H, W)` uint8. `num_frames` may shrink on the way, where the index proves wrong."""
-        with _file_failures():
-            if self._indexed is not None:
-                by_index = _frames_by_index(self._indexed, indices)
+        with _translate_decoder_errors():
+            if self._seeking_decoder is not None:
+                by_index = _frames_by_index(self._seeking_decoder, indices)
                 if by_index is not None:
                     return by_index
-                self._decode_whole()
-            assert self._store is not None
-            picked = self._store.pick([min(index, self.num_frames - 1) for index in indices])
+                self._decode_sequentially()
+            assert self._frame_cache is not None
+            picked = self._frame_cache.get_frames([min(index, self.num_frames - 1) for index in indices])
             # Stacked as (T, H, W, C) and seen as (T, C, H, W): 4 times cheaper, and resizing likes it better.
             return torch.stack(picked).permute(0, 3, 1, 2)
 
@@ -149,29 +149,31 @@ class TorchcodecVideo:
 
         torchcodec has these numbers in its index and does not give them out.
         """
-        if self._store is not None:
-            return self._store.times
-        times = _pyav.packet_times(self._source) if _pyav.why_missing() is None else None
+        if self._frame_cache is not None:
+            return self._frame_cache.times
+        times = _pyav.read_packet_times(self._source) if _pyav.unavailable_reason() is None else None
         if times is None or len(times) != self.num_frames:
-            with _file_failures():
-                times = timing.time_array(time for _, time in limits.timed(self._decode_in_order()))
+            with _translate_decoder_errors():
+                times = timestamps.time_array(
+                    time for _, time in limits.iterate_until_deadline(self._decode_in_order())
+                )
         if len(times) != self.num_frames:
             raise BackendFailure("its index lists another number of frames than can be decoded")
         return times
 
     def duration(self) -> float:
         """Return the seconds from the first to the last frame; of an index without reading the file again."""
-        if self._store is not None:
-            return timing.last_time(self._store.times, fps=self.fps)
-        assert self._indexed is not None
-        metadata = self._indexed.metadata
+        if self._frame_cache is not None:
+            return timestamps.last_frame_time(self._frame_cache.times, fps=self.fps)
+        assert self._seeking_decoder is not None
+        metadata = self._seeking_decoder.metadata
         begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
         if begin is None or end is None:
             return math.nan
         return (end - begin) * (self.num_frames - 1) / self.num_frames
 
     def close(self) -> None:
-        self._indexed = self._store = self._at_start = None
+        self._seeking_decoder = self._frame_cache = self._unread_decoder = None
 
     def _open(self) -> "VideoDecoder":
         if self._transforms is None:
@@ -191,38 +193,38 @@ class TorchcodecVideo:
             **({"transforms": transforms} if transforms else {}),
         )
 
-    def _index_is_sound(self, decoder: "VideoDecoder") -> bool:
+    def _is_index_reliable(self, decoder: "VideoDecoder") -> bool:
         """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
         metadata = decoder.metadata
         size = len(decoder) * self.height * self.width * 3
-        if size <= _DECODE_ALWAYS_WHOLE_BYTES or metadata.codec == "vp8" or not self._source.can_be_sought:
+        if size <= _ALWAYS_SEQUENTIAL_BYTES or metadata.codec == "vp8" or not self._source.is_seekable:
             return False
-        is_believed = self._table_is_whole(decoder)
-        if size <= _DECODE_WHOLE_BYTES and not is_believed:
+        is_table_trusted = self._is_table_complete(decoder)
+        if size <= _MAX_SEQUENTIAL_BYTES and not is_table_trusted:
             return False
-        self._at_start = None
+        self._unread_decoder = None
         half_frame = 0.5 / (metadata.average_fps or 1.0)
         try:
             first = decoder.get_frame_at(0)
             if abs(first.pts_seconds - (metadata.begin_stream_seconds or 0.0)) >= half_frame:
                 return False
-            if is_believed:
+            if is_table_trusted:
                 return True
             last = decoder.get_frame_at(len(decoder) - 1)
         except (RuntimeError, IndexError):
             return False
         return abs(last.pts_seconds + last.duration_seconds - (metadata.end_stream_seconds or 0.0)) < half_frame
 
-    def _table_is_whole(self, decoder: "VideoDecoder") -> bool:
+    def _is_table_complete(self, decoder: "VideoDecoder") -> bool:
         """Whether an MP4's own table says what the scan has found, so that no frame is hidden or cut off."""
         metadata = decoder.metadata
         same = metadata.num_frames_from_header == metadata.num_frames_from_content == len(decoder)
-        return same and metadata.codec == "h264" and self._source.is_whole_mp4()
+        return same and metadata.codec == "h264" and self._source.is_complete_mp4()
 
-    def _decode_whole(self) -> None:
-        self._indexed = None
-        self._store = FrameStore(self._decode_in_order, nbytes=lambda frame: frame.nbytes)
-        self.num_frames = self._store.num_frames
+    def _decode_sequentially(self) -> None:
+        self._seeking_decoder = None
+        self._frame_cache = FrameCache(self._decode_in_order, nbytes=lambda frame: frame.nbytes)
+        self.num_frames = self._frame_cache.num_frames
         if self.num_frames == 0:
             raise BackendFailure("no frame of it can be decoded")
 
@@ -230,13 +232,13 @@ class TorchcodecVideo:
         """Every frame `(H, W, C)` as the decoder puts it out. Only this private operation neither seeks nor drops."""
         from torchcodec._core import get_next_frame
 
-        decoder, self._at_start = self._at_start or self._open(), None
+        decoder, self._unread_decoder = self._unread_decoder or self._open(), None
         while True:
             try:
                 frame, time, _ = get_next_frame(decoder._decoder)
             except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
                 return
-            limits.check_size(*frame.shape[:2])  # it may change on the way
+            limits.check_frame_size(*frame.shape[:2])  # it may change on the way
             yield frame, float(time)
 
 
@@ -259,8 +261,8 @@ def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.T
     """Seeks each frame once; None where it fails, or where two indices lead to one and the same frame."""
     distinct = sorted(set(indices))
     # One call cannot be ended from outside.
-    step = 1 if limits.has_end() else len(distinct)
-    starts = limits.timed(range(0, len(distinct), step))
+    step = 1 if limits.has_deadline() else len(distinct)
+    starts = limits.iterate_until_deadline(range(0, len(distinct), step))
     try:
         batches = [decoder.get_frames_at(distinct[start : start + step]) for start in starts]
     except (RuntimeError, IndexError):
@@ -270,20 +272,22 @@ def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.T
         return None
     frames = batches[0].data if len(batches) == 1 else torch.cat([batch.data for batch in batches])
     if distinct != list(indices):
-        place = {index: position for position, index in enumerate(distinct)}
-        frames = frames[[place[index] for index in indices]]
+        position_of = {index: position for position, index in enumerate(distinct)}
+        frames = frames[[position_of[index] for index in indices]]
     return frames.permute(0, 3, 1, 2)
 
 
 @contextmanager
-def _file_failures() -> Iterator[None]:
+def _translate_decoder_errors() -> Iterator[None]:
     try:
         yield
     except VideoDecodeError:  # a ValueError: what a remote file ran into
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         if _NOT_LOADED in str(error):
-            raise VideoBackendError(f"torchcodec cannot be loaded: {first_cause(_whole_message(error))}") from error
+            raise VideoBackendError(
+                f"torchcodec cannot be loaded: {summarize_load_error(_root_message(error))}"
+            ) from error
         raise BackendFailure(_short_reason(str(error))) from error
 
 

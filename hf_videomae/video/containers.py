@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from . import limits
-from ._mp4 import Box, boxes, inside
-from .errors import LimitExceeded, VideoDecodeError
+from ._mp4 import Mp4Box, find_boxes, iterate_boxes
+from .decode_errors import LimitExceeded, VideoDecodeError
 
 HEAD_BYTES = 2048
 
@@ -59,7 +59,7 @@ _MP4_BOXES = (
     b"junk",
 )  # fmt: skip
 
-_STARTS: tuple[tuple[bytes, Container], ...] = (
+_SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"\x1a\x45\xdf\xa3", MATROSKA),
     (b"\0\0\1\xba", _MPEG_PS),
     (b"\0\0\1\xbb", _MPEG_PS),
@@ -88,16 +88,16 @@ _TS_PACKETS = (188, 192, 204)
 _TS_IN_A_ROW = 5
 
 # Texts that name other files or addresses, and where FFmpeg looks for them.
-_REFERRING_STARTS = (
+_PLAYLIST_STARTS = (
     (b"#EXTM3U", "HLS"), (b"ffconcat", "ffconcat"), (b"# VobSub", "VobSub"), (b"[playlist]", "PLS"), (b"v=0", "SDP"),
     (b"RTSPtext", "RTSP"), (b"[Reference]", "ASF"),
 )  # fmt: skip
-_REFERRING_ANYWHERE = (
+_PLAYLIST_MARKERS = (
     (b"<mpd", "DASH"), (b"c=in ip", "SDP"), (b"<compositionplaylist", "IMF"), (b"<smoothstreamingmedia", "Smooth"),
     (b"<smil", "SMIL"), (b"<asx", "ASX"), (b"#extm3u", "HLS"), (b"ffconcat", "ffconcat"),
 )  # fmt: skip
 # What people have in place of a video most often.
-_OTHERS = (
+_OTHER_SIGNATURES = (
     (b"version https://git-lfs", "it is a Git LFS pointer, not the file: run `git lfs pull` in its folder"),
     (b"\xff\xd8\xff", "it is a JPEG picture, not a video"),
     (b"\x89PNG", "it is a PNG picture, not a video"),
@@ -131,16 +131,16 @@ def find_container(file: BinaryIO, *, name: str) -> Container:
     """
     file.seek(0)
     head = file.read(HEAD_BYTES)
-    referring = _referring_text(head if b"\0" in head else head + file.read(_PROBE_BYTES - len(head)))
-    if referring is not None:
+    playlist = _find_playlist(head if b"\0" in head else head + file.read(_PROBE_BYTES - len(head)))
+    if playlist is not None:
         raise VideoDecodeError(
             name,
-            f"it is, or holds, a playlist or session description ({referring}), which names other files or addresses; "
+            f"it is, or holds, a playlist or session description ({playlist}), which names other files or addresses; "
             f"only files that hold the video themselves are decoded",
         )
-    found = _container_of(head) or _container_of_pictures(file, head)
+    found = _match_signature(head) or _match_image_sequence(file, head)
     if found is None:
-        raise VideoDecodeError(name, _what_else(head))
+        raise VideoDecodeError(name, _describe_unknown(head))
     if found is _AVI:
         _check_avi_size(head, name=name)
     return found
@@ -148,27 +148,27 @@ def find_container(file: BinaryIO, *, name: str) -> Container:
 
 def _check_avi_size(head: bytes, *, name: str) -> None:
     """Refuse an AVI whose header claims an impossible frame: some codecs take memory for it when FFmpeg opens them."""
-    place = head.find(b"strf", head.find(b"vids"))
-    if 0 <= place <= len(head) - 20:
-        width, height = struct.unpack_from("<ii", head, place + 12)
+    offset = head.find(b"strf", head.find(b"vids"))
+    if 0 <= offset <= len(head) - 20:
+        width, height = struct.unpack_from("<ii", head, offset + 12)
         try:
-            limits.check_size(abs(height), abs(width))
+            limits.check_frame_size(abs(height), abs(width))
         except LimitExceeded as error:
             raise VideoDecodeError(name, str(error)) from error
 
 
-def has_outside_media(file: BinaryIO) -> bool:
+def has_external_media(file: BinaryIO) -> bool:
     """Tell whether the video of an MP4 or MOV lies in another file (a QuickTime reference movie)."""
-    whole = Box(b"", 0, 0, file.seek(0, os.SEEK_END))
-    for media in inside(file, whole, b"moov", b"trak", b"mdia"):
-        handlers = list(inside(file, media, b"hdlr"))
-        references = list(inside(file, media, b"minf", b"dinf", b"dref"))
+    whole = Mp4Box(b"", 0, 0, file.seek(0, os.SEEK_END))
+    for media in find_boxes(file, whole, b"moov", b"trak", b"mdia"):
+        handlers = list(find_boxes(file, media, b"hdlr"))
+        references = list(find_boxes(file, media, b"minf", b"dinf", b"dref"))
         if not handlers or not references:
             continue
         file.seek(handlers[0].content + 8)
         if file.read(4) != b"vide":
             continue
-        for entry in boxes(file, references[0].content + 8, references[0].end):
+        for entry in iterate_boxes(file, references[0].content + 8, references[0].end):
             file.seek(entry.content)
             is_own = file.read(4)[3:] == b"\1"
             if not is_own and entry.end - entry.content > 5:
@@ -176,12 +176,12 @@ def has_outside_media(file: BinaryIO) -> bool:
     return False
 
 
-def _container_of(head: bytes) -> Container | None:
+def _match_signature(head: bytes) -> Container | None:
     if head[4:8] in _MP4_BOXES:
         return MP4
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12])
-    for start, container in _STARTS:
+    for start, container in _SIGNATURES:
         if head.startswith(start):
             return container
     return _elementary_stream(head) or (_MPEG_TS if _is_transport_stream(head) else None)
@@ -212,7 +212,7 @@ def _is_transport_stream(head: bytes) -> bool:
     return False
 
 
-def _container_of_pictures(file: BinaryIO, head: bytes) -> Container | None:
+def _match_image_sequence(file: BinaryIO, head: bytes) -> Container | None:
     """JPEG pictures one after the other, or a PNG that moves; a single picture is no video."""
     file.seek(0)
     if head.startswith(b"\xff\xd8\xff") and _is_motion_jpeg(file.read(_MJPEG_BYTES)):
@@ -225,32 +225,32 @@ def _container_of_pictures(file: BinaryIO, head: bytes) -> Container | None:
 
 def _is_motion_jpeg(content: bytes) -> bool:
     """Whether a second picture follows the first. Photos with a second one for phones (MPF) are stills."""
-    place = 2
-    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
-        length = int.from_bytes(content[place + 2 : place + 4])
-        if length < 2 or content[place + 4 : place + 8] == b"MPF\0":
+    offset = 2
+    while content[offset : offset + 1] == b"\xff" and content[offset + 1 : offset + 2] != b"\xda":
+        length = int.from_bytes(content[offset + 2 : offset + 4])
+        if length < 2 or content[offset + 4 : offset + 8] == b"MPF\0":
             return False
-        place += 2 + length
-    end = content.find(b"\xff\xd9", place)
+        offset += 2 + length
+    end = content.find(b"\xff\xd9", offset)
     return end >= 0 and content[end + 2 :].lstrip(b"\0\xff").startswith(b"\xd8")
 
 
-def _referring_text(start: bytes) -> str | None:
+def _find_playlist(start: bytes) -> str | None:
     """Return the kind of a text that names other files. FFmpeg reads texts up to the first zero byte."""
     text = start[: start.index(b"\0")] if b"\0" in start else start
     bare = text.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for beginning, kind in _REFERRING_STARTS:
+    for beginning, kind in _PLAYLIST_STARTS:
         if bare[: len(beginning)].lower() == beginning.lower():
             return kind
     lower = text.lower()
-    return next((kind for part, kind in _REFERRING_ANYWHERE if part in lower), None)
+    return next((kind for part, kind in _PLAYLIST_MARKERS if part in lower), None)
 
 
-def _what_else(head: bytes) -> str:
+def _describe_unknown(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] in _OTHER_RIFFS:
         return _OTHER_RIFFS[head[8:12]]
     lower = head.lstrip().lower()
-    for start, what in _OTHERS:
+    for start, what in _OTHER_SIGNATURES:
         if head.startswith(start) or lower.startswith(start):
             return what
     if not head.strip(b"\0"):
@@ -258,4 +258,4 @@ def _what_else(head: bytes) -> str:
     return f"it is not a video file: it begins with the bytes {head[:8].hex(' ')}; {SUPPORTED} are read"
 
 
-__all__ = ["HEAD_BYTES", "MATROSKA", "MP4", "SUPPORTED", "Container", "find_container", "has_outside_media"]
+__all__ = ["HEAD_BYTES", "MATROSKA", "MP4", "SUPPORTED", "Container", "find_container", "has_external_media"]

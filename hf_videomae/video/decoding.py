@@ -2,7 +2,7 @@
 
 torchcodec decodes first. A file on which it gives up is tried with PyAV, if that is installed; both having failed is
 one `VideoDecodeError` with both reasons. Where PyAV is installed it goes first with the files that it decodes to the
-same numbers in less time: 8-bit H.264 in MP4, MOV or Matroska (`_skipping`), and AVI, which has no index. Of H.264 in
+same numbers in less time: 8-bit H.264 in MP4, MOV or Matroska (`_h264_skip`), and AVI, which has no index. Of H.264 in
 MP4 and MOV that is long, or large and behind a URL, it reads only what is asked for (`_by_table`); any other such file
 is scanned, or downloaded whole. A machine on which neither can be loaded is a `VideoBackendError`, whatever the file.
 The number of frames is the number that can be decoded, never the one the container states; rotation and edit lists are
@@ -26,11 +26,11 @@ from typing import Protocol, TypeVar, overload
 
 import torch
 
-from . import _pyav, _skipping, _torchcodec, limits, timing
+from . import _h264_skip, _pyav, _torchcodec, limits, timestamps
 from ._source import ResolvedSource, VideoSource, resolve_source
-from ._stills import refuse_still
-from .errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
-from .hdr import HighDynamicRange, met
+from ._still_images import check_not_still_image
+from .decode_errors import BackendFailure, LimitExceeded, UnknownFrameRateError, VideoBackendError, VideoDecodeError
+from .hdr import HighDynamicRange, hdr_counter
 from .segments import SegmentReader, VideoSegment
 
 __all__ = [
@@ -38,19 +38,19 @@ __all__ = [
     "VideoDecodeError",
     "VideoReader",
     "VideoSource",
-    "backend_status",
+    "check_backends",
     "decode_clip",
-    "fallback_count",
+    "count_fallbacks",
     "open_video",
 ]
 
 logger = logging.getLogger(__name__)
 
-Planned = TypeVar("Planned")
+Indices = TypeVar("Indices")
 
 BACKENDS = ("torchcodec", "pyav")
 
-_REMEDY = (
+_INSTALL_HINT = (
     "Install FFmpeg's libraries (`apt-get install ffmpeg`, `brew install ffmpeg` or `conda install ffmpeg`) and a "
     "torchcodec that matches your torch, or `pip install av`, whose wheels carry their own FFmpeg. "
     "`hf-videomae doctor` says which."
@@ -61,7 +61,7 @@ _fallbacks: Counter[str] = Counter()
 _warned: set[str] = set()
 
 
-class _OpenVideo(Protocol):
+class _BackendVideo(Protocol):
     name: str
     num_frames: int
     fps: float
@@ -87,20 +87,20 @@ class VideoReader:
     """One open video, by `open_video`; use it as a context manager. Frames are numbered as a player shows them.
 
     Attributes:
-        clamped: how many of the frames asked for lay past the end, and were answered with the last frame.
+        num_clamped: how many of the frames asked for lay past the end, and were answered with the last frame.
     """
 
     def __init__(self, source: ResolvedSource, *, backends: Sequence[str], num_threads: int) -> None:
         self._source = source
         self._num_threads = num_threads
-        self._maybe_open: _OpenVideo | None = None
+        self._backend_video_or_none: _BackendVideo | None = None
         self._rate: tuple[int, float] | None = None  # for so many frames
         self._times: torch.Tensor | None = None
-        self._shortcut: _OpenVideo | None = None
-        self.clamped = 0
-        refuse_still(source)
-        source.check_container()
-        self._start(backends)
+        self._fast_path: _BackendVideo | None = None
+        self.num_clamped = 0
+        check_not_still_image(source)
+        source.validate_container()
+        self._open_backend(backends)
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ class VideoReader:
         number = self.num_frames
         if self._rate is None or self._rate[0] != number:
             duration = self._open.duration() if number > 1 else 0.0
-            self._rate = number, timing.frame_rate(stated=self._open.fps, num_frames=number, duration=duration)
+            self._rate = number, timestamps.estimate_fps(stated=self._open.fps, num_frames=number, duration=duration)
         return self._rate[1]
 
     @property
@@ -141,9 +141,9 @@ class VideoReader:
             if self._times is not None and len(self._times) == self.num_frames:
                 return self._times
             try:
-                self._times = timing.presentation_times(self._open.raw_times(), fps=self._open.fps)
+                self._times = timestamps.presentation_times(self._open.raw_times(), fps=self._open.fps)
             except BackendFailure as failure:
-                self._give_up_on_backend(failure)
+                self._fall_back(failure)
             except (LimitExceeded, UnknownFrameRateError) as error:
                 raise VideoDecodeError(self.name, str(error)) from error
 
@@ -161,7 +161,7 @@ class VideoReader:
     def hdr(self) -> HighDynamicRange | None:
         """Return how the file states high dynamic range (PQ, HLG), None for standard range.
 
-        `frames` gives its pixels as if they were of standard range; `hdr.met` counts the videos that were read so.
+        `frames` gives its pixels as if they were of standard range; `hdr.hdr_counter` counts the videos that were read so.
         """
         return self._open.hdr
 
@@ -171,28 +171,28 @@ class VideoReader:
         return self._open.name
 
     def plan(
-        self, plan: Callable[[int, float], Planned], *, frame_seconds: float | None = None, first: int | None = None
-    ) -> Planned:
+        self, plan: Callable[[int, float], Indices], *, frame_seconds: float | None = None, first: int | None = None
+    ) -> Indices:
         """Return `plan(num_frames, fps)`: what is to be read of this video.
 
         Args:
             plan: gives frame numbers, also in nested lists.
             frame_seconds: distance of frames, where the plan counts in seconds. A video of uneven frame rate is then
-                planned by its time stamps (`timing.frames_planned`); one of constant rate as it is without.
+                planned by its time stamps (`timestamps.resolve_frame_indices`); one of constant rate as it is without.
             first: plan for the first so many frames only.
 
         Raises:
             VideoDecodeError: the plan counts in seconds, and nothing tells the frame rate.
         """
         try:
-            return timing.frames_planned(self, plan, frame_seconds=frame_seconds, first=first)
+            return timestamps.resolve_frame_indices(self, plan, frame_seconds=frame_seconds, first=first)
         except UnknownFrameRateError as error:
             raise VideoDecodeError(self.name, str(error)) from error
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """The frames at `indices`, in the order asked, repeats allowed.
 
-        An index past the end gives the last frame and is counted in `clamped`.
+        An index past the end gives the last frame and is counted in `num_clamped`.
 
         Returns:
             `(len(indices), 3, H, W)` uint8 RGB. The values lie in memory as `(T, H, W, C)`, which is how decoders
@@ -207,27 +207,27 @@ class VideoReader:
         if any(index < 0 for index in wanted):
             raise ValueError(f"frame indices count from 0 and are never negative, got {wanted}")
         if self._open and os.getpid() != self._pid:
-            self._start(self._backends)
+            self._open_backend(self._backends)
         if not wanted:
             return torch.empty(0, 3, self.height, self.width, dtype=torch.uint8)
         while True:
             try:
-                limits.check_clip(len(wanted), *self._open.coded_size)
+                limits.check_clip_bytes(len(wanted), *self._open.coded_size)
                 frames = self._open.frames([min(index, self.num_frames - 1) for index in wanted])
             except BackendFailure as failure:
-                self._give_up_on_backend(failure)
+                self._fall_back(failure)
             except LimitExceeded as error:
                 raise VideoDecodeError(self.name, str(error)) from error
             else:
                 if self._open.hdr is not None:
-                    met.add({self.name: self._open.hdr.transfer})
-                self.clamped += sum(index >= self.num_frames for index in wanted)
+                    hdr_counter.add({self.name: self._open.hdr.transfer})
+                self.num_clamped += sum(index >= self.num_frames for index in wanted)
                 return frames
 
     def close(self) -> None:
         """Frees the decoder and what it kept; `frames` is an error from here on."""
         self._open.close()
-        self._maybe_open = None
+        self._backend_video_or_none = None
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -235,35 +235,35 @@ class VideoReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._maybe_open is not None:
+        if self._backend_video_or_none is not None:
             self.close()
 
     @property
-    def _open(self) -> _OpenVideo:
-        if self._maybe_open is None and not self._backends:
-            raise self._failure()
-        if self._maybe_open is None:
+    def _open(self) -> _BackendVideo:
+        if self._backend_video_or_none is None and not self._backends:
+            raise self._decode_error()
+        if self._backend_video_or_none is None:
             raise ValueError(f"the reader of {self.name} is closed")
-        return self._maybe_open
+        return self._backend_video_or_none
 
-    def _start(self, backends: Sequence[str]) -> None:
+    def _open_backend(self, backends: Sequence[str]) -> None:
         self._pid = os.getpid()
         self._rate = self._times = None
         self._backends = list(backends)
         self._failures: list[str] = []
-        self._shortcut = self._open_shortcut() if "pyav" in backends else None
-        self._maybe_open = self._shortcut or self._open_with_next_backend()
+        self._fast_path = self._open_fast_path() if "pyav" in backends else None
+        self._backend_video_or_none = self._fast_path or self._open_with_next_backend()
 
-    def _open_shortcut(self) -> _OpenVideo | None:
+    def _open_fast_path(self) -> _BackendVideo | None:
         """The quickest way, for the files it is made for. That it is not the one is no failure of a decoder."""
         try:
-            return _skipping.open_quickly(self._source, num_threads=self._num_threads)
+            return _h264_skip.open_fast_path(self._source, num_threads=self._num_threads)
         except BackendFailure:
             return None
         except LimitExceeded as error:
             raise VideoDecodeError(self.name, str(error)) from error
 
-    def _open_with_next_backend(self) -> _OpenVideo:
+    def _open_with_next_backend(self) -> _BackendVideo:
         """`_backends[0]` is the one in use; those that gave up have left the list."""
         while self._backends:
             try:
@@ -274,13 +274,13 @@ class VideoReader:
                 raise VideoDecodeError(self.name, str(error)) from error
             else:
                 if self._failures:
-                    _note_fallback(self.name, failures=self._failures, backend=video.name)
+                    _record_fallback(self.name, failures=self._failures, backend=video.name)
                 return video
-        raise self._failure()
+        raise self._decode_error()
 
-    def _failure(self) -> VideoDecodeError:
+    def _decode_error(self) -> VideoDecodeError:
         """Return the error for a file on which every decoder gave up."""
-        if self._source.has_outside_media():
+        if self._source.has_external_media():
             reason = "its video lies in another file (a QuickTime reference movie), which is never opened"
             return VideoDecodeError(self.name, f"{reason}: export it as a self-contained movie")
         return VideoDecodeError(self.name, "; ".join(self._failures))
@@ -289,20 +289,20 @@ class VideoReader:
         try:
             return self._open.height, self._open.width
         except BackendFailure as failure:
-            self._give_up_on_backend(failure)
+            self._fall_back(failure)
             return self._size()
         except LimitExceeded as error:
             raise VideoDecodeError(self.name, str(error)) from error
 
-    def _give_up_on_backend(self, failure: BackendFailure) -> None:
+    def _fall_back(self, failure: BackendFailure) -> None:
         self._rate = self._times = None
-        if self._shortcut is not None:
-            self._shortcut.close()
-            self._shortcut = None
+        if self._fast_path is not None:
+            self._fast_path.close()
+            self._fast_path = None
         else:
             self._failures.append(f"{self._backends.pop(0)}: {failure}")
-        self._maybe_open = None
-        self._maybe_open = self._open_with_next_backend()
+        self._backend_video_or_none = None
+        self._backend_video_or_none = self._open_with_next_backend()
 
 
 @overload
@@ -342,7 +342,7 @@ def open_video(
     """
     if num_threads < 0:
         raise ValueError(f"num_threads must be 0 (FFmpeg chooses) or more, got {num_threads}")
-    backends = _usable_backends(backend)
+    backends = _available_backends(backend)
     if not isinstance(source, VideoSegment):
         return VideoReader(resolve_source(source, name=name), backends=backends, num_threads=num_threads)
     reader = VideoReader(resolve_source(source.video, name=name), backends=backends, num_threads=num_threads)
@@ -378,36 +378,36 @@ def decode_clip(
                 return frames
 
 
-def backend_status(backends: Sequence[str] = BACKENDS) -> dict[str, str | None]:
+def check_backends(backends: Sequence[str] = BACKENDS) -> dict[str, str | None]:
     """For each decoder why it cannot be used on this machine, or None where it can. Loads no other than these."""
-    return {name: (_torchcodec if name == "torchcodec" else _pyav).why_missing() for name in backends}
+    return {name: (_torchcodec if name == "torchcodec" else _pyav).unavailable_reason() for name in backends}
 
 
-def fallback_count() -> int:
+def count_fallbacks() -> int:
     """How many files of this process the first decoder gave up on and the second one read."""
     return sum(_fallbacks.values())
 
 
-def _usable_backends(backend: str) -> list[str]:
+def _available_backends(backend: str) -> list[str]:
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend must be one of 'auto', 'torchcodec', 'pyav', got {backend!r}")
     asked = BACKENDS if backend == "auto" else (backend,)
-    status = backend_status(asked)
+    status = check_backends(asked)
     usable = [name for name in asked if status[name] is None]
     if not usable:
         reasons = "; ".join(f"{name}: {status[name]}" for name in asked)
-        raise VideoBackendError(f"no video decoder can be loaded here ({reasons}). {_REMEDY}")
+        raise VideoBackendError(f"no video decoder can be loaded here ({reasons}). {_INSTALL_HINT}")
     if usable[0] != asked[0]:
         _warn_once(f"{asked[0]} cannot be loaded ({status[asked[0]]}); videos are decoded with {usable[0]}")
     return usable
 
 
-def _open_with(backend: str, source: ResolvedSource, *, num_threads: int) -> _OpenVideo:
+def _open_with(backend: str, source: ResolvedSource, *, num_threads: int) -> _BackendVideo:
     video = _torchcodec.TorchcodecVideo if backend == "torchcodec" else _pyav.PyavVideo
     return video(source, num_threads=num_threads)
 
 
-def _note_fallback(name: str, *, failures: Sequence[str], backend: str) -> None:
+def _record_fallback(name: str, *, failures: Sequence[str], backend: str) -> None:
     _fallbacks[backend] += 1
     logger.debug("%s: %s; read with %s", name, "; ".join(failures), backend)
     if "fallback" not in _warned:

@@ -23,27 +23,27 @@ from typing import Any
 
 from . import _pyav, _torchcodec
 from ._source import ResolvedSource, resolve_source
+from .decode_errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .decoding import open_video
-from .errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
-from .segments import EDGE, SegmentReader, VideoSegment
+from .segments import TIME_TOLERANCE, SegmentReader, VideoSegment
 
 _TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
-_CUBE_FILE = "hdr.cube"
+_LUT_FILE = "hdr.cube"
 _PRESET = "medium"
 # The quicker entropy coder, no weighted prediction: less time to decode for a tenth more bytes, at the same quality.
-_QUICK_TO_DECODE = "cabac=0:weightp=0"
+_FAST_DECODE_PARAMS = "cabac=0:weightp=0"
 # Seconds after which an encoder is taken for stuck: so many, and so many more for each frame of the source.
-_PATIENCE, _PATIENCE_PER_FRAME = 300.0, 1.0
+_TIMEOUT_SECONDS, _TIMEOUT_SECONDS_PER_FRAME = 300.0, 1.0
 # A decoder that complains, of a file that has less than this share of the frames it states: it breaks off.
-_WHOLE = 0.9
+_MIN_COMPLETE_SHARE = 0.9
 # How ffmpeg ends when it, or the group of processes that it belongs to, was told to end. That is no fault of the file.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _INTERRUPTED = (255, -signal.SIGINT, -signal.SIGTERM)
-_BREAKS_OFF = re.compile(r"ended prematurely|partial file|truncat", re.IGNORECASE)
+_TRUNCATED = re.compile(r"ended prematurely|partial file|truncat", re.IGNORECASE)
 _ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?")
 
-_REMEDY = (
+_INSTALL_HINT = (
     "install FFmpeg with libx264 (`apt-get install ffmpeg`, `brew install ffmpeg` or `conda install ffmpeg`), or "
     "`pip install av`, whose wheels carry it"
 )
@@ -106,10 +106,10 @@ class Trim:
     @property
     def edges(self) -> tuple[float, float | None]:
         """Return the times between which frames are kept, rounding included, as for `VideoSegment`."""
-        return max(0.0, self.start - EDGE), None if self.end is None else self.end - EDGE
+        return max(0.0, self.start - TIME_TOLERANCE), None if self.end is None else self.end - TIME_TOLERANCE
 
     @property
-    def keeps_all(self) -> bool:
+    def is_whole_video(self) -> bool:
         """Whether nothing is cut."""
         return self.start == 0 and self.end is None
 
@@ -164,16 +164,16 @@ def encode_video(
         with open_video(path, name=name) as reader:
             frames, (height, width) = reader.num_frames, settings.size_of(reader.height, reader.width)
             hdr = reader.hdr
-            if not trim.keeps_all:
+            if not trim.is_whole_video:
                 SegmentReader(reader, VideoSegment(path, trim.start, trim.end))  # refuses one without frames
     except VideoDecodeError as error:
         # What is written down of a video says nothing of where it lay.
         raise VideoDecodeError(name, error.reason.replace(path, "the file")) from error
-    job = _Job(resolve_source(path, name=name), height, width, frames, trim, settings, hdr)
+    job = _EncodeJob(resolve_source(path, name=name), height, width, frames, trim, settings, hdr)
     temporary = Path(f"{os.fspath(output)}.{os.getpid()}.unfinished")
     try:
-        complaint = _run_ffmpeg(job, temporary) if encoder() == "ffmpeg" else _run_pyav(job, temporary)
-        made = _examined(job, temporary, complaint=complaint)
+        decoder_warning = _run_ffmpeg(job, temporary) if encoder() == "ffmpeg" else _run_pyav(job, temporary)
+        made = _verify_result(job, temporary, decoder_warning=decoder_warning)
         os.replace(temporary, output)
     except BackendFailure as error:
         raise VideoDecodeError(name, str(error)) from error
@@ -183,7 +183,7 @@ def encode_video(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _EncodeJob:
     source: ResolvedSource
     height: int
     width: int
@@ -202,27 +202,29 @@ class _Job:
         return self.source.content
 
 
-def _examined(job: _Job, path: Path, *, complaint: str) -> EncodedVideo:
+def _verify_result(job: _EncodeJob, path: Path, *, decoder_warning: str) -> EncodedVideo:
     """The result as our own decoder sees it."""
     if not path.exists() or path.stat().st_size == 0:
-        raise VideoDecodeError(job.name, complaint or "no frame of it could be encoded")
+        raise VideoDecodeError(job.name, decoder_warning or "no frame of it could be encoded")
     with open_video(path, name=job.name) as reader:
         made, fps = reader.num_frames, reader.fps
         if (reader.height, reader.width) != (job.height, job.width):
             raise VideoDecodeError(job.name, f"encoding gave {reader.width}x{reader.height}, not the size asked for")
-    if complaint:
+    if decoder_warning:
         stated = _stated_frames(job.source)
-        if _BREAKS_OFF.search(complaint) or (job.trim.keeps_all and made < _WHOLE * stated):
-            raise VideoDecodeError(job.name, f"it breaks off after {made} frames: {complaint}")
-    if job.trim.keeps_all and made != job.frames:
-        complaint = f"{job.frames} frames decode, {made} could be encoded{complaint and ': '}{complaint}"
+        if _TRUNCATED.search(decoder_warning) or (job.trim.is_whole_video and made < _MIN_COMPLETE_SHARE * stated):
+            raise VideoDecodeError(job.name, f"it breaks off after {made} frames: {decoder_warning}")
+    if job.trim.is_whole_video and made != job.frames:
+        decoder_warning = (
+            f"{job.frames} frames decode, {made} could be encoded{decoder_warning and ': '}{decoder_warning}"
+        )
     return EncodedVideo(
         num_frames=made,
         fps=round(fps, 4),
         height=job.height,
         width=job.width,
         num_bytes=path.stat().st_size,
-        note=complaint,
+        note=decoder_warning,
         hdr="" if job.hdr is None else job.hdr.transfer,
     )
 
@@ -238,12 +240,12 @@ def encoder() -> str:
     """
     if _ffmpeg_program() is not None:
         return "ffmpeg"
-    if _pyav.why_missing() is None:
+    if _pyav.unavailable_reason() is None:
         import av
 
         if "libx264" in av.codecs_available:
             return "pyav"
-    raise VideoBackendError(f"videos cannot be encoded here: {_REMEDY}")
+    raise VideoBackendError(f"videos cannot be encoded here: {_INSTALL_HINT}")
 
 
 @functools.cache
@@ -263,52 +265,52 @@ def _ffmpeg_program() -> tuple[str, str] | None:
     return program, "-fps_mode" if b"-fps_mode" in options.stdout else "-vsync"
 
 
-def _run_ffmpeg(job: _Job, output: Path) -> str:
+def _run_ffmpeg(job: _EncodeJob, output: Path) -> str:
     """Encodes; what it complained of, in one line."""
     found = _ffmpeg_program()
     assert found is not None
-    patience = _PATIENCE + _PATIENCE_PER_FRAME * job.frames
+    timeout_seconds = _TIMEOUT_SECONDS + _TIMEOUT_SECONDS_PER_FRAME * job.frames
     try:
-        with _cube_folder(job.hdr) as folder:
+        with _lut_folder(job.hdr) as folder:
             done = subprocess.run(
                 _command(job, output.absolute(), *found),
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
-                timeout=patience,
+                timeout=timeout_seconds,
                 cwd=folder,
             )
     except subprocess.TimeoutExpired as error:
-        raise VideoDecodeError(job.name, f"encoding it did not end within {patience:.0f} s") from error
-    said = (
+        raise VideoDecodeError(job.name, f"encoding it did not end within {timeout_seconds:.0f} s") from error
+    stderr_text = (
         done.stderr.decode("utf-8", "replace")
         .replace(str(output.absolute()), "the result")
         .replace(job.path, "the file")
     )
     # Of a full disk, not of the video: taken for a bad video, it would be left out.
-    full = next((number for number in _DISK_ERRORS if os.strerror(number) in said), None)
+    full = next((number for number in _DISK_ERRORS if os.strerror(number) in stderr_text), None)
     if full is None and done.returncode == -getattr(signal, "SIGXFSZ", 0):
         full = errno.EFBIG
     if full is not None:
         raise OSError(full, os.strerror(full), str(output))
-    lines = [_ADDRESS.sub("", line).strip() for line in said.splitlines()]
+    lines = [_ADDRESS.sub("", line).strip() for line in stderr_text.splitlines()]
     lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("Last message repeated")]
-    told = sorted(lines, key=lambda line: _BREAKS_OFF.search(line) is None)[0] if lines else ""
+    message = sorted(lines, key=lambda line: _TRUNCATED.search(line) is None)[0] if lines else ""
     if done.returncode in _INTERRUPTED:
         raise InterruptedError(errno.EINTR, "encoding was interrupted; the same command goes on", job.name)
     if done.returncode:
-        raise VideoDecodeError(job.name, told or f"ffmpeg ended with status {done.returncode}")
-    return told[:200]
+        raise VideoDecodeError(job.name, message or f"ffmpeg ended with status {done.returncode}")
+    return message[:200]
 
 
-def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> list[str]:
+def _command(job: _EncodeJob, output: Path, program: str, timestamp_flag: str) -> list[str]:
     settings = job.settings
     kind = job.source.container
     keep_to_file = [part for name, value in kind.options.items() for part in (f"-{name}", value)]
     source = ["-f", kind.demuxer, *keep_to_file, "-threads", "1", "-i", f"file:{job.path}"]
     stream = ["-map", f"0:{_best_stream(job.source)}", "-map_metadata", "-1", "-map_chapters", "-1"]
-    times = [keep_time_stamps, "passthrough", "-enc_time_base", f"1:{_TIME_BASE}"]
+    times = [timestamp_flag, "passthrough", "-enc_time_base", f"1:{_TIME_BASE}"]
     codec = ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(settings.crf), "-bf", "2", "-threads", "1"]
-    codec += ["-x264-params", _QUICK_TO_DECODE]
+    codec += ["-x264-params", _FAST_DECODE_PARAMS]
     gop = str(settings.gop)
     keys = ["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-flags", "+cgop+bitexact"]
     box = ["-fflags", "+bitexact", "-video_track_timescale", str(_TIME_BASE), "-movflags", "+faststart", "-f", "mp4"]
@@ -318,48 +320,48 @@ def _command(job: _Job, output: Path, program: str, keep_time_stamps: str) -> li
     ]
 
 
-def _filters(job: _Job) -> str:
+def _filters(job: _EncodeJob) -> str:
     """ffmpeg turns the frames by itself, before these."""
     trim = job.trim
     first, last = trim.edges
-    cut = [] if trim.keeps_all else [f"trim=start={first:.6f}" + ("" if last is None else f":end={last:.6f}")]
+    cut = [] if trim.is_whole_video else [f"trim=start={first:.6f}" + ("" if last is None else f":end={last:.6f}")]
     zero = "setpts=PTS-STARTPTS"
     size = f"scale=w={job.width}:h={job.height}:flags=bicubic"
-    range_ = [f"{size}:out_range=tv"] if job.hdr is None else [size, *_to_standard_range()]
+    range_ = [f"{size}:out_range=tv"] if job.hdr is None else [size, *_sdr_filters()]
     return ",".join([zero, *cut, *([zero] if cut else []), *range_, "setsar=1", "format=yuv420p"])
 
 
-def _to_standard_range() -> list[str]:
+def _sdr_filters() -> list[str]:
     """Return the filters that map high dynamic range by the table in the working directory, and say so in the tags."""
-    table = ["format=gbrp16le", f"lut3d=file={_CUBE_FILE}:interp=tetrahedral"]
+    table = ["format=gbrp16le", f"lut3d=file={_LUT_FILE}:interp=tetrahedral"]
     tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
     return [*table, "scale=out_color_matrix=bt709:out_range=tv", "format=yuv420p", tags]
 
 
 @contextmanager
-def _cube_folder(hdr: HighDynamicRange | None) -> Iterator[str | None]:
-    """Give a folder with the table that `_to_standard_range` reads; None where nothing is to be mapped."""
+def _lut_folder(hdr: HighDynamicRange | None) -> Iterator[str | None]:
+    """Give a folder with the table that `_sdr_filters` reads; None where nothing is to be mapped."""
     if hdr is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / _CUBE_FILE).write_text(hdr.cube_file(), encoding="ascii")
+        (Path(folder) / _LUT_FILE).write_text(hdr.to_cube_lut(), encoding="ascii")
         yield folder
 
 
 def _best_stream(source: ResolvedSource) -> int:
     """The stream that FFmpeg calls best, which is the one that training reads."""
-    if _torchcodec.why_missing() is None:
+    if _torchcodec.unavailable_reason() is None:
         # What torchcodec cannot open at all was opened by PyAV before.
         with suppress(RuntimeError, ValueError):
             return int(_torchcodec.open_decoder(source, seek_mode="approximate").stream_index)
-    with _pyav.file_failures(), _pyav.open_input(source.data, source.container) as container:
+    with _pyav.translate_ffmpeg_errors(), _pyav.open_input(source.data, source.container) as container:
         return int(_pyav.best_video_stream(container).index)
 
 
 def _stated_frames(source: ResolvedSource) -> int:
     """How many frames the container says it has; 0 where it does not say."""
-    if _torchcodec.why_missing() is None:
+    if _torchcodec.unavailable_reason() is None:
         with suppress(RuntimeError, ValueError):
             return int(_torchcodec.open_decoder(source, seek_mode="approximate").metadata.num_frames_from_header or 0)
     return 0
@@ -368,12 +370,12 @@ def _stated_frames(source: ResolvedSource) -> int:
 # PyAV.
 
 
-def _run_pyav(job: _Job, output: Path) -> str:
+def _run_pyav(job: _EncodeJob, output: Path) -> str:
     import av
 
     settings = job.settings
     options = {"preset": _PRESET, "crf": str(settings.crf), "sc_threshold": "0", "flags": "+cgop+bitexact"}
-    options |= {"keyint_min": str(settings.gop), "bf": "2", "x264-params": _QUICK_TO_DECODE}
+    options |= {"keyint_min": str(settings.gop), "bf": "2", "x264-params": _FAST_DECODE_PARAMS}
     muxing = {"movflags": "+faststart", "fflags": "+bitexact", "video_track_timescale": str(_TIME_BASE)}
     try:
         with (
@@ -385,10 +387,10 @@ def _run_pyav(job: _Job, output: Path) -> str:
             target = made.add_stream("libx264", rate=source.guessed_rate or 25, options=options)
             target.width, target.height, target.pix_fmt = job.width, job.height, "yuv420p"
             if job.hdr is not None:
-                _tag_standard_range(target.codec_context)
+                _tag_sdr(target.codec_context)
             target.codec_context.gop_size, target.codec_context.thread_count = settings.gop, 1
             target.codec_context.time_base = target.time_base = Fraction(1, _TIME_BASE)
-            for frame in _small_frames(job, container.decode(source), rate=source.guessed_rate or 25):
+            for frame in _resized_frames(job, container.decode(source), rate=source.guessed_rate or 25):
                 made.mux(target.encode(frame))
             made.mux(target.encode())
     except OSError as error:
@@ -401,10 +403,10 @@ def _run_pyav(job: _Job, output: Path) -> str:
     return ""
 
 
-def _small_frames(job: _Job, frames: Iterable[Any], *, rate: Fraction | int) -> Iterable[Any]:
+def _resized_frames(job: _EncodeJob, frames: Iterable[Any], *, rate: Fraction | int) -> Iterable[Any]:
     """Every frame that is kept: small, upright, its time counted from the first."""
     first: float | None = None
-    last, step, turn = -1, max(1, round(_TIME_BASE / rate)), None
+    last, step, rotate = -1, max(1, round(_TIME_BASE / rate)), None
     for number, frame in enumerate(frames):
         time = frame.time if frame.time is not None else number / float(rate)
         first = time if first is None else first
@@ -412,46 +414,46 @@ def _small_frames(job: _Job, frames: Iterable[Any], *, rate: Fraction | int) -> 
             continue
         if job.trim.edges[1] is not None and time - first >= job.trim.edges[1]:
             return
-        turn = turn or _Turn(job, quarters=round(frame.rotation / 90) % 4)
+        rotate = rotate or _Rotate(job, quarter_turns=round(frame.rotation / 90) % 4)
         ticks = max(0, round((time - first - job.trim.start) * _TIME_BASE))
         last = ticks if ticks > last else last + step
-        small = turn(frame)
-        small.pts, small.time_base, small.pict_type = last, Fraction(1, _TIME_BASE), 0
-        yield small
+        resized = rotate(frame)
+        resized.pts, resized.time_base, resized.pict_type = last, Fraction(1, _TIME_BASE), 0
+        yield resized
 
 
-def _tag_standard_range(codec_context: Any) -> None:
+def _tag_sdr(codec_context: Any) -> None:
     """State BT.709 and limited range, by the numbers of ISO/IEC 23091-2."""
     codec_context.color_primaries = codec_context.color_trc = codec_context.colorspace = codec_context.color_range = 1
 
 
-def _in_standard_range(frame: Any, hdr: HighDynamicRange) -> Any:
+def _tone_map_frame(frame: Any, hdr: HighDynamicRange) -> Any:
     """Map a frame of 16-bit RGB to one of 8 bits, yuv420p with BT.709's matrix."""
     import av
     import torch
 
     signal = torch.from_numpy(frame.to_ndarray().astype("float32") / 65535)
-    rgb = (hdr.to_standard(signal) * 255).round().to(torch.uint8).numpy()
+    rgb = (hdr.to_sdr(signal) * 255).round().to(torch.uint8).numpy()
     mapped = av.VideoFrame.from_ndarray(rgb, format="rgb24")
     return mapped.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
-class _Turn:
+class _Rotate:
     """Shrinks a frame, then turns it counter-clockwise by quarters."""
 
     _FILTERS = {1: ("transpose=cclock",), 2: ("hflip", "vflip"), 3: ("transpose=clock",)}
 
-    def __init__(self, job: _Job, *, quarters: int) -> None:
+    def __init__(self, job: _EncodeJob, *, quarter_turns: int) -> None:
         import av
 
         self.hdr = job.hdr
-        self.size = (job.height, job.width) if quarters % 2 == 0 else (job.width, job.height)
+        self.size = (job.height, job.width) if quarter_turns % 2 == 0 else (job.width, job.height)
         self.graph = None
-        if quarters:
+        if quarter_turns:
             self.graph = av.filter.Graph()
             height, width = self.size
             links = [self.graph.add_buffer(width=width, height=height, format="yuv420p", time_base=Fraction(1, 1000))]
-            for text in self._FILTERS[quarters]:
+            for text in self._FILTERS[quarter_turns]:
                 links.append(self.graph.add(*text.split("=")))
             self.graph.link_nodes(*links, self.graph.add("buffersink")).configure()
 
@@ -459,12 +461,12 @@ class _Turn:
         height, width = self.size
         size = {"width": width, "height": height, "interpolation": "BICUBIC"}
         if self.hdr is None:
-            small = frame.reformat(**size, format="yuv420p", dst_color_range="MPEG")
+            resized = frame.reformat(**size, format="yuv420p", dst_color_range="MPEG")
         else:
-            small = _in_standard_range(frame.reformat(**size, format="rgb48le"), self.hdr)
+            resized = _tone_map_frame(frame.reformat(**size, format="rgb48le"), self.hdr)
         if self.graph is None:
-            return small
-        self.graph.push(small)
+            return resized
+        self.graph.push(resized)
         return self.graph.pull()
 
 

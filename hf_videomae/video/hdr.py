@@ -41,7 +41,7 @@ _TO_BT709 = {
     "bt709": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
 }
 # Steps of the table along each color: the error of a table of 33 is under one level of 255.
-_CUBE_SIDE = 33
+_LUT_SIZE = 33
 # A server that runs for years keeps no more names than these.
 _MAX_NAMES = 1_000_000
 
@@ -68,7 +68,7 @@ class HighDynamicRange:
         known = _TRANSFERS.get(transfer)
         return None if known is None else cls(known, _PRIMARIES.get(primaries, "bt2020"))
 
-    def to_standard(self, signal: Tensor) -> Tensor:
+    def to_sdr(self, signal: Tensor) -> Tensor:
         """Return the signal of standard range for one of high dynamic range.
 
         Args:
@@ -77,15 +77,15 @@ class HighDynamicRange:
         light = (_pq_light(signal) if self.transfer == "PQ" else _hlg_light(signal)) / _WHITE
         light = (light @ signal.new_tensor(_TO_BT709[self.primaries]).T).clamp(min=0)
         strongest = light.amax(-1, keepdim=True).clamp(min=1e-9)
-        return (light * (_rolled_off(strongest) / strongest)).clamp(0, 1) ** (1 / _EXPONENT)
+        return (light * (_tone_map(strongest) / strongest)).clamp(0, 1) ** (1 / _EXPONENT)
 
-    def cube_file(self) -> str:
+    def to_cube_lut(self) -> str:
         """Return the mapping as a table in the `.cube` format, which FFmpeg's filter `lut3d` reads."""
-        steps = torch.linspace(0, 1, _CUBE_SIDE, dtype=torch.float64)
+        steps = torch.linspace(0, 1, _LUT_SIZE, dtype=torch.float64)
         blue, green, red = torch.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
-        rows = self.to_standard(torch.stack((red, green, blue), dim=-1)).reshape(-1, 3).tolist()
+        rows = self.to_sdr(torch.stack((red, green, blue), dim=-1)).reshape(-1, 3).tolist()
         lines = (f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in rows)
-        return "\n".join((f"LUT_3D_SIZE {_CUBE_SIDE}", *lines)) + "\n"
+        return "\n".join((f"LUT_3D_SIZE {_LUT_SIZE}", *lines)) + "\n"
 
 
 def _pq_light(signal: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def _hlg_light(signal: Tensor) -> Tensor:
     return 1000 * luminance.clamp(min=0) ** 0.2 * scene
 
 
-def _rolled_off(light: Tensor) -> Tensor:
+def _tone_map(light: Tensor) -> Tensor:
     """Return light up to the knee as it is, above it bent so that the peak becomes 1."""
     k, p = _KNEE, _PEAK
     a = -k * k * (p - 1) / (k * k - 2 * k + p)
@@ -115,7 +115,7 @@ def _rolled_off(light: Tensor) -> Tensor:
 # What was met
 
 
-class HdrCount:
+class HdrCounter:
     """The videos of high dynamic range that were read as if of standard range, each once; safe between threads."""
 
     def __init__(self) -> None:
@@ -153,18 +153,18 @@ class HdrCount:
             return dict(self._found)
 
 
-met = HdrCount()
+hdr_counter = HdrCounter()
 """Of this process."""
 
 
-def note_since(before: Mapping[str, Transfer]) -> None:
+def warn_new_hdr_videos(before: Mapping[str, Transfer]) -> None:
     """Warn about how many videos were met since then; one alone was warned about before."""
-    found = {name: transfer for name, transfer in met.names().items() if name not in before}
+    found = {name: transfer for name, transfer in hdr_counter.names().items() if name not in before}
     if len(found) > 1:
-        logger.warning("%s", describe(found))
+        logger.warning("%s", describe_hdr_videos(found))
 
 
-def describe(found: Mapping[str, Transfer]) -> str:
+def describe_hdr_videos(found: Mapping[str, Transfer]) -> str:
     """Return a line that tells how many videos are HDR, and which is the first."""
     name, transfer = next(iter(found.items()))
     videos = "1 video is" if len(found) == 1 else f"{len(found)} videos are"

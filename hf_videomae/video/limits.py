@@ -16,7 +16,7 @@ Attributes:
     MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole,
         nor are large files behind URLs of which parts suffice.
 
-`at_most` sets tighter ones, and a time, for a block of code in one thread, as a server does for the videos of
+`override_limits` sets tighter ones, and a time, for a block of code in one thread, as a server does for the videos of
 strangers.
 """
 
@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-from .errors import LimitExceeded
+from .decode_errors import LimitExceeded
 
 MAX_PIXELS = 2**27
 MAX_SIDE = 2**15
@@ -37,71 +37,71 @@ MAX_FETCHED_BYTES = 16 * 2**30
 
 _Item = TypeVar("_Item")
 
-_tighter: ContextVar[dict[str, int] | None] = ContextVar("tighter_limits", default=None)
-_until: ContextVar[float] = ContextVar("decode_until", default=math.inf)
+_context_limits: ContextVar[dict[str, int] | None] = ContextVar("tighter_limits", default=None)
+_deadline: ContextVar[float] = ContextVar("decode_until", default=math.inf)
 
 
 @contextmanager
-def at_most(*, pixels: int, frames: int, clip_bytes: int, until: float = math.inf) -> Iterator[None]:
+def override_limits(*, pixels: int, frames: int, clip_bytes: int, until: float = math.inf) -> Iterator[None]:
     """Limits for what is decoded within, in this thread alone; those of the module hold as well.
 
     Args:
         pixels, frames, clip_bytes: as `MAX_PIXELS`, `MAX_FRAMES`, `MAX_CLIP_BYTES`.
         until: when decoding ends, by `time.monotonic()`; looked at between frames.
     """
-    tighter = _tighter.set({"MAX_PIXELS": pixels, "MAX_FRAMES": frames, "MAX_CLIP_BYTES": clip_bytes})
-    ending = _until.set(until)
+    tighter = _context_limits.set({"MAX_PIXELS": pixels, "MAX_FRAMES": frames, "MAX_CLIP_BYTES": clip_bytes})
+    deadline_token = _deadline.set(until)
     try:
         yield
     finally:
-        _until.reset(ending)
-        _tighter.reset(tighter)
+        _deadline.reset(deadline_token)
+        _context_limits.reset(tighter)
 
 
-def check_size(height: int, width: int) -> None:
+def check_frame_size(height: int, width: int) -> None:
     """Raise `LimitExceeded` where a frame of this size, in pixels, is too large."""
     _check(max(height, width), f"its frames are {width} x {height} pixels", "MAX_SIDE", MAX_SIDE)
     _check(height * width, f"its frames are {width} x {height} = {height * width} pixels", "MAX_PIXELS", MAX_PIXELS)
 
 
-def check_count(num_frames: int) -> None:
+def check_frame_count(num_frames: int) -> None:
     """Raises `LimitExceeded` where a video of this length is too long."""
     _check(num_frames, f"it has {num_frames} frames or more", "MAX_FRAMES", MAX_FRAMES)
 
 
-def check_clip(num_frames: int, height: int, width: int) -> None:
+def check_clip_bytes(num_frames: int, height: int, width: int) -> None:
     """Raises `LimitExceeded` where this many RGB frames at once are too many."""
     nbytes = num_frames * height * width * 3
-    came = f"{num_frames} frames of {width} x {height} pixels at once are {nbytes} bytes"
-    _check(nbytes, came, "MAX_CLIP_BYTES", MAX_CLIP_BYTES)
+    description = f"{num_frames} frames of {width} x {height} pixels at once are {nbytes} bytes"
+    _check(nbytes, description, "MAX_CLIP_BYTES", MAX_CLIP_BYTES)
 
 
-def check_fetched(nbytes: int) -> None:
+def check_download_size(nbytes: int) -> None:
     """Raises `LimitExceeded` where a file of this size is too large to be held in memory."""
-    came = f"it is {nbytes} bytes or more to be read into memory"
-    _check(nbytes, came, "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
+    description = f"it is {nbytes} bytes or more to be read into memory"
+    _check(nbytes, description, "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
 
 
-def has_end() -> bool:
+def has_deadline() -> bool:
     """Whether decoding in this thread has to end by a time."""
-    return _until.get() < math.inf
+    return _deadline.get() < math.inf
 
 
-def check_time() -> None:
+def check_deadline() -> None:
     """Raises `LimitExceeded` where the time for decoding in this thread is over."""
-    if has_end() and time.monotonic() >= _until.get():
+    if has_deadline() and time.monotonic() >= _deadline.get():
         raise LimitExceeded("decoding it takes longer than is allowed (a limit of this server)")
 
 
-def timed(items: Iterable[_Item]) -> Iterator[_Item]:
+def iterate_until_deadline(items: Iterable[_Item]) -> Iterator[_Item]:
     """Packets or frames as they come, as long as there is time. Raises `LimitExceeded` where there is none."""
     for item in items:
-        check_time()
+        check_deadline()
         yield item
 
 
-def _check(value: int, came: str, name: str, limit: int) -> None:
-    tighter = (_tighter.get() or {}).get(name, limit)
+def _check(value: int, description: str, name: str, limit: int) -> None:
+    tighter = (_context_limits.get() or {}).get(name, limit)
     if value > min(limit, tighter):
         where = f"hf_videomae.video.limits.{name}" if limit <= tighter else "a limit of this server"
-        raise LimitExceeded(f"{came}, and at most {min(limit, tighter)} are allowed ({where})")
+        raise LimitExceeded(f"{description}, and at most {min(limit, tighter)} are allowed ({where})")

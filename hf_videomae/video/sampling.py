@@ -20,13 +20,13 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 
-from .errors import UnknownFrameRateError
+from .decode_errors import UnknownFrameRateError
 
 ClipMode = Literal["dense", "uniform"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipPlan:
+class ClipSampler:
     """How clips are cut from a video.
 
     Args:
@@ -63,7 +63,7 @@ class ClipPlan:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def changed(
+    def with_overrides(
         self, *, mode: ClipMode | None = None, stride: int | None = None, frame_seconds: float | None = None
     ) -> Self:
         """The plan with what is given instead of its own; a stride in frames also replaces one in seconds.
@@ -71,8 +71,8 @@ class ClipPlan:
         Raises:
             ValueError: for two distances of frames at once, or one beside `mode="uniform"`, which has none.
         """
-        asked = {"stride": stride, "frame_seconds": frame_seconds}
-        given = [f"{name}={value}" for name, value in asked.items() if value is not None]
+        requested = {"stride": stride, "frame_seconds": frame_seconds}
+        given = [f"{name}={value}" for name, value in requested.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} say the same thing, the distance of frames; give one of them")
         if given and (mode or self.mode) == "uniform":
@@ -84,7 +84,7 @@ class ClipPlan:
         seconds = frame_seconds if stride is not None or frame_seconds is not None else self.frame_seconds
         return replace(self, mode=mode or self.mode, stride=stride or self.stride, frame_seconds=seconds)
 
-    def stride_at(self, fps: float) -> int:
+    def stride_at_fps(self, fps: float) -> int:
         """The distance of a dense clip's frames in frames of a video of this rate.
 
         Args:
@@ -93,7 +93,7 @@ class ClipPlan:
         Raises:
             UnknownFrameRateError: when the plan counts in seconds and the rate is not known.
         """
-        return stride_at(fps, stride=self.stride, frame_seconds=self.frame_seconds)
+        return stride_at_fps(fps, stride=self.stride, frame_seconds=self.frame_seconds)
 
     @property
     def seconds(self) -> float | None:
@@ -104,20 +104,20 @@ class ClipPlan:
         """One random clip for fine-tuning; `fps` is needed where the plan counts in seconds."""
         if self.mode == "uniform":
             return uniform_train_indices(total, num_frames=self.num_frames, generator=generator)
-        stride = self.stride_at(fps)
+        stride = self.stride_at_fps(fps)
         return dense_train_indices(total, num_frames=self.num_frames, stride=stride, generator=generator)
 
     def test_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
         """`views` clips; a single dense view is the centred one. `fps` is needed where the plan counts in seconds."""
         if self.mode == "uniform":
             return uniform_test_indices(total, num_frames=self.num_frames, views=self.views)
-        stride = self.stride_at(fps)
+        stride = self.stride_at_fps(fps)
         if self.views == 1:
-            return [centred_indices(total, num_frames=self.num_frames, stride=stride)]
+            return [center_clip_indices(total, num_frames=self.num_frames, stride=stride)]
         return dense_test_indices(total, num_frames=self.num_frames, stride=stride, views=self.views)
 
 
-def stride_at(fps: float, *, stride: int, frame_seconds: float | None) -> int:
+def stride_at_fps(fps: float, *, stride: int, frame_seconds: float | None) -> int:
     """`stride`, or where `frame_seconds` is given the nearest whole number of frames to it, at least 1.
 
     Raises:
@@ -185,10 +185,10 @@ def dense_train_indices(
     window = num_frames * stride
     if total <= window:
         return _short_dense_indices(total, num_frames=num_frames, stride=stride)
-    return _spread(_random_below(total - window, generator), window, num_frames)
+    return _linspace_indices(_random_below(total - window, generator), window, num_frames)
 
 
-def centred_indices(total: int, *, num_frames: int = 16, stride: int = 4) -> list[int]:
+def center_clip_indices(total: int, *, num_frames: int = 16, stride: int = 4) -> list[int]:
     """The dense clip in the middle of the video: `dense_train_indices` without the chance.
 
     The validation of VideoMAE V2. V1 validates on random windows, which makes its best epoch a matter of luck.
@@ -197,7 +197,7 @@ def centred_indices(total: int, *, num_frames: int = 16, stride: int = 4) -> lis
     window = num_frames * stride
     if total <= window:
         return _short_dense_indices(total, num_frames=num_frames, stride=stride)
-    return _spread((window + total) // 2 - window, window, num_frames)
+    return _linspace_indices((window + total) // 2 - window, window, num_frames)
 
 
 def dense_test_indices(total: int, *, num_frames: int = 16, stride: int = 4, views: int = 5) -> list[list[int]]:
@@ -207,11 +207,11 @@ def dense_test_indices(total: int, *, num_frames: int = 16, stride: int = 4, vie
     the middle of the list.
     """
     _check_all(total=total, num_frames=num_frames, stride=stride, views=views)
-    every = list(range(0, total, stride))
-    every += every[-1:] * (num_frames - len(every))
-    spare = len(every) - num_frames
-    starts = [spare // 2] if views == 1 else [int(view * (spare / (views - 1))) for view in range(views)]
-    return [every[start : start + num_frames] for start in starts]
+    strided = list(range(0, total, stride))
+    strided += strided[-1:] * (num_frames - len(strided))
+    slack = len(strided) - num_frames
+    starts = [slack // 2] if views == 1 else [int(view * (slack / (views - 1))) for view in range(views)]
+    return [strided[start : start + num_frames] for start in starts]
 
 
 def uniform_train_indices(
@@ -226,7 +226,7 @@ def uniform_train_indices(
     _check_all(total=total, num_frames=num_frames)
     segment = total // num_frames
     if segment > 0:
-        return [place * segment + _random_below(segment, generator) for place in range(num_frames)]
+        return [position * segment + _random_below(segment, generator) for position in range(num_frames)]
     if front_pad:
         return [0] * (num_frames - total) + list(range(total))
     return [0] * num_frames
@@ -238,8 +238,11 @@ def uniform_test_indices(total: int, *, num_frames: int = 16, views: int = 2) ->
     With 2 views these are the segments' first and middle frames, as V1 has it; other counts follow V2.
     """
     _check_all(total=total, num_frames=num_frames, views=views)
-    tick = total / num_frames
-    return [[int(view * tick / views + tick * place) for place in range(num_frames)] for view in range(views)]
+    segment_length = total / num_frames
+    return [
+        [int(view * segment_length / views + segment_length * position) for position in range(num_frames)]
+        for view in range(views)
+    ]
 
 
 def _short_dense_indices(total: int, *, num_frames: int, stride: int) -> list[int]:
@@ -247,17 +250,17 @@ def _short_dense_indices(total: int, *, num_frames: int, stride: int) -> list[in
     spread = total // stride
     # `numpy.linspace(0, total, spread)` in the same floating-point steps; the last value is its own, exact case.
     step = total / max(spread - 1, 1)
-    values = [place * step for place in range(spread - 1)] + ([float(total)] if spread > 1 else [0.0] * spread)
+    values = [position * step for position in range(spread - 1)] + ([float(total)] if spread > 1 else [0.0] * spread)
     indices = [min(int(value), total - 1) for value in values[:num_frames]]
     return indices + [total - 1] * (num_frames - len(indices))
 
 
-def _spread(start: int, window: int, num_frames: int) -> list[int]:
+def _linspace_indices(start: int, window: int, num_frames: int) -> list[int]:
     """`numpy.linspace(start, start + window, num_frames)`, clipped to the window, rounded down."""
     if num_frames == 1:
         return [start]
     step = window / (num_frames - 1)
-    return [min(int(place * step + start), start + window - 1) for place in range(num_frames)]
+    return [min(int(position * step + start), start + window - 1) for position in range(num_frames)]
 
 
 def _random_below(end: int, generator: torch.Generator | None) -> int:

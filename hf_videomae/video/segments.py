@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from . import timing
+from . import timestamps
 from ._source import VideoSource
-from .errors import UnknownFrameRateError, VideoDecodeError
+from .decode_errors import UnknownFrameRateError, VideoDecodeError
 from .hdr import HighDynamicRange
 
 if TYPE_CHECKING:
     from .decoding import VideoReader
 
-Planned = TypeVar("Planned")
+Indices = TypeVar("Indices")
 
 # Times are written with three digits: 0.067 means the frame at 2/30 s.
-EDGE = 0.0005
+TIME_TOLERANCE = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ def frames_between(timestamps: torch.Tensor, *, start: float, end: float | None)
         start: in seconds.
         end: in seconds; None is the end of the video.
     """
-    edges = torch.tensor([start - EDGE, math.inf if end is None else end - EDGE], dtype=timestamps.dtype)
+    edges = torch.tensor(
+        [start - TIME_TOLERANCE, math.inf if end is None else end - TIME_TOLERANCE], dtype=timestamps.dtype
+    )
     first, last = torch.searchsorted(timestamps, edges).tolist()
     return range(first, last)
 
@@ -74,8 +76,8 @@ class SegmentReader:
 
     def __init__(self, reader: "VideoReader", segment: VideoSegment) -> None:
         self._reader, self._start, self._end = reader, segment.start, segment.end
-        self.clamped = 0
-        self._found: tuple[int, range] | None = None
+        self.num_clamped = 0
+        self._cached_window: tuple[int, range] | None = None
         self._window()
 
     @property
@@ -126,11 +128,11 @@ class SegmentReader:
         return self._reader.backend
 
     def plan(
-        self, plan: Callable[[int, float], Planned], *, frame_seconds: float | None = None, first: int | None = None
-    ) -> Planned:
+        self, plan: Callable[[int, float], Indices], *, frame_seconds: float | None = None, first: int | None = None
+    ) -> Indices:
         """Return `plan(num_frames, fps)`, as `VideoReader.plan` does."""
         try:
-            return timing.frames_planned(self, plan, frame_seconds=frame_seconds, first=first)
+            return timestamps.resolve_frame_indices(self, plan, frame_seconds=frame_seconds, first=first)
         except UnknownFrameRateError as error:
             raise VideoDecodeError(self.name, str(error)) from error
 
@@ -140,7 +142,7 @@ class SegmentReader:
         if any(index < 0 for index in wanted):
             raise ValueError(f"frame indices count from 0 and are never negative, got {wanted}")
         window = self._window()
-        self.clamped += sum(index >= len(window) for index in wanted)
+        self.num_clamped += sum(index >= len(window) for index in wanted)
         return self._reader.frames([window[min(index, len(window) - 1)] for index in wanted])
 
     def close(self) -> None:
@@ -158,15 +160,15 @@ class SegmentReader:
     def _window(self) -> range:
         """Return the frames of the segment in the file; found anew where decoding shows that the file has fewer."""
         total = self._reader.num_frames
-        if self._found is None or self._found[0] != total:
+        if self._cached_window is None or self._cached_window[0] != total:
             timestamps = self._reader.timestamps
             window = frames_between(timestamps, start=self._start, end=self._end)
             if not window:
-                raise VideoDecodeError(self.name, self._why_empty(float(timestamps[-1])))
-            self._found = len(timestamps), window
-        return self._found[1]
+                raise VideoDecodeError(self.name, self._empty_reason(float(timestamps[-1])))
+            self._cached_window = len(timestamps), window
+        return self._cached_window[1]
 
-    def _why_empty(self, last: float) -> str:
+    def _empty_reason(self, last: float) -> str:
         if self._start > last:
             return f"its segment starts at {self._start:g} s, but its last frame is at {last:.3f} s"
         return f"no frame of it lies between {self._start:g} and {math.inf if self._end is None else self._end:g} s"

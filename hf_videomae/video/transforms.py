@@ -205,9 +205,9 @@ def normalize(frames: torch.Tensor, mean: Sequence[float], std: Sequence[float])
         return frames.contiguous().sub(shift).div_(scale)
     floats = torch.empty(frames.shape, dtype=dtype, device=frames.device)
     # Frame by frame the four steps find their pixels in the processor's cache: 2 to 3 times faster, the same numbers.
-    each = 1 if frames.device.type == "cpu" else len(frames)
-    for made, part in zip(floats.split(each), frames.split(each), strict=True):
-        made.copy_(part).div_(255.0).sub_(shift).div_(scale)
+    chunk_size = 1 if frames.device.type == "cpu" else len(frames)
+    for output, chunk in zip(floats.split(chunk_size), frames.split(chunk_size), strict=True):
+        output.copy_(chunk).div_(255.0).sub_(shift).div_(scale)
     return floats
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .decoding import VideoSource, open_video
-from .sampling import ClipPlan
+from .sampling import ClipSampler
 from .segments import VideoSegment
 from .transforms import normalize, resize, resize_short_side, spatial_crop, to_float
 
@@ -23,7 +23,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewPlan:
+class MultiViewConfig:
     """The views of a test.
 
     Args:
@@ -38,7 +38,7 @@ class ViewPlan:
         ValueError: when built with values that cannot work.
     """
 
-    clip: ClipPlan
+    clip: ClipSampler
     crops: int = 3
     size: tuple[int, int] = (224, 224)
     image_mean: Sequence[float] = (0.485, 0.456, 0.406)
@@ -63,7 +63,7 @@ class ViewPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadViews:
+class DecodedViews:
     """What the views of one video are cut from; small enough to travel between processes.
 
     Attributes:
@@ -91,7 +91,7 @@ def parse_views(text: str | Sequence[int]) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def read_views(video: VideoSource | VideoSegment, *, plan: ViewPlan, name: str | None = None) -> ReadViews:
+def decode_views(video: VideoSource | VideoSegment, *, plan: MultiViewConfig, name: str | None = None) -> DecodedViews:
     """Decode what the views need, and resize it.
 
     Args:
@@ -105,32 +105,34 @@ def read_views(video: VideoSource | VideoSegment, *, plan: ViewPlan, name: str |
     with open_video(video, name=name) as reader:
         views = reader.plan(plan.clip.test_indices, frame_seconds=plan.clip.seconds)
         distinct = sorted({index for view in views for index in view})
-        frames = _cover(reader.frames(distinct), plan.size, antialias=plan.antialias)
-    place = {index: number for number, index in enumerate(distinct)}
-    return ReadViews(frames.contiguous(), torch.tensor([[place[index] for index in view] for view in views]))
+        frames = _resize_to_cover(reader.frames(distinct), plan.size, antialias=plan.antialias)
+    position = {index: number for number, index in enumerate(distinct)}
+    return DecodedViews(frames.contiguous(), torch.tensor([[position[index] for index in view] for view in views]))
 
 
-def resize_views(clips: Tensor, *, plan: ViewPlan) -> ReadViews:
+def resize_views(clips: Tensor, *, plan: MultiViewConfig) -> DecodedViews:
     """The same from clips that were cut already: (S, T, channels, H, W), uint8 or in [0, 1]."""
-    frames = _cover(clips.flatten(0, 1), plan.size, antialias=plan.antialias)
-    return ReadViews(frames, torch.arange(len(frames)).view(clips.shape[:2]))
+    frames = _resize_to_cover(clips.flatten(0, 1), plan.size, antialias=plan.antialias)
+    return DecodedViews(frames, torch.arange(len(frames)).view(clips.shape[:2]))
 
 
-def make_views(read: ReadViews, *, plan: ViewPlan, device: torch.device | str | None = None) -> Tensor:
+def build_views(decoded: DecodedViews, *, plan: MultiViewConfig, device: torch.device | str | None = None) -> Tensor:
     """The views as a model takes them, the crops of one temporal view in a row.
 
     Returns:
         (S * C, T, channels, H, W) float32, normalised, on `device`.
     """
-    frames = read.frames.to(device)
+    frames = decoded.frames.to(device)
     clips = []
     for crop in range(plan.crops):
         cut = spatial_crop(frames, plan.size, index=crop, count=plan.crops)
-        clips.append(_normalized(cut, plan)[read.indices.to(cut.device)])  # (S, T, channels, H, W)
+        clips.append(_normalize_views(cut, plan)[decoded.indices.to(cut.device)])  # (S, T, channels, H, W)
     return torch.stack(clips, dim=1).flatten(0, 1)
 
 
-def sliding_indices(total: int, *, num_frames: int = 16, stride: int = 4, hop: int | None = None) -> list[list[int]]:
+def sliding_window_indices(
+    total: int, *, num_frames: int = 16, stride: int = 4, hop: int | None = None
+) -> list[list[int]]:
     """Clips that slide over a whole video: one every `hop` frames, and a last one that ends with the video.
 
     A video shorter than a clip gives one clip, its last frame repeated.
@@ -148,10 +150,10 @@ def sliding_indices(total: int, *, num_frames: int = 16, stride: int = 4, hop: i
     starts = list(range(0, last + 1, hop))
     if starts[-1] != last:
         starts.append(last)
-    return [[min(start + place * stride, total - 1) for place in range(num_frames)] for start in starts]
+    return [[min(start + position * stride, total - 1) for position in range(num_frames)] for start in starts]
 
 
-def _cover(frames: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
+def _resize_to_cover(frames: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
     """The smallest resizing, the aspect kept, that covers `size`; for a square: the short side becomes its side."""
     if size[0] == size[1]:
         return resize_short_side(frames, size[0], antialias=antialias)
@@ -161,7 +163,7 @@ def _cover(frames: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
     return resize(frames, target, antialias=antialias)
 
 
-def _normalized(frames: Tensor, plan: ViewPlan) -> Tensor:
+def _normalize_views(frames: Tensor, plan: MultiViewConfig) -> Tensor:
     if len(plan.image_mean) == 1 and frames.shape[1] == 3:
         luma = torch.tensor(_LUMA, device=frames.device).view(3, 1, 1)
         frames = (to_float(frames) * luma).sum(1, keepdim=True)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from hf_videomae.cards.scrubbing import public_command, public_text, public_values, safe
-from hf_videomae.records import without_credentials
-from hf_videomae.video.allowed import shown_url
+from hf_videomae.credentials import redact_credentials
+from hf_videomae.redaction import redact_command, redact_secrets, redact_text, redact_values
+from hf_videomae.video.url_allowlist import redact_url
 
 pytestmark = pytest.mark.fault
 SECRET = "S3cr3tS3cr3tS3cr3tS3cr3t"
@@ -49,9 +49,9 @@ SECRET = "S3cr3tS3cr3tS3cr3tS3cr3t"
 )
 def test_tokens_of_many_makers(token: str) -> None:
     for text in (token, f"it failed ({token})", f"https://host/{token}/a.mp4", f"x={token}", f"my_{token}"):
-        assert token not in without_credentials(text) and "TOKEN" in without_credentials(text)
-        assert token not in safe(text) and token not in public_text(text)
-    assert token not in json.dumps(public_values({"a": [f"see {token}"], "command": f"run --x {token}"}))
+        assert token not in redact_credentials(text) and "TOKEN" in redact_credentials(text)
+        assert token not in redact_secrets(text) and token not in redact_text(text)
+    assert token not in json.dumps(redact_values({"a": [f"see {token}"], "command": f"run --x {token}"}))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_tokens_of_many_makers(token: str) -> None:
     ],
 )
 def test_credentials_by_their_place(text: str) -> None:
-    for shown in (without_credentials(text), public_text(text), safe(text), public_values({"a": text})["a"]):
+    for shown in (redact_credentials(text), redact_text(text), redact_secrets(text), redact_values({"a": text})["a"]):
         assert SECRET not in shown
-    assert SECRET not in public_command(text)
+    assert SECRET not in redact_command(text)
 
 
 @pytest.mark.parametrize(
@@ -105,28 +105,28 @@ def test_credentials_by_their_place(text: str) -> None:
     ],
 )
 def test_what_is_no_credential_stays(text: str) -> None:
-    assert without_credentials(text) == text
+    assert redact_credentials(text) == text
 
 
 def test_json_stays_json() -> None:
     values = {"path": f'https://a:{SECRET}@h/x?sig={SECRET}"\\', "list": [f"token={SECRET}"], "n": 1.5}
-    clean = json.loads(without_credentials(json.dumps(values)))
+    clean = json.loads(redact_credentials(json.dumps(values)))
     assert SECRET not in json.dumps(clean) and clean["n"] == 1.5 and clean.keys() == values.keys()
 
 
 def test_a_long_text_takes_no_long_time() -> None:
     for text in ("-.-" * 100_000, "a_" * 100_000, "https://" + "a" * 300_000, "token" * 60_000):
-        assert without_credentials(text) == text
+        assert redact_credentials(text) == text
 
 
 def test_errors_name_a_url_without_user_and_query() -> None:
-    assert shown_url(f"https://anna:{SECRET}@host:8000/a b.mp4?sig={SECRET}") == "https://host:8000/a b.mp4?..."
-    assert shown_url("hf://datasets/org/name@main/a@b.mp4") == "hf://datasets/org/name@main/a@b.mp4"
-    assert shown_url("clips/a.mp4") == "clips/a.mp4"
+    assert redact_url(f"https://anna:{SECRET}@host:8000/a b.mp4?sig={SECRET}") == "https://host:8000/a b.mp4?..."
+    assert redact_url("hf://datasets/org/name@main/a@b.mp4") == "hf://datasets/org/name@main/a@b.mp4"
+    assert redact_url("clips/a.mp4") == "clips/a.mp4"
 
 
 @pytest.mark.parametrize(
     "url", ["file:///home/anna/x", "FILE:///home/anna/x", "file:/home/anna/x", "git+File:///home/anna/x"]
 )
 def test_file_urls_hold_no_homes(url: str) -> None:
-    assert "anna" not in public_text(f"see {url} there") and "anna" not in public_command(f"run --x {url}")
+    assert "anna" not in redact_text(f"see {url} there") and "anna" not in redact_command(f"run --x {url}")

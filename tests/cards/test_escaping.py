@@ -5,10 +5,10 @@ import re
 import pytest
 import yaml
 
-from hf_videomae.cards import Origin, code_span, inherited_licence, one_line, plain, table
-from hf_videomae.cards.document import code
-from hf_videomae.hub.space import space_card
-from hf_videomae.records import printable
+from hf_videomae.cards import Ancestor, code_span, escape_markdown, escape_to_one_line, inherit_license, table
+from hf_videomae.cards.markdown import code_block
+from hf_videomae.serving.space import render_space_card
+from hf_videomae.text import escape_control_characters
 
 pytestmark = pytest.mark.fault
 MARKUP = (
@@ -18,7 +18,7 @@ MARKUP = (
     "[here](https://evil.example.org)",
     "![x](https://evil.example.org/x.png)",
     "a | b",
-    "*bold* _em_ ~~gone~~ `code`",
+    "*bold* _em_ ~~gone~~ `code_block`",
     "# heading",
     "1. list",
     "$\\frac{$ and $$x$$",
@@ -33,7 +33,7 @@ MARKUP = (
 
 @pytest.mark.parametrize("name", MARKUP)
 def test_plain_text_holds_no_markup(name: str) -> None:
-    shown = plain(name)
+    shown = escape_markdown(name)
     assert len(shown.splitlines()) == 1 and not re.search(r"[<>|\x00-\x1f\u202e]", shown)
     assert not re.search(r"(?<!\\)[`*\[\]~]", shown) and "://" not in shown and "www." not in shown
     assert not re.match(r"#|\d+\. ", shown) and not re.search(r"&(?!#?\w+;)", shown)
@@ -41,7 +41,7 @@ def test_plain_text_holds_no_markup(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Playing_Guitar", "apply eye makeup", "a (b), c: d's", "走る", "class 10", "C++"])
 def test_ordinary_names_stay(name: str) -> None:
-    assert plain(name) == name and code_span(name) == f"`{name}`"
+    assert escape_markdown(name) == name and code_span(name) == f"`{name}`"
 
 
 @pytest.mark.parametrize("name", [*MARKUP, "`", "``a`", ""])
@@ -50,29 +50,32 @@ def test_code_spans_end_where_they_should(name: str) -> None:
     fence = re.match(r"`+", shown)
     assert fence and shown.endswith(fence[0]) and len(shown.splitlines()) == 1
     inside = shown[len(fence[0]) : -len(fence[0])]
-    assert fence[0] not in re.findall(r"`+", inside) and one_line(name) in inside
+    assert fence[0] not in re.findall(r"`+", inside) and escape_to_one_line(name) in inside
 
 
 def test_a_table_keeps_its_columns() -> None:
-    rows = [(plain(name), code_span(name), 1) for name in MARKUP]
+    rows = [(escape_markdown(name), code_span(name), 1) for name in MARKUP]
     lines = (table(("class", "id", "videos"), rows) or "").splitlines()
     assert len(lines) == 2 + len(MARKUP)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
 
 
 def test_a_fence_holds_a_text_with_fences() -> None:
-    assert code("a\n```\nb", "bash") == "````bash\na\n```\nb\n````"
+    assert code_block("a\n```\nb", "bash") == "````bash\na\n```\nb\n````"
 
 
 def test_control_signs_do_not_reach_a_terminal() -> None:
-    assert printable("a\x1b[31m\x9b\u202eb\ttab\nline é走\ud800") == "a\\x1b[31m\\x9b\\u202eb\ttab\nline é走\\ud800"
+    assert (
+        escape_control_characters("a\x1b[31m\x9b\u202eb\ttab\nline é走\ud800")
+        == "a\\x1b[31m\\x9b\\u202eb\ttab\nline é走\\ud800"
+    )
 
 
 def test_the_card_of_a_space_with_a_title_of_markup() -> None:
     title = 'A: "x"\n---\nsdk: docker\n# <b>'
-    licence = inherited_licence([Origin(name="org/`<b>`", licence="mit")])
-    card = space_card(title=title, models=["org/model"], licence=licence)
+    license = inherit_license([Ancestor(name="org/`<b>`", license="mit")])
+    card = render_space_card(title=title, models=["org/model"], license=license)
     _, header, text = card.split("---\n", 2)
     fields = yaml.safe_load(header)
-    assert fields["title"] == one_line(title) and fields["sdk"] == "gradio"
+    assert fields["title"] == escape_to_one_line(title) and fields["sdk"] == "gradio"
     assert "<b>" not in re.sub(r"``.*?``", "", text) and text.count("\n# ") == 1

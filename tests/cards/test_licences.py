@@ -2,18 +2,18 @@
 
 import pytest
 
-from hf_videomae.cards import LicenceError, Origin, inherited_licence
-from hf_videomae.cards.licences import known_licence
+from hf_videomae.cards import Ancestor, LicenseError, inherit_license
+from hf_videomae.cards.license import known_checkpoint_license
 
-PUBLISHED = Origin(name="MCG-NJU/videomae-base", hub_id="MCG-NJU/videomae-base", licence="cc-by-nc-4.0")
-FREE = Origin(name="org/free", hub_id="org/free", licence="apache-2.0")
-UNKNOWN = Origin(name="mine")
-DATA = Origin(name="org/videos", hub_id="org/videos", licence="cc-by-4.0", is_data=True)
-DATA_NC = Origin(name="org/videos", hub_id="org/videos", licence="cc-by-nc-sa-4.0", is_data=True)
+PUBLISHED = Ancestor(name="MCG-NJU/videomae-base", hub_id="MCG-NJU/videomae-base", license="cc-by-nc-4.0")
+FREE = Ancestor(name="org/free", hub_id="org/free", license="apache-2.0")
+UNKNOWN = Ancestor(name="mine")
+DATA = Ancestor(name="org/videos", hub_id="org/videos", license="cc-by-4.0", is_data=True)
+DATA_NC = Ancestor(name="org/videos", hub_id="org/videos", license="cc-by-nc-sa-4.0", is_data=True)
 
 
 @pytest.mark.parametrize(
-    ("origins", "stated", "name"),
+    ("lineage", "requested", "name"),
     [
         ([PUBLISHED, DATA], None, "cc-by-nc-4.0"),
         ([UNKNOWN, PUBLISHED], None, "cc-by-nc-4.0"),  # a fine-tune of a fine-tune
@@ -28,23 +28,23 @@ DATA_NC = Origin(name="org/videos", hub_id="org/videos", licence="cc-by-nc-sa-4.
         ([], "apache-2.0", "apache-2.0"),
     ],
 )
-def test_inherited(origins: list[Origin], stated: str | None, name: str | None) -> None:
-    assert inherited_licence(origins, stated=stated).name == name
+def test_inherited(lineage: list[Ancestor], requested: str | None, name: str | None) -> None:
+    assert inherit_license(lineage, requested=requested).name == name
 
 
-@pytest.mark.parametrize("origins", [[PUBLISHED], [FREE, DATA_NC]])
-def test_non_commercial_stays(origins: list[Origin]) -> None:
-    with pytest.raises(LicenceError, match="apache-2.0.*cc-by-nc.*leave the licence out"):
-        inherited_licence(origins, stated="apache-2.0")
+@pytest.mark.parametrize("lineage", [[PUBLISHED], [FREE, DATA_NC]])
+def test_non_commercial_stays(lineage: list[Ancestor]) -> None:
+    with pytest.raises(LicenseError, match="apache-2.0.*cc-by-nc.*leave the licence out"):
+        inherit_license(lineage, requested="apache-2.0")
 
 
 def test_what_is_not_known_is_said() -> None:
-    assert "checkpoint `mine` is not known" in inherited_licence([UNKNOWN, DATA]).reason
-    assert inherited_licence([]).reason == "No licence is stated."
-    assert "no commercial use" in inherited_licence([PUBLISHED]).reason
+    assert "checkpoint `mine` is not known" in inherit_license([UNKNOWN, DATA]).reason
+    assert inherit_license([]).reason == "No licence is stated."
+    assert "no commercial use" in inherit_license([PUBLISHED]).reason
 
 
 def test_published_weights() -> None:
-    assert known_licence("MCG-NJU/videomae-base-finetuned-kinetics") == "cc-by-nc-4.0"
-    assert known_licence("OpenGVLab/VideoMAEv2-Base") == "cc-by-nc-4.0"
-    assert known_licence("org/videomae-base") is None
+    assert known_checkpoint_license("MCG-NJU/videomae-base-finetuned-kinetics") == "cc-by-nc-4.0"
+    assert known_checkpoint_license("OpenGVLab/VideoMAEv2-Base") == "cc-by-nc-4.0"
+    assert known_checkpoint_license("org/videomae-base") is None

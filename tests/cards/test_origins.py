@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from local_hub import LocalHub
 
-from hf_videomae.cards import data_origin, model_origin
+from hf_videomae.cards import resolve_dataset_lineage, resolve_model_lineage
+from tests.local_hub import LocalHub
 
 AT_ONCE = 520  # huggingface_hub does not try this one again by itself
 
@@ -29,7 +29,7 @@ def test_a_model_of_the_hub_with_its_base(hub: LocalHub) -> None:
     write(hub.model("org/child"), "license: mit\nbase_model: org/base")
     write(hub.model("org/base"), "license: cc-by-nc-4.0\nbase_model:\n- org/child")  # cards may go in circles
     base = {"model": "org/base", "hub_id": "org/base", "revision": commit("model", "org/base")}
-    assert model_origin("org/child") == {
+    assert resolve_model_lineage("org/child") == {
         "model": "org/child",
         "hub_id": "org/child",
         "revision": commit("model", "org/child"),
@@ -42,17 +42,17 @@ def test_the_record_of_a_published_run_goes_before_its_card(hub: LocalHub) -> No
     first = {"model": "org/gone", "hub_id": "org/gone", "revision": "a" * 40, "license": "cc-by-nc-4.0"}
     middle = {"model": "path/to/pre", "hub_id": None, "revision": None, "license": None}
     write(hub.model("org/child"), "base_model: org/other", {"parents": [{**middle, "ancestors": [first]}]})
-    assert model_origin("org/child")["ancestors"] == [middle, first]
+    assert resolve_model_lineage("org/child")["ancestors"] == [middle, first]
 
 
 def test_the_commit_that_was_loaded_is_read(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
     api, ids = HfApi(), []
     api.create_repo("org/model")
-    for licence in ("mit", "apache-2.0"):
-        card = f"---\nlicense: {licence}\n---\n".encode()
+    for license in ("mit", "apache-2.0"):
+        card = f"---\nlicense: {license}\n---\n".encode()
         ids.append(api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id="org/model").oid)
-    found = [model_origin("org/model", commit=id) for id in (*ids, None)]
+    found = [resolve_model_lineage("org/model", commit=id) for id in (*ids, None)]
     assert [(one["revision"], one["license"]) for one in found] == [
         (ids[0], "mit"),
         (ids[1], "apache-2.0"),
@@ -62,7 +62,7 @@ def test_the_commit_that_was_loaded_is_read(hub: LocalHub, monkeypatch: pytest.M
 
 def test_without_card_and_record_the_commit_is_known(hub: LocalHub) -> None:
     (hub.model("MCG-NJU/videomae-base") / "config.json").write_text("{}")
-    found = model_origin("MCG-NJU/videomae-base")
+    found = resolve_model_lineage("MCG-NJU/videomae-base")
     assert found["revision"] == commit("model", "MCG-NJU/videomae-base")
     assert (found["license"], found["ancestors"]) == ("cc-by-nc-4.0", []) and "unknown" not in found
 
@@ -73,13 +73,13 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "second", run={"parents": [{"model": "first", "license": None}]})  # of an older version
     (tmp_path / "second" / "checkpoint-20").mkdir()
     for name in ("second", "second/checkpoint-20"):
-        found = model_origin(name)
+        found = resolve_model_lineage(name)
         assert (found["hub_id"], found["revision"], found["license"]) == (None, None, None)
         assert [(one["model"], one["license"]) for one in found["ancestors"]] == [("first", "cc-by-nc-4.0")]
 
 
 @pytest.mark.parametrize(
-    ("licence", "known"),
+    ("license", "known"),
     [
         ("mit", "mit"),
         ("[mit]", "mit"),
@@ -90,9 +90,9 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("[mit", None),
     ],
 )
-def test_a_data_set(hub: LocalHub, licence: str, known: str | None) -> None:
-    write(hub.dataset("org/videos"), f"license: {licence}")
-    assert data_origin("org/videos") == {
+def test_a_data_set(hub: LocalHub, license: str, known: str | None) -> None:
+    write(hub.dataset("org/videos"), f"license: {license}")
+    assert resolve_dataset_lineage("org/videos") == {
         "hub_id": "org/videos",
         "revision": commit("dataset", "org/videos"),
         "license": known,
@@ -101,23 +101,23 @@ def test_a_data_set(hub: LocalHub, licence: str, known: str | None) -> None:
 
 def test_data_without_an_origin(tmp_path: Path) -> None:
     nothing = {"hub_id": None, "revision": None, "license": None}
-    assert data_origin(str(tmp_path)) == data_origin("path/*.mp4") == nothing
+    assert resolve_dataset_lineage(str(tmp_path)) == resolve_dataset_lineage("path/*.mp4") == nothing
     write(tmp_path, "license: cc-by-4.0")
-    assert data_origin(str(tmp_path)) == {**nothing, "license": "cc-by-4.0"}
+    assert resolve_dataset_lineage(str(tmp_path)) == {**nothing, "license": "cc-by-4.0"}
 
 
 def test_a_hub_that_fails_ends_nothing(hub: LocalHub) -> None:
     write(hub.dataset("org/videos"), "license: mit")
     hub.fail("resolve", status=AT_ONCE, times=None)
-    found = data_origin("org/videos", commit="b" * 40)
+    found = resolve_dataset_lineage("org/videos", commit="b" * 40)
     assert (found["revision"], found["license"]) == ("b" * 40, None)
     assert found["unknown"].startswith("the Hub did not say everything of org/videos (")
-    assert "org/model" in model_origin("org/model")["unknown"]
-    assert "unknown" in data_origin("org/not-there")
+    assert "org/model" in resolve_model_lineage("org/model")["unknown"]
+    assert "unknown" in resolve_dataset_lineage("org/not-there")
 
 
 def test_the_cache_of_the_client_is_read_while_the_hub_is_away(hub: LocalHub) -> None:
     write(hub.dataset("org/videos"), "license: cc-by-nc-4.0")
-    before = data_origin("org/videos")
+    before = resolve_dataset_lineage("org/videos")
     with hub.outage():
-        assert data_origin("org/videos") == before
+        assert resolve_dataset_lineage("org/videos") == before

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_videomae.cards.scrubbing import public_command, public_path, public_text, public_values
+from hf_videomae.redaction import redact_command, redact_path, redact_text, redact_values
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from hf_videomae.cards.scrubbing import public_command, public_path, public_text
     ],
 )
 def test_path(path: str, shown: str) -> None:
-    assert public_path(path) == shown
+    assert redact_path(path) == shown
 
 
 def test_command() -> None:
@@ -39,18 +39,18 @@ def test_command() -> None:
         f"HF_TOKEN=hf_{'a' * 30}"
     )
     shown = "python examples/pretrain.py --dataset 'path/to/k 400' --model=path/to/m --recipe tiny HF_TOKEN=TOKEN"
-    assert public_command(command) == shown
-    assert "anna" not in public_command("python '/home/anna/x.py")  # a quote that is not closed
+    assert redact_command(command) == shown
+    assert "anna" not in redact_command("python '/home/anna/x.py")  # a quote that is not closed
 
 
 def test_text() -> None:
     text = "no frame in '/home/anna b/x.mp4' and/or /mnt/anna/y.mp4 (3/4 of it), see https://host.org/a?key=secret"
-    assert public_text(text) == "no frame in 'path/to/x.mp4' and/or path/to/y.mp4 (3/4 of it), see https://host.org/a"
+    assert redact_text(text) == "no frame in 'path/to/x.mp4' and/or path/to/y.mp4 (3/4 of it), see https://host.org/a"
 
 
 def test_values_are_reached_wherever_they_are() -> None:
     values = {"a": ["/home/anna/x", {"command": "run --x=/home/anna/y"}], "b": 1.5, "c": None, "d": "Linux-6"}
-    assert public_values(values) == {
+    assert redact_values(values) == {
         "a": ["path/to/x", {"command": "run --x=path/to/y"}],
         "b": 1.5,
         "c": None,

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
-from loaders import assert_same, ids, load, take
 
 from hf_videomae.data import DataError, MotionSource, open_source
-from hf_videomae.data.order import permutation
+from hf_videomae.data.sampler import epoch_permutation
 from hf_videomae.video.decoding import VideoBackendError
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
+from tests.helpers.loaders import assert_same, ids, load, take
 
 
 def break_files(root: Path, *names: str) -> None:
@@ -112,7 +112,7 @@ def test_a_bad_video_may_end_the_run(tmp_path: Path, workers: int) -> None:
     write_folder(tmp_path, count=100)
     break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
     source = open_source(str(tmp_path))
-    order = [source[int(index)].id for index in permutation(100, seed=0, epoch=0)]
+    order = [source[int(index)].id for index in epoch_permutation(100, seed=0, epoch=0)]
     first = min(("class_0/004.mp4", "class_1/011.mp4"), key=order.index)
     loader = load(source, on_bad_video="raise", num_workers=workers)
     with pytest.raises(DataError, match=r"cannot be decoded \(.+\): mend it, or .* --on_bad_video replace") as caught:
@@ -183,7 +183,7 @@ def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, workers: int) -> No
     def no_decoder(*args: object, **options: object) -> None:
         raise VideoBackendError("no decoder; install FFmpeg")
 
-    monkeypatch.setattr("hf_videomae.data.collate.decode_clip", no_decoder)
+    monkeypatch.setattr("hf_videomae.data.clips.decode_clip", no_decoder)
     loader = load(MotionSource(num_videos=20), num_workers=workers, max_bad_share=1.0)
     with pytest.raises(VideoBackendError, match="^no decoder; install FFmpeg$"):
         take(loader, 1)

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import DAMAGES, damage, write_folder
 
-from hf_videomae.data import ClipSettings, DataError, build_loader, open_source
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.data import ClipConfig, DataError, build_loader, open_source
+from hf_videomae.prepare.scan import open_input_dataset
+from tests.helpers.datasets_on_disk import DAMAGES, damage, write_folder
 
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -67,4 +67,4 @@ def test_parquet_whose_levels_do_not_fit_its_schema_is_refused(tmp_path: Path) -
     assert "\n" not in str(caught.value)
     (tmp_path / "a.mp4").write_bytes(b"0")
     with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
-        open_raw(str(tmp_path))
+        open_input_dataset(str(tmp_path))

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_parquet, write_webdataset
 from huggingface_hub import constants
-from local_hub import LocalHub
-from local_hub.clients import forget_connections
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from hf_videomae.data import DataError, network, open_source
-from hf_videomae.data.downloads import DamagedDownload, fetch_model, is_sound
-from hf_videomae.data.network import SourceUnavailable
+from hf_videomae.data import DataError, open_source
+from hf_videomae.hub import retry
+from hf_videomae.hub.download import DamagedDownload, download_model, matches_checksum
+from hf_videomae.hub.retry import SourceUnavailable
 from hf_videomae.inference import load_classifier
+from tests.helpers.datasets_on_disk import write_parquet, write_webdataset
+from tests.local_hub import LocalHub
+from tests.local_hub.clients import forget_connections
 
 pytestmark = pytest.mark.fault
 WEIGHTS = "GET .*/model.safetensors"
@@ -26,8 +27,8 @@ WEIGHTS = "GET .*/model.safetensors"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a twentieth of a second."""
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
 
 def read_all(source: Any) -> list[Any]:
@@ -53,7 +54,7 @@ def test_a_kept_shard_that_was_damaged_is_fetched_again(
     cache = str(tmp_path / "cache")
     source: Any = open_source("org/set", cache_dir=cache)
     whole = read_all(source)
-    damaged = Path(source.kept.paths[1])
+    damaged = Path(source.shard_cache.paths[1])
     spoil(damaged, at=damaged.stat().st_size // 2)
     hub.forget()
     again = open_source("org/set", cache_dir=cache)
@@ -106,7 +107,7 @@ def test_a_file_that_comes_damaged_is_fetched_again(
     hub.corrupt(f"GET .*/{name}", after_bytes=at)
     load_classifier(model)
     assert f"{name} of org/model is damaged" in caplog.text
-    assert all(is_sound(path) for path in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*"))
+    assert all(matches_checksum(path) for path in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*"))
 
 
 def test_weights_that_were_damaged_in_the_cache_are_fetched_again(hub: LocalHub, model: str) -> None:
@@ -128,10 +129,10 @@ def test_a_damaged_cache_without_the_hub_is_one_line(hub: LocalHub, model: str) 
     load_classifier(model)
     (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
     with hub.outage():
-        fetch_model(model)
+        download_model(model)
         spoil(weights, at=9000)
         with pytest.raises(DamagedDownload, match="model.safetensors of org/model is damaged in .*cannot be reached"):
-            fetch_model(model)
+            download_model(model)
 
 
 REFUSALS: dict[str, tuple[Callable[[LocalHub], None], str]] = {
@@ -162,7 +163,7 @@ def test_only_what_transformers_loads_is_fetched(hub: LocalHub, model: str) -> N
     shutil.copy(folder / "model.safetensors", folder / "pytorch_model.bin")
     (folder / "loss.png").write_bytes(b"a picture")
     hub.forget()
-    fetch_model(model)
+    download_model(model)
     fetched = {request.path.rpartition("/")[2] for request in hub.requests("GET .*(resolve|cdn)/")}
     assert fetched == {"config.json", "model.safetensors"}
 
@@ -179,5 +180,5 @@ def test_a_model_of_a_hub_that_is_away_is_refused_at_once(hub: LocalHub) -> None
     hub.stop()
     begun = time.monotonic()
     with pytest.raises(SourceUnavailable, match=r"org/nowhere is not in the cache.*cannot be reached"):
-        fetch_model("org/nowhere")
+        download_model("org/nowhere")
     assert time.monotonic() - begun < 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hf_videomae.data import DataError, Source, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
 
 pytestmark = pytest.mark.fault
 
@@ -136,7 +136,7 @@ def test_two_folders_for_one_split(tmp_path: Path) -> None:
     assert "train_256/" in message and "train_320/" in message
     assert paths_of(opened(root, "train_320"))[0].startswith("train_320/")
     with pytest.raises(DataError, match="train_256/.*train_320/"):
-        open_raw(root)
+        open_input_dataset(root)
 
 
 def test_the_exact_name_wins_and_the_other_folder_is_named(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_nested_folders_with_two_readings_are_refused(tmp_path: Path, inner: tup
     assert inner[0] in message and "jump, run" in message and "index.csv" in message
     assert opened(root, labels=False).class_names is None
     assert opened(f"{root}/**/*").class_names == sorted(inner)
-    assert open_raw(root).class_names is None and inner[0] in " ".join(open_raw(root).notes)
+    assert open_input_dataset(root).class_names is None and inner[0] in " ".join(open_input_dataset(root).notes)
 
 
 def test_groups_within_split_folders(tmp_path: Path) -> None:
@@ -224,12 +224,12 @@ def test_a_stray_video_is_named(tmp_path: Path) -> None:
 
 def test_prepare_reads_the_same_splits_and_classes(tmp_path: Path) -> None:
     root = write(tmp_path, of_splits("Train", "Test"))
-    raw = open_raw(root)
+    raw = open_input_dataset(root)
     assert {(video.id.split("/")[0], video.split) for video in raw.videos} == {("Train", "train"), ("Test", "test")}
     assert raw.class_names == ["jump", "run"] and "Test/ is test" in raw.notes[0]
     write(tmp_path, ["extra/a.mp4"])
     with pytest.raises(DataError, match="extra/"):
-        open_raw(root)
+        open_input_dataset(root)
 
 
 def test_an_index_without_splits_takes_those_of_the_folders(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_an_index_without_splits_takes_those_of_the_folders(tmp_path: Path) -> N
     (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
     assert paths_of(opened(root)) == ["train/0.mp4", "train/1.mp4"]
     assert paths_of(opened(root, "test")) == ["test/0.mp4", "test/1.mp4"]
-    assert {(video.id.split("/")[0], video.split) for video in open_raw(root).videos} == {
+    assert {(video.id.split("/")[0], video.split) for video in open_input_dataset(root).videos} == {
         ("train", "train"),
         ("test", "test"),
     }

@@ -11,13 +11,13 @@ from typing import Any
 
 import datasets
 import pytest
-from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
-from local_hub import LocalHub
 
-from hf_videomae.data import ClipSettings, DataError, MotionSource, StreamedSource, build_loader, open_source
+from hf_videomae.data import ClipConfig, DataError, MotionSource, StreamedSource, build_loader, open_source
+from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 def videos(count: int) -> list[bytes]:

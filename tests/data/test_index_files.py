@@ -6,11 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
-from datasets_on_disk import write_folder
-from loaders import ids, load, take
 
 from hf_videomae.data import DataError, describe_source, open_source, source_notes
-from hf_videomae.data.index_files import read_seconds
+from hf_videomae.data.index_files import parse_seconds
+from tests.helpers.datasets_on_disk import write_folder
+from tests.helpers.loaders import ids, load, take
 
 pytestmark = pytest.mark.fault
 
@@ -200,7 +200,7 @@ def test_long_times_keep_their_digits(folder: Path) -> None:
     [("1.5", 1.5), (" 2 ", 2.0), ("", None), ("NaN", None), ("01:30", 90.0), ("1:00:02.5", 3602.5), ("1e1", 10.0)],
 )
 def test_times(text: str, seconds: float | None) -> None:
-    assert read_seconds(text) == seconds
+    assert parse_seconds(text) == seconds
 
 
 def test_decimal_comma_in_a_table_separated_by_semicolons(folder: Path) -> None:

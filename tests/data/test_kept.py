@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
-from local_hub import LocalHub
 
-from hf_videomae.data import ClipSettings, DataError, build_loader, describe_source, network, open_source
+from hf_videomae.data import ClipConfig, DataError, build_loader, describe_source, open_source
+from hf_videomae.hub import retry
+from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 SHARDS = r"GET .*(parquet|tar)"
 WRITERS: dict[str, Any] = {"parquet": write_parquet, "webdataset": write_webdataset}
 
@@ -83,7 +84,7 @@ def test_the_hub_s_own_cache(hub: LocalHub) -> None:
 def test_a_download_that_breaks_off_leaves_no_half_shard(
     hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
     write_parquet(hub.dataset("org/set"))
     expected = read_all(open_source("org/set"))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))

@@ -8,16 +8,16 @@ from typing import Any
 
 import pyarrow
 import pytest
-from local_hub import LocalHub
 from pyarrow import parquet
 
-from hf_videomae.data import DataError, LabelCoding, MotionSource, build_loader, open_mixture, open_source
-from hf_videomae.data.collate import ClipSettings
-from hf_videomae.data.prepare import PrepareSettings, prepare
+from hf_videomae.data import DataError, LabelEncoder, MotionSource, build_loader, open_mixture, open_source
+from hf_videomae.data.clips import ClipConfig
+from hf_videomae.prepare import PrepareSettings, prepare
 from hf_videomae.video.encoding import EncodeSettings
+from tests.local_hub import LocalHub
 
 pytestmark = pytest.mark.fault
-MULTI, NUMBERS = "multi_label_classification", "regression"
+MULTI_LABEL, NUMBERS = "multi_label_classification", "regression"
 
 
 def video(number: int = 0) -> bytes:
@@ -78,10 +78,10 @@ def test_a_class_of_the_last_shard_is_known_from_the_start(tmp_path: Path) -> No
     assert labels_of(first) == [1, 1, 1, 2, 0, 1]
     loader = build_loader(
         first,
-        settings=ClipSettings(num_frames=4, stride=2, image_size=32),
+        settings=ClipConfig(num_frames=4, stride=2, image_size=32),
         batch_size=6,
         seed=0,
-        labels=LabelCoding(num_classes=3),
+        labels=LabelEncoder(num_classes=3),
     )
     batch = next(iter(loader))
     numbers = {"train-00000": [1, 1], "train-00001": [1, 2], "train-00002": [0, 1]}
@@ -108,7 +108,7 @@ def test_a_column_is_chosen_by_name(tmp_path: Path) -> None:
         (["a", " ", "nan"], "single_label_classification", "2 of 3 rows have no 'label'"),
         ([0.5, 1.0], "single_label_classification", "0.5: .*--problem_type regression"),
         ([["a", "b"], ["a"]], "single_label_classification", "--problem_type multi_label_classification"),
-        ([["a|b"], ["a"]], MULTI, r"a name with \|"),
+        ([["a|b"], ["a"]], MULTI_LABEL, r"a name with \|"),
         ([0, 1, -1], "single_label_classification", "-1 .*remove those rows"),
         (["1.5", "x"], NUMBERS, "parquet#1 is 'x', but regression wants a finite number"),
         ([f"a caption {number}" for number in range(12)], "single_label_classification", "more like captions"),
@@ -137,7 +137,7 @@ def test_a_column_of_another_kind_keeps_its_own_names(tmp_path: Path) -> None:
     path = str(tmp_path)
     assert open_source(path, require_labels=True).class_names == ["run", "jump"]
     for column, kind, told in (
-        ("label", MULTI, "ClassLabel"),
+        ("label", MULTI_LABEL, "ClassLabel"),
         ("tags", "single_label_classification", "List of Class"),
     ):
         with pytest.raises(DataError, match=f"column '{column}' holds {told}.*, no labels for {kind}"):
@@ -146,10 +146,10 @@ def test_a_column_of_another_kind_keeps_its_own_names(tmp_path: Path) -> None:
 
 def test_several_labels_and_numbers(tmp_path: Path) -> None:
     several = open_source(
-        write_parquet(tmp_path / "lists", [["b", "a"], [], ["c"]]), label_kind=MULTI, label_column="label"
+        write_parquet(tmp_path / "lists", [["b", "a"], [], ["c"]]), label_kind=MULTI_LABEL, label_column="label"
     )
     assert (several.class_names, labels_of(several)) == (["a", "b", "c"], [(0, 1), (), (2,)])
-    texts = open_source(write_parquet(tmp_path / "texts", ["b|a", "c"]), label_kind=MULTI, require_labels=True)
+    texts = open_source(write_parquet(tmp_path / "texts", ["b|a", "c"]), label_kind=MULTI_LABEL, require_labels=True)
     assert (texts.class_names, labels_of(texts)) == (["a", "b", "c"], [(0, 1), (2,)])
     numbers = open_source(write_parquet(tmp_path / "numbers", ["1.5", "-2"]), label_kind=NUMBERS, require_labels=True)
     assert (numbers.class_names, labels_of(numbers)) == (None, [1.5, -2.0])

@@ -8,10 +8,10 @@ import pytest
 from pyarrow import parquet
 
 from hf_videomae.data import DataError, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
 
 pytestmark = pytest.mark.fault
-MULTI = "multi_label_classification"
+MULTI_LABEL = "multi_label_classification"
 
 
 def write_index(root: Path, labels: list[str]) -> str:
@@ -42,7 +42,7 @@ def test_whole_floats_are_class_numbers(tmp_path: Path, write) -> None:
 
 
 def test_prepare_reads_whole_floats_alike(tmp_path: Path) -> None:
-    assert open_raw(write_index(tmp_path / "set", ["0.0", "10.0", "2.0"])).class_names == ["0", "2", "10"]
+    assert open_input_dataset(write_index(tmp_path / "set", ["0.0", "10.0", "2.0"])).class_names == ["0", "2", "10"]
 
 
 def test_minus_one_beside_class_numbers_is_refused(tmp_path: Path) -> None:
@@ -58,7 +58,9 @@ def test_several_classes_in_one_text_are_refused(tmp_path: Path, write) -> None:
 
 
 def test_several_classes_in_texts_of_parquet(tmp_path: Path) -> None:
-    source = open_source(write_parquet(tmp_path, ["run;jump", "jump", "run"]), require_labels=True, label_kind=MULTI)
+    source = open_source(
+        write_parquet(tmp_path, ["run;jump", "jump", "run"]), require_labels=True, label_kind=MULTI_LABEL
+    )
     assert source.class_names == ["jump", "run"]
     assert [sample.label for sample in source.read_shard(0)] == [(0, 1), (0,), (1,)]
     assert any("separated by ';'" in note for note in source_notes(source))
@@ -75,7 +77,7 @@ def test_several_classes_in_texts_of_parquet(tmp_path: Path) -> None:
 )
 def test_classes_spelled_in_two_ways_are_noted(tmp_path: Path, first: str, second: str) -> None:
     dataset = write_index(tmp_path, [first, second, "swim"])
-    for notes in (source_notes(open_source(dataset)), open_raw(dataset).notes):
+    for notes in (source_notes(open_source(dataset)), open_input_dataset(dataset).notes):
         assert any(ascii(first) in note and ascii(second) in note for note in notes)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hf_videomae.data import DataError, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
 
 pytestmark = pytest.mark.fault
 
@@ -41,7 +41,7 @@ def write_text(file: Path, text: str) -> Path:
 def test_lists_beside_class_folders_are_noted(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, *CLASSES)
     write_text(root / name, "path,label\n")
-    for notes in (source_notes(open_source(str(root))), open_raw(str(root)).notes):
+    for notes in (source_notes(open_source(str(root))), open_input_dataset(str(root)).notes):
         assert any(name in note and str(root / name) in note for note in notes)
 
 
@@ -79,7 +79,7 @@ def test_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["UCF101.rar", "hmdb/brush_hair.zip", "k400/part_0.tar.gz"])
 def test_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, name)
-    for read in (open_source, open_raw):
+    for read in (open_source, open_input_dataset):
         with pytest.raises(DataError, match=r"unpack the archives \(\.(rar|zip|gz)\)"):
             read(str(root))
 
@@ -88,7 +88,7 @@ def test_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
 def test_columns_with_names_of_splits_are_noted(tmp_path: Path, values: tuple[str, str], noted: bool) -> None:
     root = write_names(tmp_path, "0.mp4", "1.mp4")
     write_text(root / "index.csv", f"path,label,usage\n0.mp4,run,{values[0]}\n1.mp4,jump,{values[1]}\n")
-    for notes in (source_notes(open_source(str(root))), open_raw(str(root)).notes):
+    for notes in (source_notes(open_source(str(root))), open_input_dataset(str(root)).notes):
         assert any("`usage` is not read" in note and "`split`" in note for note in notes) == noted
 
 

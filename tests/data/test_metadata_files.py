@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_videomae.data import DataError, Source, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
 
 pytestmark = pytest.mark.fault
 
@@ -43,7 +43,7 @@ def test_labels_of_a_table_in_each_split(tmp_path: Path, kind: str) -> None:
         source = open_source(root, split=split, require_labels=True)
         assert labels_of(source) == {f"{split}/jump/0.mp4": "B", f"{split}/run/0.mp4": "A"}
         assert f"{split}/metadata.{kind}" in source_notes(source)[0]
-    raw = open_raw(root)
+    raw = open_input_dataset(root)
     assert raw.class_names == ["A", "B"] and {video.split for video in raw.videos} == {"train", "test"}
 
 
@@ -76,7 +76,7 @@ def test_a_missing_video_is_named(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/metadata.csv": table("csv") + "gone.mp4,A\n"})
     with pytest.raises(DataError, match=r"train/metadata\.csv.*gone\.mp4"):
         open_source(root)
-    raw = open_raw(write(tmp_path, {"test/metadata.csv": table("csv")}))
+    raw = open_input_dataset(write(tmp_path, {"test/metadata.csv": table("csv")}))
     assert [drop.path for drop in raw.refused] == ["train/gone.mp4"]
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import (
-    ClipSettings,
+    ClipConfig,
     DataError,
     Mixture,
     MotionSource,
@@ -21,11 +20,12 @@ from hf_videomae.data import (
     open_mixture,
     open_source,
 )
-from hf_videomae.data.dealing import Slots, first_rows, next_part
-from hf_videomae.data.lanes import LanePlan
-from hf_videomae.data.order import Cursor, Draw, SeekablePlan, Share
+from hf_videomae.data.interleave import InterleaveSchedule, choose_next_source, drawn_after_rows
+from hf_videomae.data.sampler import Cursor, MapStyleSampler, RankInfo, SampleRef
+from hf_videomae.data.stream_sampler import StreamSampler
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
-SETTINGS = ClipSettings(num_frames=2, stride=2, image_size=16)
+SETTINGS = ClipConfig(num_frames=2, stride=2, image_size=16)
 WEIGHTS = (6, 3, 1)
 
 
@@ -44,25 +44,28 @@ def mixture(streams: list[Any]) -> Mixture:
 
 def drawn_by(
     parts: Sequence[Any], processes: int = 1, cursors: list[Cursor] | None = None, *, steps: int, clips: int = 6
-) -> tuple[list[list[list[Draw]]], list[Cursor]]:
+) -> tuple[list[list[list[SampleRef]]], list[Cursor]]:
     """What each process draws in each step, and where they stand then."""
     weights = WEIGHTS if len(parts) > 1 else (1,)
-    draws, after = [], []
+    sample_refs, after = [], []
     for rank in range(processes):
-        share = Share(batch_size=clips // processes, seed=0, rank=rank, world_size=processes)
-        plan = LanePlan(parts, share, weights=weights)
-        jobs = plan.jobs(plan.start if cursors is None else plan.accept(json.loads(json.dumps(cursors))))
-        taken = list(islice(jobs, steps))
-        jobs.close()  # type: ignore[attr-defined]
-        draws.append([list(plan.draws(job)[0]) for job in taken])
+        share = RankInfo(batch_size=clips // processes, seed=0, rank=rank, world_size=processes)
+        batch_sampler = StreamSampler(parts, share, weights=weights)
+        batch_specs = batch_sampler.batch_specs(
+            batch_sampler.start if cursors is None else batch_sampler.merge_cursors(json.loads(json.dumps(cursors)))
+        )
+        taken = list(islice(batch_specs, steps))
+        batch_specs.close()  # type: ignore[attr-defined]
+        sample_refs.append([list(batch_sampler.sample_refs(batch_spec)[0]) for batch_spec in taken])
         after.append(taken[-1].after)
-    return draws, after
+    return sample_refs, after
 
 
-def steps_of(draws: list[list[list[Draw]]]) -> list[list[tuple[int, str]]]:
+def steps_of(sample_refs: list[list[list[SampleRef]]]) -> list[list[tuple[int, str]]]:
     """Epoch and id of what all processes together draw in each step."""
     return [
-        sorted((draw.epoch, draw.sample.id) for draws in step for draw in draws) for step in zip(*draws, strict=True)
+        sorted((sample_ref.epoch, sample_ref.sample.id) for sample_refs in step for sample_ref in sample_refs)
+        for step in zip(*sample_refs, strict=True)
     ]
 
 
@@ -75,7 +78,7 @@ def test_no_part_is_ever_a_sample_from_its_share(seed: int) -> None:
     weights = [chance.choice([1, 2, 3, 10, 100, chance.randint(1, 1000)]) for _ in range(seed + 2)]
     drawn = [0] * len(weights)
     for slot in range(1, 600):
-        drawn[next_part(weights, drawn)] += 1
+        drawn[choose_next_source(weights, drawn)] += 1
         assert all(abs(weight * slot / sum(weights) - n) < 1 for weight, n in zip(weights, drawn, strict=True))
     assert sum(drawn) == 599
 
@@ -85,60 +88,68 @@ def test_no_part_is_ever_a_sample_from_its_share(seed: int) -> None:
     [((1,), 4), ((1, 1), 2), ((6, 3, 1), 2), ((6, 3, 1), 4), ((1, 1, 1, 1), 2), ((1, 2, 4, 8, 16, 32), 3)],
 )
 def test_lanes_get_alike_of_every_part(weights: tuple[int, ...], lanes: int) -> None:
-    dealt = first_rows(weights, lanes=lanes, rows=500)
+    dealt = drawn_after_rows(weights, lanes=lanes, rows=500)
     assert [sum(column) for column in zip(*dealt, strict=True)] == [500] * lanes
     assert all(max(row) - min(row) <= 3 for row in dealt)
 
 
 def test_slots_are_the_same_wherever_one_begins_and_whoever_asks() -> None:
     start = [[0] * 4 for _ in WEIGHTS]
-    whole = Slots(WEIGHTS, start, position=0, lanes=range(4)).take(60)
+    whole = InterleaveSchedule(WEIGHTS, start, position=0, lanes=range(4)).take(60)
     assert sorted(slot.at for slot in whole) == list(range(60))
     for position in (1, 7, 8, 23):
-        slots = Slots(WEIGHTS, start, position=0, lanes=range(4))
+        slots = InterleaveSchedule(WEIGHTS, start, position=0, lanes=range(4))
         slots.take(position)
-        again = Slots(WEIGHTS, slots.dealt, position=position, lanes=range(1, 3))
+        again = InterleaveSchedule(WEIGHTS, slots.dealt, position=position, lanes=range(1, 3))
         ahead = again.peek(1, 5)
         rest = again.take(60 - position)
-        assert rest == [slot for slot in whole if slot.at >= position and slot.lane in (1, 2)]
-        assert ahead == [slot for slot in rest if slot.lane == 1][:5]
+        assert rest == [slot for slot in whole if slot.at >= position and slot.canonical_rank in (1, 2)]
+        assert ahead == [slot for slot in rest if slot.canonical_rank == 1][:5]
 
 
 # The order.
 
 
 def test_shares_and_each_part_s_own_order(mixture: Mixture, streams: list[Any]) -> None:
-    (draws,), _ = drawn_by(mixture.parts, steps=25)
-    drawn = [draw for step in draws for draw in step]
+    (sample_refs,), _ = drawn_by(mixture.parts, steps=25)
+    drawn = [sample_ref for step in sample_refs for sample_ref in step]
     for part, (source, weight) in enumerate(zip(mixture.parts, WEIGHTS, strict=True)):
-        is_of = [draw.sample.id.startswith(f"{source.name}:") for draw in drawn]
+        is_of = [sample_ref.sample.id.startswith(f"{source.name}:") for sample_ref in drawn]
         counts = [sum(is_of[: slot + 1]) - weight * (slot + 1) / 10 for slot in range(len(is_of))]
         assert max(map(abs, counts)) < 1, source.name
-        own = [draw for draw, is_own in zip(drawn, is_of, strict=True) if is_own]
+        own = [sample_ref for sample_ref, is_own in zip(drawn, is_of, strict=True) if is_own]
         alone = order_alone(source, len(own))
-        assert [(draw.epoch, draw.sample.id) for draw in own] == [(e, f"{source.name}:{id}") for e, id in alone]
+        assert [(sample_ref.epoch, sample_ref.sample.id) for sample_ref in own] == [
+            (e, f"{source.name}:{id}") for e, id in alone
+        ]
         assert part != 2 or own[-1].epoch == 1
-    assert len({draw.sample.id for draw in drawn}) == 24 + 16 + 9
+    assert len({sample_ref.sample.id for sample_ref in drawn}) == 24 + 16 + 9
 
 
 def order_alone(source: Any, count: int) -> list[tuple[int, str]]:
-    share = Share(batch_size=1, seed=0)
-    plan = SeekablePlan(source, share) if isinstance(source, MotionSource) else LanePlan([source], share)
-    jobs = plan.jobs(plan.start)
-    draws = [draw for job in islice(jobs, count) for draw in plan.draws(job)[0]]
-    jobs.close()  # type: ignore[attr-defined]
-    return [(draw.epoch, draw.sample.id) for draw in draws]
+    share = RankInfo(batch_size=1, seed=0)
+    batch_sampler = (
+        MapStyleSampler(source, share) if isinstance(source, MotionSource) else StreamSampler([source], share)
+    )
+    batch_specs = batch_sampler.batch_specs(batch_sampler.start)
+    sample_refs = [
+        sample_ref
+        for batch_spec in islice(batch_specs, count)
+        for sample_ref in batch_sampler.sample_refs(batch_spec)[0]
+    ]
+    batch_specs.close()  # type: ignore[attr-defined]
+    return [(sample_ref.epoch, sample_ref.sample.id) for sample_ref in sample_refs]
 
 
 def test_two_ranks_are_disjoint_and_together_complete(mixture: Mixture) -> None:
-    draws, _ = drawn_by(mixture.parts, 2, steps=40)
-    counts = Counter(pair for step in steps_of(draws) for pair in step)
+    sample_refs, _ = drawn_by(mixture.parts, 2, steps=40)
+    counts = Counter(pair for step in steps_of(sample_refs) for pair in step)
     assert set(counts.values()) == {1}
     first = {id for epoch, id in counts if epoch == 0}
     assert len(first) == 24 + 16 + 9
     for share, source in zip(mixture.shares, mixture.parts, strict=True):
-        for rank in draws:
-            own = sum(draw.sample.id.startswith(source.name + ":") for step in rank for draw in step)
+        for rank in sample_refs:
+            own = sum(sample_ref.sample.id.startswith(source.name + ":") for step in rank for sample_ref in step)
             assert abs(own - share * 120) <= 3
 
 
@@ -149,20 +160,20 @@ def test_a_run_goes_on_anywhere_with_any_number_of_processes(mixture: Mixture, n
     taken = []
     for processes in numbers:
         for _ in range(2):
-            draws, cursors = drawn_by(mixture.parts, processes, cursors, steps=2)
-            taken += steps_of(draws)
+            sample_refs, cursors = drawn_by(mixture.parts, processes, cursors, steps=2)
+            taken += steps_of(sample_refs)
     assert taken == steps_of(straight)
 
 
 def test_other_batches_go_on_in_the_same_order(mixture: Mixture) -> None:
     straight, _ = drawn_by(mixture.parts, 2, steps=6)
-    draws, cursors = drawn_by(mixture.parts, 2, steps=1)
-    taken = steps_of(draws)
+    sample_refs, cursors = drawn_by(mixture.parts, 2, steps=1)
+    taken = steps_of(sample_refs)
     for processes, clips in ((1, 5), (5, 5), (1, 3), (2, 4), (1, 7)):
-        draws, cursors = drawn_by(mixture.parts, processes, cursors, steps=1, clips=clips)
-        taken += steps_of(draws)
-    draws, _ = drawn_by(mixture.parts, 2, cursors, steps=1)
-    assert sorted(sum(taken + steps_of(draws), [])) == sorted(sum(steps_of(straight), []))
+        sample_refs, cursors = drawn_by(mixture.parts, processes, cursors, steps=1, clips=clips)
+        taken += steps_of(sample_refs)
+    sample_refs, _ = drawn_by(mixture.parts, 2, cursors, steps=1)
+    assert sorted(sum(taken + steps_of(sample_refs), [])) == sorted(sum(steps_of(straight), []))
 
 
 # Batches.
@@ -220,7 +231,7 @@ def test_what_cannot_be_mixed(tmp_path: Path) -> None:
         open_mixture([two, three], weights=[1, 0])
     with pytest.raises(DataError, match=r"two has 6 videos, too few for its 9 of a batch of 12; lower its weight"):
         build_loader(open_mixture([two, three], weights=[3, 1]), settings=SETTINGS, batch_size=12, seed=0)
-    from datasets_on_disk import write_webdataset
+    from tests.helpers.datasets_on_disk import write_webdataset
 
     with pytest.raises(DataError, match="web does not say how many videos it has.*--dataset_weights"):
         open_mixture([two, str(write_webdataset(web))])
@@ -230,8 +241,8 @@ def test_what_cannot_be_mixed(tmp_path: Path) -> None:
 
 def test_a_position_in_another_mix_is_refused(mixture: Mixture) -> None:
     _, cursors = drawn_by(mixture.parts, steps=1)
-    other = LanePlan(mixture.parts, Share(batch_size=6, seed=0), weights=(1, 1, 1))
+    other = StreamSampler(mixture.parts, RankInfo(batch_size=6, seed=0), weights=(1, 1, 1))
     with pytest.raises(
         DataError, match="of 3 data sets by the weights 6 : 3 : 1, this is one of 3 by 1 : 1 : 1; give"
     ):
-        other.accept(cursors)
+        other.merge_cursors(cursors)

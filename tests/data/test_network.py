@@ -10,26 +10,27 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
 from huggingface_hub import HfApi, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from local_hub import LocalHub
-from local_hub.clients import forget_connections
-from local_hub.faults import Fault
 
-from hf_videomae.data import ClipSettings, DataError, build_loader, network, open_source
-from hf_videomae.data.network import (
-    Patience,
+from hf_videomae.data import ClipConfig, DataError, build_loader, open_source
+from hf_videomae.hub import retry
+from hf_videomae.hub.retry import (
+    RetryPolicy,
     SourceUnavailable,
-    is_passing,
-    one_try,
+    cancel_waits_on,
+    disable_datasets_retries,
+    is_transient,
     retry_after,
-    stop_waiting_on,
-    until_it_passes,
+    retry_transient,
 )
-from hf_videomae.data.refusals import SourceRefused
+from hf_videomae.hub.source_errors import SourceRefused
+from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from tests.local_hub import LocalHub
+from tests.local_hub.clients import forget_connections
+from tests.local_hub.faults import Fault
 
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 # A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
 AT_ONCE = 520
 
@@ -37,16 +38,16 @@ AT_ONCE = 520
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a twentieth of a second."""
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What would have been waited, in place of waiting; the clock goes on by as much."""
     waited: list[float] = []
-    monkeypatch.setattr(network, "_sleep", waited.append)
-    monkeypatch.setattr(network.time, "monotonic", lambda: sum(waited))
+    monkeypatch.setattr(retry, "_sleep", waited.append)
+    monkeypatch.setattr(retry.time, "monotonic", lambda: sum(waited))
     return waited
 
 
@@ -76,10 +77,10 @@ def http_error(status: int, **headers: str) -> urllib.error.HTTPError:
     ],
 )
 def test_which_errors_pass(error: Exception, passing: bool) -> None:
-    assert is_passing(error) == passing
+    assert is_transient(error) == passing
     wrapped = ValueError("it cannot be read")
     wrapped.__cause__ = error
-    assert is_passing(wrapped) == passing
+    assert is_transient(wrapped) == passing
 
 
 @pytest.mark.parametrize(("status", "passing"), [(500, True), (503, True), (403, False), (404, False)])
@@ -87,11 +88,11 @@ def test_which_errors_of_the_client_pass(hub: LocalHub, status: int, passing: bo
     hub.fail("/api/models", status=status)
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().model_info("org/name")
-    assert is_passing(caught.value) == passing
+    assert is_transient(caught.value) == passing
     hub.stop()
     with pytest.raises(Exception) as away:  # noqa: B017 - the HTTP client's own
         HfApi().model_info("org/name")
-    assert is_passing(away.value)
+    assert is_transient(away.value)
 
 
 def test_a_client_that_another_thread_closed_is_taken_anew(hub: LocalHub, quick: None) -> None:
@@ -106,7 +107,7 @@ def test_a_client_that_another_thread_closed_is_taken_anew(hub: LocalHub, quick:
             forget_connections()
         return int(session.get(f"{hub.endpoint}/api/models/org/name").status_code)
 
-    assert until_it_passes(ask, Patience("a model")) == 200
+    assert retry_transient(ask, RetryPolicy("a model")) == 200
     assert len(tries) == 2
 
 
@@ -119,7 +120,7 @@ def test_retry_after_is_a_number_or_a_date() -> None:
 
 
 def test_waits_grow_with_jitter_and_end(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    patience = Patience("org/set", seconds=100)
+    patience = RetryPolicy("org/set", seconds=100)
     with pytest.raises(SourceUnavailable, match="failed|kept failing for .* s while org/set was read .reset.; when"):
         while True:
             patience.wait(ConnectionResetError("reset"))
@@ -131,7 +132,7 @@ def test_waits_grow_with_jitter_and_end(waits: list[float], caplog: pytest.LogCa
 
 
 def test_progress_begins_anew(waits: list[float]) -> None:
-    patience = Patience("org/set", seconds=10)
+    patience = RetryPolicy("org/set", seconds=10)
     for _ in range(50):
         patience.wait(ConnectionResetError("reset"))
         patience.progress()
@@ -139,16 +140,16 @@ def test_progress_begins_anew(waits: list[float]) -> None:
 
 
 def test_the_server_s_word_counts(waits: list[float]) -> None:
-    patience = Patience("org/set", seconds=10)
+    patience = RetryPolicy("org/set", seconds=10)
     patience.wait(http_error(429, Retry_After="120"))
     assert 120 <= waits[0] <= 121
     with pytest.raises(SourceUnavailable):
-        Patience("org/set", seconds=10).wait(http_error(503, Retry_After="120"))
+        RetryPolicy("org/set", seconds=10).wait(http_error(503, Retry_After="120"))
 
 
 def test_no_two_wait_alike(waits: list[float]) -> None:
     for _ in range(20):
-        Patience("org/set").wait(ConnectionResetError("reset"))
+        RetryPolicy("org/set").wait(ConnectionResetError("reset"))
     assert len(set(waits)) > 10
 
 
@@ -156,9 +157,9 @@ def test_a_wait_can_be_called_off() -> None:
     called_off, ended = threading.Event(), []
 
     def wait() -> None:
-        stop_waiting_on(called_off)
+        cancel_waits_on(called_off)
         try:
-            Patience("org/set").wait(http_error(429, Retry_After="60"))
+            RetryPolicy("org/set").wait(http_error(429, Retry_After="60"))
         except SourceUnavailable as error:
             ended.append(str(error))
 
@@ -173,7 +174,7 @@ def test_datasets_gets_its_own_patience_back() -> None:
     from datasets import config
 
     before = config.STREAMING_READ_MAX_RETRIES
-    with pytest.raises(KeyError), one_try():
+    with pytest.raises(KeyError), disable_datasets_retries():
         assert config.STREAMING_READ_MAX_RETRIES == 1
         raise KeyError
     assert config.STREAMING_READ_MAX_RETRIES == before > 1
@@ -255,8 +256,8 @@ def test_what_time_does_not_mend_is_raised_at_once(hub: LocalHub) -> None:
 def test_an_outage_without_end_is_one_line(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
-    monkeypatch.setattr("hf_videomae.data.network.OUTAGE_SECONDS", 0.5)
-    monkeypatch.setattr("hf_videomae.data.network.SHARD_SECONDS", 0.1)
+    monkeypatch.setattr("hf_videomae.hub.retry.OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr("hf_videomae.hub.retry.SHARD_SECONDS", 0.1)
     hub.fail("GET .*/resolve/", status=AT_ONCE, times=None)
     with pytest.raises(DataError, match="kept failing for .* s while org/set, data/train-.*--resume") as caught:
         next(iter(build_loader(source, settings=SETTINGS, batch_size=2, seed=0)))
@@ -270,7 +271,7 @@ def load(source: Any) -> Any:
 @pytest.fixture
 def half_away(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A data set whose second shard is out of reach at first."""
-    monkeypatch.setattr("hf_videomae.data.network.SHARD_SECONDS", 0.1)
+    monkeypatch.setattr("hf_videomae.hub.retry.SHARD_SECONDS", 0.1)
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*train-00001", status=AT_ONCE, times=5)

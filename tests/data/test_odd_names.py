@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from hf_videomae.cards.document import signed
-from hf_videomae.data import ClipSettings, DataError, MotionSource, Source, build_loader, open_source
-from hf_videomae.data.prepare import PrepareSettings, prepare
-from hf_videomae.inference import FeatureExtractor, load_classifier, load_features, predict, store_features
-from hf_videomae.records import print_any_name, readable, write_json, write_whole
+from hf_videomae.cards.markdown import with_checksum
+from hf_videomae.data import ClipConfig, DataError, MotionSource, Source, build_loader, open_source
+from hf_videomae.inference import FeatureExtractor, load_classifier, load_features, predict, save_features
+from hf_videomae.prepare import PrepareSettings, prepare
+from hf_videomae.run_files import write_atomic, write_json
+from hf_videomae.text import escape_non_utf8, escape_unencodable_stdout
 from hf_videomae.training import PretrainRecipe, RunError
-from hf_videomae.training.report import draw_loss
-from hf_videomae.video.decoding import BACKENDS, backend_status, open_video
+from hf_videomae.training.loss_curve import plot_loss_curve
+from hf_videomae.video.decoding import BACKENDS, check_backends, open_video
 from hf_videomae.video.encoding import EncodeSettings
 
 pytestmark = pytest.mark.fault
@@ -49,7 +50,7 @@ def test_ids_and_classes_are_text(root: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_decoder_opens_such_a_path(root: str, backend: str) -> None:
-    if backend_status([backend])[backend] is not None:
+    if check_backends([backend])[backend] is not None:
         pytest.skip(f"{backend} is not installed")
     source = open_source(root)
     assert isinstance(source, Source)
@@ -62,7 +63,7 @@ def test_training_reads_both_and_names_a_bad_one(root: str) -> None:
     with open(os.fsencode(root) + b"/run\xe9/bad\xe8.mp4", "wb") as file:
         file.write(b"no video" * 20)
     loader = build_loader(
-        open_source(root), settings=ClipSettings(num_frames=8, stride=2, image_size=32), batch_size=3, seed=0,
+        open_source(root), settings=ClipConfig(num_frames=8, stride=2, image_size=32), batch_size=3, seed=0,
         num_workers=0, max_bad_share=0.9,
     )  # fmt: skip
     batch = next(iter(loader))
@@ -77,7 +78,7 @@ def test_features_and_predictions_are_stored_by_text(root: str, tmp_path: Path) 
     for file_format in ("parquet", "safetensors"):
         folder = tmp_path / file_format
         for written in (2, 0):
-            stored = store_features(FeatureExtractor(model), [root], folder, model="m", file_format=file_format)  # type: ignore[arg-type]
+            stored = save_features(FeatureExtractor(model), [root], folder, model="m", file_format=file_format)  # type: ignore[arg-type]
             assert stored.written == written
         assert load_features(folder).keys() == names
     answers = predict(model, root)
@@ -99,14 +100,14 @@ def test_prepare_keeps_them(root: str, tmp_path: Path) -> None:
 
 def test_records_and_cards_escape_such_bytes(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
-    assert readable(name) == r"caf\xe9" and readable("café 跳") == "café 跳"
-    write_whole(tmp_path / "a.md", name)
+    assert escape_non_utf8(name) == r"caf\xe9" and escape_non_utf8("café 跳") == "café 跳"
+    write_atomic(tmp_path / "a.md", name)
     assert (tmp_path / "a.md").read_text(encoding="utf-8") == r"caf\xe9"
     write_json(tmp_path / "a.json", {"dataset": name})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"dataset": name}
-    assert r"caf\xe9" in signed(name)
+    assert r"caf\xe9" in with_checksum(name)
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "epoch": 0, "loss": 1.0}) + "\n")
-    draw_loss(tmp_path, title=f"pretrain on {name}", baseline_name=None)
+    plot_loss_curve(tmp_path, title=f"pretrain on {name}", baseline_name=None)
     assert (tmp_path / "loss.png").stat().st_size > 1000
 
 
@@ -114,7 +115,7 @@ def test_printing_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     for encoding in ("utf-8", "ascii"):
         shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", shown)
-        print_any_name()
+        escape_unencodable_stdout()
         print(os.fsdecode(b"caf\xe9"), "跳")
         shown.flush()
         assert b"caf" in shown.buffer.getvalue()  # type: ignore[attr-defined]

@@ -6,13 +6,13 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
 
-from hf_videomae.data import ClipSettings, Loader, MotionSource, build_loader, open_source
-from hf_videomae.data.lanes import LanePlan
-from hf_videomae.data.order import Cursor, Draw, Share
+from hf_videomae.data import ClipConfig, Loader, MotionSource, build_loader, open_source
+from hf_videomae.data.sampler import Cursor, RankInfo, SampleRef
+from hf_videomae.data.stream_sampler import StreamSampler
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
-SETTINGS = ClipSettings(num_frames=2, stride=2, image_size=16)
+SETTINGS = ClipConfig(num_frames=2, stride=2, image_size=16)
 ROWS = {"few": (10, 10), "many": (4, 4, 4, 4, 4)}
 SIZE = 20
 
@@ -99,17 +99,21 @@ def test_with_other_batches_the_order_goes_on(source: Any, before: int, after: i
 
 def drawn_by(
     source: Any, processes: int, cursors: list[Cursor] | None, *, steps: int
-) -> tuple[list[Draw], list[Cursor]]:
+) -> tuple[list[SampleRef], list[Cursor]]:
     """What so many processes draw in so many steps of 12, and where they stand then."""
-    draws, after = [], []
+    sample_refs, after = [], []
     for rank in range(processes):
-        plan = LanePlan([source], Share(batch_size=12 // processes, seed=0, rank=rank, world_size=processes))
-        jobs = plan.jobs(plan.start if cursors is None else plan.accept(cursors))
-        for job in islice(jobs, steps):
-            draws += list(plan.draws(job)[0])
-        after.append(job.after)
-        jobs.close()  # type: ignore[attr-defined]
-    return draws, after
+        batch_sampler = StreamSampler(
+            [source], RankInfo(batch_size=12 // processes, seed=0, rank=rank, world_size=processes)
+        )
+        batch_specs = batch_sampler.batch_specs(
+            batch_sampler.start if cursors is None else batch_sampler.merge_cursors(cursors)
+        )
+        for batch_spec in islice(batch_specs, steps):
+            sample_refs += list(batch_sampler.sample_refs(batch_spec)[0])
+        after.append(batch_spec.after)
+        batch_specs.close()  # type: ignore[attr-defined]
+    return sample_refs, after
 
 
 @pytest.mark.parametrize("numbers", [(2, 1, 4, 2), (3, 2, 1, 6), (1, 3, 2, 1)])
@@ -117,11 +121,11 @@ def drawn_by(
 def test_every_epoch_has_every_sample_once(request: pytest.FixtureRequest, shards: str, numbers: tuple[int]) -> None:
     """Lanes of unequal shards end their epochs at different steps, whoever reads them."""
     source, cursors = request.getfixturevalue(shards), None
-    draws: list[Draw] = []
+    sample_refs: list[SampleRef] = []
     for processes in numbers:
         more, cursors = drawn_by(source, processes, cursors, steps=2)
-        draws += more
-    counts = Counter((draw.epoch, draw.sample.id) for draw in draws)
+        sample_refs += more
+    counts = Counter((sample_ref.epoch, sample_ref.sample.id) for sample_ref in sample_refs)
     assert set(counts.values()) == {1} and len(counts) == 8 * 12
     whole = [epoch for epoch in range(5) if sum(place == epoch for place, _ in counts) == SIZE]
     assert whole[:3] == [0, 1, 2]

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.cli import main
 from hf_videomae.data import DataError, MotionSource, StreamedSource, open_source
-from hf_videomae.data.prepare import Prepared, PrepareSettings, prepare
-from hf_videomae.data.prepare.shards import choose_num_shards, plan_shards
+from hf_videomae.prepare import PrepareResult, PrepareSettings, prepare
+from hf_videomae.prepare.shards import choose_num_shards, plan_shards
 from hf_videomae.video import encoding
 from hf_videomae.video.decoding import VideoBackendError, open_video
 from hf_videomae.video.encoding import EncodeSettings, Trim
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
 SMALL = EncodeSettings(short_side=32)
 
 
-def make(source: Path, destination: Path, *, index: str | None = None, jobs: int = 2, **settings: Any) -> Prepared:
+def make(
+    source: Path, destination: Path, *, index: str | None = None, jobs: int = 2, **settings: Any
+) -> PrepareResult:
     return prepare(
         str(source), destination, settings=PrepareSettings(encode=SMALL, **settings), index=index, jobs=jobs
     )
@@ -164,7 +166,7 @@ def test_again_with_nothing_new_does_nothing(raw: Path, tmp_path: Path) -> None:
     first = make(raw, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     again = make(raw, tmp_path / "out")
-    assert again.nothing_new and not first.nothing_new and again.report == first.report
+    assert again.is_unchanged and not first.is_unchanged and again.report == first.report
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
 
 
@@ -183,16 +185,16 @@ def test_only_what_is_new_is_made(raw: Path, tmp_path: Path, monkeypatch: pytest
 
 def _count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the videos that are encoded from here on."""
-    from hf_videomae.data.prepare import workshop
+    from hf_videomae.prepare import transcoder
 
-    encoded, encode = [], workshop.encode_video
+    encoded, encode = [], transcoder.encode_video
 
     def noted(*arguments: Any, **options: Any) -> Any:
         made = encode(*arguments, **options)
         encoded.append(options["name"])
         return made
 
-    monkeypatch.setattr(workshop, "encode_video", noted)
+    monkeypatch.setattr(transcoder, "encode_video", noted)
     return encoded
 
 
@@ -239,7 +241,7 @@ def test_killed_and_called_again_ends_with_the_same_files(raw: Path, tmp_path: P
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "data").exists(), "it was faster than the signal"
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = subprocess.pipeline(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "videos were there already" in done.stdout
     make(raw, tmp_path / "fresh")
@@ -247,7 +249,7 @@ def test_killed_and_called_again_ends_with_the_same_files(raw: Path, tmp_path: P
 
 
 def test_killed_while_shards_are_put_in_place(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hf_videomae.data.prepare import run
+    from hf_videomae.prepare import pipeline
 
     class Killed(BaseException):
         pass
@@ -261,7 +263,9 @@ def test_killed_while_shards_are_put_in_place(raw: Path, tmp_path: Path, monkeyp
     make(raw, tmp_path / "out", num_shards=3)
     (raw / "class_0" / "new.mp4").write_bytes(MotionSource()[20].video)
     with monkeypatch.context() as patched:
-        patched.setattr(run.os, "replace", lambda a, b: die(a, b) if Path(b).parent.name == "data" else replace(a, b))
+        patched.setattr(
+            pipeline.os, "replace", lambda a, b: die(a, b) if Path(b).parent.name == "data" else replace(a, b)
+        )
         with pytest.raises(Killed):
             make(raw, tmp_path / "out", num_shards=3)
     make(raw, tmp_path / "out", num_shards=3)
@@ -364,7 +368,7 @@ def test_a_set_of_parquet_is_made_small(tmp_path: Path) -> None:
         if place != 1
     }
     assert labels_by_path(tmp_path / "out") == expected
-    assert make(source, tmp_path / "out").nothing_new
+    assert make(source, tmp_path / "out").is_unchanged
 
 
 # Shards.
@@ -379,12 +383,12 @@ def test_the_number_of_shards() -> None:
 
 
 def test_shards_are_of_equal_bytes_and_mix_classes(tmp_path: Path) -> None:
-    from hf_videomae.data.prepare.shards import Row
+    from hf_videomae.prepare.shards import PreparedVideo
     from hf_videomae.video.encoding import EncodedVideo
 
-    def row(number: int) -> Row:
+    def row(number: int) -> PreparedVideo:
         made = EncodedVideo(num_frames=1, fps=25, height=2, width=2, num_bytes=1000 + number * 7919 % 5000)
-        return Row(id=f"{number:04d}", split="train", label=number // 100, stamp="", trim=None, made=made)
+        return PreparedVideo(id=f"{number:04d}", split="train", label=number // 100, stamp="", trim=None, made=made)
 
     rows = [row(number) for number in range(400)]
     shards = plan_shards(rows, format="parquet", shard_bytes=10**8, num_shards=None)
@@ -399,7 +403,7 @@ def test_shards_are_of_equal_bytes_and_mix_classes(tmp_path: Path) -> None:
 def test_row_groups_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow import parquet
 
-    from hf_videomae.data.prepare import shards
+    from hf_videomae.prepare import shards
 
     monkeypatch.setattr(shards, "_ROW_GROUP_BYTES", 1)
     make(write_folder(tmp_path / "raw", count=3), tmp_path / "out")
@@ -411,7 +415,7 @@ def test_row_groups_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # Mistakes.
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+def pipeline(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     try:
         status = main(["prepare", *map(str, arguments)])
     except SystemExit as stop:
@@ -422,12 +426,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def test_the_command_says_what_it_did(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (raw, tmp_path / "out", "--short_side", 32, "--trim", "0:0.5")
-    status, output, _ = run(capsys, *arguments)
+    status, output, _ = pipeline(capsys, *arguments)
     assert status == 0
     assert "train: 9 videos" in output and "in 2 shards of" in output
     assert "enough for 2 processes with shards of their own" in output
     assert "left out: 1 of 14: it is empty (0 bytes)" in output and "9 of 14 videos" in output
-    status, output, _ = run(capsys, *arguments)
+    status, output, _ = pipeline(capsys, *arguments)
     assert status == 0 and "up to date, nothing was done" in output
 
 
@@ -460,7 +464,7 @@ def test_mistakes_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.Capture
         ((raw, tmp_path / "done", "--short_side", "32"), "made with source few (now raw videos)"),
     ]
     for arguments, words in mistakes:
-        status, output, errors = run(capsys, *arguments)
+        status, output, errors = pipeline(capsys, *arguments)
         last = errors.strip().splitlines()[-1]
         assert status == 2 and words in last and "Traceback" not in errors, (words, errors)
         assert output == ""
@@ -469,7 +473,7 @@ def test_mistakes_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_a_missing_encoder_stops_it(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_ffmpeg_program", lambda: None)
-    monkeypatch.setattr(encoding._pyav, "why_missing", lambda: "not installed")
+    monkeypatch.setattr(encoding._pyav, "unavailable_reason", lambda: "not installed")
     with pytest.raises(VideoBackendError):
         make(raw, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import yaml
-from datasets_on_disk import write_folder, write_parquet
 from huggingface_hub import DatasetCard, HfApi
-from local_hub import LocalHub
 
-from hf_videomae.cards import is_untouched
+from hf_videomae.cards import is_unedited
 from hf_videomae.cli import main
 from hf_videomae.data import DataError, MotionSource
-from hf_videomae.data.prepare import PrepareSettings, check_data_card, prepare, write_data_card
-from hf_videomae.data.prepare.card import command_of
+from hf_videomae.prepare import PrepareSettings, check_dataset_card, prepare, write_dataset_card
+from hf_videomae.prepare.dataset_card import prepare_command
 from hf_videomae.video.encoding import EncodeSettings
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
+from tests.local_hub import LocalHub
 
 SECRET = "anna"
 
@@ -42,7 +42,7 @@ def test_nothing_of_the_machine(home: Path, tmp_path: Path) -> None:
     prepare(str(home), tmp_path / "out", settings=PrepareSettings(), index=str(home / "table.csv"), jobs=1)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     command = "hf-videomae prepare path/to/anna path/to/set --index path/to/table.csv --short_side 256"
-    assert command_of(report).startswith(command)
+    assert prepare_command(report).startswith(command)
     for path in (tmp_path / "out").iterdir():
         assert path.is_dir() or str(tmp_path) not in path.read_text()
 
@@ -51,7 +51,7 @@ def test_the_header_passes_and_the_code_runs(home: Path, tmp_path: Path, capsys:
     out = tmp_path / "out"
     make(home, out)
     card = (out / "README.md").read_text()
-    assert check_data_card(card, out) == [] and DatasetCard(card).data.pretty_name == SECRET
+    assert check_dataset_card(card, out) == [] and DatasetCard(card).data.pretty_name == SECRET
     (code,) = (block.partition("```")[0] for block in card.split("```python\n")[1:])
     exec(compile(code.replace('"org/name"', repr(str(out))), "card", "exec"), {})
     assert int(capsys.readouterr().out) > 0
@@ -69,7 +69,7 @@ def test_the_header_passes_and_the_code_runs(home: Path, tmp_path: Path, capsys:
     ],
 )
 def test_what_is_wrong_in_a_header(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
-    (problem,) = check_data_card(f"---\n{yaml.safe_dump(fields)}---\n# Videos\n", tmp_path)
+    (problem,) = check_dataset_card(f"---\n{yaml.safe_dump(fields)}---\n# Videos\n", tmp_path)
     assert words in problem
 
 
@@ -97,24 +97,24 @@ def test_an_edited_card_is_kept_and_its_numbers_renewed(
     path.write_text(path.read_text().replace("# anna", "# Ours").replace("pretty_name: anna", "pretty_name: Ours"))
     (home / "class_1" / "new.mp4").write_bytes(MotionSource()[5].video)
     (note,) = make(home, out).notes
-    assert "was edited and is kept" in note and "# Ours" in path.read_text() and not is_untouched(path.read_text())
+    assert "was edited and is kept" in note and "# Ours" in path.read_text() and not is_unedited(path.read_text())
     assert header(out)["pretty_name"] == "Ours"
     assert header(out)["dataset_info"]["splits"][0]["num_examples"] == 3
     with pytest.raises(SystemExit):
         main(["card", str(out)])
     assert "--overwrite replaces it" in capsys.readouterr().err
     assert main(["card", str(out), "--overwrite", "--model_id", "org/set", "--license", "mit"]) == 0
-    assert '"org/set"' in path.read_text() and header(out)["license"] == "mit" and is_untouched(path.read_text())
+    assert '"org/set"' in path.read_text() and header(out)["license"] == "mit" and is_unedited(path.read_text())
 
 
 def test_rendered_again_it_is_the_same(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(home, out, license="CC-BY-4.0")
     before = (out / "README.md").read_bytes()
-    path, notes = write_data_card(out)
+    path, notes = write_dataset_card(out)
     assert path.read_bytes() == before and notes == ()
 
 
 def test_there_is_no_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no prepared set"):
-        write_data_card(tmp_path)
+        write_dataset_card(tmp_path)

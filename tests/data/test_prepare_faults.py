@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets_on_disk import write_folder
-from small_disk import small_disk
 
 from hf_videomae.data import DataError
-from hf_videomae.data.prepare import prepare
-from hf_videomae.locking import take_folder
+from hf_videomae.folder_lock import lock_folder
+from hf_videomae.prepare import prepare
+from tests.helpers.datasets_on_disk import write_folder
+from tests.helpers.small_disk import small_disk
 
 pytestmark = pytest.mark.fault
 
@@ -33,8 +33,8 @@ def test_a_second_call_into_the_same_folder_is_refused(tmp_path: Path) -> None:
     videos = write_folder(tmp_path / "videos", count=4)
     (tmp_path / "set").mkdir()
     code = f"""
-from hf_videomae.locking import take_folder
-lock = take_folder({str(tmp_path / "set")!r})
+from hf_videomae.folder_lock import lock_folder
+lock = lock_folder({str(tmp_path / "set")!r})
 print("ready", flush=True)
 input()
 """
@@ -48,4 +48,4 @@ input()
         other.wait()
     assert prepare(str(videos), tmp_path / "set", jobs=1).report["kept"] == 4
     assert json.loads((tmp_path / "set/report.json").read_text())["kept"] == 4
-    take_folder(tmp_path / "set").release()
+    lock_folder(tmp_path / "set").release()

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_parquet, write_videofolder, write_webdataset
-from local_hub import LocalHub
 
-from hf_videomae.data import DataError, StreamedSource, network, open_source
-from hf_videomae.data.prepare import Prepared, PrepareSettings, prepare
+from hf_videomae.data import DataError, StreamedSource, open_source
+from hf_videomae.hub import retry
+from hf_videomae.prepare import PrepareResult, PrepareSettings, prepare
 from hf_videomae.video.decoding import open_video
 from hf_videomae.video.encoding import EncodeSettings
+from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from tests.local_hub import LocalHub
 
 ID = "org/raw"
 # A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
@@ -43,11 +44,11 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], int, int]] = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a twentieth of a second."""
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
 
-def make(out: Path, **options: Any) -> Prepared:
+def make(out: Path, **options: Any) -> PrepareResult:
     return prepare(ID, out, settings=PrepareSettings(encode=EncodeSettings(short_side=32)), jobs=2, **options)
 
 
@@ -85,13 +86,13 @@ def test_each_format(hub: LocalHub, tmp_path: Path, format: str) -> None:
 def test_again_and_after_a_new_commit(hub: LocalHub, tmp_path: Path) -> None:
     write_parquet(hub.dataset(ID), rows=(4, 3))
     make(tmp_path / "out")
-    assert make(tmp_path / "out").nothing_new
+    assert make(tmp_path / "out").is_unchanged
     for shard in (hub.dataset(ID) / "data").iterdir():
         shard.unlink()
     (hub.dataset(ID) / "data").rmdir()
     write_parquet(hub.dataset(ID), rows=(3,))
     again = make(tmp_path / "out")
-    assert not again.nothing_new and again.report["kept"] == 3
+    assert not again.is_unchanged and again.report["kept"] == 3
 
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset", "videofolder"])
@@ -120,7 +121,7 @@ def test_a_hub_that_stays_away_costs_no_video(
     """It ends in one line, with what was made kept; the same command goes on."""
     write, count, _ = FORMATS[format]
     write(hub.dataset(ID))
-    monkeypatch.setattr(network.Patience, "wait", lambda self, error: _give_up(error))
+    monkeypatch.setattr(retry.RetryPolicy, "wait", lambda self, error: _give_up(error))
     hub.fail(r"GET /cdn/", status=AT_ONCE, times=None)
     with pytest.raises(DataError, match="network|goes on") as caught:
         make(tmp_path / "out")
@@ -131,7 +132,7 @@ def test_a_hub_that_stays_away_costs_no_video(
 
 
 def _give_up(error: BaseException) -> None:
-    raise network.SourceUnavailable("the network kept failing; run again") from error
+    raise retry.SourceUnavailable("the network kept failing; run again") from error
 
 
 def test_bad_videos_are_left_out_and_named(hub: LocalHub, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from hf_videomae.cli import main
 from hf_videomae.data import DataError, open_source
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
 
 pytestmark = pytest.mark.fault
 
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 def read(folder: Path, text: str, **options) -> tuple[dict[str, object], dict[str, str]]:
     """Return the label of each video, and the reason of each dropped row."""
     (folder / "index.csv").write_text(text)
-    raw = open_raw(str(folder), **options)
+    raw = open_input_dataset(str(folder), **options)
     names = raw.class_names
     kept = {f"{video.split}:{video.id}": video.label if names is None else names[video.label] for video in raw.videos}
     return kept, {drop.path: drop.reason for drop in raw.refused}
@@ -62,13 +62,13 @@ def test_bad_rows_are_dropped_and_named(folder: Path) -> None:
 def test_several_classes_stop_it(folder: Path) -> None:
     with pytest.raises(DataError, match="--problem_type multi_label_classification"):
         read(folder, f"path,label\n{A},run;jump\n{B},jump\n")
-    raw = open_raw(str(folder), label_kind="multi_label_classification")
+    raw = open_input_dataset(str(folder), label_kind="multi_label_classification")
     assert {video.id: video.label for video in raw.videos} == {A: (0, 1), B: (0,)}
 
 
 def test_list_of_the_users_own(folder: Path) -> None:
     (folder.parent / "val_list.csv").write_text(f"set/{A} 1\n{folder / B} 0\n")
-    raw = open_raw(str(folder.parent / "val_list.csv"))
+    raw = open_input_dataset(str(folder.parent / "val_list.csv"))
     assert [(video.split, video.id, video.label) for video in raw.videos] == [
         ("validation", f"set/{B}", 0),
         ("validation", f"set/{A}", 1),
@@ -76,12 +76,12 @@ def test_list_of_the_users_own(folder: Path) -> None:
     training = open_source(str(folder.parent / "val_list.csv"))
     assert {training[place].id for place in range(2)} == {f"set/{A}", f"set/{B}"}
     with pytest.raises(DataError, match="leave --index"):
-        open_raw(str(folder.parent / "val_list.csv"), index="index.csv")
+        open_input_dataset(str(folder.parent / "val_list.csv"), index="index.csv")
 
 
 def test_times_in_the_upload_are_a_note(folder: Path) -> None:
     (folder / "index.csv").write_text(f"path,label,youtube_id,time_start,time_end\n{A},run,x,1,2\n{B},jump,y,1,2\n")
-    raw = open_raw(str(folder))
+    raw = open_input_dataset(str(folder))
     assert all(video.trim is None for video in raw.videos) and "original upload" in raw.notes[0]
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder
 from huggingface_hub import HfApi, snapshot_download
-from local_hub import LocalHub
 
-from hf_videomae.cards.document import is_untouched, unsigned
+from hf_videomae.cards.markdown import is_unedited, without_checksum
 from hf_videomae.cli import main
-from hf_videomae.data import MotionSource, StreamedSource, network, open_source
-from hf_videomae.data.prepare import PrepareSettings, PushError, check_target, prepare, push_set
+from hf_videomae.data import MotionSource, StreamedSource, open_source
+from hf_videomae.hub import retry
+from hf_videomae.prepare import PrepareSettings, PushError, check_dataset_target, prepare, push_dataset
 from hf_videomae.video.encoding import EncodeSettings
+from tests.helpers.datasets_on_disk import write_folder
+from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = "org/set"
@@ -28,8 +29,8 @@ AT_ONCE = 520
 def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
     """As the user who may write in `org` and `team`; waits of a twentieth of a second."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
     return hub
 
 
@@ -47,7 +48,7 @@ def make(raw: Path, out: Path, **settings: Any) -> Path:
 
 
 def push(folder: Path, id: str = ID, *, source: str = "raw", **options: Any) -> Any:
-    return push_set(folder, check_target(id, source=source, **options))
+    return push_dataset(folder, check_dataset_target(id, source=source, **options))
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -74,8 +75,8 @@ def test_the_pushed_set_is_the_local_one(logged_in: LocalHub, raw: Path, tmp_pat
     there = contents(Path(snapshot_download(ID, repo_type="dataset")))
     assert there.keys() == before.keys() - {"notes.txt"} and pushed.sent == len(there)
     card = there.pop("README.md").decode()
-    assert f'load_dataset("{ID}"' in card and is_untouched(card)
-    assert unsigned(card) == unsigned((out / "README.md").read_text()).replace("org/name", ID)
+    assert f'load_dataset("{ID}"' in card and is_unedited(card)
+    assert without_checksum(card) == without_checksum((out / "README.md").read_text()).replace("org/name", ID)
     assert all(before[name] == content for name, content in there.items())
     for split in ("train", "validation"):
         assert samples(ID, split) == samples(str(out), split)
@@ -99,7 +100,7 @@ def test_only_what_changed_is_sent_and_stale_shards_go_in_the_same_commit(
     first = push(out)
     api = HfApi()
     api.upload_file(repo_id=ID, repo_type="dataset", path_in_repo="LICENSE", path_or_fileobj=b"mine")
-    commits = len(api.list_repo_commits(ID, repo_type="dataset"))
+    commit = len(api.list_repo_commits(ID, repo_type="dataset"))
     # The same videos in another layout; the validation split's two shards of one video each stay as they are.
     for video in (raw / "train").rglob("*.mp4"):
         video.unlink()
@@ -117,7 +118,7 @@ def test_only_what_changed_is_sent_and_stale_shards_go_in_the_same_commit(
     names = sorted(path for path in api.list_repo_files(ID, repo_type="dataset") if path.startswith("data/"))
     assert names == ["data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"]
     assert "LICENSE" in api.list_repo_files(ID, repo_type="dataset")
-    assert len(api.list_repo_commits(ID, repo_type="dataset")) == commits + 2
+    assert len(api.list_repo_commits(ID, repo_type="dataset")) == commit + 2
     # Who reads the first revision still has all of it.
     old = open_source(ID, revision=first.commit)
     assert isinstance(old, StreamedSource) and old.num_shards == 2
@@ -180,20 +181,20 @@ def test_the_answer_to_the_commit_is_lost(logged_in: LocalHub, raw: Path, tmp_pa
     out = make(raw, tmp_path / "out")
     logged_in.cut_off("POST .*/commit/", after_bytes=0)
     pushed = push(out)
-    commits = HfApi().list_repo_commits(ID, repo_type="dataset")
-    assert len(commits) == 2 and commits[0].commit_id == pushed.commit
+    commit = HfApi().list_repo_commits(ID, repo_type="dataset")
+    assert len(commit) == 2 and commit[0].commit_id == pushed.commit
 
 
 def test_a_push_that_was_given_up_goes_on(
     logged_in: LocalHub, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_videomae.data import commits
+    from hf_videomae.hub import commit
 
     out = make(raw, tmp_path / "out", num_shards=2)
     before = contents(out)
     # One file at a time, and the Hub stays away after the second.
-    monkeypatch.setattr(commits, "_GROUP_FILES", 1)
-    monkeypatch.setattr(network.Patience, "wait", lambda self, error: _give_up(error))
+    monkeypatch.setattr(commit, "_UPLOAD_BATCH_FILES", 1)
+    monkeypatch.setattr(retry.RetryPolicy, "wait", lambda self, error: _give_up(error))
     logged_in.fail("/commit/", status=AT_ONCE)
     with pytest.raises(PushError, match=r"out is whole, but org/set was not published: .*; the same command goes on"):
         push(out)
@@ -206,7 +207,7 @@ def test_a_push_that_was_given_up_goes_on(
 
 
 def _give_up(error: BaseException) -> None:
-    raise network.SourceUnavailable("the network kept failing") from error
+    raise retry.SourceUnavailable("the network kept failing") from error
 
 
 def test_somebody_else_commits_meanwhile(
@@ -243,7 +244,7 @@ def test_something_else_is_not_overwritten(logged_in: LocalHub, raw: Path, tmp_p
     with pytest.raises(
         PushError, match="org/other holds a set made of raw, not one made of other raw; give another id"
     ):
-        check_target("org/other", source=other.name)
+        check_dataset_target("org/other", source=other.name)
     sha = HfApi().dataset_info("org/thesis").sha
     assert push(out, "org/thesis", overwrite=True).removed == 1
     assert "chapter.txt" not in HfApi().list_repo_files("org/thesis", repo_type="dataset")
@@ -315,9 +316,9 @@ def test_a_hub_that_is_away_or_switched_off(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hf_videomae.data import commits
+    from hf_videomae.hub import commit
 
-    monkeypatch.setattr(commits, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(commit, "CHECK_SECONDS", 0.2)
     arguments = (raw, tmp_path / "out", "--push_to_hub", ID)
     with logged_in.outage():
         status, _, errors = run(capsys, *arguments)

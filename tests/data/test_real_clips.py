@@ -9,15 +9,15 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from datasets_on_disk import DAMAGES, damage
 from PIL import Image, ImageDraw, ImageFont
-from real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
-from hf_videomae.data import ClipSettings, build_loader, open_source
-from hf_videomae.data.order import permutation
+from hf_videomae.data import ClipConfig, build_loader, open_source
+from hf_videomae.data.sampler import epoch_permutation
 from hf_videomae.video.sampling import pretrain_indices
+from tests.helpers.datasets_on_disk import DAMAGES, damage
+from tests.helpers.real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
-SMALL = ClipSettings(num_frames=4, stride=2, image_size=32)
+SMALL = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 # Every file.
@@ -30,7 +30,7 @@ def account(folder: Path, *, max_bad_share: float) -> dict[str, int]:
     batches = list(islice(loader, len(source)))
     assert all(batch["pixel_values"].isfinite().all() for batch in batches)
     used = [batch["sample_ids"][0] for batch in batches]
-    drawn = [source[int(place)].id for place in permutation(len(source), seed=0, epoch=0)]
+    drawn = [source[int(place)].id for place in epoch_permutation(len(source), seed=0, epoch=0)]
     refused = {entry["id"] for entry in loader.bad_videos}
     # Only what was refused was replaced, and by nothing that was refused.
     assert {id for id, got in zip(drawn, used, strict=True) if id != got} == refused - set(used)
@@ -66,7 +66,7 @@ def test_every_real_file_goes_through_the_stream(clips_dir: Path, data_dir: Path
 
 def clips_of(path: Path, *, size: tuple[int, int], num_frames: int, stride: int, count: int) -> list[torch.Tensor]:
     """`count` clips (T, 3, H, W) of one file in levels of 255, from `count` epochs of the stream in two workers."""
-    settings = ClipSettings(
+    settings = ClipConfig(
         num_frames=num_frames,
         stride=stride,
         image_size=size,
@@ -139,7 +139,7 @@ def test_clips_of_turned_and_trimmed_files_are_what_a_player_shows(clips_dir: Pa
 @pytest.mark.parametrize("name", ["dec_video_90.mov", "dec_video_180.mov"])
 def test_a_clip_of_a_turned_file_is_not_what_is_coded(clips_dir: Path, name: str) -> None:
     """Else the test above would say nothing of turning."""
-    played, coded = (ffmpeg_frames(clips_dir / name, CLIPS[name][1], turned=turned) for turned in (True, False))
+    played, coded = (ffmpeg_frames(clips_dir / name, CLIPS[name][1], rotated=rotated) for rotated in (True, False))
     (clip,) = clips_of(clips_dir / name, size=CLIPS[name][1], num_frames=3, stride=1, count=1)
     plan = pretrain_indices(3, num_frames=3, stride=1)
     assert_same_frames(clip, played[plan])

@@ -11,20 +11,20 @@ from typing import Any
 
 import pyarrow
 import pytest
-from local_hub import LocalHub
 from pyarrow import parquet
 
-from hf_videomae.data import ClipSettings, DataError, MotionSource, build_loader, open_source
-from hf_videomae.data.prepare import PrepareSettings, prepare
-from hf_videomae.data.row_paths import RowPaths, check_allowed, public_place
-from hf_videomae.video.allowed import AllowedURL, RefusedVideo
+from hf_videomae.data import ClipConfig, DataError, MotionSource, build_loader, open_source
+from hf_videomae.data.path_policy import RowPathResolver, parse_allowed_paths, redact_allowed_path
+from hf_videomae.prepare import PrepareSettings, prepare
 from hf_videomae.video.decoding import VideoDecodeError, open_video
 from hf_videomae.video.encoding import EncodeSettings
+from hf_videomae.video.url_allowlist import AllowedURL, BlockedVideo
+from tests.local_hub import LocalHub
 
 pytestmark = pytest.mark.fault
 SHA = "a" * 40
 HUB_ROOT = f"hf://datasets/org/set@{SHA}"
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 def video(number: int = 0) -> bytes:
@@ -144,8 +144,8 @@ def web() -> Iterator[Server]:
 @pytest.mark.parametrize("root", ["folder", HUB_ROOT])
 def test_paths_out_of_the_data_set_are_refused(tmp_path: Path, root: str, path: str) -> None:
     where = str(tmp_path) if root == "folder" else root
-    found = RowPaths("org/set", root=where).resolve(path)
-    assert isinstance(found, RefusedVideo) and found.path[:200] == path[:200] and found.reason
+    found = RowPathResolver("org/set", root=where).resolve(path)
+    assert isinstance(found, BlockedVideo) and found.path[:200] == path[:200] and found.reason
     assert bytes(found) == b"" and "\n" not in found.reason
     again = pickle.loads(pickle.dumps(found))
     assert (again.path, again.reason) == (found.path, found.reason)
@@ -157,12 +157,12 @@ def test_paths_out_of_the_data_set_are_refused(tmp_path: Path, root: str, path: 
 def test_paths_within_the_data_set_resolve_against_its_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     (tmp_path / "clips").mkdir()
-    here = RowPaths("set", root=str(tmp_path))
+    here = RowPathResolver("set", root=str(tmp_path))
     assert here.resolve("clips/a.mp4") == str(tmp_path / "clips/a.mp4")
     assert here.resolve("clips/x/../a.mp4") == str(tmp_path / "clips/a.mp4")
     assert here.resolve(str(tmp_path / "clips/a.mp4")) == str(tmp_path / "clips/a.mp4")
     assert here.resolve("zip://a.mp4::clips.zip") == f"zip://a.mp4::{tmp_path}/clips.zip"
-    hub = RowPaths("org/set", root=HUB_ROOT)
+    hub = RowPathResolver("org/set", root=HUB_ROOT)
     assert hub.resolve("clips/a.mp4") == f"{HUB_ROOT}/clips/a.mp4"
     assert hub.resolve(f"{HUB_ROOT}/clips/a b.mp4") == f"{HUB_ROOT}/clips/a b.mp4"
     assert hub.resolve("hf://datasets/org/set/clips/a.mp4") == f"{HUB_ROOT}/clips/a.mp4"
@@ -177,9 +177,9 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     (root / "file.mp4").symlink_to(outside / "a.mp4")
     (root / "folder").symlink_to(outside)
     for path in ("file.mp4", "folder/a.mp4"):
-        found = RowPaths("set", root=str(root)).resolve(path)
-        assert isinstance(found, RefusedVideo) and f"--allow_paths {outside}" in found.reason
-        allowed = RowPaths("set", root=str(root), allowed=check_allowed([str(outside)])).resolve(path)
+        found = RowPathResolver("set", root=str(root)).resolve(path)
+        assert isinstance(found, BlockedVideo) and f"--allow_paths {outside}" in found.reason
+        allowed = RowPathResolver("set", root=str(root), allowed=parse_allowed_paths([str(outside)])).resolve(path)
         assert allowed == str(root / path)
 
 
@@ -189,7 +189,7 @@ def test_links_of_the_cache_of_the_hub_are_followed(tmp_path: Path) -> None:
     snapshot.mkdir(parents=True)
     (blobs / "0123").write_bytes(video())
     (snapshot / "a.mp4").symlink_to(blobs / "0123")
-    assert RowPaths("set", root=str(snapshot)).resolve("a.mp4") == str(snapshot / "a.mp4")
+    assert RowPathResolver("set", root=str(snapshot)).resolve("a.mp4") == str(snapshot / "a.mp4")
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_links_of_the_cache_of_the_hub_are_followed(tmp_path: Path) -> None:
     ],
 )
 def test_allow_paths_opens_what_it_names_and_nothing_beside_it(entry: str, opened: str, closed: str) -> None:
-    paths = RowPaths("org/set", root=HUB_ROOT, allowed=check_allowed([entry]))
+    paths = RowPathResolver("org/set", root=HUB_ROOT, allowed=parse_allowed_paths([entry]))
     found = paths.resolve(opened)
     assert isinstance(found, AllowedURL) and found == opened
     assert pickle.loads(pickle.dumps(found)).allowed == (entry,)
-    assert isinstance(paths.resolve(closed), RefusedVideo)
-    assert isinstance(paths.resolve("/etc/hostname"), RefusedVideo)
+    assert isinstance(paths.resolve(closed), BlockedVideo)
+    assert isinstance(paths.resolve("/etc/hostname"), BlockedVideo)
 
 
 @pytest.mark.parametrize(
@@ -220,13 +220,18 @@ def test_allow_paths_opens_what_it_names_and_nothing_beside_it(entry: str, opene
 )
 def test_allow_paths_refuses_what_it_cannot_open(entry: str) -> None:
     with pytest.raises(DataError, match="--allow_paths"):
-        check_allowed([entry])
+        parse_allowed_paths([entry])
 
 
 def test_allow_paths_is_published_without_folders_and_addresses(tmp_path: Path) -> None:
-    assert public_place(str(tmp_path)) == f"path/to/{tmp_path.name}"
-    assert public_place("127.0.0.1:8000") == public_place("minio") == public_place("[::1]:80") == "HOST"
-    assert public_place("videos.example.org") == "videos.example.org"
+    assert redact_allowed_path(str(tmp_path)) == f"path/to/{tmp_path.name}"
+    assert (
+        redact_allowed_path("127.0.0.1:8000")
+        == redact_allowed_path("minio")
+        == redact_allowed_path("[::1]:80")
+        == "HOST"
+    )
+    assert redact_allowed_path("videos.example.org") == "videos.example.org"
 
 
 # Data sets.
@@ -276,10 +281,10 @@ def test_json_and_csv_rows_follow_the_same_rule(tmp_path: Path, web: Server) -> 
         root = tmp_path / kind
         root.mkdir()
         (root / f"train.{kind}").write_text(text)
-        from hf_videomae.data.streamed import DatasetsSource
+        from hf_videomae.data.hub_dataset import HubDataset
 
         with pytest.raises(DataError, match="--allow_paths"):
-            DatasetsSource(str(root))
+            HubDataset(str(root))
     assert web.asked == []
 
 
@@ -287,7 +292,7 @@ def test_a_redirect_stays_on_what_was_opened(tmp_path: Path, web: Server) -> Non
     with Server(to=f"http://{web.host}/secret.mp4") as redirecting:
         url = f"http://{redirecting.host}/a.mp4"
         for allowed, asked in (([redirecting.host], []), ([redirecting.host, web.host], ["/secret.mp4"])):
-            found = RowPaths("set", root=str(tmp_path), allowed=allowed).resolve(url)
+            found = RowPathResolver("set", root=str(tmp_path), allowed=allowed).resolve(url)
             if asked:
                 open_video(found).close()
             else:
@@ -307,11 +312,11 @@ def test_rows_of_the_hub_open_their_own_repository_alone(hub: LocalHub, web: Ser
     samples = read_all(open_source("org/set"))
     assert samples[0].video.startswith("hf://datasets/org/set@") and samples[0].video.endswith("/clips/a.mp4")
     open_video(samples[0].video).close()
-    assert all(isinstance(sample.video, RefusedVideo) for sample in samples[1:])
+    assert all(isinstance(sample.video, BlockedVideo) for sample in samples[1:])
     assert hub.requests("private") == [] and web.asked == []
     opened = read_all(open_source("org/set", allow_paths=["hf://datasets/org/private"]))
     open_video(opened[1].video).close()
-    assert isinstance(opened[2].video, RefusedVideo)
+    assert isinstance(opened[2].video, BlockedVideo)
 
 
 @pytest.mark.parametrize("pattern", ["{private}/*.parquet", "../private/*.parquet", "http://{host}/a.parquet"])
@@ -390,5 +395,5 @@ def test_a_bad_url_is_listed_without_its_credentials(tmp_path: Path) -> None:
     root = write_rows(tmp_path / "set", [*map(video, range(3)), url])
     source = open_source(str(root), allow_paths=[host])
     sample = read_all(source)[3]
-    assert sample.video == url and sample.place == f"http://{host}/a.mp4?id=7&X-Amz-Signature=TOKEN&token=TOKEN"
+    assert sample.video == url and sample.location == f"http://{host}/a.mp4?id=7&X-Amz-Signature=TOKEN&token=TOKEN"
     assert os.path.basename(sample.id) == "train.parquet#3"

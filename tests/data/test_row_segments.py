@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from datasets_on_disk import write_folder
-from loaders import ids, load, take
 
 from hf_videomae.data import MotionSource, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
+from tests.helpers.datasets_on_disk import write_folder
+from tests.helpers.loaders import ids, load, take
 
 pytestmark = pytest.mark.fault
 
@@ -42,7 +42,7 @@ def test_rows_that_name_files_are_cut(tmp_path: Path) -> None:
     loader = load(source, batch_size=2, max_bad_share=0.9)
     assert {name.split("#")[1] for name in ids(take(loader, 6))} == {"0", "1", "2"}
     assert "nothing lies between" in loader.bad_videos[0]["reason"]
-    raw = open_raw(str(tmp_path / "files"), video_column="video")
+    raw = open_input_dataset(str(tmp_path / "files"), video_column="video")
     trims = [video.trim and (video.trim.start, video.trim.end) for video in raw.videos]
     assert trims[:3] == [(0.5, 1.0), (1.0, None), None]
 

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from hf_videomae.data import DataError, num_videos, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
+from hf_videomae.prepare.scan import open_input_dataset
 
 pytestmark = pytest.mark.fault
 
@@ -36,7 +36,7 @@ def write_tar(root: Path, keys: list[str], *, name: str = "000.tar") -> str:
 @pytest.mark.parametrize("splits", [["train", "train", "test", "test"], ["Training", "val"]])
 def test_parquet_with_a_column_of_splits_is_refused(tmp_path: Path, column: str, splits: list[str]) -> None:
     dataset = write_parquet(tmp_path, splits, column=column)
-    for read in (open_source, open_raw):
+    for read in (open_source, open_input_dataset):
         with pytest.raises(DataError, match=rf"column '{column}'.*train.*train-000\.parquet.*remove that column"):
             read(dataset)
 
@@ -85,7 +85,7 @@ def write_index(root: Path, *rows: str) -> str:
 )
 def test_videos_of_two_splits_are_noted(tmp_path: Path, rows: tuple[str, ...]) -> None:
     dataset = write_index(tmp_path, *rows)
-    for notes in (source_notes(open_source(dataset)), open_raw(dataset).notes):
+    for notes in (source_notes(open_source(dataset)), open_input_dataset(dataset).notes):
         assert any("1 videos" in note and "a.mp4" in note and "train" in note for note in notes)
 
 

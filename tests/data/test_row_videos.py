@@ -8,29 +8,29 @@ from typing import Any
 
 import pytest
 import torch
-from datasets_on_disk import write_videofolder, write_webdataset
-from local_hub import LocalHub
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.data import (
-    ClipSettings,
+    ClipConfig,
     DataError,
     MotionSource,
     Sample,
     build_loader,
-    network,
     open_source,
-    row_videos,
+    url_videos,
 )
-from hf_videomae.data.refusals import SourceRefused
-from hf_videomae.data.row_videos import use_video
-from hf_videomae.data.stream import _fetched
+from hf_videomae.data.loader import _download_video
+from hf_videomae.data.url_videos import retry_video
 from hf_videomae.evaluation import evaluate
-from hf_videomae.evaluation.frozen import TestViews, frozen_features
+from hf_videomae.evaluation.frozen_features import EvalClips, frozen_features
+from hf_videomae.hub import retry
+from hf_videomae.hub.source_errors import SourceRefused
 from hf_videomae.video.decoding import VideoDecodeError
+from tests.helpers.datasets_on_disk import write_videofolder, write_webdataset
+from tests.local_hub import LocalHub
 
 pytestmark = pytest.mark.fault
-SETTINGS = ClipSettings(num_frames=4, stride=2, image_size=32)
+SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 # huggingface_hub does not try again after this one by itself.
 AT_ONCE = 520
 
@@ -38,11 +38,11 @@ AT_ONCE = 520
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits, and no host known yet."""
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
-    monkeypatch.setattr(network, "SHARD_SECONDS", 0.3)
-    monkeypatch.setattr(row_videos, "_dead", {})
-    monkeypatch.setattr(row_videos, "_answered", {})
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "SHARD_SECONDS", 0.3)
+    monkeypatch.setattr(url_videos, "_dead_hosts", {})
+    monkeypatch.setattr(url_videos, "_reachable_hosts", {})
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -110,22 +110,22 @@ def test_a_host_that_was_found_dead_is_not_waited_for_again(
     hub: LocalHub, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(network, "_sleep", waited.append)
-    monkeypatch.setattr(network.time, "monotonic", lambda: 1000.0 + sum(waited))
+    monkeypatch.setattr(retry, "_sleep", waited.append)
+    monkeypatch.setattr(retry.time, "monotonic", lambda: 1000.0 + sum(waited))
     for number in range(3):
         with pytest.raises(VideoDecodeError, match="refused"):
-            use_video(Sample(str(number), dead), _fetched)
+            retry_video(Sample(str(number), dead), _download_video)
         assert 0 < sum(waited) <= 0.3
 
 
 def test_an_outage_of_every_host_is_waited_for(dead: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(network, "_sleep", waited.append)
-    monkeypatch.setattr(network.time, "monotonic", lambda: 1000.0 + sum(waited))
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 60.0)
+    monkeypatch.setattr(retry, "_sleep", waited.append)
+    monkeypatch.setattr(retry.time, "monotonic", lambda: 1000.0 + sum(waited))
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 60.0)
     hub.stop()
     with pytest.raises(VideoDecodeError, match="refused"):
-        use_video(Sample("0", dead), _fetched)
+        retry_video(Sample("0", dead), _download_video)
     assert sum(waited) > 700
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_breaks_off_is_read_again(hub: LocalHub) -> None:
     (first, *_) = source.read_shard(0)
     hub.fail("GET .*mp4", status=AT_ONCE)
     hub.shorten("GET .*mp4", after_bytes=300, times=2)
-    assert use_video(first, _fetched).video == MotionSource(split="validation")[0].video
+    assert retry_video(first, _download_video).video == MotionSource(split="validation")[0].video
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -184,9 +184,9 @@ def test_probed_data_that_are_refused_are_one_line(hub: LocalHub, workers: int) 
     write_webdataset(hub.dataset("org/set"), rows=(2, 2))
     source: Any = open_source("org/set")
     source.class_names, source.label_column = ["a", "b"], "label"
-    source.read_shard = lambda shard, patience=None: refused(shard)
+    source.read_shard = lambda shard, retry_seconds=None: refused(shard)
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)
-    clips = TestViews(VideoMAEVideoProcessor.from_config(config))
+    clips = EvalClips(VideoMAEVideoProcessor.from_config(config))
     with pytest.raises(DataError) as caught:
         frozen_features(VideoMAEModel(config), source, clips=clips, num_workers=workers)
     assert str(caught.value) == "org/set: refused"

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import DataError, MotionSource, Source, StreamedSource, describe_source, open_source
 from hf_videomae.video.decoding import open_video
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
 
 def test_motion_is_the_default() -> None:

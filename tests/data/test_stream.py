@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from datasets_on_disk import write_folder, write_parquet
-from loaders import assert_same, ids, load, take
 
-from hf_videomae.data import ClipSettings, DataError, MotionSource, Sample, open_source
-from hf_videomae.data.collate import make_clips, stable_seed
-from hf_videomae.data.lanes import LanePlan
-from hf_videomae.data.order import Share, shuffle_window
-from hf_videomae.data.stopwatch import Stopwatch
+from hf_videomae.data import ClipConfig, DataError, MotionSource, Sample, open_source
+from hf_videomae.data.clips import make_clips, stable_seed
+from hf_videomae.data.sampler import RankInfo, shuffle_with_buffer
+from hf_videomae.data.stage_timer import StageTimer
+from hf_videomae.data.stream_sampler import StreamSampler
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
+from tests.helpers.loaders import assert_same, ids, load, take
 
 ROWS = (7, 5, 6)
 
@@ -42,7 +42,7 @@ def source(request) -> Any:
 
 
 def test_a_batch(source: Any) -> None:
-    settings = ClipSettings(
+    settings = ClipConfig(
         num_frames=4, stride=2, image_size=(32, 48), grid=(2, 2, 4), mask_ratio=0.75, decoder_mask_type="running_cell"
     )
     (batch,) = take(load(source, settings=settings), 1)
@@ -63,7 +63,7 @@ def test_labels_belong_to_their_samples(motion: MotionSource) -> None:
 
 def test_an_unlabelled_source_gives_no_labels_and_no_grid_no_masks(tmp_path: Path) -> None:
     write_folder(tmp_path, count=3, classes=1)
-    settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+    settings = ClipConfig(num_frames=4, stride=2, image_size=32)
     (batch,) = take(load(open_source(str(tmp_path)), settings=settings), 1)
     assert set(batch) == {"pixel_values", "sample_ids"}
 
@@ -73,7 +73,7 @@ def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> Non
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": (32, 16), "augment": augment}
     colour, grey = (
         make_clips(
-            motion[0], settings=ClipSettings(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
+            motion[0], settings=ClipConfig(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
         )[0]
         for n in (3, 1)
     )
@@ -86,7 +86,7 @@ def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> Non
 def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": 32, "augment": "center_crop"}
     plain, flipped = (
-        make_clips(motion[0], settings=ClipSettings(**options, flip=flip), seed=0, epoch=0)[0]["pixel_values"]
+        make_clips(motion[0], settings=ClipConfig(**options, flip=flip), seed=0, epoch=0)[0]["pixel_values"]
         for flip in (0.0, 1.0)
     )
     assert torch.equal(plain.flip(-1), flipped)
@@ -105,13 +105,13 @@ def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
 )
 def test_settings_refuse_nonsense(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ClipSettings(**wrong)
+        ClipConfig(**wrong)
 
 
 def test_settings_from_a_config() -> None:
     from hf_videomae import VideoMAEConfig
 
-    settings = ClipSettings.from_config(VideoMAEConfig.from_preset("tiny", task="pretraining"), stride=2, flip=0.5)
+    settings = ClipConfig.from_config(VideoMAEConfig.from_preset("tiny", task="pretraining"), stride=2, flip=0.5)
     assert (settings.num_frames, settings.size, settings.grid, settings.flip) == (8, (64, 64), (4, 4, 4), 0.5)
 
 
@@ -254,7 +254,7 @@ def test_a_position_in_other_data_is_refused(motion: MotionSource, parquet: Any)
 
 
 def test_seeds_do_not_depend_on_the_process() -> None:
-    code = "from hf_videomae.data.collate import stable_seed; print(stable_seed(1, 'a', 2))"
+    code = "from hf_videomae.data.clips import stable_seed; print(stable_seed(1, 'a', 2))"
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert answer.stdout.strip() == str(stable_seed(1, "a", 2)), answer.stderr
@@ -275,7 +275,7 @@ def test_the_window_is_bounded_in_bytes() -> None:
             yield sample
 
     order = []
-    for sample in shuffle_window(reading(), rng=random.Random(1), max_bytes=1000):
+    for sample in shuffle_with_buffer(reading(), rng=random.Random(1), max_bytes=1000):
         # One video is read before another makes room for it.
         assert read - given <= 1000 + 100
         given += sample.num_bytes
@@ -300,7 +300,7 @@ class LiveSource:
     name, class_names, num_shards, num_samples = "live", None, 4, 400
     largest = 100
 
-    def read_shard(self, shard: int, *, patience: float | None = None) -> Iterator[Sample]:
+    def read_shard(self, shard: int, *, retry_seconds: float | None = None) -> Iterator[Sample]:
         sizes = random.Random(shard)
         for row in range(100):
             yield Sample(id=f"{shard}#{row}", video=Live(sizes.randrange(1, self.largest + 1)))
@@ -310,14 +310,14 @@ def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> No
     """Everything that is alive is counted, wherever it is held, over three epochs of 20 kB each."""
     Live.held = Live.most = 0
     window, batch = 2000, 4
-    plan = LanePlan([LiveSource()], Share(batch_size=batch, seed=0), window_bytes=window)
-    jobs = plan.jobs(plan.start)
-    names = [draw.sample.id for job in islice(jobs, 300) for draw in job.draws]
-    jobs.close()  # type: ignore[attr-defined]
+    batch_sampler = StreamSampler([LiveSource()], RankInfo(batch_size=batch, seed=0), shuffle_buffer_bytes=window)
+    batch_specs = batch_sampler.batch_specs(batch_sampler.start)
+    names = [sample_ref.sample.id for batch_spec in islice(batch_specs, 300) for sample_ref in batch_spec.sample_refs]
+    batch_specs.close()  # type: ignore[attr-defined]
     assert len(set(names[:400])) == 400
     # The batch in use, the one that waits, the one that is read; its spare, and the video that is to find room.
     assert window - LiveSource.largest < Live.most <= window + (3 * batch + 2) * LiveSource.largest
-    del jobs, plan
+    del batch_specs, batch_sampler
     deadline = time.monotonic() + 10
     while Live.held and time.monotonic() < deadline:  # the thread that reads ahead ends in its own time
         gc.collect()
@@ -327,7 +327,7 @@ def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> No
 
 def test_a_video_larger_than_the_window_passes() -> None:
     samples = [Sample(id=str(index), video=bytes(50)) for index in range(3)]
-    assert [sample.id for sample in shuffle_window(iter(samples), rng=random.Random(0), max_bytes=10)] == [
+    assert [sample.id for sample in shuffle_with_buffer(iter(samples), rng=random.Random(0), max_bytes=10)] == [
         "0",
         "1",
         "2",
@@ -335,7 +335,7 @@ def test_a_video_larger_than_the_window_passes() -> None:
 
 
 def test_a_small_window_still_covers_the_epoch(parquet: Any) -> None:
-    drawn = ids(take(load(parquet, window_bytes=30_000), 6))
+    drawn = ids(take(load(parquet, shuffle_buffer_bytes=30_000), 6))
     assert len(set(drawn)) == sum(ROWS)
 
 
@@ -361,12 +361,12 @@ def test_the_seconds_of_each_part(source: Any, workers: int) -> None:
 
 
 def test_what_fails_takes_its_time_too() -> None:
-    watch = Stopwatch()
-    with pytest.raises(KeyError), watch("decode"):
+    timer = StageTimer()
+    with pytest.raises(KeyError), timer("decode"):
         time.sleep(0.01)
         raise KeyError
-    watch.add({"decode": 1.0, "read": 4.0}, share=0.5)
-    assert watch.seconds["decode"] > 0.51 and watch.seconds["read"] == 2.0
+    timer.add({"decode": 1.0, "read": 4.0}, share=0.5)
+    assert timer.seconds["decode"] > 0.51 and timer.seconds["read"] == 2.0
 
 
 # Refusals.

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
 
 from hf_videomae.data import DataError, MotionSource, Source, StreamedSource, open_source, source_notes
-from hf_videomae.data.prepare.inputs import open_raw
-from hf_videomae.data.video_files import VIDEO_EXTENSIONS, is_video_name, scan_folder
+from hf_videomae.data.video_files import VIDEO_EXTENSIONS, is_video_file, scan_folder
+from hf_videomae.prepare.scan import open_input_dataset
 from hf_videomae.video.decoding import open_video
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
 pytestmark = pytest.mark.fault
 
@@ -97,7 +97,7 @@ def test_endings_that_are_left_out_are_counted(tmp_path: Path) -> None:
     for counted in ("2 .xyz", "1 .braw", "1 .jpg", "1 .wav", "1 without an ending"):
         assert counted in note
     assert ".txt" not in note and ".json" not in note
-    raw = open_raw(str(root))
+    raw = open_input_dataset(str(root))
     assert {drop.path: drop.reason for drop in raw.refused}.keys() == {
         "run/1.xyz",
         "run/2.xyz",
@@ -112,7 +112,7 @@ def test_endings_that_are_left_out_are_counted(tmp_path: Path) -> None:
     "name", ["list.m3u8", "list.mpd", "list.ffconcat", "list.sdp", "page.tif", "page.jpg", "._a.mp4"]
 )
 def test_playlists_and_pictures_are_no_videos(tmp_path: Path, name: str) -> None:
-    assert not is_video_name(name)
+    assert not is_video_file(name)
     with pytest.raises(DataError, match="is a video"):
         open_source(str(write(tmp_path, f"run/{name}")))
 
@@ -124,7 +124,7 @@ def test_a_link_to_a_video_of_the_same_folder_is_not_a_second_video(tmp_path: Pa
     write(tmp_path, "run/0.mp4", "jump/1.mp4")
     (tmp_path / "run" / "again.mp4").symlink_to(tmp_path / "run" / "0.mp4")
     scan = scan_folder(tmp_path)
-    assert scan.videos == ["jump/1.mp4", "run/0.mp4"] and scan.linked_twice == ["run/again.mp4"]
+    assert scan.videos == ["jump/1.mp4", "run/0.mp4"] and scan.duplicate_links == ["run/again.mp4"]
     assert any("run/again.mp4" in note for note in source_notes(open_source(str(tmp_path))))
 
 
@@ -162,7 +162,7 @@ def test_folders_of_frames_are_refused_with_a_command_that_works(tmp_path: Path,
         open_source(root)
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="22 pictures"):
-        open_raw(root)
+        open_input_dataset(root)
     command = str(caught.value).split("give the folder again: ")[1]
     if subprocess.run(["bash", "-c", "command -v ffmpeg"], capture_output=True).returncode:
         pytest.skip("the command ffmpeg is not installed")

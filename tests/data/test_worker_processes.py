@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from datasets_on_disk import write_parquet
 
 from hf_videomae.data import workers
+from tests.helpers.datasets_on_disk import write_parquet
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
 
@@ -18,10 +18,10 @@ def test_workers_survive_the_group_s_signals() -> None:
     """Ctrl-C and SIGTERM go to the whole group; the training process, which handles them, still gets its batches."""
     code = """
 import os, signal
-from hf_videomae.data import ClipSettings, MotionSource, build_loader
+from hf_videomae.data import ClipConfig, MotionSource, build_loader
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
-settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+settings = ClipConfig(num_frames=4, stride=2, image_size=32)
 loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
 batches = iter(loader)
 next(batches)
@@ -47,8 +47,8 @@ def test_a_program_may_end_without_closing_its_batches(tmp_path: Path, workers: 
     """At its end multiprocessing sends one SIGTERM, which workers survive, and waits for them."""
     write_parquet(tmp_path)
     code = f"""
-from hf_videomae.data import ClipSettings, build_loader, open_source
-settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+from hf_videomae.data import ClipConfig, build_loader, open_source
+settings = ClipConfig(num_frames=4, stride=2, image_size=32)
 source = open_source({str(tmp_path)!r})
 batches = iter(build_loader(source, settings=settings, batch_size=2, seed=0, num_workers={workers}))
 print(len(next(batches)["sample_ids"]))
@@ -90,8 +90,8 @@ def test_a_killed_worker_ends_the_program_in_one_line() -> None:
     """As the system does when the memory is full. The other worker would survive the SIGTERM at the program's end."""
     code = """
 import multiprocessing, signal, time
-from hf_videomae.data import ClipSettings, DataError, MotionSource, build_loader
-settings = ClipSettings(num_frames=4, stride=2, image_size=32)
+from hf_videomae.data import ClipConfig, DataError, MotionSource, build_loader
+settings = ClipConfig(num_frames=4, stride=2, image_size=32)
 loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
 batches = iter(loader)
 next(batches)

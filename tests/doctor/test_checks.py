@@ -4,11 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from machines import GIB, HEALTHY, machine
 
-from hf_videomae.doctor import Facts, Finding, Space, diagnose, is_healthy, to_dict, to_table
-from hf_videomae.doctor.checks import PAIR
-from hf_videomae.doctor.facts import declared_minimum
+from hf_videomae.doctor import DiskSpace, Environment, Finding, diagnose, is_healthy, to_dict, to_table
+from hf_videomae.doctor.checks import TESTED_VERSIONS
+from hf_videomae.doctor.environment import declared_minimum
+from tests.helpers.machines import GIB, HEALTHY, machine
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_FFMPEG = "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
@@ -19,7 +19,7 @@ def torchcodec(missing: str | None = None, decode_error: str | None = None) -> d
     return {"missing": missing, "decode_error": decode_error, "ffmpeg": "6"}
 
 
-def the(about: str, facts: Facts) -> Finding:
+def the(about: str, facts: Environment) -> Finding:
     (found,) = [finding for finding in diagnose(facts) if finding.about == about]
     return found
 
@@ -82,17 +82,17 @@ PROBLEMS = [
     (NO_AV, "pyav", "note", "second decoder", "pip install av"),
     ({"pyav": {"missing": "DLL load failed", "decode_error": None}}, "pyav", "warning", "DLL", "reinstall av"),
     # shared memory and disks
-    ({"shared_memory": Space("/dev/shm", 64 * 2**20, 64 * 2**20), "in_container": True}, "shared memory", "broken",
+    ({"shared_memory": DiskSpace("/dev/shm", 64 * 2**20, 64 * 2**20), "in_container": True}, "shared memory", "broken",
      "64 MiB free of 64 MiB", "docker run --shm-size=8g"),
-    ({"shared_memory": Space("/dev/shm", 64 * 2**20, 64 * 2**20)}, "shared memory", "broken", "bus error",
+    ({"shared_memory": DiskSpace("/dev/shm", 64 * 2**20, 64 * 2**20)}, "shared memory", "broken", "bus error",
      "mount -o remount"),
-    ({"shared_memory": Space("/dev/shm", 16 * GIB, 0)}, "shared memory", "broken", "full", "rm /dev/shm/torch_*"),
-    ({"shared_memory": Space("/dev/shm", GIB, GIB)}, "shared memory", "warning", "1.0 GiB", "--num_workers 0"),
-    ({"shared_memory": Space("/dev/shm", error="permission denied")}, "shared memory", "broken", "permission denied",
+    ({"shared_memory": DiskSpace("/dev/shm", 16 * GIB, 0)}, "shared memory", "broken", "full", "rm /dev/shm/torch_*"),
+    ({"shared_memory": DiskSpace("/dev/shm", GIB, GIB)}, "shared memory", "warning", "1.0 GiB", "--num_workers 0"),
+    ({"shared_memory": DiskSpace("/dev/shm", error="permission denied")}, "shared memory", "broken", "permission denied",
      "/dev/shm"),
-    ({"output": Space("runs", 500 * GIB, 2**20)}, "output", "broken", "runs: 1 MiB free", "--output_dir"),
-    ({"output": Space("runs", 500 * GIB, 5 * GIB)}, "output", "warning", "5.0 GiB free", "--output_dir"),
-    ({"cache": Space("/ro/hub", 500 * GIB, 99 * GIB, "not writable")}, "cache", "broken", "not writable", "HF_HOME"),
+    ({"output": DiskSpace("runs", 500 * GIB, 2**20)}, "output", "broken", "runs: 1 MiB free", "--output_dir"),
+    ({"output": DiskSpace("runs", 500 * GIB, 5 * GIB)}, "output", "warning", "5.0 GiB free", "--output_dir"),
+    ({"cache": DiskSpace("/ro/hub", 500 * GIB, 99 * GIB, "not writable")}, "cache", "broken", "not writable", "HF_HOME"),
     # the Hub
     ({"hub": {"error": "ConnectError: [Errno 111] Connection refused", "status": None, "user": None},
       "endpoint": "http://127.0.0.1:9"}, "hub", "broken", "Connection refused", "unset HF_ENDPOINT"),
@@ -159,7 +159,7 @@ def test_declared_minimum_is_read_from_the_metadata() -> None:
 
 def test_the_pair_is_the_one_that_is_installed() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    assert all(f"{name}=={version}" in makefile for name, version in PAIR.items())
+    assert all(f"{name}=={version}" in makefile for name, version in TESTED_VERSIONS.items())
 
 
 @pytest.mark.fault

@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import HUB_VARIABLES, damaged_torchcodec, environment, machine
 
-from hf_videomae.doctor import Finding, collect_facts, facts
+from hf_videomae.doctor import Finding, collect_environment
+from hf_videomae.doctor import environment as environment_module
 from hf_videomae.doctor.checks import check_decoders, check_hub
-from hf_videomae.doctor.facts import _space, _token_source, run_probes
+from hf_videomae.doctor.environment import _disk_space, _token_source, run_probes
 from hf_videomae.video import _torchcodec
+from tests.helpers.machines import HUB_VARIABLES, damaged_torchcodec, environment, machine
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hf_abcdefghijklmnopqrstuvwxyz0123"
 CLOSED = "http://127.0.0.1:9"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="edits ELF libraries")
-needs_torchcodec = pytest.mark.skipif(_torchcodec.why_missing() is not None, reason="needs a torchcodec that loads")
+needs_torchcodec = pytest.mark.skipif(
+    _torchcodec.unavailable_reason() is not None, reason="needs a torchcodec that loads"
+)
 
 
 def doctor(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> subprocess.CompletedProcess[str]:
@@ -203,17 +206,17 @@ def test_a_token_that_makes_no_header_is_not_quoted(
 @pytest.mark.parametrize("environment_forbids", [True, False])
 def test_no_network_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch, environment_forbids: bool) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(facts, "run_probes", lambda names: asked.extend(names) or {})
+    monkeypatch.setattr(environment_module, "run_probes", lambda names: asked.extend(names) or {})
     if environment_forbids:
         monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    collected = collect_facts(network=environment_forbids)
+    collected = collect_environment(network=environment_forbids)
     assert "torchcodec" in asked and "hub" not in asked
     assert collected.offline_variables == (("HF_DATASETS_OFFLINE",) if environment_forbids else ())
     assert check_hub(collected)[0].status == "note"
 
 
 def test_space_of_places_that_are_not_there_yet(tmp_path: Path) -> None:
-    space = _space(tmp_path / "a" / "b")
+    space = _disk_space(tmp_path / "a" / "b")
     assert space.error is None and space.total == shutil.disk_usage(tmp_path).total
     (tmp_path / "file").write_text("")
-    assert "is a file" in str(_space(tmp_path / "file" / "b").error)
+    assert "is a file" in str(_disk_space(tmp_path / "file" / "b").error)

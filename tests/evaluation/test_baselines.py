@@ -8,10 +8,10 @@ import torch
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from hf_videomae.data import MotionSource, Source, open_source
 from hf_videomae.evaluation.baselines import (
-    freeze,
+    expand_middle_frame,
     kernel_ridge,
     middle_frame_features,
-    repeated_frame,
+    repeat_middle_frame,
     video_geometry,
 )
 
@@ -23,17 +23,17 @@ def test_a_model_sees_one_frame_within_the_block_only() -> None:
     clips = torch.randn(2, 8, 3, 64, 64)
     still = clips[:, 4:5].repeat(1, 8, 1, 1, 1)
     whole, expected = model(clips).logits, model(still).logits
-    with repeated_frame(model):
+    with repeat_middle_frame(model):
         assert torch.equal(model(pixel_values=clips).logits, expected)
         assert torch.equal(model(clips).logits, expected)
         assert torch.equal(model(pixel_values=clips.flip(1).roll(1, 1)).logits, expected)  # its order is gone
     assert torch.equal(model(clips).logits, whole) and not torch.equal(whole, expected)
-    assert torch.equal(freeze(clips), still)
+    assert torch.equal(expand_middle_frame(clips), still)
 
 
 def test_the_block_ends_with_an_error_too() -> None:
     model = torch.nn.Identity()
-    with pytest.raises(RuntimeError), repeated_frame(model):
+    with pytest.raises(RuntimeError), repeat_middle_frame(model):
         raise RuntimeError
     assert not model._forward_pre_hooks
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from videos import Listed, classifier
 
 from hf_videomae import VideoMAEVideoProcessor, extract_features, predict
 from hf_videomae.data import MotionSource, Sample
 from hf_videomae.data.motion import encode_clip
 from hf_videomae.evaluation import evaluate
 from hf_videomae.video.decoding import VideoDecodeError, VideoReader, decode_clip
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.sampling import ClipSampler
+from tests.helpers.videos import Listed, classifier
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_file_without_a_rate_is_a_bad_video(
 ) -> None:
     monkeypatch.setattr(VideoReader, "fps", 0.0)
     with pytest.raises(VideoDecodeError, match="15.mp4: its frame rate is not known"):
-        decode_clip(copies[0], ClipPlan(frame_seconds=0.1).train_indices)
+        decode_clip(copies[0], ClipSampler(frame_seconds=0.1).train_indices)
     (found,) = predict(model_dir, copies[0], keep_going=True)
     assert found.error is not None and "frame rate" in found.error
     with pytest.raises(VideoDecodeError, match="frame rate"):

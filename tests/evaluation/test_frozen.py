@@ -7,7 +7,7 @@ import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.data import DataError, MotionSource, Sample
-from hf_videomae.evaluation.frozen import AugmentedClips, FrozenFeatures, TestViews, frozen_features
+from hf_videomae.evaluation.frozen_features import AugmentedClips, EvalClips, FrozenFeatures, frozen_features
 
 CONFIG = VideoMAEConfig.from_preset("tiny")
 
@@ -56,7 +56,7 @@ def test_they_are_the_encoders(model: VideoMAEModel, processor: VideoMAEVideoPro
     source = MotionSource(num_videos=3)
     clips = processor(source[1].video, num_views=2)["pixel_values"]
     outputs = model.eval()(clips, output_hidden_states=True)
-    views = TestViews(processor, num_views=2)
+    views = EvalClips(processor, num_views=2)
     pooled = frozen_features(model, source, clips=views)
     assert pooled.features.shape == (3, 2, 128) and pooled.labels.tolist() == [0, 1, 2]
     assert pooled.sample_ids == [f"train/{i}" for i in range(3)]
@@ -72,8 +72,8 @@ def test_they_are_the_encoders(model: VideoMAEModel, processor: VideoMAEVideoPro
 def test_order_does_not_depend_on_workers(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     sources = (Broken(), Sharded())
     for source in sources:
-        here = frozen_features(model, source, clips=TestViews(processor))
-        there = frozen_features(model, source, clips=TestViews(processor), num_workers=2)
+        here = frozen_features(model, source, clips=EvalClips(processor))
+        there = frozen_features(model, source, clips=EvalClips(processor), num_workers=2)
         assert here.sample_ids == there.sample_ids and here.failed == there.failed
         assert torch.equal(here.features, there.features)
     assert here.sample_ids == [f"train/{i}" for i in range(6)]
@@ -81,15 +81,15 @@ def test_order_does_not_depend_on_workers(model: VideoMAEModel, processor: Video
 
 def test_failures_are_listed_with_their_class(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     done: list[int] = []
-    found = frozen_features(model, Broken(), clips=TestViews(processor), progress=done.append)
+    found = frozen_features(model, Broken(), clips=EvalClips(processor), progress=done.append)
     assert len(found.labels) == 4 and done == [1, 2, 3, 4, 5, 6]
     assert [(entry["id"], entry["label"]) for entry in found.failed] == [("train/1", 1), ("train/4", 4)]
     assert all(entry["reason"] for entry in found.failed)
-    turned = found.relabelled(list(reversed(found.class_names)))
+    turned = found.relabel(list(reversed(found.class_names)))
     assert turned.labels.tolist() == [7 - label for label in found.labels.tolist()]
     assert [entry["label"] for entry in turned.failed] == [6, 3]
     with pytest.raises(DataError, match="none of the 3 videos"):
-        frozen_features(model, Broken(count=3, bad=(0, 1, 2)), clips=TestViews(processor))
+        frozen_features(model, Broken(count=3, bad=(0, 1, 2)), clips=EvalClips(processor))
 
 
 def test_random_clips_are_random_and_repeatable(processor: VideoMAEVideoProcessor) -> None:
@@ -104,18 +104,18 @@ def test_random_clips_are_random_and_repeatable(processor: VideoMAEVideoProcesso
 
 def test_the_model_keeps_its_mode(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     model.train()
-    frozen_features(model, MotionSource(num_videos=1), clips=TestViews(processor))
+    frozen_features(model, MotionSource(num_videos=1), clips=EvalClips(processor))
     assert model.training
 
 
 def test_what_cannot_be(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
-    source, views = MotionSource(num_videos=2), TestViews(processor)
+    source, views = MotionSource(num_videos=2), EvalClips(processor)
     with pytest.raises(ValueError, match="layer is 5"):
         frozen_features(model, source, clips=views, layer=5)
     with pytest.raises(ValueError, match="pool is 'max'"):
         frozen_features(model, source, clips=views, pool="max")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="GiB allowed; pool them more"):
-        frozen_features(model, source, clips=views, largest=100)
+        frozen_features(model, source, clips=views, max_bytes=100)
     unlabelled = MotionSource(num_videos=2)
     unlabelled.class_names = None
     with pytest.raises(DataError, match="has no labels"):
@@ -130,10 +130,10 @@ def test_broken_weights_are_named(processor: VideoMAEVideoProcessor) -> None:
     with torch.no_grad():
         broken.encoder.layer[0].output.dense.bias.fill_(float("nan"))
     with pytest.raises(DataError, match="features of train/0 are not finite"):
-        frozen_features(broken, MotionSource(num_videos=1), clips=TestViews(processor))
+        frozen_features(broken, MotionSource(num_videos=1), clips=EvalClips(processor))
 
 
 def test_relabelled_refuses_foreign_classes() -> None:
     features = FrozenFeatures(torch.zeros(1, 1, 2), torch.tensor([0]), ["a"], ["dog"], [])
     with pytest.raises(DataError, match="'dog' is tested and never trained"):
-        features.relabelled(["cat"])
+        features.relabel(["cat"])

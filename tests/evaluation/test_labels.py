@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_videomae.evaluation import LabelError, match_classes
+from hf_videomae.evaluation import ClassMismatchError, match_classes
 
 KINETICS = {0: "abseiling", 1: "air drumming", 2: "answering questions", 3: "baking cookies"}
 
@@ -23,11 +23,11 @@ def test_names_are_found_whatever_the_order_and_the_writing() -> None:
     ],
 )
 def test_what_does_not_fit_is_named(names: list[str], id2label: dict[int, str], words: str) -> None:
-    with pytest.raises(LabelError, match=words):
+    with pytest.raises(ClassMismatchError, match=words):
         match_classes(names, id2label)
 
 
 def test_by_index_needs_equal_numbers() -> None:
     assert match_classes(["x", "y"], {0: "LABEL_0", 1: "LABEL_1"}, matching="index") == [0, 1]
-    with pytest.raises(LabelError, match="has 1 classes and the model 4"):
+    with pytest.raises(ClassMismatchError, match="has 1 classes and the model 4"):
         match_classes(["x"], KINETICS, matching="index")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from videos import NAMES, Listed, classifier, processor, samples
 
 from hf_videomae.data import DataError, Sample
 from hf_videomae.evaluation import FailedVideo, MultiLabelEvaluation, average_precision, evaluate
+from tests.helpers.videos import NAMES, Listed, classifier, processor, samples
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from videos import NAMES, Listed, answers, classifier, processor, samples, write_right_folder
 
 from hf_videomae.data import DataError, MotionSource, Sample, open_source
-from hf_videomae.evaluation import LabelError, evaluate
-from hf_videomae.video.sampling import ClipPlan
-from hf_videomae.video.views import ViewPlan, make_views, read_views
+from hf_videomae.evaluation import ClassMismatchError, evaluate
+from hf_videomae.video.sampling import ClipSampler
+from hf_videomae.video.views import MultiViewConfig, build_views, decode_views
+from tests.helpers.videos import NAMES, Listed, answers, classifier, processor, samples, write_right_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,10 +23,10 @@ def _few_threads() -> None:
 def test_scores_are_the_mean_of_the_views_softmax() -> None:
     model = classifier()
     found = evaluate(model, Listed(samples(3)), processor=processor(model), views="2x3", batch_size=5)
-    plan = ViewPlan(clip=ClipPlan(num_frames=8, stride=2, views=2), crops=3, size=(64, 64))
+    plan = MultiViewConfig(clip=ClipSampler(num_frames=8, stride=2, views=2), crops=3, size=(64, 64))
     for number, sample in enumerate(samples(3)):
         with torch.no_grad():
-            logits = model(make_views(read_views(sample.video, plan=plan), plan=plan)).logits
+            logits = model(build_views(decode_views(sample.video, plan=plan), plan=plan)).logits
         torch.testing.assert_close(found.probabilities[number], logits.softmax(-1).mean(0), atol=1e-6, rtol=0)
         torch.testing.assert_close(found.logits[number], logits.mean(0), atol=1e-5, rtol=0)
     assert found.sample_ids == ["0/clip.mp4", "1/clip.mp4", "2/clip.mp4"]
@@ -48,12 +48,12 @@ def test_damaged_files_are_counted_and_lower_the_accuracy(tmp_path: Path, worker
     assert {video.path for video in found.failed} == {str(path) for path in damaged}
     assert all(video.reason for video in found.failed)
     assert len(found.sample_ids) == 9 and found.top1 == pytest.approx(7 / 9)
-    assert found.facts()["counts"] == {"videos": 9, "decoded": 7, "failed": 2}
+    assert found.to_dict()["counts"] == {"videos": 9, "decoded": 7, "failed": 2}
     torch.testing.assert_close(found.logits[found.decoded], whole.logits[found.decoded], atol=1e-5, rtol=0)
 
 
 def test_a_streamed_source_is_seen_once(tmp_path: Path) -> None:
-    from hf_videomae.data.streamed import DatasetsSource
+    from hf_videomae.data.hub_dataset import HubDataset
 
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"video": datasets.Video(), "label": datasets.ClassLabel(names=NAMES)})
@@ -67,7 +67,7 @@ def test_a_streamed_source_is_seen_once(tmp_path: Path) -> None:
         table = datasets.Dataset.from_dict(rows, features=features)
         table.to_parquet(tmp_path / "data" / f"test-{shard:05d}-of-00002.parquet")
     model = classifier()
-    streamed = evaluate(model, DatasetsSource(str(tmp_path), split="test"), processor=processor(model), views="1x1")
+    streamed = evaluate(model, HubDataset(str(tmp_path), split="test"), processor=processor(model), views="1x1")
     listed = evaluate(model, Listed(samples(5, labels=[0, 1, 2, 0, 1])), processor=processor(model), views="1x1")
     torch.testing.assert_close(streamed.logits, listed.logits, atol=1e-5, rtol=0)
     assert streamed.labels.tolist() == listed.labels.tolist() and len(set(streamed.sample_ids)) == 5
@@ -117,10 +117,10 @@ def broken(model_change: str) -> torch.nn.Module:
         (Listed([Sample(id="x", video=b"", label=None)]), "", DataError, "x has no label"),
         (Listed([Sample(id="x", video=b"", label=0)]), "", DataError, "none of the 1 videos"),
         (Listed([]), "", DataError, "empty"),
-        (Listed(samples(1), class_names=["other"]), "", LabelError, "'other'"),
+        (Listed(samples(1), class_names=["other"]), "", ClassMismatchError, "'other'"),
         (Listed(samples(1)), "nan", ValueError, "not finite"),
         (Listed(samples(1)), "several", DataError, "0/clip.mp4 has the label 0, but class numbers"),
-        (Listed(samples(1)), "numbers", LabelError, "listed has 3 classes, and the model predicts numbers"),
+        (Listed(samples(1)), "numbers", ClassMismatchError, "listed has 3 classes, and the model predicts numbers"),
         (Listed(samples(1)), "encoder", ValueError, "VideoMAEModel has no classifier"),
     ],
 )

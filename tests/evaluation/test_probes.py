@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from hf_videomae.data import DataError
-from hf_videomae.evaluation.frozen import FrozenFeatures
+from hf_videomae.evaluation.frozen_features import FrozenFeatures
 from hf_videomae.evaluation.probes import (
-    ATTENTIVE,
-    PAPER_LINEAR,
-    ProbeTraining,
-    build_head,
-    fit,
+    ATTENTIVE_CONFIG,
+    PAPER_LINEAR_CONFIG,
+    ProbeConfig,
+    build_probe,
     knn_probabilities,
-    learning_rate_share,
-    predict,
+    learning_rate_scale,
+    predict_probabilities,
     run_probe,
+    train_probe,
 )
 
 CLASSES = ["a", "b", "c"]
@@ -36,22 +36,22 @@ def sets(shape: tuple[int, ...]) -> tuple[FrozenFeatures, FrozenFeatures]:
 
 
 def test_the_papers_recipe() -> None:
-    recipe = PAPER_LINEAR
+    recipe = PAPER_LINEAR_CONFIG
     assert (recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.weight_decay) == ("sgd", 0.1, 0.9, 0.0)
     assert (recipe.batch_size, recipe.epochs, recipe.warmup_epochs) == (1024, 100, 10)
 
 
 def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
-    shares = [learning_rate_share(step, total=100, warmup=10) for step in range(100)]
+    shares = [learning_rate_scale(step, total=100, warmup=10) for step in range(100)]
     assert shares[0] == 0 and shares[5] == 0.5 and shares[10] == max(shares) == 1
     assert shares[55] == pytest.approx(0.5) and 0 < shares[99] < 0.001
-    assert learning_rate_share(0, total=10, warmup=0) == 1
+    assert learning_rate_scale(0, total=10, warmup=0) == 1
 
 
 def test_sgd_step_is_the_formula() -> None:
     features, labels = torch.randn(8, 1, 5), torch.arange(8) % 3
-    training = ProbeTraining(epochs=2, warmup_epochs=0, batch_size=8, learning_rate=0.5, standardize=False)
-    head = build_head("linear", features, num_classes=3, training=training)
+    training = ProbeConfig(epochs=2, warmup_epochs=0, batch_size=8, learning_rate=0.5, standardize=False)
+    head = build_probe("linear", features, num_classes=3, training=training)
     weight = head.classifier.weight.detach().clone().requires_grad_()
     bias = head.classifier.bias.detach().clone().requires_grad_()
     velocity = [torch.zeros_like(weight), torch.zeros_like(bias)]
@@ -62,7 +62,7 @@ def test_sgd_step_is_the_formula() -> None:
         ):
             velocity[place] = 0.9 * velocity[place] + gradient
             tensor.data -= 0.5 * share * velocity[place]
-    fit(head, features, labels, training=training)
+    train_probe(head, features, labels, training=training)
     assert torch.allclose(head.classifier.weight, weight, atol=1e-6)
     assert torch.allclose(head.classifier.bias, bias, atol=1e-6)
 
@@ -72,7 +72,7 @@ def test_sgd_step_is_the_formula() -> None:
 )
 def test_separable_classes_are_found(kind: str, shape: tuple[int, ...]) -> None:
     train, test = sets(shape)
-    training = None if kind == "linear" else ProbeTraining(optimizer="adamw", learning_rate=3e-3, batch_size=20)
+    training = None if kind == "linear" else ProbeConfig(optimizer="adamw", learning_rate=3e-3, batch_size=20)
     result = run_probe(kind, train, test, training=training)  # type: ignore[arg-type]
     assert result.top(1) > 0.9 and result.mean_class_accuracy > 0.9
     assert torch.allclose(result.probabilities.sum(1), torch.ones(31), atol=1e-5)
@@ -95,18 +95,18 @@ def test_attention_finds_the_one_token_that_tells() -> None:
     features[:, 0, 4, 8] += 6  # what the query can look for
     known = FrozenFeatures(features[:60], labels[:60], [""] * 60, CLASSES, [])
     asked = FrozenFeatures(features[60:], labels[60:], [""] * 30, CLASSES, [])
-    training = ProbeTraining(optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, batch_size=20, epochs=60)
+    training = ProbeConfig(optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, batch_size=20, epochs=60)
     assert run_probe("attentive", known, asked, training=training).top(1) > 0.9
 
 
 def test_views_are_averaged_after_the_softmax() -> None:
-    training = ProbeTraining(epochs=1, warmup_epochs=0, standardize=False)
-    head = build_head("linear", torch.zeros(1, 1, 2), num_classes=2, training=training)
+    training = ProbeConfig(epochs=1, warmup_epochs=0, standardize=False)
+    head = build_probe("linear", torch.zeros(1, 1, 2), num_classes=2, training=training)
     with torch.no_grad():
         head.classifier.weight.copy_(torch.eye(2))
     views = torch.tensor([[[4.0, 0.0], [0.0, 1.0]]])
     expected = (torch.tensor([4.0, 0.0]).softmax(0) + torch.tensor([0.0, 1.0]).softmax(0)) / 2
-    assert torch.allclose(predict(head, views)[0], expected)
+    assert torch.allclose(predict_probabilities(head, views)[0], expected)
 
 
 def test_standardising_makes_the_scale_of_features_irrelevant() -> None:
@@ -178,8 +178,8 @@ def test_what_cannot_be() -> None:
     with pytest.raises(ValueError, match="one model"):
         run_probe("linear", train, sets((1, 8))[1])
     with pytest.raises(ValueError, match="lower learning rate"):
-        run_probe("linear", train, test, training=ProbeTraining(learning_rate=1e38, standardize=False))
+        run_probe("linear", train, test, training=ProbeConfig(learning_rate=1e38, standardize=False))
     for wrong in ({"epochs": 0}, {"learning_rate": math.nan}, {"warmup_epochs": 101}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ProbeTraining(**wrong)
-    assert ATTENTIVE.optimizer == "adamw"
+            ProbeConfig(**wrong)
+    assert ATTENTIVE_CONFIG.optimizer == "adamw"

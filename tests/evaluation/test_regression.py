@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from videos import Listed, classifier, processor, samples
 
 from hf_videomae.data import DataError, Sample
 from hf_videomae.evaluation import FailedVideo, RegressionEvaluation, evaluate
+from tests.helpers.videos import Listed, classifier, processor, samples
 
 
 def case() -> RegressionEvaluation:

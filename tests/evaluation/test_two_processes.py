@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from videos import NAMES, classifier, write_right_folder
 
 from hf_videomae.data import MotionSource
+from tests.helpers.videos import NAMES, classifier, write_right_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).with_name("two_main.py")
+PROGRAM = Path(__file__).parents[1] / "helpers" / "two_main.py"
 
 
 def launch(source: Path, output: Path, *, processes: int) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from hf_videomae.data import DataError, Source, open_source
-from hf_videomae.evaluation.comparison import Entry
+from hf_videomae.evaluation.comparison import ComparisonRow
 
 pytest.importorskip("hf_videomae.evaluation.multiview")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -35,7 +35,7 @@ stages, motion, interaction = load("stages"), load("compare_motion"), load("comp
 def test_the_committed_folds_split_by_sequence(data_dir: Path) -> None:
     folds = interaction.read_folds("ut-interaction-folds.csv")
     assert len(folds) == 14 and set(folds.values()) == {1, 2, 3, 4, 5}
-    clips = interaction.fold_of_clips(data_dir, folds)
+    clips = interaction.assign_folds(data_dir, folds)
     assert len(clips) == 83
     # The sequence stands in the file name, too: set1_seq07_035.avi
     for path, fold in clips.items():
@@ -43,7 +43,7 @@ def test_the_committed_folds_split_by_sequence(data_dir: Path) -> None:
 
 
 def test_folds_are_links_that_open_as_splits(data_dir: Path, tmp_path: Path) -> None:
-    clips = interaction.fold_of_clips(data_dir, interaction.read_folds("ut-interaction-folds.csv"))
+    clips = interaction.assign_folds(data_dir, interaction.read_folds("ut-interaction-folds.csv"))
     seen: list[str] = []
     for fold in (1, 5):
         folder = interaction.link_fold(data_dir, tmp_path / str(fold), fold=fold, clips=clips)
@@ -77,17 +77,17 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no list of folds"):
         interaction.read_folds("nowhere.csv")
     with pytest.raises(DataError, match="has no index.csv"):
-        interaction.fold_of_clips(tmp_path, {})
+        interaction.assign_folds(tmp_path, {})
     (tmp_path / "index.csv").write_text("path,label,sequence\na/x.avi,a,9\n", encoding="utf-8")
     with pytest.raises(DataError, match="in no fold, the first is a/x.avi"):
-        interaction.fold_of_clips(tmp_path, {"1": 1})
+        interaction.assign_folds(tmp_path, {"1": 1})
     with pytest.raises(DataError, match="no clip of b in training or in test"):
         interaction.link_fold(tmp_path, tmp_path / "out", fold=1, clips={"a/x": 1, "a/y": 2, "b/z": 2})
 
 
 def test_geometry_and_frame_baselines_of_the_folds(data_dir: Path) -> None:
-    clips = interaction.fold_of_clips(data_dir, interaction.read_folds("ut-interaction-folds.csv"))
-    frame, geometry = interaction.hand_made(data_dir, clips, folds=[1, 2, 3, 4, 5])
+    clips = interaction.assign_folds(data_dir, interaction.read_folds("ut-interaction-folds.csv"))
+    frame, geometry = interaction.evaluate_baselines(data_dir, clips, folds=[1, 2, 3, 4, 5])
     assert geometry.is_baseline and frame.is_baseline
     # The recipe file states them; decoders differ in a rounding or two.
     assert geometry.values[0] == pytest.approx(0.614, abs=0.03)
@@ -161,14 +161,14 @@ def test_both_models_get_the_same_budget(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(motion, "run_stage", run_stage)
     settings = motion.MotionComparison(finetune_steps=7, output_dir=str(tmp_path))
-    pretrained, scratch = motion.fine_tuned(settings, seed=3, folder=tmp_path)
+    pretrained, scratch = motion.finetune_models(settings, seed=3, folder=tmp_path)
     assert [entry[0] for entry in ran] == ["pretrain.py", "finetune.py", "finetune.py"]
     first, second = ran[1][1], ran[2][1]
     assert first[:-1] == second[:-1] and "--max_steps 7" in " ".join(first) and "--seed 3" in " ".join(first)
     assert (first[-1], second[-1]) == (str(tmp_path / "pretrain"), "tiny")
     ran.clear()
     given = motion.MotionComparison(pretrained="outputs/demo", output_dir=str(tmp_path))
-    motion.fine_tuned(given, seed=0, folder=tmp_path)
+    motion.finetune_models(given, seed=0, folder=tmp_path)
     assert [entry[0] for entry in ran] == ["finetune.py", "finetune.py"] and ran[0][1][-1] == "outputs/demo"
 
 
@@ -207,7 +207,7 @@ def test_settings_that_cannot_be() -> None:
 
 
 def test_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    entries = [Entry("a", (0.5, 0.7)), Entry("b", (0.2,), is_baseline=True)]
+    entries = [ComparisonRow("a", (0.5, 0.7)), ComparisonRow("b", (0.2,), is_baseline=True)]
     stages.write_comparison(
         entries, tmp_path / "out", title="T", chance=0.125, seeds=(0, 1), facts={"n": 3}, remarks=["R."]
     )

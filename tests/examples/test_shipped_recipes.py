@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hf_videomae.training import PretrainRecipe
-from hf_videomae.training.recipes import load_recipe_file
+from hf_videomae.training.recipe import load_recipe_file
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = EXAMPLES / "recipes"
@@ -64,7 +64,7 @@ def recipe_class(script: str) -> Any:
     if script == "pretrain":
         return PretrainRecipe
     if script == "finetune":
-        return pytest.importorskip("hf_videomae.training.finetuning").FinetuneRecipe
+        return pytest.importorskip("hf_videomae.training.finetune_task").FinetuneRecipe
     if script.startswith("compare"):
         pytest.importorskip("hf_videomae.evaluation.multiview")
     if str(EXAMPLES) not in sys.path:
@@ -95,7 +95,7 @@ def test_every_shipped_recipe_is_whole(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_commands_name_flags_that_exist(path: Path) -> None:
-    from hf_videomae.training.recipes import build_parser
+    from hf_videomae.training.recipe import build_parser
 
     command = content(path.stem)["about"]["command"].partition(".py ")[2].split()
     parser = build_parser(recipe_class(script_of(path.stem)))
@@ -155,10 +155,10 @@ def test_recipes_say_how_their_data_are_prepared(path: Path) -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
-    from hf_videomae.cli.prepare import add_to
+    from hf_videomae.cli.prepare import add_commands
 
     parser = argparse.ArgumentParser()
-    add_to(parser.add_subparsers())
+    add_commands(parser.add_subparsers())
     return parser
 
 

@@ -22,6 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
+
 TARGETS = ("containers", "configs", "indexes", "shards", "checkpoints")
 MAX_SECONDS, MAX_BYTES = 30.0, 2 * 10**9
 _START_SECONDS = 120.0  # in which a process imports torch and reads its first input
@@ -47,13 +51,13 @@ class Fault:
 
 def write_inputs(target: str, folder: Path) -> list[str]:
     """Write the sound inputs of a target, and return their names."""
-    import fuzz_inputs
+    from tests.fuzz import inputs
 
     folder.mkdir(parents=True, exist_ok=True)
     return {
-        "containers": fuzz_inputs.write_containers, "configs": fuzz_inputs.write_models,
-        "indexes": fuzz_inputs.write_indexes, "shards": fuzz_inputs.write_shards,
-        "checkpoints": fuzz_inputs.write_checkpoints,
+        "containers": inputs.write_containers, "configs": inputs.write_models,
+        "indexes": inputs.write_indexes, "shards": inputs.write_shards,
+        "checkpoints": inputs.write_checkpoints,
     }[target](folder)  # fmt: skip
 
 
@@ -62,7 +66,7 @@ def write_inputs(target: str, folder: Path) -> list[str]:
 
 def work(target: str, folder: Path, names: list[str], *, seed: int, first: int, last: int) -> None:
     """Run trials one after the other; what they are and how they ended goes to stdout, a line of JSON each."""
-    from fuzz_targets import run_trial
+    from tests.fuzz.targets import run_trial
 
     # Far above the limit: a fault is to be seen, and no danger to the machine.
     resource.setrlimit(resource.RLIMIT_DATA, (4 * MAX_BYTES, 4 * MAX_BYTES))

@@ -6,16 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-import fuzz_inputs
-import fuzz_mutations
-import fuzz_targets
 import pytest
-import run
-from real_clips import needs_ffmpeg
 
 from hf_videomae.data import DataError
-from hf_videomae.data.column_values import parquet_values
-from hf_videomae.video import _skipping
+from hf_videomae.data.column_values import read_parquet_column
+from hf_videomae.video import _h264_skip
+from tests.fuzz import inputs, mutations, run, targets
+from tests.helpers.real_clips import needs_ffmpeg
 
 pytestmark = pytest.mark.fault
 
@@ -24,15 +21,15 @@ pytestmark = pytest.mark.fault
 def _same_limits_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring back the limits of the short cuts, which trials change for their process."""
     for name in ("_MIN_FILE_BYTES", "_MAX_FILE_BYTES"):
-        monkeypatch.setattr(_skipping, name, getattr(_skipping, name))
+        monkeypatch.setattr(_h264_skip, name, getattr(_h264_skip, name))
 
 
 @needs_ffmpeg
 def test_damaged_videos_decode_or_are_refused(tmp_path: Path) -> None:
-    names = fuzz_inputs.write_containers(tmp_path, names=("h264.mp4", "h264.mkv", "mpeg4.avi", "mpeg2.ts", "a.gif"))
+    names = inputs.write_containers(tmp_path, names=("h264.mp4", "h264.mkv", "mpeg4.avi", "mpeg2.ts", "a.gif"))
     assert len(names) == 5
     ends = [
-        fuzz_targets.run_trial("containers", tmp_path / name, seed=0, number=number)
+        targets.run_trial("containers", tmp_path / name, seed=0, number=number)
         for number in range(12)
         for name in names
     ]
@@ -40,29 +37,27 @@ def test_damaged_videos_decode_or_are_refused(tmp_path: Path) -> None:
 
 
 def test_odd_model_folders_load_or_are_refused(tmp_path: Path) -> None:
-    fuzz_inputs.write_models(tmp_path)
-    ends = [fuzz_targets.run_trial("configs", tmp_path / "classifier", seed=0, number=number) for number in range(30)]
+    inputs.write_models(tmp_path)
+    ends = [targets.run_trial("configs", tmp_path / "classifier", seed=0, number=number) for number in range(30)]
     assert "read" in ends and any(end.startswith("refused") for end in ends)
 
 
 def test_damaged_index_files_are_read_or_refused(tmp_path: Path) -> None:
-    names = fuzz_inputs.write_indexes(tmp_path)
+    names = inputs.write_indexes(tmp_path)
     ends = [
-        fuzz_targets.run_trial("indexes", tmp_path / name, seed=0, number=number)
-        for number in range(60)
-        for name in names
+        targets.run_trial("indexes", tmp_path / name, seed=0, number=number) for number in range(60) for name in names
     ]
     assert any("samples" in end for end in ends) and any(end.startswith("refused") for end in ends)
 
 
 def test_labels_of_damaged_parquet_files_are_read_or_refused(tmp_path: Path) -> None:
     """A damaged page is an error of the operating system to pyarrow."""
-    fuzz_inputs.write_shards(tmp_path)
+    inputs.write_shards(tmp_path)
     whole, path, refused = (tmp_path / "snappy.parquet").read_bytes(), tmp_path / "damaged.parquet", 0
     for number in range(80):
-        path.write_bytes(fuzz_mutations.mutate_bytes(whole, random.Random(number)))
+        path.write_bytes(mutations.mutate_bytes(whole, random.Random(number)))
         try:
-            values = list(parquet_values([str(path)], "label", names=["damaged"], path="the set"))
+            values = list(read_parquet_column([str(path)], "label", names=["damaged"], path="the set"))
         except DataError as error:
             refused += 1
             assert "the set" in str(error) and "\n" not in str(error)
@@ -72,9 +67,9 @@ def test_labels_of_damaged_parquet_files_are_read_or_refused(tmp_path: Path) -> 
 
 
 def test_a_trial_is_the_same_again(tmp_path: Path) -> None:
-    fuzz_inputs.write_indexes(tmp_path)
+    inputs.write_indexes(tmp_path)
     first, second = (
-        [fuzz_targets.run_trial("indexes", tmp_path / "index.csv", seed=3, number=n) for n in range(20)] for _ in "ab"
+        [targets.run_trial("indexes", tmp_path / "index.csv", seed=3, number=n) for n in range(20)] for _ in "ab"
     )
     assert [end.split(":")[0] for end in first] == [end.split(":")[0] for end in second]
 
@@ -95,11 +90,11 @@ def test_faults_are_found_and_the_run_goes_on(
     """Every third trial of a target made for it does what none should."""
     worker = tmp_path / "worker.py"
     worker.write_text(
-        f"import sys\nsys.path[:0] = [{str(Path(run.__file__).parent)!r}]\n"
-        "import fuzz_targets, run\n"
+        f"import sys\nsys.path[:0] = [{str(Path(run.__file__).parents[2])!r}]\n"
+        "from tests.fuzz import run, targets\n"
         "def bad():\n"
         f"    {body}\n"
-        "fuzz_targets.TARGETS['bad'] = lambda path, numbers, folder: bad() or 'x' if path.name == 'b' else 'fine'\n"
+        "targets.TARGETS['bad'] = lambda path, numbers, folder: bad() or 'x' if path.name == 'b' else 'fine'\n"
         "sys.exit(run.main())\n"
     )
     monkeypatch.setattr(run, "__file__", str(worker))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from local_hub import LocalHub
-from local_hub.clients import forget_connections
 
-from hf_videomae.data import network
-from hf_videomae.data.network import Patience, SourceUnavailable
-from hf_videomae.hub.endpoint.files import _HANDLER
-from hf_videomae.hub.repository import BranchPush, ModelTarget
-from hf_videomae.hub.snapshot import is_ours
+from hf_videomae.hub import retry
+from hf_videomae.hub.retry import RetryPolicy, SourceUnavailable
+from hf_videomae.publishing.repo import BranchPush, ModelTarget
+from hf_videomae.publishing.snapshot import is_managed_path
+from hf_videomae.serving.endpoint.handler_files import _HANDLER_SOURCE
+from tests.local_hub import LocalHub
+from tests.local_hub.clients import forget_connections
 
 pytestmark = pytest.mark.fault
 COMMIT = "POST .*/commit/"
@@ -20,16 +20,23 @@ FILES = {"run.json": b'{"run_id": "r1"}', "config.json": b"{}", "model.safetenso
 
 @pytest.fixture(autouse=True)
 def quick(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
     monkeypatch.setenv("HF_TOKEN", hub.token)
     forget_connections()
 
 
 def push(contents: dict[str, Path | bytes], *, seconds: float = 10.0) -> str:
-    target, waiting = ModelTarget(id="org/model"), Patience("publishing", seconds=seconds)
+    target, retry_policy = ModelTarget(id="org/model"), RetryPolicy("publishing", seconds=seconds)
     return (
-        BranchPush(target=target, contents=contents, message="Step 1", patience=waiting, run_id="r1", stale=is_ours)
+        BranchPush(
+            target=target,
+            contents=contents,
+            message="Step 1",
+            patience=retry_policy,
+            run_id="r1",
+            stale=is_managed_path,
+        )
         .run()
         .commit
     )
@@ -69,7 +76,7 @@ def test_other_answers_that_are_none_are_asked_for_again(hub: LocalHub, question
 
 
 def test_an_endpoint_of_an_earlier_push_goes(hub: LocalHub) -> None:
-    push({**FILES, "handler.py": _HANDLER.encode(), "requirements.txt": b"hf-videomae[av]==1.0\n"})
+    push({**FILES, "handler.py": _HANDLER_SOURCE.encode(), "requirements.txt": b"hf-videomae[av]==1.0\n"})
     assert "handler.py" in files(hub)
     push({**FILES})
     assert files(hub) == FILES
@@ -85,6 +92,6 @@ def test_a_handler_of_somebody_else_stays(hub: LocalHub) -> None:
 
 
 def test_requirements_of_somebody_else_stay(hub: LocalHub) -> None:
-    push({**FILES, "handler.py": _HANDLER.encode(), "requirements.txt": b"hf-videomae\nnumpy\n"})
+    push({**FILES, "handler.py": _HANDLER_SOURCE.encode(), "requirements.txt": b"hf-videomae\nnumpy\n"})
     push({**FILES})
     assert files(hub) == {**FILES, "requirements.txt": b"hf-videomae\nnumpy\n"}

@@ -1,5 +1,6 @@
 """The card of a real run: what is in it, what is not, and that its code runs."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -13,14 +14,18 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 from huggingface_hub import ModelCard
-from snippets import run_snippets
 
+from hf_videomae.cards.card_check import check_card
+from hf_videomae.cards.evaluation_section import NON_NUMERIC_FLAGS
+from hf_videomae.cards.run_card import render_run_card, write_card
+from hf_videomae.cards.run_metadata import read_run_metadata
 from hf_videomae.cli import main
 from hf_videomae.data import MotionSource
 from hf_videomae.data.motion import CLASS_NAMES
 from hf_videomae.evaluation import FailedVideo, MultiLabelEvaluation, RegressionEvaluation
-from hf_videomae.hub import check_card, read_run, render_run_card, write_card
-from hf_videomae.hub.endpoint import write_endpoint
+from hf_videomae.serving.endpoint import write_endpoint
+from hf_videomae.training import FinetuneRecipe
+from tests.helpers.snippets import run_snippets
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--max_steps", "2"]
@@ -81,7 +86,7 @@ def header(card: str) -> dict[str, Any]:
 
 
 def test_it_says_what_was_measured(home: Path) -> None:
-    card = render_run_card(read_run(home / "fine", model_id="org/motions"))
+    card = render_run_card(read_run_metadata(home / "fine", model_id="org/motions"))
     found = json.loads((home / "fine" / "evaluation.json").read_text())
     assert header(card)["model-index"][0]["results"][0]["metrics"][0] == {
         "type": "accuracy",
@@ -103,7 +108,7 @@ def test_it_says_what_was_measured(home: Path) -> None:
 
 
 def test_a_pretrained_one(home: Path) -> None:
-    card = render_run_card(read_run(home / "pre"))
+    card = render_run_card(read_run_metadata(home / "pre"))
     assert header(card)["pipeline_tag"] == "feature-extraction" and "model-index" not in header(card)
     assert "![Reconstruction](reconstruction-1.gif)" in card and "## Evaluation" not in card
     assert "The simplest answer, to predict the mean of each cube" in card
@@ -112,7 +117,7 @@ def test_a_pretrained_one(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pre", "fine"])
 def test_nothing_of_the_machine(home: Path, name: str) -> None:
-    card = render_run_card(read_run(home / name))
+    card = render_run_card(read_run_metadata(home / name))
     assert not [word for word in (SECRET, str(home), str(ROOT), f"{Path.home()}/") if word in card]
     assert SECRET in (home / name / "run.json").read_text()
     assert "examples/" in card and "--dataset path/to/clips" in card
@@ -120,7 +125,7 @@ def test_nothing_of_the_machine(home: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pre", "fine"])
 def test_the_header_passes_both_checks(home: Path, name: str) -> None:
-    card = render_run_card(read_run(home / name))
+    card = render_run_card(read_run_metadata(home / name))
     assert check_card(card, home / name) == []
     data = ModelCard(card).data
     assert data.to_dict() == header(card)
@@ -129,7 +134,7 @@ def test_the_header_passes_both_checks(home: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["pre", "fine"])
 def test_the_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.mp4").write_bytes(MotionSource(split="test")[0].video)
-    card = render_run_card(read_run(home / name, model_id="org/motions"))
+    card = render_run_card(read_run_metadata(home / name, model_id="org/motions"))
     stock, ours, *more = run_snippets(
         card, model_id="org/motions", model=home / name, folder=tmp_path, monkeypatch=monkeypatch
     )
@@ -190,11 +195,11 @@ def change(path: Path, **values: object) -> None:
 
 def test_an_evaluation_of_another_model_is_left_out(fine: Path) -> None:
     change(fine / "evaluation.json", date="2000-01-01T00:00:00+00:00")
-    facts = read_run(fine)
+    facts = read_run_metadata(fine)
     assert facts.evaluation is None and "older than the model" in facts.notes[0]
     assert "Its accuracy was not measured." in render_run_card(facts)
     change(fine / "evaluation.json", date="2999-01-01T00:00:00+00:00", model={"name": "org/other"})
-    assert "another model (org/other)" in read_run(fine).notes[0]
+    assert "another model (org/other)" in read_run_metadata(fine).notes[0]
 
 
 def test_the_licence_of_the_first_parent_stays(fine: Path, home: Path, tmp_path: Path) -> None:
@@ -202,11 +207,11 @@ def test_the_licence_of_the_first_parent_stays(fine: Path, home: Path, tmp_path:
     shutil.copytree(home / "pre", tmp_path / "pre")
     change(tmp_path / "pre" / "run.json", parents=[{"model": "MCG-NJU/videomae-base", "license": None}])
     change(fine / "run.json", parents=[{"model": "pre", "license": None}])
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     assert (header(card)["license"], header(card)["base_model"]) == ("cc-by-nc-4.0", "MCG-NJU/videomae-base")
     assert "from the checkpoint `MCG-NJU/videomae-base`: no commercial use" in card
     with pytest.raises(ValueError, match="cannot be apache-2.0"):
-        write_card(fine, licence="apache-2.0")
+        write_card(fine, license="apache-2.0")
 
 
 NC = {"model": "org/first", "hub_id": "org/first", "revision": "a" * 40, "license": "cc-by-nc-4.0"}
@@ -217,14 +222,14 @@ def test_what_the_run_wrote_down_needs_no_folder(fine: Path) -> None:
     """Parents and data are gone, and a data set has the form of a folder's name."""
     data = {"dataset": "org/videos", "hub_id": "org/videos", "revision": "b" * 40, "license": "cc-by-4.0"}
     change(fine / "run.json", parents=[PARENT], data={**data, "videos": 16, "split": "train"})
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     found = header(card)
     assert (found["base_model"], found["base_model_relation"]) == ("org/first", "finetune")
     assert (found["datasets"], found["license"]) == (["org/videos"], "cc-by-nc-4.0")
     assert f"| `org/first` | checkpoint | `{'a' * 40}` | cc-by-nc-4.0 |" in card
     assert f"| `org/videos` | data | `{'b' * 40}` | cc-by-4.0 |" in card and "fine-tuned from `pre`" in card
     with pytest.raises(ValueError, match="cannot be mit: org/first is cc-by-nc-4.0"):
-        write_card(fine, licence="mit")
+        write_card(fine, license="mit")
     assert check_card(card, fine) == []
 
 
@@ -232,24 +237,24 @@ def test_each_data_set_of_a_mix(fine: Path) -> None:
     videos = {"dataset": "org/videos", "hub_id": "org/videos", "revision": None, "license": "cc-by-nc-4.0"}
     mix = [{"dataset": "motion", "name": "motion"}, videos, {**videos, "dataset": "/data/mine", "hub_id": None}]
     change(fine / "run.json", data={"dataset": [part["dataset"] for part in mix], "mix": mix})
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     assert header(card)["datasets"] == ["org/videos"] and header(card)["license"] == "cc-by-nc-4.0"
     assert "on `org/videos` and `mine` and the built-in motion videos of hf_videomae." in card
 
 
 def test_licences_that_the_hub_has_no_name_for(fine: Path) -> None:
     change(fine / "run.json", parents=[{**PARENT, "license": "team-licence", "ancestors": []}])
-    found = header(render_run_card(read_run(fine)))
+    found = header(render_run_card(read_run_metadata(fine)))
     assert (found["license"], found["license_name"]) == ("other", "team-licence")
     with pytest.raises(ValueError, match="'cc-by' is no licence that the Hub knows; did you mean"):
-        write_card(fine, licence="cc-by")
+        write_card(fine, license="cc-by")
 
 
 def test_folders_are_no_repositories(fine: Path) -> None:
     change(fine / "run.json", parents=[{"model": "outputs/pre", "license": None}], recipe={"output_dir": "outputs/x"})
-    assert "base_model" not in header(render_run_card(read_run(fine)))
+    assert "base_model" not in header(render_run_card(read_run_metadata(fine)))
     change(fine / "run.json", parents=[{"model": "org/pre", "license": "mit"}])
-    found = header(render_run_card(read_run(fine)))
+    found = header(render_run_card(read_run_metadata(fine)))
     assert (found["base_model"], found["license"]) == ("org/pre", "mit")
 
 
@@ -260,7 +265,7 @@ def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[
     others += [{"video": "example.mp4", "prediction": {"value": 2.9}}]
     lines = "".join(json.dumps(line) + "\n" for line in others)
     (fine / "examples.jsonl").write_text(capsys.readouterr().out + lines)
-    path, notes = write_card(fine, licence="mit")
+    path, notes = write_card(fine, license="mit")
     (entry,) = header(path.read_text())["widget"]
     assert entry["src"] == "example.mp4" and entry["example_title"] == "example"
     assert len(entry["output"]) == 5 and set(entry["output"][0]) == {"label", "score"}
@@ -272,9 +277,9 @@ def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_endpoint_is_named_where_there_is_one(fine: Path) -> None:
-    assert "Inference Endpoints" not in render_run_card(read_run(fine))
+    assert "Inference Endpoints" not in render_run_card(read_run_metadata(fine))
     write_endpoint(fine)
-    assert "`handler.py` serves it on Inference Endpoints" in render_run_card(read_run(fine))
+    assert "`handler.py` serves it on Inference Endpoints" in render_run_card(read_run_metadata(fine))
 
 
 def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
@@ -286,16 +291,16 @@ def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
         "views": {**found["views"], "temporal": 5, "spatial": 3},
     }
     change(fine / "evaluation.json", **alike, metrics=metrics)
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     assert "The recipe `v1-k400-base-finetune`, and from the command line `--batch_size`:" in card
     assert "published with 81.5 top-1 / 95.1 top-5 on Kinetics-400, 5x3 views" in card
     assert "Measured here: 81.2 top-1 / 95.0 top-5, 5x3 views, 8 videos." in card
     for key in alike:  # 8 classes are not Kinetics-400, and 2x1 views not the paper's test
         change(fine / "evaluation.json", **{**alike, key: found[key]})
-        assert "Compared with the paper" not in render_run_card(read_run(fine))
+        assert "Compared with the paper" not in render_run_card(read_run_metadata(fine))
     change(fine / "evaluation.json", **alike)
     change(fine / "run.json", recipe_flags=["base_lr"])
-    assert "Compared with the paper" not in render_run_card(read_run(fine))
+    assert "Compared with the paper" not in render_run_card(read_run_metadata(fine))
 
 
 def test_other_answers_than_one_class(fine: Path) -> None:
@@ -316,12 +321,12 @@ def test_other_answers_than_one_class(fine: Path) -> None:
     )
     numbers = RegressionEvaluation(**common, labels=torch.tensor([[1.0, 5], [2, 6], [3, 7]]), values=scores)
     several.save(fine)
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     assert "| mean average precision | 0.7500 |" in card and "| class | videos | average precision |" in card
     assert SECRET not in card and "| `c` | cannot open path/to/c.mp4 |" in card
     numbers.save(fine)
     change(fine / "config.json", problem_type="regression", id2label={"0": "run", "1": "jump"})
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     assert "1 could not be decoded; these are left out." in card and "| output | mean absolute error |" in card
     assert "gives a video 2 numbers" in card and "answer.to_text()" in card
     assert check_card(card, fine) == [] and set(header(card)["metrics"]) == {"mae", "rmse", "r_squared", "pearsonr"}
@@ -329,13 +334,18 @@ def test_other_answers_than_one_class(fine: Path) -> None:
 
 def test_a_run_that_goes_on(fine: Path) -> None:
     change(fine / "run.json", status="running", steps=0, total_steps=20)  # as it was written at the start
-    assert "**The run goes on: step 8 of 20.**" in render_run_card(read_run(fine))
+    assert "**The run goes on: step 8 of 20.**" in render_run_card(read_run_metadata(fine))
 
 
 def test_a_run_that_is_not_done(fine: Path) -> None:
     change(fine / "run.json", status="stopped", steps=3)
     for name in ("config.json", "model.safetensors", "evaluation.json", "loss.png"):
         (fine / name).unlink()
-    card = render_run_card(read_run(fine))
+    card = render_run_card(read_run_metadata(fine))
     assert "**The run was stopped**, at step 3 of 8." in card
     assert "## Use" not in card and "loss.png" not in card and check_card(card, fine) == []
+
+
+def test_flags_that_change_no_number_are_those_of_the_recipe() -> None:
+    numeric = {field.name for field in dataclasses.fields(FinetuneRecipe) if field.metadata["affects_numerics"]}
+    assert {field.name for field in dataclasses.fields(FinetuneRecipe)} - numeric == NON_NUMERIC_FLAGS

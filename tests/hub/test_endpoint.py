@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 import torch
-from loopback import Loopback, certificate, no_web_server, serving
-from models import NAMES, save_model, write_video
 
 from hf_videomae import predict
 from hf_videomae.data.motion import MotionSource, encode_clip
-from hf_videomae.hub.endpoint import BadRequest, EndpointHandler, EndpointSettings, ServerFault
-from hf_videomae.hub.endpoint.addresses import is_public, parse_url
+from hf_videomae.serving.endpoint import BadRequest, EndpointHandler, EndpointSettings, ServerError
+from hf_videomae.serving.endpoint.addresses import is_public, parse_url
 from hf_videomae.video import limits
 from hf_videomae.video.decoding import VideoDecodeError, open_video
+from tests.helpers.loopback import Loopback, certificate, no_web_server, serving
+from tests.helpers.models import NAMES, save_model, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -54,7 +54,9 @@ def server(video: Path) -> Iterator[Loopback]:
 @pytest.fixture(scope="module")
 def fetching(model_dir: Path, server: Loopback) -> EndpointHandler:
     """A handler that may go to `server` and takes small files."""
-    settings = EndpointSettings(allow=(server.address,), max_bytes=200_000, downloads=3, decodes=2)
+    settings = EndpointSettings(
+        allow=(server.address,), max_bytes=200_000, max_concurrent_downloads=3, max_concurrent_decodes=2
+    )
     return EndpointHandler(model_dir, settings=settings)
 
 
@@ -130,7 +132,7 @@ def test_requests_and_answers_are_those_of_the_task(handler: EndpointHandler, vi
 
 def test_the_answer_is_that_of_predict(handler: EndpointHandler, model_dir: Path, video: Path) -> None:
     content = video.read_bytes()
-    device = handler._network.device
+    device = handler._model.device
     for parameters, settings in [
         ({}, {}),
         ({"views": "2x3"}, {"views": "2x3"}),
@@ -170,14 +172,14 @@ def test_a_clip_of_other_length(handler: EndpointHandler, video: Path) -> None:
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_video_shorter_than_a_clip_is_answered(handler: EndpointHandler, model_dir: Path, frames: int) -> None:
     content = encode_clip(MotionSource(split="test").frames(0)[:frames])
-    (found,) = predict(model_dir, content, device=handler._network.device)
+    (found,) = predict(model_dir, content, device=handler._model.device)
     assert [item["label"] for item in handler({"inputs": base64_of(content)})] == found.labels
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_other_heads_answer_as_they_were_trained(tmp_path: Path, video: Path, kind: str) -> None:
     serving = EndpointHandler(save_model(tmp_path, problem_type=kind))
-    (found,) = predict(tmp_path, video, device=serving._network.device)
+    (found,) = predict(tmp_path, video, device=serving._model.device)
     answer = serving({"inputs": video.read_bytes()})
     assert {item["label"]: item["score"] for item in answer} == dict(zip(found.labels, found.scores, strict=True))
     assert [item["score"] for item in answer] == sorted(found.scores, reverse=True)
@@ -215,8 +217,8 @@ def test_sixteen_requests_at_once_are_answered_as_one_by_one(
 def test_scores_that_are_no_numbers_are_the_servers_fault(model_dir: Path, video: Path) -> None:
     broken = EndpointHandler(model_dir)
     with torch.no_grad():
-        broken._network.classifier.bias += math.nan
-    with pytest.raises(ServerFault, match="^server error: "):
+        broken._model.classifier.bias += math.nan
+    with pytest.raises(ServerError, match="^server error: "):
         broken({"inputs": video.read_bytes()})
 
 
@@ -278,7 +280,7 @@ def test_more_than_the_limits_allow(fetching: EndpointHandler, model_dir: Path, 
 
 
 def test_tighter_limits_are_those_of_a_thread(video: Path) -> None:
-    with limits.at_most(pixels=10, frames=10, clip_bytes=10):
+    with limits.override_limits(pixels=10, frames=10, clip_bytes=10):
         with pytest.raises(VideoDecodeError, match="at most 10"):
             open_video(video)
         with ThreadPoolExecutor(1) as thread:
@@ -371,16 +373,18 @@ def test_decoding_and_prediction_end_with_the_time_of_the_request(model_dir: Pat
     text = refused(hurried, video.read_bytes(), views="2x3")
     assert text.startswith("the answer takes longer than 1e-06 s, which is what one request may take in all; give a")
     clips = torch.zeros(2, 8, 3, 64, 64)
-    assert len(hurried._scores(clips, None, time.monotonic() + 60)) == len(NAMES)
+    assert len(hurried._predict_scores(clips, None, time.monotonic() + 60)) == len(NAMES)
     with pytest.raises(BadRequest, match="takes longer"):
-        hurried._scores(clips, None, time.monotonic())
+        hurried._predict_scores(clips, None, time.monotonic())
 
 
 def test_whoever_gets_no_turn_is_told_so(model_dir: Path, server: Loopback, video: Path) -> None:
-    settings = EndpointSettings(allow=(server.address,), decodes=1, downloads=1, request_seconds=0.2)
+    settings = EndpointSettings(
+        allow=(server.address,), max_concurrent_decodes=1, max_concurrent_downloads=1, request_seconds=0.2
+    )
     busy = EndpointHandler(model_dir, settings=settings)
-    for places, inputs in ((busy._decodes, video.read_bytes()), (busy._downloads, server.url("/video"))):
-        with places, pytest.raises(ServerFault, match="^server error: too many requests at once: .* within 0.2 s"):
+    for places, inputs in ((busy._decode_slots, video.read_bytes()), (busy._download_slots, server.url("/video"))):
+        with places, pytest.raises(ServerError, match="^server error: too many requests at once: .* within 0.2 s"):
             busy({"inputs": inputs})
         assert places.acquire(blocking=False)  # it took no place with it
         places.release()

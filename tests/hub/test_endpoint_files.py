@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from models import save_model, write_video
 
 from hf_videomae import predict
 from hf_videomae.cli import main
-from hf_videomae.hub.endpoint import EndpointHandler, write_endpoint
+from hf_videomae.serving.endpoint import EndpointHandler, write_endpoint
+from tests.helpers.models import save_model, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 

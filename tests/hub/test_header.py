@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_videomae.cards.header import hub_names
-from hf_videomae.hub import check_card
+from hf_videomae.cards.card_check import check_card
+from hf_videomae.cards.header import load_hub_names
 
 GOOD = {
     "pipeline_tag": "video-classification",
@@ -81,4 +81,4 @@ def test_names_are_those_of_the_package() -> None:
         "pipeline_tags: Object.keys(t.PIPELINE_DATA), libraries: Object.keys(t.MODEL_LIBRARIES_UI_ELEMENTS)}))"
     )
     found = json.loads(subprocess.run([node, "-e", code], capture_output=True, check=True, text=True).stdout)
-    assert {key: frozenset(values) for key, values in found.items()} == {key: hub_names()[key] for key in found}
+    assert {key: frozenset(values) for key, values in found.items()} == {key: load_hub_names()[key] for key in found}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_videomae.hub.endpoint.files import write_endpoint
-from hf_videomae.hub.package import check_package, has_credentials
-from hf_videomae.hub.space import SpaceError, requirements
+from hf_videomae.publishing.requirement_line import check_requirement_line, has_credentials
+from hf_videomae.serving.endpoint.handler_files import write_endpoint
+from hf_videomae.serving.space import SpaceError, render_space_requirements
 
 pytestmark = pytest.mark.fault
 SECRET = "hf_" + "Ab1" * 12
@@ -32,7 +32,7 @@ def test_a_package_with_credentials_is_refused_and_not_shown(package: str, tmp_p
     with pytest.raises(ValueError, match="the package .*requirements") as caught:
         write_endpoint(tmp_path, package=package)
     with pytest.raises(SpaceError, match="the package .*requirements"):
-        requirements(package)
+        render_space_requirements(package)
     assert SECRET not in str(caught.value) and "short" not in str(caught.value)
     assert not (tmp_path / "requirements.txt").exists()
 
@@ -49,8 +49,8 @@ def test_a_package_with_credentials_is_refused_and_not_shown(package: str, tmp_p
     ],
 )
 def test_a_package_without_credentials_is_written_as_it_is(package: str) -> None:
-    assert check_package(f" {package}\n".strip("\n")) == package and not has_credentials(package)
-    assert package in requirements(package).splitlines()
+    assert check_requirement_line(f" {package}\n".strip("\n")) == package and not has_credentials(package)
+    assert package in render_space_requirements(package).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,5 @@ def test_a_package_without_credentials_is_written_as_it_is(package: str) -> None
 )
 def test_a_path_of_this_machine_is_no_package_for_others(package: str) -> None:
     with pytest.raises(ValueError, match="path of this machine") as caught:
-        check_package(package)
+        check_requirement_line(package)
     assert "home" not in str(caught.value)

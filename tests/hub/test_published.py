@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 import yaml
-from snippets import run_snippets
 
 from hf_videomae import (
     VideoMAEConfig,
@@ -18,11 +17,19 @@ from hf_videomae import (
     VideoMAEForVideoClassification,
     VideoMAEVideoProcessor,
 )
+from hf_videomae.cards import CardError
+from hf_videomae.cards.card_check import check_card
+from hf_videomae.cards.known_issues import load_known_issues
+from hf_videomae.cards.paper import PAPER_RESULTS
+from hf_videomae.cards.published import (
+    INDEX_FILE,
+    main,
+    read_checkpoint_facts,
+    render_all_cards,
+    render_checkpoint_card,
+)
 from hf_videomae.data.motion import MotionSource
-from hf_videomae.hub import CardError, check_card
-from hf_videomae.hub.paper import PUBLISHED
-from hf_videomae.hub.problems import known_problems
-from hf_videomae.hub.published import INDEX_FILE, main, read_published, render_all, render_published_card
+from tests.helpers.snippets import run_snippets
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = ROOT / "model_cards"
@@ -32,7 +39,7 @@ SMALL = "videomae-small-finetuned-kinetics"
 
 def test_the_cards_are_those_of_their_facts() -> None:
     """`make cards` mends it."""
-    texts = render_all(CARDS)
+    texts = render_all_cards(CARDS)
     assert {path.name for path in texts} == {path.name for path in CARDS.glob("*.md")}
     for path, text in texts.items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is not what its YAML gives: run make cards"
@@ -48,28 +55,28 @@ def test_the_header(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_its_recipes_are_there(path: Path) -> None:
-    for step in read_published(path).training:
+    for step in read_checkpoint_facts(path).training:
         assert step.recipe is None or (ROOT / "examples" / "recipes" / f"{step.recipe}.yaml").is_file()
 
 
 def test_the_numbers_agree_with_the_recipes() -> None:
     """What a recipe is to reach stands in three places: here, in its own file, and where a run's card compares."""
     seen = set()
-    for facts in map(read_published, FILES):
+    for facts in map(read_checkpoint_facts, FILES):
         recipe = facts.training[-1].recipe
-        if recipe in PUBLISHED:
-            last = PUBLISHED[recipe]
+        if recipe in PAPER_RESULTS:
+            last = PAPER_RESULTS[recipe]
             own = [(result.metric, result.value, result.views) for result in facts.results if not result.after]
             assert own[:2] == [("top-1", last.top1, last.views), ("top-5", last.top5, last.views)]
             seen.add(recipe)
     # No weights were published of these two.
-    assert PUBLISHED.keys() - seen == {"v1-ssv2-large-finetune", "v1-hmdb51-base-finetune"}
+    assert PAPER_RESULTS.keys() - seen == {"v1-ssv2-large-finetune", "v1-hmdb51-base-finetune"}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PAPER_RESULTS)
 def test_what_a_recipe_says_that_it_reaches(name: str) -> None:
     about = yaml.safe_load((ROOT / "examples" / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))["about"]
-    published = PUBLISHED[name]
+    published = PAPER_RESULTS[name]
     found = re.match(r"([\d.]+) top-1(?: / ([\d.]+) top-5)?.*?(\d+x\d+) views", about["reaches"], flags=re.DOTALL)
     assert found is not None
     assert (float(found[1]), float(found[2]) if found[2] else None, found[3]) == (
@@ -84,7 +91,7 @@ COUNTED = [path for path in FILES if "source: counted" in path.read_text(encodin
 
 @pytest.mark.parametrize("path", COUNTED, ids=lambda path: path.stem)
 def test_counted_parameters(path: Path) -> None:
-    facts = read_published(path)
+    facts = read_checkpoint_facts(path)
     counted = [number.value for number in facts.numbers if number.source == "counted"]
     kind = VideoMAEForVideoClassification if facts.classifier else VideoMAEForPreTraining
     task = "classification" if facts.classifier else "pretraining"
@@ -124,7 +131,7 @@ def test_bad_facts_are_refused(
     path = tmp_path / f"{SMALL}.yaml"
     path.write_text(yaml.safe_dump(facts))
     with pytest.raises(CardError, match=words):
-        read_published(path)
+        read_checkpoint_facts(path)
 
 
 def test_rendering_a_folder(facts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +143,7 @@ def test_rendering_a_folder(facts: dict[str, Any], tmp_path: Path, capsys: pytes
 
 
 def test_every_problem_is_somebodys() -> None:
-    assert {name for path in FILES for name in read_published(path).problems} == known_problems().keys()
+    assert {name for path in FILES for name in read_checkpoint_facts(path).problems} == load_known_issues().keys()
 
 
 def save(folder: Path, *, classifier: bool, **fields: Any) -> Path:
@@ -159,10 +166,10 @@ def save(folder: Path, *, classifier: bool, **fields: Any) -> Path:
     ["videomae-base", "videomae-base-finetuned-ssv2", "videomaev2-hub-base", "videomaev2-small-distilled-k710"],
 )
 def test_the_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = read_published(CARDS / f"{name}.yaml")
+    facts = read_checkpoint_facts(CARDS / f"{name}.yaml")
     model = save(tmp_path / "model", classifier=facts.classifier)
     (tmp_path / "clip.mp4").write_bytes(MotionSource(split="test")[0].video)
-    card, model_id = render_published_card(facts), (facts.hub_id if facts.file is None else facts.name)
+    card, model_id = render_checkpoint_card(facts), (facts.hub_id if facts.file is None else facts.name)
     assert model_id is not None
     found = run_snippets(card, model_id=model_id, model=model, folder=tmp_path, monkeypatch=monkeypatch)
     assert len(found) == (3 if name == "videomae-base" else 2)

@@ -18,16 +18,17 @@ import pytest
 import torch
 import transformers
 from huggingface_hub import HfApi, ModelCard, snapshot_download
-from local_hub import LocalHub
-from run_folders import RUN_ID, finish, save, write_run
 
+from hf_videomae.cards.card_check import check_card
 from hf_videomae.cli import main
-from hf_videomae.data import network
-from hf_videomae.data.uploading import PushError
-from hf_videomae.hub import ModelTarget, Publisher, Timing, check_card
-from hf_videomae.hub.repository import check_target
-from hf_videomae.hub.snapshot import STAGING, take_snapshot
-from hf_videomae.training.report import read_lines
+from hf_videomae.hub import retry
+from hf_videomae.hub.client import PushError
+from hf_videomae.publishing import BackgroundPublisher, ModelTarget, PushTiming
+from hf_videomae.publishing.repo import resolve_model_target
+from hf_videomae.publishing.snapshot import SNAPSHOT_FOLDER, take_snapshot
+from hf_videomae.run_files import read_jsonl
+from tests.helpers.run_folders import RUN_ID, finish, save, write_run
+from tests.local_hub import LocalHub
 
 ID = "org/run"
 # A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
@@ -35,19 +36,19 @@ AT_ONCE = 520
 SECRET_TOKEN = "hf_" + "a1B2" * 8
 
 
-_made: list[Publisher] = []
+_made: list[BackgroundPublisher] = []
 
 
 @pytest.fixture
 def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """As the user who may write in `org` and `team`; waits of a twentieth of a second. No publisher outlives it."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    monkeypatch.setattr(network, "_FIRST_WAIT", 0.05)
-    monkeypatch.setattr(network, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
     yield hub
     hub.heal()
     while _made:
-        _made.pop().abandon()
+        _made.pop().report_unpublished()
     for thread in threading.enumerate():
         if thread.name == "publisher":
             thread.join(timeout=60)
@@ -60,11 +61,11 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def publisher(run: Path, *, strategy: Any = "every_save", **options: Any) -> Publisher:
+def publisher(run: Path, *, strategy: Any = "every_save", **options: Any) -> BackgroundPublisher:
     """Opened, as a run does before its first step."""
-    timing = Timing(patience=options.pop("patience", 60), spacing=options.pop("spacing", 0))
-    target = check_target(ModelTarget(id=ID, **options), run_id=RUN_ID)
-    made = Publisher(target, output_dir=run, strategy=strategy, timing=timing)
+    timing = PushTiming(patience=options.pop("patience", 60), spacing=options.pop("spacing", 0))
+    target = resolve_model_target(ModelTarget(id=ID, **options), run_id=RUN_ID)
+    made = BackgroundPublisher(target, output_dir=run, strategy=strategy, timing=timing)
     _made.append(made)
     made.open(RUN_ID)
     return made
@@ -75,7 +76,7 @@ def end(run: Path, *, step: int = 4, **options: Any) -> int:
     if not (run / f"checkpoint-{step}").exists():
         save(run, step=step)
         finish(run, step=step)
-    return publisher(run, **options).ended(step, None)
+    return publisher(run, **options).publish_final(step, None)
 
 
 def titles(branch: str = "main") -> list[str]:
@@ -120,7 +121,7 @@ def test_a_finished_run_is_one_commit_that_loads(logged_in: LocalHub, run: Path)
     assert json.loads(found["run.json"])["run_id"] == RUN_ID
     assert check_card(found["README.md"].decode()) == [] and ModelCard.load(ID).content == found["README.md"].decode()
     assert [branch.name for branch in HfApi().list_repo_refs(ID).branches] == ["main"]
-    assert not (run / STAGING).exists() and not (run / "README.md").exists()
+    assert not (run / SNAPSHOT_FOLDER).exists() and not (run / "README.md").exists()
 
 
 def test_what_serves_the_model_goes_with_it(logged_in: LocalHub, run: Path) -> None:
@@ -128,7 +129,7 @@ def test_what_serves_the_model_goes_with_it(logged_in: LocalHub, run: Path) -> N
     finish(run, step=4)
     (run / "requirements.txt").write_text("hf-videomae\n")
     assert end(run) == 0 and "requirements.txt" not in files()
-    (run / "handler.py").write_text("from hf_videomae.hub.endpoint import EndpointHandler\n")
+    (run / "handler.py").write_text("from hf_videomae.serving.endpoint import EndpointHandler\n")
     assert end(run) == 0
     sent = files()
     assert sent["handler.py"] == (run / "handler.py").read_bytes() and sent["requirements.txt"] == b"hf-videomae\n"
@@ -138,7 +139,7 @@ def test_what_serves_the_model_goes_with_it(logged_in: LocalHub, run: Path) -> N
 def test_requirements_with_credentials_are_not_published(logged_in: LocalHub, run: Path) -> None:
     save(run, step=4)
     finish(run, step=4)
-    (run / "handler.py").write_text("from hf_videomae.hub.endpoint import EndpointHandler\n")
+    (run / "handler.py").write_text("from hf_videomae.serving.endpoint import EndpointHandler\n")
     (run / "requirements.txt").write_text("git+https://user:s3cret@host/repository\n")
     assert end(run) == 0 and not {"handler.py", "requirements.txt"} & files().keys()
 
@@ -147,13 +148,13 @@ def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run)
     for step in (2, 4):
         made.saved(save(run, step=step))
-        wait_for(lambda step=step: made.published_step == step)
+        wait_for(lambda step=step: made.last_published_step == step)
         assert step_on_hub() == step
         assert f"**The run goes on: step {step} of 100.**" in files()["README.md"].decode()
     finish(run, step=4)
-    assert made.ended(4, None) == 0 and titles() == ["Step 4", "Step 4", "Step 2"]
+    assert made.publish_final(4, None) == 0 and titles() == ["Step 4", "Step 4", "Step 2"]
     assert "**The run " not in files()["README.md"].decode()
-    lines = read_lines(run / "published.jsonl")
+    lines = read_jsonl(run / "published.jsonl")
     assert [line["step"] for line in lines if "blocked_seconds" in line] == [2, 4]
     assert [line["step"] for line in lines if "commit" in line] == [2, 4, 4]
 
@@ -162,7 +163,7 @@ def test_a_stopped_run_is_that_of_its_checkpoint(logged_in: LocalHub, run: Path)
     end(run)
     checkpoint = save(run, step=6)
     write_run(run, step=6, total=100, status="stopped")
-    assert publisher(run).ended(6, checkpoint) == 0
+    assert publisher(run).publish_final(6, checkpoint) == 0
     assert step_on_hub() == 6 and "**The run was stopped**" in files()["README.md"].decode()
 
 
@@ -172,7 +173,7 @@ def test_the_state_has_a_branch_of_its_own(logged_in: LocalHub, run: Path) -> No
     for step in (2, 4):
         checkpoint = save(run, step=step)
         made.saved(checkpoint)
-        wait_for(lambda step=step: made.published_step == step)
+        wait_for(lambda step=step: made.last_published_step == step)
     state = files("training-state")
     assert titles("training-state") == ["Step 4", "Step 2"]
     held = {name.removeprefix("checkpoint-4/") for name in state if "/" in name}
@@ -204,7 +205,7 @@ def test_private(logged_in: LocalHub, run: Path) -> None:
     assert end(run, private=True) == 0 and logged_in.is_private("models/org/run")
     HfApi().create_repo("org/open")
     with pytest.raises(PushError, match="org/open is there already, and public"):
-        check_target(ModelTarget(id="org/open", private=True), run_id=None)
+        resolve_model_target(ModelTarget(id="org/open", private=True), run_id=None)
 
 
 # In the background.
@@ -226,7 +227,7 @@ def test_a_newer_save_takes_the_place_of_one_that_waits(logged_in: LocalHub, run
         if step == 2:
             wait_for(lambda: logged_in.record._under_way)
     assert time.monotonic() - begun < 5, "nobody waited for the Hub"
-    wait_for(lambda: made.published_step == 6)
+    wait_for(lambda: made.last_published_step == 6)
     assert titles() == ["Step 6", "Step 2"]
 
 
@@ -234,28 +235,28 @@ def test_a_newer_save_ends_the_waiting_for_a_hub_that_fails(
     logged_in: LocalHub, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = publisher(run)
-    monkeypatch.setattr(network, "_FIRST_WAIT", 600.0)
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 600.0)
     logged_in.fail("/preupload/", status=AT_ONCE)
-    made.timing = Timing(patience=3600, spacing=0)
+    made.timing = PushTiming(patience=3600, spacing=0)
     made.saved(save(run, step=2))
     wait_for(lambda: logged_in.requests("/preupload/"))
     made.saved(save(run, step=4))
-    wait_for(lambda: made.published_step == 4)
+    wait_for(lambda: made.last_published_step == 4)
     assert titles() == ["Step 4"]
 
 
 def test_commits_keep_their_distance_but_the_last(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run, spacing=3600)
     made.saved(save(run, step=2))
-    wait_for(lambda: made.published_step == 2)
+    wait_for(lambda: made.last_published_step == 2)
     made.saved(save(run, step=4))
     made.saved(save(run, step=6))
     finish(run, step=6)
-    assert made.ended(6, None) == 0 and titles() == ["Step 6", "Step 2"]
+    assert made.publish_final(6, None) == 0 and titles() == ["Step 6", "Step 2"]
 
 
 def test_at_most_so_many_commits_an_hour() -> None:
-    assert 3600 / Timing().spacing <= 100, "the Hub takes 128, of all runs of a user"
+    assert 3600 / PushTiming().spacing <= 100, "the Hub takes 128, of all runs of a user"
 
 
 def test_a_snapshot_is_what_was_there(run: Path) -> None:
@@ -266,12 +267,12 @@ def test_a_snapshot_is_what_was_there(run: Path) -> None:
     for path in checkpoint.iterdir():
         path.unlink()
     save(run, step=4)
-    held.settle()
+    held.truncate_appended_files()
     assert (held.folder / "model.safetensors").read_bytes() == before
-    assert [line["step"] for line in read_lines(held.folder / "metrics.jsonl")] == [2]
+    assert [line["step"] for line in read_jsonl(held.folder / "metrics.jsonl")] == [2]
     assert json.loads((held.folder / "run.json").read_text())["steps"] == 2
     held.remove()
-    assert len(read_lines(run / "metrics.jsonl")) == 2
+    assert len(read_jsonl(run / "metrics.jsonl")) == 2
 
 
 def test_a_snapshot_that_fails_holds_nothing(logged_in: LocalHub, run: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -282,7 +283,7 @@ def test_a_snapshot_that_fails_holds_nothing(logged_in: LocalHub, run: Path, cap
     (run / "run.json").mkdir()
     made.saved(checkpoint)
     assert "step 2 is not published: " in caplog.text
-    assert (checkpoint / "model.safetensors").stat().st_nlink == 1 and not list((run / STAGING).iterdir())
+    assert (checkpoint / "model.safetensors").stat().st_nlink == 1 and not list((run / SNAPSHOT_FOLDER).iterdir())
 
 
 # What breaks.
@@ -296,7 +297,7 @@ def test_a_failure_that_passes_is_sat_out(logged_in: LocalHub, run: Path, patter
     finish(run, step=4)
     made = publisher(run)
     logged_in.fail(pattern, status=AT_ONCE, times=2)
-    assert made.ended(4, None) == 0
+    assert made.publish_final(4, None) == 0
     assert titles() == ["Step 4"] and step_on_hub() == 4
 
 
@@ -316,7 +317,7 @@ def test_what_is_read_of_the_hub_may_break_off(logged_in: LocalHub, run: Path, f
     made = publisher(run)
     shutil.rmtree(logged_in.home)
     logged_in.cut_off(f"GET .*/{file}$", after_bytes=100, times=2)
-    assert made.ended(6, None) == 0 and titles() == ["Step 6", "Step 4"]
+    assert made.publish_final(6, None) == 0 and titles() == ["Step 6", "Step 4"]
 
 
 def test_the_answer_to_the_commit_is_lost(logged_in: LocalHub, run: Path) -> None:
@@ -330,7 +331,7 @@ def test_a_hub_that_asks_for_patience_gets_it(logged_in: LocalHub, run: Path) ->
     made = publisher(run)
     logged_in.fail("/commit/", status=429, retry_after=1)
     begun = time.monotonic()
-    assert made.ended(4, None) == 0
+    assert made.publish_final(4, None) == 0
     assert len(logged_in.requests("/commit/")) == 2 and time.monotonic() - begun >= 1
 
 
@@ -364,10 +365,10 @@ def test_a_failing_save_does_not_harm_the_run(
     made = publisher(run)
     logged_in.fail("/commit/", status=403)
     made.saved(save(run, step=2))
-    wait_for(lambda: [line for line in read_lines(run / "published.jsonl") if "failure" in line])
+    wait_for(lambda: [line for line in read_jsonl(run / "published.jsonl") if "failure" in line])
     assert "step 2 is not published: you may not write to org/run" in caplog.text
     finish(run, step=2)
-    assert made.ended(2, None) == 0 and step_on_hub() == 2
+    assert made.publish_final(2, None) == 0 and step_on_hub() == 2
 
 
 def test_a_list_that_cannot_be_written_does_not_harm_the_run(
@@ -377,7 +378,7 @@ def test_a_list_that_cannot_be_written_does_not_harm_the_run(
     (run / "published.jsonl").mkdir()
     made.saved(save(run, step=2))
     finish(run, step=2)
-    assert made.ended(2, None) == 0 and step_on_hub() == 2
+    assert made.publish_final(2, None) == 0 and step_on_hub() == 2
     assert "published.jsonl is not written: " in caplog.text
 
 
@@ -385,7 +386,7 @@ def test_a_list_that_cannot_be_written_does_not_harm_the_run(
 def test_what_nobody_expected_ends_one_push_alone(
     logged_in: LocalHub, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_videomae.hub import snapshot
+    from hf_videomae.publishing import snapshot
 
     made = publisher(run)
     with monkeypatch.context() as broken:
@@ -393,7 +394,7 @@ def test_what_nobody_expected_ends_one_push_alone(
         made.saved(save(run, step=2))
         wait_for(lambda: made._thread is not None and not made._thread.is_alive())
     finish(run, step=2)
-    assert made.ended(2, None) == 0 and step_on_hub() == 2
+    assert made.publish_final(2, None) == 0 and step_on_hub() == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -412,7 +413,7 @@ def test_a_signal_ends_the_last_wait(
 
     interrupter = threading.Thread(target=interrupt, daemon=True)
     interrupter.start()
-    assert made.ended(4, None) == 128 + number
+    assert made.publish_final(4, None) == 128 + number
     interrupter.join()
     assert "is not published on org/run: interrupted by" in capsys.readouterr().err
 
@@ -422,7 +423,7 @@ def test_a_run_that_failed_says_what_is_not_published(
 ) -> None:
     made = publisher(run, strategy="end")
     save(run, step=2)
-    made.abandon()
+    made.report_unpublished()
     assert f"checkpoint-2 is not published; to publish it: hf-videomae push {run}" in capsys.readouterr().out
     write_run(run, step=3, total=100, status="failed")
     assert command(capsys, "push", run, "--hub_model_id", ID)[0] == 0
@@ -443,11 +444,11 @@ def test_a_card_that_was_edited_on_the_hub_stays(
 ) -> None:
     made = publisher(run)
     made.saved(save(run, step=2))
-    wait_for(lambda: made.published_step == 2)
+    wait_for(lambda: made.last_published_step == 2)
     edited = edit_card()
     for step in (4, 6):
         made.saved(save(run, step=step))
-        wait_for(lambda step=step: made.published_step == step)
+        wait_for(lambda step=step: made.last_published_step == step)
     assert files()["README.md"].decode() == edited and step_on_hub() == 6
     assert caplog.text.count("the card of org/run was edited on the Hub") == 1
     finish(run, step=6)
@@ -497,7 +498,7 @@ def test_the_model_of_another_run_is_not_overwritten(
     write_run(other, step=8, total=8, status="finished", run_id="f" * 32)
     for run_id in (None, "f" * 32):
         with pytest.raises(PushError, match=r"org/run holds a model that is not of this run \(model.safetensors\)"):
-            check_target(ModelTarget(id=ID), run_id=run_id)
+            resolve_model_target(ModelTarget(id=ID), run_id=run_id)
     status, _, errors = command(capsys, "push", other, "--hub_model_id", ID)
     assert status == 2 and "--overwrite to replace it" in errors and errors.count("\n") == 1
     assert step_on_hub() == 4

@@ -1,4 +1,4 @@
-"""The files of a Space, as `hf-videomae space` writes them; end_to_end/test_space_page.py tries the page itself."""
+"""The files of a Space, as `hf-videomae space` writes them; integration/test_space_page.py tries the page itself."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from hf_videomae.cards import LicenseError
 from hf_videomae.cli import main
 from hf_videomae.data.motion import MotionSource, encode_clip
-from hf_videomae.hub import LicenceError, SpaceError, write_space
-from hf_videomae.hub.space import GRADIO
+from hf_videomae.serving.space import GRADIO_VERSION, SpaceError, write_space
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,12 +57,12 @@ def test_a_whole_space(models: tuple[str, str], tmp_path: Path) -> None:
 
 
 def test_one_version_of_gradio_everywhere() -> None:
-    assert f"gradio=={GRADIO}\n" in (ROOT / "constraints.txt").read_text() + "\n"
+    assert f"gradio=={GRADIO_VERSION}\n" in (ROOT / "constraints.txt").read_text() + "\n"
 
 
 def test_the_package_from_elsewhere(models: tuple[str, str], tmp_path: Path) -> None:
     spec = "hf-videomae @ git+https://example.org/hf_videomae@v1"
-    space = write_space(tmp_path, model=models[0], package=spec, licence="mit")
+    space = write_space(tmp_path, model=models[0], package=spec, license="mit")
     assert len(space.files) == 5 and spec in (tmp_path / "requirements.txt").read_text().splitlines()
     assert header(tmp_path)["license"] == "mit"
 
@@ -88,8 +88,8 @@ def test_models_of_the_wrong_kind(models: tuple[str, str], tmp_path: Path) -> No
     ):
         with pytest.raises(SpaceError, match=said):
             write_space(tmp_path / "space", **options)
-    with pytest.raises(LicenceError):
-        write_space(tmp_path / "space", pretrained=pretrained, licence="mit")
+    with pytest.raises(LicenseError):
+        write_space(tmp_path / "space", pretrained=pretrained, license="mit")
     assert not (tmp_path / "space").exists()
 
 
@@ -104,11 +104,11 @@ def test_the_command(models: tuple[str, str], tmp_path: Path, capsys: pytest.Cap
 
 def test_a_visitor_hears_nothing_of_the_machine() -> None:
     pytest.importorskip("gradio")
-    from hf_videomae.hub.app import problem
+    from hf_videomae.serving.space_app import format_error
 
-    text = problem(OSError(28, "No space left on device", "/home/anna/uploads/a.mp4"))
+    text = format_error(OSError(28, "No space left on device", "/home/anna/uploads/a.mp4"))
     assert text == "**That did not work:** No space left on device"
-    assert problem(ValueError("17 is no class")) == "**That did not work:** 17 is no class"
+    assert format_error(ValueError("17 is no class")) == "**That did not work:** 17 is no class"
 
 
 def test_the_licence_of_the_first_parent_stays(models: tuple[str, str], tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_the_licence_of_the_first_parent_stays(models: tuple[str, str], tmp_path
     shutil.copytree(models[0], tmp_path / "finetuned")
     parents = [{"model": "org/pre", "hub_id": "org/pre", "license": "mit", "ancestors": [NON_COMMERCIAL]}]
     (tmp_path / "finetuned" / "run.json").write_text(json.dumps({"parents": parents}))
-    with pytest.raises(LicenceError, match="the licence cannot be mit: MCG-NJU/videomae-base is cc-by-nc-4.0"):
-        write_space(tmp_path / "space", model=str(tmp_path / "finetuned"), licence="mit")
+    with pytest.raises(LicenseError, match="the licence cannot be mit: MCG-NJU/videomae-base is cc-by-nc-4.0"):
+        write_space(tmp_path / "space", model=str(tmp_path / "finetuned"), license="mit")
     write_space(tmp_path / "space", model=str(tmp_path / "finetuned"))
     assert header(tmp_path / "space")["license"] == "cc-by-nc-4.0"
 
@@ -128,10 +128,10 @@ ALONE = """
 import importlib.util, sys
 
 import hf_videomae
-from hf_videomae.inference import predict_over_time, processor_for, load_classifier, token_saliency, draw_over_time
+from hf_videomae.inference import predict_timeline, load_processor, load_classifier, token_saliency, draw_timeline
 
 if importlib.util.find_spec("gradio"):
-    from hf_videomae.hub import app
+    from hf_videomae.serving import space_app
 
 (answer,) = hf_videomae.predict(sys.argv[1], sys.argv[2])
 print(hf_videomae.__file__, len(answer.scores))

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from models import save_model, write_video
 
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEModel, VideoMAEVideoProcessor, extract_features
-from hf_videomae.inference import FeatureExtractor, load_features, store_features
-from hf_videomae.inference import storing as storing_module
+from hf_videomae.inference import FeatureExtractor, load_features, save_features
+from hf_videomae.inference import feature_files as storing_module
 from hf_videomae.video.decoding import open_video
+from tests.helpers.models import save_model, write_video
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +124,16 @@ def test_files_hold_the_features_and_go_on(pretrained: Path, tmp_path: Path, fil
         return extract
 
     with pytest.raises(KeyboardInterrupt):
-        store_features(interrupted(extractor, []), [tmp_path / "clips"], tmp_path / "out", **settings)
+        save_features(interrupted(extractor, []), [tmp_path / "clips"], tmp_path / "out", **settings)
     seen: list[str] = []
-    stored = store_features(extractor, [tmp_path / "clips"], tmp_path / "out", progress=seen.append, **settings)
+    stored = save_features(extractor, [tmp_path / "clips"], tmp_path / "out", progress=seen.append, **settings)
     assert (stored.written, stored.skipped, len(stored.bad), len(seen)) == (3, 2, 1, 4)
     assert "bad.mp4" in (tmp_path / "out" / "bad_videos.jsonl").read_text()
     found = load_features(tmp_path / "out")
     assert len(found) == 5
     for path, features in found.items():
         torch.testing.assert_close(features, extractor(path).features, atol=1e-6, rtol=0)
-    again = store_features(extractor, [tmp_path / "clips"], tmp_path / "out", **settings)
+    again = save_features(extractor, [tmp_path / "clips"], tmp_path / "out", **settings)
     assert (again.written, again.skipped) == (0, 5)
     assert not list((tmp_path / "out").glob(".unfinished*"))
     facts = json.loads((tmp_path / "out" / "features.json").read_text())
@@ -142,7 +142,7 @@ def test_files_hold_the_features_and_go_on(pretrained: Path, tmp_path: Path, fil
 
 def test_rows_of_a_table_say_when(pretrained: Path, video: Path, tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    store_features(FeatureExtractor(pretrained, pool="frame", hop=24), [video], tmp_path, model="m")
+    save_features(FeatureExtractor(pretrained, pool="frame", hop=24), [video], tmp_path, model="m")
     table = pandas.read_parquet(tmp_path / "part-00000.parquet")
     assert table["first_frame"].tolist() == [0, 24, 33] and table["last_frame"].tolist() == [14, 38, 47]
     assert table["first_second"].tolist() == pytest.approx([0, 2, 33 / 12])
@@ -152,23 +152,23 @@ def test_rows_of_a_table_say_when(pretrained: Path, video: Path, tmp_path: Path)
 def test_features_of_other_settings_are_not_mixed(
     pretrained: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store_features(FeatureExtractor(pretrained), [video], tmp_path / "out", model="m")
+    save_features(FeatureExtractor(pretrained), [video], tmp_path / "out", model="m")
     with pytest.raises(ValueError, match="layer 3 .now 2."):
-        store_features(FeatureExtractor(pretrained, layer=2), [video], tmp_path / "out", model="m")
+        save_features(FeatureExtractor(pretrained, layer=2), [video], tmp_path / "out", model="m")
     with pytest.raises(ValueError, match="holds no features"):
         load_features(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
-        store_features(FeatureExtractor(pretrained), [video], video, model="m")
+        save_features(FeatureExtractor(pretrained), [video], video, model="m")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ValueError, match="pip install pyarrow"):
-        storing_module.store_features(FeatureExtractor(pretrained), [video], tmp_path / "new", model="m")
+        storing_module.save_features(FeatureExtractor(pretrained), [video], tmp_path / "new", model="m")
 
 
 def test_whoever_may_read_the_folder_may_read_weights_and_features(
     pretrained: Path, video: Path, tmp_path: Path
 ) -> None:
     """safetensors shuts everybody else out of what it writes."""
-    store_features(FeatureExtractor(pretrained), [video], tmp_path, model="m", file_format="safetensors")
+    save_features(FeatureExtractor(pretrained), [video], tmp_path, model="m", file_format="safetensors")
     for folder, weights in ((pretrained, "model.safetensors"), (tmp_path, "part-00000.safetensors")):
         modes = {path.stat().st_mode for path in folder.iterdir() if path.is_file()}
         assert (folder / weights).is_file() and len(modes) == 1

@@ -9,11 +9,11 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from hf_videomae.evaluation.comparison import Entry, draw_comparison
+from hf_videomae.evaluation.comparison import ComparisonRow, draw_comparison
 from hf_videomae.inference import figure_text
-from hf_videomae.inference.figure_text import figure_fonts, picture_font
-from hf_videomae.inference.pictures import sheet
-from hf_videomae.training.report import draw_loss
+from hf_videomae.inference.figure_text import figure_fonts, resolve_font
+from hf_videomae.inference.images import draw_frame_grid
+from hf_videomae.training.loss_curve import plot_loss_curve
 
 pytestmark = pytest.mark.fault
 NAMES = ["$\\frac{$", "a$b$", "\\$x$", "two\nlines", "\x1b[31m", "中文", "日本語", "한국어", "<b>", "x" * 500, ""]
@@ -38,18 +38,22 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
 
 def test_signs_of_no_font_are_code_points(tmp_path: Path) -> None:
     assert draw(["a\U000f1234b", "é"], tmp_path / "x.png") == ["a\\U000f1234b", "é"]
-    text, path = picture_font("a\U000f1234b")
+    text, path = resolve_font("a\U000f1234b")
     assert (text, path) == ("a\\U000f1234b", None)
 
 
 def test_another_font_is_taken_for_signs_that_the_first_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = Path(font_manager.findfont(font_manager.FontProperties()))
-    signs = {path: figure_text._signs_of(path) for path in figure_text._font_files()}
-    other = next(path for path, found in sorted(signs.items()) if any(sign > "\u2000" for sign in found - signs[own]))
-    sign = max(signs[other] - signs[own])
-    assert draw([f"a {sign}"], tmp_path / "x.png") == [f"a {sign}"]
-    text, path = picture_font(sign)
-    assert text == sign and path is not None and sign in figure_text._signs_of(path)
+    characters = {path: figure_text._supported_characters(path) for path in figure_text._font_files()}
+    other = next(
+        path
+        for path, found in sorted(characters.items())
+        if any(character > "\u2000" for character in found - characters[own])
+    )
+    character = max(characters[other] - characters[own])
+    assert draw([f"a {character}"], tmp_path / "x.png") == [f"a {character}"]
+    text, path = resolve_font(character)
+    assert text == character and path is not None and character in figure_text._supported_characters(path)
 
 
 def test_a_font_of_the_same_family_gives_the_missing_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,18 +64,18 @@ def test_a_font_of_the_same_family_gives_the_missing_signs(tmp_path: Path, monke
             table.cmap[0xF1234] = "A"
     newer.save(tmp_path / "newer.ttf")
     monkeypatch.setattr(figure_text, "_font_files", lambda: (tmp_path / "newer.ttf",))
-    figure_text._covering.cache_clear()
+    figure_text._covering_fonts.cache_clear()
     assert draw(["a \U000f1234"], tmp_path / "x.png") == ["a \U000f1234"]
-    figure_text._covering.cache_clear()
+    figure_text._covering_fonts.cache_clear()
 
 
 def test_pictures_of_a_run_and_of_frames(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n')
-    draw_loss(tmp_path, title="pretrain: tiny on path/to/$\\frac{$", baseline_name=None)
-    draw_comparison([Entry(name="$\\frac{$", values=[0.5])], tmp_path / "c.png", title="$\\x$", chance=0.1)
+    plot_loss_curve(tmp_path, title="pretrain: tiny on path/to/$\\frac{$", baseline_name=None)
+    draw_comparison([ComparisonRow(name="$\\frac{$", values=[0.5])], tmp_path / "c.png", title="$\\x$", chance=0.1)
     assert (tmp_path / "loss.png").stat().st_size > 0 and (tmp_path / "c.png").stat().st_size > 0
     frames = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
-    assert sheet([(name, frames) for name in NAMES]).height > 16 * len(NAMES)
+    assert draw_frame_grid([(name, frames) for name in NAMES]).height > 16 * len(NAMES)
 
 
 def test_pictures_hold_no_tokens(tmp_path: Path) -> None:

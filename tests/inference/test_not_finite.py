@@ -9,8 +9,8 @@ import torch
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, predict, reconstruct
 from hf_videomae.cli import main
 from hf_videomae.data import MotionSource
-from hf_videomae.inference import extract_features, load_features, predict_over_time, token_saliency
-from hf_videomae.inference.finite import NotFiniteOutput
+from hf_videomae.inference import extract_features, load_features, predict_timeline, token_saliency
+from hf_videomae.inference.output_checks import NonFiniteOutputError
 
 pytestmark = pytest.mark.fault
 VALUES = {"nan": float("nan"), "inf": float("inf"), "too large": 1e38}
@@ -38,7 +38,7 @@ def videos(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("kind", VALUES)
 def test_predict_names_the_video(tmp_path: Path, videos: list[str], kind: str) -> None:
     model = broken_model(tmp_path / "model", VALUES[kind])
-    with pytest.raises(NotFiniteOutput, match=r"0.mp4: .*scores are not finite"):
+    with pytest.raises(NonFiniteOutputError, match=r"0.mp4: .*scores are not finite"):
         predict(model, videos)
 
 
@@ -64,14 +64,14 @@ def test_features_are_left_out_and_named(
     assert [line["path"] for line in bad] == videos and "not finite" in bad[0]["reason"]
     with pytest.raises(ValueError, match="holds no features"):
         load_features(out)
-    with pytest.raises(NotFiniteOutput, match="features are not finite"):
+    with pytest.raises(NonFiniteOutputError, match="features are not finite"):
         extract_features(model, videos[0])
 
 
-@pytest.mark.parametrize("work", [predict_over_time, token_saliency])
+@pytest.mark.parametrize("work", [predict_timeline, token_saliency])
 def test_other_answers_are_refused(tmp_path: Path, videos: list[str], work: object) -> None:
     model = broken_model(tmp_path / "model", float("nan"))
-    with pytest.raises(NotFiniteOutput, match="not finite"):
+    with pytest.raises(NonFiniteOutputError, match="not finite"):
         work(model, videos[0])  # type: ignore[operator]
 
 
@@ -81,5 +81,5 @@ def test_a_reconstruction_is_refused(tmp_path: Path, videos: list[str]) -> None:
     )
     with torch.no_grad():
         model.mask_token.fill_(float("nan"))
-    with pytest.raises(NotFiniteOutput, match="not finite"):
+    with pytest.raises(NonFiniteOutputError, match="not finite"):
         reconstruct(model, videos[0])

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import NAMES, save_model, write_video
 
 from hf_videomae import predict
-from hf_videomae.inference import draw_over_time, predict_over_time
-from hf_videomae.inference.pictures import spread
+from hf_videomae.inference import draw_timeline, predict_timeline
+from hf_videomae.inference.images import evenly_spaced_indices
 from hf_videomae.video.decoding import VideoDecodeError, decode_clip
+from tests.helpers.models import NAMES, save_model, write_video
 
 
 @pytest.fixture(scope="module")
@@ -24,44 +24,48 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_windows_cover_the_video_and_score_as_predict_does(model: Path, video: Path) -> None:
-    found = predict_over_time(model, video, batch_size=3)
+    found = predict_timeline(model, video, batch_size=3)
     assert found.frames[:, 0].tolist() == [0, 8, 16, 24, 32, 40, 48, 56, 57] and found.frames[-1, -1] == 71
-    assert found.labels == NAMES and (found.num_frames, found.frames_seen, found.windows_left_out) == (72, 72, 0)
+    assert found.labels == NAMES and (found.num_frames, found.num_frames_covered, found.num_skipped_windows) == (
+        72,
+        72,
+        0,
+    )
     assert found.seconds[0].tolist() == [0, 15 / 12] and found.seconds[-1, 1] == 6
     torch.testing.assert_close(found.scores.sum(1), torch.ones(9))
     frames = decode_clip(video, lambda total, fps: found.frames[3].tolist())
     (answer,) = predict(model, frames)  # as many as a clip has: these are taken
     torch.testing.assert_close(found.scores[3], answer.probabilities, atol=1e-5, rtol=0)
-    torch.testing.assert_close(predict_over_time(model, video.read_bytes()).scores, found.scores)
+    torch.testing.assert_close(predict_timeline(model, video.read_bytes()).scores, found.scores)
     label = found.top(1)[0]
     assert found.scores[found.peak(label), label] == found.scores.max()
 
 
 def test_a_long_video_is_looked_at_in_part(model: Path, video: Path) -> None:
-    found = predict_over_time(model, video, max_seconds=4)
-    assert found.frames_seen == 48 and found.frames.max() == 47 and found.num_frames == 72
-    spaced = predict_over_time(model, video, hop=1, max_windows=3)
-    assert spaced.frames[:, 0].tolist() == [0, 28, 57] and spaced.windows_left_out == 55
-    assert spread(3, 32) == [0, 1, 2]  # more are wanted than there are: each once
+    found = predict_timeline(model, video, max_seconds=4)
+    assert found.num_frames_covered == 48 and found.frames.max() == 47 and found.num_frames == 72
+    spaced = predict_timeline(model, video, hop=1, max_windows=3)
+    assert spaced.frames[:, 0].tolist() == [0, 28, 57] and spaced.num_skipped_windows == 55
+    assert evenly_spaced_indices(3, 32) == [0, 1, 2]  # more are wanted than there are: each once
 
 
 def test_a_regression_keeps_its_outputs_in_order(tmp_path: Path, video: Path) -> None:
     names = {0: "speed", 1: "angle"}
-    found = predict_over_time(save_model(tmp_path, id2label=names, problem_type="regression"), video)
+    found = predict_timeline(save_model(tmp_path, id2label=names, problem_type="regression"), video)
     assert found.kind == "regression" and found.top(5) == [0, 1]
-    assert draw_over_time(found).width > 500
+    assert draw_timeline(found).width > 500
 
 
 def test_the_picture_has_a_row_for_each_class_and_grows_with_it(model: Path, video: Path) -> None:
-    found = predict_over_time(model, video, max_windows=1)
-    one, three = draw_over_time(found, count=1), draw_over_time(found, count=3)
+    found = predict_timeline(model, video, max_windows=1)
+    one, three = draw_timeline(found, count=1), draw_timeline(found, count=3)
     assert three.height > one.height + 100 and len(one.getcolors(1 << 20) or []) > 10
 
 
 def test_what_cannot_work_is_refused(model: Path, tmp_path: Path) -> None:
     for settings in ({"hop": 0}, {"max_windows": 0}, {"max_seconds": 0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
-            predict_over_time(model, "never-read.mp4", **settings)
+            predict_timeline(model, "never-read.mp4", **settings)
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(VideoDecodeError):
-        predict_over_time(model, tmp_path / "text.mp4")
+        predict_timeline(model, tmp_path / "text.mp4")

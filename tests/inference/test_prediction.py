@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from models import NAMES, save_model, write_video
 
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor, predict
 from hf_videomae.video.decoding import VideoDecodeError, open_video
-from hf_videomae.video.sampling import ClipPlan
-from hf_videomae.video.views import ViewPlan, make_views, read_views
+from hf_videomae.video.sampling import ClipSampler
+from hf_videomae.video.views import MultiViewConfig, build_views, decode_views
+from tests.helpers.models import NAMES, save_model, write_video
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def test_one_view_is_what_model_and_processor_give(model_dir: Path, video: Path)
 def test_views_are_averaged_after_the_softmax(model_dir: Path, video: Path, views: str) -> None:
     (found,) = predict(model_dir, video, views=views, batch_size=4)
     positions, crops = (int(part) for part in views.split("x"))
-    clip = ClipPlan(num_frames=8, stride=2, views=positions)
-    plan = ViewPlan(clip=clip, crops=crops, size=(64, 64), antialias=True)
+    clip = ClipSampler(num_frames=8, stride=2, views=positions)
+    plan = MultiViewConfig(clip=clip, crops=crops, size=(64, 64), antialias=True)
     model = VideoMAEForVideoClassification.from_pretrained(model_dir).eval()
     with torch.no_grad():
-        expected = model(make_views(read_views(video, plan=plan), plan=plan)).logits.softmax(-1).mean(0)
+        expected = model(build_views(decode_views(video, plan=plan), plan=plan)).logits.softmax(-1).mean(0)
     torch.testing.assert_close(found.probabilities, expected, atol=1e-5, rtol=0)
 
 
@@ -177,11 +177,11 @@ def test_a_stride_beside_uniform_sampling_is_refused(model_dir: Path, video: Pat
 
 @pytest.mark.fault
 def test_the_server_of_a_url_is_named_and_credentials_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    from hf_videomae.inference.files import find_inputs
-    from hf_videomae.inference.prediction import named_videos
+    from hf_videomae.inference.model_loading import find_inputs
+    from hf_videomae.inference.prediction import resolve_videos
 
     url = "https://anna:s3cret@videos.example.org:8443/a.mp4?id=7&token=s3cret"
-    ((name, video),) = named_videos(url)
+    ((name, video),) = resolve_videos(url)
     assert (name, video) == ("https://videos.example.org:8443/a.mp4?id=7&token=TOKEN", url)
     find_inputs([url, "clip.mp4"])
     assert [record.getMessage() for record in caplog.records if "videos.example.org:8443" in record.getMessage()] == [

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import save_model
 from PIL import Image
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, reconstruct
 from hf_videomae.inference import save_reconstruction
 from hf_videomae.ops.masking import tube_mask
+from tests.helpers.models import save_model
 
 
 def model(**fields) -> VideoMAEForPreTraining:

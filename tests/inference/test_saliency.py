@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from models import NAMES, save_model, write_video
 
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data.motion import encode_clip
 from hf_videomae.inference import draw_saliency, token_saliency
+from tests.helpers.models import NAMES, save_model, write_video
 
 
 @pytest.fixture(scope="module")

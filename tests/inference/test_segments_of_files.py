@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import NAMES, save_model, write_video
 
 import hf_videomae
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEModel, VideoMAEVideoProcessor
@@ -12,10 +11,11 @@ from hf_videomae.cli import main
 from hf_videomae.data import open_source
 from hf_videomae.evaluation import evaluate
 from hf_videomae.evaluation.baselines import middle_frame_features, video_geometry
-from hf_videomae.evaluation.frozen import AugmentedClips, TestViews, frozen_features
+from hf_videomae.evaluation.frozen_features import AugmentedClips, EvalClips, frozen_features
 from hf_videomae.inference import load_features
 from hf_videomae.video.decoding import open_video
 from hf_videomae.video.segments import VideoSegment
+from tests.helpers.models import NAMES, save_model, write_video
 
 pytestmark = pytest.mark.fault
 
@@ -75,7 +75,7 @@ def test_evaluation_and_probes_see_the_segments(model: Path, folder: Path) -> No
     processor = VideoMAEVideoProcessor.from_pretrained(model)
     found = evaluate(classifier, source, processor=processor, views="1x1")
     assert found.sample_ids == ["two.mp4@0-2", "two.mp4@2-", "two.mp4"]
-    clips = TestViews(processor)
+    clips = EvalClips(processor)
     with torch.no_grad():
         for place, window in enumerate([(0, 24), (24, 48), (0, 48)]):
             pixels = processor(frames_of(folder, *window), return_tensors="pt")["pixel_values"]

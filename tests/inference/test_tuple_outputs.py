@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder
 
 from hf_videomae import (
     VideoMAEConfig,
@@ -16,7 +15,8 @@ from hf_videomae import (
 from hf_videomae.convert.stock import compare_with_stock
 from hf_videomae.data import open_source
 from hf_videomae.evaluation import evaluate
-from hf_videomae.inference import extract_features, predict, predict_over_time, reconstruct, token_saliency
+from hf_videomae.inference import extract_features, predict, predict_timeline, reconstruct, token_saliency
+from tests.helpers.datasets_on_disk import write_folder
 
 pytestmark = pytest.mark.fault
 
@@ -50,12 +50,12 @@ def test_a_classifier_that_returns_tuples_gives_the_same_numbers(tmp_path: Path,
                 [extracted.features.tolist() for extracted in extract_features(model, video, processor=processor)]
             )
         elif what == "over time":
-            found.append(str(predict_over_time(model, video, processor=processor)))
+            found.append(str(predict_timeline(model, video, processor=processor)))
         elif what == "saliency":
             found.append(str(token_saliency(model, video, processor=processor)))
         else:
             source = open_source(str(videos), require_labels=True)
-            found.append(evaluate(model, source, processor=processor, views="1x1", num_workers=0).facts()["metrics"])
+            found.append(evaluate(model, source, processor=processor, views="1x1", num_workers=0).to_dict()["metrics"])
     assert found[0] == found[1]
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor, extract_features
-from hf_videomae.inference import predict_over_time
-from hf_videomae.inference.storing import _rows
+from hf_videomae.inference import predict_timeline
+from hf_videomae.inference.feature_files import _feature_rows
 from hf_videomae.video.decoding import open_video
 
 pytestmark = [
@@ -43,7 +43,7 @@ def test_features_carry_the_times_of_their_frames(model: VideoMAEForVideoClassif
     assert found.seconds.flatten().tolist() == pytest.approx(
         [TIMES[frame] for frame in found.frames.flatten()], abs=2e-3
     )
-    rows = list(_rows(found))
+    rows = list(_feature_rows(found))
     assert rows[-1]["last_second"] == pytest.approx(TIMES[-1], abs=2e-3)
     assert rows[1]["first_second"] == pytest.approx(TIMES[8], abs=2e-3)
 
@@ -58,7 +58,7 @@ def test_windows_planned_in_seconds_span_seconds(model: VideoMAEForVideoClassifi
 
 
 def test_scores_over_time_lie_at_the_times_of_the_file(model: VideoMAEForVideoClassification, uneven: str) -> None:
-    found = predict_over_time(model, uneven, hop=4, stride=1)
+    found = predict_timeline(model, uneven, hop=4, stride=1)
     begins = [TIMES[window[0]] for window in found.frames.tolist()]
     assert found.seconds[:, 0].tolist() == pytest.approx(begins, abs=2e-3)
     assert found.seconds[4, 1] == pytest.approx(4.0, abs=2e-3)  # frames 16 to 19 are shown up to the end of the pause
@@ -66,7 +66,7 @@ def test_scores_over_time_lie_at_the_times_of_the_file(model: VideoMAEForVideoCl
 
 
 def test_the_first_seconds_are_seconds_of_the_file(model: VideoMAEForVideoClassification, uneven: str) -> None:
-    found = predict_over_time(model, uneven, hop=4, stride=1, max_seconds=4.3)
-    assert found.frames_seen == 22 and found.frames.max() == 21
+    found = predict_timeline(model, uneven, hop=4, stride=1, max_seconds=4.3)
+    assert found.num_frames_covered == 22 and found.frames.max() == 21
     with open_video(uneven) as reader:
         assert int((reader.timestamps < 4.3).sum()) == 22

@@ -118,7 +118,7 @@ def test_who_gets_a_token(hub: LocalHub, api: HfApi, monkeypatch: pytest.MonkeyP
         return get_session().get(f"{hub.endpoint}/api/models/{ID}/xet-write-token/main", headers=headers).status_code
 
     assert [status(token) for token in (None, hub.read_token, hub.token)] == [401, 403, 200]
-    monkeypatch.setattr("local_hub.uploads.is_spoken", lambda: False)
+    monkeypatch.setattr("tests.local_hub.uploads.is_spoken", lambda: False)
     assert status(hub.token) == 404
 
 

@@ -30,7 +30,7 @@ def test_counts(kind: str, ratio: float, count: int) -> None:
     mask = masking.make_mask(kind, GRID, ratio, batch_size=4)
     assert mask.shape == (4, 1568) and mask.dtype == torch.bool
     assert mask.sum(1).tolist() == [count] * 4
-    assert masking.masked_count(kind, GRID, ratio) == count
+    assert masking.compute_num_masked(kind, GRID, ratio) == count
 
 
 def test_giant_counts() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
-from hf_videomae.ops.pixels import PixelCheck
+from hf_videomae.ops.normalization_check import NormalizationCheck
 
 pytestmark = pytest.mark.fault
 
@@ -62,7 +62,7 @@ def test_raw_clips_after_normalized_ones_are_seen(caplog) -> None:
 
 
 def test_few_calls_read_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    check, read = PixelCheck([0.5], [0.5]), []
+    check, read = NormalizationCheck([0.5], [0.5]), []
     monkeypatch.setattr(torch, "aminmax", lambda clips: read.append(clips) or (torch.tensor(-1.0), torch.tensor(1.0)))
     for _ in range(1000):
         check(torch.zeros(1, 1, 1, 1, 1))

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from hf_videomae.ops.cubes import cube_statistics, from_cubes, to_cubes
+from hf_videomae.ops.brightness import match_brightness
 from hf_videomae.ops.masking import tube_mask
-from hf_videomae.ops.seams import continue_brightness
+from hf_videomae.ops.patches import cube_statistics, patchify, unpatchify
 
 CUBE, GRID = (2, 8, 8), (3, 4, 5)
 
@@ -22,38 +22,38 @@ def smooth_clip() -> Tensor:
 
 def test_a_hidden_picture_comes_back_from_its_structure_alone() -> None:
     clip = smooth_clip()
-    cubes = to_cubes(clip, CUBE)
+    cubes = patchify(clip, CUBE)
     center, scale = cube_statistics(cubes)
-    hidden = tube_mask(GRID, 0.75, batch_size=2, generator=torch.Generator().manual_seed(0))
-    free = hidden[:, :, None, None]
+    masked_tokens = tube_mask(GRID, 0.75, batch_size=2, generator=torch.Generator().manual_seed(0))
+    free = masked_tokens[:, :, None, None]
     normal = (cubes - center) / scale
     poor_center, poor_scale = (values.mean((0, 1), keepdim=True).expand_as(values) for values in (center, scale))
-    found = continue_brightness(
+    found = match_brightness(
         normal,
-        hidden,
+        masked_tokens,
         center=torch.where(free, poor_center, center),
         scale=torch.where(free, poor_scale, scale),
         cube=CUBE,
         grid=GRID,
     )
     for value, true in zip(found, (center, scale), strict=True):
-        assert torch.equal(value[~hidden], true[~hidden])
-    painted = from_cubes(normal * found[1] + found[0], CUBE, GRID)
-    guessed = from_cubes(torch.where(free, normal * poor_scale + poor_center, cubes), CUBE, GRID)
+        assert torch.equal(value[~masked_tokens], true[~masked_tokens])
+    painted = unpatchify(normal * found[1] + found[0], CUBE, GRID)
+    guessed = unpatchify(torch.where(free, normal * poor_scale + poor_center, cubes), CUBE, GRID)
     assert (painted - clip).square().mean() < 0.1 * (guessed - clip).square().mean()
 
 
 def test_the_solution_is_the_best_one() -> None:
     """Any other brightness of a hidden cube costs more: borders that differ, and distance from the guess."""
     generator = torch.Generator().manual_seed(1)
-    cubes = to_cubes(smooth_clip()[:1, :, :1].double(), CUBE)
+    cubes = patchify(smooth_clip()[:1, :, :1].double(), CUBE)
     center, scale = cube_statistics(cubes)
     normal = (cubes - center) / scale + 0.02 * torch.randn(cubes.shape, generator=generator, dtype=torch.float64)
     center = center + 0.02 * torch.randn(center.shape, generator=generator, dtype=torch.float64)
-    hidden = tube_mask(GRID, 0.75, generator=generator)
+    masked_tokens = tube_mask(GRID, 0.75, generator=generator)
 
     def cost(mean: Tensor, contrast: Tensor) -> Tensor:
-        clip = from_cubes(normal * contrast + mean, CUBE, GRID)
+        clip = unpatchify(normal * contrast + mean, CUBE, GRID)
         return (
             (clip[:, 2::2] - clip[:, 1:-1:2]).square().sum() / 64
             + (clip[..., 8::8, :] - clip[..., 7:-1:8, :]).square().sum() / 16
@@ -62,15 +62,15 @@ def test_the_solution_is_the_best_one() -> None:
             + 0.1 * (contrast - scale).square().sum()
         )
 
-    mean, contrast = continue_brightness(normal, hidden, center=center, scale=scale, cube=CUBE, grid=GRID)
+    mean, contrast = match_brightness(normal, masked_tokens, center=center, scale=scale, cube=CUBE, grid=GRID)
     assert contrast.min() > 0  # otherwise it was clamped, and is not the free optimum
     mean.requires_grad_(), contrast.requires_grad_()
     for slope in torch.autograd.grad(cost(mean, contrast), (mean, contrast)):
-        assert slope[hidden].abs().max() < 1e-4
+        assert slope[masked_tokens].abs().max() < 1e-4
 
 
 def test_nothing_hidden_and_all_hidden() -> None:
     normal, center = torch.randn(1, 60, 2, 128), torch.rand(1, 60, 2, 1)
-    for hidden in (torch.zeros(1, 60, dtype=torch.bool), torch.ones(1, 60, dtype=torch.bool)):
-        mean, contrast = continue_brightness(normal, hidden, center=center, scale=center, cube=CUBE, grid=GRID)
+    for masked_tokens in (torch.zeros(1, 60, dtype=torch.bool), torch.ones(1, 60, dtype=torch.bool)):
+        mean, contrast = match_brightness(normal, masked_tokens, center=center, scale=center, cube=CUBE, grid=GRID)
         assert mean.isfinite().all() and contrast.isfinite().all()

@@ -169,7 +169,7 @@ def test_our_fields_survive_stock(tmp_path: Path) -> None:
 def test_position_table_is_that_of_stock_to_the_bit() -> None:
     from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding_table
 
-    from hf_videomae.ops.cubes import sinusoid_table
+    from hf_videomae.ops.patches import sinusoid_table
 
     assert torch.equal(sinusoid_table(200, 48), get_sinusoid_encoding_table(200, 48)[0])
     assert torch.equal(sinusoid_table(100, 1408), get_sinusoid_encoding_table(100, 1408)[0])

@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from hf_videomae.data import Mixture, MotionSource, describe_epoch, describe_shards
-from hf_videomae.data.streamed import DatasetsSource
+from hf_videomae.data.hub_dataset import HubDataset
 from hf_videomae.training import RunRecipe
-from hf_videomae.training.preparation import describe_work
+from hf_videomae.training.run_setup import describe_compute
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> DatasetsSource:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> HubDataset:
     """Five shards of texts in a column `video`: nothing is decoded here."""
     datasets = pytest.importorskip("datasets")
     folder = tmp_path_factory.mktemp("shards")
     for shard in range(5):
         rows = datasets.Dataset.from_dict({"video": [b"a", b"b"]})
         rows.to_parquet(folder / f"train-{shard:05d}-of-00005.parquet")
-    return DatasetsSource(str(folder))
+    return HubDataset(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> DatasetsSource:
         (8, "warning: {} has 5 shards for 8 processes, so every process reads all of it; `hf-videomae prepare {} OUT"),
     ],
 )
-def test_shards_and_processes(shards: DatasetsSource, processes: int, said: str) -> None:
+def test_shards_and_processes(shards: HubDataset, processes: int, said: str) -> None:
     (line,) = describe_shards(shards, processes=processes)
     assert line.startswith(said.format(shards.name, shards.name))
     remedy = {2: "--num_shards 6` makes 3 for each", 8: "--num_shards 8` makes 1 for each"}.get(processes, "")
     assert line.endswith(remedy)
 
 
-def test_nothing_to_say(shards: DatasetsSource) -> None:
+def test_nothing_to_say(shards: HubDataset) -> None:
     motion = MotionSource(num_videos=8)
     assert describe_shards(shards, processes=1) == describe_shards(motion, processes=4) == []
     assert describe_epoch(motion) is None
@@ -46,7 +46,7 @@ def test_nothing_to_say(shards: DatasetsSource) -> None:
     assert len(describe_shards(mixture, processes=5)) == 1
 
 
-def test_what_an_epoch_is(shards: DatasetsSource) -> None:
+def test_what_an_epoch_is(shards: HubDataset) -> None:
     two = Mixture(parts=(MotionSource(num_videos=8), MotionSource(num_videos=4, split="test")), weights=(1, 1))
     assert describe_epoch(two) == "an epoch of the mix is 12 draws, as many as all its data sets have videos"
     assert describe_epoch(shards) == f"an epoch has no known length: {shards.name} does not say how many videos it has"
@@ -56,7 +56,7 @@ def test_who_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def said(device: str = "cpu", *, cores: int, processes: int, **settings: Any) -> list[str]:
         monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-        return describe_work(RunRecipe(**settings), device=torch.device(device))
+        return describe_compute(RunRecipe(**settings), device=torch.device(device))
 
     threads = torch.get_num_threads()
     counted = f"{threads} thread" + ("" if threads == 1 else "s")

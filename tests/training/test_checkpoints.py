@@ -9,26 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from hf_videomae.training.checkpoints import (
+from hf_videomae.checkpoint_dir import (
     CheckpointError,
-    fault_of,
     find_checkpoint,
-    generator_state,
+    incomplete_reason,
+    latest_checkpoint,
     list_checkpoints,
-    load_optimizer,
-    load_rank,
-    newest_checkpoint,
-    prune,
-    restore_generators,
-    write_checkpoint,
 )
-from hf_videomae.training.optim import build_optimizer, parameter_groups
+from hf_videomae.training.checkpoints import (
+    capture_rng_state,
+    load_optimizer_state,
+    load_rank_state,
+    prune_checkpoints,
+    restore_rng_state,
+    save_checkpoint,
+)
+from hf_videomae.training.optim import build_optimizer, build_param_groups
 
 
 def trained(seed: int = 0, width: int = 3) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Linear(2, width), torch.nn.LayerNorm(width))
-    optimizer = build_optimizer(parameter_groups(model, weight_decay=0.1), betas=(0.9, 0.95), eps=1e-8)
+    optimizer = build_optimizer(build_param_groups(model, weight_decay=0.1), betas=(0.9, 0.95), eps=1e-8)
     for _ in range(2):
         model(torch.randn(4, 2)).pow(2).sum().backward()
         optimizer.step()
@@ -39,7 +41,7 @@ def write(folder: Path, step: int, optimizer: torch.optim.Optimizer | None = Non
     def save_model(target: Path) -> None:
         (target / "model.safetensors").write_bytes(b"weights")
 
-    return write_checkpoint(
+    return save_checkpoint(
         folder,
         step,
         state={"recipe": {}},
@@ -67,7 +69,7 @@ def test_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
     _, before = trained()
     checkpoint = write(tmp_path, 1, before)
     _, after = trained(seed=5)
-    load_optimizer(checkpoint, after)
+    load_optimizer_state(checkpoint, after)
     old, new = before.state_dict()["state"], after.state_dict()["state"]
     assert old.keys() == new.keys() and len(old) == 4
     for index in old:
@@ -79,25 +81,25 @@ def test_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
 def test_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
     checkpoint = write(tmp_path, 1)
     with pytest.raises(CheckpointError, match="0.bias is .3,., the parameter .4,."):
-        load_optimizer(checkpoint, trained(width=4)[1])
+        load_optimizer_state(checkpoint, trained(width=4)[1])
     other = torch.nn.Linear(2, 2)
-    optimizer = build_optimizer(parameter_groups(other, weight_decay=0.0), betas=(0.9, 0.95), eps=1e-8)
+    optimizer = build_optimizer(build_param_groups(other, weight_decay=0.0), betas=(0.9, 0.95), eps=1e-8)
     with pytest.raises(CheckpointError, match="of another model"):
-        load_optimizer(checkpoint, optimizer)
+        load_optimizer_state(checkpoint, optimizer)
 
 
 def test_generators_and_stream_come_back(tmp_path: Path) -> None:
     checkpoint = write(tmp_path, 3)
     expected = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
-    tensors, values, stream = load_rank(checkpoint, 0)
-    restore_generators(tensors, values)
+    tensors, values, stream = load_rank_state(checkpoint, 0)
+    restore_rng_state(tensors, values)
     again = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
     assert stream == {"step": 3}
     assert expected[:3] == again[:3] and torch.equal(expected[3], again[3])
 
 
 def test_generator_values_are_json() -> None:
-    _, values = generator_state()
+    _, values = capture_rng_state()
     assert json.loads(json.dumps(values)) == values
 
 
@@ -108,7 +110,7 @@ def test_half_written_checkpoints_are_never_picked(tmp_path: Path, capsys: pytes
     write(tmp_path, 8, keep=9).joinpath("optimizer.safetensors").unlink()
     (tmp_path / "checkpoint-10").mkdir()
     (tmp_path / ".unfinished-12").mkdir()
-    assert newest_checkpoint(tmp_path) == good
+    assert latest_checkpoint(tmp_path) == good
     notes = capsys.readouterr().out
     for reason in ("model.safetensors has 3 bytes instead of 7", "optimizer.safetensors is missing", "no run_state"):
         assert reason in notes
@@ -127,7 +129,7 @@ def test_one_that_its_run_drops_while_it_is_looked_at_is_not_whole(
         return look(path, *others)
 
     monkeypatch.setattr(Path, "relative_to", dropped)
-    assert str(fault_of(checkpoint)).startswith("it cannot be read: No such file or directory: ")
+    assert str(incomplete_reason(checkpoint)).startswith("it cannot be read: No such file or directory: ")
 
 
 def test_a_failure_while_writing_leaves_nothing_to_pick(tmp_path: Path) -> None:
@@ -137,8 +139,8 @@ def test_a_failure_while_writing_leaves_nothing_to_pick(tmp_path: Path) -> None:
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        write_checkpoint(tmp_path, 2, state={}, optimizer=trained()[1], save_model=full_disk, stream={})
-    assert list_checkpoints(tmp_path) == [earlier] == [newest_checkpoint(tmp_path)]
+        save_checkpoint(tmp_path, 2, state={}, optimizer=trained()[1], save_model=full_disk, stream={})
+    assert list_checkpoints(tmp_path) == [earlier] == [latest_checkpoint(tmp_path)]
     write(tmp_path, 3)
     assert not list(tmp_path.glob(".unfinished*"))
 
@@ -169,10 +171,10 @@ def test_a_kill_while_the_oldest_is_dropped_leaves_whole_ones_alone(
 
     monkeypatch.setattr("hf_videomae.training.checkpoints.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        prune(tmp_path, keep=1)
+        prune_checkpoints(tmp_path, keep=1)
     monkeypatch.undo()
-    assert [(path.name, fault_of(path)) for path in list_checkpoints(tmp_path)] == [("checkpoint-2", None)]
-    prune(tmp_path, keep=1)
+    assert [(path.name, incomplete_reason(path)) for path in list_checkpoints(tmp_path)] == [("checkpoint-2", None)]
+    prune_checkpoints(tmp_path, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 

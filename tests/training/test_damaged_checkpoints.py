@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from local_hub import LocalHub
-from local_hub.runs import push_state
-from toy import toy_train
 
-from hf_videomae.hub.snapshot import _state_without_tokens
-from hf_videomae.training import CheckpointError, newest_checkpoint
-from hf_videomae.training.checkpoints import fault_of, find_checkpoint
-from hf_videomae.training.fetching import fetch, newest_remote
-from hf_videomae.training.report import read_lines
+from hf_videomae.checkpoint_dir import find_checkpoint, incomplete_reason, latest_checkpoint
+from hf_videomae.publishing.snapshot import _redacted_state_file
+from hf_videomae.run_files import read_jsonl
+from hf_videomae.training import CheckpointError
+from hf_videomae.training.hub_checkpoints import download_checkpoint, latest_hub_checkpoint
+from tests.helpers.toy import toy_train
+from tests.local_hub import LocalHub
+from tests.local_hub.runs import push_state
 
 pytestmark = pytest.mark.fault
 FILES = ("model.safetensors", "optimizer.safetensors", "rank-0.safetensors", "rank-0.json", "run_state.json")
@@ -48,11 +48,11 @@ def without_checksums(checkpoint: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_the_next_older_whole_one_is_taken(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flip(run / "checkpoint-4" / name)
-    assert newest_checkpoint(run) == run / "checkpoint-2"
+    assert latest_checkpoint(run) == run / "checkpoint-2"
     printed = capsys.readouterr().out
     assert "checkpoint-4 is not whole" in printed and name in printed
     toy_train(run, resume="auto", save_every=2)
-    assert read_lines(run / "metrics.jsonl")[-1]["step"] == 6
+    assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 6
     assert json.loads((run / "run.json").read_text())["resumed_from"].endswith("checkpoint-2")
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(run: Path) -> None:
 
 def test_a_checkpoint_without_checksums_is_whole(run: Path) -> None:
     without_checksums(run / "checkpoint-4")
-    assert fault_of(run / "checkpoint-4") is None
+    assert incomplete_reason(run / "checkpoint-4") is None
     toy_train(run, resume="auto")
     assert json.loads((run / "run.json").read_text())["resumed_from"].endswith("checkpoint-4")
 
@@ -74,7 +74,7 @@ def test_unreadable_files_are_found_without_checksums(run: Path, name: str, cont
     without_checksums(run / "checkpoint-4")
     path = run / "checkpoint-4" / name
     path.write_bytes((content * path.stat().st_size)[: path.stat().st_size])
-    assert newest_checkpoint(run) == run / "checkpoint-2"
+    assert latest_checkpoint(run) == run / "checkpoint-2"
 
 
 def test_a_state_whose_checksums_were_taken_out_is_not_whole(run: Path) -> None:
@@ -82,19 +82,19 @@ def test_a_state_whose_checksums_were_taken_out_is_not_whole(run: Path) -> None:
     state = json.loads(path.read_text())
     del state["state_sha256"]
     path.write_text(json.dumps(state))
-    assert "run_state.json" in (fault_of(run / "checkpoint-4") or "")
+    assert "run_state.json" in (incomplete_reason(run / "checkpoint-4") or "")
 
 
 def test_the_published_state_is_sealed_without_its_tokens(run: Path, tmp_path: Path) -> None:
     path = run / "checkpoint-4" / "run_state.json"
-    from hf_videomae.training.checksums import is_sealed, sealed
+    from hf_videomae.checkpoint_checksums import dump_checksummed_state, is_state_intact
 
     state = json.loads(path.read_text())
     state["recipe"]["dataset"] = "hf_" + "a" * 30
-    path.write_text(sealed(state))
-    published = _state_without_tokens(path)
+    path.write_text(dump_checksummed_state(state))
+    published = _redacted_state_file(path)
     assert isinstance(published, bytes) and b"hf_aaa" not in published
-    assert is_sealed(json.loads(published))
+    assert is_state_intact(json.loads(published))
 
 
 # From the Hub.
@@ -105,19 +105,19 @@ def test_a_file_that_came_damaged_is_fetched_again(
     hub: LocalHub, run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     push_state(hub, run / "checkpoint-4")
-    remote = newest_remote(REPO)
+    remote = latest_hub_checkpoint(REPO)
     hub.corrupt(rf"GET .*/{name}", after_bytes=64)
-    fetched = fetch(remote, tmp_path / "other")
-    assert fault_of(fetched) is None
+    fetched = download_checkpoint(remote, tmp_path / "other")
+    assert incomplete_reason(fetched) is None
     assert f"{name} of {REPO} came damaged" in capsys.readouterr().out
 
 
 def test_a_file_that_stays_damaged_is_one_line(hub: LocalHub, run: Path, tmp_path: Path) -> None:
     push_state(hub, run / "checkpoint-4")
-    remote = newest_remote(REPO)
+    remote = latest_hub_checkpoint(REPO)
     hub.corrupt(r"GET .*/optimizer.safetensors", after_bytes=64, times=None)
     with pytest.raises(CheckpointError, match="--resume org/name: .*optimizer.safetensors came damaged 3 times"):
-        fetch(remote, tmp_path / "other")
+        download_checkpoint(remote, tmp_path / "other")
     assert not (tmp_path / "other" / "checkpoint-4").exists()
 
 
@@ -125,5 +125,5 @@ def test_a_checkpoint_that_was_pushed_damaged_is_not_placed(hub: LocalHub, run: 
     flip(run / "checkpoint-4" / "model.safetensors")
     push_state(hub, run / "checkpoint-4")
     with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
-        fetch(newest_remote(REPO), tmp_path / "other")
+        download_checkpoint(latest_hub_checkpoint(REPO), tmp_path / "other")
     assert not (tmp_path / "other" / "checkpoint-4").exists()

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_distributed import in_two_processes
-from toy import toy_train
 
-from hf_videomae.training import RunError, newest_checkpoint
-from hf_videomae.training.report import read_lines
+from hf_videomae.checkpoint_dir import latest_checkpoint
+from hf_videomae.run_files import read_jsonl
+from hf_videomae.training import RunError
+from tests.helpers.toy import toy_train
+from tests.training.test_distributed import in_two_processes
 
 pytestmark = pytest.mark.fault
 
 
 def same_end(one: Path, other: Path, *, processes: int = 1) -> None:
-    losses = [[line["loss"] for line in read_lines(folder / "metrics.jsonl")] for folder in (one, other)]
+    losses = [[line["loss"] for line in read_jsonl(folder / "metrics.jsonl")] for folder in (one, other)]
     assert losses[0] == losses[1] and len(losses[0]) == 6
     for rank in range(processes):
         name = f"samples-{rank}.jsonl"
@@ -33,7 +34,7 @@ def test_a_run_is_saved_and_goes_on_as_if_nothing_was(tmp_path: Path, accumulate
     with pytest.raises(RunError, match=r"a.mp4 cannot be decoded.*checkpoint-3 is saved.*--resume"):
         toy_train(tmp_path / "run", broken=3 * accumulated + accumulated - 1, **settings)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
-    assert [line["step"] for line in read_lines(tmp_path / "run" / "bad_videos.jsonl")] == [4]
+    assert [line["step"] for line in read_jsonl(tmp_path / "run" / "bad_videos.jsonl")] == [4]
     toy_train(tmp_path / "run", resume="auto", **settings)
     same_end(tmp_path / "straight", tmp_path / "run")
 
@@ -41,7 +42,7 @@ def test_a_run_is_saved_and_goes_on_as_if_nothing_was(tmp_path: Path, accumulate
 def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="checkpoint-2 is saved"):
         toy_train(tmp_path, broken=2, save_every=2)
-    saved = newest_checkpoint(tmp_path)
+    saved = latest_checkpoint(tmp_path)
     assert saved is not None and saved.name == "checkpoint-2"
 
 
@@ -57,7 +58,7 @@ def test_a_fault_in_the_first_step_after_a_resume_keeps_the_checkpoint(tmp_path:
 def test_a_fault_in_the_first_step_has_nothing_to_save(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a.mp4 cannot be decoded"):
         toy_train(tmp_path, broken=0)
-    assert newest_checkpoint(tmp_path) is None
+    assert latest_checkpoint(tmp_path) is None
 
 
 @pytest.mark.slow

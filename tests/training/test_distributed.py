@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import toy_train
 
-from hf_videomae.training.report import read_lines
+from hf_videomae.run_files import read_jsonl
+from tests.helpers.toy import toy_train
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).with_name("toy_main.py")
+PROGRAM = Path(__file__).parents[1] / "helpers" / "toy_main.py"
 
 
 def in_two_processes(output_dir: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -37,9 +37,9 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
     toy_train(tmp_path / "one", noise=0, log_samples=True, batch_size=8)
     two, one = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
     assert all(torch.allclose(one[name], two[name], atol=1e-6, rtol=0) for name in one)
-    seen = [read_lines(tmp_path / "two" / f"samples-{rank}.jsonl") for rank in (0, 1)]
+    seen = [read_jsonl(tmp_path / "two" / f"samples-{rank}.jsonl") for rank in (0, 1)]
     together = [first["sample_ids"] + second["sample_ids"] for first, second in zip(*seen, strict=True)]
-    assert together == [line["sample_ids"] for line in read_lines(tmp_path / "one" / "samples-0.jsonl")]
+    assert together == [line["sample_ids"] for line in read_jsonl(tmp_path / "one" / "samples-0.jsonl")]
     assert done.stdout.count("done: 6 steps") == 1
 
 
@@ -48,7 +48,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: P
     # Batch 2 of process 1 is poisoned; then the run is resumed, and equals one that was not interrupted.
     done = in_two_processes(tmp_path / "straight", poison=[2])
     assert done.returncode == 0, done.stderr
-    (named,) = read_lines(tmp_path / "straight" / "nonfinite.jsonl")
+    (named,) = read_jsonl(tmp_path / "straight" / "nonfinite.jsonl")
     assert named["step"] == 3 and [row["process"] for row in named["samples"]] == [1]
     assert named["losses"][1] == "nan" and named["losses"][0] != "nan"
     weights = load_file(tmp_path / "straight" / "model.safetensors")
@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: P
     in_two_processes(tmp_path / "parts", poison=[2], stop_at_step=4)
     resumed = in_two_processes(tmp_path / "parts", poison=[2], resume="auto")
     assert resumed.returncode == 0, resumed.stderr
-    metrics = [read_lines(tmp_path / name / "metrics.jsonl") for name in ("straight", "parts")]
+    metrics = [read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("straight", "parts")]
     assert [line["loss"] for line in metrics[0]] == [line["loss"] for line in metrics[1]]
     again = load_file(tmp_path / "parts" / "model.safetensors")
     assert all(torch.equal(weights[name], again[name]) for name in weights)
@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: P
 def test_a_smaller_batch_of_one_process_keeps_both_in_step(tmp_path: Path) -> None:
     done = in_two_processes(tmp_path, short=[1, 4], log_samples=True)
     assert done.returncode == 0, done.stderr
-    sizes = [[len(line["sample_ids"]) for line in read_lines(tmp_path / f"samples-{rank}.jsonl")] for rank in range(2)]
+    sizes = [[len(line["sample_ids"]) for line in read_jsonl(tmp_path / f"samples-{rank}.jsonl")] for rank in range(2)]
     assert sizes == [[4] * 6, [4, 3, 4, 4, 3, 4]]
     assert json.loads((tmp_path / "run.json").read_text())["clips"] == 46
 
@@ -76,7 +76,7 @@ def test_a_smaller_batch_of_one_process_keeps_both_in_step(tmp_path: Path) -> No
 def test_the_bad_video_that_ends_the_run_is_named_whoever_met_it(tmp_path: Path) -> None:
     """--on_bad_video raise: the first process is in the middle of a step, and asks nobody any more."""
     assert in_two_processes(tmp_path, broken=2).returncode != 0
-    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
+    assert read_jsonl(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
 
 
 @pytest.mark.slow
@@ -92,8 +92,8 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
     toy_train(tmp_path / "parts", batch_size=8, resume="auto", **options)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "parts"))
     assert all(torch.allclose(one[name], other[name], atol=1e-6, rtol=0) for name in one)
-    straight = read_lines(tmp_path / "straight" / "samples-0.jsonl")
-    ranks = [read_lines(tmp_path / "parts" / f"samples-{rank}.jsonl") for rank in (0, 1)]
+    straight = read_jsonl(tmp_path / "straight" / "samples-0.jsonl")
+    ranks = [read_jsonl(tmp_path / "parts" / f"samples-{rank}.jsonl") for rank in (0, 1)]
     rows = {line["step"]: line["sample_ids"] for line in ranks[0]}
     for line in ranks[1]:
         rows[line["step"]] += line["sample_ids"]
@@ -109,4 +109,4 @@ def test_a_step_of_other_size_is_told(tmp_path: Path) -> None:
     assert "--batch_size 4 keeps all of it" in done.stdout
     run = json.loads((tmp_path / "run.json").read_text())
     assert (run["steps"], run["clips"]) == (3, 20)
-    assert [line["epoch"] for line in read_lines(tmp_path / "metrics.jsonl")] == [0.1, 0.2, 0.5]
+    assert [line["epoch"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [0.1, 0.2, 0.5]

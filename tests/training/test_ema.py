@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_videomae.training.ema import WeightAverage
+from hf_videomae.training.ema import EMA
 
 
 def model() -> nn.Linear:
@@ -18,7 +18,7 @@ def model() -> nn.Linear:
 
 def test_the_average_by_hand() -> None:
     linear = model()
-    average = WeightAverage(linear, decay=0.9)
+    average = EMA(linear, decay=0.9)
     for value in (2.0, 3.0):
         with torch.no_grad():
             linear.weight.fill_(value)
@@ -30,21 +30,21 @@ def test_the_average_by_hand() -> None:
 
 def test_in_place_and_back() -> None:
     linear = model()
-    average = WeightAverage(linear, decay=0.5)
+    average = EMA(linear, decay=0.5)
     with torch.no_grad():
         linear.weight.fill_(3.0)
     average.update()
-    with pytest.raises(RuntimeError), average.in_place():
+    with pytest.raises(RuntimeError), average.average_parameters():
         assert linear.weight.item() == 2.0
         raise RuntimeError
     assert linear.weight.item() == 3.0 and linear.weight.requires_grad
 
 
 def test_saved_averages_of_another_model() -> None:
-    average = WeightAverage(model(), decay=0.5)
+    average = EMA(model(), decay=0.5)
     average.load({"weight": torch.tensor([[7.0]])})
     assert average.tensors["weight"].item() == 7.0
     with pytest.raises(ValueError, match="another model: other"):
         average.load({"weight": torch.zeros(1, 1), "other": torch.zeros(1)})
     with pytest.raises(ValueError, match="decay"):
-        WeightAverage(model(), decay=1.0)
+        EMA(model(), decay=1.0)

@@ -8,23 +8,16 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import HfApi
-from local_hub import LocalHub
-from local_hub.runs import BRANCH, push_state
 from safetensors.torch import load_file
-from test_distributed import in_two_processes
-from toy import toy_train
 
-from hf_videomae.training import (
-    CheckpointError,
-    PretrainRecipe,
-    RunRecipe,
-    newest_checkpoint,
-    parse_recipe,
-    resume_point,
-)
-from hf_videomae.training.checkpoints import fault_of
-from hf_videomae.training.fetching import fetch, newest_remote
-from hf_videomae.training.report import read_lines
+from hf_videomae.checkpoint_dir import incomplete_reason, latest_checkpoint
+from hf_videomae.run_files import read_jsonl
+from hf_videomae.training import CheckpointError, PretrainRecipe, RunRecipe, parse_recipe, resolve_resume_checkpoint
+from hf_videomae.training.hub_checkpoints import download_checkpoint, latest_hub_checkpoint
+from tests.helpers.toy import toy_train
+from tests.local_hub import LocalHub
+from tests.local_hub.runs import BRANCH, push_state
+from tests.training.test_distributed import in_two_processes
 
 REPO = "org/name"
 
@@ -43,7 +36,7 @@ def first(hub: LocalHub, tmp_path: Path) -> Path:
 
 def same_end(one: Path, other: Path) -> None:
     for name in ("loss", "lr", "grad_norm"):
-        both = [[line[name] for line in read_lines(folder / "metrics.jsonl")] for folder in (one, other)]
+        both = [[line[name] for line in read_jsonl(folder / "metrics.jsonl")] for folder in (one, other)]
         assert both[0] == both[1] and len(both[0]) == 6
     assert (one / "samples-0.jsonl").read_text() == (other / "samples-0.jsonl").read_text()
     before, after = (load_file(folder / "model.safetensors") for folder in (one, other))
@@ -61,7 +54,7 @@ def test_it_goes_on_elsewhere_as_if_never_interrupted(hub: LocalHub, first: Path
 
 
 def test_the_checkpoint_is_the_one_that_was_pushed(first: Path, tmp_path: Path) -> None:
-    checkpoint = fetch(newest_remote(REPO), tmp_path / "second")
+    checkpoint = download_checkpoint(latest_hub_checkpoint(REPO), tmp_path / "second")
     fetched = contents(checkpoint)
     assert json.loads(fetched.pop("fetched_from.json"))["repository"] == REPO
     assert fetched == contents(first / "checkpoint-4")
@@ -118,10 +111,10 @@ def test_a_run_of_another_task_is_refused_before_it_is_fetched(hub: LocalHub, fi
     recipe = PretrainRecipe(resume=REPO, output_dir=str(tmp_path / "second"))
     hub.forget()
     with pytest.raises(CheckpointError, match="checkpoint-4 of org/name is of a toy run, it cannot go on as pretrain"):
-        resume_point(recipe)
+        resolve_resume_checkpoint(recipe)
     assert not hub.requests("optimizer") and not (tmp_path / "second").exists()
     with pytest.raises(CheckpointError, match="is of a toy run"):
-        resume_point(replace(recipe, resume=str(first)))
+        resolve_resume_checkpoint(replace(recipe, resume=str(first)))
 
 
 # What fails on the way.
@@ -141,24 +134,24 @@ def test_a_run_of_another_task_is_refused_before_it_is_fetched(hub: LocalHub, fi
 def test_a_download_that_breaks_is_gone_on_with(
     hub: LocalHub, first: Path, tmp_path: Path, kind: str, fault: dict[str, Any], pattern: str
 ) -> None:
-    remote = newest_remote(REPO)
+    remote = latest_hub_checkpoint(REPO)
     getattr(hub, kind)(pattern, **fault)
-    assert fault_of(fetch(remote, tmp_path / "second")) is None
+    assert incomplete_reason(download_checkpoint(remote, tmp_path / "second")) is None
     assert [request for request in hub.requests(pattern) if request.fault]
 
 
 def test_a_hub_that_goes_away_leaves_nothing_to_pick(
     hub: LocalHub, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_videomae.data.network.OUTAGE_SECONDS", 2.0)
-    remote = newest_remote(REPO)
+    monkeypatch.setattr("hf_videomae.hub.retry.OUTAGE_SECONDS", 2.0)
+    remote = latest_hub_checkpoint(REPO)
     hub.fail("GET /cdn/", status=500, times=None)
     with pytest.raises(CheckpointError, match=r"the network kept failing for \d+ s while checkpoint-4 of org/name"):
-        fetch(remote, tmp_path / "second")
-    assert newest_checkpoint(tmp_path / "second") is None
+        download_checkpoint(remote, tmp_path / "second")
+    assert latest_checkpoint(tmp_path / "second") is None
     assert [path.name[:11] for path in (tmp_path / "second").iterdir()] == [".unfinished"]
     hub.heal()
-    assert fault_of(fetch(remote, tmp_path / "second")) is None
+    assert incomplete_reason(download_checkpoint(remote, tmp_path / "second")) is None
 
 
 def test_a_half_pushed_checkpoint_is_passed_over(
@@ -169,14 +162,14 @@ def test_a_half_pushed_checkpoint_is_passed_over(
     toy_train(tmp_path / "later", stop_at_step=5)
     (later / "optimizer.safetensors").write_bytes(b"short")
     api.upload_folder(repo_id=REPO, folder_path=later, path_in_repo=later.name, revision=BRANCH)
-    assert newest_remote(REPO).step == 4
+    assert latest_hub_checkpoint(REPO).step == 4
     assert "checkpoint-5 of org/name is not whole (optimizer.safetensors has 5 bytes" in capsys.readouterr().out
     api.delete_file("checkpoint-4/rank-0.json", repo_id=REPO, revision=BRANCH)
     with pytest.raises(CheckpointError, match=r"no whole checkpoint \(checkpoint-4 is not whole: rank-0.json is miss"):
-        newest_remote(REPO)
+        latest_hub_checkpoint(REPO)
     api.delete_file("checkpoint-4/run_state.json", repo_id=REPO, revision=BRANCH)
     with pytest.raises(CheckpointError, match=r"not whole: it has no run_state.json"):
-        newest_remote(REPO)
+        latest_hub_checkpoint(REPO)
 
 
 def test_what_the_hub_does_not_give_is_one_line(
@@ -201,7 +194,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert "the Hub does not know your token" in refused()
     monkeypatch.setenv("HF_TOKEN", hub.read_token)
-    assert newest_remote(REPO).step == 4
+    assert latest_hub_checkpoint(REPO).step == 4
     hub.stop()
     assert "the Hub cannot be reached" in refused()
 
@@ -232,4 +225,4 @@ def test_two_processes_fail_in_one_line(hub: LocalHub, first: Path, tmp_path: Pa
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and "--resume org/name" in errors[0], done.stderr
-    assert newest_checkpoint(tmp_path / "second") is None
+    assert latest_checkpoint(tmp_path / "second") is None

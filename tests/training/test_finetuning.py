@@ -10,23 +10,23 @@ import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
-from hf_videomae.data import DataError, LabelCoding, MotionSource, Sample, build_loader, open_source
-from hf_videomae.data.collate import make_clips
+from hf_videomae.data import DataError, LabelEncoder, MotionSource, Sample, build_loader, open_source
+from hf_videomae.data.clips import make_clips
 from hf_videomae.data.motion import CLASS_NAMES
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
     RunError,
     build_classifier,
+    build_finetune_clip_config,
+    build_label_encoder,
     build_optimizer,
-    find_stride,
-    finetune_settings,
-    label_coding,
+    build_param_groups,
     layer_decay_scales,
-    parameter_groups,
+    resolve_frame_stride,
 )
-from hf_videomae.training.classifier import freeze_layers, trained_parameters
-from hf_videomae.training.finetuning import tells_directions
+from hf_videomae.training.classifier_head import freeze_layers, trainable_parameters
+from hf_videomae.training.finetune_task import has_directional_classes
 from hf_videomae.training.optim import set_learning_rate
 
 SMALL: dict[str, Any] = {"num_hidden_layers": 2, "decoder_num_hidden_layers": 1}
@@ -98,7 +98,7 @@ def test_layer_decay_of_base_is_the_published_table() -> None:
     names += ["classifier.weight"]
     assert [scale(name) for name in names] == pytest.approx(published, abs=1e-7)
     assert scale("fc_norm.weight") == 1.0
-    groups = parameter_groups(model, weight_decay=0.05, lr_scale=scale)
+    groups = build_param_groups(model, weight_decay=0.05, lr_scale=scale)
     assert len(groups) == 2 * 14 and sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
@@ -167,7 +167,7 @@ def test_freezing() -> None:
     for what in ("0", "1", "encoder"):
         model = small_classifier()
         freeze_layers(model, what)
-        names[what] = set(trained_parameters(model))
+        names[what] = set(trainable_parameters(model))
     everything = {name for name, _ in small_classifier().named_parameters()}
     assert names["0"] == everything
     below = ("videomae.embeddings.", "videomae.encoder.layer.0.")
@@ -183,7 +183,7 @@ def test_lora_trains_adapters_and_the_head_and_is_merged_when_saved(tmp_path: Pa
     parent.save_pretrained(tmp_path / "parent")
     recipe = recipe_of(model=str(tmp_path / "parent"), lora_rank=2, **PLAIN)
     model = build_classifier(recipe, class_names=list(CLASS_NAMES))
-    trained = trained_parameters(model)
+    trained = trainable_parameters(model)
     assert all("lora_" in name or "classifier" in name or "fc_norm" in name for name in trained)
     assert sum("lora_" in name for name in trained) == 2 * 2 * 2  # layers x (query, value) x (A, B)
     task = FinetuneTask(recipe, model=model, source=MotionSource())
@@ -199,7 +199,7 @@ def test_lora_trains_adapters_and_the_head_and_is_merged_when_saved(tmp_path: Pa
         expected = model.eval()(clips).logits
         assert torch.allclose(merged(clips).logits, expected, atol=1e-5)
         assert not torch.allclose(parent.eval()(clips).logits, expected, atol=1e-3)
-        with task.as_saved() as adapted:
+        with task.inference_model() as adapted:
             assert torch.equal(adapted(clips).logits, expected) and adapted.config.num_labels == 8
     again = build_classifier(recipe, folder, class_names=list(CLASS_NAMES)).eval()
     assert torch.equal(again(clips).logits, expected)
@@ -257,7 +257,7 @@ def test_several_classes_and_numbers() -> None:
     model = build_classifier(numbers, class_names=None)
     source.class_names = None
     task = FinetuneTask(numbers, model=model, source=source)
-    assert model.config.num_labels == 1 and numbers.mixing is None and task.baseline_name is None
+    assert model.config.num_labels == 1 and numbers.mixup_cutmix is None and task.baseline_name is None
     batch["labels"] = torch.tensor([1.0, 3.0])
     assert task.loss(model, batch).item() == pytest.approx(5.0, abs=1e-2)  # (1 + 9) / 2: the head begins at 0
 
@@ -269,7 +269,7 @@ def test_accumulation_equals_the_large_batch_on_the_model() -> None:
         model = small_classifier().train()
         task, batch = task_for(model, **{**PLAIN, "label_smoothing": 0.1}), batch_of(8)
         scale = layer_decay_scales(model, 0.75)
-        groups = parameter_groups(model, weight_decay=0.05, lr_scale=scale)
+        groups = build_param_groups(model, weight_decay=0.05, lr_scale=scale)
         optimizer = build_optimizer(groups, betas=(0.9, 0.999), eps=1e-8)
         for _ in range(3):
             set_learning_rate(optimizer, 1e-3)
@@ -290,12 +290,12 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
     model = build_classifier(recipe, class_names=list(CLASS_NAMES))
     task = FinetuneTask(recipe, model=model, source=MotionSource())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    task.watch(optimizer)
+    task.attach_ema(optimizer)
     before = model.classifier.bias.detach().clone()
     with torch.no_grad():
         model.classifier.bias.add_(2.0)
     optimizer.step()
-    with task.as_saved() as inside:
+    with task.inference_model() as inside:
         assert torch.allclose(inside.get_parameter("classifier.bias"), before + 1.0)
     task.save(tmp_path)
     saved = VideoMAEForVideoClassification.from_pretrained(tmp_path)
@@ -303,10 +303,10 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
     again = build_classifier(recipe, tmp_path, class_names=list(CLASS_NAMES))
     assert torch.equal(again.classifier.bias, model.classifier.bias)
     resumed = FinetuneTask(recipe, model=again, source=MotionSource(), resume=tmp_path)
-    resumed.watch(torch.optim.SGD(again.parameters(), lr=0.0))
+    resumed.attach_ema(torch.optim.SGD(again.parameters(), lr=0.0))
     assert resumed.average is not None and task.average is not None
     assert all(torch.equal(value, task.average.tensors[name]) for name, value in resumed.average.tensors.items())
-    task.finish(tmp_path)
+    task.finalize_output(tmp_path)
     assert not (tmp_path / "trained.safetensors").exists()
 
 
@@ -315,19 +315,23 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
 
 def test_directions_are_never_flipped() -> None:
     recipe, config = recipe_of(), VideoMAEConfig.from_preset("tiny")
-    assert tells_directions(list(CLASS_NAMES)) and tells_directions(["Pushing something from left to right"])
-    assert not tells_directions(["leftover", "playing bright guitar", "kicking"]) and not tells_directions(None)
+    assert has_directional_classes(list(CLASS_NAMES)) and has_directional_classes(
+        ["Pushing something from left to right"]
+    )
+    assert not has_directional_classes(
+        ["leftover", "playing bright guitar", "kicking"]
+    ) and not has_directional_classes(None)
     for names, flip in ((list(CLASS_NAMES), 0.0), (["walk", "run"], 0.5)):
-        assert finetune_settings(recipe, config, class_names=names, stride=2).flip == flip
+        assert build_finetune_clip_config(recipe, config, class_names=names, stride=2).flip == flip
 
 
 def test_a_video_gives_two_clips_of_the_same_frames() -> None:
-    settings = finetune_settings(
+    settings = build_finetune_clip_config(
         recipe_of(augment="center_crop"), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
     one, other = make_clips(MotionSource()[3], settings=settings, seed=0, epoch=0)
     assert torch.equal(one["pixel_values"], other["pixel_values"])  # no chance in the pixels: the same frames
-    settings = finetune_settings(
+    settings = build_finetune_clip_config(
         recipe_of(), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
     first, second = make_clips(MotionSource()[3], settings=settings, seed=0, epoch=0)
@@ -342,8 +346,8 @@ def test_the_batch_holds_repeats_side_by_side() -> None:
     config = VideoMAEConfig.from_preset("tiny")
     loader = build_loader(
         source,
-        settings=finetune_settings(recipe, config, class_names=source.class_names, stride=2),
-        labels=label_coding(recipe, source.class_names),
+        settings=build_finetune_clip_config(recipe, config, class_names=source.class_names, stride=2),
+        labels=build_label_encoder(recipe, source.class_names),
         batch_size=4,
         seed=0,
     )
@@ -358,15 +362,15 @@ def test_the_batch_holds_repeats_side_by_side() -> None:
 def test_videos_shorter_than_the_clip_are_padded(sampling: Any) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_frames=48)
     recipe = recipe_of(sampling=sampling)
-    settings = finetune_settings(recipe, config, class_names=None, stride=4)
+    settings = build_finetune_clip_config(recipe, config, class_names=None, stride=4)
     (clip, _) = make_clips(MotionSource()[0], settings=settings, seed=0, epoch=0)
     assert clip["pixel_values"].shape == (48, 3, 64, 64)
 
 
 def test_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hf_videomae.data import collate
+    from hf_videomae.data import clips
 
-    settings = finetune_settings(
+    settings = build_finetune_clip_config(
         recipe_of(frame_seconds=0.25, augment="center_crop"),
         VideoMAEConfig.from_preset("tiny"),
         class_names=None,
@@ -381,7 +385,7 @@ def test_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
             windows.append(indices[-1] - indices[0] + 1)
             return torch.zeros(len(indices), 3, 64, 64)
 
-        monkeypatch.setattr(collate, "decode_clip", decode)
+        monkeypatch.setattr(clips, "decode_clip", decode)
         make_clips(Sample(id="x", video="x"), settings=settings, seed=0, epoch=0)
     # 0.25 s x 12, 30, 59.94 and 2 per second, rounded, at least 1; eight times each
     assert windows == [8 * 3, 8 * 8, 8 * 15, 8 * 1]
@@ -391,21 +395,21 @@ def test_the_saved_model_samples_in_seconds_too(tmp_path: Path, capsys: pytest.C
     recipe = recipe_of(frame_seconds=0.2)
     task_for(build_classifier(recipe, class_names=MotionSource().class_names), frame_seconds=0.2).save(tmp_path)
     saved = VideoMAEVideoProcessor.from_pretrained(tmp_path)
-    assert saved.clip_plan.frame_seconds == 0.2
-    assert find_stride(recipe_of(model=str(tmp_path))) == saved.frame_stride
+    assert saved.clip_sampler.frame_seconds == 0.2
+    assert resolve_frame_stride(recipe_of(model=str(tmp_path))) == saved.frame_stride
     assert "0.2 s apart (--frame_seconds)" in capsys.readouterr().out
 
 
 def test_the_stride_is_that_of_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = VideoMAEConfig.from_preset("tiny")
     VideoMAEVideoProcessor.from_config(config, frame_stride=3).save_pretrained(tmp_path)
-    assert find_stride(recipe_of(model=str(tmp_path))) == 3
-    assert find_stride(recipe_of(model=str(tmp_path), frame_stride=5)) == 5
-    assert (find_stride(recipe_of(model="tiny")), find_stride(recipe_of(model="base"))) == (2, 4)
-    assert find_stride(recipe_of(model="base"), tmp_path) == 3
+    assert resolve_frame_stride(recipe_of(model=str(tmp_path))) == 3
+    assert resolve_frame_stride(recipe_of(model=str(tmp_path), frame_stride=5)) == 5
+    assert (resolve_frame_stride(recipe_of(model="tiny")), resolve_frame_stride(recipe_of(model="base"))) == (2, 4)
+    assert resolve_frame_stride(recipe_of(model="base"), tmp_path) == 3
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
-    assert find_stride(recipe_of(model=str(tmp_path))) == 4 and "no processor" in capsys.readouterr().out
+    assert resolve_frame_stride(recipe_of(model=str(tmp_path))) == 4 and "no processor" in capsys.readouterr().out
 
 
 # Labels.
@@ -472,12 +476,12 @@ def test_bad_labels_are_named(tmp_path: Path, labels: tuple[str, str], kind: Any
 )
 def test_a_label_in_a_batch_is_checked(kind: Any, label: Any, message: str) -> None:
     good = {"regression": 0.5, "multi_label_classification": (0, 2)}.get(kind, 2)
-    coding = LabelCoding(kind=kind, num_classes=1 if kind == "regression" else 3)
+    coding = LabelEncoder(kind=kind, num_classes=1 if kind == "regression" else 3)
     assert coding.tensor([Sample("clip-6", b"", good)]).shape[0] == 1
     with pytest.raises(DataError, match=message):
         coding.tensor([Sample("clip-6", b"", good), Sample("clip-7", b"", label)])
 
 
 def test_several_labels_are_zeros_and_ones() -> None:
-    coding = LabelCoding(kind="multi_label_classification", num_classes=3)
+    coding = LabelEncoder(kind="multi_label_classification", num_classes=3)
     assert coding.tensor([Sample("a", b"", (0, 2)), Sample("b", b"", ())]).tolist() == [[1, 0, 1], [0, 0, 0]]

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from toy import toy_train
 
+from hf_videomae.checkpoint_checksums import dump_checksummed_state
+from hf_videomae.checkpoint_dir import read_state
 from hf_videomae.training import FinetuneRecipe, PretrainRecipe, RunRecipe, parse_recipe
-from hf_videomae.training.checkpoints import read_state
-from hf_videomae.training.checksums import sealed
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.sampling import ClipSampler
+from tests.helpers.toy import toy_train
 
 pytestmark = pytest.mark.fault
 
@@ -63,7 +63,7 @@ def test_a_resumed_run_may_change_its_distance(tmp_path: Path) -> None:
     state_file = tmp_path / "checkpoint-2/run_state.json"
     state = read_state(tmp_path / "checkpoint-2")
     state["recipe"] |= {"frame_stride": 4, "frame_seconds": 0.1}
-    state_file.write_text(sealed(state))
+    state_file.write_text(dump_checksummed_state(state))
     recipe = parse_recipe(PretrainRecipe, ["--resume", "--output_dir", str(tmp_path)])
     assert (recipe.frame_stride, recipe.frame_seconds) == (4, 0.1)
     recipe = parse_recipe(PretrainRecipe, ["--resume", "--output_dir", str(tmp_path), "--frame_stride", "2"])
@@ -80,8 +80,8 @@ def test_the_log_of_samples_goes_on_with_its_run(tmp_path: Path) -> None:
 
 
 def test_a_stride_beside_the_model_s_own_uniform_sampling_is_refused() -> None:
-    plan = ClipPlan(num_frames=8, mode="uniform")
+    plan = ClipSampler(num_frames=8, mode="uniform")
     for distance in ({"stride": 4}, {"frame_seconds": 0.1}):
         with pytest.raises(ValueError, match="uniform sampling of the model.*--sampling dense"):
-            plan.changed(**distance)
-        assert plan.changed(mode="dense", **distance).mode == "dense"
+            plan.with_overrides(**distance)
+        assert plan.with_overrides(mode="dense", **distance).mode == "dense"

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from datasets_on_disk import write_folder
 
 from hf_videomae import VideoMAEConfig
 from hf_videomae.data import Sample, build_loader, open_mixture
-from hf_videomae.data.collate import make_clips
+from hf_videomae.data.clips import make_clips
 from hf_videomae.training import FinetuneRecipe, PretrainRecipe, RecipeError
-from hf_videomae.training.finetuning import finetune_settings
-from hf_videomae.training.pretraining import clip_settings
+from hf_videomae.training.finetune_task import build_finetune_clip_config
+from hf_videomae.training.pretrain_task import build_pretrain_clip_config
+from tests.helpers.datasets_on_disk import write_folder
 
 pytestmark = pytest.mark.fault
 CONFIG = VideoMAEConfig.from_preset("tiny")
@@ -27,7 +27,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         found[str(name)] = plan(int(video), 12.0)
         return torch.zeros(len(found[str(name)]), 3, 64, 64, dtype=torch.uint8)
 
-    monkeypatch.setattr("hf_videomae.data.collate.decode_clip", decode)
+    monkeypatch.setattr("hf_videomae.data.clips.decode_clip", decode)
     return found
 
 
@@ -45,7 +45,7 @@ def test_each_data_set_of_a_mix_has_its_stride(tmp_path: Path, planned: dict[str
     names = (str(kinetics), str(ssv2), "motion")
     recipe = PretrainRecipe(dataset=names, dataset_strides=(4, 2, 3), frame_stride=7)
     source = open_mixture(recipe.dataset)
-    settings = clip_settings(recipe, CONFIG, source)
+    settings = build_pretrain_clip_config(recipe, CONFIG, source)
     strides = [part.name for part in source.parts]
     for name, stride in zip(strides, (4, 2, 3), strict=True):
         assert distances(frames_of(f"{name}:a/b.mp4", 400, settings, planned)) == {stride}
@@ -60,7 +60,7 @@ def test_the_loader_decodes_with_them(tmp_path: Path) -> None:
         source = open_mixture(recipe.dataset)
         config = VideoMAEConfig.from_preset("tiny", **recipe.config_fields())
         loader = build_loader(
-            source, settings=clip_settings(recipe, config, source), batch_size=8, seed=0, num_workers=0
+            source, settings=build_pretrain_clip_config(recipe, config, source), batch_size=8, seed=0, num_workers=0
         )
         batches.append(next(iter(loader)))
     first, second = batches
@@ -97,7 +97,7 @@ def test_short_videos_of_uniform_clips(
     front_pad: bool, total: int, frames: list[int], planned: dict[str, list[int]]
 ) -> None:
     recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
-    settings = finetune_settings(recipe, CONFIG, class_names=None, stride=4)
+    settings = build_finetune_clip_config(recipe, CONFIG, class_names=None, stride=4)
     assert frames_of("x.mp4", total, settings, planned) == frames
 
 
@@ -105,7 +105,7 @@ def test_uniform_clips_of_long_videos_are_the_same(planned: dict[str, list[int]]
     found = []
     for front_pad in (False, True):
         recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
-        settings = finetune_settings(recipe, CONFIG, class_names=None, stride=4)
+        settings = build_finetune_clip_config(recipe, CONFIG, class_names=None, stride=4)
         found.append(frames_of("x.mp4", 100, settings, planned))
     assert found[0] == found[1] and all(12 * place <= index < 12 * place + 12 for place, index in enumerate(found[0]))
 

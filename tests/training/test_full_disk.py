@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_disk import fill, small_disk
-from toy import toy_run, toy_train
 
-from hf_videomae.training import RunError, newest_checkpoint
-from hf_videomae.training.checkpoints import fault_of
-from hf_videomae.training.report import read_lines
+from hf_videomae.checkpoint_dir import incomplete_reason, latest_checkpoint
+from hf_videomae.run_files import read_jsonl
+from hf_videomae.training import RunError
+from tests.helpers.small_disk import fill, small_disk
+from tests.helpers.toy import toy_run, toy_train
 
 pytestmark = pytest.mark.fault
 
@@ -44,8 +44,8 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_gives_its_room_back(tmp_
         assert "No space left on device" in message and "needs about 1.5 MB" in message and "MB are free" in message
         assert "checkpoint-4 is intact" in message and "--resume" in message
         assert not list(folder.glob(".unfinished*")) and shutil.disk_usage(disk).free > 900_000
-        newest = newest_checkpoint(folder)
-        assert newest is not None and newest.name == "checkpoint-4" and fault_of(newest) is None
+        newest = latest_checkpoint(folder)
+        assert newest is not None and newest.name == "checkpoint-4" and incomplete_reason(newest) is None
         assert json.loads((folder / "run.json").read_text())["status"] == "failed"
         shutil.rmtree(folder / "checkpoint-2")
         assert toy_train(folder, resume="auto").step == 6
@@ -66,7 +66,7 @@ def test_the_lines_of_a_run_that_do_not_fit_are_one_line(tmp_path: Path, leaving
         assert "\n" not in str(told.value)
         (disk / "filling").unlink()
         assert toy_train(folder, resume="auto").step == 6
-        assert [line["step"] for line in read_lines(folder / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+        assert [line["step"] for line in read_jsonl(folder / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_final_model_that_does_not_fit_is_made_up_for(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import toy_run, toy_train
 
+from hf_videomae.run_files import read_jsonl
 from hf_videomae.training import RunError
-from hf_videomae.training.report import read_lines
+from tests.helpers.toy import toy_run, toy_train
 
 pytestmark = pytest.mark.fault
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).with_name("toy_main.py")
+PROGRAM = Path(__file__).parents[1] / "helpers" / "toy_main.py"
 
 
 def in_processes(count: int, output_dir: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,7 @@ def in_processes(count: int, output_dir: Path, **settings: Any) -> subprocess.Co
 
 
 def assert_same_end(one: Path, other: Path) -> None:
-    losses = [[(line["step"], line["loss"]) for line in read_lines(run / "metrics.jsonl")] for run in (one, other)]
+    losses = [[(line["step"], line["loss"]) for line in read_jsonl(run / "metrics.jsonl")] for run in (one, other)]
     assert losses[0] == losses[1]
     weights = [load_file(run / "model.safetensors") for run in (one, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -98,12 +98,12 @@ def test_resume_starts_anew_after_a_kill_before_the_first_checkpoint(
         toy_train(tmp_path, before_step=kill, log_samples=True)
     (tmp_path / ".unfinished-3").mkdir()
     run_id = json.loads((tmp_path / "run.json").read_text())["run_id"]
-    assert len(read_lines(tmp_path / "metrics.jsonl")) == 3
+    assert len(read_jsonl(tmp_path / "metrics.jsonl")) == 3
     with pytest.raises(RunError, match="go on with --resume"):
         toy_train(tmp_path)
     assert toy_train(tmp_path, resume="auto").step == 6
     assert "was interrupted before its first checkpoint" in capsys.readouterr().out
-    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
     # The repository that it took on the Hub is still its own.
     assert json.loads((tmp_path / "run.json").read_text())["run_id"] == run_id
 
@@ -119,9 +119,9 @@ def test_resume_leaves_what_is_worth_something(tmp_path: Path, left: str) -> Non
         (tmp_path / "checkpoint-9").mkdir()
     if left == "other":
         from hf_videomae.training import FinetuneRecipe
-        from hf_videomae.training.preparation import starts_anew
+        from hf_videomae.training.run_setup import is_fresh_restart
 
-        assert not starts_anew(FinetuneRecipe(output_dir=str(tmp_path), resume="auto"))
+        assert not is_fresh_restart(FinetuneRecipe(output_dir=str(tmp_path), resume="auto"))
         return
     with pytest.raises(RunError, match="an earlier run without a whole checkpoint"):
         toy_train(tmp_path, resume="auto")
@@ -165,9 +165,9 @@ def test_a_second_run_is_refused_and_changes_nothing(tmp_path: Path, options: di
 def test_a_kill_leaves_no_lock(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
-sys.path.insert(0, {str(PROGRAM.parent)!r})
+sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from toy import toy_run
+from tests.helpers.toy import toy_run
 run = toy_run(Path({str(tmp_path)!r}))
 if os.fork() == 0:
     time.sleep(30)

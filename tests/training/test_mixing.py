@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from hf_videomae.training.mixing import Mixing, cutmix, draw_box, kept_share, mixup, smooth_targets
+from hf_videomae.training.mixup import (
+    MixupCutmix,
+    cutmix,
+    cutmix_lambda,
+    mixup,
+    rand_bbox,
+    smooth_targets,
+)
 
 
 def test_smoothed_targets_are_timms() -> None:
@@ -27,26 +34,26 @@ def test_cutmix_touches_height_and_width_only() -> None:
     for clip, (own, partner) in zip(mixed, ((0, 1), (1, 0)), strict=True):
         for frame in clip.flatten(0, 1):  # every frame and channel alike
             assert (frame[inside] == partner).all() and (frame[~inside] == own).all()
-    assert kept_share(6, 10, (1, 4, 2, 7)) == 1 - 15 / 60
+    assert cutmix_lambda(6, 10, (1, 4, 2, 7)) == 1 - 15 / 60
     assert (clips[0] == 0).all()
 
 
 def test_boxes_are_timms() -> None:
     for _ in range(200):
-        top, bottom, left, right = draw_box(32, 64, 0.75)
+        top, bottom, left, right = rand_bbox(32, 64, 0.75)
         # sqrt(1 - 0.75) = 0.5: 16 x 32, less where the edge cuts it
         assert 0 <= top <= bottom <= 32 and 0 <= left <= right <= 64
         assert bottom - top <= 16 and right - left <= 32
         if 0 < top and bottom < 32:
             assert bottom - top == 16
-    assert draw_box(32, 64, 1.0)[0] == draw_box(32, 64, 1.0)[1] or kept_share(32, 64, draw_box(32, 64, 1.0)) == 1
+    assert rand_bbox(32, 64, 1.0)[0] == rand_bbox(32, 64, 1.0)[1] or cutmix_lambda(32, 64, rand_bbox(32, 64, 1.0)) == 1
 
 
 def test_labels_follow_the_pixels() -> None:
     clips = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 2, 1, 20, 20)
     targets, kinds = torch.eye(4), set()
     for _ in range(60):
-        mixed, soft = Mixing()(clips, targets)
+        mixed, soft = MixupCutmix()(clips, targets)
         assert mixed.shape == clips.shape and torch.allclose(soft.sum(1), torch.ones(4))
         # The mean of each clip is the mean of the class numbers under its target, for mixup and for cutmix.
         assert torch.allclose(mixed.mean((1, 2, 3, 4)), soft @ torch.arange(4.0), atol=1e-5)
@@ -56,14 +63,14 @@ def test_labels_follow_the_pixels() -> None:
 
 def test_switches() -> None:
     clips, targets = torch.rand(4, 2, 3, 8, 8), torch.eye(4)
-    for off in (Mixing(probability=0), Mixing(mixup=0, cutmix=0)):
-        assert not off.is_on and off(clips, targets)[0] is clips
-    alone = Mixing(mixup=0, cutmix=1)(clips, targets)[0]
+    for off in (MixupCutmix(prob=0), MixupCutmix(mixup=0, cutmix=0)):
+        assert not off.is_enabled and off(clips, targets)[0] is clips
+    alone = MixupCutmix(mixup=0, cutmix=1)(clips, targets)[0]
     assert ((alone == clips) | (alone == clips.flip(0))).all()
-    assert sum(Mixing(probability=0.3)(clips, targets)[0] is clips for _ in range(400)) == pytest.approx(280, abs=40)
+    assert sum(MixupCutmix(prob=0.3)(clips, targets)[0] is clips for _ in range(400)) == pytest.approx(280, abs=40)
 
 
-@pytest.mark.parametrize("wrong", [{"mixup": -1}, {"cutmix": float("nan")}, {"probability": 2}, {"switch": -0.1}])
+@pytest.mark.parametrize("wrong", [{"mixup": -1}, {"cutmix": float("nan")}, {"prob": 2}, {"switch_prob": -0.1}])
 def test_what_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Mixing(**wrong)
+        MixupCutmix(**wrong)

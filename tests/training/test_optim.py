@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining
-from hf_videomae.training.errors import RunError
+from hf_videomae.errors import RunError
 from hf_videomae.training.optim import (
     CosineSchedule,
     build_optimizer,
-    parameter_groups,
-    scaled_lr,
+    build_param_groups,
+    has_weight_decay,
+    scale_lr,
     set_learning_rate,
-    takes_decay,
 )
 
 
@@ -48,8 +48,8 @@ def test_schedule_equals_linspace_and_cosine(total: int, warmup: int) -> None:
 
 def test_learning_rate_and_floor_scale_with_the_batch() -> None:
     # Kinetics-400 base: 64 GPUs x 32 clips: 1.2e-3, and a floor of 8e-5, not 1e-5.
-    assert scaled_lr(1.5e-4, 2048) == pytest.approx(1.2e-3)
-    assert scaled_lr(1e-5, 2048) == pytest.approx(8e-5)
+    assert scale_lr(1.5e-4, 2048) == pytest.approx(1.2e-3)
+    assert scale_lr(1e-5, 2048) == pytest.approx(8e-5)
 
 
 def test_warmup_that_does_not_fit_is_refused() -> None:
@@ -61,7 +61,7 @@ def test_decay_is_on_weights_alone() -> None:
     model = VideoMAEForPreTraining(
         VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, decoder_num_hidden_layers=1)
     )
-    decaying = {name for name, parameter in model.named_parameters() if takes_decay(name, parameter)}
+    decaying = {name for name, parameter in model.named_parameters() if has_weight_decay(name, parameter)}
     names = {name for name, _ in model.named_parameters()}
     assert "mask_token" in names and "mask_token" not in decaying
     assert not [name for name in decaying if "bias" in name or "norm" in name]
@@ -73,7 +73,7 @@ def test_decay_is_on_weights_alone() -> None:
 def test_groups_hold_every_trained_parameter_once() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
     model[1].bias.requires_grad_(False)
-    groups = parameter_groups(model, weight_decay=0.05)
+    groups = build_param_groups(model, weight_decay=0.05)
     assert {tuple(group["names"]): group["weight_decay"] for group in groups} == {
         ("0.weight",): 0.05,
         ("0.bias", "1.weight"): 0.0,
@@ -82,7 +82,7 @@ def test_groups_hold_every_trained_parameter_once() -> None:
 
 def test_scale_multiplies_the_schedule() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))
-    groups = parameter_groups(model, weight_decay=0.0, lr_scale=lambda name: 0.5 if name.startswith("0") else 1.0)
+    groups = build_param_groups(model, weight_decay=0.0, lr_scale=lambda name: 0.5 if name.startswith("0") else 1.0)
     optimizer = build_optimizer(groups, betas=(0.9, 0.95), eps=1e-8)
     for value in (0.2, 0.4):  # from the schedule each time, never from the last value
         set_learning_rate(optimizer, value)

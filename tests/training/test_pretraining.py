@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
-from hf_videomae.data import ClipSettings, MotionSource, build_loader
-from hf_videomae.data.collate import make_clips
-from hf_videomae.data.samples import Sample
+from hf_videomae.data import ClipConfig, MotionSource, build_loader
+from hf_videomae.data.clips import make_clips
+from hf_videomae.data.source import Sample
 from hf_videomae.ops.masking import tube_mask
 from hf_videomae.training import PretrainRecipe, PretrainTask, RunError, build_pretraining_model
-from hf_videomae.training.optim import build_optimizer, parameter_groups, set_learning_rate
-from hf_videomae.training.pretraining import clip_settings
+from hf_videomae.training.optim import build_optimizer, build_param_groups, set_learning_rate
+from hf_videomae.training.pretrain_task import build_pretrain_clip_config
 
 SMALL = {"num_hidden_layers": 2, "decoder_num_hidden_layers": 1}
 
@@ -101,7 +101,7 @@ def test_a_classifier_is_no_pretraining_checkpoint(tmp_path: Path) -> None:
 
 def test_several_clips_of_each_decoded_video_differ_in_their_masks() -> None:
     recipe = PretrainRecipe(num_sample=3, batch_size=2, max_steps=1)
-    settings = clip_settings(recipe, VideoMAEConfig.from_preset("tiny"))
+    settings = build_pretrain_clip_config(recipe, VideoMAEConfig.from_preset("tiny"))
     batch = next(iter(build_loader(MotionSource(num_videos=4), settings=settings, batch_size=2, seed=0)))
     assert batch["pixel_values"].shape[0] == batch["bool_masked_pos"].shape[0] == 6
     assert len({tuple(mask.tolist()) for mask in batch["bool_masked_pos"]}) == 6
@@ -114,7 +114,7 @@ def test_clips_per_video_leave_the_first_clip_alone_and_share_the_label() -> Non
 
     def batch(clips: int, repeats: int) -> dict[str, Any]:
         recipe = PretrainRecipe(clips_per_video=clips, num_sample=repeats, max_steps=1)
-        settings = clip_settings(recipe, config)
+        settings = build_pretrain_clip_config(recipe, config)
         return next(iter(build_loader(source, settings=settings, batch_size=2, seed=0, labels=True)))
 
     one, many = batch(1, 1), batch(3, 2)
@@ -135,7 +135,7 @@ def test_clips_per_video_have_starts_of_their_own() -> None:
     levels = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous()
     video = VideoEncoder(levels, frame_rate=12).to_tensor(format="mp4", codec="libx264", crf=1).numpy().tobytes()
     plain = {"image_mean": (0.0,) * 3, "image_std": (1 / 255,) * 3, "augment": "center_crop", "num_sample": 2}
-    settings = ClipSettings(num_frames=4, stride=2, image_size=32, clips_per_video=3, **plain)
+    settings = ClipConfig(num_frames=4, stride=2, image_size=32, clips_per_video=3, **plain)
     made = make_clips(Sample("a", video), settings=settings, seed=0, epoch=0)
     shown = [clip["pixel_values"].mean(dim=(1, 2, 3)).round() for clip in made]
     assert all(frames.diff().sub(2).abs().max() <= 1 for frames in shown)
@@ -173,7 +173,7 @@ def test_accumulation_equals_the_large_batch_on_the_model() -> None:
         torch.manual_seed(0)
         model = VideoMAEForPreTraining(config)
         task, batch = task_for(model), batch_of(4)
-        optimizer = build_optimizer(parameter_groups(model, weight_decay=0.05), betas=(0.9, 0.95), eps=1e-8)
+        optimizer = build_optimizer(build_param_groups(model, weight_decay=0.05), betas=(0.9, 0.95), eps=1e-8)
         for _ in range(3):
             set_learning_rate(optimizer, 1e-3)
             for chunk in zip(*(batch[name].chunk(parts) for name in ("pixel_values", "bool_masked_pos")), strict=True):
@@ -202,7 +202,7 @@ def test_the_saved_model_brings_its_processor(tmp_path: Path) -> None:
 def test_frames_in_seconds_reach_the_loader_and_the_processor() -> None:
     model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
     task = task_for(model, frame_seconds=0.25)
-    assert clip_settings(task.recipe, model.config).frame_seconds == 0.25
-    assert task.processor.clip_plan.stride_at(30.0) == 8
+    assert build_pretrain_clip_config(task.recipe, model.config).frame_seconds == 0.25
+    assert task.processor.clip_sampler.stride_at_fps(30.0) == 8
     with pytest.raises(ValueError, match="frame_seconds is 0"):
         PretrainRecipe(frame_seconds=0.0)

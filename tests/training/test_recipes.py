@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_videomae.checkpoint_dir import STATE_FORMAT
 from hf_videomae.training import PretrainRecipe, parse_recipe
-from hf_videomae.training.checkpoints import FORMAT
-from hf_videomae.training.recipes import RecipeError, changes, load_recipe_file
+from hf_videomae.training.recipe import RecipeError, changed_settings, load_recipe_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 
@@ -123,13 +123,15 @@ def test_one_data_set_is_a_text_and_several_are_a_list(tmp_path: Path) -> None:
     assert parse("--dataset", "none").dataset == "none"
     mixed = parse("--dataset", "a", "b c", "--dataset_weights", "0.6", "0.4")
     assert (mixed.dataset, mixed.dataset_weights) == (("a", "b c"), (0.6, 0.4))
-    assert mixed.identity()["dataset"] == ["a", "b c"] and mixed.dataset_name == "a + b c"
+    assert mixed.numeric_settings()["dataset"] == ["a", "b c"] and mixed.dataset_name == "a + b c"
     file = write(tmp_path / "r.yaml", "dataset: [a, b]\ndataset_weights: [3, 1]\n")
     assert parse("--recipe", file).dataset == ("a", "b")
     assert load_recipe_file(write(tmp_path / "one.yaml", "dataset: [a]\n"), PretrainRecipe) == {"dataset": "a"}
     # As a checkpoint remembers it, and takes it over.
     assert (
-        PretrainRecipe(**load_recipe_file(write(tmp_path / "j.yaml", json.dumps(mixed.identity())), PretrainRecipe))
+        PretrainRecipe(
+            **load_recipe_file(write(tmp_path / "j.yaml", json.dumps(mixed.numeric_settings())), PretrainRecipe)
+        )
         == mixed
     )
 
@@ -142,7 +144,9 @@ def test_epochs_of_a_later_layer_win_over_steps_of_an_earlier(tmp_path: Path) ->
 
 def whole_checkpoint(folder: Path, recipe: dict[str, object]) -> Path:
     folder.mkdir(parents=True)
-    (folder / "run_state.json").write_text(json.dumps({"format": FORMAT, "step": 3, "recipe": recipe, "files": {}}))
+    (folder / "run_state.json").write_text(
+        json.dumps({"format": STATE_FORMAT, "step": 3, "recipe": recipe, "files": {}})
+    )
     return folder
 
 
@@ -161,7 +165,7 @@ def test_resume_with_a_recipe_file_takes_the_file(tmp_path: Path) -> None:
 
 
 def test_changes_are_named() -> None:
-    assert changes({"a": 1, "b": [1], "c": 2}, {"a": 1, "b": [2], "d": 3}) == {
+    assert changed_settings({"a": 1, "b": [1], "c": 2}, {"a": 1, "b": [2], "d": 3}) == {
         "b": ([1], [2]),
         "d": (None, 3),
         "c": (2, None),

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import ToyLoader, toy_run, toy_train
 
-from hf_videomae.training import CheckpointError, NotFiniteError, RunError, RunRecipe, report
-from hf_videomae.training.preparation import build_accelerator, plan_schedule
-from hf_videomae.training.report import read_lines
+from hf_videomae.run_files import read_jsonl
+from hf_videomae.training import CheckpointError, NonFiniteError, RunError, RunRecipe, loss_curve
+from hf_videomae.training.run_setup import build_accelerator, build_lr_schedule
+from tests.helpers.toy import ToyLoader, toy_run, toy_train
 
 
 def metrics(folder: Path, *names: str) -> list[Any]:
-    return [tuple(line[name] for name in names) for line in read_lines(folder / "metrics.jsonl")]
+    return [tuple(line[name] for name in names) for line in read_jsonl(folder / "metrics.jsonl")]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -32,12 +32,12 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_a_run_writes_its_files(tmp_path: Path) -> None:
     outcome = toy_train(tmp_path, log_samples=True, save_every=2, keep_checkpoints=2)
     assert (outcome.step, outcome.exit_code) == (6, 0)
-    lines = read_lines(tmp_path / "metrics.jsonl")
+    lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "seconds", "data_wait", "data_seconds"}
     assert all(wanted <= line.keys() for line in lines)
     assert lines[0]["lr"] == 0 and lines[-1]["epoch"] == 0.6
-    ids = [line["sample_ids"] for line in read_lines(tmp_path / "samples-0.jsonl")]
+    ids = [line["sample_ids"] for line in read_jsonl(tmp_path / "samples-0.jsonl")]
     assert ids == [[f"row-{4 * step + i}" for i in range(4)] for step in range(6)]
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
     run = json.loads((tmp_path / "run.json").read_text())
@@ -68,7 +68,7 @@ def test_what_was_logged_after_the_checkpoint_is_written_again_once(tmp_path: Pa
     shutil.rmtree(tmp_path / "checkpoint-5")  # as if killed before it was written: goes on from 4
     toy_train(tmp_path, resume="auto", log_samples=True)
     assert metrics(tmp_path, "step", "loss")[:5] == straight
-    assert [line["step"] for line in read_lines(tmp_path / "samples-0.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read_jsonl(tmp_path / "samples-0.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_accumulation_equals_the_large_batch(tmp_path: Path) -> None:
@@ -79,16 +79,16 @@ def test_accumulation_equals_the_large_batch(tmp_path: Path) -> None:
     for name in ("loss", "lr", "grad_norm"):
         pairs = zip(metrics(tmp_path / "large", name), metrics(tmp_path / "accumulated", name), strict=True)
         assert all(one == pytest.approx(other, abs=1e-5) for one, other in pairs)
-    assert len(read_lines(tmp_path / "accumulated/samples-0.jsonl")[0]["sample_ids"]) == 8
+    assert len(read_jsonl(tmp_path / "accumulated/samples-0.jsonl")[0]["sample_ids"]) == 8
 
 
 def test_a_loss_that_is_not_finite_is_never_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_train(tmp_path, poison=(2,), log_samples=True)
-    lines = read_lines(tmp_path / "metrics.jsonl")
+    lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert [line["loss"] is None for line in lines] == [False, False, True, False, False, False]
     assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 1, 1, 1]
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
-    (named,) = read_lines(tmp_path / "nonfinite.jsonl")
+    (named,) = read_jsonl(tmp_path / "nonfinite.jsonl")
     assert (named["step"], named["what"], named["samples"][0]["sample_ids"][0]) == (3, "loss", "row-8")
     assert "step 3: the loss is not finite and was not applied (1 in a row, 1 in all)" in capsys.readouterr().out
 
@@ -101,14 +101,14 @@ def test_weights_stay_those_of_the_step_before(tmp_path: Path) -> None:
 
 
 def test_several_in_a_row_end_the_run_and_leave_the_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(NotFiniteError, match="3 steps in a row, up to step 5; .*checkpoint-2 is intact"):
+    with pytest.raises(NonFiniteError, match="3 steps in a row, up to step 5; .*checkpoint-2 is intact"):
         toy_train(tmp_path, poison=(2, 3, 4, 5), max_nonfinite=3, save_every=2, keep_checkpoints=1, stop_at_step=6)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
 def test_a_short_run_in_which_no_step_was_applied_fails(tmp_path: Path) -> None:
-    with pytest.raises(NotFiniteError, match="2 steps in a row, up to step 2; no checkpoint"):
+    with pytest.raises(NonFiniteError, match="2 steps in a row, up to step 2; no checkpoint"):
         toy_train(tmp_path, poison=(0, 1), max_steps=2)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
@@ -141,7 +141,7 @@ def test_an_earlier_run_is_left_alone(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
     toy_train(tmp_path, overwrite=True, max_steps=2)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
-    assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+    assert len(read_jsonl(tmp_path / "metrics.jsonl")) == 2
 
 
 def test_resuming_where_no_checkpoint_is_whole_is_told(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_resuming_where_no_checkpoint_is_whole_is_told(tmp_path: Path) -> None:
 def test_the_loss_picture_names_no_folder_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is published."""
     titles = []
-    monkeypatch.setattr(report, "draw_loss", lambda folder, *, title, **rest: titles.append(title))
+    monkeypatch.setattr(loss_curve, "plot_loss_curve", lambda folder, *, title, **rest: titles.append(title))
     toy_train(tmp_path / "one", model="/home/jane/secret/base", dataset="/data/clients/acme/videos", save_every=6)
     toy_train(tmp_path / "two", dataset=("/data/acme/a", "org/b"), save_every=6)
     assert titles == ["toy: path/to/base on path/to/videos", "toy: tiny on path/to/a + org/b"]
@@ -211,9 +211,9 @@ def test_a_checkpoint_from_elsewhere_is_not_mixed_with_another_run(tmp_path: Pat
         toy_train(here, resume=checkpoint)
     assert snapshot(here) == before
     toy_train(here, resume=checkpoint, overwrite=True, log_every=1)
-    assert [line["step"] for line in read_lines(here / "metrics.jsonl")] == [5, 6]
+    assert [line["step"] for line in read_jsonl(here / "metrics.jsonl")] == [5, 6]
     toy_train(there, resume=str(tmp_path / "there" / "checkpoint-4"), log_every=1)
-    assert [line["step"] for line in read_lines(there / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read_jsonl(there / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_resume_without_a_checkpoint_starts_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,14 +225,14 @@ def test_bad_videos_are_listed_once(tmp_path: Path) -> None:
     run = toy_run(tmp_path)
     run.loader.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
     run.train()
-    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 1, "path": "a.mp4", "reason": "no video stream"}]
+    assert read_jsonl(tmp_path / "bad_videos.jsonl") == [{"step": 1, "path": "a.mp4", "reason": "no video stream"}]
     assert json.loads((tmp_path / "run.json").read_text())["bad_videos"] == 1
 
 
 def test_the_parts_of_the_data_s_time_are_added_up_over_interruptions(tmp_path: Path) -> None:
     for stop in (2, 5, None):
         toy_train(tmp_path, log_every=2, stop_at_step=stop, resume=None if stop == 2 else "auto")
-    lines = read_lines(tmp_path / "metrics.jsonl")
+    lines = read_jsonl(tmp_path / "metrics.jsonl")
     run = json.loads((tmp_path / "run.json").read_text())
     # The toy counts half a second for each batch; the first of each start came before the clock ran.
     assert sum(line["data_seconds"]["decode"] for line in lines) == run["data_seconds"]["decode"] == 1.5
@@ -266,7 +266,7 @@ def test_a_failed_run_lists_what_was_bad(tmp_path: Path) -> None:
     run.task.before_step = lambda call: fail() if call == 3 else None
     with pytest.raises(ValueError, match="a.mp4"):
         run.train()
-    assert read_lines(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
+    assert read_jsonl(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
 
 
 def test_gradients_are_clipped_only_when_asked(tmp_path: Path) -> None:
@@ -287,14 +287,14 @@ def test_gradients_are_clipped_only_when_asked(tmp_path: Path) -> None:
     ],
 )
 def test_epochs_become_steps(settings: dict[str, Any], total: int, warmup: int) -> None:
-    schedule = plan_schedule(RunRecipe(base_lr=1.5e-4, **settings), global_batch=2048, steps_per_epoch=10)
+    schedule = build_lr_schedule(RunRecipe(base_lr=1.5e-4, **settings), global_batch=2048, steps_per_epoch=10)
     assert (schedule.total_steps, schedule.warmup_steps) == (total, warmup)
     assert (schedule.peak, schedule.floor) == pytest.approx((1.2e-3, 8e-5))
 
 
 def test_epochs_of_a_stream_are_refused() -> None:
     with pytest.raises(RunError, match="give --max_steps"):
-        plan_schedule(RunRecipe(base_lr=1e-3, epochs=3), global_batch=8, steps_per_epoch=None)
+        build_lr_schedule(RunRecipe(base_lr=1e-3, epochs=3), global_batch=8, steps_per_epoch=None)
 
 
 @pytest.mark.parametrize("settings", [{"hub_model_id": "org/name"}, {"hub_strategy": "checkpoint"}])

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_on_disk import write_folder, write_parquet
 from huggingface_hub import HfApi
-from local_hub import LocalHub
 
 from hf_videomae.configuration_videomae import VideoMAEConfig
 from hf_videomae.data import open_mixture
 from hf_videomae.modeling_videomae import VideoMAEForPreTraining
 from hf_videomae.training import PretrainRecipe, PretrainTask, build_pretraining_model
-from hf_videomae.training.origins import recipe_in
+from hf_videomae.training.lineage_record import parse_recipe_flags
+from tests.helpers.datasets_on_disk import write_folder, write_parquet
+from tests.local_hub import LocalHub
 
 
 @pytest.fixture
@@ -33,17 +33,17 @@ def published(hub: LocalHub) -> LocalHub:
 def facts_of(output_dir: Path, **settings: Any) -> dict[str, Any]:
     recipe = PretrainRecipe(output_dir=str(output_dir), **settings)
     source = open_mixture(recipe.dataset, weights=recipe.dataset_weights)
-    return PretrainTask(recipe, model=build_pretraining_model(recipe), source=source).facts()
+    return PretrainTask(recipe, model=build_pretraining_model(recipe), source=source).run_metadata()
 
 
 def test_parent_and_data_of_the_hub(published: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["pretrain.py", "--recipe=mine", "--base-lr", "1e-3"])
-    facts = facts_of(tmp_path, model="org/pre", dataset="org/videos")
-    assert (facts["recipe_name"], facts["recipe_flags"]) == ("mine", ["base_lr"])
-    (parent,) = facts["parents"]
+    run_metadata = facts_of(tmp_path, model="org/pre", dataset="org/videos")
+    assert (run_metadata["recipe_name"], run_metadata["recipe_flags"]) == ("mine", ["base_lr"])
+    (parent,) = run_metadata["parents"]
     assert (parent["hub_id"], parent["revision"]) == ("org/pre", HfApi().model_info("org/pre").sha)
     assert parent["license"] == "cc-by-nc-4.0" and [one["model"] for one in parent["ancestors"]] == ["path/to/first"]
-    data = facts["data"]
+    data = run_metadata["data"]
     assert (data["hub_id"], data["license"]) == ("org/videos", "cc-by-4.0")
     assert data["revision"] == HfApi().dataset_info("org/videos").sha and len(data["revision"]) == 40
 
@@ -69,11 +69,11 @@ def test_a_hub_that_fails_ends_no_run(published: LocalHub, tmp_path: Path) -> No
     commits = HfApi().model_info("org/pre").sha, HfApi().dataset_info("org/videos").sha
     published.fail("(README.md|run.json)", status=520, times=None)
     task = PretrainTask(recipe, model=model, source=source)
-    (parent,) = task.facts()["parents"]
+    (parent,) = task.run_metadata()["parents"]
     assert parent["license"] is None and "org/pre" in parent["unknown"]
-    assert (parent["revision"], task.facts()["data"]["revision"]) == commits  # as they were read
+    assert (parent["revision"], task.run_metadata()["data"]["revision"]) == commits  # as they were read
     asked = len(published.requests())
-    task.facts()
+    task.run_metadata()
     assert len(published.requests()) == asked  # once is enough
 
 
@@ -85,6 +85,6 @@ def test_each_data_set_of_a_mix(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_a_command_line() -> None:
-    assert recipe_in(["--recipe", "a/b.yaml", "--num-workers=2", "x"]) == ("a/b.yaml", {"num_workers"})
-    assert recipe_in(["--model", "tiny"]) == (None, {"model"})
-    assert recipe_in(["--recipe"]) == (None, set())
+    assert parse_recipe_flags(["--recipe", "a/b.yaml", "--num-workers=2", "x"]) == ("a/b.yaml", {"num_workers"})
+    assert parse_recipe_flags(["--model", "tiny"]) == (None, {"model"})
+    assert parse_recipe_flags(["--recipe"]) == (None, set())

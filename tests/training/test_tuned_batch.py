@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from toy import toy_run
+
+from tests.helpers.toy import toy_run
 
 
 @pytest.mark.parametrize(("tuned", "warned"), [(64, True), (9, True), (8, False), (4, False), (None, False)])

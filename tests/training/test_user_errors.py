@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as distributed
 
-from hf_videomae.training import RunError, user_errors
+from hf_videomae.training import RunError, exit_on_user_error
 
 
 @pytest.mark.parametrize("kinds", [(), (RunError,)])
@@ -15,7 +15,7 @@ def test_the_other_processes_are_left_before_the_interpreter_ends(
     """Threads of gloo that end after it abort the process."""
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
-        with pytest.raises(SystemExit) as left, user_errors(*kinds):
+        with pytest.raises(SystemExit) as left, exit_on_user_error(*kinds):
             raise RunError("no such\nthing")
         assert left.value.code == 2 and capsys.readouterr().err == "error: no such thing\n"
         assert not distributed.is_initialized()

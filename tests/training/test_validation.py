@@ -10,19 +10,19 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from toy import toy_train
 
 from hf_videomae.data import MotionSource
+from hf_videomae.run_files import read_jsonl
 from hf_videomae.training import (
     FinetuneRecipe,
     FinetuneTask,
-    Measured,
     RecipeError,
     RunError,
-    SplitValidation,
+    SplitValidator,
+    ValidationResult,
     build_classifier,
 )
-from hf_videomae.training.report import read_lines
+from tests.helpers.toy import toy_train
 
 TIMING = {"clips_per_second", "seconds", "data_wait", "data_seconds"}
 
@@ -34,23 +34,23 @@ class ToyValidation:
         self.every, self.fails_at = every, fails_at
         self.step, self.measured, self.tested = 0, 0, 0
 
-    def due(self, step: int, *, last: bool) -> bool:
+    def is_due(self, step: int, *, last: bool) -> bool:
         self.step = step
         return last or step % self.every == 0
 
-    def measure(self) -> Measured:
+    def validate(self) -> ValidationResult:
         self.measured += 1
         if self.step == self.fails_at:
             raise RunError("nothing decodes")
         torch.rand(3), np.random.rand(3), random.random()
-        return Measured({"eval_top1": self.step / 10}, f"top-1 {self.step / 10}")
+        return ValidationResult({"eval_top1": self.step / 10}, f"top-1 {self.step / 10}")
 
     def test(self) -> None:
         self.tested += 1
 
 
 def without_timing(folder: Path) -> list[dict[str, Any]]:
-    lines = read_lines(folder / "metrics.jsonl")
+    lines = read_jsonl(folder / "metrics.jsonl")
     return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
 
 
@@ -80,7 +80,7 @@ def test_a_resumed_run_validates_as_one_that_was_not_interrupted(tmp_path: Path)
 def test_a_validated_step_is_logged_and_the_test_comes_when_all_is_done(tmp_path: Path) -> None:
     stopped = ToyValidation(4)
     toy_train(tmp_path, validation=stopped, log_every=100, stop_at_step=5)
-    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 4, 5]
+    assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 4, 5]
     assert (stopped.measured, stopped.tested) == (1, 0)
     toy_train(tmp_path, validation=ToyValidation(4), resume="auto")
     again = ToyValidation(4)
@@ -94,7 +94,7 @@ def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
         toy_train(tmp_path / "parts", validation=ToyValidation(1, fails_at=3))
     toy_train(tmp_path / "parts", resume="auto")
     losses = [
-        [line["loss"] for line in read_lines(tmp_path / name / "metrics.jsonl")] for name in ("straight", "parts")
+        [line["loss"] for line in read_jsonl(tmp_path / name / "metrics.jsonl")] for name in ("straight", "parts")
     ]
     assert len(losses[0]) == 6 and losses[0] == losses[1]
 
@@ -106,13 +106,13 @@ def test_the_average_is_what_is_measured() -> None:
     source = MotionSource(split="test", num_videos=11)
     model = build_classifier(recipe, class_names=source.class_names).train()
     task = FinetuneTask(recipe, model=model, source=source, stride=2)
-    task.watch(torch.optim.SGD(model.parameters()))
-    validation = SplitValidation(recipe, task=task, source=source, accelerator=Accelerator(cpu=True))
+    task.attach_ema(torch.optim.SGD(model.parameters()))
+    validation = SplitValidator(recipe, task=task, source=source, accelerator=Accelerator(cpu=True))
     assert task.average is not None
     task.average.tensors["classifier.bias"][2] = 1000.0
     with torch.no_grad():
         model.classifier.bias[5] = 1000.0
-    measured = validation.measure()
+    measured = validation.validate()
     assert measured.numbers["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
     assert model.classifier.bias[5] == 1000.0 and model.classifier.bias[2] != 1000.0 and model.training
 

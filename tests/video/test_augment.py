@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from hf_videomae.video.augment import OPERATIONS, Operation, RandAugment, apply_operation, random_erasing
+from hf_videomae.video.randaugment import OPERATIONS, Operation, RandAugment, apply_operation, random_erasing
 
 AFFINE, FILL = Image.Transform.AFFINE, (128, 128, 128)
 Picture = Image.Image

@@ -13,15 +13,15 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
-from hostile import hidden_texts, reference_movie, referring_texts
-from numbered import BACKENDS, each_backend, needs_pyav, numbered_video, numbers, with_pyav
 from PIL import Image
-from real_clips import needs_ffmpeg
 
 from hf_videomae.video import _pyav, _source, encoding
 from hf_videomae.video.containers import Container, find_container
 from hf_videomae.video.decoding import VideoDecodeError, open_video
 from hf_videomae.video.encoding import EncodeSettings, encode_video
+from tests.helpers.hostile import hidden_texts, reference_movie, referring_texts
+from tests.helpers.numbered import BACKENDS, each_backend, needs_pyav, numbered_video, numbers, with_pyav
+from tests.helpers.real_clips import needs_ffmpeg
 
 pytestmark = pytest.mark.fault
 
@@ -101,7 +101,7 @@ def test_the_name_of_a_file_says_nothing(tmp_path: Path, numbered: bytes) -> Non
     for name in ("a.m3u8", "a.sdp", "a.mpd", "a.txt", "a.jpg", "a", "playlist.ffconcat", "a.avs", "a.vpy"):
         (tmp_path / name).write_bytes(numbered)
         for backend in BACKENDS:
-            if backend == "pyav" and _pyav.why_missing():
+            if backend == "pyav" and _pyav.unavailable_reason():
                 continue
             with open_video(tmp_path / name, backend=backend) as reader:
                 assert numbers(reader.frames([8])) == [8]
@@ -245,7 +245,7 @@ def test_the_program_ffmpeg_is_told_the_demuxer(tmp_path: Path, numbered: bytes)
     made = encode_video(path, tmp_path / "out.mp4", settings=EncodeSettings(short_side=32))
     assert made.num_frames == 24
     command = encoding._command(
-        encoding._Job(encoding.resolve_source(path), 32, 48, 24, encoding.Trim(), EncodeSettings(), None),
+        encoding._EncodeJob(encoding.resolve_source(path), 32, 48, 24, encoding.Trim(), EncodeSettings(), None),
         tmp_path / "out.mp4", *encoding._ffmpeg_program(),  # type: ignore[misc]
     )  # fmt: skip
     before = command[: command.index("-i")]

@@ -4,12 +4,12 @@ import random
 from pathlib import Path
 
 import pytest
-from numbered import BACKENDS, needs_pyav, numbered_video, with_pyav
-from real_clips import needs_ffmpeg
 
-from hf_videomae.video import _skipping, limits
+from hf_videomae.video import _h264_skip, limits
+from hf_videomae.video.decode_errors import LimitExceeded
 from hf_videomae.video.decoding import VideoDecodeError, open_video
-from hf_videomae.video.errors import LimitExceeded
+from tests.helpers.numbered import BACKENDS, needs_pyav, numbered_video, with_pyav
+from tests.helpers.real_clips import needs_ffmpeg
 
 pytestmark = pytest.mark.fault
 
@@ -25,7 +25,7 @@ UNKNOWN_CODECS = {
 def test_a_codec_that_no_decoder_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str, backend: str
 ) -> None:
-    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
+    monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
     known, unknown = UNKNOWN_CODECS[container]
     content = numbered_video(container=container)
     assert known in content
@@ -51,8 +51,8 @@ def test_files_that_end_anywhere(monkeypatch: pytest.MonkeyPatch, container: str
     """Cut at sixteen places, with the ways of short and of long files."""
     whole, numbers = numbered_video(8, container=container), random.Random(0)
     for number in range(16):
-        monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
-        monkeypatch.setattr(_skipping, "_MAX_FILE_BYTES", 0 if number % 2 else 64 * 2**20)
+        monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
+        monkeypatch.setattr(_h264_skip, "_MAX_FILE_BYTES", 0 if number % 2 else 64 * 2**20)
         cut = whole[: numbers.randrange(1, len(whole))]
         try:
             with open_video(cut) as reader:
@@ -63,8 +63,8 @@ def test_files_that_end_anywhere(monkeypatch: pytest.MonkeyPatch, container: str
 
 def test_a_million_lines_are_too_many_though_the_pixels_are_not() -> None:
     with pytest.raises(LimitExceeded, match="64 x 1048624 pixels.*MAX_SIDE"):
-        limits.check_size(2**20 + 48, 64)
-    limits.check_size(limits.MAX_SIDE, 64)
+        limits.check_frame_size(2**20 + 48, 64)
+    limits.check_frame_size(limits.MAX_SIDE, 64)
 
 
 def test_an_avi_of_a_million_lines_is_refused_before_it_is_opened(tmp_path: Path) -> None:

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from numbered import BACKENDS, each_backend, needs_pyav, numbered_video, numbers
-from real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
-from hf_videomae.video import _frame_store, _pyav, _skipping, _torchcodec, decoding
-from hf_videomae.video._frame_store import FrameStore
+from hf_videomae.video import _frame_cache, _h264_skip, _pyav, _torchcodec, decoding
+from hf_videomae.video._frame_cache import FrameCache
 from hf_videomae.video._source import ResolvedSource
+from hf_videomae.video.decode_errors import BackendFailure
 from hf_videomae.video.decoding import (
     VideoBackendError,
     VideoDecodeError,
     VideoReader,
+    count_fallbacks,
     decode_clip,
-    fallback_count,
     open_video,
 )
-from hf_videomae.video.errors import BackendFailure
+from tests.helpers.numbered import BACKENDS, each_backend, needs_pyav, numbered_video, numbers
+from tests.helpers.real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_real_clips_have_the_frames_of_their_readme(clips_dir: Path, name: str, 
         assert reader.fps == pytest.approx(fps, abs=0.01)
         ends = reader.frames([0, num_frames // 2, num_frames - 1])
         assert ends.shape == (3, 3, height, width) and ends.dtype == torch.uint8
-        assert reader.backend == backend and reader.clamped == 0
+        assert reader.backend == backend and reader.num_clamped == 0
 
 
 def test_the_table_above_is_the_whole_folder(clips_dir: Path) -> None:
@@ -165,7 +165,7 @@ def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.Mon
     whole = open_video(numbered, backend="torchcodec")
     always_by_index(monkeypatch)
     indexed = open_video(numbered, backend="torchcodec")
-    assert indexed._open._indexed is not None and whole._open._indexed is None  # type: ignore[attr-defined]
+    assert indexed._open._seeking_decoder is not None and whole._open._seeking_decoder is None  # type: ignore[attr-defined]
     assert indexed.num_frames == whole.num_frames == 24
     for wanted in ([3, 20, 20, 0], [5], [23, 22, 21]):
         assert numbers(indexed.frames(wanted)) == wanted
@@ -176,10 +176,10 @@ def test_a_whole_mp4_is_believed_without_its_last_frame(monkeypatch: pytest.Monk
     always_by_index(monkeypatch)
     with open_video(numbered, backend="torchcodec") as reader:
         video = reader._open
-        assert isinstance(video, _torchcodec.TorchcodecVideo) and video._indexed is not None
-        assert video._table_is_whole(video._indexed)
+        assert isinstance(video, _torchcodec.TorchcodecVideo) and video._seeking_decoder is not None
+        assert video._is_table_complete(video._seeking_decoder)
     for changed in (numbered + b"more", numbered[:-1], b"\0\0\0\0" + numbered[4:], numbered[:12]):
-        assert not ResolvedSource("changed", changed).is_whole_mp4()
+        assert not ResolvedSource("changed", changed).is_complete_mp4()
 
 
 def test_a_small_whole_mp4_is_sought_and_others_are_decoded_whole(
@@ -188,7 +188,7 @@ def test_a_small_whole_mp4_is_sought_and_others_are_decoded_whole(
     monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
     mkv = numbered_video(container="matroska")
     with open_video(numbered, backend="torchcodec") as believed, open_video(mkv, backend="torchcodec") as checked:
-        assert believed._open._indexed is not None and checked._open._indexed is None  # type: ignore[attr-defined]
+        assert believed._open._seeking_decoder is not None and checked._open._seeking_decoder is None  # type: ignore[attr-defined]
         assert torch.equal(believed.frames([23, 3, 3, 0]), checked.frames([23, 3, 3, 0]))
 
 
@@ -200,7 +200,7 @@ def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_
     always_by_index(monkeypatch)
     with open_video(clips_dir / name, backend="torchcodec") as reader:
         assert reader.num_frames == CLIPS[name][0]
-        assert reader._open._indexed is None or name.endswith(".mov")  # type: ignore[attr-defined]
+        assert reader._open._seeking_decoder is None or name.endswith(".mov")  # type: ignore[attr-defined]
         assert torch.equal(reader.frames(range(CLIPS[name][0])), whole)
 
 
@@ -210,7 +210,7 @@ def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_
 @needs_pyav
 @pytest.mark.parametrize("name", sorted(CLIPS))
 def test_the_short_cut_gives_torchcodecs_pixels(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
-    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
+    monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
     end = CLIPS[name][0] - 1
     with open_video(clips_dir / name, backend="torchcodec") as plain, open_video(clips_dir / name) as quick:
         assert quick.num_frames == end + 1 and quick.fps == plain.fps
@@ -226,7 +226,7 @@ def test_the_short_cut_decodes_no_frame_that_nobody_needs(clips_dir: Path) -> No
     """The clip spans 61 frames of 250; the decoder is to put out fewer than those."""
     with open_video(clips_dir / "skv_bikes.mp4") as reader:
         video = reader._open
-        assert isinstance(video, _skipping.SkippingVideo)
+        assert isinstance(video, _h264_skip.NonRefSkippingVideo)
         wanted = {video._times[index] for index in range(100, 161, 4)}
         decoded = [frame.pts for frame in video._decode(wanted)]
     assert wanted <= set(decoded) and len(decoded) < 61
@@ -239,7 +239,7 @@ def test_the_short_cut_decodes_no_frame_that_nobody_needs(clips_dir: Path) -> No
 def test_the_short_cut_through_groups_of_every_kind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, cut: list[str]
 ) -> None:
-    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
+    monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
     source, path = tmp_path / "source.mp4", tmp_path / "video.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=s=66x50:r=30:d=2", "-c:v", "libx264", "-pix_fmt", "yuv420p"]
     subprocess.run(["ffmpeg", "-v", "error", *picture, "-x264opts", options, str(source)], check=True)
@@ -247,7 +247,7 @@ def test_the_short_cut_through_groups_of_every_kind(
     played = ffmpeg_frames(path, (50, 66))
     with open_video(path) as reader:
         # What begins with a frame that looks back across the cut is left to decoders that count what comes out.
-        assert (reader._shortcut is not None) == (not cut or options == "keyint=250")
+        assert (reader._fast_path is not None) == (not cut or options == "keyint=250")
         assert reader.num_frames == len(played)
         for start in range(0, len(played), 5):
             wanted = [min(start + 3 * step, len(played) - 1) for step in range(6)]
@@ -262,11 +262,11 @@ def test_a_file_cut_off_takes_no_short_cut(tmp_path: Path, clips_dir: Path) -> N
     subprocess.run(["ffmpeg", "-v", "error", *copy], check=True)
     whole = path.read_bytes()
     with open_video(whole) as reader:
-        assert reader.num_frames == 280 and reader._shortcut is not None
+        assert reader.num_frames == 280 and reader._fast_path is not None
     with pytest.raises(VideoDecodeError, match="torchcodec: .*; pyav: "):  # the last packet is half there
         open_video(whole[: len(whole) // 2])
     with pytest.raises(BackendFailure, match="breaks off"):
-        _skipping.open_quickly(ResolvedSource("half", whole[: len(whole) // 2]), num_threads=1)
+        _h264_skip.open_fast_path(ResolvedSource("half", whole[: len(whole) // 2]), num_threads=1)
 
 
 def test_where_frames_turn_out_missing_the_clip_is_planned_again(
@@ -287,7 +287,7 @@ def test_an_index_that_fails_later_is_left(monkeypatch: pytest.MonkeyPatch, numb
     monkeypatch.setattr(_torchcodec, "_frames_by_index", lambda decoder, indices: None)
     with open_video(numbered, backend="torchcodec") as reader:
         assert numbers(reader.frames([2, 23, 40])) == [2, 23, 23]
-        assert reader.clamped == 1
+        assert reader.num_clamped == 1
 
 
 def test_index_answers_that_repeat_a_frame_are_not_believed(numbered: bytes) -> None:
@@ -311,9 +311,9 @@ def test_a_short_clip_costs_one_open_decoder(monkeypatch: pytest.MonkeyPatch, nu
 
 @each_backend
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str) -> None:
-    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 5 * 32 * 48 * 3)
+    monkeypatch.setattr(_frame_cache, "MAX_CACHED_BYTES", 5 * 32 * 48 * 3)
     with open_video(numbered, backend=backend) as reader:
-        assert reader._open._store._kept is None  # type: ignore[attr-defined]
+        assert reader._open._frame_cache._cached_frames is None  # type: ignore[attr-defined]
         assert reader.num_frames == 24
         assert numbers(reader.frames([20, 3, 3, 23])) == [20, 3, 3, 23]
 
@@ -326,11 +326,11 @@ def test_frame_store_stops_decoding_at_the_last_frame_wanted(monkeypatch: pytest
             decoded.append(number)
             yield number, None
 
-    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 10)
-    store = FrameStore(decode_all, nbytes=lambda frame: 1)
+    monkeypatch.setattr(_frame_cache, "MAX_CACHED_BYTES", 10)
+    store = FrameCache(decode_all, nbytes=lambda frame: 1)
     assert store.num_frames == 100
     decoded.clear()
-    assert store.pick([7, 2, 7]) == [7, 2, 7]
+    assert store.get_frames([7, 2, 7]) == [7, 2, 7]
     assert decoded == list(range(8))
 
 
@@ -341,9 +341,9 @@ def test_frame_store_stops_decoding_at_the_last_frame_wanted(monkeypatch: pytest
 def test_order_repeats_and_clamping(numbered: bytes, backend: str) -> None:
     with open_video(numbered, backend=backend) as reader:
         assert numbers(reader.frames([9, 2, 2, 17])) == [9, 2, 2, 17]
-        assert reader.clamped == 0
+        assert reader.num_clamped == 0
         assert numbers(reader.frames([23, 24, 1000])) == [23, 23, 23]
-        assert reader.clamped == 2
+        assert reader.num_clamped == 2
         assert reader.frames([]).shape == (0, 3, 32, 48)
         with pytest.raises(ValueError, match="never negative"):
             reader.frames([-1])
@@ -396,7 +396,7 @@ def test_one_converter_gives_each_frame_what_its_own_would(size: tuple[int, int]
     for frame, (color_range, colorspace) in zip(frames, [(1, 1), (2, 1), (1, 5), (2, 5), (1, 1), (0, 2)], strict=True):
         frame.color_range, frame.colorspace = color_range, colorspace
     one = _pyav.RgbConverter(size)
-    clip = _pyav.as_clip((([2 * i, 2 * i + 1], one(frame)) for i, frame in enumerate(frames)), length=12)
+    clip = _pyav.stack_frames((([2 * i, 2 * i + 1], one(frame)) for i, frame in enumerate(frames)), length=12)
     for i, frame in enumerate(frames):
         own = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
         for place in (2 * i, 2 * i + 1):
@@ -408,8 +408,8 @@ def test_one_converter_gives_each_frame_what_its_own_would(size: tuple[int, int]
 
 
 def test_no_decoder_is_a_set_up_error_and_never_a_bad_video(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
-    monkeypatch.setattr(_torchcodec, "why_missing", lambda: "Could not load libtorchcodec")
-    monkeypatch.setattr(_pyav, "why_missing", lambda: "No module named 'av'")
+    monkeypatch.setattr(_torchcodec, "unavailable_reason", lambda: "Could not load libtorchcodec")
+    monkeypatch.setattr(_pyav, "unavailable_reason", lambda: "No module named 'av'")
     for source in (numbered, b"not a video", "no/such/file.mp4"):
         with pytest.raises(VideoBackendError) as caught:
             open_video(source)
@@ -435,7 +435,7 @@ except VideoBackendError as error:
 def test_without_torchcodec_pyav_decodes_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, numbered: bytes
 ) -> None:
-    monkeypatch.setattr(_torchcodec, "why_missing", lambda: "no FFmpeg here")
+    monkeypatch.setattr(_torchcodec, "unavailable_reason", lambda: "no FFmpeg here")
     monkeypatch.setattr(decoding, "_warned", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -455,13 +455,13 @@ def test_a_file_torchcodec_cannot_open_is_read_with_pyav(
 
     monkeypatch.setattr(_torchcodec.TorchcodecVideo, "__init__", refuse)
     monkeypatch.setattr(decoding, "_warned", set())
-    before = fallback_count()
+    before = count_fallbacks()
     with caplog.at_level(logging.WARNING):
         for name in ("first", "second"):
             with open_video(numbered, name=name) as reader:
                 assert reader.backend == "pyav" and numbers(reader.frames([5, 30])) == [5, 23]
-                assert reader.clamped == 1
-    assert fallback_count() == before + 2
+                assert reader.num_clamped == 1
+    assert count_fallbacks() == before + 2
     assert len(caplog.records) == 1 and "first" in caplog.text and "a reason of its own" in caplog.text
 
 
@@ -487,7 +487,7 @@ def test_frames_that_change_their_size() -> None:
     try:
         clip = decode_clip(data, lambda total, fps: range(total))
     except VideoDecodeError as error:
-        assert _pyav.why_missing() is not None and "frame size changes" in error.reason
+        assert _pyav.unavailable_reason() is not None and "frame size changes" in error.reason
     else:
         assert clip.shape == (12, 3, 32, 48)
 

@@ -158,7 +158,7 @@ def test_bad_files_are_named_without_their_place(tmp_path: Path, either: str) ->
 def test_without_an_encoder_the_machine_is_at_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_video(tmp_path / "a.mp4")
     monkeypatch.setattr(encoding, "_ffmpeg_program", lambda: None)
-    monkeypatch.setattr(encoding._pyav, "why_missing", lambda: "not installed")
+    monkeypatch.setattr(encoding._pyav, "unavailable_reason", lambda: "not installed")
     with pytest.raises(VideoBackendError, match="install FFmpeg with libx264"):
         encode_video(source, tmp_path / "b.mp4", settings=SMALL)
 

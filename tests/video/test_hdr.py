@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_videos import ffmpeg, needs_ffmpeg_command
-from numbered import each_backend, needs_pyav, numbered_video
 
 from hf_videomae.video import encoding, hdr
 from hf_videomae.video.decoding import open_video
 from hf_videomae.video.encoding import EncodeSettings, encode_video
-from hf_videomae.video.hdr import HdrCount, HighDynamicRange, describe
+from hf_videomae.video.hdr import HdrCounter, HighDynamicRange, describe_hdr_videos
+from tests.helpers.made_videos import ffmpeg, needs_ffmpeg_command
+from tests.helpers.numbered import each_backend, needs_pyav, numbered_video
 
 pytestmark = pytest.mark.fault
 
@@ -46,7 +46,7 @@ def test_what_fits_standard_range_comes_back(transfer: str, signal: object) -> N
     standard = BARS.double() / 255
     light = 203 * standard**2.4  # BT.1886, white of 203 cd/m2
     to_bt2020 = torch.tensor(hdr._TO_BT709["bt2020"], dtype=torch.float64).inverse()
-    mapped = HighDynamicRange(transfer).to_standard(signal(light @ to_bt2020.T))
+    mapped = HighDynamicRange(transfer).to_sdr(signal(light @ to_bt2020.T))
     assert (mapped - standard).abs().max() < 0.5 / 255
 
 
@@ -60,20 +60,20 @@ def test_known_points_of_both_curves() -> None:
 
 @pytest.mark.parametrize("range_", [PQ, HLG])
 def test_the_mapping_rises_and_stays_in_range(range_: HighDynamicRange) -> None:
-    mapped = range_.to_standard(torch.linspace(0, 1, 1000, dtype=torch.float64)[:, None].expand(-1, 3))
+    mapped = range_.to_sdr(torch.linspace(0, 1, 1000, dtype=torch.float64)[:, None].expand(-1, 3))
     assert mapped.min() == 0 and mapped.max() <= 1 and (mapped.diff(dim=0) >= 0).all()
     colors = torch.rand(1000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    mapped = HighDynamicRange(range_.transfer).to_standard(colors)
+    mapped = HighDynamicRange(range_.transfer).to_sdr(colors)
     assert mapped.isfinite().all() and mapped.min() >= 0 and mapped.max() <= 1
 
 
 def test_the_cube_file_holds_the_mapping() -> None:
-    lines = HighDynamicRange("PQ").cube_file().splitlines()
+    lines = HighDynamicRange("PQ").to_cube_lut().splitlines()
     side = int(lines[0].split()[1])
     assert len(lines) == side**3 + 1
     red_second = torch.tensor([1 / (side - 1), 0.0, 0.0], dtype=torch.float64)
     written = torch.tensor([float(value) for value in lines[2].split()], dtype=torch.float64)
-    assert torch.allclose(written, HighDynamicRange("PQ").to_standard(red_second), atol=1e-6)
+    assert torch.allclose(written, HighDynamicRange("PQ").to_sdr(red_second), atol=1e-6)
 
 
 # files
@@ -140,21 +140,23 @@ def test_standard_range_is_encoded_as_before(tmp_path: Path) -> None:
 
 
 def test_the_first_one_is_warned_about_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    count = HdrCount()
+    count = HdrCounter()
     with caplog.at_level(logging.WARNING, logger="hf_videomae.video.hdr"):
         for name in ("a.mp4", "b.mp4", "a.mp4"):
             count.add({name: "PQ"})
         count.add({})
     assert len(count) == 2 and len(caplog.records) == 1
     assert "a.mp4" in caplog.text and "prepare" in caplog.text
-    assert describe(count.names()).startswith("2 videos are HDR") and "a.mp4 (PQ)" in describe(count.names())
+    assert describe_hdr_videos(count.names()).startswith("2 videos are HDR") and "a.mp4 (PQ)" in describe_hdr_videos(
+        count.names()
+    )
 
 
 def test_only_the_first_process_of_a_run_warns(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    count = HdrCount()
+    count = HdrCounter()
     count.add({"a.mp4": "PQ"})
     assert len(count) == 1 and not caplog.records
 
@@ -164,16 +166,16 @@ def test_only_the_first_process_of_a_run_warns(
 def test_the_loader_counts_in_the_main_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
-    from hf_videomae.data import build_loader, open_source, stream
-    from hf_videomae.data.collate import ClipSettings
+    from hf_videomae.data import build_loader, loader, open_source
+    from hf_videomae.data.clips import ClipConfig
 
     for number in range(2):
         hdr_bars(tmp_path / f"{number}.mp4")
-    fresh = HdrCount()
-    for module in (hdr, stream):
+    fresh = HdrCounter()
+    for module in (hdr, loader):
         monkeypatch.setattr(module, "met", fresh)
     monkeypatch.setattr("hf_videomae.video.decoding.met", fresh)
-    settings = ClipSettings(num_frames=2, stride=1, image_size=32)
+    settings = ClipConfig(num_frames=2, stride=1, image_size=32)
     loader = build_loader(open_source(str(tmp_path)), settings=settings, batch_size=2, seed=0, num_workers=num_workers)
     batches = iter(loader)
     next(batches)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_videomae.video.loader_errors import first_cause, loader_errors
+from hf_videomae.video._torchcodec_errors import loader_errors, summarize_load_error
 
 ABSENT = "{lib}: cannot open shared object file: No such file or directory"
 AVUTIL = {8: "libavutil.so.60", 7: "libavutil.so.59", 6: "libavutil.so.58", 5: "libavutil.so.57", 4: "libavutil.so.56"}
@@ -53,7 +53,7 @@ def absent(*versions: int) -> dict[int, str]:
 def test_no_ffmpeg_at_all() -> None:
     said = report(absent(8, 7, 6, 5, 4))
     assert loader_errors(said) == absent(8, 7, 6, 5, 4)
-    assert first_cause(said) == "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
+    assert summarize_load_error(said) == "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_no_ffmpeg_at_all() -> None:
 )
 def test_the_error_of_the_installed_version_is_the_real_one(real: str) -> None:
     errors = {version: real if version == 6 else error for version, error in absent(8, 7, 6, 5, 4).items()}
-    assert first_cause(report(errors)) == f"{real} (with FFmpeg 6)"
+    assert summarize_load_error(report(errors)) == f"{real} (with FFmpeg 6)"
 
 
 def test_what_all_versions_lack_is_said_once() -> None:
     real = ABSENT.format(lib="libcudart.so.13")
-    assert first_cause(report(dict.fromkeys(AVUTIL, real))) == real
+    assert summarize_load_error(report(dict.fromkeys(AVUTIL, real))) == real
 
 
 def test_older_releases_give_one_line_per_version() -> None:
@@ -80,25 +80,27 @@ def test_older_releases_give_one_line_per_version() -> None:
     lines = "\n".join(f"        FFmpeg version {version}: {error}" for version, error in errors.items())
     said = f"Could not load libtorchcodec.\n[start of libtorchcodec loading traceback]\n{lines}\n[end of libtorchcodec"
     assert loader_errors(said) == errors
-    assert first_cause(said) == "undefined symbol: x (with FFmpeg 6)"
+    assert summarize_load_error(said) == "undefined symbol: x (with FFmpeg 6)"
 
 
 def test_a_report_that_only_names_a_file_is_asked_about(tmp_path) -> None:  # type: ignore[no-untyped-def]
     library = tmp_path / "libtorchcodec_core8.so"
     library.write_bytes(b"no library")
     said = f"[start of libtorchcodec loading traceback]\n FFmpeg version 8: Could not load this library: {library}\n"
-    assert str(library) in first_cause(said) and "Could not load this library" not in first_cause(said)
+    assert str(library) in summarize_load_error(said) and "Could not load this library" not in summarize_load_error(
+        said
+    )
 
 
 def test_macos_words() -> None:
     missing = "dlopen(libtorchcodec_core8.dylib, 0x0006): Library not loaded: @rpath/libavutil.60.dylib"
     said = report({8: missing, 7: "Symbol not found: __ZN3c10"})
-    assert first_cause(said) == "Symbol not found: __ZN3c10 (with FFmpeg 7)"
+    assert summarize_load_error(said) == "Symbol not found: __ZN3c10 (with FFmpeg 7)"
 
 
 def test_other_messages_stay_in_one_line() -> None:
-    assert first_cause("No module named 'torchcodec'") == "No module named 'torchcodec'"
-    assert first_cause("several\n  lines") == "several lines"
+    assert summarize_load_error("No module named 'torchcodec'") == "No module named 'torchcodec'"
+    assert summarize_load_error("several\n  lines") == "several lines"
 
 
 # torchcodec 0.16 and later: the package is imported without FFmpeg, and raises at the first video

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets_on_disk import sound_only
-from numbered import BACKENDS, each_backend, numbered_video, numbers, with_pyav
-from real_clips import needs_ffmpeg
 
-from hf_videomae.video import _frame_store, limits
-from hf_videomae.video._frame_store import FrameStore
+from hf_videomae.video import _frame_cache, limits
+from hf_videomae.video._frame_cache import FrameCache
+from hf_videomae.video.decode_errors import LimitExceeded
 from hf_videomae.video.decoding import (
     VideoBackendError,
     VideoDecodeError,
+    count_fallbacks,
     decode_clip,
-    fallback_count,
     open_video,
 )
-from hf_videomae.video.errors import LimitExceeded
+from tests.helpers.datasets_on_disk import sound_only
+from tests.helpers.numbered import BACKENDS, each_backend, numbered_video, numbers, with_pyav
+from tests.helpers.real_clips import needs_ffmpeg
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +162,8 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) 
     assert path.stat().st_size < 4 * 2**20
     code = f"""
 import resource
-from hf_videomae.video.decoding import VideoDecodeError, backend_status, open_video
-backend_status([{backend!r}])
+from hf_videomae.video.decoding import VideoDecodeError, check_backends, open_video
+check_backends([{backend!r}])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 try:
@@ -189,9 +189,9 @@ def test_8k_video_passes(tmp_path: Path, backend: str) -> None:
 
 
 def test_the_limits_let_long_and_large_videos_pass() -> None:
-    limits.check_size(8640, 15360)
-    limits.check_count(20 * 3600 * 120)
-    limits.check_clip(5 * 16, 4320, 7680)  # five views of sixteen 8K frames
+    limits.check_frame_size(8640, 15360)
+    limits.check_frame_count(20 * 3600 * 120)
+    limits.check_clip_bytes(5 * 16, 4320, 7680)  # five views of sixteen 8K frames
 
 
 @each_backend
@@ -221,14 +221,14 @@ def test_frames_that_grow_on_the_way(monkeypatch: pytest.MonkeyPatch, backend: s
 
 def test_a_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS", 1)
-    before = fallback_count()
+    before = count_fallbacks()
     with pytest.raises(VideoDecodeError) as caught:
         open_video(numbered)
-    assert "pyav" not in caught.value.reason and fallback_count() == before
+    assert "pyav" not in caught.value.reason and count_fallbacks() == before
 
 
 def no_time() -> AbstractContextManager[None]:
-    return limits.at_most(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic())
+    return limits.override_limits(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic())
 
 
 @pytest.mark.parametrize("backend", ["auto", *(with_pyav(name) for name in BACKENDS)])
@@ -255,7 +255,7 @@ def test_a_time_that_is_not_over_changes_nothing(backend: str) -> None:
     content = noise(24)
     for wanted in ([5, 2, 2, 23], [7], list(range(24))):
         expected = decode_clip(content, lambda total, fps, wanted=wanted: wanted, backend=backend)
-        with limits.at_most(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic() + 600):
+        with limits.override_limits(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic() + 600):
             assert torch.equal(
                 decode_clip(content, lambda total, fps, wanted=wanted: wanted, backend=backend), expected
             )
@@ -270,9 +270,9 @@ def test_the_time_is_looked_at_between_frames() -> None:
             time.sleep(0.05)
             yield frame, None
 
-    with limits.at_most(pixels=1, frames=100, clip_bytes=1, until=time.monotonic() + 0.1):
+    with limits.override_limits(pixels=1, frames=100, clip_bytes=1, until=time.monotonic() + 0.1):
         with pytest.raises(LimitExceeded):
-            FrameStore(decode, nbytes=lambda frame: 1)
+            FrameCache(decode, nbytes=lambda frame: 1)
     assert 1 <= len(decoded) < 10
 
 
@@ -292,6 +292,6 @@ def test_what_is_read_into_memory_is_bounded(
 
 
 def test_frames_of_one_pixel_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frame_store, "MAX_KEPT_BYTES", 2**20)
-    store = FrameStore(lambda: ((number, None) for number in range(5000)), nbytes=lambda frame: 3)
-    assert store._kept is None and store.pick([4999, 0]) == [4999, 0]
+    monkeypatch.setattr(_frame_cache, "MAX_CACHED_BYTES", 2**20)
+    store = FrameCache(lambda: ((number, None) for number in range(5000)), nbytes=lambda frame: 3)
+    assert store._cached_frames is None and store.get_frames([4999, 0]) == [4999, 0]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_videos import ffmpeg, needs_ffmpeg_command
-from numbered import each_backend, needs_pyav
 
 from hf_videomae.video import _pyav
 from hf_videomae.video.decoding import VideoDecodeError, open_video
+from tests.helpers.made_videos import ffmpeg, needs_ffmpeg_command
+from tests.helpers.numbered import each_backend, needs_pyav
 
 pytestmark = [pytest.mark.fault, needs_ffmpeg_command]
 
@@ -161,7 +161,7 @@ def test_every_pixel_format_is_read_as_ffmpeg_reads_it(tmp_path: Path, codec: st
 
 def test_a_palette_without_pyav_is_refused_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "png", "mov", "pal8", "64x48")
-    monkeypatch.setattr(_pyav, "why_missing", lambda: "not installed")
+    monkeypatch.setattr(_pyav, "unavailable_reason", lambda: "not installed")
     assert path is not None
     with pytest.raises(VideoDecodeError, match=r"pal8.*pip install av"):
         open_video(path)

@@ -5,14 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from made_videos import at_times, make_video, needs_ffmpeg_command
-from numbered import each_backend, numbered_video
 
+from hf_videomae.video.decode_errors import UnknownFrameRateError
 from hf_videomae.video.decoding import decode_clip, open_video
-from hf_videomae.video.errors import UnknownFrameRateError
-from hf_videomae.video.sampling import ClipPlan, pretrain_indices
-from hf_videomae.video.timing import frame_times, frames_planned, has_constant_rate, nearest_frame, window_seconds
-from hf_videomae.video.views import ViewPlan, read_views, sliding_indices
+from hf_videomae.video.sampling import ClipSampler, pretrain_indices
+from hf_videomae.video.timestamps import (
+    frame_times,
+    has_constant_rate,
+    nearest_frame,
+    resolve_frame_indices,
+    window_seconds,
+)
+from hf_videomae.video.views import MultiViewConfig, decode_views, sliding_window_indices
+from tests.helpers.made_videos import at_times, make_video, needs_ffmpeg_command
+from tests.helpers.numbered import each_backend, numbered_video
 
 pytestmark = pytest.mark.fault
 
@@ -39,11 +45,13 @@ def test_a_clip_of_an_uneven_video_lies_at_the_planned_times(times: list[float],
     def plan(total: int, rate: float) -> list[int]:
         nonlocal start
         start = (
-            (total - 8 * stride) // 2 if total > 8 * (stride := ClipPlan(frame_seconds=seconds).stride_at(rate)) else 0
+            (total - 8 * stride) // 2
+            if total > 8 * (stride := ClipSampler(frame_seconds=seconds).stride_at_fps(rate))
+            else 0
         )
         return [start + place * stride for place in range(8)]
 
-    frames = frames_planned(video(times, fps), plan, frame_seconds=seconds)
+    frames = resolve_frame_indices(video(times, fps), plan, frame_seconds=seconds)
     rate = max(1, round(seconds * fps)) / seconds
     stamps = torch.tensor(times)
     for place, frame in enumerate(frames):
@@ -56,58 +64,64 @@ def test_a_clip_of_an_uneven_video_lies_at_the_planned_times(times: list[float],
 @pytest.mark.parametrize("frame_seconds", [0.05, 2 / 15, 0.5])
 def test_constant_rates_keep_their_frames(fps: float, clock: float, frame_seconds: float) -> None:
     times = [round(place / fps / clock) * clock for place in range(300)]
-    plan = ClipPlan(num_frames=16, frame_seconds=frame_seconds, views=5)
-    assert frames_planned(video(times, fps), plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(
-        300, fps
-    )
+    plan = ClipSampler(num_frames=16, frame_seconds=frame_seconds, views=5)
+    assert resolve_frame_indices(
+        video(times, fps), plan.test_indices, frame_seconds=plan.seconds
+    ) == plan.test_indices(300, fps)
 
 
 def test_plans_in_frames_keep_the_tables_of_an_uneven_video() -> None:
-    plan = ClipPlan(num_frames=8, stride=2, views=3)
+    plan = ClipSampler(num_frames=8, stride=2, views=3)
     uneven = video(SCREEN, mean_rate(SCREEN))
-    assert plan.seconds is None and ClipPlan(mode="uniform", frame_seconds=0.1).seconds is None
-    assert frames_planned(uneven, plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(len(SCREEN))
+    assert plan.seconds is None and ClipSampler(mode="uniform", frame_seconds=0.1).seconds is None
+    assert resolve_frame_indices(uneven, plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(
+        len(SCREEN)
+    )
 
 
 @pytest.mark.parametrize("frame_seconds", [0.01, 0.04, 0.3, 2.0, 100.0])
 @pytest.mark.parametrize("times", [SCREEN, PHONE, [0.0, 7.0], [0.0, 0.001, 5.0]])
 def test_every_plan_stays_in_the_video(times: list[float], frame_seconds: float) -> None:
-    clip = ClipPlan(num_frames=8, frame_seconds=frame_seconds, views=3)
+    clip = ClipSampler(num_frames=8, frame_seconds=frame_seconds, views=3)
     uneven = video(times, 100.0 if len(times) > 3 else mean_rate(times))
 
     def pretrain(total: int, fps: float) -> list[int]:
-        return pretrain_indices(total, num_frames=8, stride=clip.stride_at(fps))
+        return pretrain_indices(total, num_frames=8, stride=clip.stride_at_fps(fps))
 
-    views = frames_planned(uneven, clip.test_indices, frame_seconds=frame_seconds)
-    clips = [frames_planned(uneven, plan, frame_seconds=frame_seconds) for plan in (clip.train_indices, pretrain)]
+    views = resolve_frame_indices(uneven, clip.test_indices, frame_seconds=frame_seconds)
+    clips = [
+        resolve_frame_indices(uneven, plan, frame_seconds=frame_seconds) for plan in (clip.train_indices, pretrain)
+    ]
     for indices in (*views, *clips):
         assert len(indices) == 8 and indices == sorted(indices)
         assert 0 <= indices[0] and indices[-1] < len(times)
 
 
 def test_a_video_of_one_frame_needs_no_rate() -> None:
-    plan = ClipPlan(num_frames=4, frame_seconds=0.1)
-    assert frames_planned(video([0.0], 0.0), plan.test_indices, frame_seconds=0.1) == [[0, 0, 0, 0]]
+    plan = ClipSampler(num_frames=4, frame_seconds=0.1)
+    assert resolve_frame_indices(video([0.0], 0.0), plan.test_indices, frame_seconds=0.1) == [[0, 0, 0, 0]]
 
 
 def test_time_stamps_that_squeeze_the_video_are_refused() -> None:
     squeezed = video([place / 90000 for place in range(200)], 90000.0)
-    plan = ClipPlan(num_frames=4, frame_seconds=0.1)
+    plan = ClipSampler(num_frames=4, frame_seconds=0.1)
     with pytest.raises(UnknownFrameRateError, match=r"90000 per second.*stride in frames"):
-        frames_planned(squeezed, plan.test_indices, frame_seconds=plan.seconds)
-    in_frames = ClipPlan(num_frames=4, stride=4)
-    assert frames_planned(squeezed, in_frames.test_indices, frame_seconds=in_frames.seconds)
-    high_speed = ClipPlan(num_frames=4, frame_seconds=0.0002)
-    assert frames_planned(squeezed, high_speed.test_indices, frame_seconds=0.0002) == high_speed.test_indices(
+        resolve_frame_indices(squeezed, plan.test_indices, frame_seconds=plan.seconds)
+    in_frames = ClipSampler(num_frames=4, stride=4)
+    assert resolve_frame_indices(squeezed, in_frames.test_indices, frame_seconds=in_frames.seconds)
+    high_speed = ClipSampler(num_frames=4, frame_seconds=0.0002)
+    assert resolve_frame_indices(squeezed, high_speed.test_indices, frame_seconds=0.0002) == high_speed.test_indices(
         200, 90000
     )
 
 
 def test_a_plan_for_the_first_frames_reaches_no_further() -> None:
     def slide(total: int, fps: float) -> list[list[int]]:
-        return sliding_indices(total, num_frames=4, stride=ClipPlan(frame_seconds=0.1).stride_at(fps), hop=2)
+        return sliding_window_indices(
+            total, num_frames=4, stride=ClipSampler(frame_seconds=0.1).stride_at_fps(fps), hop=2
+        )
 
-    windows = frames_planned(video(SCREEN, mean_rate(SCREEN)), slide, frame_seconds=0.1, first=40)
+    windows = resolve_frame_indices(video(SCREEN, mean_rate(SCREEN)), slide, frame_seconds=0.1, first=40)
     assert 30 < max(map(max, windows)) <= 39
 
 
@@ -146,13 +160,15 @@ def uneven_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_ffmpeg_command
 @each_backend
 def test_a_test_clip_of_an_uneven_file(uneven_file: Path, backend: str) -> None:
-    plan = ClipPlan(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipPlan
+    plan = ClipSampler(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipPlan
     with open_video(uneven_file, backend=backend) as reader:
         (clip,) = reader.plan(plan.test_indices, frame_seconds=plan.seconds)
         shown = reader.timestamps[clip].tolist()
         frames = reader.frames(clip)
         one_second = [nearest_frame(reader.timestamps, time) for time in (0.0, 1.0, 2.0, 3.0)]
-        exact = reader.plan(lambda total, fps: [place * plan.stride_at(fps) for place in range(4)], frame_seconds=1.0)
+        exact = reader.plan(
+            lambda total, fps: [place * plan.stride_at_fps(fps) for place in range(4)], frame_seconds=1.0
+        )
     assert exact == one_second and [round(SCREEN[index], 2) for index in exact] == [0.0, 1.4, 1.78, 3.0]
     assert shown == sorted(shown) and shown[-1] - shown[0] > 2.0
     assert torch.equal(
@@ -165,14 +181,16 @@ def test_a_test_clip_of_an_uneven_file(uneven_file: Path, backend: str) -> None:
 
 @needs_ffmpeg_command
 def test_views_of_an_uneven_file_are_planned_by_time(uneven_file: Path) -> None:
-    plan = ViewPlan(clip=ClipPlan(num_frames=4, frame_seconds=0.4, views=2), crops=1, size=(32, 32))
-    read = read_views(uneven_file, plan=plan)
-    in_frames = read_views(uneven_file, plan=ViewPlan(clip=ClipPlan(num_frames=4, stride=4), crops=1, size=(32, 32)))
+    plan = MultiViewConfig(clip=ClipSampler(num_frames=4, frame_seconds=0.4, views=2), crops=1, size=(32, 32))
+    read = decode_views(uneven_file, plan=plan)
+    in_frames = decode_views(
+        uneven_file, plan=MultiViewConfig(clip=ClipSampler(num_frames=4, stride=4), crops=1, size=(32, 32))
+    )
     assert read.frames.shape[0] > 4 and in_frames.frames.shape[0] == 4
 
 
 def test_a_file_of_constant_rate_is_planned_as_without_seconds() -> None:
     data = numbered_video()  # 24 frames, 12 per second
-    plan = ClipPlan(num_frames=4, frame_seconds=1 / 6, views=3)
+    plan = ClipSampler(num_frames=4, frame_seconds=1 / 6, views=3)
     with open_video(data) as reader:
         assert reader.plan(plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(24, 12.0)

@@ -10,19 +10,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_hub import LocalHub
-from real_clips import CLIPS, needs_ffmpeg
 
 from hf_videomae.data import build_loader
-from hf_videomae.data.collate import ClipSettings
-from hf_videomae.data.network import is_passing
-from hf_videomae.data.samples import Sample
-from hf_videomae.video import _by_table, _mp4, _pyav, _remote, _skipping, limits
+from hf_videomae.data.clips import ClipConfig
+from hf_videomae.data.source import Sample
+from hf_videomae.hub.retry import is_transient
+from hf_videomae.video import (
+    _h264_skip,
+    _mp4,
+    _mp4_index,
+    _pyav,
+    _remote,
+    limits,
+)
 from hf_videomae.video._source import ResolvedSource, resolve_source
+from hf_videomae.video.decode_errors import BackendFailure
 from hf_videomae.video.decoding import VideoDecodeError, VideoReader, open_video
-from hf_videomae.video.errors import BackendFailure
+from tests.helpers.real_clips import CLIPS, needs_ffmpeg
+from tests.local_hub import LocalHub
 
-needs_pyav = pytest.mark.skipif(_pyav.why_missing() is not None, reason="needs PyAV (`pip install av`)")
+needs_pyav = pytest.mark.skipif(_pyav.unavailable_reason() is not None, reason="needs PyAV (`pip install av`)")
 pytestmark = [needs_pyav, needs_ffmpeg]
 
 _BLOCK = 16 * 2**10
@@ -55,14 +62,14 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done with files of gigabytes is done with those of these tests."""
-    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
-    monkeypatch.setattr(_skipping, "_MAX_FILE_BYTES", 0)
+    monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
+    monkeypatch.setattr(_h264_skip, "_MAX_FILE_BYTES", 0)
     monkeypatch.setattr(_remote, "_WHOLE_BYTES", 0)
     monkeypatch.setattr(_remote, "_BLOCK_BYTES", _BLOCK)
 
 
 def goes_by_table(reader: VideoReader) -> bool:
-    return isinstance(reader._open, _by_table.TableVideo)
+    return isinstance(reader._open, _mp4_index.Mp4IndexVideo)
 
 
 def some_indices(num_frames: int) -> list[int]:
@@ -134,7 +141,7 @@ def test_what_a_table_does_not_tell_is_read_as_ever(long: Path, tmp_path: Path, 
 @pytest.mark.parametrize("options", ["open-gop=1:keyint=20:bframes=4", "intra-refresh=1:keyint=20"])
 def test_a_key_frame_that_is_looked_back_across_is_no_start(tmp_path: Path, options: str) -> None:
     path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, "-t", "2", "-x264opts", options)
-    video = _by_table.TableVideo(resolve_source(path), num_threads=1)
+    video = _mp4_index.Mp4IndexVideo(resolve_source(path), num_threads=1)
     assert video.frames([5]).shape == (1, 3, 240, 320)
     with pytest.raises(BackendFailure, match="look back"):
         video.frames([45])
@@ -167,11 +174,11 @@ def damaged(content: bytes, kind: bytes, *, at: int, value: int) -> bytes:
 def test_a_table_that_does_not_add_up_is_not_believed(tmp_path: Path, kind: bytes, at: int) -> None:
     path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, "-t", "1", "-bf", "2")
     with open(path, "rb") as file:
-        offsets = list(_mp4.composition_offsets(file, track=1, num_packets=30))
+        offsets = list(_mp4.read_composition_offsets(file, track=1, num_packets=30))
     assert len(offsets) == 30 and len(set(offsets)) > 1
     path.write_bytes(damaged(path.read_bytes(), kind, at=at, value=7))
     with open(path, "rb") as file, pytest.raises(BackendFailure):
-        _mp4.composition_offsets(file, track=1, num_packets=30)
+        _mp4.read_composition_offsets(file, track=1, num_packets=30)
 
 
 # files on a server
@@ -266,7 +273,7 @@ class OneVideo:
 
 @pytest.mark.usefixtures("small_steps")
 def test_training_on_a_remote_file_reads_a_part_of_it(server: Server, long: Path) -> None:
-    settings = ClipSettings(num_frames=8, stride=2, image_size=32)
+    settings = ClipConfig(num_frames=8, stride=2, image_size=32)
     remote, local = (
         next(iter(build_loader(OneVideo(video), settings=settings, batch_size=1, seed=0)))
         for video in (server.url, str(long))
@@ -336,16 +343,16 @@ def test_a_network_that_fails_is_not_the_videos_fault(server: Server, when: str,
 
     if when == "at the table":
         found = _remote.fetch(server.url)
-        assert isinstance(found, _remote.RemoteFile)
+        assert isinstance(found, _remote.RemoteVideoFile)
         fail()
         with pytest.raises(VideoDecodeError) as caught:
-            _skipping.open_quickly(ResolvedSource("video", found), num_threads=1)
+            _h264_skip.open_fast_path(ResolvedSource("video", found), num_threads=1)
     else:
         with open_video(server.url) as reader:
             fail()
             with pytest.raises(VideoDecodeError) as caught:
                 reader.frames([300])
-    assert caught.value.path == server.url and is_passing(caught.value)
+    assert caught.value.path == server.url and is_transient(caught.value)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -365,7 +372,7 @@ def test_a_vanished_file_stays_a_bad_one(server: Server) -> None:
         server.status = 404
         with pytest.raises(VideoDecodeError, match="HTTP 404") as caught:
             reader.frames([300])
-    assert not is_passing(caught.value)
+    assert not is_transient(caught.value)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -391,8 +398,8 @@ def test_blocks_are_the_files_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_remote, "_BLOCK_BYTES", 100)
     monkeypatch.setattr(_remote, "_BLOCKS_KEPT", 5)
     content = torch.randint(256, (1234,), dtype=torch.uint8).numpy().tobytes()
-    blocks = _remote._Blocks("url", lambda start, end: content[start:end], size=1234, head=content[:100])
+    blocks = _remote._BlockReader("url", lambda start, end: content[start:end], size=1234, head=content[:100])
     for start, length in torch.randint(1400, (200, 2)).tolist():
         assert blocks.seek(start) == start
         assert blocks.read(length) == content[start : start + length]
-    assert len(blocks._kept) == 5
+    assert len(blocks._cached_blocks) == 5

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hf_videomae.video.errors import UnknownFrameRateError
+from hf_videomae.video.decode_errors import UnknownFrameRateError
 from hf_videomae.video.sampling import (
-    ClipPlan,
-    centred_indices,
+    ClipSampler,
+    center_clip_indices,
     dense_test_indices,
     dense_train_indices,
     pretrain_indices,
@@ -101,7 +101,7 @@ def test_dense_train_last_window_ends_before_the_last_frame() -> None:
 def test_dense_train_short_videos(total: int, expected: list[int]) -> None:
     assert dense_train_indices(total, generator=generator()) == expected
     if total <= 64:
-        assert centred_indices(total) == expected
+        assert center_clip_indices(total) == expected
 
 
 @pytest.mark.parametrize(("num_frames", "stride"), [(16, 4), (16, 2), (8, 3), (32, 2), (4, 1)])
@@ -115,11 +115,11 @@ def test_dense_is_what_numpy_linspace_gives(num_frames: int, stride: int) -> Non
         else:
             end = (window + total) // 2
             expected = np.clip(np.linspace(end - window, end, num_frames), end - window, end - 1).astype(np.int64)
-        assert centred_indices(total, num_frames=num_frames, stride=stride) == expected.tolist()
+        assert center_clip_indices(total, num_frames=num_frames, stride=stride) == expected.tolist()
 
 
 def test_centred() -> None:
-    assert centred_indices(300) == [118 + offset for offset in DENSE_OFFSETS]
+    assert center_clip_indices(300) == [118 + offset for offset in DENSE_OFFSETS]
 
 
 def test_dense_test_views() -> None:
@@ -182,7 +182,7 @@ def test_every_index_exists_and_every_clip_has_its_length() -> None:
         clips = [
             pretrain_indices(total, generator=randomness),
             dense_train_indices(total, generator=randomness),
-            centred_indices(total),
+            center_clip_indices(total),
             uniform_train_indices(total, generator=randomness),
             *dense_test_indices(total),
             *uniform_test_indices(total),
@@ -213,32 +213,32 @@ def test_numbers_that_make_no_sense_are_refused(wrong: object) -> None:
 
 @pytest.mark.parametrize("frame_seconds", [None, 0.13])
 def test_plan_survives_json(frame_seconds: float | None) -> None:
-    plan = ClipPlan(num_frames=8, stride=2, mode="uniform", views=2, frame_seconds=frame_seconds)
-    assert ClipPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    plan = ClipSampler(num_frames=8, stride=2, mode="uniform", views=2, frame_seconds=frame_seconds)
+    assert ClipSampler.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
 def test_plan_in_seconds_takes_the_stride_of_the_frame_rate() -> None:
-    plan = ClipPlan(views=5, frame_seconds=4 / 30)
-    assert [plan.stride_at(fps) for fps in (30.0, 29.97, 15.0, 60.0, 25.0, 1.0)] == [4, 4, 2, 8, 3, 1]
+    plan = ClipSampler(views=5, frame_seconds=4 / 30)
+    assert [plan.stride_at_fps(fps) for fps in (30.0, 29.97, 15.0, 60.0, 25.0, 1.0)] == [4, 4, 2, 8, 3, 1]
     assert plan.test_indices(300, 60.0) == dense_test_indices(300, stride=8, views=5)
     assert plan.train_indices(300, 15.0, generator=generator()) == dense_train_indices(
         300, stride=2, generator=generator()
     )
     with pytest.raises(UnknownFrameRateError, match="frame_seconds=0.133333 needs it"):
         plan.test_indices(300)
-    assert ClipPlan(mode="uniform", frame_seconds=1.0).test_indices(300) == uniform_test_indices(300, views=1)
+    assert ClipSampler(mode="uniform", frame_seconds=1.0).test_indices(300) == uniform_test_indices(300, views=1)
 
 
 def test_a_stride_in_frames_takes_the_place_of_one_in_seconds() -> None:
-    plan = ClipPlan(stride=3, frame_seconds=0.5)
-    assert plan.changed() == plan
-    assert plan.changed(mode="uniform") == ClipPlan(stride=3, frame_seconds=0.5, mode="uniform")
-    assert plan.changed(stride=2) == ClipPlan(stride=2)
-    assert plan.changed(frame_seconds=0.1) == ClipPlan(stride=3, frame_seconds=0.1)
+    plan = ClipSampler(stride=3, frame_seconds=0.5)
+    assert plan.with_overrides() == plan
+    assert plan.with_overrides(mode="uniform") == ClipSampler(stride=3, frame_seconds=0.5, mode="uniform")
+    assert plan.with_overrides(stride=2) == ClipSampler(stride=2)
+    assert plan.with_overrides(frame_seconds=0.1) == ClipSampler(stride=3, frame_seconds=0.1)
     with pytest.raises(ValueError, match="stride=2 and frame_seconds=0.1 say the same thing"):
-        plan.changed(stride=2, frame_seconds=0.1)
+        plan.with_overrides(stride=2, frame_seconds=0.1)
     with pytest.raises(ValueError, match="frame_seconds=0.1 and uniform sampling"):
-        plan.changed(mode="uniform", frame_seconds=0.1)
+        plan.with_overrides(mode="uniform", frame_seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -255,18 +255,18 @@ def test_a_stride_in_frames_takes_the_place_of_one_in_seconds() -> None:
 )
 def test_plan_refuses_nonsense(fields: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        ClipPlan(**fields)
+        ClipSampler(**fields)
 
 
 def test_plan_refuses_unknown_keys() -> None:
     with pytest.raises(ValueError, match="no frames; its fields are num_frames"):
-        ClipPlan.from_dict({"frames": 16})
+        ClipSampler.from_dict({"frames": 16})
 
 
 def test_plan_chooses_the_family() -> None:
-    assert ClipPlan(views=5).test_indices(300) == dense_test_indices(300, views=5)
-    assert ClipPlan().test_indices(300) == [centred_indices(300)]
-    assert ClipPlan(mode="uniform", views=2).test_indices(300) == uniform_test_indices(300)
+    assert ClipSampler(views=5).test_indices(300) == dense_test_indices(300, views=5)
+    assert ClipSampler().test_indices(300) == [center_clip_indices(300)]
+    assert ClipSampler(mode="uniform", views=2).test_indices(300) == uniform_test_indices(300)
     for mode, draw in (("dense", dense_train_indices), ("uniform", uniform_train_indices)):
-        plan = ClipPlan(mode=mode)  # type: ignore[arg-type]
+        plan = ClipSampler(mode=mode)  # type: ignore[arg-type]
         assert plan.train_indices(300, generator=generator()) == draw(300, generator=generator())

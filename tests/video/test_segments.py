@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_videos import at_times, make_video, needs_ffmpeg_command
-from numbered import each_backend, numbered_video, numbers
 
 from hf_videomae.video.decoding import VideoDecodeError, decode_clip, open_video
 from hf_videomae.video.encoding import EncodeSettings, Trim, encode_video
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.sampling import ClipSampler
 from hf_videomae.video.segments import SegmentReader, VideoSegment, frames_between
-from hf_videomae.video.views import ViewPlan, read_views
+from hf_videomae.video.views import MultiViewConfig, decode_views
+from tests.helpers.made_videos import at_times, make_video, needs_ffmpeg_command
+from tests.helpers.numbered import each_backend, numbered_video, numbers
 
 pytestmark = pytest.mark.fault
 
@@ -41,7 +41,7 @@ def test_segment_holds_the_frames_between_its_times(
         assert numbers(reader.frames(range(reader.num_frames))) == list(frames)
         assert reader.timestamps.tolist() == pytest.approx([place / 12 for place in range(len(frames))], abs=1e-3)
         assert reader.fps == 12
-        assert numbers(reader.frames([len(frames) + 5])) == [frames[-1]] and reader.clamped == 1
+        assert numbers(reader.frames([len(frames) + 5])) == [frames[-1]] and reader.num_clamped == 1
 
 
 def test_plans_see_the_segment_alone() -> None:
@@ -54,7 +54,9 @@ def test_plans_see_the_segment_alone() -> None:
 
     assert numbers(decode_clip(segment, plan)) == [6, 11]
     assert seen == [(6, 12.0)]
-    read = read_views(segment, plan=ViewPlan(clip=ClipPlan(num_frames=2, mode="uniform", views=2), size=(32, 32)))
+    read = decode_views(
+        segment, plan=MultiViewConfig(clip=ClipSampler(num_frames=2, mode="uniform", views=2), size=(32, 32))
+    )
     found = {round(float(frame.float().mean()) / 10) for frame in read.frames}
     assert found == {6, 7, 9, 10}
 

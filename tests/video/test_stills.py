@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_videos import ffmpeg, make_video, needs_ffmpeg_command
-from numbered import each_backend
 from PIL import Image, features
 
-from hf_videomae.video._stills import still_kind
+from hf_videomae.video._still_images import find_still_format
 from hf_videomae.video.decoding import VideoDecodeError, open_video
+from tests.helpers.made_videos import ffmpeg, make_video, needs_ffmpeg_command
+from tests.helpers.numbered import each_backend
 
 pytestmark = pytest.mark.fault
 
@@ -85,7 +85,7 @@ def test_a_still_picture_with_the_name_of_a_video_is_refused(tmp_path: Path) -> 
     ],
 )
 def test_kinds_by_their_first_bytes(head: bytes, kind: str | None) -> None:
-    assert still_kind(io.BytesIO(head)) == kind
+    assert find_still_format(io.BytesIO(head)) == kind
 
 
 @each_backend

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_videos import at_times, ffmpeg, make_video, needs_ffmpeg_command
-from numbered import each_backend, needs_pyav
 
-from hf_videomae.video import _by_table, _skipping, _torchcodec
+from hf_videomae.video import _h264_skip, _mp4_index, _torchcodec
+from hf_videomae.video.decode_errors import UnknownFrameRateError
 from hf_videomae.video.decoding import open_video
-from hf_videomae.video.errors import UnknownFrameRateError
-from hf_videomae.video.timing import frame_rate, presentation_times, steadier, time_array
+from hf_videomae.video.timestamps import choose_monotonic_times, estimate_fps, presentation_times, time_array
+from tests.helpers.made_videos import at_times, ffmpeg, make_video, needs_ffmpeg_command
+from tests.helpers.numbered import each_backend, needs_pyav
 
 pytestmark = pytest.mark.fault
 
@@ -76,12 +76,12 @@ def test_timestamps_follow_an_edit_list(folder: Path, backend: str) -> None:
 def test_every_shortcut_tells_the_timestamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     options = ("-vf", at_times(UNEVEN), *EVERY_TIME, "-c:v", "libx264", "-bf", "2")
     path = make_video(tmp_path / "x.mp4", *options, "-video_track_timescale", "90000", "-movflags", "+faststart")
-    monkeypatch.setattr(_skipping, "_MIN_FILE_BYTES", 0)
-    kind: type = {"_skipping": _skipping.SkippingVideo, "_by_table": _by_table.TableVideo}.get(
+    monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
+    kind: type = {"_skipping": _h264_skip.NonRefSkippingVideo, "_by_table": _mp4_index.Mp4IndexVideo}.get(
         way, _torchcodec.TorchcodecVideo
     )
     if way == "_by_table":
-        monkeypatch.setattr(_skipping, "_MAX_FILE_BYTES", 0)
+        monkeypatch.setattr(_h264_skip, "_MAX_FILE_BYTES", 0)
     monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
     monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
     with open_video(path, backend="torchcodec" if way == "index" else "pyav") as reader:
@@ -96,9 +96,9 @@ def test_an_index_tells_its_timestamps_without_pyav(tmp_path: Path, monkeypatch:
     path = make_video(tmp_path / "x.mp4", *options, "-video_track_timescale", "90000")
     monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
     monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
-    monkeypatch.setattr(_torchcodec._pyav, "why_missing", lambda: "not installed")
+    monkeypatch.setattr(_torchcodec._pyav, "unavailable_reason", lambda: "not installed")
     with open_video(path, backend="torchcodec") as reader:
-        assert isinstance(reader._open, _torchcodec.TorchcodecVideo) and reader._open._indexed is not None
+        assert isinstance(reader._open, _torchcodec.TorchcodecVideo) and reader._open._seeking_decoder is not None
         assert reader.timestamps.tolist() == pytest.approx(UNEVEN, abs=1e-3)
 
 
@@ -155,7 +155,7 @@ def test_an_uneven_gif_has_its_mean_rate(folder: Path, backend: str) -> None:
 def test_the_measured_rate_replaces_an_absurd_one(
     stated: float, num_frames: int, duration: float, rate: float
 ) -> None:
-    assert frame_rate(stated=stated, num_frames=num_frames, duration=duration) == pytest.approx(rate)
+    assert estimate_fps(stated=stated, num_frames=num_frames, duration=duration) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,6 @@ def test_no_time_and_no_rate_is_an_error() -> None:
 
 def test_time_stamps_of_decoding_help_where_those_of_showing_run_back() -> None:
     decoded = time_array([0.0, 0.1, 0.2, 0.3])
-    assert steadier(time_array([0.1, 0.3, 0.2, 0.4]), decoded) is decoded
+    assert choose_monotonic_times(time_array([0.1, 0.3, 0.2, 0.4]), decoded) is decoded
     shown = time_array([0.0, 0.1, 0.3, 0.4])
-    assert steadier(shown, decoded) is shown
+    assert choose_monotonic_times(shown, decoded) is shown

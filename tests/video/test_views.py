@@ -8,15 +8,15 @@ import torch
 
 from hf_videomae.data.motion import encode_clip
 from hf_videomae.video import views as views_module
-from hf_videomae.video.sampling import ClipPlan
+from hf_videomae.video.sampling import ClipSampler
 from hf_videomae.video.views import (
-    ReadViews,
-    ViewPlan,
-    make_views,
+    DecodedViews,
+    MultiViewConfig,
+    build_views,
+    decode_views,
     parse_views,
-    read_views,
     resize_views,
-    sliding_indices,
+    sliding_window_indices,
 )
 
 PLAIN = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
@@ -44,10 +44,12 @@ class FakeReader:
     def __exit__(self, *_: object) -> None: ...
 
 
-def coordinates(monkeypatch: pytest.MonkeyPatch, plan: ViewPlan, *video: int) -> list[tuple[list[int], int, int]]:
+def coordinates(
+    monkeypatch: pytest.MonkeyPatch, plan: MultiViewConfig, *video: int
+) -> list[tuple[list[int], int, int]]:
     """(frames, top, left) of each view of a video."""
     monkeypatch.setattr(views_module, "open_video", lambda *args, **kwargs: FakeReader(*video))
-    clips = (make_views(read_views("x.mp4", plan=plan), plan=plan) * 255).round().int()
+    clips = (build_views(decode_views("x.mp4", plan=plan), plan=plan) * 255).round().int()
     return [(clip[:, 0, 0, 0].tolist(), int(clip[0, 1, 0, 0]), int(clip[0, 2, 0, 0])) for clip in clips]
 
 
@@ -69,16 +71,16 @@ def published(num_frames: int, height: int, width: int, *, segments: int, crops:
 def test_views_are_those_of_the_published_test(
     monkeypatch: pytest.MonkeyPatch, video: tuple[int, int, int], segments: int, crops: int
 ) -> None:
-    plan = ViewPlan(clip=ClipPlan(views=segments), crops=crops, size=(64, 64), **PLAIN)
+    plan = MultiViewConfig(clip=ClipSampler(views=segments), crops=crops, size=(64, 64), **PLAIN)
     expected = published(*video, segments=segments, crops=crops, side=64)
     assert coordinates(monkeypatch, plan, *video) == expected
 
 
 def test_uniform_views_and_a_single_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = ViewPlan(clip=ClipPlan(num_frames=4, mode="uniform", views=2), crops=1, size=(64, 64), **PLAIN)
+    plan = MultiViewConfig(clip=ClipSampler(num_frames=4, mode="uniform", views=2), crops=1, size=(64, 64), **PLAIN)
     found = coordinates(monkeypatch, plan, 40, 64, 100)
     assert found == [([0, 10, 20, 30], 0, 18), ([5, 15, 25, 35], 0, 18)]
-    single = ViewPlan(clip=ClipPlan(), crops=1, size=(64, 64), **PLAIN)
+    single = MultiViewConfig(clip=ClipSampler(), crops=1, size=(64, 64), **PLAIN)
     ((frames, top, left),) = coordinates(monkeypatch, single, 200, 64, 100)
     assert (frames[0], frames[-1], top, left) == (68, 131, 0, 18)
 
@@ -86,7 +88,9 @@ def test_uniform_views_and_a_single_one(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_short_side_is_resized_without_a_filter() -> None:
     frames = torch.rand(1, 2, 3, 100, 151)
     plain, filtered = (
-        resize_views(frames, plan=ViewPlan(clip=ClipPlan(num_frames=2), size=(40, 40), antialias=antialias)).frames
+        resize_views(
+            frames, plan=MultiViewConfig(clip=ClipSampler(num_frames=2), size=(40, 40), antialias=antialias)
+        ).frames
         for antialias in (False, True)
     )
     assert plain.shape == filtered.shape == (2, 3, 40, 60)
@@ -101,18 +105,18 @@ def test_the_short_side_is_resized_without_a_filter() -> None:
 
 
 def test_rectangles_are_covered_and_grey_views_are_luma() -> None:
-    plan = ViewPlan(clip=ClipPlan(num_frames=2), size=(40, 90), crops=2, image_mean=(0.5,), image_std=(0.5,))
-    views = make_views(resize_views(torch.full((1, 2, 3, 100, 151), 0.75), plan=plan), plan=plan)
+    plan = MultiViewConfig(clip=ClipSampler(num_frames=2), size=(40, 90), crops=2, image_mean=(0.5,), image_std=(0.5,))
+    views = build_views(resize_views(torch.full((1, 2, 3, 100, 151), 0.75), plan=plan), plan=plan)
     assert views.shape == (2, 2, 1, 40, 90)
     torch.testing.assert_close(views, torch.full_like(views, 0.5))
 
 
 def test_bytes_and_normalisation() -> None:
     frames = np.full((20, 3, 64, 64), 128, dtype=np.uint8)
-    plan = ViewPlan(clip=ClipPlan(num_frames=8, stride=2, views=2), size=(32, 32))
-    read = read_views(encode_clip(frames), plan=plan)
-    assert isinstance(read, ReadViews) and read.frames.dtype == torch.uint8 and read.indices.shape == (2, 8)
-    views = make_views(read, plan=plan)
+    plan = MultiViewConfig(clip=ClipSampler(num_frames=8, stride=2, views=2), size=(32, 32))
+    read = decode_views(encode_clip(frames), plan=plan)
+    assert isinstance(read, DecodedViews) and read.frames.dtype == torch.uint8 and read.indices.shape == (2, 8)
+    views = build_views(read, plan=plan)
     assert views.shape == (6, 8, 3, 32, 32) and views.dtype == torch.float32
     expected = (128 / 255 - torch.tensor(plan.image_mean)) / torch.tensor(plan.image_std)
     torch.testing.assert_close(views.mean((0, 1, 3, 4)), expected, atol=0.05, rtol=0)
@@ -128,7 +132,7 @@ def test_views_that_make_no_sense_are_refused(text: object) -> None:
     with pytest.raises(ValueError, match="5x3"):
         parse_views(text)
     with pytest.raises(ValueError, match="crops"):
-        ViewPlan(clip=ClipPlan(), crops=0)
+        MultiViewConfig(clip=ClipSampler(), crops=0)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_views_that_make_no_sense_are_refused(text: object) -> None:
     [(64, None, [0, 3]), (61, None, [0]), (61 + 130, None, [0, 64, 128, 130]), (20, 7, [0]), (70, 4, [0, 4, 8, 9])],
 )
 def test_windows_slide_and_the_last_ends_with_the_video(total: int, hop: int | None, starts: list[int]) -> None:
-    windows = sliding_indices(total, hop=hop)
+    windows = sliding_window_indices(total, hop=hop)
     assert [window[0] for window in windows] == starts
     for window in windows:
         assert window == [min(window[0] + 4 * place, total - 1) for place in range(16)]

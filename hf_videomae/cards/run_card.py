@@ -1,0 +1,375 @@
+"""The model card of a training run: a pure function of its facts. What was not measured has no place in it."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ..run_files import LOSS_CURVE_FILE
+from . import code_span, escape_markdown, snippets
+from .card_check import CARD_LIBRARY, CARD_TAGS, check_card, pipeline_tag
+from .evaluation_section import (
+    build_eval_results,
+    compare_with_paper,
+    describe_weakest_class,
+    evaluation,
+    format_views,
+    recipe_name,
+)
+from .header import license_header_fields, to_yaml
+from .markdown import CardError, with_checksum, write_readme
+from .run_metadata import MOTION, RunMetadata, read_run_metadata
+from .snippets import CLASSIFIER_CLASS, PRETRAINING_CLASS, section, table
+
+_MAX_CLASSES, _MAX_REASONS = 20, 5
+_PUBLISHING_FIELDS = ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private")
+_HIDDEN_RECIPE_FIELDS = ("output_dir", "overwrite", "resume", "stop_at_step", "report_to", *_PUBLISHING_FIELDS)
+
+
+def write_card(
+    folder: str | Path, *, model_id: str | None = None, license: str | None = None, overwrite: bool = False
+) -> tuple[Path, tuple[str, ...]]:
+    """Render the card of a run into its folder.
+
+    Args:
+        folder: the run's `--output_dir`.
+        model_id: where the model is or will be published.
+        license: of the model, as far as its parents leave that open.
+        overwrite: also a README.md that was not written by this function, or was edited since.
+
+    Returns:
+        The file, and notes on what was left out.
+
+    Raises:
+        CardError: when there is no run, a README.md is in the way, or the card would not pass `check_card`.
+        LicenceError: when the parents forbid that licence.
+    """
+    metadata = read_run_metadata(folder, model_id=model_id, license=license)
+    text = render_run_card(metadata)
+    problems = check_card(text, folder)
+    if problems:
+        raise CardError(f"the card of {folder} would not be accepted: {'; '.join(problems)}")
+    path = write_readme(folder, text, overwrite=overwrite)
+    if metadata.license.name is None:
+        return path, (*metadata.notes, f"{metadata.license.reason} --license NAME states one")
+    return path, metadata.notes
+
+
+def render_run_card(metadata: RunMetadata) -> str:
+    """The card of a run, as Markdown with a YAML header: the same facts give the same text."""
+    name = metadata.model_id.split("/")[-1]
+    text = snippets.join_card(
+        _render_header(metadata, name),
+        [
+            f"# {name}",
+            _introduction_sentence(metadata),
+            _status_warning(metadata),
+            section("Use", *_usage_section(metadata)),
+            section("Training data", *_training_data_section(metadata)),
+            section("Training", *_training_section(metadata)),
+            section("Hardware and cost", _hardware_sentence(metadata.run)),
+            section("Loss", *_loss_section(metadata)),
+            section("Reconstruction", *_reconstruction_section(metadata)),
+            section("Evaluation", *evaluation(metadata)),
+            section("Compared with the paper", compare_with_paper(metadata)),
+            section("Limits and biases", _limits_section(metadata)),
+            section("License", metadata.license.reason, _lineage_table(metadata)),
+            section("Citation", snippets.code_block(snippets.CITE_V1, "bibtex")),
+            section("Versions", _versions_sentence(metadata.run)),
+        ],
+    )
+    return with_checksum(text)
+
+
+def _architecture(metadata: RunMetadata) -> str:
+    return CLASSIFIER_CLASS if metadata.run.get("task") == "finetune" else PRETRAINING_CLASS
+
+
+def _is_classifier(metadata: RunMetadata) -> bool:
+    return _architecture(metadata) == CLASSIFIER_CLASS
+
+
+# The header.
+
+
+def _render_header(metadata: RunMetadata, name: str) -> str:
+    results = build_eval_results(metadata)
+    return to_yaml(
+        **license_header_fields(metadata.license.name),
+        library_name=CARD_LIBRARY,
+        pipeline_tag=pipeline_tag(_architecture(metadata)),
+        tags=list(CARD_TAGS),
+        base_model=metadata.base_model,
+        # The Hub's word for further training of any kind.
+        base_model_relation="finetune" if metadata.base_model else None,
+        datasets=[data.hub_id for data in metadata.datasets if data.hub_id],
+        metrics=sorted({result.metric_type for result in results}),
+        model_name=name if results else None,
+        eval_results=results,
+        widget=[
+            {
+                "src": example.src,
+                "example_title": Path(example.src).stem,
+                "output": [
+                    {"label": answer["label"], "score": round(answer["score"], 4)} for answer in example.output
+                ],
+            }
+            for example in metadata.examples
+        ],
+    )
+
+
+# The text.
+
+
+def _introduction_sentence(metadata: RunMetadata) -> str:
+    config = metadata.config or {}
+    size = ""
+    if config:
+        count = "" if metadata.parameters is None else f", {metadata.parameters / 1e6:.2f} million parameters"
+        size = f" ({config['num_hidden_layers']} layers {config['hidden_size']} wide{count})"
+    parent = next((ancestor.name for ancestor in metadata.lineage if not ancestor.is_data), None)
+    data = _describe_datasets(metadata)
+    if _is_classifier(metadata):
+        training_kind = f"fine-tuned from {code_span(parent)}" if parent else "trained from scratch"
+        return f"A VideoMAE that {_describe_task(metadata)}{size}, {training_kind} on {data}."
+    training_kind = f", going on from {code_span(parent)}," if parent else ""
+    return (
+        f"A VideoMAE{size} pre-trained{training_kind} on {data}: it learns to reconstruct the hidden parts of a video."
+    )
+
+
+def _describe_task(metadata: RunMetadata) -> str:
+    count = len((metadata.config or {}).get("id2label", {})) or len(metadata.run.get("data", {}).get("classes") or ())
+    kind = _problem_type(metadata)
+    if kind == "regression":
+        return "gives a video a number" if count == 1 else f"gives a video {count} numbers"
+    if kind == "multi_label_classification":
+        return f"says which of {count} classes a video has"
+    return f"puts a video into one of {count} classes"
+
+
+def _problem_type(metadata: RunMetadata) -> str:
+    return str((metadata.config or {}).get("problem_type") or metadata.run.get("recipe", {}).get("problem_type"))
+
+
+def _describe_datasets(metadata: RunMetadata) -> str:
+    data = metadata.run.get("data", {})
+    mix_names = [part.get("dataset") for part in data.get("mix") or ()]
+    names = [code_span(ancestor.name) for ancestor in metadata.datasets]
+    if MOTION in (data.get("dataset"), *mix_names):
+        names.append("the built-in motion videos of hf_videomae")
+    return " and ".join(names) or "videos"
+
+
+def _status_warning(metadata: RunMetadata) -> str | None:
+    status, total = metadata.run.get("status"), metadata.run.get("total_steps")
+    if status == "finished":
+        return None
+    if status == "running":
+        return f"**The run goes on: step {metadata.step or 0} of {total}.** What is here is not the final model."
+    ending = "failed" if status == "failed" else "was stopped"
+    return f"**The run {ending}**, at step {metadata.run.get('steps')} of {total}."
+
+
+def _usage_section(metadata: RunMetadata) -> list[str | None]:
+    if metadata.config is None:
+        return []
+    if not _is_classifier(metadata):
+        texts = [
+            snippets.FEATURES_WITH_STOCK.format(frames=metadata.config["num_frames"]),
+            snippets.FEATURES_WITH_OURS,
+        ]
+        after = [snippets.code_block(snippets.RECONSTRUCT_WITH_OURS), snippets.PRETRAINED_ONLY_NOTE]
+    else:
+        views = "1x1" if metadata.evaluation is None else format_views(metadata.evaluation)
+        ours = snippets.REGRESS_WITH_OURS if _problem_type(metadata) == "regression" else snippets.CLASSIFY_WITH_OURS
+        texts, after = [snippets.CLASSIFY_WITH_STOCK, ours.format(views=views)], [_stock_frames_note(metadata.config)]
+    stock, ours = (snippets.code_block(snippets.fill_model_id(text, metadata.model_id)) for text in texts)
+    return [
+        "With stock transformers, without hf_videomae:",
+        stock,
+        "With hf_videomae, which takes the frames as in training:",
+        ours,
+        *(snippets.fill_model_id(text, metadata.model_id) for text in after),
+        snippets.ENDPOINT_NOTE if snippets.HANDLER_FILE in metadata.files and _is_classifier(metadata) else None,
+        snippets.NO_WIDGET_NOTE,
+    ]
+
+
+def _stock_frames_note(config: dict[str, Any]) -> str:
+    return (
+        f"Which {config['num_frames']} frames the stock pipeline takes depends on its release (the first ones in a "
+        f"row, or some over the whole video), so its answers differ from those of hf_videomae; a video needs at least "
+        f"{config['num_frames']} frames there."
+    )
+
+
+def _training_data_section(metadata: RunMetadata) -> list[str | None]:
+    data, run = metadata.run.get("data", {}), metadata.run
+    videos = data.get("videos")
+    count = "" if videos is None else f", {videos} videos"
+    lines = [
+        f"{_describe_datasets(metadata)[0].upper()}{_describe_datasets(metadata)[1:]}, split {code_span(data.get('split'))}{count}."
+    ]
+    if run.get("clips") is not None:
+        lines.append(f"Training saw {run['clips']} clips of them.")
+    if run.get("bad_videos"):
+        lines.append(_bad_videos_sentence(run["bad_videos"]))
+    classes = data.get("classes")
+    classes_sentence = None
+    if classes and len(classes) <= _MAX_CLASSES:
+        classes_sentence = f"Classes: {', '.join(map(code_span, classes))}."
+    elif classes:
+        classes_sentence = f"{len(classes)} classes; their names are in `config.json`."
+    return [
+        " ".join(lines),
+        table(
+            ("why not decoded", "videos"),
+            [(escape_markdown(why), count) for why, count in _count_failure_reasons(metadata)],
+        ),
+        classes_sentence,
+    ]
+
+
+def _bad_videos_sentence(count: int) -> str:
+    if count == 1:
+        return "1 video could not be decoded and was replaced by another."
+    return f"{count} videos could not be decoded and were replaced by others."
+
+
+def _count_failure_reasons(metadata: RunMetadata) -> list[tuple[str, int]]:
+    return Counter(str(line.get("reason")) for line in metadata.bad_videos).most_common(_MAX_REASONS)
+
+
+def _training_section(metadata: RunMetadata) -> list[str | None]:
+    run, recipe = metadata.run, metadata.run.get("recipe", {})
+    recipe_fields = {name: value for name, value in recipe.items() if name not in _HIDDEN_RECIPE_FIELDS}
+    best = run.get("best_validation")
+    validation = None
+    if best:
+        validation = (
+            f"The best validation while training was after step {best['step']}: top-1 {best['top1']:.4f}. "
+            "What is here is the last step."
+        )
+    rows = [
+        (code_span(name), code_span(json.dumps(value))) for name, value in recipe_fields.items() if value is not None
+    ]
+    unset = ", ".join(code_span(name) for name, value in recipe_fields.items() if value is None)
+    recipe_table = table(("setting", "value"), rows)
+    return [
+        _recipe_sentence(run),
+        snippets.code_block(run["command"], "bash") if run.get("command") else None,
+        _schedule_sentence(run),
+        validation,
+        snippets.details_block("All settings", recipe_table, f"Not set, or none: {unset}." if unset else None)
+        if recipe_table
+        else None,
+    ]
+
+
+def _recipe_sentence(run: dict[str, Any]) -> str | None:
+    name = recipe_name(run)
+    if name is None:
+        return None
+    flags = ", ".join(code_span(f"--{flag}") for flag in run.get("recipe_flags") or ())
+    return f"The recipe {code_span(name)}{f', and from the command line {flags}' if flags else ''}:"
+
+
+def _schedule_sentence(run: dict[str, Any]) -> str | None:
+    if run.get("steps") is None:
+        return None
+    clips = f" of {run['clips'] // run['steps']} clips" if run.get("clips") and run["steps"] else ""
+    rate = f", learning rate up to {run['learning_rate']:.4g}" if run.get("learning_rate") is not None else ""
+    skipped = run.get("skipped_steps")
+    skipped_sentence = f" {skipped} steps had a loss that was not finite and were not applied." if skipped else ""
+    return f"{run['steps']} steps{clips}{rate}.{skipped_sentence}"
+
+
+def _hardware_sentence(run: dict[str, Any]) -> str | None:
+    machine, seconds = run.get("hardware"), run.get("seconds")
+    if not machine or seconds is None:
+        return None
+    processes = machine.get("processes", 1)
+    if "gpu" in machine:
+        device, hours = f"{processes} x {machine['gpu']}", f", {processes * seconds / 3600:.2f} GPU hours"
+    else:
+        count = "1 process" if processes == 1 else f"{processes} processes"
+        device, hours = f"CPU ({machine.get('cpu')}, {machine.get('cpu_cores')} cores), {count}", ""
+    speed = f", {run['clips'] / seconds:.1f} clips/s over all" if run.get("clips") and seconds else ""
+    return f"{device}: {_format_duration(seconds)}{hours}{speed}."
+
+
+def _format_duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _loss_section(metadata: RunMetadata) -> list[str | None]:
+    run, losses = metadata.run, [line for line in metadata.metrics if line.get("loss") is not None]
+    text = None
+    if losses and run.get("loss") is not None:
+        first = losses[0]
+        text = f"From {first['loss']:.4f} (step {first['step']}) to {run['loss']:.4f}."
+        if run.get("baseline") is not None:
+            text += f" The simplest answer, to {run['baseline_is']}, has {run['baseline']:.4f}."
+    return [text, f"![Loss over the steps]({LOSS_CURVE_FILE})" if LOSS_CURVE_FILE in metadata.files else None]
+
+
+def _reconstruction_section(metadata: RunMetadata) -> list[str | None]:
+    pictures = sorted(name for name in metadata.files if name.startswith("reconstruction-"))
+    animations = [name for name in pictures if name.endswith(".gif")] or pictures
+    if not animations:
+        return []
+    return [
+        "Clips of the last training batch: original, hidden, predicted, and painted with the brightness of the "
+        "visible cubes and of the ground truth, as the picture says.",
+        *(f"![Reconstruction]({name})" for name in animations),
+    ]
+
+
+def _lineage_table(metadata: RunMetadata) -> str | None:
+    """The checkpoints and the data, each with its commit and licence."""
+    rows = [
+        (
+            code_span(ancestor.name),
+            "data" if ancestor.is_data else "checkpoint",
+            code_span(ancestor.revision) if ancestor.revision else "",
+            escape_markdown(ancestor.license or "not known"),
+        )
+        for ancestor in metadata.lineage
+    ]
+    return table(("made of", "what it is", "commit on the Hub", "licence"), rows)
+
+
+def _limits_section(metadata: RunMetadata) -> str:
+    lines = []
+    if not _is_classifier(metadata):
+        lines.append("It was trained to reconstruct. How good its features are for any task was not measured here.")
+    elif _problem_type(metadata) == "regression":
+        lines.append("It gives a number for any video, also for one that shows nothing of what it was trained on.")
+    else:
+        lines.append("It answers with its own classes whatever a video shows; there is no answer for anything else.")
+    if _is_classifier(metadata) and metadata.evaluation is None:
+        lines.append("Its accuracy was not measured.")
+    weakest_class = describe_weakest_class(metadata.evaluation)
+    if weakest_class:
+        lines.append(weakest_class)
+    if metadata.config:
+        height = metadata.config["image_size"]
+        size = "x".join(map(str, height)) if isinstance(height, list) else f"{height}x{height}"
+        lines.append(
+            f"One view is {metadata.config['num_frames']} frames of {size} pixels: what lies between them, or is "
+            "smaller, it does not see. It has no sound."
+        )
+    lines.append(
+        "It carries over how its videos were chosen, filmed and labelled. How it does on other data, or for different "
+        "groups of people, was not measured: measure it on yours before anything depends on it."
+    )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _versions_sentence(run: dict[str, Any]) -> str | None:
+    found = run.get("versions") or {}
+    return ", ".join(f"{name} {version}" for name, version in found.items()) + "." if found else None

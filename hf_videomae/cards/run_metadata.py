@@ -1,0 +1,320 @@
+"""The facts of a training run, read from the files that it wrote; what is private in them stays behind."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..redaction import is_local_path, redact_values
+from ..run_files import (
+    BAD_VIDEOS_FILE,
+    CONFUSION_FILE,
+    EVALUATION_FILE,
+    LOSS_CURVE_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    read_jsonl,
+)
+from .card_check import is_classification_output
+from .header import license_from_header, parse_header_or_empty
+from .license import Ancestor, License, inherit_license, known_checkpoint_license
+from .lineage import is_hub_id
+from .markdown import CARD_FILE, CardError
+from .snippets import HANDLER_FILE
+
+CONFIG_FILE = "config.json"
+MOTION = "motion"
+"""The built-in data: made by this package on the spot, so with nobody else's rights."""
+
+EXAMPLES_FILE = "examples.jsonl"
+"""Example videos of the folder and what the model says of them: the output of `hf-videomae predict --json`."""
+
+_WEIGHTS_FILE = "model.safetensors"
+_MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidgetExample:
+    """A video in the model's folder and the model's answer."""
+
+    src: str
+    output: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMetadata:
+    """What a card of a run is made of; nothing in it names this machine.
+
+    Attributes:
+        model_id: how the code in the card calls the model.
+        run: `run.json`.
+        config: of the saved model; None: there is none yet.
+        parameters: of the saved model.
+        evaluation: `evaluation.json`; None: there is none of this model.
+        metrics: the lines of `metrics.jsonl`.
+        bad_videos: the lines of `bad_videos.jsonl`.
+        examples: example videos.
+        files: names of the files in the folder that a card shows.
+        lineage: the checkpoints that the model came from, the nearest first, and its data, but for the built-in.
+        evaluation_dataset: the data of the evaluation.
+        license: of the model.
+        notes: what was left out and why, for the terminal.
+    """
+
+    model_id: str
+    run: dict[str, Any]
+    config: dict[str, Any] | None = None
+    parameters: int | None = None
+    evaluation: dict[str, Any] | None = None
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    bad_videos: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[WidgetExample] = field(default_factory=list)
+    files: frozenset[str] = frozenset()
+    lineage: list[Ancestor] = field(default_factory=list)
+    evaluation_dataset: Ancestor | None = None
+    license: License
+    notes: tuple[str, ...] = ()
+
+    @property
+    def base_model(self) -> str | None:
+        """The nearest checkpoint of the Hub that the model came from."""
+        return next((ancestor.hub_id for ancestor in self.lineage if ancestor.hub_id and not ancestor.is_data), None)
+
+    @property
+    def datasets(self) -> list[Ancestor]:
+        """The data it was trained on, but for the built-in."""
+        return [ancestor for ancestor in self.lineage if ancestor.is_data]
+
+    @property
+    def step(self) -> int | None:
+        """The last step that is known: `run.json` is not written anew at each."""
+        steps = [self.run.get("steps"), *(line.get("step") for line in self.metrics[-1:])]
+        return max((step for step in steps if step is not None), default=None)
+
+
+def read_run_metadata(folder: str | Path, *, model_id: str | None = None, license: str | None = None) -> RunMetadata:
+    """Read the files of a run.
+
+    Args:
+        folder: the run's `--output_dir`.
+        model_id: where the model is or will be published; default: `org/` and the folder's name.
+        license: of the model, as far as its parents leave that open.
+
+    Raises:
+        CardError: when the folder holds no run, or a file of it cannot be read.
+        LicenceError: when the parents forbid that licence.
+    """
+    folder = Path(folder)
+    if not (folder / RUN_FILE).is_file():
+        raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
+    if model_id is not None and not is_hub_id(model_id):
+        raise CardError(f"{model_id} is no name of a repository; give org/name")
+    run = read_json(folder / RUN_FILE)
+    lineage = list(_iter_lineage(folder, run))
+    evaluation, notes = _read_evaluation(folder, run, model_id)
+    examples, example_notes = _read_widget_examples(folder)
+    redact = redact_values
+    return RunMetadata(
+        model_id=model_id or f"org/{_default_model_name(folder)}",
+        run=redact(run),
+        config=read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
+        parameters=_count_parameters(folder / _WEIGHTS_FILE),
+        evaluation=redact(evaluation),
+        metrics=redact(read_jsonl(folder / METRICS_FILE)),
+        bad_videos=redact(read_jsonl(folder / BAD_VIDEOS_FILE)),
+        examples=examples,
+        files=frozenset(path.name for path in folder.iterdir() if _is_card_file(path.name)),
+        lineage=lineage,
+        evaluation_dataset=_evaluation_dataset(folder, run, evaluation),
+        license=inherit_license(lineage, requested=license),
+        notes=(*notes, *example_notes),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of a run.
+
+    Raises:
+        CardError: where it is no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise CardError(f"{path} is not a JSON object; the run that writes it may have been cut off: run it again")
+    return values
+
+
+def _is_card_file(name: str) -> bool:
+    return (
+        name in (LOSS_CURVE_FILE, CONFUSION_FILE, HANDLER_FILE)
+        or re.fullmatch(r"reconstruction-\d+\.(?:png|gif)", name) is not None
+    )
+
+
+def _default_model_name(folder: Path) -> str:
+    name = re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-.")
+    return name or "videomae"
+
+
+def _count_parameters(path: Path) -> int | None:
+    """The number of weights in a safetensors file, from its header."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _MAX_HEADER_BYTES:
+            raise CardError(f"{path} is no safetensors file; save the model again")
+        header = json.loads(file.read(size))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+# Where the model comes from: what the run wrote down, and, for what it could not know, what is at hand.
+
+
+def _iter_lineage(folder: Path, run: dict[str, Any]) -> Iterator[Ancestor]:
+    yield from _iter_ancestors(folder, run, seen={folder.resolve()})
+    for record in _dataset_records(run):
+        data = _dataset_ancestor(folder, run, record)
+        if data is not None and data.name != MOTION:
+            yield data
+
+
+def _dataset_records(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a run wrote of its data set, or of each of a mix."""
+    data = run.get("data", {})
+    return data.get("mix") or [data]
+
+
+def _dataset_ancestor(folder: Path, run: dict[str, Any], record: dict[str, Any]) -> Ancestor | None:
+    name = record.get("dataset") or record.get("name")
+    if name is None:
+        return None
+    if name == MOTION:
+        return Ancestor(name=MOTION, is_data=True)
+    if "hub_id" in record:
+        return _ancestor_from_record(folder, record, name=name, is_data=True)
+    local_folder = _find_local_folder(name, folder)
+    return _infer_ancestor(
+        name,
+        run,
+        local_folder=local_folder,
+        license=record.get("license") or _license_of_folder(local_folder),
+        is_data=True,
+    )
+
+
+def _evaluation_dataset(folder: Path, run: dict[str, Any], evaluation: dict[str, Any] | None) -> Ancestor | None:
+    record = (evaluation or {}).get("data", {})
+    known = (one for one in _dataset_records(run) if one.get("dataset") == record.get("dataset"))
+    return _dataset_ancestor(folder, run, {**next(known, {}), **record}) if record else None
+
+
+def _ancestor_from_record(folder: Path, record: dict[str, Any], *, name: str, is_data: bool) -> Ancestor:
+    """As the run wrote it down; a folder may have got a licence since."""
+    hub_id, license = record.get("hub_id"), record.get("license")
+    if license is None and hub_id is None:
+        license = _license_of_folder(_find_local_folder(name, folder))
+    return Ancestor(
+        name=hub_id or _redacted_base_name(name),
+        hub_id=hub_id,
+        revision=record.get("revision"),
+        license=license or known_checkpoint_license(name),
+        is_data=is_data,
+    )
+
+
+def _iter_ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> Iterator[Ancestor]:
+    """The checkpoint that a run started from, and, where its own run is at hand, those before it."""
+    for parent in run.get("parents", ()):
+        if "ancestors" in parent:
+            for one in (parent, *parent["ancestors"]):
+                yield _ancestor_from_record(folder, one, name=one["model"], is_data=False)
+            continue
+        name, local_folder = parent["model"], _find_local_folder(parent["model"], folder)
+        license = parent.get("license") or _license_of_folder(local_folder) or known_checkpoint_license(name)
+        before: list[Ancestor] = []
+        if local_folder is not None and local_folder.resolve() not in seen and (local_folder / RUN_FILE).is_file():
+            seen.add(local_folder.resolve())
+            before = list(_iter_ancestors(local_folder, read_json(local_folder / RUN_FILE), seen=seen))
+        yield _infer_ancestor(name, run, local_folder=local_folder, license=license, is_data=False)
+        yield from before
+
+
+def _license_of_folder(folder: Path | None) -> str | None:
+    """What the card in a folder, of a model or of data, says its licence is."""
+    path = None if folder is None else folder / CARD_FILE
+    return (
+        license_from_header(parse_header_or_empty(path.read_text(encoding="utf-8")))
+        if path is not None and path.is_file()
+        else None
+    )
+
+
+def _infer_ancestor(
+    name: str, run: dict[str, Any], *, local_folder: Path | None, license: str | None, is_data: bool
+) -> Ancestor:
+    on_hub = local_folder is None and is_hub_id(name) and not _is_under_local_outputs(name, run)
+    return Ancestor(
+        name=name if on_hub else _redacted_base_name(name),
+        hub_id=name if on_hub else None,
+        license=license,
+        is_data=is_data,
+    )
+
+
+def _redacted_base_name(path: str) -> str:
+    name = re.split(r"[\\/]", str(redact_values(path)).rstrip("\\/"))[-1]
+    return "videos" if "*" in name else name
+
+
+def _is_under_local_outputs(name: str, run: dict[str, Any]) -> bool:
+    """Whether `outputs/x` lies where the run itself was written, and so is a folder that is gone and not org/name."""
+    output = str(run.get("recipe", {}).get("output_dir", ""))
+    return not is_local_path(output) and "/" in output and name.split("/")[0] == output.split("/")[0]
+
+
+def _find_local_folder(name: str, folder: Path) -> Path | None:
+    """The folder that a run called `name`: relative to here, or to a folder above the run's own."""
+    for base in (Path("."), *folder.resolve().parents):
+        local_folder = base / os.path.expanduser(name)
+        if local_folder.is_dir():
+            return local_folder
+    return None
+
+
+# What may be of another model.
+
+
+def _read_evaluation(
+    folder: Path, run: dict[str, Any], model_id: str | None
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """`evaluation.json`, where it is of the model that lies in the folder now."""
+    path = folder / EVALUATION_FILE
+    if not path.is_file():
+        return None, ()
+    found = read_json(path)
+    name = str(found.get("model", {}).get("name", ""))
+    if name != model_id and Path(name).name != folder.resolve().name:
+        return None, (f"{EVALUATION_FILE} is of another model ({name}), so it is left out; evaluate this one",)
+    if str(found.get("date", "")) < str(run.get("updated", "")):
+        return None, (f"{EVALUATION_FILE} is older than the model, so it is left out; evaluate again",)
+    return found, ()
+
+
+def _read_widget_examples(folder: Path) -> tuple[list[WidgetExample], tuple[str, ...]]:
+    examples, notes = [], []
+    for line in read_jsonl(folder / EXAMPLES_FILE):
+        name = Path(str(line.get("video"))).name
+        if not (folder / name).is_file():
+            notes.append(f"{EXAMPLES_FILE} names {name}, which is not in {folder}, so it is left out")
+        elif not is_classification_output(line.get("predictions")):
+            notes.append(f"{EXAMPLES_FILE} has no classes with scores for {name}, so it is left out")
+        else:
+            examples.append(WidgetExample(src=name, output=line["predictions"]))
+    return examples, tuple(notes)

@@ -1,0 +1,156 @@
+"""A classifier cut to the classes of another label set: K710 heads to Kinetics 400, 600 or 700, without training.
+
+Rows are picked by the names of the classes, whatever their order. VideoMAE V2's own checkpoints have no names:
+its repository has them (misc/label_map_k710.txt), and lists of rows in its own order (misc/label_710to400.json,
+...600.json, ...700.json: entry j is the row of the 710 classes that class j of the smaller set is).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..modeling_videomae import VideoMAEForVideoClassification
+from ..ops.class_names import find_class_rows, normalize_class_name
+from .key_report import ConversionReport
+from .originals import ConvertedModel
+
+
+def read_class_indices(path: str) -> list[int]:
+    """A list of class indices.
+
+    Raises:
+        ValueError: where the file is not a JSON list of whole numbers.
+    """
+    found = _read_json(path)
+    if not isinstance(found, list) or not found or not all(type(entry) is int for entry in found):
+        raise ValueError(f"{path} is not a JSON list of class indices, such as [0, 3, 1]")
+    return found
+
+
+def read_class_names(path: str) -> dict[int, str]:
+    """Names of classes: a JSON list, a JSON object id -> name, or a text file with one name a line.
+
+    Raises:
+        ValueError: where it is none of these.
+    """
+    if Path(path).suffix != ".json":
+        lines = _read_text(path).splitlines()
+        return {number: line.strip() for number, line in enumerate(line for line in lines if line.strip())}
+    found = _read_json(path)
+    if isinstance(found, list) and all(isinstance(name, str) for name in found):
+        return dict(enumerate(found))
+    if isinstance(found, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in found.items()):
+        return {int(key): name for key, name in found.items()}
+    raise ValueError(f'{path} is neither a JSON list of names nor an object such as {{"0": "boxing"}}')
+
+
+def select_classes_by_index(model: ConvertedModel, indices: list[int], report: ConversionReport) -> None:
+    """Keep these rows of the classifier, in this order; names follow.
+
+    Args:
+        model: changed in place.
+        indices: entry j is the present class that becomes class j.
+        report: told of it.
+
+    Raises:
+        ValueError: for a model without a classifier, or an index that is no class of it.
+    """
+    classifier = _require_classifier(model, report)
+    count = classifier.num_labels
+    wrong = [index for index in indices if not 0 <= index < count]
+    if wrong:
+        raise ValueError(f"the indices hold {wrong[0]}, but {report.source} has the classes 0 to {count - 1}")
+    names = dict(classifier.config.id2label or {})
+    report.assumed.append(f"{len(indices)} of {count} classes were picked by the given indices")
+    select_classifier_rows(classifier, indices, _remaining_names(names, indices))
+
+
+def select_classes_by_name(model: ConvertedModel, names: list[str], report: ConversionReport) -> None:
+    """Keep the rows of the classifier that belong to these classes, in this order.
+
+    Args:
+        model: changed in place.
+        names: of the classes, which it has then.
+        report: told of it.
+
+    Raises:
+        ValueError: for a model without a classifier or without names, or a class that it does not have.
+    """
+    classifier = _require_classifier(model, report)
+    known = [str(name) for name in (classifier.config.id2label or {}).values()]
+    rows = find_class_rows(names, known, owner=report.source)
+    other = [
+        f"{name!r} is {known[row]!r}" for name, row in zip(names, rows, strict=True) if _names_differ(name, known[row])
+    ]
+    report.assumed.append(
+        f"{len(names)} of {len(known)} classes were picked by name" + (f" ({'; '.join(other)})" if other else "")
+    )
+    select_classifier_rows(classifier, rows, dict(enumerate(names)))
+
+
+def select_classifier_rows(model: VideoMAEForVideoClassification, rows: list[int], names: dict[int, str]) -> None:
+    """Keep these rows of a classifier, in this order, as the classes of these names."""
+    head = model.classifier
+    assert isinstance(head, nn.Linear)
+    selected = nn.Linear(head.in_features, len(rows), dtype=head.weight.dtype, device=head.weight.device)
+    with torch.no_grad():
+        selected.weight.copy_(head.weight[rows])
+        selected.bias.copy_(head.bias[rows])
+    model.classifier, model.num_labels = selected, len(rows)
+    model.config.id2label = names
+
+
+def _require_classifier(model: ConvertedModel, report: ConversionReport) -> VideoMAEForVideoClassification:
+    if not isinstance(model, VideoMAEForVideoClassification) or not isinstance(model.classifier, nn.Linear):
+        raise ValueError(f"{report.source} has no classifier, so there are no classes to pick: leave the choice out")
+    return model
+
+
+def _names_differ(name: str, other: str) -> bool:
+    return normalize_class_name(name) != normalize_class_name(other)
+
+
+def set_class_names(model: ConvertedModel, names: dict[int, str], report: ConversionReport) -> None:
+    """Give the classes of the classifier their names.
+
+    Raises:
+        ValueError: where names and classes differ in number.
+    """
+    count = model.num_labels if isinstance(model, VideoMAEForVideoClassification) else 0
+    if sorted(names) != list(range(count)):
+        raise ValueError(f"{len(names)} names of classes came, and {report.source} has {count} classes")
+    model.config.id2label = names
+
+
+def _remaining_names(names: dict[int, str], indices: list[int]) -> dict[int, str]:
+    """The names of the picked classes; numbered anew where the classes had numbers alone."""
+    if all(name == f"LABEL_{number}" for number, name in names.items()):
+        return {number: f"LABEL_{number}" for number in range(len(indices))}
+    return {number: names[index] for number, index in enumerate(indices)}
+
+
+def _read_json(path: str) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as text ({error})") from error
+
+
+__all__ = [
+    "set_class_names",
+    "select_classes_by_index",
+    "select_classes_by_name",
+    "select_classifier_rows",
+    "read_class_indices",
+    "read_class_names",
+]

@@ -1,0 +1,62 @@
+"""Segments of videos that the rows of a data set name by path: numeric columns `start` and `end`, in seconds."""
+
+from typing import Any
+
+from ..video.url_allowlist import BlockedVideo
+from .index_columns import COLUMN_NAMES
+from .index_files import check_segment, parse_seconds
+from .tables import normalize_column_name
+
+Segment = tuple[float | None, float | None]
+WHOLE_VIDEO: Segment = (None, None)
+
+
+class SegmentColumns:
+    """The columns of a data set that say which part of a video a row is.
+
+    A video that is held in its row is taken whole: such clips are cut already, and their times are places in the
+    original.
+
+    Args:
+        features: of the data set, by `datasets`.
+        name: of the data set, for the note.
+    """
+
+    def __init__(self, features: Any, *, name: str) -> None:
+        numeric = {normalize_column_name(column): column for column in features if _is_number(features[column])}
+        self.start, self.end = (
+            next((numeric[known] for names in COLUMN_NAMES[what] for known in names if known in numeric), None)
+            for what in ("start", "end")
+        )
+        self.columns = [column for column in (self.start, self.end) if column is not None]
+        self.notes: list[str] = []
+        if self.columns:
+            named = " and ".join(f"`{column}`" for column in self.columns)
+            self.notes.append(
+                f"{name}: {named} cut segments (in seconds) out of the videos that rows name by path; videos that are "
+                f"held in the rows are taken whole"
+            )
+
+    def read(self, row: dict[str, Any], video: bytes | str) -> Segment:
+        """Return start and end of a row in seconds, None where they are not given.
+
+        Raises:
+            ValueError: for times between which nothing lies.
+        """
+        if not self.columns or not isinstance(video, str):
+            return WHOLE_VIDEO
+        times = [None if column is None or row[column] is None else row[column] for column in (self.start, self.end)]
+        start, end = (None if time is None else parse_seconds(str(time)) for time in times)
+        check_segment(start, end)
+        return start, end
+
+    def with_segment(self, row: dict[str, Any], video: bytes | str, *, place: str) -> tuple[bytes | str, Segment]:
+        """Return the video of a row and its segment; a bad video where nothing lies between start and end."""
+        try:
+            return video, self.read(row, video)
+        except ValueError as error:
+            return BlockedVideo(place, str(error)), WHOLE_VIDEO
+
+
+def _is_number(feature: Any) -> bool:
+    return str(getattr(feature, "dtype", "")).startswith(("int", "uint", "float"))

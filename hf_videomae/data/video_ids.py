@@ -1,0 +1,108 @@
+"""Tables that name videos by ids in place of paths: Kinetics and Something-Something."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from ..errors import DataError
+from .class_name_files import apply_something_labels
+from .tables import Cell, Table, cell_text
+from .video_files import escape_non_utf8, find_videos
+
+_ID_COLUMNS = ("youtube_id", "ytid", "yt_id", "youtubeid", "video_id", "videoid", "vid_name", "vid", "id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedIds:
+    """A table with a column `path` for the videos that are there.
+
+    Attributes:
+        table: without the rows of videos that are not there.
+        root: the paths are relative to it.
+        class_names: all classes in their order, where a file beside the table has them.
+        notes: how it was read, for the user.
+    """
+
+    table: Table
+    root: Path
+    class_names: list[str] | None
+    notes: list[str]
+
+
+def has_id_column(table: Table) -> bool:
+    """Return whether a table has a column of ids."""
+    return _id_column(table) is not None
+
+
+def _id_column(table: Table) -> str | None:
+    return next((name for name in _ID_COLUMNS if name in table.columns), None)
+
+
+def resolve_video_ids(table: Table, *, folders: Sequence[Path]) -> ResolvedIds:
+    """Find the files of a table's ids.
+
+    Args:
+        table: with a column of ids.
+        folders: are searched at any depth, the first that holds one of the files is taken.
+
+    Raises:
+        DataError: where no file is there, or a video is there twice.
+    """
+    file, id_column = table.file, _id_column(table)
+    assert id_column is not None
+    table, class_names = apply_something_labels(table)
+    names = _candidate_stems(id_column)
+    root, files = _find_files(file, {name for row in table.rows for name in names(row)}, folders=folders)
+    rows, row_numbers, missing = [], [], []
+    for number, row in zip(table.row_numbers, table.rows, strict=True):
+        found = next((files[name] for name in names(row) if name in files), [])
+        if len(found) > 1:
+            raise DataError(
+                f"{file}: the video {cell_text(row.get(id_column))} is there more than once ({escape_non_utf8(found[0])}, "
+                f"{escape_non_utf8(found[1])}); put the list beside the folder that is meant, or write a CSV file with the "
+                f"columns path,label"
+            )
+        if found:
+            rows.append({**row, "path": found[0]})
+            row_numbers.append(number)
+        else:
+            missing.append(cell_text(row.get(id_column)))
+    notes = [f"{file} names its videos by `{id_column}`; their files are taken from {root}"]
+    if missing:
+        notes.append(
+            f"left out: {len(missing)} of the {len(table.rows)} videos in {file}, which are not there; the first is "
+            f"{missing[0]}"
+        )
+    table = replace(table, columns=["path", *table.columns], rows=rows, row_numbers=row_numbers)
+    return ResolvedIds(table=table, root=root, class_names=class_names, notes=notes)
+
+
+def _candidate_stems(id_column: str) -> Callable[[dict[str, Cell]], list[str]]:
+    """Return the names, without ending, that the file of a row may have: `ID_000010_000020` in Kinetics, or `ID`."""
+
+    def names(row: dict[str, Cell]) -> list[str]:
+        name = cell_text(row.get(id_column))
+        times = [cell_text(row.get(column)) for column in ("time_start", "time_end")]
+        whole = [int(float(time)) for time in times if re.fullmatch(r"\d+(\.0*)?", time)]
+        return [f"{name}_{whole[0]:06d}_{whole[1]:06d}", name] if len(whole) == 2 else [name]
+
+    return names
+
+
+def _find_files(file: Path, wanted: set[str], *, folders: Sequence[Path]) -> tuple[Path, dict[str, list[str]]]:
+    """Return the first of the folders with files of these names, and the files."""
+    for folder in dict.fromkeys(folders):
+        if folder.resolve() in (Path(folder.resolve().anchor), Path.home().resolve()):
+            continue  # too much to walk through
+        files: dict[str, list[str]] = {}
+        for path in find_videos(folder):
+            inner_path = PurePosixPath(path).with_suffix("")
+            for known in {inner_path.name, str(inner_path)} & wanted:
+                files.setdefault(known, []).append(path)
+        if files:
+            return folder, files
+    raise DataError(
+        f"{file} names its videos by ids, and no file of these names is in {' or '.join(map(str, folders))}; put the "
+        f"list beside the folder of the videos, or write a CSV file with the columns path,label"
+    )

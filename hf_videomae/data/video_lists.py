@@ -1,0 +1,195 @@
+"""Lists of videos that the user names: index files anywhere, and the annotation files of well-known data sets.
+
+- CSV or text with `path label` in each line and no header (VideoMAE, SlowFast, V-JEPA), or with a header.
+- UCF101: `trainlist01.txt`, with the names of the classes in `classInd.txt` beside it.
+- Something-Something: `train.json` with `id` and `template`, the classes in `labels.json` beside it.
+- Kinetics: CSV or JSON with `youtube_id`, `time_start`, `time_end`; the files are cut already.
+
+A list is the user's own, so it may name any file on this machine.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import DataError
+from .class_name_files import apply_class_ind
+from .folder import FolderSource
+from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
+from .index_files import VideoIndex, build_index, check_index
+from .index_paths import IndexPathResolver
+from .labels import SINGLE_LABEL, LabelKind
+from .list_detection import split_from_list_name
+from .metadata_files import add_folder_splits, select_split
+from .split_names import normalize_split
+from .tables import cell_text
+from .video_ids import has_id_column, resolve_video_ids
+
+# Of HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file's name.
+_HMDB_LIST = re.compile(r".*_test_split\d\.txt")
+# Rows by which the folder of a list's paths is found.
+_SAMPLED_ROWS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoList:
+    """A list with its files found.
+
+    Attributes:
+        columns: of its table.
+        root: the folder that paths are relative to.
+        class_names: all classes in their order, where a file beside the list has them.
+        notes: how it was read, for the user.
+    """
+
+    columns: IndexColumns
+    root: Path
+    class_names: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> IndexPathResolver:
+        """Return what finds the files of its rows."""
+        return IndexPathResolver(self.root, is_trusted=True)
+
+    @property
+    def split(self) -> str:
+        """Return the split of all rows where none says its own: the one in the file's name, or `train`."""
+        return split_from_list_name(self.columns.table.file) or "train"
+
+    def index(self, *, split: str | None, kind: LabelKind) -> VideoIndex:
+        """Return the rows of a split (None: of all).
+
+        Where neither a column nor the file's name says the split, the folders of the paths do, if they lie in several.
+        """
+        index = build_index(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
+        file = self.columns.table.file
+        return index if self.columns.split or split_from_list_name(file) else add_folder_splits(index, name=str(file))
+
+
+def open_video_list(
+    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE_LABEL
+) -> FolderSource:
+    """Open a list of videos that the user names.
+
+    Args:
+        dataset: the file.
+        split: of the rows, where the list has a column of splits; otherwise `train`, or the split in the file's name.
+        require_labels: refuse a list without labels.
+        kind: what the labels say.
+
+    Raises:
+        DataError: for a file that is no list, videos that are not there, and rows that cannot be used.
+    """
+    listed = read_video_list(Path(dataset))
+    index = check_index(listed.index(split=split if listed.columns.split else None, kind=kind), root=listed.root)
+    if not listed.columns.split and any(entry.split for entry in index.entries):
+        index = select_split(index, split, name=dataset)
+    # A list without splits is of one split as a whole; whoever names a list may train on it.
+    elif not listed.columns.split and normalize_split(split) not in (listed.split, "train"):
+        raise DataError(
+            f"{dataset} has no column `split`, so all its videos are of the split {listed.split}; {split!r} was asked "
+            f"for: ask for {listed.split}, add that column, or name the list of that split"
+        )
+    names = listed.class_names if kind == SINGLE_LABEL else None
+    source = FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
+    if require_labels and source.labels is None:
+        raise DataError(f"{dataset} has no labels: {source.unlabelled}")
+    return source
+
+
+def read_video_list(file: Path) -> VideoList:
+    """Read a list, and find the folder of its videos.
+
+    Raises:
+        DataError: for a file that is no list, or none of whose videos is there.
+    """
+    if _HMDB_LIST.fullmatch(file.name):
+        raise DataError(
+            f"{file} looks like a list of HMDB51, whose numbers are splits and no classes; write a CSV file with the "
+            f"columns path,label,split from all its lists"
+        )
+    table = read_index_table(file)
+    if not PATH_COLUMNS & set(table.columns):
+        if has_id_column(table):
+            found = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
+            return VideoList(
+                columns=find_columns(found.table), root=found.root, class_names=found.class_names, notes=found.notes
+            )
+        if file.suffix.lower() == ".txt":
+            raise DataError(
+                f"{file} is not a video file, and no list of videos either: a list has `path label` in each line, or "
+                f"a first line that names the columns"
+            )
+    table, class_names = apply_class_ind(table)
+    columns = find_columns(table)
+    root = _find_root(file, [cell_text(row.get(columns.path)) for row in table.rows])
+    notes = [] if _is_same_path(root, file.parent) else [f"the paths in {file} are read as relative to {root}"]
+    if all(map(os.path.isabs, _sample_evenly([cell_text(row.get(columns.path)) for row in table.rows]))):
+        notes = []
+    return VideoList(columns=columns, root=root, class_names=class_names, notes=notes)
+
+
+# The folder of the paths.
+
+
+def _find_root(file: Path, paths: Sequence[str]) -> Path:
+    """Return the folder that a list's paths are relative to: where most of a sample of them are.
+
+    Looked at are the list's folder, the one above, the working directory, and the folders in the first two; the first
+    of these wins where several hold as many.
+    """
+    if not paths:
+        raise DataError(f"{file} lists no videos; add a row for each, such as `videos/a.mp4 run`")
+    absolute = [os.path.dirname(path) for path in paths if os.path.isabs(path) and os.path.isfile(path)]
+    relative = [path for path in paths if not os.path.isabs(path)]
+    if absolute and not relative:
+        return Path(os.path.commonpath(absolute))
+    sample, best, most = _sample_evenly(relative or paths), file.parent, 0
+    for folder in _candidate_folders(file):
+        found = sum(_has_file(folder, path) for path in sample)
+        if found > most:
+            best, most = folder, found
+        if found == len(sample):
+            break
+    if not most:
+        places = ", ".join(map(str, dict.fromkeys((file.parent, file.parent.parent, Path.cwd()))))
+        raise DataError(
+            f"{file}: {sample[0]} is not there, nor is any other of its videos that were looked for (in {places} and "
+            f"the folders within); write paths relative to the list, or absolute ones"
+        )
+    return best
+
+
+def _sample_evenly(items: Sequence[str]) -> list[str]:
+    return [items[position] for position in range(0, len(items), max(1, len(items) // _SAMPLED_ROWS))][
+        : _SAMPLED_ROWS + 1
+    ]
+
+
+def _candidate_folders(file: Path) -> Iterator[Path]:
+    nearby_folders = [file.parent, file.parent / "..", Path()]
+    yield from (Path(os.path.normpath(folder)) for folder in nearby_folders)
+    for folder in nearby_folders[:2]:
+        try:
+            inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        except OSError:  # a folder that may not be listed
+            continue
+        yield from (Path(os.path.normpath(folder / name)) for name in inner if not name.startswith("."))
+
+
+def _has_file(folder: Path, path: str) -> bool:
+    try:
+        IndexPathResolver(folder, is_trusted=True).resolve_path(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_same_path(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+__all__ = ["VideoList", "open_video_list", "read_video_list"]

@@ -1,0 +1,251 @@
+"""What this machine is, collected and not judged: plain values, so that a broken machine is a few lines in a test."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+
+DISTRIBUTION = "hf-videomae"
+PACKAGES = (
+    "torch", "torchcodec", "av", "transformers", "huggingface_hub", "numpy", "accelerate", "datasets", "matplotlib",
+    "pyyaml", "tqdm", "pillow", "safetensors", "peft", "gradio", "torchvision",
+)  # fmt: skip
+# A line of the metadata, such as `accelerate>=1.15; extra == "train"`.
+_REQUIREMENT = re.compile(r"([\w.-]+)\s*(?:\[[^]]*\])?[^;]*?>=\s*([\w.]+)")
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)""")
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+# From the start of a Python to its last answer: importing torch from a cold network disk takes a minute. What goes
+# over the network has a limit of its own, of seconds.
+_PROBE_TIMEOUT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """A place where files go, in bytes; `error` is why it cannot be asked or written to."""
+
+    path: str
+    total: int = 0
+    free: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything that the checks look at.
+
+    Attributes:
+        system: `sys.platform`.
+        installers: which of `apt-get`, `conda` and `brew` there are.
+        packages: name -> installed version, or None.
+        minimum: extra of this package ("" for what is always needed) -> name -> lowest version that its metadata
+            allows. Empty where the package is not installed but found by its path.
+        imports: what the probe of the public classes answered.
+        torchvision: what its probe answered; empty where it is not installed.
+        torch, gpu, torchcodec, pyav: what the probes of those names answered; `{"crash": ...}` where one died, and
+            empty where it was not run.
+        hub: the same, empty where the network was left alone.
+        ffmpeg_program: version of the program `ffmpeg`; nothing here needs it, its libraries usually come along.
+        driver: version of the NVIDIA driver.
+        visible_gpus: `CUDA_VISIBLE_DEVICES`.
+        library_path: the folders of `LD_LIBRARY_PATH`, in which the loader looks first.
+        output, cache: where runs and downloads go.
+        shared_memory: None where the system has no `/dev/shm`.
+        token: where the token comes from (`HF_TOKEN`, a file), never the token.
+        offline_variables: which environment variables forbid the network.
+        network_asked: whether the user let the doctor use the network.
+    """
+
+    system: str
+    installers: tuple[str, ...]
+    in_container: bool
+    packages: dict[str, str | None]
+    output: DiskSpace
+    cache: DiskSpace
+    shared_memory: DiskSpace | None
+    endpoint: str
+    token: str | None
+    offline_variables: tuple[str, ...]
+    network_asked: bool
+    ffmpeg_program: str | None = None
+    driver: str | None = None
+    visible_gpus: str | None = None
+    library_path: tuple[str, ...] = ()
+    minimum: dict[str, dict[str, str]] = field(default_factory=dict)
+    imports: dict[str, Any] = field(default_factory=dict)
+    torchvision: dict[str, Any] = field(default_factory=dict)
+    torch: dict[str, Any] = field(default_factory=dict)
+    gpu: dict[str, Any] = field(default_factory=dict)
+    torchcodec: dict[str, Any] = field(default_factory=dict)
+    pyav: dict[str, Any] = field(default_factory=dict)
+    hub: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _HubSettings:
+    endpoint: str
+    cache: Path
+    token_file: Path
+
+
+def collect_environment(output_dir: str | os.PathLike = ".", *, network: bool = True) -> Environment:
+    """Looks at this machine; takes some seconds, for importing torch.
+
+    Args:
+        output_dir: where runs are going to be written; need not be there yet.
+        network: whether the Hub may be asked. It is not where the environment forbids it.
+    """
+    hub = _hub_settings()
+    offline = tuple(name for name in OFFLINE_VARIABLES if _is_truthy(os.environ.get(name)))
+    packages = {name: _version(name) for name in PACKAGES}
+    answers = run_probes(["torch", "gpu", "torchcodec", "pyav", "imports"])
+    if packages["torchvision"] is not None:
+        answers |= run_probes(["torchvision"])
+    if network and not offline:
+        answers |= run_probes(["hub"])
+    return Environment(
+        system=sys.platform,
+        installers=tuple(name for name in ("conda", "apt-get", "brew") if shutil.which(name)),
+        in_container=any(Path(path).exists() for path in ("/.dockerenv", "/run/.containerenv")),
+        packages=packages,
+        minimum=declared_minimum(),
+        output=_disk_space(Path(output_dir)),
+        cache=_disk_space(hub.cache),
+        shared_memory=_disk_space(Path("/dev/shm")) if Path("/dev/shm").is_dir() else None,
+        endpoint=hub.endpoint,
+        token=_token_source(hub.token_file),
+        offline_variables=offline,
+        network_asked=network,
+        ffmpeg_program=_program_version(["ffmpeg", "-version"], word=2),
+        driver=_program_version(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], word=0),
+        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        library_path=tuple(filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))),
+        **answers,
+    )
+
+
+def declared_minimum(distribution: str = DISTRIBUTION) -> dict[str, dict[str, str]]:
+    """Return the lowest versions that an installed distribution asks for, by extra ("" for what is always needed)."""
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    minimum: dict[str, dict[str, str]] = {}
+    for line in lines:
+        wanted, _, marker = line.partition(";")
+        found, extra = _REQUIREMENT.match(wanted), _EXTRA.search(marker)
+        if found:
+            minimum.setdefault(extra[1] if extra else "", {})[found[1].lower().replace("-", "_")] = found[2]
+    return minimum
+
+
+def versions() -> str:
+    """This package, Python and the system, in one line."""
+    return f"hf_videomae {__version__}, Python {platform.python_version()}, {platform.platform()}"
+
+
+def run_probes(names: Sequence[str], *, seconds: float = _PROBE_TIMEOUT_SECONDS) -> dict[str, dict[str, Any]]:
+    """The answers of some probes. One that dies answers `{"crash": why}`; those after it run in another process."""
+    answers: dict[str, dict[str, Any]] = {}
+    remaining = list(names)
+    while remaining:
+        output, crash = _run_python(remaining, seconds=seconds)
+        for line in output.splitlines():
+            reply = json.loads(line)
+            answers[reply["probe"]] = reply["answer"]
+            remaining.remove(reply["probe"])
+        if remaining:
+            answers[remaining.pop(0)] = {"crash": crash}
+    return answers
+
+
+def _run_python(probes: Sequence[str], *, seconds: float) -> tuple[str, str]:
+    """What the probes answered, and why there are not more answers."""
+    # -P and this path: what the process imports is what this one would, whatever lies in the current folder.
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    command = [sys.executable, "-P", "-m", "hf_videomae.doctor.subprocess_probes", *probes]
+    try:
+        completed = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=seconds,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except subprocess.TimeoutExpired as expired:
+        output = expired.stdout or b""
+        reply = output.decode() if isinstance(output, bytes) else output
+        return reply[: reply.rfind("\n") + 1], f"no answer within {seconds:.0f} s"
+    return completed.stdout, _exit_reason(completed.returncode, completed.stderr)
+
+
+def _exit_reason(status: int, errors: str) -> str:
+    """A signal by its name, an exception by its type alone: its message may hold a token."""
+    if status < 0:
+        import signal
+
+        return f"the process was killed by {signal.Signals(-status).name}"
+    last = (errors.strip().splitlines() or [""])[-1]
+    return f"the process ended with {last.partition(':')[0][:80] or f'status {status}'}"
+
+
+def _hub_settings() -> _HubSettings:
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # said by the check of the packages
+        home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+        return _HubSettings("https://huggingface.co", home / "hub", home / "token")
+    return _HubSettings(constants.ENDPOINT, Path(constants.HF_HUB_CACHE), Path(constants.HF_TOKEN_PATH))
+
+
+def _is_truthy(value: str | None) -> bool:
+    return (value or "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _disk_space(path: Path) -> DiskSpace:
+    """Of the nearest folder above a path that is there already."""
+    existing = path.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        usage = shutil.disk_usage(existing)
+    except OSError as error:
+        return DiskSpace(str(path), error=(error.strerror or str(error)).lower())
+    if not existing.is_dir():
+        return DiskSpace(str(path), usage.total, usage.free, f"{existing} is a file")
+    writable = os.access(existing, os.W_OK)
+    return DiskSpace(str(path), usage.total, usage.free, None if writable else "not writable")
+
+
+def _token_source(token_file: Path) -> str | None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if os.environ.get(name, "").strip():
+            return name
+    return str(token_file) if token_file.is_file() and token_file.stat().st_size else None
+
+
+def _program_version(command: Sequence[str], *, word: int) -> str | None:
+    """One word of what a program says first; None where it is not there or does not work."""
+    try:
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = completed.stdout.split()
+    return words[word] if completed.returncode == 0 and len(words) > word else None

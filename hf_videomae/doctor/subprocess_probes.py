@@ -1,0 +1,186 @@
+"""What only shows itself when it runs: torch, the GPU, each decoder, the Hub. Each probe runs in a process of its own.
+
+A library built for another torch may crash as it loads, and a network may hang: neither must take the doctor along.
+Run as `python -m hf_videomae.doctor.subprocess_probes NAME ...`; the answers are lines of JSON on stdout, one per probe.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+TEST_CLIP = Path(__file__).with_name("clip.mp4")
+HUB_TIMEOUT_SECONDS = 3.0
+_CLIP_FRAMES = 8  # each a grey brighter than the one before
+
+
+def probe_torch() -> dict[str, Any]:
+    """Which torch this is and for what it was built, or why it cannot be imported."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return {"error": str(error)}
+    return {"error": None, "version": str(torch.__version__), "cuda": torch.version.cuda}
+
+
+def probe_gpu() -> dict[str, Any]:
+    """The devices that torch can use; where it was built for CUDA and can use none, why."""
+    import torch
+
+    if torch.accelerator.is_available():
+        kind = str(torch.accelerator.current_accelerator())
+        count = torch.accelerator.device_count()
+        names = (
+            [torch.cuda.get_device_name(device_index) for device_index in range(count)]
+            if torch.cuda.is_available()
+            else [kind]
+        )
+        return {"names": names, "error": None, "driver_cuda": _driver_cuda()}
+    error = None
+    if torch.version.cuda is not None:
+        try:
+            torch.cuda.init()
+        except (RuntimeError, AssertionError) as failure:
+            error = str(failure)
+    return {"names": [], "error": error, "driver_cuda": _driver_cuda()}
+
+
+def probe_imports() -> dict[str, Any]:
+    """Import every public name of this package, and answer with the first that fails and why."""
+    import hf_videomae
+
+    for name in hf_videomae.__all__:
+        try:
+            getattr(hf_videomae, name)
+        except (ImportError, RuntimeError, OSError, AttributeError, TypeError) as error:
+            return {"error": str(error) or type(error).__name__, "name": name}
+    return {"error": None}
+
+
+def probe_torchvision() -> dict[str, Any]:
+    """Import torchvision, which transformers does wherever it is installed, and answer why that fails."""
+    from .._dependencies import find_torchvision_error
+
+    return {"error": find_torchvision_error()}
+
+
+def probe_torchcodec() -> dict[str, Any]:
+    """Whether torchcodec loads, with which FFmpeg, and whether it decodes."""
+    answer = _probe_decoder("torchcodec")
+    if answer["missing"] is None:
+        import torchcodec
+
+        answer["ffmpeg"] = str(getattr(torchcodec, "ffmpeg_major_version", "?"))
+    return answer
+
+
+def probe_pyav() -> dict[str, Any]:
+    """Whether PyAV loads, with which FFmpeg, and whether it decodes."""
+    answer = _probe_decoder("pyav")
+    if answer["missing"] is None:
+        import av
+
+        answer["ffmpeg"] = str(getattr(av, "ffmpeg_version_info", "?"))
+    return answer
+
+
+def probe_hub() -> dict[str, Any]:
+    """Whether the Hub answers in time, and whose token it is. The token itself goes nowhere but to the Hub."""
+    import huggingface_hub.constants  # noqa: F401  importing takes its time, and is none of the network's
+
+    answer: Future[dict[str, Any]] = Future()
+
+    def send_request() -> None:
+        try:
+            answer.set_result(_query_hub())
+        except BaseException as error:
+            answer.set_exception(error)
+            raise
+
+    # Timeouts of a client do not cover looking up a name; a daemon thread is left behind where that hangs.
+    Thread(target=send_request, daemon=True).start()
+    try:
+        return answer.result(timeout=2 * HUB_TIMEOUT_SECONDS)
+    except TimeoutError:
+        return {"error": f"no answer within {2 * HUB_TIMEOUT_SECONDS:.0f} s", "status": None, "user": None}
+
+
+def _query_hub() -> dict[str, Any]:
+    from huggingface_hub import constants, errors, get_session, get_token
+    from huggingface_hub.utils import build_hf_headers
+
+    token = get_token()
+    url = f"{constants.ENDPOINT}/api/whoami-v2"
+    try:
+        answer = get_session().get(url, headers=build_hf_headers(token=token or False), timeout=HUB_TIMEOUT_SECONDS)
+        user = answer.json().get("name") if answer.status_code == 200 else None
+    except (errors.HTTPError, OSError, ValueError) as error:
+        message = f"{type(error).__name__}: {error}" if _is_safe_to_show(str(error), token) else type(error).__name__
+        return {"error": message, "status": None, "user": None}
+    return {"error": None, "status": answer.status_code, "user": user}
+
+
+def _is_safe_to_show(message: str, token: str | None) -> bool:
+    """A token that makes no valid header is quoted by the client's error, escaped or cut."""
+    return token is None or not ("Bearer" in message or any(part in message for part in token.split()))
+
+
+PROBES: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "torch": probe_torch,
+    "gpu": probe_gpu,
+    "imports": probe_imports,
+    "torchvision": probe_torchvision,
+    "torchcodec": probe_torchcodec,
+    "pyav": probe_pyav,
+    "hub": probe_hub,
+}
+
+
+def _probe_decoder(backend: str) -> dict[str, Any]:
+    from ..video.decoding import check_backends
+
+    missing = check_backends([backend])[backend]
+    return {"missing": missing, "decode_error": None if missing else _test_decode(backend)}
+
+
+def _test_decode(backend: str) -> str | None:
+    """What is wrong with the frames of the clip that comes with the package; None where they are right."""
+    from ..video.decoding import VideoDecodeError, open_video
+
+    try:
+        with open_video(TEST_CLIP, backend=backend) as reader:
+            gray_levels = reader.frames(range(reader.num_frames)).float().mean(dim=(1, 2, 3))
+    except VideoDecodeError as error:
+        return error.reason
+    if len(gray_levels) != _CLIP_FRAMES or not bool((gray_levels.diff() > 0).all()):
+        return f"wrong frames: {len(gray_levels)} of {_CLIP_FRAMES}, greys {gray_levels.round().tolist()}"
+    return None
+
+
+def _driver_cuda() -> str | None:
+    """The CUDA version up to which the NVIDIA driver goes, None without a driver."""
+    import ctypes
+
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def main(names: list[str]) -> None:
+    """Run probes, each answered as soon as it is done: a crash loses nothing that was found before it."""
+    answers = os.dup(1)  # libraries print to stdout; what they say must not mix with the answers
+    os.dup2(2, 1)
+    for name in names:
+        os.write(answers, (json.dumps({"probe": name, "answer": PROBES[name]()}) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

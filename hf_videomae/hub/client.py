@@ -1,0 +1,182 @@
+"""What every upload to the Hub needs: the client, who may write where, what is there already, and errors in words."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .retry import cause_chain, http_status, root_cause_message
+
+_UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED = 401, 403, 412
+
+_CHECKED_METHODS = (
+    *("whoami", "model_info", "dataset_info", "create_repo", "create_branch", "preupload_lfs_files", "create_commit"),
+)
+# Of the client, for answers of another shape.
+_NOT_THE_HUB_MESSAGE = "what answers for the Hub is not the Hub ({})"
+_MALFORMED_MESSAGES = ("improperly formatted", "Malformed response")
+
+FileContent = Path | bytes
+"""Of a file that is sent."""
+
+
+class PushError(DataError):
+    """Something is not on the Hub; what lies here is as whole as it was."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of the Hub; `digest` is the SHA-256 of a large file and git's name of a small one."""
+
+    size: int
+    digest: str
+    is_large: bool
+
+
+class InvalidHubResponse(ConnectionError):
+    """An answer with a good status that is none of the Hub's: a page, nothing, or JSON of another shape."""
+
+
+def hub_client() -> Any:
+    """The client with the token of `hf auth login` or HF_TOKEN; it raises `InvalidHubResponse` for what is no answer."""
+    from huggingface_hub import HfApi
+
+    from .. import __version__
+
+    api = HfApi(library_name="hf_videomae", library_version=__version__)
+    for name in _CHECKED_METHODS:
+        setattr(api, name, _raise_invalid_response(getattr(api, name)))
+    return api
+
+
+def _raise_invalid_response(method: Callable[..., Any]) -> Callable[..., Any]:
+    from huggingface_hub.errors import HfUriError
+
+    @functools.wraps(method)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except (LookupError, TypeError, json.JSONDecodeError, HfUriError) as error:
+            raise InvalidHubResponse(_NOT_THE_HUB_MESSAGE.format(f"{type(error).__name__}: {error}")) from None
+        except ValueError as error:
+            if not any(words in str(error) for words in _MALFORMED_MESSAGES):
+                raise  # what the client refuses by itself
+            raise InvalidHubResponse(_NOT_THE_HUB_MESSAGE.format(error)) from None
+
+    return call
+
+
+def resolve_owned_repo_id(id: str, user: dict[str, Any]) -> str:
+    """`org/name`, whole, of a user who may write there as far as the Hub tells beforehand.
+
+    Args:
+        id: `org/name`, or `name` for one's own.
+        user: `whoami` of the client.
+
+    Raises:
+        PushError: in one line.
+    """
+    owner, _, name = id.rpartition("/")
+    username, organizations = user["name"], [org["name"] for org in user.get("orgs", [])]
+    if (user.get("auth") or {}).get("accessToken", {}).get("role") == "read":
+        raise PushError("your token may only read; make one that may write, and log in with it (`hf auth login`)")
+    if (owner or username).lower() not in {known.lower() for known in (username, *organizations)}:
+        raise PushError(
+            f"{id} is not yours: you are {username}"
+            + (f", of {', '.join(organizations)}" if organizations else ", and a member of no organization")
+            + f"; give {username}/{name}, or ask {owner} to let you in"
+        )
+    return f"{owner or username}/{name}"
+
+
+def list_files(id: str, *, repo_type: str, revision: str) -> dict[str, RemoteFile]:
+    """The files of a repository, by path."""
+    from huggingface_hub.hf_api import RepoFile
+
+    tree = hub_client().list_repo_tree(id, repo_type=repo_type, revision=revision, recursive=True)
+    return {
+        entry.path: RemoteFile(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.lfs is not None)
+        for entry in tree
+        if isinstance(entry, RepoFile)
+    }
+
+
+def content_size(content: FileContent) -> int:
+    """Bytes."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def has_same_content(content: FileContent, remote_file: RemoteFile | None) -> bool:
+    """Whether the Hub holds this very content."""
+    return (
+        remote_file is not None
+        and remote_file.size == content_size(content)
+        and remote_file.digest == _digest(content, remote_file.is_large)
+    )
+
+
+def _digest(content: FileContent, is_large: bool) -> str:
+    if is_large and isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    if is_large:
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def describe_client_error(error: Exception, id: str) -> str | None:
+    """An error of the clients in words; None for what is none of theirs."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    for cause in cause_chain(error):
+        if isinstance(cause, LocalTokenNotFoundError):
+            return "you are not logged in to the Hub; `hf auth login` with a token that may write, or set HF_TOKEN"
+        if isinstance(cause, OfflineModeIsEnabled):
+            return "the Hub is switched off (HF_HUB_OFFLINE); unset it"
+        if isinstance(cause, HfHubHTTPError):
+            message = cause.server_message or str(cause).strip().partition("\n")[0]
+            return _describe_status(cause.response.status_code, message, id)
+        if isinstance(cause, ConnectionError) and (status := http_status(cause)) is not None:
+            return _describe_status(status, root_cause_message(cause), id)
+    return None
+
+
+def _describe_status(status: int, message: str, id: str) -> str:
+    message = " ".join(message.split())
+    if status == _UNAUTHORIZED:
+        where = "HF_TOKEN holds" if os.environ.get("HF_TOKEN") else "you are logged in with"
+        return f"the Hub does not know the token that {where} ({message}); `hf auth login` with a valid one that may write"
+    if status == _FORBIDDEN:
+        return f"you may not write to {id} ({message}); take a token that may, or another id"
+    if status == PRECONDITION_FAILED:
+        return f"somebody else changed {id} meanwhile"
+    return f"the Hub refuses it: {message}"
+
+
+def describe_error(error: Exception, *, id: str) -> str | None:
+    """What the client refuses by itself, a card for example, is told in its words, and so is what it gave up."""
+    if isinstance(error, ValueError):
+        return " ".join(str(error).split())
+    return describe_client_error(error, id) or (root_cause_message(error) if isinstance(error, RuntimeError) else None)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Without the client's bars, of which each file has its own."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    if shown:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()

@@ -1,0 +1,94 @@
+"""Check that files of the Hub come whole, and that tar files are read to their end.
+
+huggingface_hub 1.31 hands on whatever an answer holds: a proxy's page in place of a part of a Parquet file is read as
+that file. And `tarfile` takes a damaged header, or an answer that was cut short between two members, for the end of
+the archive: the other videos would be lost silently.
+"""
+
+import functools
+import logging
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+from ..video.decode_errors import IncompleteReadError
+
+__all__ = ["IncompleteReadError", "install_read_checks"]
+
+logger = logging.getLogger(__name__)
+
+# The stubs of typeshed name neither these errors nor `members`.
+_tar: Any = tarfile
+_HEADER_ERRORS = (_tar.InvalidHeaderError, _tar.TruncatedHeaderError)
+
+
+def install_read_checks() -> None:
+    """Make `datasets` raise `IncompleteReadError` and `tarfile.ReadError` for such files, in this process."""
+    from datasets.utils.file_utils import ArchiveIterable
+    from huggingface_hub.hf_file_system import HfFileSystemFile, HfFileSystemStreamFile
+
+    for kind, name, wrap in (
+        (HfFileSystemFile, "_fetch_range", _check_range_size),
+        (HfFileSystemStreamFile, "read", _check_stream_size),
+    ):
+        method = getattr(kind, name)
+        if not hasattr(method, "__wrapped__"):
+            setattr(kind, name, wrap(method))
+    ArchiveIterable._iter_tar = staticmethod(_iter_tar_members)
+
+
+def _check_range_size(fetch: Any) -> Any:
+    @functools.wraps(fetch)
+    def checked(file: Any, start: int, end: int) -> bytes:
+        content: bytes = fetch(file, start, end)
+        wanted = min(end, file.size) - start
+        if len(content) != wanted:
+            raise IncompleteReadError(f"{len(content)} bytes came instead of {wanted}")
+        return content
+
+    return checked
+
+
+def _check_stream_size(read: Any) -> Any:
+    @functools.wraps(read)
+    def checked(file: Any, length: int = -1) -> bytes:
+        content: bytes = read(file, length)
+        at_end = length is None or length < 0 or len(content) < length
+        if at_end and file.loc != (size := file.fs.info(file.path)["size"]):
+            raise IncompleteReadError(f"{file.loc} bytes came instead of {size}")
+        return content
+
+    return checked
+
+
+class _CheckedTarInfo(tarfile.TarInfo):
+    """A member whose header must be sound, wherever in the archive it is."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Any:
+        """Read the next header."""
+        byte_offset = tar.offset
+        try:
+            return super().fromtarfile(tar)
+        except _HEADER_ERRORS as error:
+            raise tarfile.ReadError(f"{error}, at byte {byte_offset}") from error
+        except _tar.EmptyHeaderError:
+            if byte_offset:
+                _warn_missing_end_marker(str(getattr(tar.fileobj, "name", None) or "a tar file"))
+            raise
+
+
+@functools.cache
+def _warn_missing_end_marker(name: str) -> None:
+    logger.warning("%s has no end mark: it may have been cut off, its last videos would be missing", name)
+
+
+def _iter_tar_members(file: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (path, file) of the visible members, as `ArchiveIterable._iter_tar` of `datasets` does."""
+    name = str(getattr(file, "name", ""))
+    with _tar.open(name=name or None, fileobj=file, mode="r|*", tarinfo=_CheckedTarInfo) as archive:
+        for member in archive:
+            if member.isreg() and not os.path.basename(member.name).startswith((".", "__")):
+                yield member.name, archive.extractfile(member)
+            archive.members = []

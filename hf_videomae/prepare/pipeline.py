@@ -1,0 +1,439 @@
+"""The way through: find, make small, spread over shards, put in place. Every step can be killed and goes on.
+
+Everything is made under `DESTINATION/.prepare` and put in place at the end, so that a set which is not whole never
+looks like one. That takes twice the space of the result while it works.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..cards import Ancestor, LicenseError, inherit_license, redact_text
+from ..data.labels import SINGLE_LABEL, LabelKind
+from ..errors import DataError
+from ..filesystem import check_folder_writable, create_folder, sync_folder, wrap_write_errors
+from ..folder_lock import LOCK_FILE, check_folder_unlocked, lock_folder
+from ..run_files import read_json, write_atomic, write_json
+from ..video.encoding import EncodeSettings, Trim, encoder
+from .dataset_card import update_dataset_card
+from .entries import SkippedVideo
+from .layout import (
+    DROPPED_FILE,
+    REPORT_FILE,
+    VIDEOS_FILE,
+    find_complete_shards,
+    is_complete,
+    read_report,
+)
+from .prepare_report import build_report
+from .scan import InputDataset, deduplicate_ids, open_input_dataset
+from .shards import (
+    MEGABYTE,
+    SHARD_EXTENSIONS,
+    PreparedVideo,
+    Shard,
+    ShardFormat,
+    build_features,
+    plan_shards,
+    write_shard,
+)
+from .transcoder import WORK_FOLDER, Transcoder, transcode_all
+
+_SETTINGS_FILE, _MOVE_MARKER = "unfinished.json", "publishing.json"
+# Of the settings, those that a video was made with; the others only say how videos are laid out.
+_VIDEO_SETTINGS = ("source", "short_side", "gop", "crf", "start", "end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """What a prepared set looks like.
+
+    Args:
+        encode: size, key frames and quality.
+        trim: what is kept of each video.
+        format: of the shards.
+        shard_megabytes: aimed at (10^6 bytes).
+        num_shards: of every split; chosen from the bytes.
+        label_kind: one class per video, several, or a number.
+        license: named in the data card.
+
+    Raises:
+        DataError: for settings that make no sense.
+    """
+
+    encode: EncodeSettings = field(default_factory=EncodeSettings)
+    trim: Trim = field(default_factory=Trim)
+    format: ShardFormat = "parquet"
+    shard_megabytes: float = 100.0
+    num_shards: int | None = None
+    label_kind: LabelKind = SINGLE_LABEL
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in SHARD_EXTENSIONS:
+            raise DataError(f"the format is {self.format!r}; give {' or '.join(SHARD_EXTENSIONS)}")
+        if self.shard_megabytes <= 0 or (self.num_shards is not None and self.num_shards < 1):
+            raise DataError(
+                f"shards of {self.shard_megabytes:g} MB, {self.num_shards} of them; both must be more than 0"
+            )
+        if self.format == "webdataset" and self.label_kind != SINGLE_LABEL:
+            raise DataError(f"WebDataset holds one class per video, no labels for {self.label_kind}; use parquet")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `report.json`, flat."""
+        values = {name: getattr(self, name) for name in ("format", "shard_megabytes", "num_shards", "label_kind")}
+        return {**asdict(self.encode), **asdict(self.trim), **values, "license": self.license}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareResult:
+    """What a call of `prepare` did.
+
+    Attributes:
+        report: as in `report.json`.
+        is_unchanged: everything was there already, and nothing was written.
+        reused: videos that an earlier call had made.
+        notes: on the card, for the user.
+    """
+
+    report: dict[str, Any]
+    is_unchanged: bool = False
+    reused: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    source: str,
+    destination: str | os.PathLike[str],
+    *,
+    settings: PrepareSettings | None = None,
+    index: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    video_column: str | None = None,
+    label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
+    publish: bool = False,
+    jobs: int | None = None,
+    progress: bool = False,
+    on_note: Callable[[str], None] | None = None,
+) -> PrepareResult:
+    """Make a small, evenly sharded, streamable data set. A killed call is gone on with by the same call.
+
+    Args:
+        source: a folder of videos, a folder of Parquet or WebDataset files, or `org/name` of the Hub.
+        destination: a folder that is empty, not there, or was made by this function.
+        settings: what the set looks like.
+        index: CSV or JSONL with labels and splits; as for `open_input_dataset`, as are the five that follow.
+        config: of a data set with several.
+        revision: of a Hub data set.
+        video_column: found by its type.
+        label_column: found by its type or name.
+        allow_paths: hosts, folders and beginnings of URLs that rows may name.
+        publish: the set is to be published: refuse a folder whose links lead out of it, other than to `allow_paths`.
+        jobs: videos made at a time; one per core. Their number changes nothing in the result.
+        progress: show a bar on stderr.
+        on_note: is called with each note on how the source is read, before the work begins.
+
+    Raises:
+        DataError: in one line, for whatever keeps the whole set from being made; never for a bad video.
+        VideoBackendError: this machine cannot decode or encode.
+        OSError: the result cannot be written.
+    """
+    settings, destination = settings or PrepareSettings(), Path(destination)
+    if jobs is not None and jobs < 1:
+        raise DataError(f"{jobs} videos at a time cannot be made; give 1 or more jobs")
+    _require_datasets()
+    encoder()
+    previous = _check_destination(source, destination)
+    input_dataset = open_input_dataset(
+        source,
+        index=index,
+        label_kind=settings.label_kind,
+        config=config,
+        revision=revision,
+        video_column=video_column,
+        label_column=label_column,
+        allow_paths=allow_paths,
+    )
+    if publish and input_dataset.links_outside:
+        raise DataError(input_dataset.links_outside)
+    if on_note is not None:
+        for note in input_dataset.notes:
+            on_note(note)
+    _check_license(input_dataset, settings)
+    new_settings = {"source": input_dataset.name, **settings.to_dict()}
+    if previous is not None:
+        _check_same_settings(previous, new_settings, destination)
+        if _is_up_to_date(previous, input_dataset, new_settings, destination):
+            return PrepareResult(report=previous, is_unchanged=True, reused=previous["kept"])
+    create_folder(destination, flag="the folder", kind=DataError)
+    also = "; what was made is kept, and the same command goes on from here"
+    with wrap_write_errors("the data set", destination, kind=DataError, also=also):
+        lock = lock_folder(destination, flag="the folder", kind=DataError)
+        try:
+            transcoder = _open_transcoder(destination, settings=settings, new_settings=new_settings)
+            _restore_previous(transcoder, previous, destination)
+            return _run_pipeline(
+                transcoder, input_dataset, destination, settings=settings, jobs=jobs or _num_cores(), progress=progress
+            )
+        finally:
+            lock.release()
+
+
+def _run_pipeline(
+    transcoder: Transcoder,
+    input_dataset: InputDataset,
+    destination: Path,
+    *,
+    settings: PrepareSettings,
+    jobs: int,
+    progress: bool,
+) -> PrepareResult:
+    reused = len(list(transcoder.clips.glob("*.mp4")))
+    rows, dropped = _transcode_videos(transcoder, input_dataset, jobs=jobs, progress=progress)
+    if not rows:
+        transcoder.close()
+        raise DataError(f"none of the {len(dropped)} videos can be used; {dropped[0].path}: {dropped[0].reason}")
+    report, notes = _write_dataset(
+        transcoder, input_dataset, rows, dropped, settings=settings, destination=destination
+    )
+    transcoder.close()
+    return PrepareResult(report=report, reused=min(reused, len(rows)), notes=notes)
+
+
+def _check_license(input_dataset: InputDataset, settings: PrepareSettings) -> None:
+    """Refuse a licence that the source does not allow, before the work begins."""
+    source = Ancestor(name=input_dataset.name, license=input_dataset.origin.get("license"), is_data=True)
+    try:
+        inherit_license([source], requested=settings.license)
+    except LicenseError as error:
+        raise DataError(str(error)) from None
+
+
+def _require_datasets() -> None:
+    try:
+        import datasets  # noqa: F401
+    except ImportError as error:
+        raise DataError(f"preparing needs `datasets` ({error}): pip install 'hf-videomae[train]'") from error
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# What is there already.
+
+
+def _check_destination(source: str, destination: Path) -> dict[str, Any] | None:
+    """The report of the set that lies there, if there is one; a folder with anything else is left alone."""
+    inside, outside = destination.expanduser().resolve(), Path(source).expanduser().resolve()
+    if outside.is_dir() and inside.is_relative_to(outside):
+        raise DataError(f"{destination} lies within {source}; give a folder outside of it")
+    if destination.exists() and not destination.is_dir():
+        raise DataError(f"{destination} is a file; give a folder")
+    check_folder_writable(destination, flag="the folder", kind=DataError)
+    check_folder_unlocked(destination, flag="the folder", kind=DataError)
+    found = read_report(destination)
+    if found is not None:
+        return found
+    others = [path.name for path in destination.iterdir() if path.name != LOCK_FILE] if destination.exists() else []
+    if others and WORK_FOLDER not in others:
+        raise DataError(f"{destination} holds other files ({sorted(others)[0]}, ...); give an empty or new folder")
+    return None
+
+
+def _check_same_settings(previous: dict[str, Any], new_settings: dict[str, Any], destination: Path) -> None:
+    made = {"source": previous["source"], **previous["settings"]}
+    other = [
+        f"{name} {made[name]} (now {new_settings[name]})"
+        for name in _VIDEO_SETTINGS
+        if made[name] != new_settings[name]
+    ]
+    if other:
+        raise DataError(f"{destination} holds a set made with {', '.join(other)}; give another folder or remove it")
+
+
+def _is_up_to_date(
+    previous: dict[str, Any], input_dataset: InputDataset, new_settings: dict[str, Any], destination: Path
+) -> bool:
+    same = (
+        previous["fingerprint"] == input_dataset.fingerprint
+        and {"source": previous["source"], **previous["settings"]} == new_settings
+    )
+    return same and is_complete(previous, destination) and not (destination / WORK_FOLDER).exists()
+
+
+def _open_transcoder(destination: Path, *, settings: PrepareSettings, new_settings: dict[str, Any]) -> Transcoder:
+    """The workshop, new or as a killed call left it; clips made with other settings are refused."""
+    unfinished = destination / WORK_FOLDER / _SETTINGS_FILE
+    wanted = {name: new_settings[name] for name in _VIDEO_SETTINGS}
+    if unfinished.exists():
+        unfinished_settings = read_json(unfinished, remedy=f"remove {destination / WORK_FOLDER}", kind=DataError)
+        other = [
+            f"{name} {unfinished_settings[name]} (now {wanted[name]})"
+            for name in _VIDEO_SETTINGS
+            if unfinished_settings[name] != wanted[name]
+        ]
+        if other:
+            raise DataError(
+                f"{destination} holds an unfinished run with {', '.join(other)}; finish that one, or remove "
+                f"{destination / WORK_FOLDER}"
+            )
+    transcoder = Transcoder(destination, encode=settings.encode, trim=settings.trim)
+    write_json(unfinished, wanted)
+    return transcoder
+
+
+def _restore_previous(transcoder: Transcoder, previous: dict[str, Any] | None, destination: Path) -> None:
+    """Videos of the set that lies there need not be made again when others come or go."""
+    videos = destination / VIDEOS_FILE
+    # A set that is just being replaced is no longer what its report says; its videos are in the workshop.
+    if previous is None or not videos.exists() or (transcoder.folder / _MOVE_MARKER).exists():
+        return
+    try:
+        rows = [
+            PreparedVideo.from_dict(json.loads(line)["row"])
+            for line in videos.read_text(encoding="utf-8").splitlines()
+        ]
+    except (ValueError, KeyError, TypeError):  # damaged: the clips are made again
+        return
+    wanted = {row.id: row for row in rows}
+    for shard in find_complete_shards(previous, destination):
+        transcoder.restore_clips(shard, wanted)
+
+
+# Making.
+
+
+def _transcode_videos(
+    transcoder: Transcoder, input_dataset: InputDataset, *, jobs: int, progress: bool
+) -> tuple[list[PreparedVideo], list[SkippedVideo]]:
+    rows: list[PreparedVideo] = []
+    dropped: list[SkippedVideo] = []
+    made = transcode_all(transcoder, deduplicate_ids(input_dataset.videos), jobs=jobs)
+    for outcome in _with_progress_bar(made, input_dataset, dropped, shown=progress):
+        rows.append(outcome) if isinstance(outcome, PreparedVideo) else dropped.append(outcome)
+    # What is said of them is published.
+    dropped = [
+        SkippedVideo(skipped.path, redact_text(skipped.reason)) for skipped in (*input_dataset.refused, *dropped)
+    ]
+    rows = [replace(row, made=replace(row.made, note=redact_text(row.made.note))) for row in rows]
+    dropped.sort(key=lambda skipped: (skipped.path, skipped.reason))
+    return sorted(rows, key=lambda row: (row.split, row.id)), dropped
+
+
+def _with_progress_bar(
+    outcomes: Iterable[PreparedVideo | SkippedVideo],
+    input_dataset: InputDataset,
+    dropped: list[SkippedVideo],
+    *,
+    shown: bool,
+) -> Iterable[PreparedVideo | SkippedVideo]:
+    if not shown:
+        yield from outcomes
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        total=input_dataset.count, unit="video", dynamic_ncols=True, smoothing=0.05, desc=input_dataset.name
+    ) as bar:
+        size = 0
+        for outcome in outcomes:
+            yield outcome
+            size += outcome.made.num_bytes if isinstance(outcome, PreparedVideo) else 0
+            bar.set_postfix_str(
+                f"{size / MEGABYTE:.1f} MB, {len(dropped) + len(input_dataset.refused)} dropped", refresh=False
+            )
+            bar.update()
+
+
+def _write_dataset(
+    transcoder: Transcoder,
+    input_dataset: InputDataset,
+    rows: list[PreparedVideo],
+    dropped: list[SkippedVideo],
+    *,
+    settings: PrepareSettings,
+    destination: Path,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The report, and notes on the card."""
+    kind = None if input_dataset.unlabelled else settings.label_kind
+    features = build_features(settings.format, class_names=input_dataset.class_names, kind=kind)
+    shard_bytes = round(settings.shard_megabytes * MEGABYTE)
+    shards = plan_shards(rows, format=settings.format, shard_bytes=shard_bytes, num_shards=settings.num_shards)
+    shard_plan = [[shard.file, [row.to_dict() for row in shard.rows]] for shard in shards]
+    shard_files = _write_shards(transcoder, shards, features=features, shard_plan=shard_plan, destination=destination)
+    settings_dict = settings.to_dict()
+    report = build_report(
+        input_dataset, rows, dropped, shards=shards, sizes=_file_sizes(shard_files), settings=settings_dict
+    )
+    _move_shards_into_place(transcoder, shards, destination=destination)
+    lines = [{"shard": shard.file, "row": row.to_dict()} for shard in shards for row in shard.rows]
+    write_atomic(destination / VIDEOS_FILE, _to_json_lines(lines))
+    write_atomic(destination / DROPPED_FILE, _to_json_lines([asdict(skipped) for skipped in dropped]))
+    notes = update_dataset_card(destination, report)
+    write_json(destination / REPORT_FILE, report)
+    return report, notes
+
+
+def _to_json_lines(objects: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry) + "\n" for entry in objects)
+
+
+def _file_sizes(files: dict[str, Path]) -> dict[str, int]:
+    return {name: path.stat().st_size for name, path in files.items()}
+
+
+def _read_shard_plan(path: Path) -> Any:
+    """Return the plan that a killed call left; None where there is none, or a damaged one."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def _write_shards(
+    transcoder: Transcoder, shards: list[Shard], *, features: Any, shard_plan: Any, destination: Path
+) -> dict[str, Path]:
+    """Where each shard lies, in the workshop or, where a killed call had begun to publish this plan, in its place."""
+    shard_plan = json.loads(json.dumps([shard_plan, features.to_dict()]))
+    kept = transcoder.folder / "plan.json"
+    if _read_shard_plan(kept) != shard_plan:
+        (transcoder.folder / _MOVE_MARKER).unlink(missing_ok=True)
+        for stale in transcoder.shards.iterdir():
+            stale.unlink()
+        write_json(kept, shard_plan)
+    is_moving = (transcoder.folder / _MOVE_MARKER).exists()
+    files = {}
+    for shard in shards:
+        path = files[shard.file] = transcoder.shards / Path(shard.file).name
+        if not path.exists() and is_moving and (destination / shard.file).exists():
+            files[shard.file] = destination / shard.file
+        elif not path.exists():
+            write_shard(
+                path, shard, features=features, read_clip=lambda row: transcoder.clip_path(row.id).read_bytes()
+            )
+    return files
+
+
+def _move_shards_into_place(transcoder: Transcoder, shards: list[Shard], *, destination: Path) -> None:
+    """Put the shards in place of those of an earlier set."""
+    write_json(transcoder.folder / _MOVE_MARKER, {})
+    data = destination / "data"
+    data.mkdir(exist_ok=True)
+    for shard in shards:
+        made = transcoder.shards / Path(shard.file).name
+        if made.exists():
+            os.replace(made, destination / shard.file)
+    sync_folder(data)
+    wanted = {Path(shard.file).name for shard in shards}
+    for path in data.glob("*-of-*"):
+        if path.name not in wanted:
+            path.unlink()
+
+
+__all__ = ["PrepareSettings", "PrepareResult", "prepare"]

@@ -1,0 +1,371 @@
+"""What is to be prepared: every video of every split, with its label, and what is refused before it is opened."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..cards import is_hub_id, redact_path, resolve_dataset_lineage
+from ..data.column_values import has_video_paths
+from ..data.folder_layout import read_all_splits, read_without_splits
+from ..data.frame_folders import describe_frame_folder
+from ..data.hub_dataset import HubDataset, split_names
+from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns
+from ..data.index_paths import IndexPathResolver
+from ..data.label_columns import share_classes
+from ..data.labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
+from ..data.list_detection import is_list_file, note_unread_lists
+from ..data.metadata_files import METADATA_FILES, add_folder_splits, find_metadata, read_metadata
+from ..data.path_policy import ALLOW_PATHS_FLAG, allowed_folders, parse_allowed_paths, redact_allowed_path
+from ..data.shard_folders import find_shards
+from ..data.source import Label
+from ..data.video_files import FolderScan, scan_folder
+from ..data.video_lists import read_video_list
+from ..errors import DataError
+from ..hub.retry import RetryPolicy, disable_datasets_retries, retry_transient, shard_retry_seconds
+from ..text import escape_non_utf8
+from ..video.encoding import Trim
+from .entries import InputEntry, SkippedVideo, entries_from_folder, entries_from_index, skipped_in_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputVideo:
+    """One video to prepare.
+
+    Attributes:
+        id: relative path, with `@start-end` where an index file cuts a part out; or the id of a streamed sample.
+        video: path, URL or bytes.
+        split: of the data set.
+        label: as in `Sample`.
+        stamp: another stamp is another content.
+        trim: what an index file cuts out.
+    """
+
+    id: str
+    video: str | bytes
+    split: str
+    label: Label | None = None
+    stamp: str = ""
+    trim: Trim | None = None
+
+
+@dataclass(kw_only=True)
+class InputDataset:
+    """Everything that is to be prepared.
+
+    Attributes:
+        name: of the data set: the folder's, or `org/name`.
+        videos: to go through once.
+        count: of the videos, where it is known beforehand.
+        fingerprint: another fingerprint is another content.
+        revision: the commit of a data set of the Hub.
+        class_names: of a labelled set.
+        refused: known to be unusable without opening it; of a stream only complete once the stream was read.
+        unlabelled: why there are no labels.
+        origin: what is known of where it comes from, as of `hf_videomae.cards.resolve_dataset_lineage`.
+        read_options: what was said of how to read it, as far as the result depends on that.
+        notes: how it was read, for the user.
+        links_outside: why the set is not to be published: links lead out of the folder; "" where none do.
+    """
+
+    name: str
+    videos: Iterable[InputVideo]
+    count: int | None
+    fingerprint: str
+    revision: str | None = None
+    class_names: list[str] | None = None
+    refused: list[SkippedVideo] = field(default_factory=list)
+    unlabelled: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
+    read_options: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    links_outside: str = ""
+
+
+def open_input_dataset(
+    source: str,
+    *,
+    index: str | None = None,
+    label_kind: LabelKind = SINGLE_LABEL,
+    config: str | None = None,
+    revision: str | None = None,
+    video_column: str | None = None,
+    label_column: str | None = None,
+    allow_paths: Sequence[str] = (),
+) -> InputDataset:
+    """Find the videos that are to be prepared, and where they come from.
+
+    Args:
+        source: a folder of videos, a list of videos (`hf_videomae.data.video_lists`), a folder of Parquet or WebDataset
+            files, or `org/name` of the Hub.
+        index: a CSV or JSONL file with `path` (relative to the folder), and `label`, `split`, `start`, `end` (in
+            seconds) as wanted; default is the one at the folder's top, if there is any.
+        label_kind: what the labels say.
+        config: of a data set with several.
+        revision: of a Hub data set.
+        video_column: found by its type.
+        label_column: found by its type or name.
+        allow_paths: hosts, folders and beginnings of URLs that rows may name; see `hf_videomae.data.path_policy`.
+
+    Raises:
+        DataError: when there is nothing to prepare.
+    """
+    named = {"config": config, "video_column": video_column, "label_column": label_column}
+    raw = _open_source(source, index=index, label_kind=label_kind, revision=revision, allow_paths=allow_paths, **named)
+    options = {**named, "index": None if index is None else redact_path(os.path.abspath(index))}
+    options["allow_paths"] = " ".join(map(redact_allowed_path, allow_paths)) or None
+    raw.read_options = {name: value for name, value in options.items() if value is not None}
+    raw.origin = resolve_dataset_lineage(source, commit=raw.revision)
+    return raw
+
+
+def _open_source(
+    source: str,
+    *,
+    index: str | None,
+    label_kind: LabelKind,
+    config: str | None,
+    revision: str | None,
+    video_column: str | None,
+    label_column: str | None,
+    allow_paths: Sequence[str] = (),
+) -> InputDataset:
+    path = os.path.expanduser(source)
+    if os.path.isdir(path):
+        root = Path(path)
+        scan = scan_folder(root, index_names=METADATA_FILES)
+        found = (root / name for name in INDEX_FILES if (root / name).is_file())
+        index_file = Path(index) if index else next(found, None)
+        if index_file is not None or (scan.videos and not has_video_paths(root)):
+            return _open_folder(root, scan, index_file=index_file, kind=label_kind, allow_paths=allow_paths)
+        if scan.is_frame_folder:
+            raise DataError(describe_frame_folder(root))
+        if not find_shards(root):
+            others = scan.describe_skipped() + (f"; unpack the archives ({scan.archives})" if scan.archives else "")
+            raise DataError(
+                f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files{others}"
+            )
+    elif os.path.isfile(path) and is_list_file(path):
+        if index:
+            raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
+        return _open_list(Path(path), kind=label_kind)
+    elif not is_hub_id(source):
+        raise DataError(
+            f"there is no folder {source}; give a folder of videos, a list of them (CSV), or org/name of the Hub"
+        )
+    if index:
+        raise DataError(f"{source} has its labels in its columns; an index file belongs to a folder of videos")
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
+    if allow_paths:
+        columns["allow_paths"] = parse_allowed_paths(allow_paths)
+    # A server that fails just now is waited for, as it is later on; one that is not there at all, not for long.
+    with disable_datasets_retries():
+        return retry_transient(
+            lambda: _open_streamed(path, config=config, revision=revision, columns=columns),
+            RetryPolicy(path, seconds=shard_retry_seconds()),
+        )
+
+
+def dataset_display_name(source: str) -> str:
+    """What the set is called: the folder's name, or `org/name`."""
+    path = os.path.expanduser(source)
+    # Not the name of a home: that is a person's.
+    return escape_non_utf8(redact_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source)
+
+
+# A folder.
+
+
+def _open_folder(
+    root: Path, scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allow_paths: Sequence[str]
+) -> InputDataset:
+    """Return the videos under a folder, or those that its index file lists."""
+    if index_file is not None:
+        paths = IndexPathResolver(root, allowed=allowed_folders(allow_paths))
+        columns, notes = read_index_columns(index_file, root=root)
+        index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
+        return _input_from_index(add_folder_splits(index, name=str(root)), root=root, kind=kind)
+    metadata, notes = find_metadata(root, scan.index_files, scan.videos)
+    has_splits = any(file.columns.split for file in metadata)
+    found = read_without_splits(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
+    if metadata:
+        allowed = allowed_folders(allow_paths)
+        index = read_metadata(root, metadata, found, kind=kind, allowed=allowed, strict=False)
+        prepared = _input_from_index(index, root=root, kind=kind)
+        prepared.refused += skipped_in_folder(scan)
+        prepared.notes += [*found.notes, *notes, *scan.notes()]
+        return prepared
+    unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
+    prepared = _build_input_dataset(
+        entries_from_folder(found), skipped_in_folder(scan), root=root, kind=kind, unlabelled=unlabelled
+    )
+    prepared.links_outside = _describe_links_outside(root, found.paths, allowed=allowed_folders(allow_paths))
+    more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
+    more += [*prepared.notes, *scan.notes(), *filter(None, [note_unread_lists(root), prepared.links_outside])]
+    prepared.notes = [*found.notes, *notes, *more]
+    return prepared
+
+
+def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Sequence[str]) -> str:
+    """Say which videos lie outside of the folder and of those that are allowed; "" where none do."""
+    paths = IndexPathResolver(root, allowed=allowed)
+    outside = [video for video in videos if not paths.is_within_allowed(video)]
+    if not outside:
+        return ""
+    folder = os.path.dirname(os.path.realpath(root / outside[0]))
+    return (
+        f"{len(outside)} of the videos lie outside of {escape_non_utf8(str(root))} (links lead there), the first is "
+        f"{escape_non_utf8(outside[0])}; they are published only with {ALLOW_PATHS_FLAG} {escape_non_utf8(folder)}"
+    )
+
+
+def _open_list(file: Path, *, kind: LabelKind) -> InputDataset:
+    """Return the videos of a list that the user names."""
+    listed = read_video_list(file)
+    return _input_from_index(listed.index(split=None, kind=kind), root=listed.root, kind=kind, split=listed.split)
+
+
+def _input_from_index(index: VideoIndex, *, root: Path, kind: LabelKind, split: str = "train") -> InputDataset:
+    entries, dropped = entries_from_index(index, kind=kind, split=split)
+    prepared = _build_input_dataset(entries, dropped, root=root, kind=kind, unlabelled=index.unlabelled)
+    prepared.notes = [*index.notes, *prepared.notes]
+    return prepared
+
+
+def _build_input_dataset(
+    entries: list[InputEntry], refused: list[SkippedVideo], *, root: Path, kind: LabelKind, unlabelled: str
+) -> InputDataset:
+    if not entries:
+        reason = f": {refused[0].path}: {refused[0].reason}" if refused else ""
+        raise DataError(f"{root} holds no video that can be used{reason}")
+    entries = sorted(entries, key=lambda entry: (entry.split, entry.id))
+    names, labels, notes = None, None, list[str]()
+    if not unlabelled:
+        texts, ids = [entry.label for entry in entries], [entry.id for entry in entries]
+        names, labels = parse_labels(texts, kind=kind, ids=ids, name=str(root))
+        notes = note_similar_class_names(names, name=str(root))
+    input_videos = [
+        InputVideo(
+            id=entry.id,
+            video=str(root / entry.path),
+            split=entry.split,
+            label=None if labels is None else labels[number],
+            stamp=_file_stamp(root / entry.path),
+            trim=entry.trim,
+        )
+        for number, entry in enumerate(entries)
+    ]
+    return InputDataset(
+        name=dataset_display_name(str(root)),
+        videos=input_videos,
+        count=len(input_videos),
+        fingerprint=_fingerprint(
+            [names, [[*_video_key(raw)] for raw in input_videos], [[*_skipped_key(skipped)] for skipped in refused]]
+        ),
+        class_names=names,
+        refused=refused,
+        unlabelled=unlabelled,
+        notes=notes,
+    )
+
+
+def _file_stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:  # a link to nothing; opening it will say so
+        return "unreadable"
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+# Data sets in Parquet or WebDataset, here or on the Hub.
+
+
+def _open_streamed(path: str, *, config: str | None, revision: str | None, columns: dict[str, Any]) -> InputDataset:
+    sources = [
+        HubDataset(
+            path,
+            split=split,
+            config=config,
+            revision=revision,
+            infer_label_classes=True,
+            allow_second_read=True,
+            **columns,
+        )
+        for split in split_names(path, config=config, revision=revision, allow_paths=columns.get("allow_paths", ()))
+        or ["train"]
+    ]
+    plain = [source.plain for source in sources if source.plain is not None]
+    if len(plain) == len(sources):
+        # A split may lack a class: all have those of the set.
+        share_classes(plain)
+        for source, labels in zip(sources, plain, strict=True):
+            source.set_classes(labels)
+    names = sources[0].class_names
+    if any(source.class_names != names for source in sources):
+        raise DataError(f"{path}: its splits have different classes; prepare them one by one")
+    counts = [source.num_samples for source in sources]
+    content = _content_of_shards(path, revision=revision)
+    fingerprint = _fingerprint([content, config, columns, [source.split for source in sources]])
+    prepared = InputDataset(
+        name=dataset_display_name(path),
+        videos=(),
+        count=None if None in counts else sum(filter(None, counts)),
+        fingerprint=fingerprint,
+        revision=sources[0].revision,
+        class_names=names,
+        unlabelled="" if sources[0].label_column else "it has no column of labels",
+        notes=sources[0].notes,
+    )
+    prepared.videos = _iter_videos(sources, prepared)
+    return prepared
+
+
+def _iter_videos(sources: list[HubDataset], input_dataset: InputDataset) -> Iterator[InputVideo]:
+    for source in sources:
+        for shard in range(source.num_shards):
+            for sample in source.read_shard(shard):
+                if source.label_column is not None and sample.label is None:
+                    input_dataset.refused.append(SkippedVideo(sample.id, "it has no label, though others have"))
+                    continue
+                is_whole = sample.start is None and sample.end is None
+                yield InputVideo(
+                    id=sample.id,
+                    video=sample.video,
+                    split=source.split,
+                    label=sample.label,
+                    stamp=input_dataset.fingerprint,
+                    trim=None if is_whole else Trim(start=sample.start or 0.0, end=sample.end),
+                )
+
+
+def _content_of_shards(path: str, *, revision: str | None) -> Any:
+    if os.path.isdir(path):
+        return [(shard, _file_stamp(Path(path) / shard)) for shard in find_shards(Path(path))]
+    from huggingface_hub import HfApi
+
+    return [path, HfApi().dataset_info(path, revision=revision).sha]
+
+
+def _video_key(raw: InputVideo) -> tuple[Any, ...]:
+    return raw.id, raw.split, raw.label, raw.stamp
+
+
+def _skipped_key(skipped: SkippedVideo) -> tuple[str, str]:
+    return skipped.path, skipped.reason
+
+
+def _fingerprint(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+
+
+def deduplicate_ids(videos: Iterable[InputVideo]) -> Iterator[InputVideo]:
+    """Every video under an id of its own: a WebDataset may hold a key twice."""
+    seen: Counter[str] = Counter()
+    for raw in videos:
+        seen[raw.id] += 1
+        yield raw if seen[raw.id] == 1 else replace(raw, id=f"{raw.id}~{seen[raw.id]}")

@@ -1,0 +1,183 @@
+"""The folder in which videos are made small: a clip and a record for each, so that a killed run goes on."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..data.source import Sample
+from ..data.url_videos import retry_video
+from ..hub.retry import cancel_waits_on
+from ..run_files import write_json
+from ..video.decoding import VideoDecodeError
+from ..video.encoding import EncodedVideo, EncodeSettings, Trim, encode_video
+from ..video.url_allowlist import BlockedVideo
+from .entries import SkippedVideo
+from .scan import InputVideo
+from .shards import PreparedVideo, iter_shard_clips
+
+WORK_FOLDER = ".prepare"
+
+
+class Transcoder:
+    """Clips and their records under `DESTINATION/.prepare`.
+
+    Args:
+        destination: of the data set.
+        encode: how videos are made small.
+        trim: what is kept of those that have no bounds of their own.
+    """
+
+    def __init__(self, destination: Path, *, encode: EncodeSettings, trim: Trim) -> None:
+        self.folder, self.encode, self.trim = destination / WORK_FOLDER, encode, trim
+        self.clips, self.shards = self.folder / "clips", self.folder / "shards"
+        for folder in (self.clips, self.shards):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Remove it: everything is in the data set."""
+        shutil.rmtree(self.folder)
+
+    def clip_path(self, id: str) -> Path:
+        """Where the small video lies."""
+        return self.clips / f"{_hash_id(id)}.mp4"
+
+    def transcode(self, input_video: InputVideo) -> PreparedVideo | SkippedVideo:
+        """The small video of one raw video, or why there is none; made once."""
+        recorded = self._read_record(input_video)
+        if recorded is not None:
+            return recorded
+        trim = input_video.trim or self.trim
+        try:
+            made = self._encode(input_video, trim=trim)
+        except VideoDecodeError as error:
+            self._write_record(input_video, {"reason": error.reason})
+            return SkippedVideo(input_video.id, error.reason)
+        self._write_record(input_video, {"made": asdict(made)})
+        return _build_row(input_video, made)
+
+    def restore_clips(self, shard: Path, wanted: dict[str, PreparedVideo]) -> None:
+        """Take videos that were made before out of a shard of the data set, instead of making them again.
+
+        Args:
+            shard: the file.
+            wanted: the rows of the data set by id, as far as they are wanted.
+        """
+        for id, content in iter_shard_clips(shard):
+            row = wanted.get(id)
+            if row is None or self._record_path(id).exists():
+                continue
+            temporary = self.clip_path(id).with_suffix(".restored")
+            temporary.write_bytes(content)
+            os.replace(temporary, self.clip_path(id))
+            write_json(
+                self._record_path(id), {"stamp": row.stamp, "trim": row.trim, "made": asdict(row.made)}, sync=False
+            )
+
+    def _encode(self, input_video: InputVideo, *, trim: Trim) -> EncodedVideo:
+        if isinstance(input_video.video, str) and "://" not in input_video.video:
+            return encode_video(
+                input_video.video, self.clip_path(input_video.id), settings=self.encode, trim=trim, name=input_video.id
+            )
+        source = self.clip_path(input_video.id).with_suffix(".source")
+        try:
+            source.write_bytes(_read_content(input_video))
+            return encode_video(
+                source, self.clip_path(input_video.id), settings=self.encode, trim=trim, name=input_video.id
+            )
+        finally:
+            source.unlink(missing_ok=True)
+
+    def _record_path(self, id: str) -> Path:
+        return self.clips / f"{_hash_id(id)}.json"
+
+    def _read_record(self, input_video: InputVideo) -> PreparedVideo | SkippedVideo | None:
+        path = self._record_path(input_video.id)
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:  # damaged: the clip is made again
+            return None
+        if (record["stamp"], record["trim"]) != (input_video.stamp, json.loads(json.dumps(_trim_bounds(input_video)))):
+            return None
+        if "reason" in record:
+            return SkippedVideo(input_video.id, record["reason"])
+        made = EncodedVideo(**record["made"])
+        clip_path = self.clip_path(input_video.id)
+        return (
+            _build_row(input_video, made)
+            if clip_path.exists() and clip_path.stat().st_size == made.num_bytes
+            else None
+        )
+
+    def _write_record(self, input_video: InputVideo, outcome: dict[str, Any]) -> None:
+        # One for each video: lost in a power cut, it is made again.
+        write_json(
+            self._record_path(input_video.id),
+            {"stamp": input_video.stamp, "trim": _trim_bounds(input_video), **outcome},
+            sync=False,
+        )
+
+
+def transcode_all(
+    transcoder: Transcoder, videos: Iterable[InputVideo], *, jobs: int
+) -> Iterator[PreparedVideo | SkippedVideo]:
+    """Every video through the workshop, `jobs` at a time, as they are done; few wait in memory."""
+    stop_event = threading.Event()
+    pool = ThreadPoolExecutor(jobs, "prepare", initializer=cancel_waits_on, initargs=(stop_event,))
+    waiting: set[Future[PreparedVideo | SkippedVideo]] = set()
+    try:
+        for input_video in videos:
+            waiting.add(pool.submit(transcoder.transcode, input_video))
+            if len(waiting) >= 2 * jobs:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    finally:
+        # Whoever waits for the network need not do so to the end.
+        stop_event.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _hash_id(id: str) -> str:
+    return hashlib.sha256(id.encode("utf-8")).hexdigest()[:24]
+
+
+def _trim_bounds(input_video: InputVideo) -> tuple[float, float | None] | None:
+    return None if input_video.trim is None else (input_video.trim.start, input_video.trim.end)
+
+
+def _build_row(input_video: InputVideo, made: EncodedVideo) -> PreparedVideo:
+    return PreparedVideo(
+        id=input_video.id,
+        split=input_video.split,
+        label=input_video.label,
+        stamp=input_video.stamp,
+        trim=_trim_bounds(input_video),
+        made=made,
+    )
+
+
+def _read_content(input_video: InputVideo) -> bytes:
+    if isinstance(input_video.video, BlockedVideo):
+        raise VideoDecodeError(input_video.id, input_video.video.reason)
+    if isinstance(input_video.video, bytes):
+        if not input_video.video:
+            raise VideoDecodeError(input_video.id, "it is empty (0 bytes)")
+        return input_video.video
+    from ..video._source import resolve_source
+
+    url = input_video.video
+    # Where the network is at fault, not the video, leaving it out would be silent loss.
+    content = retry_video(Sample(input_video.id, url), lambda _: resolve_source(url, name=input_video.id).data)
+    assert isinstance(content, bytes)
+    return content

@@ -1,0 +1,256 @@
+"""The model of a fine-tuning: its head for the classes of the data, what of it is trained, and at which rates."""
+
+import copy
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..configuration_videomae import PRESETS, VideoMAEConfig
+from ..console import log_main
+from ..errors import RunError
+from ..ops.class_names import find_class_rows
+from .pretrain_task import check_model_name
+
+if TYPE_CHECKING:
+    from ..modeling_videomae import VideoMAEForVideoClassification
+    from .finetune_task import FinetuneRecipe
+
+TRAINED_WEIGHTS_FILE = "trained.safetensors"
+"""In a checkpoint whose `model.safetensors` are not the trained weights themselves, but averaged or merged ones."""
+
+_LORA_TARGETS = ["query", "value"]
+_HEAD_MODULES = ["fc_norm", "classifier"]
+
+
+def build_classifier(recipe: "FinetuneRecipe", resume: Path | None = None, *, class_names: list[str] | None) -> Any:
+    """The classifier that the recipe names, for the classes of the data set: a preset with fresh weights, a
+    pre-trained or fine-tuned checkpoint, or that of the resumed run.
+
+    A checkpoint that was trained on the same classes keeps its head; otherwise a fresh one is made, and said so.
+
+    Args:
+        recipe: of the run.
+        resume: from `resolve_resume_checkpoint`.
+        class_names: of the data set; None for regression.
+
+    Returns:
+        VideoMAEForVideoClassification, within a `peft.PeftModel` where the recipe asks for LoRA.
+
+    Raises:
+        RunError: for a name that is neither a preset nor a checkpoint, or classes that do not fit.
+        ValueError: for a checkpoint of another model, or settings that do not fit it.
+    """
+    model = _load_classifier(recipe, resume, class_names=_check_class_names(recipe, class_names))
+    model.config.problem_type = recipe.problem_type
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if recipe.freeze is not None:
+        freeze_layers(model, recipe.freeze)
+    if recipe.lora_rank is not None:
+        model = _with_lora(model, rank=recipe.lora_rank, alpha=recipe.lora_alpha)
+    if resume is not None and (resume / TRAINED_WEIGHTS_FILE).exists():
+        _load_trainable_parameters(model, load_trainable(resume, "weights"))
+    return model.train()
+
+
+def _check_class_names(recipe: "FinetuneRecipe", class_names: list[str] | None) -> list[str]:
+    if recipe.problem_type == "regression":
+        return ["value"]
+    if class_names is None or len(class_names) < (2 if recipe.problem_type.startswith("single") else 1):
+        found = "no labels" if class_names is None else f"the one class {class_names[0]!r}"
+        raise RunError(f"{recipe.dataset_name} has {found}; a classifier needs videos of two classes or more")
+    return class_names
+
+
+def _load_classifier(
+    recipe: "FinetuneRecipe", resume: Path | None, *, class_names: list[str]
+) -> "VideoMAEForVideoClassification":
+    from ..modeling_videomae import VideoMAEForVideoClassification
+
+    fields = recipe.config_fields()
+    if resume is not None and recipe.lora_rank is None:
+        return VideoMAEForVideoClassification.from_pretrained(str(resume), dtype=torch.float32, **fields)
+    if recipe.model in PRESETS:
+        if recipe.lora_rank is not None:
+            raise RunError(f"--lora_rank: LoRA adapts trained weights, --model {recipe.model} has none yet")
+        names = {"id2label": dict(enumerate(class_names)), "label2id": _label2id(class_names)}
+        config = VideoMAEConfig.from_preset(recipe.model, task="classification", **names, **fields)
+        return VideoMAEForVideoClassification(config)
+    source, options = check_model_name(recipe.model), {"dtype": torch.float32, **fields}
+    model, info = VideoMAEForVideoClassification.from_pretrained(source, output_loading_info=True, **options)
+    trained = None
+    if not any(key.startswith("classifier.") for key in info["missing_keys"]):
+        trained = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    if recipe.head == "pick":
+        _pick_head(recipe, model, trained=trained, class_names=class_names)
+        return model
+    if _should_keep_head(recipe, model, trained=trained, class_names=class_names):
+        return model
+    if model.fc_norm is None:
+        log_main(f"note: {source} reads token 0 alone; the fresh head gets the mean of all tokens, as in the paper")
+        model = VideoMAEForVideoClassification.from_pretrained(source, use_mean_pooling=True, **options)
+    _replace_head(model, class_names)
+    return model
+
+
+def _should_keep_head(
+    recipe: "FinetuneRecipe",
+    model: "VideoMAEForVideoClassification",
+    *,
+    trained: list[str] | None,
+    class_names: list[str],
+) -> bool:
+    """Whether a checkpoint's head fits the classes of the data; says what happens where it does not."""
+    if recipe.head == "keep":
+        unknown = [name for name in class_names if name not in (trained or ())]
+        if unknown:
+            has = "no classifier" if trained is None else f"{len(trained)} classes, {trained[0]!r} and so on"
+            raise RunError(
+                f"--head keep: {recipe.model} has {has}, and none is {unknown[0]!r} of the data set "
+                f"({len(unknown)} such classes); rename them, or leave --head out for a fresh head"
+            )
+        return True
+    if trained is None:
+        return False
+    if recipe.head == "auto" and trained == class_names and model.config.problem_type in (None, recipe.problem_type):
+        return True
+    if recipe.head == "auto":
+        log_main(
+            f"note: {recipe.model} was trained on {len(trained)} classes, the data set has {len(class_names)} "
+            f"(others, or in another order): a fresh head is made (--head keep goes on with the old one, --head pick "
+            f"with those of its rows)"
+        )
+    return False
+
+
+def _pick_head(
+    recipe: "FinetuneRecipe",
+    model: "VideoMAEForVideoClassification",
+    *,
+    trained: list[str] | None,
+    class_names: list[str],
+) -> None:
+    """Keep the rows of a checkpoint's classifier that belong to the classes of the data."""
+    from ..convert.class_selection import select_classifier_rows
+
+    if trained is None:
+        raise RunError(f"--head pick: {recipe.model} has no classifier to pick from; leave --head out for a fresh one")
+    try:
+        rows = find_class_rows(class_names, trained, owner=recipe.model)
+    except ValueError as error:
+        raise RunError(f"--head pick: {error}; or leave --head out for a fresh head") from None
+    select_classifier_rows(model, rows, dict(enumerate(class_names)))
+    log_main(f"note: {len(rows)} of the {len(trained)} rows of {recipe.model}'s classifier are picked by name")
+
+
+def _replace_head(model: "VideoMAEForVideoClassification", class_names: list[str]) -> None:
+    model.num_labels = len(class_names)
+    model.config.id2label = dict(enumerate(class_names))
+    model.config.label2id = _label2id(class_names)
+    model.classifier = nn.Linear(model.config.hidden_size, len(class_names))
+    model._init_weights(model.classifier)
+
+
+def _label2id(class_names: list[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(class_names)}
+
+
+# What is trained.
+
+
+def freeze_layers(model: "VideoMAEForVideoClassification", what: str) -> None:
+    """Leave the cube embedding and the first layers as they are.
+
+    Args:
+        model: its parameters are marked.
+        what: how many layers, or `encoder` for all of it: then the head alone is trained.
+
+    Raises:
+        RunError: when there are fewer layers.
+    """
+    if what == "encoder":
+        model.videomae.requires_grad_(False)
+        return
+    layers = model.videomae.encoder.layer
+    if int(what) > len(layers):
+        raise RunError(f"--freeze {what}: the encoder has {len(layers)} layers; give at most that, or encoder")
+    if int(what):
+        model.videomae.embeddings.requires_grad_(False)
+        layers[: int(what)].requires_grad_(False)
+
+
+def _with_lora(model: "VideoMAEForVideoClassification", *, rank: int, alpha: float) -> Any:
+    if importlib.util.find_spec("peft") is None:
+        raise RunError("--lora_rank needs peft, which is not installed; pip install 'hf-videomae[lora]'")
+    import peft
+
+    head = _HEAD_MODULES if model.fc_norm is not None else _HEAD_MODULES[1:]
+    settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=_LORA_TARGETS, modules_to_save=head)
+    return peft.get_peft_model(model, settings)
+
+
+def merge_lora(model: Any) -> Any:
+    """The model as it is saved: LoRA's adapters added to the weights, in a copy; any other model as it is."""
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    return copy.deepcopy(model).merge_and_unload()
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that require gradients, by name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def save_trainable(folder: Path, **groups: dict[str, Tensor]) -> None:
+    """Write tensors of trained parameters, as GROUP/NAME."""
+    tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(plain, folder / TRAINED_WEIGHTS_FILE)
+
+
+def load_trainable(folder: Path, group: str) -> dict[str, Tensor]:
+    """One group of `save_trainable`, by name."""
+    tensors = load_file(folder / TRAINED_WEIGHTS_FILE)
+    return {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{group}/")}
+
+
+@torch.no_grad()
+def _load_trainable_parameters(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    parameters = trainable_parameters(model)
+    if tensors.keys() != parameters.keys():
+        odd = sorted(tensors.keys() ^ parameters.keys())
+        raise RunError(
+            f"the checkpoint trained other weights: {odd[0]} and {len(odd) - 1} more; keep --freeze as it was"
+        )
+    for name, value in tensors.items():
+        parameters[name].copy_(value)
+
+
+def layer_decay_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
+    """Layer-wise learning-rate decay (BEiT; the paper's fine-tuning): the deeper a parameter, the slower.
+
+    With L layers the cube embedding gets decay^(L + 1), layer i (from 0) decay^(L - i), norm and head 1. The factor
+    is on every value of the schedule.
+
+    Args:
+        model: whose `config` says how many layers there are.
+        decay: 0.75 in most recipes; 1 gives all the same rate.
+
+    Returns:
+        parameter name -> factor.
+    """
+    depth: int = model.config.num_hidden_layers  # type: ignore[union-attr, assignment]
+
+    def scale(name: str) -> float:
+        layer = re.search(r"(?:^|\.)encoder\.layer\.(\d+)\.", name)
+        if layer is not None:
+            return decay ** (depth - int(layer[1]))
+        return decay ** (depth + 1) if re.search(r"(?:^|\.)embeddings\.", name) else 1.0
+
+    return scale

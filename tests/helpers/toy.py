@@ -1,0 +1,149 @@
+"""A run small enough to test the engine by: a linear model on numbers, batches from a pure function of their place."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_videomae.data import DataError
+from hf_videomae.training import RunRecipe, Trainer, TrainResult, build_accelerator, resolve_resume_checkpoint
+
+
+class ToyLoader:
+    """Batch n holds rows seeded by n; `poison` names the steps whose rows are not finite.
+
+    The last rank's batch lacks its last row at the steps that `short` names, and the step `broken` ends it. At the
+    step `stopped` a signal comes to the first rank (to all with `everywhere`) while it waits for its batch.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        poison: tuple[int, ...] = (),
+        short: tuple[int, ...] = (),
+        broken: int | None = None,
+        stopped: int | None = None,
+        everywhere: bool = False,
+    ) -> None:
+        self.stopped, self.everywhere = stopped, everywhere
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.poison, self.short, self.broken = poison, short, broken
+        self.place, self.epoch, self.steps_per_epoch = 0, 0, 10
+        self.bad_videos: list[dict[str, Any]] = []
+        self.seconds: dict[str, float] = {}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            if self.place == self.broken and self.rank == self.world_size - 1:
+                self.bad_videos.append({"path": "a.mp4", "reason": "no video stream"})
+                raise DataError("a.mp4 cannot be decoded")
+            if self.place == self.stopped and (self.rank == 0 or self.everywhere):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            first = (self.place * self.world_size + self.rank) * self.batch_size
+            rows = [torch.randn(4, generator=torch.Generator().manual_seed(first + i)) for i in range(self.batch_size)]
+            x = torch.stack(rows)
+            if self.place in self.poison and self.rank == self.world_size - 1:
+                x[0, 0] = float("nan")
+            size = self.batch_size - (self.place in self.short and self.rank == self.world_size - 1)
+            self.place += 1
+            self.seconds = {"decode": 0.5 * self.place, "transform": 0.25 * self.place}
+            yield {"x": x[:size], "sample_ids": [f"row-{first + i}" for i in range(size)]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"row": self.place * self.world_size * self.batch_size}
+
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        self.place, rest = divmod(states[0]["row"], self.world_size * self.batch_size)
+        assert rest == 0
+
+
+class ToyTask:
+    name = "toy"
+    baseline_name = "predict nothing"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.calls = 0
+        self.before_step: Any = None
+        self.noise = 0.1
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        self.calls += 1
+        if self.before_step is not None:
+            self.before_step(self.calls)
+        noise = self.noise * torch.rand(())  # the engine must bring generators back, too
+        return (model(batch["x"]) - batch["x"].sum(1, keepdim=True) + noise).pow(2).mean()
+
+    def baseline(self, batch: dict[str, Any]) -> float | None:
+        return float(batch["x"].sum(1).pow(2).mean())
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file(self.model.state_dict(), folder / "model.safetensors")
+
+    def run_metadata(self) -> dict[str, Any]:
+        return {"data": {}, "parents": []}
+
+    def finalize_output(self, output_dir: Path) -> list[str]:
+        return []
+
+
+def toy_run(
+    output_dir: Path,
+    *,
+    noise: float = 0.1,
+    poison: tuple[int, ...] = (),
+    short: tuple[int, ...] = (),
+    broken: int | None = None,
+    stopped: int | None = None,
+    everywhere: bool = False,
+    before_step: Any = None,
+    validation: Any = None,
+    **settings: Any,
+) -> Trainer:
+    """A run of the toy, resumed where the settings say so."""
+    options = {
+        "max_steps": 6,
+        "batch_size": 4,
+        "base_lr": 6.4,
+        "log_every": 1,
+        "warmup_steps": 1,
+        "seed": 3,
+        "save_every": 99,
+    }
+    recipe = RunRecipe(output_dir=str(output_dir), **{**options, **settings})
+    accelerator = build_accelerator(recipe)
+    resume = resolve_resume_checkpoint(recipe)
+    model = nn.Linear(4, 1)
+    if resume is not None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(resume / "model.safetensors"))
+    loader = ToyLoader(
+        recipe.batch_size,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        poison=poison,
+        short=short,
+        broken=broken,
+        stopped=stopped,
+        everywhere=everywhere,
+    )
+    task = ToyTask(model)
+    task.before_step, task.noise = before_step, noise
+    parts: dict[str, Any] = {"model": model, "task": task, "loader": loader}
+    return Trainer(recipe, accelerator=accelerator, resume=resume, validation=validation, **parts)
+
+
+def toy_train(output_dir: Path, **options: Any) -> TrainResult:
+    return toy_run(output_dir, **options).train()

@@ -110,7 +110,7 @@ def _build_push(contents: dict[str, FileContent], target: HubTarget, *, source: 
         # In place of another set everything else goes, not only the shards of an earlier push.
         everything = not remote.is_empty_or_from(source)
         return diff_files(
-            contents, remote.files, stale=lambda path: everything or fnmatch.fnmatchcase(path, _SHARD_PATTERN)
+            contents, remote.files, is_stale=lambda path: everything or fnmatch.fnmatchcase(path, _SHARD_PATTERN)
         )
 
     return HubCommit(
@@ -118,7 +118,7 @@ def _build_push(contents: dict[str, FileContent], target: HubTarget, *, source: 
         repo_type="dataset",
         contents=contents,
         message=f"{source}, by hf-videomae prepare",
-        patience=RetryPolicy(f"publishing {target.id}"),
+        retry_policy=RetryPolicy(f"publishing {target.id}"),
         open=open_remote,
         changes=changes,
     )

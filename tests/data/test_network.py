@@ -120,10 +120,10 @@ def test_retry_after_is_a_number_or_a_date() -> None:
 
 
 def test_waits_grow_with_jitter_and_end(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    patience = RetryPolicy("org/set", seconds=100)
-    with pytest.raises(SourceUnavailable, match="failed|kept failing for .* s while org/set was read .reset.; when"):
+    retry_policy = RetryPolicy("org/set", seconds=100)
+    with pytest.raises(SourceUnavailable, match="failed|kept failing for .* s while org/set was read .reset.;"):
         while True:
-            patience.wait(ConnectionResetError("reset"))
+            retry_policy.wait(ConnectionResetError("reset"))
     assert 50 < sum(waits) <= 100
     for number, wait in enumerate(waits):
         full = min(2**number, 30)
@@ -132,16 +132,16 @@ def test_waits_grow_with_jitter_and_end(waits: list[float], caplog: pytest.LogCa
 
 
 def test_progress_begins_anew(waits: list[float]) -> None:
-    patience = RetryPolicy("org/set", seconds=10)
+    retry_policy = RetryPolicy("org/set", seconds=10)
     for _ in range(50):
-        patience.wait(ConnectionResetError("reset"))
-        patience.progress()
+        retry_policy.wait(ConnectionResetError("reset"))
+        retry_policy.reset()
     assert max(waits) <= 1
 
 
 def test_the_server_s_word_counts(waits: list[float]) -> None:
-    patience = RetryPolicy("org/set", seconds=10)
-    patience.wait(http_error(429, Retry_After="120"))
+    retry_policy = RetryPolicy("org/set", seconds=10)
+    retry_policy.wait(http_error(429, Retry_After="120"))
     assert 120 <= waits[0] <= 121
     with pytest.raises(SourceUnavailable):
         RetryPolicy("org/set", seconds=10).wait(http_error(503, Retry_After="120"))
@@ -167,7 +167,7 @@ def test_a_wait_can_be_called_off() -> None:
     thread.start()
     called_off.set()
     thread.join(timeout=10)
-    assert ended == ["the wait for the network was called off"]
+    assert ended == ["the wait for the network was canceled"]
 
 
 def test_datasets_gets_its_own_patience_back() -> None:

@@ -69,7 +69,7 @@ def push_snapshot(
             main = main_push.run()
             state = None
             if snapshot.state is not None:
-                waiting.progress()
+                waiting.reset()
                 state = BranchPush(
                     target=target,
                     contents=build_state_contents(snapshot),

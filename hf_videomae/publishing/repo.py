@@ -227,7 +227,7 @@ class BranchPush:
             repo_type="model",
             contents=self.contents,
             message=self.message,
-            patience=self.patience,
+            retry_policy=self.patience,
             open=self._open_branch,
             changes=self._compute_changes,
             branch=self.branch,
@@ -248,7 +248,7 @@ class BranchPush:
         return remote
 
     def _compute_changes(self, remote: RemoteBranch) -> FileChanges:
-        found = diff_files(self.contents, remote.files, stale=self.stale)
+        found = diff_files(self.contents, remote.files, is_stale=self.stale)
         found = replace(found, deleted=[*found.deleted, *self._stale_handler_files(remote)])
         self.skipped_card = (
             CARD_FILE in found.added and CARD_FILE in remote.files and not self._is_card_replaceable(remote)

@@ -1,4 +1,4 @@
-"""Image models inflated to video: on a still they see what the image model saw, without its [CLS] token."""
+"""Test image models inflated to video: on a still they compute what the image model does without its [CLS] token."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ FAMILIES = {
 
 
 def write_image_model(folder: Path, family: str) -> torch.nn.Module:
-    """A stock image model with random weights, biases of keys and norms too."""
+    """Write a stock image model with random weights, including norms and key biases."""
     make_config, make_model, more = FAMILIES[family]
     model = make_model(make_config(**SIZES, **more)).eval()
     with torch.no_grad():
@@ -51,8 +51,8 @@ def layers_of(vit: torch.nn.Module) -> torch.nn.ModuleList:
 def features_without_cls(vit: torch.nn.Module, image: Tensor) -> Tensor:
     tokens = vit.embeddings.patch_embeddings(image) + vit.embeddings.position_embeddings[:, 1:]
     for layer in layers_of(vit):
-        found = layer(tokens)
-        tokens = found[0] if isinstance(found, tuple) else found
+        outputs = layer(tokens)
+        tokens = outputs[0] if isinstance(outputs, tuple) else outputs
     return vit.layernorm(tokens)
 
 
@@ -62,7 +62,7 @@ def still(image: Tensor, frames: int) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("inflate", ["mean", "center"])
-def test_a_still_gives_what_the_image_gave(family: str, inflate: str, tmp_path: Path) -> None:
+def test_still_video_gives_the_image_models_features(family: str, inflate: str, tmp_path: Path) -> None:
     vit = write_image_model(tmp_path / "image", family)
     assert main(["convert", str(tmp_path / "image"), str(tmp_path / "out"), "--inflate", inflate]) == 0
     model = VideoMAEModel.from_pretrained(tmp_path / "out").eval()
@@ -75,7 +75,7 @@ def test_a_still_gives_what_the_image_gave(family: str, inflate: str, tmp_path: 
     torch.testing.assert_close(features, features_without_cls(vit, image), atol=1e-4, rtol=0)
 
 
-def test_the_report_names_every_key(tmp_path: Path) -> None:
+def test_report_covers_every_key(tmp_path: Path) -> None:
     write_image_model(tmp_path / "image", "vit_mae")
     report = convert_checkpoint(tmp_path / "image").report
     notes = {key_mapping.key: key_mapping for key_mapping in report.keys}
@@ -87,7 +87,7 @@ def test_the_report_names_every_key(tmp_path: Path) -> None:
     assert report.differences[0].largest < 1e-4 and not report.stock
 
 
-def test_the_table_is_trained_and_saved(tmp_path: Path) -> None:
+def test_position_table_is_trained_and_saved(tmp_path: Path) -> None:
     write_image_model(tmp_path / "image", "vit")
     convert_checkpoint(tmp_path / "image").save(tmp_path / "out")
     model = VideoMAEForVideoClassification.from_pretrained(tmp_path / "out", num_labels=2, head_init_scale=1.0)
@@ -102,7 +102,7 @@ def test_the_table_is_trained_and_saved(tmp_path: Path) -> None:
     assert torch.equal(again, table) and not torch.equal(again, before)
 
 
-def test_pretraining_goes_on_with_a_new_decoder(tmp_path: Path) -> None:
+def test_pretraining_needs_a_new_decoder(tmp_path: Path) -> None:
     write_image_model(tmp_path / "image", "vit_mae")
     convert_checkpoint(tmp_path / "image").save(tmp_path / "out")
     with pytest.raises(ValueError, match="new_decoder=True"):
@@ -125,7 +125,7 @@ def test_sinusoid_positions_load_in_stock(tmp_path: Path) -> None:
 
 
 def as_timm(vit: torch.nn.Module) -> dict[str, Tensor]:
-    """The state dict of a timm ViT with the same weights."""
+    """Return the state dict of a timm ViT with the same weights."""
     embeddings = vit.embeddings
     found = {
         "cls_token": embeddings.cls_token,
@@ -153,7 +153,7 @@ def vit(tmp_path: Path) -> torch.nn.Module:
     return found
 
 
-def test_names_of_timm(vit: torch.nn.Module, tmp_path: Path) -> None:
+def test_timm_names_are_converted(vit: torch.nn.Module, tmp_path: Path) -> None:
     torch.save({"model": as_timm(vit)}, tmp_path / "timm.pth")
     # timm's eps is 1e-6 and stock's 1e-12: given, as a user would who knows better.
     done = convert_checkpoint(tmp_path / "timm.pth", num_attention_heads=3, layer_norm_eps=1e-12)
@@ -166,7 +166,7 @@ def test_names_of_timm(vit: torch.nn.Module, tmp_path: Path) -> None:
     )
 
 
-def test_a_head_on_the_mean_of_the_patches_is_kept(vit: torch.nn.Module, tmp_path: Path) -> None:
+def test_head_on_mean_of_patches_is_kept(vit: torch.nn.Module, tmp_path: Path) -> None:
     weights = as_timm(vit)
     weights["fc_norm.weight"], weights["fc_norm.bias"] = weights.pop("norm.weight"), weights.pop("norm.bias")
     weights |= {"head.weight": torch.randn(4, 48), "head.bias": torch.randn(4)}
@@ -183,14 +183,14 @@ def test_other_sizes_interpolate_the_image_positions(vit: torch.nn.Module, tmp_p
     assert done.report.unchecked is not None
 
 
-def test_pixels_are_normalised_as_the_image_model_says(vit: torch.nn.Module, tmp_path: Path) -> None:
+def test_pixel_statistics_of_image_model_are_kept(vit: torch.nn.Module, tmp_path: Path) -> None:
     statistics = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5]}
     (tmp_path / "image" / "preprocessor_config.json").write_text(json.dumps(statistics))
     done = convert_checkpoint(tmp_path / "image")
     assert list(done.processor.image_std) == [0.25, 0.5, 0.5] == list(done.model.config.image_std)
 
 
-def test_what_is_no_plain_vit_is_refused_by_name(vit: torch.nn.Module, tmp_path: Path) -> None:
+def test_other_than_plain_vit_is_refused_by_name(vit: torch.nn.Module, tmp_path: Path) -> None:
     torch.save({**as_timm(vit), "blocks.0.ls1.gamma": torch.ones(48)}, tmp_path / "scaled.pth")
     with pytest.raises(ValueError, match="no place for: blocks.0.ls1.gamma"):
         convert_checkpoint(tmp_path / "scaled.pth", num_attention_heads=3)

@@ -1,4 +1,4 @@
-"""Conversion and stock transformers: what we write loads there, and its wrong configurations are named and mended."""
+"""Test conversion from and to stock transformers: results load there, and wrong configurations are found and fixed."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def clip() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["original_pretrain_tube90", "original_pretrain_pixels", "original_finetune"])
-def test_the_originals_give_their_numbers_in_stock(name: str, fixtures_dir: Path, tmp_path: Path) -> None:
+def test_converted_originals_give_their_numbers_in_stock(name: str, fixtures_dir: Path, tmp_path: Path) -> None:
     facts = json.loads((fixtures_dir / f"{name}.json").read_text())
     fields = [
         word for key, value in facts.items() if key not in NOT_FIELDS for word in (f"--{key}", json.dumps(value))
@@ -66,8 +66,8 @@ def test_the_originals_give_their_numbers_in_stock(name: str, fixtures_dir: Path
     torch.testing.assert_close(logits, tensors["logits"], atol=5e-5, rtol=0)
 
 
-def test_v2s_encoder_gives_its_numbers_in_stock(fixtures_dir: Path, tmp_path: Path) -> None:
-    # Stock has no decoder mask; it decodes what is masked, so the tokens that both decode are compared.
+def test_converted_v2_model_gives_its_numbers_in_stock(fixtures_dir: Path, tmp_path: Path) -> None:
+    # Stock has no decoder mask: it decodes every masked token, and these are compared.
     name = "v2_pretrain_dual_mask"
     facts = json.loads((fixtures_dir / f"{name}.json").read_text())
     fields = {key: value for key, value in facts.items() if key not in NOT_FIELDS}
@@ -81,7 +81,7 @@ def test_v2s_encoder_gives_its_numbers_in_stock(fixtures_dir: Path, tmp_path: Pa
         torch.testing.assert_close(stock(tensors["pixel_values"], mask).logits, ours, atol=5e-5, rtol=0)
 
 
-def test_sixteen_heads_are_named_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_heads_and_depth_are_named_and_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = transformers.VideoMAEConfig(**SMALL, num_labels=5, decoder_hidden_size=192, decoder_num_hidden_layers=12)
     wrong = scattered(transformers.VideoMAEForVideoClassification(config))
     wrong.save_pretrained(tmp_path / "hub")
@@ -109,7 +109,7 @@ def test_sixteen_heads_are_named_and_mended(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("trained", [4, 6])
-def test_decoder_layers_that_were_never_trained_go(trained: int, tmp_path: Path) -> None:
+def test_untrained_decoder_layers_are_dropped(trained: int, tmp_path: Path) -> None:
     model = transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**SMALL, **DECODER))
     scattered(model.videomae)
     for layer in model.decoder.decoder_layers[:trained]:
@@ -117,15 +117,15 @@ def test_decoder_layers_that_were_never_trained_go(trained: int, tmp_path: Path)
     model.save_pretrained(tmp_path / "hub")
     done = convert_checkpoint(tmp_path / "hub", fix=True)
     assert done.model.config.decoder_num_hidden_layers == trained
-    left = [
+    dropped = [
         key_mapping
         for key_mapping in done.report.keys
         if "decoder_layers.5" in key_mapping.key and "never trained" in key_mapping.note
     ]
-    assert bool(left) == (trained == 4)
+    assert bool(dropped) == (trained == 4)
 
 
-def test_a_right_configuration_is_left_alone(tmp_path: Path) -> None:
+def test_correct_configuration_is_unchanged(tmp_path: Path) -> None:
     model = scattered(transformers.VideoMAEModel(transformers.VideoMAEConfig(**{**SMALL, "num_attention_heads": 6})))
     model.save_pretrained(tmp_path / "hub")
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
@@ -137,7 +137,7 @@ def test_a_right_configuration_is_left_alone(tmp_path: Path) -> None:
         done.save(tmp_path / "hub")
 
 
-def test_shards_are_read_together_and_missed_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_are_joined_and_missing_ones_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = scattered(transformers.VideoMAEModel(transformers.VideoMAEConfig(**{**SMALL, "num_attention_heads": 6})))
     model.save_pretrained(tmp_path / "hub", max_shard_size="1MB")
     shards = sorted((tmp_path / "hub").glob("model-*.safetensors"))
@@ -155,7 +155,7 @@ def test_shards_are_read_together_and_missed_by_name(tmp_path: Path, capsys: pyt
 
 
 class TestV2Repository:
-    """The repositories of V2 on the Hub: an encoder and its fc_norm, described in a config.json of their own."""
+    """V2's repositories on the Hub: an encoder and its fc_norm, with a config.json of their own."""
 
     described = {
         "model_type": "VideoMAEv2_Base",
@@ -195,32 +195,32 @@ class TestV2Repository:
         assert (out / "README.md").read_text().startswith("---\nlicense: cc-by-nc-4.0\n---\n")
         return done.report.to_dict()
 
-    def test_from_a_folder(self, fixtures_dir: Path, tmp_path: Path) -> None:
+    def test_folder_is_converted(self, fixtures_dir: Path, tmp_path: Path) -> None:
         report = self.check(self.write(tmp_path / "v2", fixtures_dir), fixtures_dir, tmp_path / "out")
         assert ["sampled dense" in line for line in report["assumed"]] == [True]
         # The file within the folder means the same.
         self.check(tmp_path / "v2" / "model.safetensors", fixtures_dir, tmp_path / "again")
 
-    def test_from_the_hub(self, hub, fixtures_dir: Path, tmp_path: Path) -> None:
+    def test_hub_repository_is_converted_without_its_code(self, hub, fixtures_dir: Path, tmp_path: Path) -> None:
         self.write(hub.model("OpenGVLab/VideoMAEv2-Tiny"), fixtures_dir)
         self.check("OpenGVLab/VideoMAEv2-Tiny", fixtures_dir, tmp_path / "out")
         assert not hub.requests("modeling_videomaev2.py")
         with pytest.raises(ValueError, match="the Hub does not give it"):
             convert_checkpoint("OpenGVLab/none")
 
-    def test_a_trained_head_is_new_and_the_norm_is_kept(self, fixtures_dir: Path, tmp_path: Path) -> None:
+    def test_new_head_keeps_the_norm(self, fixtures_dir: Path, tmp_path: Path) -> None:
         convert_checkpoint(self.write(tmp_path / "v2", fixtures_dir)).save(tmp_path / "out")
         model = VideoMAEForVideoClassification.from_pretrained(tmp_path / "out", num_labels=7)
         norm = torch.load(fixtures_dir / "original_finetune.pth", weights_only=True)["module"]["fc_norm.weight"]
         assert model.num_labels == 7 and torch.equal(model.fc_norm.weight, norm)
 
-    def test_variants_are_refused(self, fixtures_dir: Path, tmp_path: Path) -> None:
+    def test_unsupported_variants_are_refused(self, fixtures_dir: Path, tmp_path: Path) -> None:
         self.write(tmp_path / "v2", fixtures_dir, cos_attn=True)
         with pytest.raises(ValueError, match="cos_attn=True"):
             load_original_checkpoint(tmp_path / "v2")
 
 
-class TestPickedHeads:
+class TestHeadIndices:
     fields = ["--image_size", "32", "--num_attention_heads", "3"]
 
     def test_rows_and_names_follow_the_list(self, fixtures_dir: Path, tmp_path: Path) -> None:
@@ -240,7 +240,9 @@ class TestPickedHeads:
         ("text", "words"),
         [("[0, 5]", "classes 0 to 4"), ('{"0": 1}', "JSON list"), ("[0.5]", "JSON list"), ("[0", "is not JSON")],
     )
-    def test_wrong_lists(self, text: str, words: str, fixtures_dir: Path, tmp_path: Path, capsys) -> None:
+    def test_invalid_lists_are_refused(
+        self, text: str, words: str, fixtures_dir: Path, tmp_path: Path, capsys
+    ) -> None:
         (tmp_path / "map.json").write_text(text)
         arguments = ["--head_indices", str(tmp_path / "map.json"), *self.fields]
         with pytest.raises(SystemExit) as stop:
@@ -248,7 +250,7 @@ class TestPickedHeads:
         assert stop.value.code == 2 and words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
 
-    def test_a_model_without_classes(self, fixtures_dir: Path) -> None:
+    def test_model_without_classifier_is_refused(self, fixtures_dir: Path) -> None:
         fields = {"image_size": 32, "num_attention_heads": 3, "decoder_num_attention_heads": 3}
         with pytest.raises(ValueError, match="has no classifier"):
             convert_checkpoint(fixtures_dir / "original_pretrain_tube90.pth", head_indices=[0], **fields)

@@ -1,4 +1,4 @@
-"""Index files and lists as `hf-videomae prepare` reads them: the same readings as in training, bad rows dropped."""
+"""Test how `prepare` reads index files and lists: as in training, but bad rows are left out instead of refused."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, text: str, **options) -> tuple[dict[str, object], dict[str, str]]:
-    """Return the label of each video, and the reason of each dropped row."""
+    """Return the label of each video, and the reason of each row that was left out."""
     (folder / "index.csv").write_text(text)
     raw = open_input_dataset(str(folder), **options)
     names = raw.class_names
     kept = {f"{video.split}:{video.id}": video.label if names is None else names[video.label] for video in raw.videos}
-    return kept, {drop.path: drop.reason for drop in raw.refused}
+    return kept, {video.path: video.reason for video in raw.refused}
 
 
 def test_cells_and_headers_are_read_as_in_training(folder: Path) -> None:
@@ -35,7 +35,7 @@ def test_cells_and_headers_are_read_as_in_training(folder: Path) -> None:
     assert kept == {f"train:{A}": "run", f"test:{B}": "jump", f"validation:{C}": "jump"} and not dropped
 
 
-def test_bad_rows_are_dropped_and_named(folder: Path) -> None:
+def test_bad_rows_are_left_out_and_named(folder: Path) -> None:
     secret = folder.parent / "secret.mp4"
     secret.write_bytes(b"video")
     (folder / "link.mp4").symlink_to(secret)
@@ -46,7 +46,7 @@ def test_bad_rows_are_dropped_and_named(folder: Path) -> None:
     assert kept == {f"train:{A}": "run"}
     words = {
         B: "has no label, though others have",
-        C: "has no split, though others have",
+        C: "has no split, though other rows have one",
         "link.mp4": "--allow_paths",
         str(secret): "--allow_paths",
         "live.m3u8": "playlist",
@@ -59,14 +59,14 @@ def test_bad_rows_are_dropped_and_named(folder: Path) -> None:
     assert sorted(kept.values()) == ["jump", "run"] and not dropped
 
 
-def test_several_classes_stop_it(folder: Path) -> None:
+def test_several_classes_per_row_are_refused_without_problem_type(folder: Path) -> None:
     with pytest.raises(DataError, match="--problem_type multi_label_classification"):
         read(folder, f"path,label\n{A},run;jump\n{B},jump\n")
     raw = open_input_dataset(str(folder), label_kind="multi_label_classification")
     assert {video.id: video.label for video in raw.videos} == {A: (0, 1), B: (0,)}
 
 
-def test_list_of_the_users_own(folder: Path) -> None:
+def test_list_file_named_by_user(folder: Path) -> None:
     (folder.parent / "val_list.csv").write_text(f"set/{A} 1\n{folder / B} 0\n")
     raw = open_input_dataset(str(folder.parent / "val_list.csv"))
     assert [(video.split, video.id, video.label) for video in raw.videos] == [
@@ -79,13 +79,13 @@ def test_list_of_the_users_own(folder: Path) -> None:
         open_input_dataset(str(folder.parent / "val_list.csv"), index="index.csv")
 
 
-def test_times_in_the_upload_are_a_note(folder: Path) -> None:
+def test_times_in_original_upload_are_not_segments(folder: Path) -> None:
     (folder / "index.csv").write_text(f"path,label,youtube_id,time_start,time_end\n{A},run,x,1,2\n{B},jump,y,1,2\n")
     raw = open_input_dataset(str(folder))
     assert all(video.trim is None for video in raw.videos) and "original upload" in raw.notes[0]
 
 
-def test_refusal_of_the_command_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_index_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "index.csv").write_text(f"path,label\n{A},run,fast\n")
     with pytest.raises(SystemExit) as caught:
         main(["prepare", str(folder), str(folder.parent / "out")])

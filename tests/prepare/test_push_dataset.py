@@ -1,4 +1,4 @@
-"""Prepared sets are published by the real client to a Hub on loopback, and read back; whatever breaks on the way."""
+"""Test publishing prepared datasets with the real client on a local Hub, also while it fails."""
 
 import json
 import shutil
@@ -18,25 +18,22 @@ from hf_videomae.prepare import PrepareSettings, PushError, check_dataset_target
 from hf_videomae.video.encoding import EncodeSettings
 from tests.helpers.datasets_on_disk import write_folder
 from tests.local_hub import LocalHub
+from tests.local_hub.faults import STATUS_NOT_RETRIED_BY_CLIENT
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = "org/set"
-# A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
-AT_ONCE = 520
 
 
 @pytest.fixture
-def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
-    """As the user who may write in `org` and `team`; waits of a twentieth of a second."""
+def logged_in(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, fast_retries: None) -> LocalHub:
+    """Log in as the user who may write to `org` and `team`."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
-    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
     return hub
 
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Six videos of two classes, two of them for validation."""
+    """Return a folder with six videos of two classes, two of them for validation."""
     write_folder(tmp_path / "raw" / "train", count=4)
     return write_folder(tmp_path / "raw" / "val", count=2).parent
 
@@ -64,7 +61,7 @@ def samples(name: str, split: str) -> tuple[Any, list[Any]]:
 
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset"])
-def test_the_pushed_set_is_the_local_one(logged_in: LocalHub, raw: Path, tmp_path: Path, format: str) -> None:
+def test_pushed_dataset_equals_local_one(logged_in: LocalHub, raw: Path, tmp_path: Path, format: str) -> None:
     out = make(raw, tmp_path / "out", format=format)
     (out / "notes.txt").write_text("mine, and not of the set")
     (out / ".prepare").mkdir()
@@ -84,7 +81,7 @@ def test_the_pushed_set_is_the_local_one(logged_in: LocalHub, raw: Path, tmp_pat
         assert sample.label is not None and sample.id.startswith("data/validation-00000-of-00001.")
 
 
-def test_again_nothing_is_sent(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_second_push_sends_nothing(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     first = push(out)
     logged_in.forget()
@@ -93,7 +90,7 @@ def test_again_nothing_is_sent(logged_in: LocalHub, raw: Path, tmp_path: Path) -
     assert not logged_in.requests("^(PUT|POST|DELETE) ")
 
 
-def test_only_what_changed_is_sent_and_stale_shards_go_in_the_same_commit(
+def test_only_changes_are_sent_and_stale_shards_deleted_in_same_commit(
     logged_in: LocalHub, raw: Path, tmp_path: Path
 ) -> None:
     out = make(raw, tmp_path / "out", num_shards=2)
@@ -101,7 +98,7 @@ def test_only_what_changed_is_sent_and_stale_shards_go_in_the_same_commit(
     api = HfApi()
     api.upload_file(repo_id=ID, repo_type="dataset", path_in_repo="LICENSE", path_or_fileobj=b"mine")
     commit = len(api.list_repo_commits(ID, repo_type="dataset"))
-    # The same videos in another layout; the validation split's two shards of one video each stay as they are.
+    # The training split changes; the validation split's two shards of one video each stay.
     for video in (raw / "train").rglob("*.mp4"):
         video.unlink()
     write_folder(raw / "train", count=3)
@@ -119,65 +116,67 @@ def test_only_what_changed_is_sent_and_stale_shards_go_in_the_same_commit(
     assert names == ["data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"]
     assert "LICENSE" in api.list_repo_files(ID, repo_type="dataset")
     assert len(api.list_repo_commits(ID, repo_type="dataset")) == commit + 2
-    # Who reads the first revision still has all of it.
+    # The first revision is still complete.
     old = open_source(ID, revision=first.commit)
     assert isinstance(old, StreamedSource) and old.num_shards == 2
     assert len([sample for shard in range(2) for sample in old.read_shard(shard)]) == 4
 
 
-def test_private_and_ones_own(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_private_repository_and_own_namespace(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     assert push(out, "mine", private=True).id == "org/mine"
     assert logged_in.is_private("datasets/org/mine")
     assert push(out, "mine", private=True).sent == 0
     push(out, "team/public")
-    with pytest.raises(PushError, match="team/public is there already, and public"):
+    with pytest.raises(PushError, match="team/public exists already and is public"):
         push(out, "team/public", private=True)
 
 
-# What breaks.
+# Failures of the Hub.
 
 
 @pytest.mark.parametrize("pattern", ["POST .*/preupload/", "POST .*objects/batch", "PUT /cdn-upload/", "/commit/"])
-def test_a_failure_that_passes_is_sat_out(logged_in: LocalHub, raw: Path, tmp_path: Path, pattern: str) -> None:
+def test_transient_failure_of_upload_is_retried(logged_in: LocalHub, raw: Path, tmp_path: Path, pattern: str) -> None:
     out = make(raw, tmp_path / "out")
-    logged_in.fail(pattern, status=AT_ONCE, times=2)
+    logged_in.fail(pattern, status=STATUS_NOT_RETRIED_BY_CLIENT, times=2)
     push(out)
     assert samples(ID, "train") == samples(str(out), "train")
     assert len(HfApi().list_repo_commits(ID, repo_type="dataset")) == 2
 
 
 @pytest.mark.parametrize("pattern", ["/whoami-v2", "/repos/create", "/tree/", "/validate-yaml"])
-def test_a_busy_hub_is_waited_for(logged_in: LocalHub, raw: Path, tmp_path: Path, pattern: str) -> None:
+def test_transient_failure_of_other_request_is_retried(
+    logged_in: LocalHub, raw: Path, tmp_path: Path, pattern: str
+) -> None:
     out = make(raw, tmp_path / "out")
-    logged_in.fail(pattern, status=AT_ONCE, times=2)
+    logged_in.fail(pattern, status=STATUS_NOT_RETRIED_BY_CLIENT, times=2)
     push(out)
     push(out)
     assert samples(ID, "train") == samples(str(out), "train")
 
 
-def test_the_page_of_a_proxy_is_no_answer(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_page_of_proxy_is_retried(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     logged_in.fail("/validate-yaml", status=502)
     push(out)
     assert samples(ID, "train") == samples(str(out), "train")
 
 
-def test_a_card_that_the_hub_refuses(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_card_refused_by_client_is_named(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     (out / "README.md").write_text("---\nlicense: [mit\n---\n\nMine.\n")
     with pytest.raises(PushError, match=r"was not published: Invalid metadata in README.md"):
         push(out)
 
 
-def test_a_connection_that_breaks_in_the_middle(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_broken_connection_of_upload_is_retried(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     logged_in.hang_up("PUT /cdn-upload/", after_bytes=1000)
     push(out)
     assert samples(ID, "train") == samples(str(out), "train")
 
 
-def test_the_answer_to_the_commit_is_lost(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_commit_with_lost_response_is_not_repeated(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     logged_in.cut_off("POST .*/commit/", after_bytes=0)
     pushed = push(out)
@@ -185,18 +184,20 @@ def test_the_answer_to_the_commit_is_lost(logged_in: LocalHub, raw: Path, tmp_pa
     assert len(commit) == 2 and commit[0].commit_id == pushed.commit
 
 
-def test_a_push_that_was_given_up_goes_on(
+def test_second_push_continues_one_that_gave_up(
     logged_in: LocalHub, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hf_videomae.hub import commit
 
     out = make(raw, tmp_path / "out", num_shards=2)
     before = contents(out)
-    # One file at a time, and the Hub stays away after the second.
+    # One file at a time, and the Hub fails at the commit.
     monkeypatch.setattr(commit, "_UPLOAD_BATCH_FILES", 1)
     monkeypatch.setattr(retry.RetryPolicy, "wait", lambda self, error: _give_up(error))
-    logged_in.fail("/commit/", status=AT_ONCE)
-    with pytest.raises(PushError, match=r"out is whole, but org/set was not published: .*; the same command goes on"):
+    logged_in.fail("/commit/", status=STATUS_NOT_RETRIED_BY_CLIENT)
+    with pytest.raises(
+        PushError, match=r"out is complete, but org/set was not published: .*; the same command continues"
+    ):
         push(out)
     assert contents(out) == before
     assert HfApi().list_repo_files(ID, repo_type="dataset") == [".gitattributes"]
@@ -210,7 +211,7 @@ def _give_up(error: BaseException) -> None:
     raise retry.SourceUnavailable("the network kept failing") from error
 
 
-def test_somebody_else_commits_meanwhile(
+def test_commit_of_somebody_else_in_between_is_kept(
     logged_in: LocalHub, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import hf_api
@@ -231,10 +232,10 @@ def test_somebody_else_commits_meanwhile(
     assert samples(ID, "train") == samples(str(out), "train")
 
 
-# What is refused.
+# Refusals.
 
 
-def test_something_else_is_not_overwritten(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_other_content_is_only_overwritten_on_request(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     (logged_in.dataset("org/thesis") / "chapter.txt").write_text("years of work")
     with pytest.raises(PushError, match=r"org/thesis holds other files \(chapter.txt, ...\), not one made of raw"):
@@ -242,7 +243,7 @@ def test_something_else_is_not_overwritten(logged_in: LocalHub, raw: Path, tmp_p
     push(out, "org/other")
     other = shutil.copytree(raw, tmp_path / "other raw")
     with pytest.raises(
-        PushError, match="org/other holds a set made of raw, not one made of other raw; give another id"
+        PushError, match="org/other holds a dataset made of raw, not one made of other raw; give another id"
     ):
         check_dataset_target("org/other", source=other.name)
     sha = HfApi().dataset_info("org/thesis").sha
@@ -251,17 +252,17 @@ def test_something_else_is_not_overwritten(logged_in: LocalHub, raw: Path, tmp_p
     assert "chapter.txt" in HfApi().list_repo_files("org/thesis", repo_type="dataset", revision=sha)
 
 
-def test_an_empty_repository_is_taken(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
-    """As one makes it on the pages of the Hub: with a card that names a licence."""
+def test_empty_repository_is_used(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+    """As created on the Hub's web pages: with a card that names a license."""
     (logged_in.dataset(ID) / "README.md").write_text("---\nlicense: mit\n---\n")
     push(make(raw, tmp_path / "out"))
     assert samples(ID, "train")[0][1] == 4
 
 
-def test_what_is_not_whole_is_not_published(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+def test_incomplete_dataset_is_not_published(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
     next((out / "data").iterdir()).unlink()
-    with pytest.raises(ValueError, match="holds no whole set"):
+    with pytest.raises(ValueError, match="holds no complete dataset"):
         push(out)
     assert not HfApi().repo_exists(ID, repo_type="dataset")
 
@@ -275,8 +276,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, 
     return status, output, errors
 
 
-def mistakes() -> dict[str, tuple[dict[str, Any], list[str], str]]:
-    """Settings of the process, arguments, and what is said."""
+def user_errors() -> dict[str, tuple[dict[str, Any], list[str], str]]:
+    """Return environment variables, arguments, and the expected message by case."""
     to = ["--push_to_hub", ID]
     return {
         "logged out": ({"HF_TOKEN": None}, to, "you are not logged in to the Hub; `hf auth login`"),
@@ -287,13 +288,13 @@ def mistakes() -> dict[str, tuple[dict[str, Any], list[str], str]]:
             ["--push_to_hub", "stranger/set"],
             "stranger/set is not yours: you are org, of team; give",
         ),
-        "no id": ({}, ["--push_to_hub", "a/b/c"], "'a/b/c' is no id of the Hub; give org/name"),
+        "no id": ({}, ["--push_to_hub", "a/b/c"], "'a/b/c' is not a Hub id; give org/name"),
         "no target": ({}, ["--private"], "--private and --overwrite say how to publish; give --push_to_hub"),
     }
 
 
-@pytest.mark.parametrize("case", mistakes())
-def test_mistakes_are_one_line_before_the_work_begins(
+@pytest.mark.parametrize("case", user_errors())
+def test_user_errors_are_one_line_before_the_work_begins(
     logged_in: LocalHub,
     raw: Path,
     tmp_path: Path,
@@ -301,7 +302,7 @@ def test_mistakes_are_one_line_before_the_work_begins(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings, arguments, words = mistakes()[case]
+    settings, arguments, words = user_errors()[case]
     for name, value in settings.items():
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     status, output, errors = run(capsys, raw, tmp_path / "out", *arguments)
@@ -309,7 +310,7 @@ def test_mistakes_are_one_line_before_the_work_begins(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_hub_that_is_away_or_switched_off(
+def test_unreachable_or_offline_hub_is_refused_early(
     logged_in: LocalHub,
     raw: Path,
     tmp_path: Path,
@@ -322,23 +323,25 @@ def test_a_hub_that_is_away_or_switched_off(
     arguments = (raw, tmp_path / "out", "--push_to_hub", ID)
     with logged_in.outage():
         status, _, errors = run(capsys, *arguments)
-    assert status == 2 and "the Hub cannot be reached" in errors and "without --push_to_hub the set is made" in errors
+    assert (
+        status == 2 and "the Hub cannot be reached" in errors and "without --push_to_hub the dataset is made" in errors
+    )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     status, _, errors = run(capsys, *arguments)
     assert status == 2 and "the Hub is switched off (HF_HUB_OFFLINE); unset it" in errors
     assert not (tmp_path / "out").exists()
 
 
-def test_rights_that_only_show_at_the_end(
+def test_missing_write_access_shown_at_the_end_can_be_fixed(
     logged_in: LocalHub, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As of a fine-grained token: the set is whole, and the same command publishes it once they are there."""
+    """As with a fine-grained token: the dataset is complete, and the same command publishes it once allowed."""
     arguments = (raw, tmp_path / "out", "--short_side", 32, "--push_to_hub", ID, "--private")
     logged_in.fail("/repos/create", status=403, times=None)
     status, output, errors = run(capsys, *arguments)
     last = errors.strip().splitlines()[-1]
     assert status == 2 and "6 of 6 videos" in output
-    assert f"{tmp_path / 'out'} is whole, but {ID} was not published: you may not write to {ID} (" in last
+    assert f"{tmp_path / 'out'} is complete, but {ID} was not published: you may not write to {ID} (" in last
     logged_in.heal()
     status, output, _ = run(capsys, *arguments)
     assert status == 0 and "is up to date, nothing was done" in output
@@ -348,8 +351,8 @@ def test_rights_that_only_show_at_the_end(
     assert status == 0 and f"{ID} holds it already, nothing was sent" in output
 
 
-def test_the_command_in_a_process_of_its_own(hub: LocalHub, raw: Path, tmp_path: Path) -> None:
-    """With the token of `hf auth login`, not of the environment; then the set streams."""
+def test_command_in_own_process_publishes(hub: LocalHub, raw: Path, tmp_path: Path) -> None:
+    """With the token of `hf auth login`, not of the environment; then the dataset streams."""
     environment = hub.environment()
     hub.home.mkdir(exist_ok=True)
     (hub.home / "token").write_text(hub.token)
@@ -364,10 +367,10 @@ def test_the_command_in_a_process_of_its_own(hub: LocalHub, raw: Path, tmp_path:
 
 
 @pytest.mark.parametrize("failures", [0, 2])
-def test_over_xet_as_from_a_user_it_is_one_commit_too(hub: LocalHub, raw: Path, tmp_path: Path, failures: int) -> None:
-    """Also where the first requests for a token fail."""
+def test_push_over_xet_is_one_commit(hub: LocalHub, raw: Path, tmp_path: Path, failures: int) -> None:
+    """Also if the first requests for a token fail."""
     pytest.importorskip("hf_xet")
-    hub.fail("/xet-write-token/", status=AT_ONCE, times=failures)
+    hub.fail("/xet-write-token/", status=STATUS_NOT_RETRIED_BY_CLIENT, times=failures)
     environment = {**hub.environment(xet=True), "HF_TOKEN": hub.token}
     command = [sys.executable, "-m", "hf_videomae.cli", "prepare", str(raw), str(tmp_path / "out")]
     command += ["--short_side", "32", "--push_to_hub", ID]
@@ -382,7 +385,7 @@ def test_over_xet_as_from_a_user_it_is_one_commit_too(hub: LocalHub, raw: Path, 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_files_that_links_lead_to_are_published_by_a_flag_alone(
+def test_linked_files_outside_are_published_only_with_allow_paths(
     logged_in: LocalHub, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_folder: bool
 ) -> None:
     private = write_folder(tmp_path / "private", count=2)
@@ -395,8 +398,8 @@ def test_files_that_links_lead_to_are_published_by_a_flag_alone(
         command[2] = str(push_at_once)
         with pytest.raises(SystemExit) as stop:
             main([*command, "--push_to_hub", ID])
-        told = capsys.readouterr().err
-        assert stop.value.code == 2 and f"--allow_paths {target}" in told and "link" in told
+        errors = capsys.readouterr().err
+        assert stop.value.code == 2 and f"--allow_paths {target}" in errors and "link" in errors
     assert not HfApi().repo_exists(ID, repo_type="dataset")
     assert main([*command, "--push_to_hub", ID, "--allow_paths", str(target)]) == 0
     assert HfApi().repo_exists(ID, repo_type="dataset")

@@ -1,4 +1,4 @@
-"""Files of the Hub come whole: compared with what the Hub states, and fetched again where the connection breaks."""
+"""Test that files of the Hub are verified, and downloaded again after a broken connection or damage."""
 
 import logging
 import shutil
@@ -12,7 +12,6 @@ from huggingface_hub import constants
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from hf_videomae.data import DataError, open_source
-from hf_videomae.hub import retry
 from hf_videomae.hub.download import DamagedDownload, download_model, matches_checksum
 from hf_videomae.hub.retry import SourceUnavailable
 from hf_videomae.inference import load_classifier
@@ -20,34 +19,27 @@ from tests.helpers.datasets_on_disk import write_parquet, write_webdataset
 from tests.local_hub import LocalHub
 from tests.local_hub.clients import forget_connections
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("fast_retries")]
 WEIGHTS = "GET .*/model.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of a twentieth of a second."""
-    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
-    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
 
 def read_all(source: Any) -> list[Any]:
     return [sample for shard in range(source.num_shards) for sample in source.read_shard(shard)]
 
 
-def spoil(path: Path, at: int) -> None:
-    """Other bytes, as many."""
+def corrupt_file(path: Path, at: int) -> None:
+    """Change one byte; the size stays."""
     blob = path.resolve()
     content = bytearray(blob.read_bytes())
     content[at] ^= 0x55
     blob.write_bytes(content)
 
 
-# Shards that are kept.
+# Cached shards.
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_webdataset])
-def test_a_kept_shard_that_was_damaged_is_fetched_again(
+def test_damaged_cached_shard_is_downloaded_again(
     hub: LocalHub, tmp_path: Path, write: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     write(hub.dataset("org/set"))
@@ -55,7 +47,7 @@ def test_a_kept_shard_that_was_damaged_is_fetched_again(
     source: Any = open_source("org/set", cache_dir=cache)
     whole = read_all(source)
     damaged = Path(source.shard_cache.paths[1])
-    spoil(damaged, at=damaged.stat().st_size // 2)
+    corrupt_file(damaged, at=damaged.stat().st_size // 2)
     hub.forget()
     again = open_source("org/set", cache_dir=cache)
     assert read_all(again) == whole
@@ -64,7 +56,7 @@ def test_a_kept_shard_that_was_damaged_is_fetched_again(
     assert read_all(again) == whole and hub.requests() == []
 
 
-def test_a_shard_that_comes_damaged_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
+def test_shard_damaged_on_every_download_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
     write_webdataset(hub.dataset("org/set"))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
     hub.corrupt("GET /cdn/.*train-001", after_bytes=3000, times=None)
@@ -74,7 +66,7 @@ def test_a_shard_that_comes_damaged_is_one_line(hub: LocalHub, tmp_path: Path) -
     assert len(read_all(source)) == 7
 
 
-def test_a_page_in_place_of_a_kept_shard_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
+def test_page_instead_of_cached_shard_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
     write_webdataset(hub.dataset("org/set"))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
     hub.answer_page("GET /cdn/.*train-001", times=None)
@@ -87,21 +79,21 @@ def test_a_page_in_place_of_a_kept_shard_is_one_line(hub: LocalHub, tmp_path: Pa
 
 @pytest.fixture
 def model(hub: LocalHub, tmp_path: Path) -> str:
-    """A classifier, alone on the Hub."""
+    """Return a classifier that is on the Hub only."""
     config = VideoMAEConfig.from_preset("tiny", task="classification", num_hidden_layers=1)
     VideoMAEForVideoClassification(config).save_pretrained(hub.model("org/model"))
     return "org/model"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_broken_connection_is_tried_again(hub: LocalHub, model: str, name: str) -> None:
+def test_broken_connection_is_retried(hub: LocalHub, model: str, name: str) -> None:
     hub.cut_off(f"GET .*/{name}", after_bytes=100, times=2)
     assert load_classifier(model).config.num_hidden_layers == 1
     assert [request.fault for request in hub.requests(f"GET .*/{name}") if request.fault] == ["reset"] * 2
 
 
 @pytest.mark.parametrize(("name", "at"), [("config.json", 40), ("model.safetensors", 9000)])
-def test_a_file_that_comes_damaged_is_fetched_again(
+def test_damaged_download_is_repeated(
     hub: LocalHub, model: str, name: str, at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.corrupt(f"GET .*/{name}", after_bytes=at)
@@ -110,27 +102,27 @@ def test_a_file_that_comes_damaged_is_fetched_again(
     assert all(matches_checksum(path) for path in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*"))
 
 
-def test_weights_that_were_damaged_in_the_cache_are_fetched_again(hub: LocalHub, model: str) -> None:
-    # Copies: what is loaded is the file itself, mapped into memory.
+def test_weights_damaged_in_cache_are_downloaded_again(hub: LocalHub, model: str) -> None:
+    # Copies, because the loaded weights are memory-mapped from the file.
     before = {name: value.clone() for name, value in load_classifier(model).state_dict().items()}
     (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
-    spoil(weights, at=9000)
+    corrupt_file(weights, at=9000)
     after = load_classifier(model).state_dict()
     assert all((before[name] == after[name]).all() for name in before)
 
 
-def test_weights_that_stay_damaged_are_one_line(hub: LocalHub, model: str) -> None:
+def test_weights_damaged_on_every_download_are_one_line(hub: LocalHub, model: str) -> None:
     hub.corrupt(WEIGHTS, after_bytes=9000, times=None)
     with pytest.raises(DamagedDownload, match="model.safetensors of org/model came damaged 3 times"):
         load_classifier(model)
 
 
-def test_a_damaged_cache_without_the_hub_is_one_line(hub: LocalHub, model: str) -> None:
+def test_damaged_cache_without_hub_is_one_line(hub: LocalHub, model: str) -> None:
     load_classifier(model)
     (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
     with hub.outage():
         download_model(model)
-        spoil(weights, at=9000)
+        corrupt_file(weights, at=9000)
         with pytest.raises(DamagedDownload, match="model.safetensors of org/model is damaged in .*cannot be reached"):
             download_model(model)
 
@@ -149,36 +141,34 @@ REFUSALS: dict[str, tuple[Callable[[LocalHub], None], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_model_that_is_refused_is_one_line(hub: LocalHub, model: str, case: str) -> None:
-    begin, told = REFUSALS[case]
+def test_refused_model_is_one_line(hub: LocalHub, model: str, case: str) -> None:
+    begin, message = REFUSALS[case]
     forget_connections()
     begin(hub)
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         load_classifier(model)
     assert model in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_only_what_transformers_loads_is_fetched(hub: LocalHub, model: str) -> None:
+def test_only_files_that_transformers_loads_are_downloaded(hub: LocalHub, model: str) -> None:
     folder = hub.model(model)
     shutil.copy(folder / "model.safetensors", folder / "pytorch_model.bin")
     (folder / "loss.png").write_bytes(b"a picture")
     hub.forget()
     download_model(model)
-    fetched = {request.path.rpartition("/")[2] for request in hub.requests("GET .*(resolve|cdn)/")}
-    assert fetched == {"config.json", "model.safetensors"}
+    downloaded = {request.path.rpartition("/")[2] for request in hub.requests("GET .*(resolve|cdn)/")}
+    assert downloaded == {"config.json", "model.safetensors"}
 
 
-def test_nothing_is_logged_of_a_model_that_comes_whole(
-    hub: LocalHub, model: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_intact_model_logs_nothing(hub: LocalHub, model: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "hf_videomae"):
         load_classifier(model)
     assert not [record for record in caplog.records if record.name.startswith("hf_videomae")]
 
 
-def test_a_model_of_a_hub_that_is_away_is_refused_at_once(hub: LocalHub) -> None:
+def test_uncached_model_of_unreachable_hub_is_refused_at_once(hub: LocalHub) -> None:
     hub.stop()
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(SourceUnavailable, match=r"org/nowhere is not in the cache.*cannot be reached"):
         download_model("org/nowhere")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5

@@ -1,4 +1,4 @@
-"""Raw videos, good and bad, become a set that streams; killed and called again, the same set."""
+"""Test that raw videos, good and bad, become a dataset that streams, and that a killed call continues."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def labels_by_path(root: Path, split: str = "train") -> dict[str, str]:
-    """What `datasets` streams: class name by the path of the source."""
+    """Return what `datasets` streams: the class name by the path of the source."""
     import datasets
 
     stream = datasets.load_dataset(str(root), split=split, streaming=True).decode(False)
@@ -61,7 +61,7 @@ def labels_by_path(root: Path, split: str = "train") -> dict[str, str]:
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Nine good videos of two classes, nested, with odd names; five bad ones."""
+    """Return a folder with nine good videos of two classes, nested and with odd names, and five bad ones."""
     root = write_folder(tmp_path / "raw videos", count=6)
     nested = root / "sports" / "jump é 跳"
     nested.mkdir(parents=True)
@@ -89,7 +89,7 @@ def _write_audio(path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset"])
-def test_a_folder_with_bad_files_becomes_a_stream(raw: Path, tmp_path: Path, format: str) -> None:
+def test_folder_with_bad_files_becomes_streamable_dataset(raw: Path, tmp_path: Path, format: str) -> None:
     out = tmp_path / "out"
     report = make(raw, out, format=format, license="cc-by-4.0").report
     assert (report["found"], report["kept"], report["dropped"]) == (14, 9, 5)
@@ -133,8 +133,7 @@ def test_a_folder_with_bad_files_becomes_a_stream(raw: Path, tmp_path: Path, for
     assert labels["sports/jump é 跳/dots.in.name.mp4"] == "jump é 跳"
 
 
-def test_what_streams_is_what_was_read(raw: Path, tmp_path: Path) -> None:
-    """Each row holds the video that its path names."""
+def test_each_row_holds_the_video_its_path_names(raw: Path, tmp_path: Path) -> None:
     import datasets
 
     make(raw, tmp_path / "out")
@@ -145,7 +144,7 @@ def test_what_streams_is_what_was_read(raw: Path, tmp_path: Path) -> None:
             assert (frames[0] - frames[1]).abs().max() < 4, row["path"]
 
 
-def test_the_card_is_read_by_the_hub(raw: Path, tmp_path: Path) -> None:
+def test_card_header_is_read_by_hub_client(raw: Path, tmp_path: Path) -> None:
     from huggingface_hub import DatasetCard
 
     make(raw, tmp_path / "licensed", license="cc-by-4.0")
@@ -162,7 +161,7 @@ def test_the_card_is_read_by_the_hub(raw: Path, tmp_path: Path) -> None:
     assert "Of 14 videos 5 were left out" in plain.text
 
 
-def test_again_with_nothing_new_does_nothing(raw: Path, tmp_path: Path) -> None:
+def test_second_call_without_changes_writes_nothing(raw: Path, tmp_path: Path) -> None:
     first = make(raw, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     again = make(raw, tmp_path / "out")
@@ -170,7 +169,7 @@ def test_again_with_nothing_new_does_nothing(raw: Path, tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
 
 
-def test_only_what_is_new_is_made(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_videos_are_encoded(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     make(raw, out)
     (raw / "class_0" / "000.mp4").unlink()
@@ -184,7 +183,7 @@ def test_only_what_is_new_is_made(raw: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def _count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the videos that are encoded from here on."""
+    """Collect the names of the videos that are encoded from now on."""
     from hf_videomae.prepare import transcoder
 
     encoded, encode = [], transcoder.encode_video
@@ -198,7 +197,7 @@ def _count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return encoded
 
 
-def test_another_layout_makes_no_video_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_shard_layout_encodes_no_video_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(raw, tmp_path / "out")
     encoded = _count_encoded(monkeypatch)
     make(raw, tmp_path / "out", format="webdataset", num_shards=3)
@@ -209,14 +208,14 @@ def test_another_layout_makes_no_video_again(raw: Path, tmp_path: Path, monkeypa
     assert len(labels_by_path(tmp_path / "out")) == 9
 
 
-def test_the_number_of_jobs_changes_nothing(raw: Path, tmp_path: Path) -> None:
+def test_number_of_jobs_does_not_change_the_files(raw: Path, tmp_path: Path) -> None:
     make(raw, tmp_path / "one", jobs=1)
     make(raw, tmp_path / "three", jobs=3)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
 
 
-def test_killed_and_called_again_ends_with_the_same_files(raw: Path, tmp_path: Path) -> None:
-    """SIGKILL to the real command after some clips."""
+def test_killed_command_continues_to_the_same_files(raw: Path, tmp_path: Path) -> None:
+    """Kill the real command after some clips."""
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -241,14 +240,16 @@ def test_killed_and_called_again_ends_with_the_same_files(raw: Path, tmp_path: P
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "data").exists(), "it was faster than the signal"
-    done = subprocess.pipeline(command, cwd=root, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "videos were there already" in done.stdout
     make(raw, tmp_path / "fresh")
     assert files_of(out) == files_of(tmp_path / "fresh")
 
 
-def test_killed_while_shards_are_put_in_place(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_moving_shards_continues_to_the_same_files(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from hf_videomae.prepare import pipeline
 
     class Killed(BaseException):
@@ -276,7 +277,7 @@ def test_killed_while_shards_are_put_in_place(raw: Path, tmp_path: Path, monkeyp
 # Labels and splits.
 
 
-def test_splits_and_labels_of_a_table(tmp_path: Path) -> None:
+def test_index_file_gives_splits_labels_and_segments(tmp_path: Path) -> None:
     """A row that cannot be used is left out and named; the others are kept."""
     root = write_folder(tmp_path / "raw", count=6)
     rows = [
@@ -318,7 +319,7 @@ def test_splits_and_labels_of_a_table(tmp_path: Path) -> None:
     assert open_source(str(out), split="validation").class_names == ["jump", "run"]
 
 
-def test_split_folders(tmp_path: Path) -> None:
+def test_split_folders_become_splits(tmp_path: Path) -> None:
     write_folder(tmp_path / "raw" / "train", count=4)
     write_folder(tmp_path / "raw" / "val", count=2)
     make(tmp_path / "raw", tmp_path / "out", trim=Trim(end=0.3))
@@ -329,7 +330,7 @@ def test_split_folders(tmp_path: Path) -> None:
     assert "cut to the seconds 0 to 0.3" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_unlabelled_videos_say_why(tmp_path: Path) -> None:
+def test_report_says_why_there_are_no_labels(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "raw", count=2)
     (root / "stray.mp4").write_bytes(MotionSource()[0].video)
     report = make(root, tmp_path / "out").report
@@ -346,7 +347,7 @@ def test_unlabelled_videos_say_why(tmp_path: Path) -> None:
         ("regression", ["1.5", "-2"], [1.5, -2.0]),
     ],
 )
-def test_other_kinds_of_labels(tmp_path: Path, kind: Any, texts: list[str], labels: list[Any]) -> None:
+def test_several_classes_and_numbers_as_labels(tmp_path: Path, kind: Any, texts: list[str], labels: list[Any]) -> None:
     root = write_folder(tmp_path / "raw", count=2)
     rows = [f"class_{index}/00{index}.mp4,{text}\n" for index, text in enumerate(texts)]
     (root / "index.csv").write_text("path,label\n" + "".join(rows))
@@ -357,7 +358,7 @@ def test_other_kinds_of_labels(tmp_path: Path, kind: Any, texts: list[str], labe
         make(root, tmp_path / "tar", label_kind=kind, format="webdataset")
 
 
-def test_a_set_of_parquet_is_made_small(tmp_path: Path) -> None:
+def test_parquet_dataset_is_prepared(tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "raw", rows=(3, 2), bad=(1,))
     report = make(source, tmp_path / "out").report
     assert (report["kept"], report["dropped"]) == (4, 1)
@@ -374,7 +375,7 @@ def test_a_set_of_parquet_is_made_small(tmp_path: Path) -> None:
 # Shards.
 
 
-def test_the_number_of_shards() -> None:
+def test_choose_num_shards() -> None:
     def chosen(videos: int, megabytes: int) -> int:
         return choose_num_shards(videos, megabytes * 10**6, shard_bytes=10**8)
 
@@ -382,7 +383,7 @@ def test_the_number_of_shards() -> None:
     assert [chosen(10**5, 10_000), chosen(10**5, 10_050), chosen(2, 900)] == [104, 104, 2]
 
 
-def test_shards_are_of_equal_bytes_and_mix_classes(tmp_path: Path) -> None:
+def test_shards_have_equal_size_and_mixed_classes(tmp_path: Path) -> None:
     from hf_videomae.prepare.shards import PreparedVideo
     from hf_videomae.video.encoding import EncodedVideo
 
@@ -400,7 +401,7 @@ def test_shards_are_of_equal_bytes_and_mix_classes(tmp_path: Path) -> None:
     assert [[entry.id for entry in shard.rows] for shard in again] == [[e.id for e in shard.rows] for shard in shards]
 
 
-def test_row_groups_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_stay_below_their_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow import parquet
 
     from hf_videomae.prepare import shards
@@ -412,10 +413,10 @@ def test_row_groups_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(list(open_source(str(tmp_path / "out")).read_shard(0))) == 3  # type: ignore[union-attr]
 
 
-# Mistakes.
+# Errors.
 
 
-def pipeline(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     try:
         status = main(["prepare", *map(str, arguments)])
     except SystemExit as stop:
@@ -424,18 +425,18 @@ def pipeline(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return status, output, errors
 
 
-def test_the_command_says_what_it_did(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_what_it_did(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (raw, tmp_path / "out", "--short_side", 32, "--trim", "0:0.5")
-    status, output, _ = pipeline(capsys, *arguments)
+    status, output, _ = run_command(capsys, *arguments)
     assert status == 0
     assert "train: 9 videos" in output and "in 2 shards of" in output
     assert "enough for 2 processes with shards of their own" in output
     assert "left out: 1 of 14: it is empty (0 bytes)" in output and "9 of 14 videos" in output
-    status, output, _ = pipeline(capsys, *arguments)
+    status, output, _ = run_command(capsys, *arguments)
     assert status == 0 and "up to date, nothing was done" in output
 
 
-def test_mistakes_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("x")
@@ -464,14 +465,14 @@ def test_mistakes_are_one_line(raw: Path, tmp_path: Path, capsys: pytest.Capture
         ((raw, tmp_path / "done", "--short_side", "32"), "made with source few (now raw videos)"),
     ]
     for arguments, words in mistakes:
-        status, output, errors = pipeline(capsys, *arguments)
+        status, output, errors = run_command(capsys, *arguments)
         last = errors.strip().splitlines()[-1]
         assert status == 2 and words in last and "Traceback" not in errors, (words, errors)
         assert output == ""
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
 
 
-def test_a_missing_encoder_stops_it(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_encoder_is_refused_before_writing(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_ffmpeg_program", lambda: None)
     monkeypatch.setattr(encoding._pyav, "unavailable_reason", lambda: "not installed")
     with pytest.raises(VideoBackendError):
@@ -479,7 +480,7 @@ def test_a_missing_encoder_stops_it(raw: Path, tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "out").exists()
 
 
-def test_other_settings_do_not_go_on_with_an_unfinished_run(raw: Path, tmp_path: Path) -> None:
+def test_unfinished_run_with_other_settings_is_refused(raw: Path, tmp_path: Path) -> None:
     make(raw, tmp_path / "other")
     (tmp_path / "out" / ".prepare").mkdir(parents=True)
     begun = {"source": "raw videos", "short_side": 64, "gop": 12, "crf": 23, "start": 0.0, "end": None}
@@ -492,7 +493,7 @@ def test_other_settings_do_not_go_on_with_an_unfinished_run(raw: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_the_real_set(data_dir: Path, tmp_path: Path) -> None:
+def test_real_dataset(data_dir: Path, tmp_path: Path) -> None:
     report = make(data_dir, tmp_path / "out").report
     assert (report["kept"], report["dropped"]) == (83, 0)
     source = open_source(str(tmp_path / "out"), require_labels=True)

@@ -1,4 +1,4 @@
-"""Rows of a classifier picked by the names of their classes, whatever their order."""
+"""Test that classifier rows are selected by class name, whatever their order."""
 
 import json
 import random
@@ -21,8 +21,8 @@ K710 = sorted([*KINETICS_710_NAMES.values(), *(f"class number {n} (indoors)" for
 K400 = sorted([*KINETICS_710_NAMES, *(f"Class_Number_{n}_(indoors)" for n in range(0, 696, 2))])[::-1]
 
 
-def shuffled() -> list[str]:
-    """The 710 classes in an order that is not the alphabet's, as VideoMAE V2's are."""
+def shuffled_k710() -> list[str]:
+    """Return the 710 classes out of alphabetical order, as VideoMAE V2's are."""
     return random.Random(0).sample(K710, len(K710))
 
 
@@ -38,12 +38,12 @@ def save(folder: Path, names: list[str] | None) -> Path:
 
 
 def expected_rows(names: list[str]) -> list[int]:
-    """The rows of K400's classes, found another way than the package finds them."""
+    """Return the rows of K400's classes, found in another way than by the package."""
     merged = [KINETICS_710_NAMES.get(name, name.lower().replace("_", " ")) for name in K400]
     return [names.index(name) for name in merged]
 
 
-def check_picked(model: VideoMAEForVideoClassification, folder: Path, names: list[str]) -> None:
+def check_selected(model: VideoMAEForVideoClassification, folder: Path, names: list[str]) -> None:
     weights, rows = load_file(folder / "model.safetensors"), expected_rows(names)
     assert torch.equal(model.classifier.weight, weights["classifier.weight"][rows])
     assert torch.equal(model.classifier.bias, weights["classifier.bias"][rows])
@@ -52,28 +52,28 @@ def check_picked(model: VideoMAEForVideoClassification, folder: Path, names: lis
     assert model.config.label2id == {name: number for number, name in enumerate(K400)}
 
 
-@pytest.mark.parametrize("names", [K710, shuffled()], ids=["alphabetical", "other order"])
-def test_convert_picks_classes(names: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [K710, shuffled_k710()], ids=["alphabetical", "other order"])
+def test_convert_selects_classes(names: list[str], tmp_path: Path) -> None:
     folder = save(tmp_path / "in", names)
     (tmp_path / "k400.txt").write_text("\n".join(K400) + "\n")
     arguments = ["convert", str(folder), str(tmp_path / "out"), "--classes", str(tmp_path / "k400.txt"), "--no_check"]
     assert main(arguments) == 0
-    check_picked(VideoMAEForVideoClassification.from_pretrained(tmp_path / "out"), folder, names)
+    check_selected(VideoMAEForVideoClassification.from_pretrained(tmp_path / "out"), folder, names)
     assumed = json.loads((tmp_path / "out" / "conversion.json").read_text())["assumed"]
     assert any("'drinking' is 'sipping cup'" in line for line in assumed)
 
 
-def test_convert_names_the_classes_of_a_checkpoint_first(tmp_path: Path) -> None:
-    folder, names = save(tmp_path / "in", None), shuffled()
-    found = convert_checkpoint(folder, id2label=dict(enumerate(names)), classes=K400, check=False)
-    check_picked(found.model, folder, names)
+def test_id2label_is_applied_before_classes(tmp_path: Path) -> None:
+    folder, names = save(tmp_path / "in", None), shuffled_k710()
+    done = convert_checkpoint(folder, id2label=dict(enumerate(names)), classes=K400, check=False)
+    check_selected(done.model, folder, names)
 
 
-@pytest.mark.parametrize("names", [K710, shuffled()], ids=["alphabetical", "other order"])
-def test_finetuning_picks_the_classes_of_its_data(names: list[str], tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("names", [K710, shuffled_k710()], ids=["alphabetical", "other order"])
+def test_finetuning_selects_the_classes_of_its_dataset(names: list[str], tmp_path: Path, capsys) -> None:
     folder = save(tmp_path, names)
     recipe = FinetuneRecipe(model=str(folder), head="pick", drop_path=0.0)
-    check_picked(build_classifier(recipe, class_names=K400), folder, names)
+    check_selected(build_classifier(recipe, class_names=K400), folder, names)
     assert f"{len(K400)} of the 710 rows" in capsys.readouterr().out
 
 
@@ -86,7 +86,7 @@ def test_finetuning_picks_the_classes_of_its_data(names: list[str], tmp_path: Pa
         (["class number 1 (indoors)", "Class_number_1_indoors"], ["case or punctuation"]),
     ],
 )
-def test_classes_that_are_not_found_are_named(wanted: list[str], words: list[str], tmp_path: Path, capsys) -> None:
+def test_missing_classes_are_named(wanted: list[str], words: list[str], tmp_path: Path, capsys) -> None:
     with pytest.raises(ValueError) as error:
         find_class_rows(wanted, K710, owner="me/k710")
     assert all(word in str(error.value) for word in [*words, "me/k710"])
@@ -102,18 +102,18 @@ def test_classes_that_are_not_found_are_named(wanted: list[str], words: list[str
     assert not (tmp_path / "out").exists()
 
 
-def test_merged_names_belong_to_kinetics_710_alone() -> None:
+def test_merged_names_are_only_used_for_kinetics_710() -> None:
     with pytest.raises(ValueError, match="'drinking'"):
         find_class_rows(["drinking"], ["sipping cup", "running"], owner="me/model")
 
 
-def test_a_head_without_names_asks_for_them(tmp_path: Path) -> None:
+def test_head_without_class_names_asks_for_them(tmp_path: Path) -> None:
     folder = save(tmp_path, None)
     with pytest.raises(RunError, match="LABEL_0 to LABEL_709.*--id2label.*label_map_k710.txt"):
         build_classifier(FinetuneRecipe(model=str(folder), head="pick"), class_names=K400)
 
 
-def test_a_model_without_a_classifier_has_nothing_to_pick(tmp_path: Path) -> None:
+def test_model_without_classifier_is_refused(tmp_path: Path) -> None:
     VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)).save_pretrained(tmp_path)
     with pytest.raises(RunError, match="has no classifier"):
         build_classifier(FinetuneRecipe(model=str(tmp_path), head="pick"), class_names=K400)

@@ -1,4 +1,4 @@
-"""Raw videos of a data set of the Hub become a prepared set, in every format and whatever the Hub does meanwhile."""
+"""Test preparing Hub datasets of every format, also while the Hub fails."""
 
 import json
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from hf_videomae.video.decoding import open_video
 from hf_videomae.video.encoding import EncodeSettings
 from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
 from tests.local_hub import LocalHub
+from tests.local_hub.faults import STATUS_NOT_RETRIED_BY_CLIENT
 
 ID = "org/raw"
-# A failure of the server that huggingface_hub does not try again by itself: that takes 23 seconds.
-AT_ONCE = 520
+pytestmark = pytest.mark.usefixtures("fast_retries")
 
 
-def write_labelled_videofolder(root: Path) -> Path:
-    """As the Hub's pages make it: class folders in split folders, without a metadata file."""
+def write_labeled_videofolder(root: Path) -> Path:
+    """Write what the Hub's web pages produce: class folders in split folders, without a metadata file."""
     flat = write_videofolder(root / "flat", count=6)
     for number in range(6):
         folder = root / ("validation" if number == 5 else "train") / f"class_{number % 2}"
@@ -37,15 +37,8 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "parquet": (lambda root: write_parquet(root, rows=(4, 3)), 7, 8),
     "webdataset": (write_webdataset, 7, 0),
     "videofolder": (write_videofolder, 6, 0),
-    "labelled videofolder": (write_labelled_videofolder, 6, 2),
+    "labeled videofolder": (write_labeled_videofolder, 6, 2),
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of a twentieth of a second."""
-    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
-    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
 
 def make(out: Path, **options: Any) -> PrepareResult:
@@ -53,7 +46,7 @@ def make(out: Path, **options: Any) -> PrepareResult:
 
 
 def read(folder: Path, split: str = "train") -> dict[str, Any]:
-    """The videos of a prepared set by the id that they had in the raw one."""
+    """Return the videos of a prepared dataset by their ids in the source."""
     source = open_source(str(folder), split=split)
     assert isinstance(source, StreamedSource)
     lines = [json.loads(line) for line in (folder / "videos.jsonl").read_text().splitlines()]
@@ -63,7 +56,7 @@ def read(folder: Path, split: str = "train") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_each_format(hub: LocalHub, tmp_path: Path, format: str) -> None:
+def test_every_format_is_prepared_with_its_labels(hub: LocalHub, tmp_path: Path, format: str) -> None:
     write, count, classes = FORMATS[format]
     write(hub.dataset(ID))
     report = make(tmp_path / "out").report
@@ -83,7 +76,7 @@ def test_each_format(hub: LocalHub, tmp_path: Path, format: str) -> None:
             assert (frames[0] - frames[1]).abs().max() < 4, sample.id
 
 
-def test_again_and_after_a_new_commit(hub: LocalHub, tmp_path: Path) -> None:
+def test_second_call_is_unchanged_until_new_commit(hub: LocalHub, tmp_path: Path) -> None:
     write_parquet(hub.dataset(ID), rows=(4, 3))
     make(tmp_path / "out")
     assert make(tmp_path / "out").is_unchanged
@@ -97,7 +90,7 @@ def test_again_and_after_a_new_commit(hub: LocalHub, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset", "videofolder"])
 @pytest.mark.parametrize("fault", ["error", "reset"])
-def test_a_hub_that_fails_for_a_while(hub: LocalHub, tmp_path: Path, format: str, fault: str) -> None:
+def test_transient_hub_failures_change_nothing(hub: LocalHub, tmp_path: Path, format: str, fault: str) -> None:
     write, count, _ = FORMATS[format]
     write(hub.dataset(ID))
     make(tmp_path / "whole")
@@ -105,7 +98,7 @@ def test_a_hub_that_fails_for_a_while(hub: LocalHub, tmp_path: Path, format: str
     if fault == "reset":
         hub.cut_off(r"GET /cdn/", after_bytes=1000, times=3)
     else:
-        hub.fail(r"GET /cdn/", status=AT_ONCE, times=2)
+        hub.fail(r"GET /cdn/", status=STATUS_NOT_RETRIED_BY_CLIENT, times=2)
     report = make(tmp_path / "out").report
     assert any(request.fault for request in hub.requests("GET /cdn/"))
     assert (report["kept"], report["dropped"]) == (count, 0)
@@ -115,15 +108,15 @@ def test_a_hub_that_fails_for_a_while(hub: LocalHub, tmp_path: Path, format: str
 
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset", "videofolder"])
-def test_a_hub_that_stays_away_costs_no_video(
+def test_hub_outage_drops_no_video(
     hub: LocalHub, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends in one line, with what was made kept; the same command goes on."""
+    """The call ends with one line and keeps what was made; the same call continues."""
     write, count, _ = FORMATS[format]
     write(hub.dataset(ID))
     monkeypatch.setattr(retry.RetryPolicy, "wait", lambda self, error: _give_up(error))
-    hub.fail(r"GET /cdn/", status=AT_ONCE, times=None)
-    with pytest.raises(DataError, match="network|goes on") as caught:
+    hub.fail(r"GET /cdn/", status=STATUS_NOT_RETRIED_BY_CLIENT, times=None)
+    with pytest.raises(DataError, match="network|continues") as caught:
         make(tmp_path / "out")
     assert "\n" not in str(caught.value) and not (tmp_path / "out" / "data").exists()
     hub.heal()
@@ -146,7 +139,7 @@ def test_bad_videos_are_left_out_and_named(hub: LocalHub, tmp_path: Path) -> Non
     ]
 
 
-def test_private_and_revisions(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_dataset_and_revision(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(hub.dataset(ID), rows=(4,))
     write_videofolder(hub.dataset(ID, revision="v1"), count=2)
     hub.hide(f"datasets/{ID}")

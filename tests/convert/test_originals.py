@@ -1,4 +1,4 @@
-"""Conversion of original checkpoints: wrappers, prefixes, inference of the architecture, every key used or named."""
+"""Test conversion of original checkpoints: wrappers, prefixes, inferred architecture, and every key used or named."""
 
 import argparse
 from pathlib import Path
@@ -31,29 +31,29 @@ def equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize("wrapper", ["model", "module", None])
-def test_wrappers_and_prefixes(pretrained, prefix: str, wrapper: str | None, tmp_path: Path) -> None:
+def test_wrappers_and_prefixes_are_removed(pretrained, prefix: str, wrapper: str | None, tmp_path: Path) -> None:
     weights = {f"{prefix}{name}": value for name, value in pretrained.items()}
     torch.save({"a": weights, "epoch": 3, wrapper: weights} if wrapper else weights, tmp_path / "file.pth")
     torch.save({"model": pretrained}, tmp_path / "plain.pth")
-    found = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
-    assert isinstance(found, VideoMAEForPreTraining)
-    assert equal(found, load_original_checkpoint(tmp_path / "plain.pth", **FIELDS))
+    model = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
+    assert isinstance(model, VideoMAEForPreTraining)
+    assert equal(model, load_original_checkpoint(tmp_path / "plain.pth", **FIELDS))
 
 
-def test_what_plays_no_part_is_told(pretrained, tmp_path: Path) -> None:
+def test_unused_weights_and_options_are_named(pretrained, tmp_path: Path) -> None:
     optimizer = {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []}
     saved = {"model_ema": pretrained, "model": pretrained, "optimizer": optimizer, "scaler": {}}
     torch.save(saved, tmp_path / "file.pth")
     torch.save({"model": pretrained}, tmp_path / "plain.pth")
-    (told,) = convert_checkpoint(tmp_path / "file.pth", check=False, **FIELDS).report.warnings
-    assert "file.pth holds other weights, too, which were left out: model_ema; save them alone" in told
+    (warning,) = convert_checkpoint(tmp_path / "file.pth", check=False, **FIELDS).report.warnings
+    assert "file.pth" in warning and "other weights" in warning and "left out: model_ema;" in warning
     done = convert_checkpoint(tmp_path / "plain.pth", check=False, fix=True, inflate="center", **FIELDS)
     first, second = done.report.warnings
-    assert first.startswith("--fix plays no part") and second.startswith("--inflate and --positions play no part")
+    assert first.startswith("--fix ") and second.startswith("--inflate and --positions ")
     assert not convert_checkpoint(tmp_path / "plain.pth", check=False, **FIELDS).report.warnings
 
 
-def test_architecture_comes_from_the_weights(pretrained, tmp_path: Path) -> None:
+def test_architecture_is_inferred_from_weights(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
     config = load_original_checkpoint(tmp_path / "file.pth", **FIELDS).config
     assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (48, 3, 192)
@@ -67,7 +67,7 @@ def test_architecture_comes_from_the_weights(pretrained, tmp_path: Path) -> None
     ("preset", "heads", "decoder_heads"),
     [("small", 6, 3), ("base", 12, 6), ("large", 16, 8), ("huge", 16, 8), ("giant", 16, 8)],
 )
-def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: int) -> None:
+def test_heads_of_published_sizes(preset: str, heads: int, decoder_heads: int) -> None:
     from hf_videomae.convert.originals import infer_config
 
     config = VideoMAEConfig.from_preset(preset)
@@ -89,7 +89,7 @@ def test_heads_of_the_published_sizes(preset: str, heads: int, decoder_heads: in
     }
 
 
-def test_training_arguments_are_read_and_the_caller_wins(pretrained, tmp_path: Path) -> None:
+def test_training_arguments_are_read_and_caller_overrides(pretrained, tmp_path: Path) -> None:
     arguments = argparse.Namespace(num_frames=16, input_size=32, mask_ratio=0.75, decoder_mask_type="run_cell")
     torch.save({"model": pretrained, "args": arguments}, tmp_path / "file.pth")
     fields = {"num_attention_heads": 3, "decoder_num_attention_heads": 3}
@@ -99,7 +99,7 @@ def test_training_arguments_are_read_and_the_caller_wins(pretrained, tmp_path: P
     assert config.mask_ratio == 0.5
 
 
-def test_fine_tuned_and_its_parts(fine_tuned, tmp_path: Path) -> None:
+def test_fine_tuned_headless_and_encoder_only_files(fine_tuned, tmp_path: Path) -> None:
     fields = {"image_size": 32, "num_attention_heads": 3}
     torch.save({"module": fine_tuned}, tmp_path / "file.pth")
     model = load_original_checkpoint(tmp_path / "file.pth", **fields)
@@ -116,14 +116,14 @@ def test_fine_tuned_and_its_parts(fine_tuned, tmp_path: Path) -> None:
     assert isinstance(load_original_checkpoint(tmp_path / "encoder.pth", **fields), VideoMAEModel)
 
 
-def test_what_is_saved_loads_with_the_originals_numbers(pretrained, tmp_path: Path) -> None:
+def test_saved_model_loads_with_same_weights(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
     model = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
     model.save_pretrained(tmp_path / "ours")
     assert equal(VideoMAEForPreTraining.from_pretrained(tmp_path / "ours"), model)
 
 
-def test_fixed_positions_are_left_and_learned_ones_refused(pretrained, tmp_path: Path) -> None:
+def test_fixed_positions_are_dropped_and_learned_ones_refused(pretrained, tmp_path: Path) -> None:
     from hf_videomae.ops.patches import sinusoid_table
 
     table = sinusoid_table(128, 48)[None]
@@ -134,7 +134,7 @@ def test_fixed_positions_are_left_and_learned_ones_refused(pretrained, tmp_path:
         load_original_checkpoint(tmp_path / "learned.pth", **FIELDS)
 
 
-def test_the_comparison_sees_a_wrong_mapping(pretrained, tmp_path: Path) -> None:
+def test_comparison_detects_wrong_mapping(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
     model = load_original_checkpoint(tmp_path / "file.pth", **FIELDS)
     assert compare_original(model, pretrained).largest < 1e-5
@@ -143,7 +143,7 @@ def test_the_comparison_sees_a_wrong_mapping(pretrained, tmp_path: Path) -> None
     assert compare_original(model, pretrained).largest > 1e-3
 
 
-def test_every_key_has_a_fate(pretrained, tmp_path: Path) -> None:
+def test_report_covers_every_key(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
     done = convert_checkpoint(tmp_path / "file.pth", license="cc-by-nc-4.0", **FIELDS)
     assert [key_mapping.key for key_mapping in done.report.keys] == list(pretrained)
@@ -163,7 +163,7 @@ class TestErrors:
         with pytest.raises(ValueError, match=word):
             load_original_checkpoint(path, **{**FIELDS, **fields})
 
-    def test_files(self, tmp_path: Path, fixtures_dir: Path) -> None:
+    def test_bad_files_are_named(self, tmp_path: Path, fixtures_dir: Path) -> None:
         self.check(tmp_path / "none.pth", "there is no checkpoint file")
         (tmp_path / "empty.pth").touch()
         self.check(tmp_path / "empty.pth", "cannot be read as a checkpoint")
@@ -177,7 +177,7 @@ class TestErrors:
         torch.save({"model": {"conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
         self.check(tmp_path / "other.pth", "is not a checkpoint of the VideoMAE")
 
-    def test_nothing_is_unpickled(self, tmp_path: Path) -> None:
+    def test_objects_are_never_unpickled(self, tmp_path: Path) -> None:
         torch.save({"model": {}, "args": Path("x")}, tmp_path / "objects.pth")
         self.check(tmp_path / "objects.pth", "it holds a pathlib.*never unpickled")
 
@@ -185,7 +185,7 @@ class TestErrors:
         (tmp_path / "code.pth").write_bytes(b"\x80\x02" + code)
         self.check(tmp_path / "code.pth", "cannot be read as a checkpoint .*never unpickled")
 
-    def test_folders(self, tmp_path: Path, fine_tuned) -> None:
+    def test_bad_folders_are_named(self, tmp_path: Path, fine_tuned) -> None:
         self.check(tmp_path, "holds no weights")
         for name in ("one.pth", "two.pth"):
             torch.save({"module": fine_tuned}, tmp_path / name)
@@ -196,9 +196,9 @@ class TestErrors:
         self.check(tmp_path / "pytorch_model-00002-of-00003.bin", "part 2 of 3 of a sharded checkpoint")
         self.check(tmp_path, "shards without their index")
         self.check(Path("no/such/place"), "there is no checkpoint file")
-        self.check(Path("someone/something"), "is no file or folder here")
+        self.check(Path("someone/something"), "is not a local file or folder")
 
-    def test_configurations(self, tmp_path: Path, fine_tuned) -> None:
+    def test_bad_configurations_are_named(self, tmp_path: Path, fine_tuned) -> None:
         save_file(fine_tuned, tmp_path / "model.safetensors")
         (tmp_path / "config.json").write_text("{")
         self.check(tmp_path, "is not JSON")
@@ -207,7 +207,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="without its config.json"):
             convert_checkpoint(tmp_path / "alone.safetensors")
 
-    def test_weights(self, pretrained, tmp_path: Path) -> None:
+    def test_bad_weights_are_named(self, pretrained, tmp_path: Path) -> None:
         torch.save({"model": {**pretrained, "encoder.blocks.0.gamma_1": torch.ones(48)}}, tmp_path / "extra.pth")
         self.check(tmp_path / "extra.pth", "no place for: encoder.blocks.0.gamma_1")
         lost = {name: value for name, value in pretrained.items() if name != "encoder.blocks.1.norm1.bias"}
@@ -223,7 +223,7 @@ class TestErrors:
             load_original_checkpoint(tmp_path / "file.pth", image_size=32)
 
 
-def licence_note(source: Path, out: Path, **options: str) -> str:
+def license_note(source: Path, out: Path, **options: str) -> str:
     convert_checkpoint(source, check=False, **options, **FIELDS).save(out)
     return (out / "README.md").read_text()
 
@@ -232,29 +232,29 @@ def licence_note(source: Path, out: Path, **options: str) -> str:
     "header",
     ["license: cc-by-nc-4.0", "base_model: MCG-NJU/videomae-base", "base_model: [a/b, MCG-NJU/videomae-base]"],
 )
-def test_a_licence_without_commercial_use_stays(pretrained, header: str, tmp_path: Path) -> None:
+def test_non_commercial_license_stays(pretrained, header: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     torch.save({"model": pretrained}, source / "file.pth")
     (source / "README.md").write_text(f"---\n{header}\n---\n")
-    assert licence_note(source, tmp_path / "out").startswith("---\nlicense: cc-by-nc-4.0\n---\n")
-    with pytest.raises(ValueError, match="the licence cannot be apache-2.0: .* is cc-by-nc-4.0"):
+    assert license_note(source, tmp_path / "out").startswith("---\nlicense: cc-by-nc-4.0\n---\n")
+    with pytest.raises(ValueError, match="cannot be apache-2.0: .* is cc-by-nc-4.0"):
         convert_checkpoint(source, license="apache-2.0", check=False, **FIELDS)
 
 
-def test_licences_in_the_header_are_those_that_the_hub_knows(pretrained, tmp_path: Path) -> None:
+def test_license_must_be_one_the_hub_knows(pretrained, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     torch.save({"model": pretrained}, source / "file.pth")
-    with pytest.raises(ValueError, match="is no licence that the Hub knows"):
+    with pytest.raises(ValueError, match="of my own"):
         convert_checkpoint(source, license="of my own", check=False, **FIELDS)
     (source / "README.md").write_text("---\nlicense: other\nlicense_name: of-my-own\n---\n")
-    note = licence_note(source, tmp_path / "out")
+    note = license_note(source, tmp_path / "out")
     assert note.startswith("---\nlicense: other\nlicense_name: of-my-own\n---\n")
     assert str(tmp_path) not in note and "Converted from `path/to/source`" in note
 
 
-def test_two_weights_for_one_place(fine_tuned, tmp_path: Path) -> None:
+def test_two_keys_for_one_weight_are_refused(fine_tuned, tmp_path: Path) -> None:
     torch.save(
         {"model": {**fine_tuned, "encoder.fc_norm.weight": fine_tuned["fc_norm.weight"] + 1}}, tmp_path / "a.pth"
     )
@@ -262,7 +262,7 @@ def test_two_weights_for_one_place(fine_tuned, tmp_path: Path) -> None:
         load_original_checkpoint(tmp_path / "a.pth", **FIELDS)
 
 
-def test_a_revision_of_what_lies_here(pretrained, tmp_path: Path) -> None:
+def test_revision_of_local_file_is_refused(pretrained, tmp_path: Path) -> None:
     torch.save({"model": pretrained}, tmp_path / "file.pth")
-    with pytest.raises(ValueError, match="lies here, and revision main is of a repository of the Hub: leave it out"):
+    with pytest.raises(ValueError, match="is local, and revision main is for a Hub repository: leave it out"):
         convert_checkpoint(tmp_path / "file.pth", revision="main", **FIELDS)

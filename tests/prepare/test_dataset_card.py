@@ -1,4 +1,4 @@
-"""The data card of a prepared set: from its report alone, nothing of the machine, its source's licence, edits kept."""
+"""Test the dataset card: it depends on the report alone, names no local path, inherits the license and keeps edits."""
 
 import json
 from pathlib import Path
@@ -31,13 +31,13 @@ def header(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Of somebody, with two videos, one broken."""
+    """Return a folder in somebody's home with two good videos and a broken one."""
     raw = write_folder(tmp_path / "home" / SECRET, count=3)
     (raw / "class_0" / "000.mp4").write_bytes(b"no video")
     return raw
 
 
-def test_nothing_of_the_machine(home: Path, tmp_path: Path) -> None:
+def test_card_and_report_name_no_local_path(home: Path, tmp_path: Path) -> None:
     (home / "table.csv").write_text("path,label\nclass_1/001.mp4,run\nclass_0/002.mp4,jump\nclass_0/000.mp4,run\n")
     prepare(str(home), tmp_path / "out", settings=PrepareSettings(), index=str(home / "table.csv"), jobs=1)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -47,7 +47,7 @@ def test_nothing_of_the_machine(home: Path, tmp_path: Path) -> None:
         assert path.is_dir() or str(tmp_path) not in path.read_text()
 
 
-def test_the_header_passes_and_the_code_runs(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_header_is_valid_and_example_code_runs(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     make(home, out)
     card = (out / "README.md").read_text()
@@ -68,19 +68,19 @@ def test_the_header_passes_and_the_code_runs(home: Path, tmp_path: Path, capsys:
         ({"configs": [{"data_files": [{"split": "test", "path": "data/test-*"}]}]}, "there is no such file"),
     ],
 )
-def test_what_is_wrong_in_a_header(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_header_problems_are_named(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
     (problem,) = check_dataset_card(f"---\n{yaml.safe_dump(fields)}---\n# Videos\n", tmp_path)
     assert words in problem
 
 
-def test_a_set_made_of_one_of_the_hub_keeps_its_licence(hub: LocalHub, tmp_path: Path) -> None:
+def test_dataset_made_from_hub_dataset_keeps_its_license(hub: LocalHub, tmp_path: Path) -> None:
     folder = write_parquet(hub.dataset("org/raw"), rows=(3,))
     (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     out, commit = tmp_path / "out", str(HfApi().dataset_info("org/raw").sha)
     report = make("org/raw", out).report
     assert report["origin"] == {"hub_id": "org/raw", "revision": commit, "license": "cc-by-nc-4.0"}
-    found = header(out)
-    assert (found["license"], found["source_datasets"]) == ("cc-by-nc-4.0", ["org/raw"])
+    fields = header(out)
+    assert (fields["license"], fields["source_datasets"]) == ("cc-by-nc-4.0", ["org/raw"])
     card = (out / "README.md").read_text()
     assert f"--revision {commit}" in card and "no commercial use" in card
     with pytest.raises(DataError, match="cannot be mit: org/raw is cc-by-nc-4.0"):
@@ -88,7 +88,7 @@ def test_a_set_made_of_one_of_the_hub_keeps_its_licence(hub: LocalHub, tmp_path:
     assert not (tmp_path / "free").exists()
 
 
-def test_an_edited_card_is_kept_and_its_numbers_renewed(
+def test_edited_card_is_kept_and_its_numbers_updated(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -107,7 +107,7 @@ def test_an_edited_card_is_kept_and_its_numbers_renewed(
     assert '"org/set"' in path.read_text() and header(out)["license"] == "mit" and is_unedited(path.read_text())
 
 
-def test_rendered_again_it_is_the_same(home: Path, tmp_path: Path) -> None:
+def test_rendering_again_gives_the_same_card(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(home, out, license="CC-BY-4.0")
     before = (out / "README.md").read_bytes()
@@ -115,6 +115,6 @@ def test_rendered_again_it_is_the_same(home: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == before and notes == ()
 
 
-def test_there_is_no_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no prepared set"):
+def test_folder_without_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no prepared dataset"):
         write_dataset_card(tmp_path)

@@ -1,4 +1,4 @@
-"""Converted models sample their clips as they were trained, and a missing weight is named as the file names it."""
+"""Test that converted models sample clips as they were trained, and that a missing weight is named as in the file."""
 
 import argparse
 import json
@@ -57,32 +57,32 @@ class TestTrainingArguments:
             ({"data_set": "MIT", "sampling_rate": 3, "sparse_sample": True}, "uniform", 3, None),
         ],
     )
-    def test_say_how_a_classifier_samples(
+    def test_set_the_sampling_of_a_classifier(
         self, arguments: dict, mode: str, stride: int, views: str | None, tmp_path: Path, fixtures_dir: Path
     ) -> None:
         file = write(tmp_path / "file.pth", fine_tuned(fixtures_dir), num_frames=16, **arguments)
-        found = convert_checkpoint(file, check=False, **FIELDS)
-        assert (found.processor.sampling_mode, found.processor.frame_stride) == (mode, stride)
-        assert found.report.sampling["views"] == views and not found.report.sampling["assumed"]
-        assert not any("sampled" in line for line in found.report.assumed)
-        assert any(str(arguments["data_set"]) in line for line in found.report.lines())
-        found.save(tmp_path / "out")
+        done = convert_checkpoint(file, check=False, **FIELDS)
+        assert (done.processor.sampling_mode, done.processor.frame_stride) == (mode, stride)
+        assert done.report.sampling["views"] == views and not done.report.sampling["assumed"]
+        assert not any("sampled" in line for line in done.report.assumed)
+        assert any(str(arguments["data_set"]) in line for line in done.report.lines())
+        done.save(tmp_path / "out")
         saved = VideoMAEVideoProcessor.from_pretrained(tmp_path / "out")
         assert (saved.sampling_mode, saved.frame_stride) == (mode, stride)
         assert json.loads((tmp_path / "out" / "conversion.json").read_text())["sampling"]["mode"] == mode
 
-    def test_of_a_pretrained_model(self, tmp_path: Path, fixtures_dir: Path) -> None:
+    def test_set_the_sampling_of_a_pretrained_model(self, tmp_path: Path, fixtures_dir: Path) -> None:
         weights = torch.load(fixtures_dir / "original_pretrain_tube90.pth", weights_only=True)["model"]
         file = write(tmp_path / "file.pth", weights, sampling_rate=2, num_frames=16, mask_ratio=0.9)
         assert convert_checkpoint(file, check=False, **PRETRAINED).processor.frame_stride == 2
 
     def test_segments_multiply_the_frames(self, tmp_path: Path, fixtures_dir: Path) -> None:
         file = write(tmp_path / "file.pth", fine_tuned(fixtures_dir), num_frames=8, num_segments=4, data_set="SSV2")
-        found = convert_checkpoint(file, check=False, **FIELDS)
-        assert found.model.config.num_frames == found.processor.num_frames == 32
+        done = convert_checkpoint(file, check=False, **FIELDS)
+        assert done.model.config.num_frames == done.processor.num_frames == 32
 
     @pytest.mark.parametrize("ratio", [0.0, 0, None])
-    def test_a_decoder_mask_of_nothing_is_none(self, ratio: float | None, tmp_path: Path, fixtures_dir: Path) -> None:
+    def test_empty_decoder_mask_is_none(self, ratio: float | None, tmp_path: Path, fixtures_dir: Path) -> None:
         weights = torch.load(fixtures_dir / "original_pretrain_tube90.pth", weights_only=True)["model"]
         arguments = {"decoder_mask_type": "run_cell", "decoder_mask_ratio": ratio, "mask_ratio": 0.9}
         file = write(tmp_path / "file.pth", weights, **arguments)
@@ -91,7 +91,7 @@ class TestTrainingArguments:
         config = convert_checkpoint(file, check=False, **PRETRAINED).model.config
         assert (config.decoder_mask_type, config.decoder_mask_ratio) == ("running_cell", 0.5)
 
-    def test_of_a_model_without_a_processor_are_told(self, tmp_path: Path, fixtures_dir: Path, caplog) -> None:
+    def test_warn_if_no_processor_is_made(self, tmp_path: Path, fixtures_dir: Path, caplog) -> None:
         file = write(tmp_path / "file.pth", fine_tuned(fixtures_dir), data_set="SSV2")
         with caplog.at_level(logging.WARNING, logger="hf_videomae"):
             load_original_checkpoint(file, **FIELDS)
@@ -114,41 +114,41 @@ class TestAssumptions:
             ("videomae-SSv2/checkpoint-best.pth", 5, "uniform", 4, "Something-Something"),
         ],
     )
-    def test_are_listed(
+    def test_are_in_the_report(
         self, name: str, classes: int, mode: str, stride: int, word: str, tmp_path: Path, fixtures_dir: Path
     ) -> None:
         file = write(tmp_path / "models" / name, fine_tuned(fixtures_dir, classes=classes))
-        found = convert_checkpoint(file, check=False, **FIELDS)
-        assert (found.processor.sampling_mode, found.processor.frame_stride) == (mode, stride)
-        (line,) = [line for line in found.report.assumed if "sampled" in line]
+        done = convert_checkpoint(file, check=False, **FIELDS)
+        assert (done.processor.sampling_mode, done.processor.frame_stride) == (mode, stride)
+        (line,) = [line for line in done.report.assumed if "sampled" in line]
         assert mode in line and word in line and "--sampling" in line
 
-    def test_the_user_wins(self, tmp_path: Path, fixtures_dir: Path, capsys) -> None:
+    def test_are_overridden_by_the_user(self, tmp_path: Path, fixtures_dir: Path, capsys) -> None:
         file = write(tmp_path / "file.pth", fine_tuned(fixtures_dir), data_set="Kinetics-400", sampling_rate=4)
         fields = ["--image_size", "32", "--num_attention_heads", "3"]
         words = ["--sampling", "uniform", "--frame_stride", "2", "--no_check"]
         assert main(["convert", str(file), str(tmp_path / "out"), *words, *fields]) == 0
         saved = VideoMAEVideoProcessor.from_pretrained(tmp_path / "out")
         assert (saved.sampling_mode, saved.frame_stride) == ("uniform", 2)
-        assert "as asked for" in capsys.readouterr().out
+        assert "as requested" in capsys.readouterr().out
 
-    def test_class_names_of_stock_tell(self, tmp_path: Path) -> None:
+    def test_follow_class_names_unless_processor_says(self, tmp_path: Path) -> None:
         fields = {"id2label": dict(enumerate(TEMPLATES)), "num_hidden_layers": 1}
         config = VideoMAEConfig.from_preset("tiny", task="classification", **fields)
         VideoMAEForVideoClassification(config).save_pretrained(tmp_path / "in")
         stock = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}, "num_frames": 8}
         (tmp_path / "in" / "preprocessor_config.json").write_text(json.dumps(stock))
-        found = convert_checkpoint(tmp_path / "in", check=False)
-        assert found.processor.sampling_mode == "uniform" and found.processor.num_frames == 8
-        found.processor.sampling_mode = "dense"
-        found.save(tmp_path / "ours")
+        done = convert_checkpoint(tmp_path / "in", check=False)
+        assert done.processor.sampling_mode == "uniform" and done.processor.num_frames == 8
+        done.processor.sampling_mode = "dense"
+        done.save(tmp_path / "ours")
         again = convert_checkpoint(tmp_path / "ours", check=False)
-        assert again.processor.sampling_mode == "dense", "a processor that says how it samples is believed"
+        assert again.processor.sampling_mode == "dense", "the processor's own sampling is used"
         assert not again.report.sampling["assumed"]
 
 
 @pytest.mark.parametrize(
-    ("name", "set_name"),
+    ("name", "dataset_name"),
     [
         ("MCG-NJU/videomae-base-finetuned-ssv2", "Something-Something"),
         ("MCG-NJU/videomae-base-finetuned-kinetics", "Kinetics"),
@@ -159,13 +159,13 @@ class TestAssumptions:
         ("out/UCF-101/", "UCF101"),
     ],
 )
-def test_names_of_published_sets(name: str, set_name: str | None) -> None:
+def test_dataset_is_found_in_model_name(name: str, dataset_name: str | None) -> None:
     found = find_sampling_protocol(name)
-    assert (found and found.name) == set_name
+    assert (found and found.name) == dataset_name
 
 
 @pytest.mark.parametrize(
-    ("name", "labels", "mode", "doubt"),
+    ("name", "labels", "mode", "mismatch"),
     [
         ("me/model", TEMPLATES, "dense", "--sampling uniform --views 2x3"),
         ("me/model", TEMPLATES, "uniform", None),
@@ -177,13 +177,15 @@ def test_names_of_published_sets(name: str, set_name: str | None) -> None:
         ("me/model", ["doing something", "b", "c"], "dense", None),
     ],
 )
-def test_doubts_before_an_evaluation(name: str, labels: list[str], mode: str, doubt: str | None) -> None:
+def test_sampling_mismatch_is_found_before_evaluation(
+    name: str, labels: list[str], mode: str, mismatch: str | None
+) -> None:
     found = find_sampling_mismatches(name, VideoMAEConfig(id2label=dict(enumerate(labels))), ClipSampler(mode=mode))
-    assert (doubt is None) == (found == [])
-    assert all(doubt in line and name in line for line in found)
+    assert (mismatch is None) == (found == [])
+    assert all(mismatch in line and name in line for line in found)
 
 
-def test_predict_tells_a_doubt_too(tmp_path: Path, caplog) -> None:
+def test_predict_warns_of_sampling_mismatch(tmp_path: Path, caplog) -> None:
     names = dict(enumerate(["Pushing something", "Pulling something", "Holding something"]))
     folder, video = save_model(tmp_path / "model", id2label=names), write_video(tmp_path / "video.mp4")
     for sampling, count in ((None, 1), ("uniform", 0), ("dense", 0)):
@@ -194,7 +196,7 @@ def test_predict_tells_a_doubt_too(tmp_path: Path, caplog) -> None:
 
 
 @pytest.mark.parametrize("kind", ["original_pretrain_tube90", "original_finetune"])
-def test_missing_weights_are_named(kind: str, tmp_path: Path, fixtures_dir: Path) -> None:
+def test_missing_weights_are_named_as_in_file(kind: str, tmp_path: Path, fixtures_dir: Path) -> None:
     content = torch.load(fixtures_dir / f"{kind}.pth", weights_only=True)
     weights = content.get("model") or content["module"]
     fields = PRETRAINED if "pretrain" in kind else FIELDS

@@ -1,4 +1,4 @@
-"""Preparing on a full disk, and twice into one folder."""
+"""Test preparing on a full disk, and two calls into one folder."""
 
 import json
 import subprocess
@@ -16,12 +16,12 @@ from tests.helpers.small_disk import small_disk
 pytestmark = pytest.mark.fault
 
 
-def test_a_full_disk_drops_no_video_and_the_same_call_goes_on(tmp_path: Path) -> None:
+def test_full_disk_drops_no_video_and_same_call_continues(tmp_path: Path) -> None:
     videos = write_folder(tmp_path / "videos", count=8)
     with small_disk(tmp_path / "disk", megabytes=0.06) as disk:
-        with pytest.raises(DataError, match=r"the data set cannot be written to .*No space left on device") as told:
+        with pytest.raises(DataError, match=r"the dataset cannot be written to .*No space left on device") as caught:
             prepare(str(videos), disk / "set", jobs=1)
-        assert "\n" not in str(told.value) and "the same command goes on from here" in str(told.value)
+        assert "\n" not in str(caught.value) and "the same command continues" in str(caught.value)
         assert not list(disk.rglob("*.unfinished")) and not (disk / "set/.lock").exists()
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         done = prepare(str(videos), disk / "set", jobs=1)
@@ -29,7 +29,7 @@ def test_a_full_disk_drops_no_video_and_the_same_call_goes_on(tmp_path: Path) ->
         assert (disk / "set/dropped.jsonl").read_text() == ""
 
 
-def test_a_second_call_into_the_same_folder_is_refused(tmp_path: Path) -> None:
+def test_second_call_into_same_folder_is_refused(tmp_path: Path) -> None:
     videos = write_folder(tmp_path / "videos", count=4)
     (tmp_path / "set").mkdir()
     code = f"""

@@ -122,7 +122,7 @@ def facts() -> dict[str, Any]:
         (lambda facts: facts.update(problems=["none"]), "no problem 'none'"),
         (lambda facts: facts.update(sampling="sparse"), "give dense or uniform"),
         (lambda facts: facts.pop("hub_id"), "give hub_id, file, or both"),
-        (lambda facts: facts.update(training=["a"]), "no mapping of data, source"),
+        (lambda facts: facts.update(training=["a"]), "mapping of data, source"),
     ],
 )
 def test_bad_facts_are_refused(

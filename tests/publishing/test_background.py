@@ -63,11 +63,11 @@ def run(tmp_path: Path) -> Path:
 
 def publisher(run: Path, *, strategy: Any = "every_save", **options: Any) -> BackgroundPublisher:
     """Opened, as a run does before its first step."""
-    timing = PushTiming(patience=options.pop("patience", 60), spacing=options.pop("spacing", 0))
+    timing = PushTiming(retry_seconds=options.pop("retry_seconds", 60), spacing=options.pop("spacing", 0))
     target = resolve_model_target(ModelTarget(id=ID, **options), run_id=RUN_ID)
     made = BackgroundPublisher(target, output_dir=run, strategy=strategy, timing=timing)
     _made.append(made)
-    made.open(RUN_ID)
+    made.start(RUN_ID)
     return made
 
 
@@ -147,7 +147,7 @@ def test_requirements_with_credentials_are_not_published(logged_in: LocalHub, ru
 def test_every_save_while_it_trains(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run)
     for step in (2, 4):
-        made.saved(save(run, step=step))
+        made.publish_checkpoint(save(run, step=step))
         wait_for(lambda step=step: made.last_published_step == step)
         assert step_on_hub() == step
         assert f"**The run goes on: step {step} of 100.**" in files()["README.md"].decode()
@@ -172,7 +172,7 @@ def test_the_state_has_a_branch_of_its_own(logged_in: LocalHub, run: Path) -> No
     (run / "samples-0.jsonl").write_text('{"step": 1}\n')
     for step in (2, 4):
         checkpoint = save(run, step=step)
-        made.saved(checkpoint)
+        made.publish_checkpoint(checkpoint)
         wait_for(lambda step=step: made.last_published_step == step)
     state = files("training-state")
     assert titles("training-state") == ["Step 4", "Step 2"]
@@ -188,7 +188,7 @@ def test_the_state_has_a_branch_of_its_own(logged_in: LocalHub, run: Path) -> No
 def test_nothing_new_is_said(logged_in: LocalHub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     end(run)
     status, output, _ = command(capsys, "push", run, "--hub_model_id", ID)
-    assert status == 0 and "it holds all of it already, nothing was sent" in output
+    assert status == 0 and "nothing was sent" in output
     assert titles() == ["Step 4"]
 
 
@@ -204,7 +204,7 @@ def test_what_a_later_model_does_not_have_goes(logged_in: LocalHub, run: Path) -
 def test_private(logged_in: LocalHub, run: Path) -> None:
     assert end(run, private=True) == 0 and logged_in.is_private("models/org/run")
     HfApi().create_repo("org/open")
-    with pytest.raises(PushError, match="org/open is there already, and public"):
+    with pytest.raises(PushError, match="org/open exists already and is public"):
         resolve_model_target(ModelTarget(id="org/open", private=True), run_id=None)
 
 
@@ -223,7 +223,7 @@ def test_a_newer_save_takes_the_place_of_one_that_waits(logged_in: LocalHub, run
     logged_in.stall("/preupload/", seconds=6)
     for step in (2, 4, 6):
         begun = time.monotonic()
-        made.saved(save(run, step=step))
+        made.publish_checkpoint(save(run, step=step))
         if step == 2:
             wait_for(lambda: logged_in.record._under_way)
     assert time.monotonic() - begun < 5, "nobody waited for the Hub"
@@ -237,20 +237,20 @@ def test_a_newer_save_ends_the_waiting_for_a_hub_that_fails(
     made = publisher(run)
     monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 600.0)
     logged_in.fail("/preupload/", status=AT_ONCE)
-    made.timing = PushTiming(patience=3600, spacing=0)
-    made.saved(save(run, step=2))
+    made.timing = PushTiming(retry_seconds=3600, spacing=0)
+    made.publish_checkpoint(save(run, step=2))
     wait_for(lambda: logged_in.requests("/preupload/"))
-    made.saved(save(run, step=4))
+    made.publish_checkpoint(save(run, step=4))
     wait_for(lambda: made.last_published_step == 4)
     assert titles() == ["Step 4"]
 
 
 def test_commits_keep_their_distance_but_the_last(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run, spacing=3600)
-    made.saved(save(run, step=2))
+    made.publish_checkpoint(save(run, step=2))
     wait_for(lambda: made.last_published_step == 2)
-    made.saved(save(run, step=4))
-    made.saved(save(run, step=6))
+    made.publish_checkpoint(save(run, step=4))
+    made.publish_checkpoint(save(run, step=6))
     finish(run, step=6)
     assert made.publish_final(6, None) == 0 and titles() == ["Step 6", "Step 2"]
 
@@ -281,7 +281,7 @@ def test_a_snapshot_that_fails_holds_nothing(logged_in: LocalHub, run: Path, cap
     checkpoint = save(run, step=2)
     (run / "run.json").unlink()
     (run / "run.json").mkdir()
-    made.saved(checkpoint)
+    made.publish_checkpoint(checkpoint)
     assert "step 2 is not published: " in caplog.text
     assert (checkpoint / "model.safetensors").stat().st_nlink == 1 and not list((run / SNAPSHOT_FOLDER).iterdir())
 
@@ -339,7 +339,7 @@ def test_failing_for_good_is_told_with_the_command_that_mends_it(
     logged_in: LocalHub, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logged_in.fail("/commit/", status=AT_ONCE, times=None)
-    assert end(run, patience=0.5) == 1
+    assert end(run, retry_seconds=0.5) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith(f"error: the run is saved in {run}, but its end is not published on org/run: the Hub could")
     logged_in.heal()
@@ -355,7 +355,7 @@ def test_what_cannot_be_mended_is_told_at_once(
     logged_in: LocalHub, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logged_in.fail("/commit/", status=403, times=None)
-    assert end(run, patience=600) == 1
+    assert end(run, retry_seconds=600) == 1
     assert "you may not write to org/run" in capsys.readouterr().err
 
 
@@ -364,7 +364,7 @@ def test_a_failing_save_does_not_harm_the_run(
 ) -> None:
     made = publisher(run)
     logged_in.fail("/commit/", status=403)
-    made.saved(save(run, step=2))
+    made.publish_checkpoint(save(run, step=2))
     wait_for(lambda: [line for line in read_jsonl(run / "published.jsonl") if "failure" in line])
     assert "step 2 is not published: you may not write to org/run" in caplog.text
     finish(run, step=2)
@@ -376,7 +376,7 @@ def test_a_list_that_cannot_be_written_does_not_harm_the_run(
 ) -> None:
     made = publisher(run)
     (run / "published.jsonl").mkdir()
-    made.saved(save(run, step=2))
+    made.publish_checkpoint(save(run, step=2))
     finish(run, step=2)
     assert made.publish_final(2, None) == 0 and step_on_hub() == 2
     assert "published.jsonl is not written: " in caplog.text
@@ -391,7 +391,7 @@ def test_what_nobody_expected_ends_one_push_alone(
     made = publisher(run)
     with monkeypatch.context() as broken:
         broken.setattr(snapshot, "render_run_card", None)
-        made.saved(save(run, step=2))
+        made.publish_checkpoint(save(run, step=2))
         wait_for(lambda: made._thread is not None and not made._thread.is_alive())
     finish(run, step=2)
     assert made.publish_final(2, None) == 0 and step_on_hub() == 2
@@ -443,11 +443,11 @@ def test_a_card_that_was_edited_on_the_hub_stays(
     logged_in: LocalHub, run: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = publisher(run)
-    made.saved(save(run, step=2))
+    made.publish_checkpoint(save(run, step=2))
     wait_for(lambda: made.last_published_step == 2)
     edited = edit_card()
     for step in (4, 6):
-        made.saved(save(run, step=step))
+        made.publish_checkpoint(save(run, step=step))
         wait_for(lambda step=step: made.last_published_step == step)
     assert files()["README.md"].decode() == edited and step_on_hub() == 6
     assert caplog.text.count("the card of org/run was edited on the Hub") == 1
@@ -539,9 +539,13 @@ def mistakes() -> dict[str, tuple[dict[str, Any], str, str]]:
         "wrong token": ({"HF_TOKEN": SECRET_TOKEN}, ID, "the Hub does not know the token that HF_TOKEN holds"),
         "read only": ({"HF_TOKEN": LocalHub.read_token}, ID, "your token may only read; make one that may write"),
         "no such org": ({}, "stranger/run", "stranger/run is not yours: you are org, of team; give org/run"),
-        "no id": ({}, "a/b/c", "'a/b/c' is no id of the Hub; give org/name"),
+        "no id": ({}, "a/b/c", "'a/b/c' is not a Hub id; give org/name"),
         "no run": ({}, ID, "holds no run.json; give the --output_dir of a training run"),
-        "cut off": ({}, ID, "run.json is not a JSON object; the run that writes it may have been cut off"),
+        "cut off": (
+            {},
+            ID,
+            "run.json is damaged: it is not a JSON object; the run that wrote it may have been cut off",
+        ),
     }
 
 

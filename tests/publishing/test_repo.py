@@ -7,8 +7,7 @@ from huggingface_hub import HfApi
 
 from hf_videomae.hub import retry
 from hf_videomae.hub.retry import RetryPolicy, SourceUnavailable
-from hf_videomae.publishing.repo import BranchPush, ModelTarget
-from hf_videomae.publishing.snapshot import is_managed_path
+from hf_videomae.publishing.repo import ModelTarget, push_model
 from hf_videomae.serving.endpoint.handler_files import _HANDLER_SOURCE
 from tests.local_hub import LocalHub
 from tests.local_hub.clients import forget_connections
@@ -27,19 +26,9 @@ def quick(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def push(contents: dict[str, Path | bytes], *, seconds: float = 10.0) -> str:
-    target, retry_policy = ModelTarget(id="org/model"), RetryPolicy("publishing", seconds=seconds)
-    return (
-        BranchPush(
-            target=target,
-            contents=contents,
-            message="Step 1",
-            patience=retry_policy,
-            run_id="r1",
-            stale=is_managed_path,
-        )
-        .run()
-        .commit
-    )
+    retry_policy = RetryPolicy("publishing", seconds=seconds)
+    target = ModelTarget(id="org/model")
+    return push_model(target, contents, message="Step 1", retry_policy=retry_policy, run_id="r1")[0].commit
 
 
 def files(hub: LocalHub) -> dict[str, bytes]:

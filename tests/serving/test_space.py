@@ -48,7 +48,7 @@ def test_a_whole_space(models: tuple[str, str], tmp_path: Path) -> None:
     assert "models" not in facts  # folders are no ids, and their paths are nobody's business
     assert str(tmp_path.parent) not in (folder / "README.md").read_text()
     assert json.loads((folder / "space.json").read_text())["pretrained"] == pretrained
-    assert (folder / "app.py").read_text() == (ROOT / "hf_videomae" / "hub" / "app.py").read_text()
+    assert (folder / "app.py").read_text() == (ROOT / "hf_videomae" / "serving" / "space_app.py").read_text()
     assert (folder / "hf_videomae" / "__init__.py").is_file()
     assert sum("upload it" in note for note in space.notes) == 2
     assert "ffmpeg" in (folder / "packages.txt").read_text()

@@ -1,9 +1,8 @@
 """The recipe files: each is whole, loads, adds up, and says what the papers' scripts say."""
 
 import argparse
-import importlib.util
+import importlib
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,21 +64,12 @@ def recipe_class(script: str) -> Any:
         return PretrainRecipe
     if script == "finetune":
         return pytest.importorskip("hf_videomae.training.finetune_task").FinetuneRecipe
-    if script.startswith("compare"):
-        pytest.importorskip("hf_videomae.evaluation.multiview")
-    if str(EXAMPLES) not in sys.path:
-        sys.path.insert(0, str(EXAMPLES))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location(f"{script}_example", EXAMPLES / f"{script}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     names = {
         "probe": "ProbeRecipe",
         "compare_motion": "MotionComparison",
         "compare_ut_interaction": "InteractionComparison",
     }
-    return getattr(module, names[script])
+    return getattr(importlib.import_module(script), names[script])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""Segments of an index file in everything that reads videos: features, predictions, evaluation, probes, baselines."""
+"""Segments of an index file in everything that reads videos: features, predictions, evaluation, probes."""
 
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from hf_videomae import VideoMAEForVideoClassification, VideoMAEModel, VideoMAEV
 from hf_videomae.cli import main
 from hf_videomae.data import open_source
 from hf_videomae.evaluation import evaluate
-from hf_videomae.evaluation.baselines import middle_frame_features, video_geometry
 from hf_videomae.evaluation.frozen_features import AugmentedClips, EvalClips, frozen_features
 from hf_videomae.inference import load_features
 from hf_videomae.video.decoding import open_video
@@ -83,9 +82,6 @@ def test_evaluation_and_probes_see_the_segments(model: Path, folder: Path) -> No
     encoder = VideoMAEModel.from_pretrained(model)
     frozen = frozen_features(encoder, source, clips=AugmentedClips(processor))
     assert len({tuple(row.flatten().tolist()) for row in frozen.features}) == 3
-    assert video_geometry(source, [0, 1, 2])[:, 1].tolist() == [24, 24, 48]
-    middle = middle_frame_features(source, [0, 1])
-    assert not torch.equal(middle[0], middle[1])
 
 
 def test_segment_past_the_end_is_a_bad_video_of_an_evaluation(model: Path, folder: Path) -> None:

@@ -1,33 +1,15 @@
 """The comparison scripts: folds without leaks, stages that are kept, and a report."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import compare_motion as motion
+import compare_ut_interaction as interaction
 import pytest
+import stages
+from compare.comparison import ComparisonRow
 
 from hf_videomae.data import DataError, Source, open_source
-from hf_videomae.evaluation.comparison import ComparisonRow
-
-pytest.importorskip("hf_videomae.evaluation.multiview")
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def load(name: str) -> ModuleType:
-    if str(EXAMPLES) not in sys.path:
-        sys.path.insert(0, str(EXAMPLES))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-stages, motion, interaction = load("stages"), load("compare_motion"), load("compare_ut_interaction")
-
 
 # The folds.
 
@@ -111,7 +93,7 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
     out = tmp_path / "run"
     for _ in range(2):
         assert stages.run_stage("pretrain.py", ["--seed", "1"], output_dir=out) == out
-    script = str(EXAMPLES / "pretrain.py")
+    script = str(stages.EXAMPLES / "pretrain.py")
     assert commands == [[script, "--seed", "1", "--output_dir", str(out), "--overwrite"]]
     status = "stopped"
     with pytest.raises(SystemExit) as stop:

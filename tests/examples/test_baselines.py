@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from hf_videomae.data import MotionSource, Source, open_source
-from hf_videomae.evaluation.baselines import (
+from compare.baselines import (
     expand_middle_frame,
     kernel_ridge,
     middle_frame_features,
     repeat_middle_frame,
     video_geometry,
 )
+
+from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from hf_videomae.data import MotionSource, Source, open_source
+from tests.helpers.models import write_video
 
 
 @torch.no_grad()
@@ -72,3 +73,13 @@ def test_geometry_of_real_clips(data_dir: Path) -> None:
     index = next(i for i in range(len(source)) if source[i].id == "hand_shaking/set1_seq01_004.avi")
     # The index file says 428 x 312 and 183 frames that decode.
     assert video_geometry(source, [index])[0].tolist() == pytest.approx([428 / 312, 183])
+
+
+def test_baselines_read_the_segments_of_a_video(tmp_path: Path) -> None:
+    write_video(tmp_path / "two.mp4", repeat=2)  # two motion clips of 24 frames, at 12 frames per second
+    (tmp_path / "index.csv").write_text("path,label,start,end\ntwo.mp4,a,,2\ntwo.mp4,b,2,\ntwo.mp4,c,,\n")
+    source = open_source(str(tmp_path), require_labels=True)
+    assert isinstance(source, Source)
+    assert video_geometry(source, [0, 1, 2])[:, 1].tolist() == [24, 24, 48]
+    first, second = middle_frame_features(source, [0, 1])
+    assert not torch.equal(first, second)

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from hf_videomae.evaluation.comparison import (
+from compare.comparison import (
     ComparisonRow,
     binomial_standard_error,
     draw_comparison,
@@ -55,3 +54,9 @@ def test_picture(tmp_path: Path) -> None:
     path = tmp_path / "comparison.png"
     draw_comparison([FIRST, SECOND, ComparisonRow("geometry", (0.6,), is_baseline=True)], path, title="t", chance=0.1)
     assert Image.open(path).size[0] > 500 and [file.name for file in tmp_path.iterdir()] == ["comparison.png"]
+
+
+def test_names_with_tex_are_drawn_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.png"
+    draw_comparison([ComparisonRow("$\\frac{$", (0.5,))], path, title="$\\x$", chance=0.1)
+    assert path.stat().st_size > 0

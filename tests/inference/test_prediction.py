@@ -149,7 +149,7 @@ def test_what_cannot_be_predicted_is_refused(model_dir: Path, video: Path, tmp_p
         predict(model_dir, video, views="many")
     with pytest.raises(ValueError, match="top_k"):
         predict(model_dir, video, top_k=0)
-    with pytest.raises(ValueError, match="empty list"):
+    with pytest.raises(ValueError, match="is empty"):
         predict(model_dir, [])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="holds no videos"):
@@ -177,14 +177,12 @@ def test_a_stride_beside_uniform_sampling_is_refused(model_dir: Path, video: Pat
 
 @pytest.mark.fault
 def test_the_server_of_a_url_is_named_and_credentials_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    from hf_videomae.inference.model_loading import find_inputs
-    from hf_videomae.inference.prediction import resolve_videos
+    from hf_videomae.inference.video_inputs import find_inputs, resolve_videos
 
     url = "https://anna:s3cret@videos.example.org:8443/a.mp4?id=7&token=s3cret"
     ((name, video),) = resolve_videos(url)
     assert (name, video) == ("https://videos.example.org:8443/a.mp4?id=7&token=TOKEN", url)
     find_inputs([url, "clip.mp4"])
-    assert [record.getMessage() for record in caplog.records if "videos.example.org:8443" in record.getMessage()] == [
-        "videos are read from https://videos.example.org:8443, as asked for; pass no address that a stranger chose"
-    ]
+    (message,) = [text for text in map(str, caplog.messages) if "videos.example.org" in text]
+    assert "https://videos.example.org:8443," in message
     assert "s3cret" not in caplog.text

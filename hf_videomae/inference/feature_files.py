@@ -106,7 +106,7 @@ def _extract_and_write(
     pending: list[VideoFeatures] = []
     requested = _index_by_name(find_inputs(videos))
     todo = {name: video for name, video in requested.items() if name not in stored}
-    for number, (name, video) in enumerate(todo.items(), start=1):
+    for count, (name, video) in enumerate(todo.items(), start=1):
         try:
             pending.append(extractor(video, name=name))
             note = f"{tuple(pending[-1].features.shape)}"
@@ -116,7 +116,7 @@ def _extract_and_write(
             not_finite += isinstance(error, NonFiniteOutputError)
             note = f"skipped: {reason}"
         if progress is not None:
-            progress(f"{number}/{len(todo)} {name} {note}")
+            progress(f"{count}/{len(todo)} {name} {note}")
         if len(pending) == videos_per_file:
             _write_part(folder, pending, file_format)
             pending = []

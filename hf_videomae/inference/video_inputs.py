@@ -155,7 +155,7 @@ def resolve_videos(videos: Any) -> list[tuple[str, Any]]:
                 log_remote_host(item)
             return [(display_name(item) if _is_path(item) else f"<video {n}>", item) for n, item in enumerate(videos)]
     elif getattr(videos, "ndim", 4) == 5:
-        return [(f"<video {number}>", video) for number, video in enumerate(videos)]
+        return [(f"<video {n}>", video) for n, video in enumerate(videos)]
     return [("<video 0>", videos)]
 
 

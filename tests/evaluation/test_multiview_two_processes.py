@@ -1,4 +1,4 @@
-"""Two processes over gloo give what one gives, per video; none is lost, none counted twice."""
+"""Test that two processes over gloo evaluate like one: every video once."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_with_an_odd_number_and_damaged_files(tmp_path: Path) -> None:
+def test_folder_with_odd_count_and_damaged_files_gives_the_same(tmp_path: Path) -> None:
     folder = write_right_folder(tmp_path / "clips", classifier(), count=7)
     for path in sorted(folder.rglob("*.mp4"))[:2]:
         path.write_bytes(path.read_bytes()[:1500])
@@ -58,20 +58,20 @@ def test_a_folder_with_an_odd_number_and_damaged_files(tmp_path: Path) -> None:
 def write_streamed(root: Path, shards: tuple[int, ...], labels: list[int | None]) -> Path:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"video": datasets.Video(), "label": datasets.ClassLabel(names=NAMES)})
-    motion, place = MotionSource(split="test"), 0
+    motion, row = MotionSource(split="test"), 0
     (root / "data").mkdir(parents=True)
     for shard, count in enumerate(shards):
-        videos = [motion[number].video for number in range(place, place + count)]
-        rows = {"video": [{"bytes": v, "path": None} for v in videos], "label": labels[place : place + count]}
+        videos = [motion[number].video for number in range(row, row + count)]
+        rows = {"video": [{"bytes": v, "path": None} for v in videos], "label": labels[row : row + count]}
         name = f"train-{shard:05d}-of-{len(shards):05d}.parquet"
         datasets.Dataset.from_dict(rows, features=features).to_parquet(root / "data" / name)
-        place += count
+        row += count
     return root
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", [(2, 1, 2), (5,), (1,)])
-def test_a_streamed_set_with_more_or_fewer_shards_than_processes(tmp_path: Path, shards: tuple[int, ...]) -> None:
+def test_streamed_set_with_any_number_of_shards_gives_the_same(tmp_path: Path, shards: tuple[int, ...]) -> None:
     folder = write_streamed(tmp_path / "set", shards, [0, 1, 2, 0, 1])
     (one,) = results(folder, tmp_path / "one", processes=1)
     first, second = results(folder, tmp_path / "two", processes=2)
@@ -81,7 +81,7 @@ def test_a_streamed_set_with_more_or_fewer_shards_than_processes(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_an_error_in_one_process_ends_both(tmp_path: Path) -> None:
+def test_error_in_one_process_ends_both(tmp_path: Path) -> None:
     # Process 1 alone meets the video without a label; process 0 must not wait for it in vain.
     folder = write_streamed(tmp_path / "set", (2,), [0, None])
     done = launch(folder, tmp_path / "two", processes=2)

@@ -1,4 +1,4 @@
-"""A model that counts in seconds sees the same frames of a video at 15 and at 30 fps, wherever it is used."""
+"""Test that a model that samples in seconds sees the same frames at 15 and 30 fps, wherever it is used."""
 
 from pathlib import Path
 
@@ -35,59 +35,63 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+def decoded_indices(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The frames that are decoded, of each video in turn."""
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     frames = VideoReader.frames
 
     def spy(reader: VideoReader, indices: list[int]) -> torch.Tensor:
-        found.append([int(index) for index in indices])
+        result.append([int(index) for index in indices])
         return frames(reader, indices)
 
     monkeypatch.setattr(VideoReader, "frames", spy)
-    return found
+    return result
 
 
-def same_pictures(asked: list[list[int]]) -> bool:
-    slow, fast = asked
+def show_same_frames(decoded_indices: list[list[int]]) -> bool:
+    slow, fast = decoded_indices
     return fast != slow and [index // 2 for index in fast] == slow
 
 
 @pytest.mark.parametrize("views", ["1x1", "3x2"])
-def test_evaluate(model_dir: Path, copies: list[str], asked: list[list[int]], views: str) -> None:
+def test_evaluate_samples_in_seconds(
+    model_dir: Path, copies: list[str], decoded_indices: list[list[int]], views: str
+) -> None:
     source = Listed([Sample(id=path, video=path, label=0) for path in copies])
     processor = VideoMAEVideoProcessor.from_pretrained(model_dir)
-    found = evaluate(classifier(), source, processor=processor, views=views)
-    assert same_pictures(asked)
-    torch.testing.assert_close(found.logits[0], found.logits[1], atol=0.03, rtol=0)
-    assert found.views["frame_seconds"] == pytest.approx(2 / 15) and found.views["stride"] is None
+    result = evaluate(classifier(), source, processor=processor, views=views)
+    assert show_same_frames(decoded_indices)
+    torch.testing.assert_close(result.logits[0], result.logits[1], atol=0.03, rtol=0)
+    assert result.views["frame_seconds"] == pytest.approx(2 / 15) and result.views["stride"] is None
 
 
 @pytest.mark.parametrize("views", ["1x1", "3x1", "3x2"])
-def test_predict(model_dir: Path, copies: list[str], asked: list[list[int]], views: str) -> None:
+def test_predict_samples_in_seconds(
+    model_dir: Path, copies: list[str], decoded_indices: list[list[int]], views: str
+) -> None:
     slow, fast = predict(model_dir, copies, views=views)
-    assert same_pictures(asked)
+    assert show_same_frames(decoded_indices)
     torch.testing.assert_close(slow.probabilities, fast.probabilities, atol=0.006, rtol=0)
-    asked.clear()
+    decoded_indices.clear()
     predict(model_dir, copies, stride=2, views=views)  # in frames, as asked for
-    assert not same_pictures(asked)
+    assert not show_same_frames(decoded_indices)
 
 
 @pytest.mark.parametrize("hop", [None, 20])
-def test_features(model_dir: Path, copies: list[str], hop: int | None) -> None:
+def test_features_sample_in_seconds(model_dir: Path, copies: list[str], hop: int | None) -> None:
     slow, fast = extract_features(model_dir, copies, hop=hop)
     assert (fast.frames // 2)[0].tolist() == slow.frames[0].tolist() != fast.frames[0].tolist()
     torch.testing.assert_close(fast.frames[0] / fast.fps, slow.frames[0] / slow.fps, atol=1 / 30 + 1e-6, rtol=0)
 
 
-def test_a_file_without_a_rate_is_a_bad_video(
+def test_file_without_frame_rate_is_a_bad_video(
     model_dir: Path, copies: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(VideoReader, "fps", 0.0)
     with pytest.raises(VideoDecodeError, match="15.mp4: its frame rate is not known"):
         decode_clip(copies[0], ClipSampler(frame_seconds=0.1).train_indices)
-    (found,) = predict(model_dir, copies[0], keep_going=True)
-    assert found.error is not None and "frame rate" in found.error
+    (result,) = predict(model_dir, copies[0], keep_going=True)
+    assert result.error is not None and "frame rate" in result.error
     with pytest.raises(VideoDecodeError, match="frame rate"):
         extract_features(model_dir, copies[0])
     assert predict(model_dir, copies[0], stride=2)[0].labels

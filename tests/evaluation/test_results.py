@@ -1,4 +1,4 @@
-"""The numbers of an evaluation against a case worked out by hand, and the files it writes."""
+"""Test the numbers of an evaluation against a hand-computed case, and the files it writes."""
 
 import json
 from pathlib import Path
@@ -35,23 +35,23 @@ def case() -> Evaluation:
     )
 
 
-def test_failed_videos_are_wrong_in_every_number() -> None:
-    found = case()
-    assert found.top1 == pytest.approx(2 / 5)
-    assert found.top5 == pytest.approx(3 / 5)  # a zero row would hold class 0 among its five best
-    assert found.mean_class_accuracy == pytest.approx((1 / 3 + 1 + 0) / 3)
-    assert found.confusion.sum() == 4
-    assert found.confusion[:3, :3].tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
-    rows = [(row.name, row.videos, row.correct, row.failed, row.mistaken_for) for row in found.classes]
+def test_failed_videos_count_as_wrong_in_every_metric() -> None:
+    result = case()
+    assert result.top1 == pytest.approx(2 / 5)
+    assert result.top5 == pytest.approx(3 / 5)  # a zero row would hold class 0 among its five best
+    assert result.mean_class_accuracy == pytest.approx((1 / 3 + 1 + 0) / 3)
+    assert result.confusion.sum() == 4
+    assert result.confusion[:3, :3].tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    rows = [(row.name, row.videos, row.correct, row.failed, row.mistaken_for) for row in result.classes]
     assert rows == [("run", 3, 1, 1, "walk"), ("walk", 1, 1, 0, None), ("jump", 1, 0, 0, "run")]
 
 
-def test_top5_of_few_classes_is_top_all() -> None:
-    found = Evaluation(**{**vars(case()), "probabilities": case().probabilities[:, :3], "class_names": NAMES[:3]})
-    assert found.top5 == pytest.approx(4 / 5)
+def test_top5_of_fewer_classes_counts_all() -> None:
+    result = Evaluation(**{**vars(case()), "probabilities": case().probabilities[:, :3], "class_names": NAMES[:3]})
+    assert result.top5 == pytest.approx(4 / 5)
 
 
-def test_files_say_what_was_measured(tmp_path: Path) -> None:
+def test_files_state_what_was_measured(tmp_path: Path) -> None:
     files = case().save(tmp_path / "deep", extra={"command": "python evaluate.py"})
     assert [file.name for file in files] == ["evaluation.json", "predictions.jsonl", "confusion.png"]
     facts = json.loads(files[0].read_text())
@@ -70,9 +70,9 @@ def test_files_say_what_was_measured(tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(2**24)) > 20
 
 
-def test_many_classes_are_drawn_and_tabled_shortly(tmp_path: Path) -> None:
+def test_many_classes_fit_figure_and_table(tmp_path: Path) -> None:
     labels = torch.arange(60)
-    found = Evaluation(
+    result = Evaluation(
         sample_ids=[str(number) for number in range(60)],
         labels=labels,
         probabilities=torch.eye(60).roll(1, 0),
@@ -82,19 +82,19 @@ def test_many_classes_are_drawn_and_tabled_shortly(tmp_path: Path) -> None:
         class_names=[f"class {number}" for number in range(60)],
         views={"temporal": 1, "spatial": 1},
     )
-    found.draw_confusion(tmp_path / "c.png")
-    assert found.top1 == 0 and (tmp_path / "c.png").stat().st_size > 2000
-    assert len(found.table(limit=10).splitlines()) == 12 and len(found.table(limit=None).splitlines()) == 61
+    result.draw_confusion(tmp_path / "c.png")
+    assert result.top1 == 0 and (tmp_path / "c.png").stat().st_size > 2000
+    assert len(result.table(limit=10).splitlines()) == 12 and len(result.table(limit=None).splitlines()) == 61
 
 
 @pytest.mark.fault
-def test_long_names_and_tokens_are_cut_in_tables() -> None:
+def test_table_cuts_long_names_and_hides_tokens() -> None:
     token = "ghp_" + "a1" * 18
     table = Evaluation(**{**vars(case()), "class_names": ["x" * 5000, token, *NAMES[2:]]}).table()
     assert token not in table and "TOKEN" in table and max(map(len, table.splitlines())) < 200
 
 
-def test_the_summary_names_what_failed() -> None:
+def test_summary_names_failed_videos() -> None:
     text = case().summary()
     assert "top-1 0.4000" in text and "5 videos" in text and "5x3 views" in text
     assert "1 of 5 videos could not be decoded and count as wrong" in text and "/data/a/y" in text

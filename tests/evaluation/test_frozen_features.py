@@ -1,4 +1,4 @@
-"""Frozen features: those of the encoder, in the data set's order, with nothing lost silently."""
+"""Test frozen features: they equal the encoder's, in the data set's order, and bad videos are listed."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.data import DataError, MotionSource, Sample
-from hf_videomae.evaluation.frozen_features import AugmentedClips, EvalClips, FrozenFeatures, frozen_features
+from hf_videomae.evaluation.frozen_features import AugmentedClips, EvalClips, FrozenFeatures, extract_frozen_features
 
 CONFIG = VideoMAEConfig.from_preset("tiny")
 
@@ -52,47 +52,47 @@ class Sharded:
 
 
 @torch.no_grad()
-def test_they_are_the_encoders(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+def test_features_equal_the_encoder_output(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     source = MotionSource(num_videos=3)
     clips = processor(source[1].video, num_views=2)["pixel_values"]
     outputs = model.eval()(clips, output_hidden_states=True)
     views = EvalClips(processor, num_views=2)
-    pooled = frozen_features(model, source, clips=views)
+    pooled = extract_frozen_features(model, source, clips=views)
     assert pooled.features.shape == (3, 2, 128) and pooled.labels.tolist() == [0, 1, 2]
     assert pooled.sample_ids == [f"train/{i}" for i in range(3)]
     assert torch.allclose(pooled.features[1], outputs.last_hidden_state.mean(1), atol=1e-5)
-    per_frame = frozen_features(model, source, clips=views, pool="per_frame", layer=2)
+    per_frame = extract_frozen_features(model, source, clips=views, pool="per_frame", layer=2)
     assert per_frame.features.shape == (3, 2, 4, 128)
     expected = outputs.hidden_states[2].unflatten(1, (4, 16)).mean(2)
     assert torch.allclose(per_frame.features[1], expected, atol=1e-5)
-    tokens = frozen_features(model, source, clips=views, pool="tokens", layer=4, batch_size=1)
+    tokens = extract_frozen_features(model, source, clips=views, pool="tokens", layer=4, batch_size=1)
     assert torch.allclose(tokens.features[1].float(), outputs.last_hidden_state, atol=5e-3)
 
 
 def test_order_does_not_depend_on_workers(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     sources = (Broken(), Sharded())
     for source in sources:
-        here = frozen_features(model, source, clips=EvalClips(processor))
-        there = frozen_features(model, source, clips=EvalClips(processor), num_workers=2)
-        assert here.sample_ids == there.sample_ids and here.failed == there.failed
-        assert torch.equal(here.features, there.features)
-    assert here.sample_ids == [f"train/{i}" for i in range(6)]
+        serial = extract_frozen_features(model, source, clips=EvalClips(processor))
+        parallel = extract_frozen_features(model, source, clips=EvalClips(processor), num_workers=2)
+        assert serial.sample_ids == parallel.sample_ids and serial.failed == parallel.failed
+        assert torch.equal(serial.features, parallel.features)
+    assert serial.sample_ids == [f"train/{i}" for i in range(6)]
 
 
-def test_failures_are_listed_with_their_class(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+def test_bad_videos_are_listed_with_their_class(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     done: list[int] = []
-    found = frozen_features(model, Broken(), clips=EvalClips(processor), progress=done.append)
-    assert len(found.labels) == 4 and done == [1, 2, 3, 4, 5, 6]
-    assert [(entry["id"], entry["label"]) for entry in found.failed] == [("train/1", 1), ("train/4", 4)]
-    assert all(entry["reason"] for entry in found.failed)
-    turned = found.relabel(list(reversed(found.class_names)))
-    assert turned.labels.tolist() == [7 - label for label in found.labels.tolist()]
-    assert [entry["label"] for entry in turned.failed] == [6, 3]
+    result = extract_frozen_features(model, Broken(), clips=EvalClips(processor), progress=done.append)
+    assert len(result.labels) == 4 and done == [1, 2, 3, 4, 5, 6]
+    assert [(entry["id"], entry["label"]) for entry in result.failed] == [("train/1", 1), ("train/4", 4)]
+    assert all(entry["reason"] for entry in result.failed)
+    relabeled = result.relabel(list(reversed(result.class_names)))
+    assert relabeled.labels.tolist() == [7 - label for label in result.labels.tolist()]
+    assert [entry["label"] for entry in relabeled.failed] == [6, 3]
     with pytest.raises(DataError, match="none of the 3 videos"):
-        frozen_features(model, Broken(count=3, bad=(0, 1, 2)), clips=EvalClips(processor))
+        extract_frozen_features(model, Broken(count=3, bad=(0, 1, 2)), clips=EvalClips(processor))
 
 
-def test_random_clips_are_random_and_repeatable(processor: VideoMAEVideoProcessor) -> None:
+def test_augmented_clips_are_random_and_repeatable(processor: VideoMAEVideoProcessor) -> None:
     sample = MotionSource(num_videos=1)[0]
     first, again = (AugmentedClips(processor, count=3, seed=5)(sample) for _ in range(2))
     assert first.shape == (3, 8, 3, 64, 64) and torch.equal(first, again)
@@ -102,38 +102,38 @@ def test_random_clips_are_random_and_repeatable(processor: VideoMAEVideoProcesso
     assert abs(float(first.mean())) < 2 and 0.2 < float(first.std()) < 2  # normalised once
 
 
-def test_the_model_keeps_its_mode(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+def test_model_keeps_its_training_mode(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     model.train()
-    frozen_features(model, MotionSource(num_videos=1), clips=EvalClips(processor))
+    extract_frozen_features(model, MotionSource(num_videos=1), clips=EvalClips(processor))
     assert model.training
 
 
-def test_what_cannot_be(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
+def test_invalid_settings_are_refused(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:
     source, views = MotionSource(num_videos=2), EvalClips(processor)
     with pytest.raises(ValueError, match="layer is 5"):
-        frozen_features(model, source, clips=views, layer=5)
+        extract_frozen_features(model, source, clips=views, layer=5)
     with pytest.raises(ValueError, match="pool is 'max'"):
-        frozen_features(model, source, clips=views, pool="max")  # type: ignore[arg-type]
+        extract_frozen_features(model, source, clips=views, pool="max")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="GiB allowed; pool them more"):
-        frozen_features(model, source, clips=views, max_bytes=100)
-    unlabelled = MotionSource(num_videos=2)
-    unlabelled.class_names = None
+        extract_frozen_features(model, source, clips=views, max_bytes=100)
+    unlabeled = MotionSource(num_videos=2)
+    unlabeled.class_names = None
     with pytest.raises(DataError, match="has no labels"):
-        frozen_features(model, unlabelled, clips=views)
-    unlabelled.class_names = ["move_left"]
-    with pytest.raises(DataError, match="train/1 has the label 1; wanted 0 to 0"):
-        frozen_features(model, unlabelled, clips=views)
+        extract_frozen_features(model, unlabeled, clips=views)
+    unlabeled.class_names = ["move_left"]
+    with pytest.raises(DataError, match="train/1 has the label 1, but the classes are 0 to 0"):
+        extract_frozen_features(model, unlabeled, clips=views)
 
 
-def test_broken_weights_are_named(processor: VideoMAEVideoProcessor) -> None:
+def test_nan_weights_are_reported(processor: VideoMAEVideoProcessor) -> None:
     broken = VideoMAEModel(CONFIG)
     with torch.no_grad():
         broken.encoder.layer[0].output.dense.bias.fill_(float("nan"))
     with pytest.raises(DataError, match="features of train/0 are not finite"):
-        frozen_features(broken, MotionSource(num_videos=1), clips=EvalClips(processor))
+        extract_frozen_features(broken, MotionSource(num_videos=1), clips=EvalClips(processor))
 
 
-def test_relabelled_refuses_foreign_classes() -> None:
+def test_relabel_refuses_unknown_classes() -> None:
     features = FrozenFeatures(torch.zeros(1, 1, 2), torch.tensor([0]), ["a"], ["dog"], [])
-    with pytest.raises(DataError, match="'dog' is tested and never trained"):
+    with pytest.raises(DataError, match="'dog' is tested but never trained"):
         features.relabel(["cat"])

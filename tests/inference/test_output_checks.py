@@ -1,4 +1,4 @@
-"""Numbers that are not finite are refused or named, and never written."""
+"""Test that outputs that are not finite are refused or listed, and never written."""
 
 import json
 from pathlib import Path
@@ -35,18 +35,18 @@ def videos(tmp_path: Path) -> list[str]:
     return list(map(str, paths))
 
 
-@pytest.mark.parametrize("kind", VALUES)
-def test_predict_names_the_video(tmp_path: Path, videos: list[str], kind: str) -> None:
-    model = broken_model(tmp_path / "model", VALUES[kind])
+@pytest.mark.parametrize("name", VALUES)
+def test_predict_names_the_video(tmp_path: Path, videos: list[str], name: str) -> None:
+    model = broken_model(tmp_path / "model", VALUES[name])
     with pytest.raises(NonFiniteOutputError, match=r"0.mp4: .*scores are not finite"):
         predict(model, videos)
 
 
-@pytest.mark.parametrize("kind", VALUES)
-def test_predict_writes_json_and_ends_with_1(
-    tmp_path: Path, videos: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", VALUES)
+def test_predict_command_prints_json_and_exits_with_1(
+    tmp_path: Path, videos: list[str], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = broken_model(tmp_path / "model", VALUES[kind])
+    model = broken_model(tmp_path / "model", VALUES[name])
     assert main(["predict", *videos, "--model", str(model), "--json", "--device", "cpu"]) == 1
     printed = capsys.readouterr()
     lines = [json.loads(line, parse_constant=pytest.fail) for line in printed.out.splitlines()]
@@ -54,7 +54,7 @@ def test_predict_writes_json_and_ends_with_1(
     assert "2 of 2 videos got numbers that are not finite" in printed.err and "decoded" not in printed.err
 
 
-def test_features_are_left_out_and_named(
+def test_nonfinite_features_are_skipped_and_listed(
     tmp_path: Path, videos: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = broken_model(tmp_path / "model", float("nan"), parameter="fc_norm.weight")
@@ -69,13 +69,13 @@ def test_features_are_left_out_and_named(
 
 
 @pytest.mark.parametrize("work", [predict_timeline, token_saliency])
-def test_other_answers_are_refused(tmp_path: Path, videos: list[str], work: object) -> None:
+def test_nonfinite_timeline_and_saliency_are_refused(tmp_path: Path, videos: list[str], work: object) -> None:
     model = broken_model(tmp_path / "model", float("nan"))
     with pytest.raises(NonFiniteOutputError, match="not finite"):
         work(model, videos[0])  # type: ignore[operator]
 
 
-def test_a_reconstruction_is_refused(tmp_path: Path, videos: list[str]) -> None:
+def test_nonfinite_reconstruction_is_refused(tmp_path: Path, videos: list[str]) -> None:
     model = VideoMAEForPreTraining(
         VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, decoder_num_hidden_layers=1)
     )

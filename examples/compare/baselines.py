@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import Sample, Source
-from ..video.decoding import open_video
-from ..video.transforms import center_crop, resize, to_float
+from hf_videomae.data import Sample, Source
+from hf_videomae.video.decoding import open_video
+from hf_videomae.video.transforms import center_crop, resize, to_float
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..inference.figure_text import figure_fonts
+from hf_videomae.inference.figure_text import figure_fonts
 
 
 @dataclass(frozen=True)

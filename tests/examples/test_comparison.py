@@ -1,10 +1,9 @@
-"""Means, standard errors, table and picture."""
+"""Test means, standard errors, table and figure of a comparison."""
 
 from pathlib import Path
 
 import pytest
-
-from hf_videomae.evaluation.comparison import (
+from compare.comparison import (
     ComparisonRow,
     binomial_standard_error,
     draw_comparison,
@@ -18,7 +17,7 @@ FIRST = ComparisonRow("pre-trained", (0.5, 0.6, 0.7))
 SECOND = ComparisonRow("scratch", (0.3, 0.5, 0.4))
 
 
-def test_mean_and_standard_error() -> None:
+def test_mean_and_standard_error_match_hand_computed_values() -> None:
     mean, error = mean_and_standard_error([0.5, 0.6, 0.7])
     assert mean == pytest.approx(0.6) and error == pytest.approx(0.1 / 3**0.5)
     assert mean_and_standard_error([0.25]) == (0.25, None)
@@ -26,14 +25,14 @@ def test_mean_and_standard_error() -> None:
     assert binomial_standard_error(0.5, 100) == pytest.approx(0.05)
 
 
-def test_differences_are_taken_seed_by_seed() -> None:
+def test_paired_difference_is_taken_per_seed() -> None:
     mean, error = paired_difference(FIRST, SECOND)  # 0.2, 0.1, 0.3
     assert mean == pytest.approx(0.2) and error == pytest.approx(0.1 / 3**0.5)
     with pytest.raises(ValueError, match="3 seeds and other 1"):
         paired_difference(FIRST, ComparisonRow("other", (0.1,)))
 
 
-def test_table() -> None:
+def test_table_has_a_column_per_seed() -> None:
     lines = markdown_table(
         [FIRST, ComparisonRow("geometry", (0.6,))], seeds=[0, 1, 2], first_column="top-1"
     ).splitlines()
@@ -43,15 +42,21 @@ def test_table() -> None:
     assert markdown_table([ComparisonRow("one", (0.5,))], seeds=[4]).splitlines()[2] == "| one | 0.500 |"
 
 
-def test_accuracies_are_shares() -> None:
+def test_accuracies_outside_0_to_1_are_refused() -> None:
     for values in ((), (50.0,), (float("nan"),)):
         with pytest.raises(ValueError, match="between 0 and 1"):
             ComparisonRow("row", values)
 
 
-def test_picture(tmp_path: Path) -> None:
+def test_figure_is_written_whole(tmp_path: Path) -> None:
     from PIL import Image
 
     path = tmp_path / "comparison.png"
     draw_comparison([FIRST, SECOND, ComparisonRow("geometry", (0.6,), is_baseline=True)], path, title="t", chance=0.1)
     assert Image.open(path).size[0] > 500 and [file.name for file in tmp_path.iterdir()] == ["comparison.png"]
+
+
+def test_names_with_tex_are_drawn_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.png"
+    draw_comparison([ComparisonRow("$\\frac{$", (0.5,))], path, title="$\\x$", chance=0.1)
+    assert path.stat().st_size > 0

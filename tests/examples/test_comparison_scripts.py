@@ -1,38 +1,20 @@
-"""The comparison scripts: folds without leaks, stages that are kept, and a report."""
+"""Test the comparison scripts: folds without leaks, stages that are kept, and the report."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import compare_motion as motion
+import compare_ut_interaction as interaction
 import pytest
+import stages
+from compare.comparison import ComparisonRow
 
 from hf_videomae.data import DataError, Source, open_source
-from hf_videomae.evaluation.comparison import ComparisonRow
-
-pytest.importorskip("hf_videomae.evaluation.multiview")
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def load(name: str) -> ModuleType:
-    if str(EXAMPLES) not in sys.path:
-        sys.path.insert(0, str(EXAMPLES))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-stages, motion, interaction = load("stages"), load("compare_motion"), load("compare_ut_interaction")
-
 
 # The folds.
 
 
-def test_the_committed_folds_split_by_sequence(data_dir: Path) -> None:
+def test_committed_folds_split_by_sequence(data_dir: Path) -> None:
     folds = interaction.read_folds("ut-interaction-folds.csv")
     assert len(folds) == 14 and set(folds.values()) == {1, 2, 3, 4, 5}
     clips = interaction.assign_folds(data_dir, folds)
@@ -42,9 +24,9 @@ def test_the_committed_folds_split_by_sequence(data_dir: Path) -> None:
         assert folds[str(int(path.partition("_seq")[2][:2]))] == fold
 
 
-def test_folds_are_links_that_open_as_splits(data_dir: Path, tmp_path: Path) -> None:
+def test_fold_links_open_as_splits(data_dir: Path, tmp_path: Path) -> None:
     clips = interaction.assign_folds(data_dir, interaction.read_folds("ut-interaction-folds.csv"))
-    seen: list[str] = []
+    tested: list[str] = []
     for fold in (1, 5):
         folder = interaction.link_fold(data_dir, tmp_path / str(fold), fold=fold, clips=clips)
         interaction.link_fold(data_dir, folder, fold=fold, clips=clips)  # again is harmless
@@ -53,15 +35,15 @@ def test_folds_are_links_that_open_as_splits(data_dir: Path, tmp_path: Path) -> 
         assert train.class_names == test.class_names and len(train) + len(test) == 83
         names = [{test[i].id.removeprefix("test/") for i in range(len(test))}]
         names.append({train[i].id.removeprefix("train/") for i in range(len(train))})
-        assert names[0] == {path for path, own in clips.items() if own == fold} and not names[0] & names[1]
-        seen += names[0]
+        assert names[0] == {path for path, clip_fold in clips.items() if clip_fold == fold} and not names[0] & names[1]
+        tested += names[0]
         assert all(path.is_symlink() for path in folder.glob("*/*/*"))
-    assert len(seen) == len(set(seen))
+    assert len(tested) == len(set(tested))
     with pytest.raises(DataError, match="of other folds"):
         interaction.link_fold(data_dir, tmp_path / "1", fold=2, clips=clips)
 
 
-def test_folds_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_folds_are_refused(tmp_path: Path) -> None:
     def written(text: str) -> str:
         (tmp_path / "f.csv").write_text(text, encoding="utf-8")
         return str(tmp_path / "f.csv")
@@ -85,7 +67,7 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
         interaction.link_fold(tmp_path, tmp_path / "out", fold=1, clips={"a/x": 1, "a/y": 2, "b/z": 2})
 
 
-def test_geometry_and_frame_baselines_of_the_folds(data_dir: Path) -> None:
+def test_baselines_of_the_folds_reach_the_stated_accuracy(data_dir: Path) -> None:
     clips = interaction.assign_folds(data_dir, interaction.read_folds("ut-interaction-folds.csv"))
     frame, geometry = interaction.evaluate_baselines(data_dir, clips, folds=[1, 2, 3, 4, 5])
     assert geometry.is_baseline and frame.is_baseline
@@ -97,7 +79,7 @@ def test_geometry_and_frame_baselines_of_the_folds(data_dir: Path) -> None:
 # The stages.
 
 
-def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_is_kept_resumed_or_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
     status = "finished"
 
@@ -111,7 +93,7 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
     out = tmp_path / "run"
     for _ in range(2):
         assert stages.run_stage("pretrain.py", ["--seed", "1"], output_dir=out) == out
-    script = str(EXAMPLES / "pretrain.py")
+    script = str(stages.EXAMPLES / "pretrain.py")
     assert commands == [[script, "--seed", "1", "--output_dir", str(out), "--overwrite"]]
     status = "stopped"
     with pytest.raises(SystemExit) as stop:
@@ -123,7 +105,7 @@ def test_stages_are_kept_resumed_or_begun_anew(tmp_path: Path, monkeypatch: pyte
     assert commands[-1][-1] == "--resume"
 
 
-def test_a_stage_follows_what_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_reruns_after_a_change_of_its_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
 
     def run(command: list[str]) -> int:
@@ -172,7 +154,7 @@ def test_both_models_get_the_same_budget(tmp_path: Path, monkeypatch: pytest.Mon
     assert [entry[0] for entry in ran] == ["finetune.py", "finetune.py"] and ran[0][1][-1] == "outputs/demo"
 
 
-def test_no_pre_training_sees_a_test_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_sees_no_test_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[str, list[str], Path]] = []
 
     def run_stage(script: str, arguments: list[str | Path], *, output_dir: Path) -> Path:
@@ -197,16 +179,16 @@ def test_no_pre_training_sees_a_test_clip(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_are_refused() -> None:
     for wrong, message in [({"seeds": ()}, "seeds are"), ({"seeds": (1, 1)}, "seeds are"), ({"views": "5"}, "views")]:
-        for kind in (motion.MotionComparison, interaction.InteractionComparison):
+        for config_class in (motion.MotionComparison, interaction.InteractionComparison):
             with pytest.raises(ValueError, match=message):
-                kind(**wrong)
+                config_class(**wrong)
     with pytest.raises(ValueError, match="give one seed"):
         motion.MotionComparison(seeds=(0, 1), pretrained="outputs/demo")
 
 
-def test_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = [ComparisonRow("a", (0.5, 0.7)), ComparisonRow("b", (0.2,), is_baseline=True)]
     stages.write_comparison(
         entries, tmp_path / "out", title="T", chance=0.125, seeds=(0, 1), facts={"n": 3}, remarks=["R."]

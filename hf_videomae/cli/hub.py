@@ -125,7 +125,7 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
         problems = check(path.read_text(encoding="utf-8"), arguments.folder)
         print("\n".join(problems) or f"{path}: nothing wrong in the header")
         return 1 if problems else 0
-    options: dict[str, Any] = {"licence": arguments.license, "overwrite": arguments.overwrite}
+    options: dict[str, Any] = {"license": arguments.license, "overwrite": arguments.overwrite}
     if is_data:
         path, notes = write_dataset_card(arguments.folder, id=arguments.model_id, **options)
     else:

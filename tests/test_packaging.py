@@ -75,6 +75,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     others = ("py.typed", "doctor/clip.mp4", "cards/hub_names.json")
     assert sources | {f"hf_videomae/{name}" for name in others} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hf_videomae"}
+    assert not [name for name in names if name.endswith(".md")], "guides stay in the repository"
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

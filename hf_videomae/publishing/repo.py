@@ -210,7 +210,7 @@ def push_model(
 
     def compute_changes(remote: RemoteBranch) -> FileChanges:
         nonlocal keeps_card
-        changes = diff_files(contents, remote.files, stale=is_managed_path)
+        changes = diff_files(contents, remote.files, is_stale=is_managed_path)
         keeps_card = CARD_FILE in changes.added and _has_edited_card(target, remote)
         added = [path for path in changes.added if not (keeps_card and path == CARD_FILE)]
         stale_handler = [] if HANDLER_FILE in contents else _our_handler_files(target, remote)
@@ -244,7 +244,7 @@ def push_state(
         message=message,
         retry_policy=retry_policy,
         open=lambda: _open_branch(target, STATE_BRANCH),
-        changes=lambda remote: diff_files(contents, remote.files, stale=lambda path: True),
+        changes=lambda remote: diff_files(contents, remote.files, is_stale=lambda path: True),
         branch=STATE_BRANCH,
     ).run()
 

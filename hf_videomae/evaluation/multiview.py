@@ -20,10 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from .. import stop_signals
 from ..credentials import redact_credentials
 from ..data.labels import SINGLE_LABEL, LabelEncoder, LabelKind
-from ..data.loader import TRIM_EVERY_NUM_VIDEOS, trim_malloc
 from ..data.source import AnySource, Label, Sample, Source
 from ..data.url_videos import retry_video
-from ..data.workers import Workers
+from ..data.workers import TRIM_EVERY_NUM_VIDEOS, Workers, trim_malloc
 from ..errors import DataError
 from ..inference.model_loading import as_videomae_config, get_problem_type
 from ..ops.view_scores import average_view_scores
@@ -455,7 +454,7 @@ def _build_evaluation(
         )
     config: Any = model.config
     scores = torch.stack(found.scores)  # (N, 2, K)
-    targets, output_index = label_encoder.targets(found.labels), torch.tensor(output_indices)
+    targets, output_index = label_encoder.encode_valid(found.labels), torch.tensor(output_indices)
     common: dict[str, Any] = {
         "sample_ids": found.ids,
         "decoded": torch.tensor([key not in found.failed for key in found.keys]),

@@ -260,12 +260,12 @@ def test_an_outage_without_end_is_one_line(hub: LocalHub, quick: None, monkeypat
     monkeypatch.setattr("hf_videomae.hub.retry.SHARD_SECONDS", 0.1)
     hub.fail("GET .*/resolve/", status=AT_ONCE, times=None)
     with pytest.raises(DataError, match="kept failing for .* s while org/set, data/train-.*--resume") as caught:
-        next(iter(build_loader(source, settings=SETTINGS, batch_size=2, seed=0)))
+        next(iter(build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0)))
     assert "\n" not in str(caught.value)
 
 
 def load(source: Any) -> Any:
-    return build_loader(source, settings=SETTINGS, batch_size=3, seed=0, max_bad_share=0)
+    return build_loader(source, clip_config=SETTINGS, batch_size=3, seed=0, max_bad_share=0)
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_the_network_s_fault_is_no_bad_video(hub: LocalHub, quick: None, workers
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*mp4", status=AT_ONCE, times=4)
-    loader = build_loader(source, settings=SETTINGS, batch_size=2, seed=0, num_workers=workers, max_bad_share=0)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0, num_workers=workers, max_bad_share=0)
     ids = [name for batch in islice(loader, 3) for name in batch["sample_ids"]]
     assert len(set(ids)) == 6 and loader.bad_videos == []
 
@@ -318,7 +318,7 @@ def test_a_file_that_is_gone_from_the_hub_is_a_bad_video(hub: LocalHub) -> None:
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*/3.mp4", status=404, times=None)
-    loader = build_loader(source, settings=SETTINGS, batch_size=2, seed=0, max_bad_share=0.5)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0, max_bad_share=0.5)
     list(islice(loader, 6))
     (bad,) = loader.bad_videos
     assert bad["path"].endswith("3.mp4") and "cannot be downloaded" in bad["reason"]

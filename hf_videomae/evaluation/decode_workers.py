@@ -16,10 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from .. import stop_signals
 from ..credentials import redact_credentials
 from ..data.labels import LabelEncoder
-from ..data.loader import TRIM_EVERY_NUM_VIDEOS, trim_malloc
 from ..data.source import AnySource, Label, Sample, Source
 from ..data.url_videos import retry_video
-from ..data.workers import Workers
+from ..data.workers import TRIM_EVERY_NUM_VIDEOS, Workers, trim_malloc
 from ..errors import DataError
 from ..video.decoding import VideoBackendError, VideoDecodeError
 from ..video.hdr import Transfer, hdr_counter

@@ -309,7 +309,7 @@ def _build_evaluation(
         )
     config: Any = model.config
     scores = torch.stack(scored.scores)  # (N, 2, K)
-    targets, output_index = label_encoder.targets(scored.labels), torch.tensor(output_indices)
+    targets, output_index = label_encoder.encode_valid(scored.labels), torch.tensor(output_indices)
     common: dict[str, Any] = {
         "sample_ids": scored.ids,
         "decoded": torch.tensor([key not in scored.failed for key in scored.keys]),

@@ -298,12 +298,12 @@ def test_endless_outage_is_reported_in_one_line(
     monkeypatch.setattr("hf_videomae.hub.retry.SHARD_SECONDS", 0.1)
     hub.fail("GET .*/resolve/", status=STATUS_NOT_RETRIED_BY_CLIENT, times=None)
     with pytest.raises(DataError, match="kept failing for .* s while org/set, data/train-.*--resume") as caught:
-        next(iter(build_loader(source, settings=SETTINGS, batch_size=2, seed=0)))
+        next(iter(build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0)))
     assert "\n" not in str(caught.value)
 
 
 def load(source: Any) -> Any:
-    return build_loader(source, settings=SETTINGS, batch_size=3, seed=0, max_bad_share=0)
+    return build_loader(source, clip_config=SETTINGS, batch_size=3, seed=0, max_bad_share=0)
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_network_failure_is_not_a_bad_video(hub: LocalHub, fast_retries: None, w
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*mp4", status=STATUS_NOT_RETRIED_BY_CLIENT, times=4)
-    loader = build_loader(source, settings=SETTINGS, batch_size=2, seed=0, num_workers=workers, max_bad_share=0)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0, num_workers=workers, max_bad_share=0)
     ids = [name for batch in islice(loader, 3) for name in batch["sample_ids"]]
     assert len(set(ids)) == 6 and loader.bad_videos == []
 
@@ -358,7 +358,7 @@ def test_file_missing_on_hub_is_a_bad_video(hub: LocalHub) -> None:
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*/3.mp4", status=404, times=None)
-    loader = build_loader(source, settings=SETTINGS, batch_size=2, seed=0, max_bad_share=0.5)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0, max_bad_share=0.5)
     list(islice(loader, 6))
     (bad,) = loader.bad_videos
     assert bad["path"].endswith("3.mp4") and "cannot be downloaded" in bad["reason"]

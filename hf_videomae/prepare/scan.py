@@ -13,7 +13,8 @@ from ..cards import is_hub_id, redact_path, resolve_dataset_lineage
 from ..data.column_values import has_video_paths
 from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folders import describe_frame_folder
-from ..data.hub_dataset import HubDataset, split_names
+from ..data.hub_builder import split_names
+from ..data.hub_dataset import HubDataset
 from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns
 from ..data.index_paths import IndexPathResolver
 from ..data.label_columns import share_classes
@@ -199,12 +200,12 @@ def _open_folder(
         prepared.refused += skipped_in_folder(scan)
         prepared.notes += [*found.notes, *notes, *scan.notes()]
         return prepared
-    unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
+    unlabelled = found.no_labels_reason or ("there are no two class folders" if found.labels is None else "")
     prepared = _build_input_dataset(
         entries_from_folder(found), skipped_in_folder(scan), root=root, kind=kind, unlabelled=unlabelled
     )
     prepared.links_outside = _describe_links_outside(root, found.paths, allowed=allowed_folders(allow_paths))
-    more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
+    more = [f"no labels: {found.no_labels_reason}"] if found.no_labels_reason else []
     more += [*prepared.notes, *scan.notes(), *filter(None, [note_unread_lists(root), prepared.links_outside])]
     prepared.notes = [*found.notes, *notes, *more]
     return prepared
@@ -231,7 +232,7 @@ def _open_list(file: Path, *, kind: LabelKind) -> InputDataset:
 
 def _input_from_index(index: VideoIndex, *, root: Path, kind: LabelKind, split: str = "train") -> InputDataset:
     entries, dropped = entries_from_index(index, kind=kind, split=split)
-    prepared = _build_input_dataset(entries, dropped, root=root, kind=kind, unlabelled=index.unlabelled)
+    prepared = _build_input_dataset(entries, dropped, root=root, kind=kind, unlabelled=index.no_labels_reason)
     prepared.notes = [*index.notes, *prepared.notes]
     return prepared
 

@@ -154,7 +154,7 @@ def test_a_split_folder_that_is_named_itself(tmp_path: Path) -> None:
     root = write(tmp_path, of_splits("train", "val"))
     assert len(opened(f"{root}/train")) == len(opened(f"{root}/val", "validation")) == len(TWO)
     assert "called val" in source_notes(opened(f"{root}/val"))[0]
-    assert f"{root}/val lies beside it" in refused(f"{root}/train", "val")
+    assert f"{root}/val is next to it" in refused(f"{root}/train", "val")
     assert "it has: validation" in refused(f"{root}/val", "test")
 
 

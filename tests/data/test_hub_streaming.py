@@ -91,10 +91,10 @@ def refusals() -> dict[str, tuple[Callable[[LocalHub], None], dict[str, Any], st
         """The Hub is as it is."""
 
     return {
-        "missing": (nothing, {"dataset": "org/other"}, "neither a folder here nor a data set on the Hub"),
-        "revision": (nothing, {"revision": "v2"}, "has no revision 'v2'; give a branch, tag or commit"),
+        "missing": (nothing, {"dataset": "org/other"}, "org/other is neither a local folder nor"),
+        "revision": (nothing, {"revision": "v2"}, "has no revision 'v2'; give one of its branches, tags or commits"),
         "split": (nothing, {"split": "test"}, "has no split 'test'; choose one of train"),
-        "private": (lambda hub: hub.hide("datasets/org/set"), {}, "for a private one log in with `hf auth login`"),
+        "private": (lambda hub: hub.hide("datasets/org/set"), {}, "log in with `hf auth login` for a private one"),
         "gated": (lambda hub: hub.gate("datasets/org/set"), {}, "is gated: accept its terms"),
         "broken": (lambda hub: hub.fail("/api/datasets/", status=400, times=None), {}, "HTTP 400"),
         "away": (lambda hub: hub.stop(), {}, r"the Hub cannot be reached \(.*refused\); check the network"),

@@ -146,7 +146,7 @@ def test_list_of_paths_in_split_folders(tmp_path: Path) -> None:
 
 def test_text_that_is_no_list(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("see the other folder\n")
-    assert "is not a video file, and no list of videos" in refusal(tmp_path / "notes.txt")
+    assert "notes.txt is neither a video file nor a list" in refusal(tmp_path / "notes.txt")
     (tmp_path / "data.json").write_text('{"a": 1}')
     assert "not a list of objects" in refusal(tmp_path / "data.json")
 

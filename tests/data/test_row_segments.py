@@ -25,7 +25,7 @@ def test_embedded_videos_are_taken_whole_with_a_note(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert [(sample.start, sample.end) for sample in source.read_shard(0)] == [(None, None)] * 4
     (note,) = source_notes(source)
-    assert "`start` and `end`" in note and "taken whole" in note
+    assert "`start` and `end`" in note and "embedded" in note
 
 
 def test_rows_that_name_files_are_cut(tmp_path: Path) -> None:

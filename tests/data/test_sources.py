@@ -152,7 +152,7 @@ def test_a_single_file(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "class_0" / "000.mp4"))
     assert (len(source), source[0].id, source.class_names) == (1, "000.mp4", None)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match="notes.txt is not a video file"):
+    with pytest.raises(DataError, match="notes.txt is neither a video file"):
         open_source(str(tmp_path / "notes.txt"))
 
 

@@ -158,10 +158,10 @@ def test_folders_of_frames_are_refused_with_a_command_that_works(tmp_path: Path,
             level = 20 * number
             image.new("RGB", (65, 33), (level, level, level)).save(tmp_path / "set" / video / (pattern % number))
     root = str(tmp_path / "set")
-    with pytest.raises(DataError, match="22 pictures") as caught:
+    with pytest.raises(DataError, match="22 images") as caught:
         open_source(root)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="22 pictures"):
+    with pytest.raises(DataError, match="22 images"):
         open_input_dataset(root)
     command = str(caught.value).split("give the folder again: ")[1]
     if subprocess.run(["bash", "-c", "command -v ffmpeg"], capture_output=True).returncode:

@@ -1,4 +1,4 @@
-"""A network that fails: what is tried again, for how long, and that no sample is lost, doubled or blamed for it."""
+"""Test retries while the network fails: what is retried, for how long, and that no sample is lost or repeated."""
 
 import email.utils
 import json
@@ -37,14 +37,14 @@ AT_ONCE = 520
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of a twentieth of a second."""
+    """Shorten waits to a twentieth of a second."""
     monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
     monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What would have been waited, in place of waiting; the clock goes on by as much."""
+    """Record waits instead of waiting; the clock advances by as much."""
     waited: list[float] = []
     monkeypatch.setattr(retry, "_sleep", waited.append)
     monkeypatch.setattr(retry.time, "monotonic", lambda: sum(waited))
@@ -76,7 +76,7 @@ def http_error(status: int, **headers: str) -> urllib.error.HTTPError:
         (OfflineModeIsEnabled("off"), False),
     ],
 )
-def test_which_errors_pass(error: Exception, passing: bool) -> None:
+def test_transient_errors_are_recognized(error: Exception, passing: bool) -> None:
     assert is_transient(error) == passing
     wrapped = ValueError("it cannot be read")
     wrapped.__cause__ = error
@@ -84,7 +84,7 @@ def test_which_errors_pass(error: Exception, passing: bool) -> None:
 
 
 @pytest.mark.parametrize(("status", "passing"), [(500, True), (503, True), (403, False), (404, False)])
-def test_which_errors_of_the_client_pass(hub: LocalHub, status: int, passing: bool) -> None:
+def test_transient_http_errors_are_recognized(hub: LocalHub, status: int, passing: bool) -> None:
     hub.fail("/api/models", status=status)
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().model_info("org/name")
@@ -95,8 +95,8 @@ def test_which_errors_of_the_client_pass(hub: LocalHub, status: int, passing: bo
     assert is_transient(away.value)
 
 
-def test_a_client_that_another_thread_closed_is_taken_anew(hub: LocalHub, quick: None) -> None:
-    """Between getting it and asking: huggingface_hub closes that of all threads when one of them cannot connect."""
+def test_client_closed_by_other_thread_is_replaced(hub: LocalHub, quick: None) -> None:
+    """huggingface_hub closes the client of all threads when one cannot connect, even between getting and using it."""
     hub.model("org/name")
     tries: list[None] = []
 
@@ -111,7 +111,7 @@ def test_a_client_that_another_thread_closed_is_taken_anew(hub: LocalHub, quick:
     assert len(tries) == 2
 
 
-def test_retry_after_is_a_number_or_a_date() -> None:
+def test_retry_after_is_number_or_date() -> None:
     assert retry_after(http_error(429, Retry_After="7")) == 7
     date = email.utils.formatdate(time.time() + 30, usegmt=True)
     assert 25 < (retry_after(http_error(503, Retry_After=date)) or 0) <= 30
@@ -131,7 +131,7 @@ def test_waits_grow_with_jitter_and_end(waits: list[float], caplog: pytest.LogCa
     assert [record.getMessage() for record in caplog.records] == ["org/set: reset; trying again for 100 s"]
 
 
-def test_progress_begins_anew(waits: list[float]) -> None:
+def test_progress_resets_waits(waits: list[float]) -> None:
     patience = RetryPolicy("org/set", seconds=10)
     for _ in range(50):
         patience.wait(ConnectionResetError("reset"))
@@ -139,7 +139,7 @@ def test_progress_begins_anew(waits: list[float]) -> None:
     assert max(waits) <= 1
 
 
-def test_the_server_s_word_counts(waits: list[float]) -> None:
+def test_retry_after_of_server_is_respected(waits: list[float]) -> None:
     patience = RetryPolicy("org/set", seconds=10)
     patience.wait(http_error(429, Retry_After="120"))
     assert 120 <= waits[0] <= 121
@@ -147,13 +147,13 @@ def test_the_server_s_word_counts(waits: list[float]) -> None:
         RetryPolicy("org/set", seconds=10).wait(http_error(503, Retry_After="120"))
 
 
-def test_no_two_wait_alike(waits: list[float]) -> None:
+def test_waits_differ_between_processes(waits: list[float]) -> None:
     for _ in range(20):
         RetryPolicy("org/set").wait(ConnectionResetError("reset"))
     assert len(set(waits)) > 10
 
 
-def test_a_wait_can_be_called_off() -> None:
+def test_wait_can_be_canceled() -> None:
     called_off, ended = threading.Event(), []
 
     def wait() -> None:
@@ -170,7 +170,7 @@ def test_a_wait_can_be_called_off() -> None:
     assert ended == ["the wait for the network was called off"]
 
 
-def test_datasets_gets_its_own_patience_back() -> None:
+def test_datasets_settings_are_restored() -> None:
     from datasets import config
 
     before = config.STREAMING_READ_MAX_RETRIES
@@ -184,7 +184,7 @@ def test_datasets_gets_its_own_patience_back() -> None:
 
 
 class Nth(Fault):
-    """Hits one request alone, whatever it asks for."""
+    """Fail one request only, whatever it asks for."""
 
     def __init__(self, number: int, **what: Any) -> None:
         super().__init__("", **what)
@@ -196,8 +196,8 @@ class Nth(Fault):
 
 
 @pytest.mark.parametrize("what", [{"kind": "reset"}, {"kind": "status", "status": AT_ONCE}], ids=["reset", "status"])
-def test_whichever_request_fails_a_data_set_is_opened(hub: LocalHub, quick: None, what: dict[str, Any]) -> None:
-    """At the start of a run all processes ask, and one that gives up ends it for all."""
+def test_data_set_opens_whichever_request_fails(hub: LocalHub, quick: None, what: dict[str, Any]) -> None:
+    """At the start of a run all processes ask, and one that gives up ends the run for all."""
     write_parquet(hub.dataset("org/set"), rows=(2, 2))
     hit = []
     for number in range(100):
@@ -222,7 +222,7 @@ def read_all(source: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "webdataset", "videofolder"])
-def test_a_shard_is_read_on_after_errors(hub: LocalHub, quick: None, kind: str) -> None:
+def test_shard_is_read_completely_after_errors(hub: LocalHub, quick: None, kind: str) -> None:
     write = {"parquet": write_parquet, "webdataset": write_webdataset, "videofolder": write_videofolder}[kind]
     write(hub.dataset("org/set"))  # type: ignore[operator]
     source = open_source("org/set")
@@ -234,7 +234,7 @@ def test_a_shard_is_read_on_after_errors(hub: LocalHub, quick: None, kind: str) 
 
 
 @pytest.mark.parametrize("after_bytes", [0, 512, 12_000])
-def test_a_tar_file_that_breaks_again_and_again_is_read_whole(hub: LocalHub, quick: None, after_bytes: int) -> None:
+def test_repeatedly_broken_tar_file_is_read_completely(hub: LocalHub, quick: None, after_bytes: int) -> None:
     write_webdataset(hub.dataset("org/set"))
     source = open_source("org/set")
     expected = [sample.video for shard in range(2) for sample in source.read_shard(shard)]  # type: ignore[union-attr]
@@ -243,7 +243,7 @@ def test_a_tar_file_that_breaks_again_and_again_is_read_whole(hub: LocalHub, qui
     assert len(found) == 7 and found == expected
 
 
-def test_what_time_does_not_mend_is_raised_at_once(hub: LocalHub) -> None:
+def test_permanent_error_is_raised_at_once(hub: LocalHub) -> None:
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.forget()
@@ -253,7 +253,7 @@ def test_what_time_does_not_mend_is_raised_at_once(hub: LocalHub) -> None:
     assert len(hub.requests("GET .*/resolve/")) == 1
 
 
-def test_an_outage_without_end_is_one_line(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_outage_raises_one_line(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
     monkeypatch.setattr("hf_videomae.hub.retry.OUTAGE_SECONDS", 0.5)
@@ -270,7 +270,7 @@ def load(source: Any) -> Any:
 
 @pytest.fixture
 def half_away(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A data set whose second shard is out of reach at first."""
+    """Return a data set whose second shard is unavailable at first."""
     monkeypatch.setattr("hf_videomae.hub.retry.SHARD_SECONDS", 0.1)
     write_parquet(hub.dataset("org/set"))
     source = open_source("org/set")
@@ -278,7 +278,7 @@ def half_away(hub: LocalHub, quick: None, monkeypatch: pytest.MonkeyPatch) -> An
     return source
 
 
-def test_a_shard_out_of_reach_is_put_back_and_none_is_lost(hub: LocalHub, half_away: Any) -> None:
+def test_unavailable_shard_is_deferred_without_loss(hub: LocalHub, half_away: Any) -> None:
     loader = load(half_away)
     ids = [name for batch in islice(loader, 6) for name in batch["sample_ids"]]
     hub.heal()
@@ -287,7 +287,7 @@ def test_a_shard_out_of_reach_is_put_back_and_none_is_lost(hub: LocalHub, half_a
     assert loader.bad_videos == []
 
 
-def test_a_run_with_a_shard_put_back_resumes_exactly(hub: LocalHub, half_away: Any) -> None:
+def test_resume_with_deferred_shard_is_exact(hub: LocalHub, half_away: Any) -> None:
     loader = load(half_away)
     states, drawn = [], []
     for batch in islice(loader, 10):
@@ -305,7 +305,7 @@ def test_a_run_with_a_shard_put_back_resumes_exactly(hub: LocalHub, half_away: A
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_network_s_fault_is_no_bad_video(hub: LocalHub, quick: None, workers: int) -> None:
+def test_network_error_is_not_a_bad_video(hub: LocalHub, quick: None, workers: int) -> None:
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*mp4", status=AT_ONCE, times=4)
@@ -314,7 +314,7 @@ def test_the_network_s_fault_is_no_bad_video(hub: LocalHub, quick: None, workers
     assert len(set(ids)) == 6 and loader.bad_videos == []
 
 
-def test_a_file_that_is_gone_from_the_hub_is_a_bad_video(hub: LocalHub) -> None:
+def test_file_deleted_on_hub_is_bad_video(hub: LocalHub) -> None:
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*/resolve/.*/3.mp4", status=404, times=None)

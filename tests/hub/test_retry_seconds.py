@@ -1,4 +1,4 @@
-"""HF_VIDEOMAE_HUB_PATIENCE counts wherever a Hub or a network is waited for."""
+"""Test that HF_VIDEOMAE_HUB_PATIENCE limits every wait for a Hub or a network."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.local_hub import LocalHub
 pytestmark = pytest.mark.fault
 
 
-def test_the_variable_bounds_every_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_limits_every_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RETRY_SECONDS_VARIABLE, raising=False)
     assert (outage_retry_seconds(), shard_retry_seconds(), shard_retry_seconds(20.0)) == (900.0, 60.0, 20.0)
     monkeypatch.setenv(RETRY_SECONDS_VARIABLE, "7.5")
@@ -25,7 +25,7 @@ def test_the_variable_bounds_every_wait(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "inf", "nan"])
-def test_another_value_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_invalid_value_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(RETRY_SECONDS_VARIABLE, value)
     with pytest.raises(DataError, match=f"{RETRY_SECONDS_VARIABLE} is '{value}'; give seconds"):
         outage_retry_seconds()

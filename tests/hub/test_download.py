@@ -1,4 +1,4 @@
-"""Files of the Hub come whole: compared with what the Hub states, and fetched again where the connection breaks."""
+"""Test downloads: files are checked against the Hub's checksums, and downloaded again after a broken connection."""
 
 import logging
 import shutil
@@ -26,7 +26,7 @@ WEIGHTS = "GET .*/model.safetensors"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of a twentieth of a second."""
+    """Shorten waits to a twentieth of a second."""
     monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
     monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
 
@@ -36,7 +36,7 @@ def read_all(source: Any) -> list[Any]:
 
 
 def spoil(path: Path, at: int) -> None:
-    """Other bytes, as many."""
+    """Replace the bytes by others of the same number."""
     blob = path.resolve()
     content = bytearray(blob.read_bytes())
     content[at] ^= 0x55
@@ -47,7 +47,7 @@ def spoil(path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_webdataset])
-def test_a_kept_shard_that_was_damaged_is_fetched_again(
+def test_damaged_cached_shard_is_downloaded_again(
     hub: LocalHub, tmp_path: Path, write: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     write(hub.dataset("org/set"))
@@ -64,7 +64,7 @@ def test_a_kept_shard_that_was_damaged_is_fetched_again(
     assert read_all(again) == whole and hub.requests() == []
 
 
-def test_a_shard_that_comes_damaged_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
+def test_damaged_shard_raises_one_line(hub: LocalHub, tmp_path: Path) -> None:
     write_webdataset(hub.dataset("org/set"))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
     hub.corrupt("GET /cdn/.*train-001", after_bytes=3000, times=None)
@@ -74,7 +74,7 @@ def test_a_shard_that_comes_damaged_is_one_line(hub: LocalHub, tmp_path: Path) -
     assert len(read_all(source)) == 7
 
 
-def test_a_page_in_place_of_a_kept_shard_is_one_line(hub: LocalHub, tmp_path: Path) -> None:
+def test_html_page_instead_of_cached_shard_raises_one_line(hub: LocalHub, tmp_path: Path) -> None:
     write_webdataset(hub.dataset("org/set"))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
     hub.answer_page("GET /cdn/.*train-001", times=None)
@@ -87,21 +87,21 @@ def test_a_page_in_place_of_a_kept_shard_is_one_line(hub: LocalHub, tmp_path: Pa
 
 @pytest.fixture
 def model(hub: LocalHub, tmp_path: Path) -> str:
-    """A classifier, alone on the Hub."""
+    """Put a classifier on the Hub, and nothing else."""
     config = VideoMAEConfig.from_preset("tiny", task="classification", num_hidden_layers=1)
     VideoMAEForVideoClassification(config).save_pretrained(hub.model("org/model"))
     return "org/model"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_broken_connection_is_tried_again(hub: LocalHub, model: str, name: str) -> None:
+def test_broken_connection_is_retried(hub: LocalHub, model: str, name: str) -> None:
     hub.cut_off(f"GET .*/{name}", after_bytes=100, times=2)
     assert load_classifier(model).config.num_hidden_layers == 1
     assert [request.fault for request in hub.requests(f"GET .*/{name}") if request.fault] == ["reset"] * 2
 
 
 @pytest.mark.parametrize(("name", "at"), [("config.json", 40), ("model.safetensors", 9000)])
-def test_a_file_that_comes_damaged_is_fetched_again(
+def test_damaged_file_is_downloaded_again(
     hub: LocalHub, model: str, name: str, at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.corrupt(f"GET .*/{name}", after_bytes=at)
@@ -110,7 +110,7 @@ def test_a_file_that_comes_damaged_is_fetched_again(
     assert all(matches_checksum(path) for path in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*"))
 
 
-def test_weights_that_were_damaged_in_the_cache_are_fetched_again(hub: LocalHub, model: str) -> None:
+def test_damaged_cached_weights_are_downloaded_again(hub: LocalHub, model: str) -> None:
     # Copies: what is loaded is the file itself, mapped into memory.
     before = {name: value.clone() for name, value in load_classifier(model).state_dict().items()}
     (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
@@ -119,13 +119,13 @@ def test_weights_that_were_damaged_in_the_cache_are_fetched_again(hub: LocalHub,
     assert all((before[name] == after[name]).all() for name in before)
 
 
-def test_weights_that_stay_damaged_are_one_line(hub: LocalHub, model: str) -> None:
+def test_weights_damaged_every_time_raise_one_line(hub: LocalHub, model: str) -> None:
     hub.corrupt(WEIGHTS, after_bytes=9000, times=None)
     with pytest.raises(DamagedDownload, match="model.safetensors of org/model came damaged 3 times"):
         load_classifier(model)
 
 
-def test_a_damaged_cache_without_the_hub_is_one_line(hub: LocalHub, model: str) -> None:
+def test_damaged_cache_while_offline_raises_one_line(hub: LocalHub, model: str) -> None:
     load_classifier(model)
     (weights,) = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
     with hub.outage():
@@ -149,16 +149,16 @@ REFUSALS: dict[str, tuple[Callable[[LocalHub], None], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_model_that_is_refused_is_one_line(hub: LocalHub, model: str, case: str) -> None:
-    begin, told = REFUSALS[case]
+def test_refused_model_raises_one_line(hub: LocalHub, model: str, case: str) -> None:
+    begin, message = REFUSALS[case]
     forget_connections()
     begin(hub)
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         load_classifier(model)
     assert model in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_only_what_transformers_loads_is_fetched(hub: LocalHub, model: str) -> None:
+def test_only_files_that_transformers_loads_are_downloaded(hub: LocalHub, model: str) -> None:
     folder = hub.model(model)
     shutil.copy(folder / "model.safetensors", folder / "pytorch_model.bin")
     (folder / "loss.png").write_bytes(b"a picture")
@@ -168,15 +168,13 @@ def test_only_what_transformers_loads_is_fetched(hub: LocalHub, model: str) -> N
     assert fetched == {"config.json", "model.safetensors"}
 
 
-def test_nothing_is_logged_of_a_model_that_comes_whole(
-    hub: LocalHub, model: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_complete_download_logs_nothing(hub: LocalHub, model: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "hf_videomae"):
         load_classifier(model)
     assert not [record for record in caplog.records if record.name.startswith("hf_videomae")]
 
 
-def test_a_model_of_a_hub_that_is_away_is_refused_at_once(hub: LocalHub) -> None:
+def test_unreachable_hub_raises_at_once(hub: LocalHub) -> None:
     hub.stop()
     begun = time.monotonic()
     with pytest.raises(SourceUnavailable, match=r"org/nowhere is not in the cache.*cannot be reached"):

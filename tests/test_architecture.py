@@ -122,17 +122,6 @@ def test_examples_use_public_names(path: Path) -> None:
             assert not private, f"{path.name} takes {private} from {module}"
 
 
-def test_readme_uses_public_names() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hf_videomae":
-                assert not [alias.name for alias in node.names if alias.name.startswith("_")]
-            if isinstance(node, ast.Attribute):
-                assert not re.match(r"_[^_]", node.attr), f"the README uses {node.attr}"
-
-
 @pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_forbidden_libraries(path: Path) -> None:
     roots = {module.split(".")[0] for module, _ in imported_modules(path)}

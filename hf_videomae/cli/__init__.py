@@ -84,7 +84,8 @@ def _add_doctor(commands: Any) -> None:
         description="Look at torch, the decoders and their FFmpeg, GPU and driver, shared memory, disks and the Hub; "
         "decode a test clip; and for each problem say the one line that fixes it. No token is ever printed.",
         epilog="The exit status is 0 when everything that is needed works, warnings or not, and 1 when something "
-        "needed is broken. The Hub counts as needed unless --offline is given or HF_HUB_OFFLINE is set.",
+        "needed is broken. The Hub counts as needed unless --offline is given or HF_HUB_OFFLINE is set. Other "
+        "messages and what to do: examples/TROUBLESHOOTING.md in the repository.",
     )
     doctor.add_argument(
         "--output_dir", "--output-dir", default=".", help="where runs will be written (default: the current folder)"

@@ -139,8 +139,8 @@ class HubDataset:
                 with retry_policy.retrying(lambda error: error if is_transient(error) else None):
                     for sample in self._iter_samples(shard, start=read):
                         read += 1
-                        retry_policy.progress()
-                        rereads.progress()
+                        retry_policy.reset()
+                        rereads.reset()
                         yield sample
                     return
             except DataError:

@@ -22,7 +22,7 @@ from hf_videomae.data import (
 from hf_videomae.data.batch_builder import _download_video
 from hf_videomae.data.url_videos import retry_video
 from hf_videomae.evaluation import evaluate
-from hf_videomae.evaluation.frozen_features import EvalClips, frozen_features
+from hf_videomae.evaluation.frozen_features import EvalClips, extract_frozen_features
 from hf_videomae.hub import retry
 from hf_videomae.hub.source_errors import SourceRefused
 from hf_videomae.video.decoding import VideoDecodeError
@@ -186,7 +186,7 @@ def test_refused_probe_data_raise_one_line(hub: LocalHub, workers: int) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)
     clips = EvalClips(VideoMAEVideoProcessor.from_config(config))
     with pytest.raises(DataError) as caught:
-        frozen_features(VideoMAEModel(config), source, clips=clips, num_workers=workers)
+        extract_frozen_features(VideoMAEModel(config), source, clips=clips, num_workers=workers)
     assert str(caught.value) == "org/set: refused"
 
 

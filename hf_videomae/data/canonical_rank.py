@@ -1,6 +1,6 @@
 """Read the endless shuffled samples of one canonical rank of a streamed source, resumable at any sample.
 
-Shards are shuffled anew in each epoch, then samples within a shuffle buffer that is bounded in bytes. The order
+Each epoch shuffles the shards, then samples within a shuffle buffer that is bounded in bytes. The order
 depends on the seed, the epoch, the canonical rank and their number.
 
 If the network does not deliver a shard, it is deferred: read later, behind the other shards. The state records which

@@ -1,7 +1,7 @@
 """Decode a video into clips, augment them, draw their masks, and collate the clips of several videos into a batch.
 
-`make_clips` does all but the last, from random numbers that depend on (seed, epoch, sample id) alone. Masks for training
-are drawn in `_draw_masks`.
+`make_clips` does all but the last, with random numbers that depend on (seed, epoch, sample id) only. `_draw_masks`
+draws the masks for training.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class ClipConfig:
             frame from each of num_frames segments): the paper's tables.
         front_pad: what `uniform` makes of a video with fewer frames than the clip: its first frame only, as VideoMAE;
             or, if true, the first frame repeated and then each frame once, as VideoMAE V2.
-        frame_seconds: the stride in seconds, by each video's own frame rate, in place of `stride`; `uniform` ignores it.
+        frame_seconds: the stride in seconds, by each video's own frame rate; `uniform` ignores it.
         augment: `multi_scale_crop` (the paper's pre-training), `finetune` (its fine-tuning: RandAugment, random
             resized crop, erasing), `random_resized_crop` alone, or `center_crop` (nothing random).
         rand_augment: policy of `finetune`, in timm's notation; None: none.

@@ -85,9 +85,9 @@ class Loader:
     """The endless batches of one rank; made by `build_loader`.
 
     Each batch is a dict of `pixel_values` (B, T, C, H, W) float32, normalized; `bool_masked_pos` (B, N) bool if the
-    clip config has a grid; `bool_decoder_masked_pos` (B, N) bool if it has a decoder mask; `sample_ids`, B strings; and
-    `labels` of a labeled source. With R = `clips_per_video` * `num_sample`, the tensors have B * R rows, those of one
-    video next to each other. B is the batch size, or less if bad videos are skipped, and never 0.
+    clip config has a grid; `bool_decoder_masked_pos` (B, N) bool if it has a decoder mask; `sample_ids`, B strings;
+    and `labels` of a labeled source. With R = `clips_per_video` * `num_sample`, the tensors have B * R rows, those of
+    one video next to each other. B is the batch size, or less if bad videos are skipped, and never 0.
 
     Iterating again continues at the first batch that was not handed out.
 
@@ -220,9 +220,10 @@ class Loader:
         if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._batch_sampler.start.keys():
             raise DataError("the saved position belongs to another kind of data set or version; start a new run")
         if state["size"] != self._bad_videos.size:
+            name, size = self._bad_videos.name, self._bad_videos.size
             raise DataError(
-                f"{self._bad_videos.name} has {self._bad_videos.size} videos, but had {state['size']} when the position was "
-                f"saved: the run cannot resume exactly; restore the data set, or start a new run from the weights"
+                f"{name} has {size} videos, but had {state['size']} when the position was saved: the run cannot "
+                f"resume exactly; restore the data set, or start a new run from the weights"
             )
         check_same_dataset(state.get("identity"), self._fingerprint)
 

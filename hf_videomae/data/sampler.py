@@ -5,8 +5,8 @@ A `BatchSampler` runs in the training process and yields one `BatchSpec` per bat
 speed only.
 
 Map-style sources (any sample at any time, such as a folder) use `MapStyleSampler`. Position p of the endless stream is
-`permutation(epoch p // n)[p % n]`. Step s of B samples on each of R ranks covers B * R positions from s * B * R on, and
-rank r takes the r-th B of them. Example with n = 5 videos, B = 1, R = 2:
+`permutation(epoch p // n)[p % n]`. Step s of B samples on each of R ranks covers B * R positions from s * B * R on,
+and rank r takes the r-th B of them. Example with n = 5 videos, B = 1, R = 2:
 
     position   0  1 | 2  3 | 4  5 | 6 ...
     epoch      0  0 | 0  0 | 0  1 | 1 ...

@@ -150,8 +150,9 @@ class StreamSampler:
         wanted = self._max_slots(part, self.rank_info.global_batch)
         if size < wanted:
             raise DataError(
-                f"{self.names[part]} has {size} video{'' if size == 1 else 's'}, too few for its {wanted} of a batch "
-                f"of {self.rank_info.global_batch}; lower its weight (--dataset_weights) or --batch_size, or add videos"
+                f"{self.names[part]} has {size} video{'' if size == 1 else 's'}, too few for its {wanted} of a "
+                f"batch of {self.rank_info.global_batch}; lower its weight (--dataset_weights) or "
+                f"--batch_size, or add videos"
             )
 
     def _max_slots(self, part: int, slots: int) -> int:

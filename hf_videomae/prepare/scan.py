@@ -13,7 +13,8 @@ from ..cards import is_hub_id, redact_path, resolve_dataset_lineage
 from ..data.column_values import has_video_paths
 from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folders import describe_frame_folder
-from ..data.hub_dataset import HubDataset, split_names
+from ..data.hub_builder import split_names
+from ..data.hub_dataset import HubDataset
 from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns
 from ..data.index_paths import IndexPathResolver
 from ..data.label_columns import share_classes
@@ -203,12 +204,14 @@ def _open_folder(
         dataset.refused += skipped_in_folder(scan)
         dataset.notes += [*folder_videos.notes, *notes, *scan.notes()]
         return dataset
-    reason = folder_videos.unlabelled or ("there are no two class folders" if folder_videos.labels is None else "")
+    reason = folder_videos.no_labels_reason or (
+        "there are no two class folders" if folder_videos.labels is None else ""
+    )
     dataset = _build_input_dataset(
         entries_from_folder(folder_videos), skipped_in_folder(scan), root=root, kind=kind, no_labels_reason=reason
     )
     dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed_folders(allow_paths))
-    more = [f"no labels: {folder_videos.unlabelled}"] if folder_videos.unlabelled else []
+    more = [f"no labels: {folder_videos.no_labels_reason}"] if folder_videos.no_labels_reason else []
     more += [*dataset.notes, *scan.notes(), *filter(None, [note_unread_lists(root), dataset.links_outside])]
     dataset.notes = [*folder_videos.notes, *notes, *more]
     return dataset
@@ -229,7 +232,7 @@ def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Seque
 
 def _input_from_index(index: VideoIndex, *, root: Path, kind: LabelKind, split: str = "train") -> InputDataset:
     entries, skipped = entries_from_index(index, kind=kind, split=split)
-    dataset = _build_input_dataset(entries, skipped, root=root, kind=kind, no_labels_reason=index.unlabelled)
+    dataset = _build_input_dataset(entries, skipped, root=root, kind=kind, no_labels_reason=index.no_labels_reason)
     dataset.notes = [*index.notes, *dataset.notes]
     return dataset
 

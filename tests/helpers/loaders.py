@@ -1,4 +1,4 @@
-"""Loaders of small clips, and what they give."""
+"""Build loaders of small clips, and compare their batches."""
 
 from itertools import islice
 from typing import Any

@@ -1,4 +1,4 @@
-"""Shards of the Hub that are kept on a disk: fetched once, the same samples, in the same order."""
+"""Test the shard cache: shards are downloaded once, with the same samples in the same order."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def drawn(source: Any, *, batches: int, **options: Any) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_samples_ids_and_order_are_those_of_the_stream(hub: LocalHub, tmp_path: Path, kind: str) -> None:
+def test_cached_samples_ids_and_order_equal_streamed_ones(hub: LocalHub, tmp_path: Path, kind: str) -> None:
     WRITERS[kind](hub.dataset("org/set"))
     streamed, kept = open_source("org/set"), open_source("org/set", cache_dir=str(tmp_path / "cache"))
     assert read_all(kept) == read_all(streamed)
@@ -45,7 +45,7 @@ def test_samples_ids_and_order_are_those_of_the_stream(hub: LocalHub, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_each_shard_is_fetched_once_whatever_the_epochs_and_runs(hub: LocalHub, tmp_path: Path, kind: str) -> None:
+def test_each_shard_is_downloaded_once_for_all_epochs_and_runs(hub: LocalHub, tmp_path: Path, kind: str) -> None:
     WRITERS[kind](hub.dataset("org/set"))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
     drawn(source, batches=8)
@@ -59,29 +59,27 @@ def test_each_shard_is_fetched_once_whatever_the_epochs_and_runs(hub: LocalHub, 
     assert hub.requests() == []
 
 
-def test_what_is_kept_is_read_while_the_hub_is_away(hub: LocalHub, tmp_path: Path) -> None:
+def test_cached_shards_are_read_while_hub_is_unreachable(hub: LocalHub, tmp_path: Path) -> None:
     write_parquet(hub.dataset("org/set"))
     cache = str(tmp_path / "cache")
     source = open_source("org/set", cache_dir=cache)
     ids = drawn(source, batches=8)
     hub.stop()
     assert drawn(source, batches=8) == ids
-    with pytest.raises(
-        DataError, match=r"the Hub cannot be reached .* \(--dataset (.*) is what was kept of it\)"
-    ) as no:
+    with pytest.raises(DataError, match=r"the Hub cannot be reached .* \(--dataset (\S*) is its cached copy\)") as no:
         open_source("org/set", cache_dir=cache)
-    folder = str(no.value).split("--dataset ")[1].split(" is what")[0]
+    folder = str(no.value).split("--dataset ")[1].split(" is its")[0]
     assert drawn(open_source(folder), batches=8) == ids
 
 
-def test_the_hub_s_own_cache(hub: LocalHub) -> None:
+def test_hub_cache_is_used_by_name(hub: LocalHub) -> None:
     write_parquet(hub.dataset("org/set"), rows=(2, 2))
     read_all(open_source("org/set", cache_dir="hub"))
     snapshots = list((hub.home / "hub" / "datasets--org--set" / "snapshots").glob("*/data/*.parquet"))
     assert len(snapshots) == 2
 
 
-def test_a_download_that_breaks_off_leaves_no_half_shard(
+def test_interrupted_download_leaves_no_partial_shard(
     hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
@@ -94,7 +92,7 @@ def test_a_download_that_breaks_off_leaves_no_half_shard(
     assert [request.fault for request in hub.requests() if request.fault] == ["status", "truncate", "truncate"]
 
 
-def test_what_time_does_not_mend_ends_it(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permanent_error_stops_at_once(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(hub.dataset("org/set"), rows=(2, 2))
     source = open_source("org/set", cache_dir=str(tmp_path / "cache"))
 
@@ -106,14 +104,14 @@ def test_what_time_does_not_mend_ends_it(hub: LocalHub, tmp_path: Path, monkeypa
         read_all(source)
 
 
-def test_single_files_are_no_shards(hub: LocalHub, tmp_path: Path) -> None:
+def test_single_video_files_cannot_be_cached(hub: LocalHub, tmp_path: Path) -> None:
     write_videofolder(hub.dataset("org/set"))
     with pytest.raises(DataError, match="single files: download it with `hf download org/set --repo-type dataset"):
         open_source("org/set", cache_dir=str(tmp_path))
 
 
-def test_pre_training_twice_with_a_cache(hub: LocalHub, tmp_path: Path) -> None:
-    """As a user starts it: the second run asks the Hub what there is, and reads no shard."""
+def test_second_pretraining_uses_cache(hub: LocalHub, tmp_path: Path) -> None:
+    """The second run asks the Hub for the list of files, and downloads no shard."""
     write_parquet(hub.dataset("org/set"))
     script = str(ROOT / "examples" / "pretrain.py")
     seen = []

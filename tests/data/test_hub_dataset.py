@@ -1,4 +1,4 @@
-"""Data sets of the Hub, streamed from a Hub on loopback by the real clients."""
+"""Test streaming of data sets from a Hub on loopback, with the real clients."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ def test_datasets_streams_each_format(hub: LocalHub) -> None:
     assert [row["video"]["path"].rpartition("/")[2] for row in found["folder"]] == [f"{n}.mp4" for n in range(6)]
 
 
-def test_datasets_decodes_from_the_hub(hub: LocalHub) -> None:
+def test_datasets_decodes_videos_from_hub(hub: LocalHub) -> None:
     write_videofolder(hub.dataset("org/folder"), count=2)
     for row in datasets.load_dataset("org/folder", split="train", streaming=True):
         assert row["video"].get_frame_at(3).data.shape == (3, 64, 64)
@@ -55,7 +55,7 @@ def test_datasets_decodes_from_the_hub(hub: LocalHub) -> None:
 # Ours.
 
 
-def test_parquet_of_the_hub(hub: LocalHub) -> None:
+def test_parquet_on_hub_is_streamed(hub: LocalHub) -> None:
     write_parquet(hub.dataset("org/set"))
     write_parquet(hub.dataset("org/set", revision="v1"), rows=(2,))
     source = open_source("org/set")
@@ -67,7 +67,7 @@ def test_parquet_of_the_hub(hub: LocalHub) -> None:
     assert len(read_all(open_source("org/set", revision="v1"))) == 2
 
 
-def test_webdataset_of_the_hub(hub: LocalHub) -> None:
+def test_webdataset_on_hub_is_streamed(hub: LocalHub) -> None:
     write_webdataset(hub.dataset("org/set"))
     samples = read_all(open_source("org/set"))
     assert [sample.video for sample in samples] == videos(7)
@@ -75,7 +75,7 @@ def test_webdataset_of_the_hub(hub: LocalHub) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_videofolder_of_the_hub(hub: LocalHub, workers: int) -> None:
+def test_videofolder_on_hub_is_streamed(hub: LocalHub, workers: int) -> None:
     write_videofolder(hub.dataset("org/set"))
     loader = build_loader(open_source("org/set"), clip_config=SETTINGS, batch_size=2, seed=0, num_workers=workers)
     hub.forget()
@@ -88,13 +88,13 @@ def test_videofolder_of_the_hub(hub: LocalHub, workers: int) -> None:
 
 def refusals() -> dict[str, tuple[Callable[[LocalHub], None], dict[str, Any], str]]:
     def nothing(hub: LocalHub) -> None:
-        """The Hub is as it is."""
+        """Leave the Hub unchanged."""
 
     return {
-        "missing": (nothing, {"dataset": "org/other"}, "neither a folder here nor a data set on the Hub"),
-        "revision": (nothing, {"revision": "v2"}, "has no revision 'v2'; give a branch, tag or commit"),
+        "missing": (nothing, {"dataset": "org/other"}, "org/other is neither a local folder nor"),
+        "revision": (nothing, {"revision": "v2"}, "has no revision 'v2'; give one of its branches, tags or commits"),
         "split": (nothing, {"split": "test"}, "has no split 'test'; choose one of train"),
-        "private": (lambda hub: hub.hide("datasets/org/set"), {}, "for a private one log in with `hf auth login`"),
+        "private": (lambda hub: hub.hide("datasets/org/set"), {}, "log in with `hf auth login` for a private one"),
         "gated": (lambda hub: hub.gate("datasets/org/set"), {}, "is gated: accept its terms"),
         "broken": (lambda hub: hub.fail("/api/datasets/", status=400, times=None), {}, "HTTP 400"),
         "away": (lambda hub: hub.stop(), {}, r"the Hub cannot be reached \(.*refused\); check the network"),
@@ -102,7 +102,7 @@ def refusals() -> dict[str, tuple[Callable[[LocalHub], None], dict[str, Any], st
 
 
 @pytest.mark.parametrize("case", refusals())
-def test_what_cannot_be_opened_is_one_line_at_once(hub: LocalHub, case: str) -> None:
+def test_data_set_that_cannot_be_opened_raises_one_line_at_once(hub: LocalHub, case: str) -> None:
     write_parquet(hub.dataset("org/set"), rows=(2,))
     prepare, options, message = refusals()[case]
     prepare(hub)
@@ -112,14 +112,14 @@ def test_what_cannot_be_opened_is_one_line_at_once(hub: LocalHub, case: str) -> 
     assert "\n" not in str(caught.value) and time.monotonic() - began < 10
 
 
-def test_a_hub_that_is_switched_off(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_raises_with_remedy(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="the Hub is switched off .HF_HUB_OFFLINE."):
         open_source("org/set")
     assert hub.requests() == []
 
 
-def test_a_hub_that_is_too_busy_at_the_start_is_waited_for(hub: LocalHub) -> None:
+def test_busy_hub_is_retried_at_start(hub: LocalHub) -> None:
     write_parquet(hub.dataset("org/set"), rows=(2,))
     hub.fail("/api/datasets/org/set$", status=429, retry_after=1)
     began = time.monotonic()
@@ -140,13 +140,13 @@ def environment(hub: LocalHub) -> dict[str, str]:
 
 
 def epochs(folder: Path, *, size: int) -> list[list[str]]:
-    """The ids that were trained on, epoch by epoch, sorted."""
+    """Return the ids that were trained on, sorted within each epoch."""
     lines = (folder / "samples-0.jsonl").read_text().splitlines()
     ids = [name for line in lines for name in json.loads(line)["sample_ids"]]
     return [sorted(ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
-def test_pre_training_streams_from_the_hub(hub: LocalHub, tmp_path: Path) -> None:
+def test_pretraining_streams_from_hub(hub: LocalHub, tmp_path: Path) -> None:
     write_parquet(hub.dataset("org/set"))
     hub.fail("GET /cdn/", status=503)
     hub.cut_off("GET /cdn/", after_bytes=5000)

@@ -1,4 +1,4 @@
-"""A run that goes on with another number of processes: the same samples, none left out, none repeated."""
+"""Test resume with another number of processes: the same samples, none skipped, none repeated."""
 
 import json
 from collections import Counter
@@ -19,13 +19,13 @@ SIZE = 20
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two shards: fewer than most of the numbers of processes here."""
+    """Return a source with two shards: fewer than most numbers of processes here."""
     return open_source(str(write_parquet(tmp_path_factory.mktemp("few"), rows=ROWS["few"])))
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Five shards, more than processes and never as many for each."""
+    """Return a source with five shards: more than processes, and never the same number for each."""
     return open_source(str(write_parquet(tmp_path_factory.mktemp("many"), rows=ROWS["many"])))
 
 
@@ -46,7 +46,7 @@ def ranks_of(source: Any, processes: int, *, clips: int = 12, **options: Any) ->
 
 
 def steps_of(loaders: list[Loader], steps: int) -> list[list[str]]:
-    """The samples of all processes in each step."""
+    """Return the samples of all processes in each step."""
     taken = []
     for loader in loaders:
         batches = iter(loader)
@@ -56,12 +56,12 @@ def steps_of(loaders: list[Loader], steps: int) -> list[list[str]]:
 
 
 def states_of(loaders: list[Loader]) -> list[dict[str, Any]]:
-    """As they come from a checkpoint."""
+    """Return the states as loaded from a checkpoint."""
     states: list[dict[str, Any]] = json.loads(json.dumps([loader.state_dict() for loader in loaders]))
     return states
 
 
-def go_on(source: Any, loaders: list[Loader], processes: int, **options: Any) -> list[Loader]:
+def resumed(source: Any, loaders: list[Loader], processes: int, **options: Any) -> list[Loader]:
     states, after = states_of(loaders), ranks_of(source, processes, **options)
     for loader in after:
         loader.load_states(states)
@@ -69,30 +69,30 @@ def go_on(source: Any, loaders: list[Loader], processes: int, **options: Any) ->
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2), (3, 2)])
-def test_steps_are_those_of_the_run_that_was_not_interrupted(source: Any, before: int, after: int) -> None:
+def test_resume_on_other_world_size_repeats_uninterrupted_steps(source: Any, before: int, after: int) -> None:
     straight = steps_of(ranks_of(source, before), 4)
     first = ranks_of(source, before)
     taken = steps_of(first, 1)
-    second = go_on(source, first, after)
+    second = resumed(source, first, after)
     taken += steps_of(second, 1)
     # And back, with what all ranks of the second saved.
-    taken += steps_of(go_on(source, second, before), 2)
+    taken += steps_of(resumed(source, second, before), 2)
     assert taken == straight
     assert len({name for step in straight for name in step}) == SIZE
 
 
 @pytest.mark.parametrize(("before", "after", "clips"), [(2, 1, 4), (2, 4, 8), (3, 2, 4), (2, 3, 9)])
-def test_with_other_batches_the_order_goes_on(source: Any, before: int, after: int, clips: int) -> None:
-    """After 12 samples of the endless order come the others of the same order, in steps of another size."""
+def test_resume_with_other_batch_size_keeps_order(source: Any, before: int, after: int, clips: int) -> None:
+    """After 12 samples, the run continues in the same order with steps of another size."""
     total = {4: 24, 8: 36, 9: 48}[clips]
     straight = steps_of(ranks_of(source, before), total // 12)
     first = ranks_of(source, before)
     taken = steps_of(first, 1)
-    second = go_on(source, first, after, clips=clips)
+    second = resumed(source, first, after, clips=clips)
     while sum(map(len, taken)) < total:
         taken += steps_of(second, 1)
         # Each step by itself: a resume at every one.
-        second = go_on(source, second, after, clips=clips)
+        second = resumed(source, second, after, clips=clips)
     assert Counter(sum(taken, [])) == Counter(sum(straight, []))
     assert all(len(step) == clips for step in taken[1:])
 
@@ -100,7 +100,7 @@ def test_with_other_batches_the_order_goes_on(source: Any, before: int, after: i
 def drawn_by(
     source: Any, processes: int, cursors: list[Cursor] | None, *, steps: int
 ) -> tuple[list[SampleRef], list[Cursor]]:
-    """What so many processes draw in so many steps of 12, and where they stand then."""
+    """Return the samples that the processes draw in some steps of 12, and their cursors afterwards."""
     sample_refs, after = [], []
     for rank in range(processes):
         batch_sampler = StreamSampler(
@@ -119,7 +119,7 @@ def drawn_by(
 @pytest.mark.parametrize("numbers", [(2, 1, 4, 2), (3, 2, 1, 6), (1, 3, 2, 1)])
 @pytest.mark.parametrize("shards", ["few", "many"])
 def test_every_epoch_has_every_sample_once(request: pytest.FixtureRequest, shards: str, numbers: tuple[int]) -> None:
-    """Lanes of unequal shards end their epochs at different steps, whoever reads them."""
+    """Canonical ranks with unequal shards end their epochs at different steps."""
     source, cursors = request.getfixturevalue(shards), None
     sample_refs: list[SampleRef] = []
     for processes in numbers:
@@ -131,7 +131,7 @@ def test_every_epoch_has_every_sample_once(request: pytest.FixtureRequest, shard
     assert whole[:3] == [0, 1, 2]
 
 
-def test_the_account_of_bad_videos_is_shared_out(tmp_path: Any) -> None:
+def test_bad_videos_are_split_over_new_ranks(tmp_path: Any) -> None:
     source = open_source(str(write_folder(tmp_path, count=24)))
     for name in ("class_0/004.mp4", "class_1/011.mp4", "class_1/017.mp4"):
         (tmp_path / name).write_bytes(b"this is no video" * 20)
@@ -141,8 +141,8 @@ def test_the_account_of_bad_videos_is_shared_out(tmp_path: Any) -> None:
     bad = {entry["id"] for state in states for entry in state["bad_videos"]}
     assert len(bad) == 3
     for processes in (1, 3, 4):
-        again = states_of(go_on(source, first, processes, max_bad_share=0.3))
+        again = states_of(resumed(source, first, processes, max_bad_share=0.3))
         found = [entry["id"] for state in again for entry in state["bad_videos"]]
         assert sorted(found) == sorted(bad)
         assert sum(state["drawn"] for state in again) == sum(state["drawn"] for state in states)
-    assert [state["bad_videos"] for state in states_of(go_on(source, first, 2))] == [s["bad_videos"] for s in states]
+    assert [state["bad_videos"] for state in states_of(resumed(source, first, 2))] == [s["bad_videos"] for s in states]

@@ -1,4 +1,4 @@
-"""What the rows and the card of a stranger's data set may open: its own files, and what the user names."""
+"""Test which paths the rows and the card of a data set may open: its own files, and what the user allows."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def video(number: int = 0) -> bytes:
 
 
 def write_rows(root: Path, videos: list[bytes | str | None], *, plain: bool = False) -> Path:
-    """A Parquet set of embedded videos (bytes), paths (str) and rows that hold nothing."""
+    """Write a Parquet data set of embedded videos (bytes), paths (str) and empty rows."""
     values: Any = videos
     if not plain:
         values = [
@@ -54,7 +54,7 @@ def read_all(source: Any) -> list[Any]:
 
 
 class Server:
-    """A web server on loopback that gives one video, or redirects, and remembers what it was asked for."""
+    """A web server on loopback that serves one video, or redirects, and records the requests."""
 
     def __init__(self, *, to: str | None = None) -> None:
         self.asked: list[str] = []
@@ -142,7 +142,7 @@ def web() -> Iterator[Server]:
     ],
 )
 @pytest.mark.parametrize("root", ["folder", HUB_ROOT])
-def test_paths_out_of_the_data_set_are_refused(tmp_path: Path, root: str, path: str) -> None:
+def test_paths_out_of_data_set_are_blocked(tmp_path: Path, root: str, path: str) -> None:
     where = str(tmp_path) if root == "folder" else root
     found = RowPathResolver("org/set", root=where).resolve(path)
     assert isinstance(found, BlockedVideo) and found.path[:200] == path[:200] and found.reason
@@ -154,7 +154,7 @@ def test_paths_out_of_the_data_set_are_refused(tmp_path: Path, root: str, path: 
     assert caught.value.reason == found.reason
 
 
-def test_paths_within_the_data_set_resolve_against_its_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_within_data_set_resolve_against_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     (tmp_path / "clips").mkdir()
     here = RowPathResolver("set", root=str(tmp_path))
@@ -169,7 +169,7 @@ def test_paths_within_the_data_set_resolve_against_its_root(tmp_path: Path, monk
     assert hub.resolve(f"zip://a.mp4::{HUB_ROOT}/c.zip") == f"zip://a.mp4::{HUB_ROOT}/c.zip"
 
 
-def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+def test_links_out_of_folder_are_blocked(tmp_path: Path) -> None:
     outside, root = tmp_path / "outside", tmp_path / "set"
     outside.mkdir()
     root.mkdir()
@@ -183,7 +183,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         assert allowed == str(root / path)
 
 
-def test_links_of_the_cache_of_the_hub_are_followed(tmp_path: Path) -> None:
+def test_links_of_hub_cache_are_followed(tmp_path: Path) -> None:
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / SHA
     blobs.mkdir()
     snapshot.mkdir(parents=True)
@@ -206,7 +206,7 @@ def test_links_of_the_cache_of_the_hub_are_followed(tmp_path: Path) -> None:
         ("hf://datasets/org/other", "hf://datasets/org/other@main/a.mp4", "hf://datasets/org/other2/a.mp4"),
     ],
 )
-def test_allow_paths_opens_what_it_names_and_nothing_beside_it(entry: str, opened: str, closed: str) -> None:
+def test_allow_paths_opens_only_what_it_names(entry: str, opened: str, closed: str) -> None:
     paths = RowPathResolver("org/set", root=HUB_ROOT, allowed=parse_allowed_paths([entry]))
     found = paths.resolve(opened)
     assert isinstance(found, AllowedURL) and found == opened
@@ -218,12 +218,12 @@ def test_allow_paths_opens_what_it_names_and_nothing_beside_it(entry: str, opene
 @pytest.mark.parametrize(
     "entry", ["/no/such/folder", "./nothing", "reference://x", "simplecache::http://h", "s3://", ""]
 )
-def test_allow_paths_refuses_what_it_cannot_open(entry: str) -> None:
+def test_invalid_allow_paths_raises(entry: str) -> None:
     with pytest.raises(DataError, match="--allow_paths"):
         parse_allowed_paths([entry])
 
 
-def test_allow_paths_is_published_without_folders_and_addresses(tmp_path: Path) -> None:
+def test_published_allow_paths_has_no_folders_or_addresses(tmp_path: Path) -> None:
     assert redact_allowed_path(str(tmp_path)) == f"path/to/{tmp_path.name}"
     assert (
         redact_allowed_path("127.0.0.1:8000")
@@ -237,7 +237,7 @@ def test_allow_paths_is_published_without_folders_and_addresses(tmp_path: Path) 
 # Data sets.
 
 
-def test_a_bad_path_is_a_bad_video_with_its_reason(tmp_path: Path) -> None:
+def test_blocked_path_is_bad_video_with_reason(tmp_path: Path) -> None:
     private = tmp_path / "private.mp4"
     private.write_bytes(video())
     root = write_rows(tmp_path / "set", [*map(video, range(8)), str(private), "../private.mp4", None])
@@ -249,7 +249,7 @@ def test_a_bad_path_is_a_bad_video_with_its_reason(tmp_path: Path) -> None:
     assert len(batch["sample_ids"]) == 11 and not {"#8", "#9"} & {name[-2:] for name in batch["sample_ids"]}
 
 
-def test_relative_paths_need_no_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_do_not_depend_on_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoy = tmp_path / "decoy" / "clips"
     decoy.mkdir(parents=True)
     (decoy / "a.bin").write_bytes(video(1))
@@ -262,9 +262,7 @@ def test_relative_paths_need_no_working_directory(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_a_data_set_of_urls_is_refused_at_opening_and_opened_by_its_host(
-    tmp_path: Path, web: Server, plain: bool
-) -> None:
+def test_data_set_of_urls_raises_unless_host_is_allowed(tmp_path: Path, web: Server, plain: bool) -> None:
     root = str(write_rows(tmp_path / "set", [f"http://{web.host}/{number}.mp4" for number in range(4)], plain=plain))
     with pytest.raises(DataError, match=f"--allow_paths {web.host}") as caught:
         open_source(root)
@@ -275,7 +273,7 @@ def test_a_data_set_of_urls_is_refused_at_opening_and_opened_by_its_host(
     assert len(next(iter(loader))["sample_ids"]) == 4 and loader.bad_videos == [] and len(web.asked) >= 4
 
 
-def test_json_and_csv_rows_follow_the_same_rule(tmp_path: Path, web: Server) -> None:
+def test_json_and_csv_rows_follow_same_rule(tmp_path: Path, web: Server) -> None:
     lines = {"jsonl": json.dumps({"video": f"http://{web.host}/a.mp4"}) + "\n", "csv": "video\n/etc/hostname\n"}
     for kind, text in lines.items():
         root = tmp_path / kind
@@ -288,7 +286,7 @@ def test_json_and_csv_rows_follow_the_same_rule(tmp_path: Path, web: Server) -> 
     assert web.asked == []
 
 
-def test_a_redirect_stays_on_what_was_opened(tmp_path: Path, web: Server) -> None:
+def test_redirect_out_of_allowed_host_is_blocked(tmp_path: Path, web: Server) -> None:
     with Server(to=f"http://{web.host}/secret.mp4") as redirecting:
         url = f"http://{redirecting.host}/a.mp4"
         for allowed, asked in (([redirecting.host], []), ([redirecting.host, web.host], ["/secret.mp4"])):
@@ -301,7 +299,7 @@ def test_a_redirect_stays_on_what_was_opened(tmp_path: Path, web: Server) -> Non
             assert web.asked == asked
 
 
-def test_rows_of_the_hub_open_their_own_repository_alone(hub: LocalHub, web: Server) -> None:
+def test_hub_rows_open_only_their_own_repository(hub: LocalHub, web: Server) -> None:
     root = hub.dataset("org/set")
     other = hub.dataset("org/private")
     (other / "secret.mp4").write_bytes(video(1))
@@ -320,7 +318,7 @@ def test_rows_of_the_hub_open_their_own_repository_alone(hub: LocalHub, web: Ser
 
 
 @pytest.mark.parametrize("pattern", ["{private}/*.parquet", "../private/*.parquet", "http://{host}/a.parquet"])
-def test_data_files_that_a_card_lists_elsewhere_are_refused(tmp_path: Path, web: Server, pattern: str) -> None:
+def test_card_with_data_files_elsewhere_raises(tmp_path: Path, web: Server, pattern: str) -> None:
     private = write_rows(tmp_path / "private", [video()]) / "data"
     root = write_rows(tmp_path / "set", [video()])
     named = pattern.format(private=private, host=web.host)
@@ -332,7 +330,7 @@ def test_data_files_that_a_card_lists_elsewhere_are_refused(tmp_path: Path, web:
     assert web.asked == []
 
 
-def test_a_folder_of_parquet_beside_the_videos_that_it_names(tmp_path: Path) -> None:
+def test_parquet_next_to_its_videos_is_read(tmp_path: Path) -> None:
     root = tmp_path / "set"
     (root / "clips").mkdir(parents=True)
     for number in range(4):
@@ -346,7 +344,7 @@ def test_a_folder_of_parquet_beside_the_videos_that_it_names(tmp_path: Path) -> 
     assert done.report["classes"] == {"jump": 2, "run": 2}
 
 
-def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_shard_linked_out_of_folder_raises(tmp_path: Path) -> None:
     private = write_rows(tmp_path / "private", [video()]) / "data"
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.parquet").symlink_to(private / "train.parquet")
@@ -355,7 +353,7 @@ def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> 
     assert len(read_all(open_source(str(tmp_path / "set"), allow_paths=[str(private)]))) == 1
 
 
-def test_prepare_takes_no_private_file(tmp_path: Path) -> None:
+def test_prepare_does_not_take_private_file(tmp_path: Path) -> None:
     private = tmp_path / "home" / "private.mp4"
     private.parent.mkdir()
     private.write_bytes(video(3))
@@ -373,9 +371,7 @@ def test_prepare_takes_no_private_file(tmp_path: Path) -> None:
     assert "--allow_paths path/to/home" in card and str(tmp_path) not in card
 
 
-def test_a_url_that_a_user_names_may_redirect_but_not_into_this_machine(
-    web: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_named_url_may_redirect_but_not_to_this_machine(web: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     from hf_videomae.video import _remote
 
     with Server(to=f"http://{web.host}/a.mp4") as redirecting:
@@ -388,7 +384,7 @@ def test_a_url_that_a_user_names_may_redirect_but_not_into_this_machine(
         assert web.asked == ["/a.mp4"]
 
 
-def test_a_bad_url_is_listed_without_its_credentials(tmp_path: Path) -> None:
+def test_bad_url_is_listed_without_credentials(tmp_path: Path) -> None:
     with Server() as gone:
         host = gone.host
     url = f"http://{host}/a.mp4?id=7&X-Amz-Signature=0123abcd&token=s3cret"

@@ -1,4 +1,4 @@
-"""Lists of videos that the user names, in the formats of the field."""
+"""Test lists of videos that the user names, in the formats of well-known data sets."""
 
 import json
 import os
@@ -14,7 +14,7 @@ PATHS = ["run/0.mp4", "run/1.mp4", "jump/0.mp4", "jump/1.mp4"]
 
 
 def write_names(root: Path, *names: str) -> Path:
-    """Write files that are not decoded here."""
+    """Write files that are never decoded."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"video")
@@ -40,7 +40,7 @@ def refusal(file: Path, **options) -> str:
 
 @pytest.mark.parametrize("name", ["train.csv", "val.csv", "videos.txt", "list.tsv"])
 @pytest.mark.parametrize("separator", [" ", ",", "\t", ";", "  "])
-def test_path_and_label_without_a_header(tmp_path: Path, name: str, separator: str) -> None:
+def test_list_without_header_is_read(tmp_path: Path, name: str, separator: str) -> None:
     write_names(tmp_path, *PATHS)
     lines = [f"{path}{separator}{int(path[0] == 'r')}\n" for path in PATHS]
     (tmp_path / name).write_text("".join(lines))
@@ -49,14 +49,14 @@ def test_path_and_label_without_a_header(tmp_path: Path, name: str, separator: s
     assert source.class_names == ["0", "1"] and not source_notes(source)
 
 
-def test_paths_and_labels_with_blanks(tmp_path: Path) -> None:
+def test_paths_and_labels_with_blanks_are_read(tmp_path: Path) -> None:
     write_names(tmp_path, "my clips/a b.mp4", "my clips/c.mp4 d.mp4")
     (tmp_path / "train.csv").write_text("my clips/a b.mp4 riding a bike\nmy clips/c.mp4 d.mp4 running\n")
     source = open_source(str(tmp_path / "train.csv"))
     assert labels_of(source) == [("my clips/a b.mp4", "riding a bike"), ("my clips/c.mp4 d.mp4", "running")]
 
 
-def test_absolute_paths_are_fine_in_a_list_of_the_users_own(tmp_path: Path) -> None:
+def test_absolute_paths_are_read_in_named_list(tmp_path: Path) -> None:
     videos = write_names(tmp_path / "disk" / "videos", *PATHS)
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "train.csv").write_text("".join(f"{videos / path} {path[0]}\n" for path in PATHS))
@@ -65,7 +65,7 @@ def test_absolute_paths_are_fine_in_a_list_of_the_users_own(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", ["lists", ".", "disk/annotations"])
-def test_folder_of_the_paths_is_found_and_said(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_paths_is_found_with_note(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_names(tmp_path / "disk" / "videos", *PATHS)
     (tmp_path / place).mkdir(exist_ok=True, parents=True)
     file = tmp_path / place / "train.csv"
@@ -77,14 +77,14 @@ def test_folder_of_the_paths_is_found_and_said(tmp_path: Path, place: str, monke
     assert bool(source_notes(source)) == (place != ".")
 
 
-def test_list_with_a_header_and_segments(tmp_path: Path) -> None:
+def test_list_with_header_and_segments_is_read(tmp_path: Path) -> None:
     write_names(tmp_path, *PATHS)
     (tmp_path / "my list.csv").write_text("path,label,start,end\nrun/0.mp4,run,1,2\nrun/0.mp4,jump,2,3\n")
     source = open_source(str(tmp_path / "my list.csv"))
     assert labels_of(source) == [("run/0.mp4@1-2", "run"), ("run/0.mp4@2-3", "jump")]
 
 
-def test_whole_videos_of_videomae_v2(tmp_path: Path) -> None:
+def test_videomae_v2_list_means_whole_videos(tmp_path: Path) -> None:
     write_names(tmp_path, *PATHS)
     (tmp_path / "pretrain.csv").write_text("".join(f"{path} 0 -1\n" for path in PATHS))
     assert open_source(str(tmp_path / "pretrain.csv")).class_names is None
@@ -105,14 +105,14 @@ def test_whole_videos_of_videomae_v2(tmp_path: Path) -> None:
         ("", ["lists no videos"]),
     ],
 )
-def test_wrong_lists_are_refused(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_wrong_lists_raise(tmp_path: Path, text: str, words: list[str]) -> None:
     write_names(tmp_path, *PATHS, "streams/x.m3u8")
     (tmp_path / "train.csv").write_text(text)
     message = refusal(tmp_path / "train.csv")
     assert all(word in message for word in words), message
 
 
-def test_split_in_the_name_of_a_list(tmp_path: Path) -> None:
+def test_split_is_found_in_list_name(tmp_path: Path) -> None:
     write_names(tmp_path, *PATHS)
     for name in ("train.csv", "val_list.csv", "testlist01.txt", "mine.csv"):
         (tmp_path / name).write_text("run/0.mp4 1\njump/0.mp4 0\n")
@@ -123,7 +123,7 @@ def test_split_in_the_name_of_a_list(tmp_path: Path) -> None:
         assert "name the list of that split" in refusal(tmp_path / name, split="test")
 
 
-def test_lists_in_a_folder_are_named_when_they_are_not_read(tmp_path: Path) -> None:
+def test_unread_lists_in_folder_are_named(tmp_path: Path) -> None:
     write_names(tmp_path, *PATHS)
     for name in ("train.csv", "val.csv", "readme.txt", "latest.csv"):
         (tmp_path / name).write_text("run/0.mp4 1\njump/0.mp4 0\n")
@@ -134,7 +134,7 @@ def test_lists_in_a_folder_are_named_when_they_are_not_read(tmp_path: Path) -> N
     assert str(tmp_path / "lists" / "train.csv") in refusal(tmp_path / "lists")
 
 
-def test_list_of_paths_in_split_folders(tmp_path: Path) -> None:
+def test_list_of_paths_in_split_folders_has_splits(tmp_path: Path) -> None:
     write_names(tmp_path, *(f"{split}/{path}" for split in ("train", "val") for path in PATHS))
     rows = [f"{split}/{path},{path[0]}\n" for split in ("train", "val") for path in PATHS]
     (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
@@ -144,14 +144,14 @@ def test_list_of_paths_in_split_folders(tmp_path: Path) -> None:
     assert "no split 'test'" in refusal(tmp_path / "all.csv", split="test")
 
 
-def test_text_that_is_no_list(tmp_path: Path) -> None:
+def test_text_that_is_not_a_list_raises(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("see the other folder\n")
-    assert "is not a video file, and no list of videos" in refusal(tmp_path / "notes.txt")
+    assert "notes.txt is neither a video file nor a list" in refusal(tmp_path / "notes.txt")
     (tmp_path / "data.json").write_text('{"a": 1}')
     assert "not a list of objects" in refusal(tmp_path / "data.json")
 
 
-def test_list_that_is_not_there_does_not_lead_to_the_hub() -> None:
+def test_missing_list_does_not_ask_the_hub() -> None:
     with pytest.raises(DataError, match="there is no file or folder data/train.csv"):
         open_source("data/train.csv")
 
@@ -174,7 +174,7 @@ def write_ucf(root: Path) -> Path:
     return lists
 
 
-def test_ucf101(tmp_path: Path) -> None:
+def test_ucf101_lists_are_read(tmp_path: Path) -> None:
     lists = write_ucf(tmp_path)
     train = open_source(str(lists / "trainlist01.txt"), require_labels=True)
     assert train.class_names == ["ApplyEyeMakeup", "ApplyLipstick", "Archery"]
@@ -185,14 +185,14 @@ def test_ucf101(tmp_path: Path) -> None:
     assert "UCF-101" in source_notes(train)[0]
 
 
-def test_ucf101_with_a_number_without_a_class(tmp_path: Path) -> None:
+def test_ucf101_number_without_class_raises(tmp_path: Path) -> None:
     lists = write_ucf(tmp_path)
     (lists / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 ApplyLipstick\n")
     message = refusal(lists / "trainlist01.txt")
     assert "row 2 has the number 3" in message and "classInd.txt" in message
 
 
-def test_hmdb51_is_refused(tmp_path: Path) -> None:
+def test_hmdb51_list_raises(tmp_path: Path) -> None:
     write_names(tmp_path, "a.avi")
     (tmp_path / "brush_hair_test_split1.txt").write_text("a.avi 1\n")
     assert "numbers are splits" in refusal(tmp_path / "brush_hair_test_split1.txt")
@@ -220,7 +220,7 @@ def write_something(root: Path) -> Path:
     return labels
 
 
-def test_something_something(tmp_path: Path) -> None:
+def test_something_something_lists_are_read(tmp_path: Path) -> None:
     labels = write_something(tmp_path)
     source = open_source(str(labels / "something-something-v2-train.json"), require_labels=True)
     assert source.class_names == [
@@ -233,7 +233,7 @@ def test_something_something(tmp_path: Path) -> None:
     assert len(open_source(str(labels / "something-something-v2-test.json"), split="test")) == 1
 
 
-def test_something_something_without_its_class_list(tmp_path: Path) -> None:
+def test_something_something_without_class_list_is_read(tmp_path: Path) -> None:
     labels = write_something(tmp_path)
     (labels / "labels.json").unlink()
     source = open_source(str(labels / "something-something-v2-train.json"))
@@ -247,7 +247,7 @@ def test_something_something_without_its_class_list(tmp_path: Path) -> None:
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 
-def test_kinetics(tmp_path: Path) -> None:
+def test_kinetics_csv_is_read(tmp_path: Path) -> None:
     write_names(
         tmp_path / "train", "abseiling/-3B32_000010_000020.mp4", "air drumming/_0aA_000002_000012.mp4", "q.mp4"
     )
@@ -270,7 +270,7 @@ def test_kinetics(tmp_path: Path) -> None:
     assert "left out: 1 of the 4 videos" in notes and "gone" in notes and "original upload" in notes
 
 
-def test_kinetics_json(tmp_path: Path) -> None:
+def test_kinetics_json_is_read(tmp_path: Path) -> None:
     write_names(tmp_path / "train", "a_000010_000020.mp4", "b_000002_000012.mp4")
     entry = {"annotations": {"label": "zumba", "segment": [10.0, 20.0]}, "duration": 10.0, "subset": "train"}
     other = {"annotations": {"label": "abseiling", "segment": [2.0, 12.0]}, "duration": 10.0, "subset": "train"}
@@ -280,28 +280,28 @@ def test_kinetics_json(tmp_path: Path) -> None:
     assert source[0].start is None
 
 
-def test_kinetics_validation_split(tmp_path: Path) -> None:
+def test_kinetics_validation_split_is_read(tmp_path: Path) -> None:
     write_names(tmp_path, "a_000001_000011.mp4", "b_000001_000011.mp4")
     (tmp_path / "val.csv").write_text(KINETICS + "run,a,1,11,validate\njump,b,1,11,validate\n")
     assert len(open_source(str(tmp_path / "val.csv"), split="validation")) == 2
     assert "no rows of the split 'train'" in refusal(tmp_path / "val.csv")
 
 
-def test_kinetics_with_a_video_in_two_places(tmp_path: Path) -> None:
+def test_kinetics_video_found_twice_raises(tmp_path: Path) -> None:
     write_names(tmp_path, "full/a_000001_000011.mp4", "small/a_000001_000011.mp4")
     (tmp_path / "train.csv").write_text(KINETICS + "run,a,1,11,train\n")
     message = refusal(tmp_path / "train.csv")
     assert "more than once" in message and "full/a_000001_000011.mp4" in message
 
 
-def test_kinetics_without_any_video(tmp_path: Path) -> None:
+def test_kinetics_without_videos_raises(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.csv").write_text(KINETICS + "run,a,1,11,train\n")
     assert "no file of these names" in refusal(tmp_path / "data" / "train.csv")
 
 
-def test_lists_of_an_index_name_are_read_as_such(tmp_path: Path) -> None:
-    """An index.csv that the user names may lead out of its folder, as any list of his own."""
+def test_list_with_name_of_index_is_read_as_index(tmp_path: Path) -> None:
+    """An index.csv that the user names may lead out of its folder, as any named list may."""
     secret = write_names(tmp_path / "other", "a.mp4") / "a.mp4"
     write_names(tmp_path / "set", "b.mp4")
     (tmp_path / "set" / "index.csv").write_text(f"path,label\n{secret},run\nb.mp4,jump\n")

@@ -1,4 +1,4 @@
-"""Folders as they are downloaded: lists of labels beside the videos, empty class folders, folders of the system."""
+"""Test downloaded folders: lists of labels next to the videos, empty class folders, system folders."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ CLASSES = ["run/0.mp4", "run/1.mp4", "jump/0.mp4", "jump/1.mp4"]
 
 
 def write_names(root: Path, *names: str) -> Path:
-    """Write files that are not decoded here."""
+    """Write files that are never decoded."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"video")
@@ -38,7 +38,7 @@ def write_text(file: Path, text: str) -> Path:
         "ucfTrainTestlist/trainlist01.txt",
     ],
 )
-def test_lists_beside_class_folders_are_noted(tmp_path: Path, name: str) -> None:
+def test_lists_next_to_class_folders_are_noted(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, *CLASSES)
     write_text(root / name, "path,label\n")
     for notes in (source_notes(open_source(str(root))), open_input_dataset(str(root)).notes):
@@ -51,7 +51,7 @@ def test_other_tables_are_not_noted(tmp_path: Path, name: str) -> None:
     assert not source_notes(open_source(str(tmp_path)))
 
 
-def test_metadata_of_splits_is_not_called_unread(tmp_path: Path) -> None:
+def test_metadata_of_splits_is_not_noted_as_unread(tmp_path: Path) -> None:
     for split in ("train", "test"):
         rows = "".join(f"{name},{name[0]}\n" for name in CLASSES)
         write_names(tmp_path / split, *CLASSES)
@@ -62,7 +62,7 @@ def test_metadata_of_splits_is_not_called_unread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "annotations/train.csv"])
-def test_missing_labels_name_the_list(tmp_path: Path, name: str) -> None:
+def test_error_for_missing_labels_names_list(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, "0.mp4", "1.mp4")
     file = write_text(root / name, "path,label\n0.mp4,run\n1.mp4,jump\n")
     with pytest.raises(DataError, match=f"has no labels.*as {file}"):
@@ -70,14 +70,14 @@ def test_missing_labels_name_the_list(tmp_path: Path, name: str) -> None:
     assert open_source(str(file), require_labels=True).class_names == ["jump", "run"]
 
 
-def test_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
+def test_error_for_spreadsheet_suggests_csv(tmp_path: Path) -> None:
     write_text(write_names(tmp_path, "0.mp4", "1.mp4") / "labels.xlsx", "PK")
     with pytest.raises(DataError, match=r"labels\.xlsx.*save the table as index\.csv"):
         open_source(str(tmp_path), require_labels=True)
 
 
 @pytest.mark.parametrize("name", ["UCF101.rar", "hmdb/brush_hair.zip", "k400/part_0.tar.gz"])
-def test_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
+def test_error_for_archives_suggests_unpacking(tmp_path: Path, name: str) -> None:
     root = write_names(tmp_path, name)
     for read in (open_source, open_input_dataset):
         with pytest.raises(DataError, match=r"unpack the archives \(\.(rar|zip|gz)\)"):
@@ -99,12 +99,12 @@ def test_empty_class_folders_are_noted(tmp_path: Path) -> None:
     assert any("2 folders are empty" in note and "swim/" in note for note in source_notes(source))
 
 
-def test_folders_of_the_system_are_no_classes(tmp_path: Path) -> None:
+def test_system_folders_are_not_classes(tmp_path: Path) -> None:
     write_names(tmp_path, *CLASSES, "System Volume Information/a.mp4", "@eaDir/run/0.mp4", "run/._0.mp4")
     assert open_source(str(tmp_path), require_labels=True).class_names == ["jump", "run"]
 
 
-def test_diving48_names_its_videos_by_vid_name(tmp_path: Path) -> None:
+def test_diving48_ids_are_found(tmp_path: Path) -> None:
     root = write_names(tmp_path, "rgb/aa_1.mp4", "rgb/bb_2.mp4")
     rows = [{"vid_name": "aa_1", "label": 26, "start_frame": 0}, {"vid_name": "bb_2", "label": 3, "start_frame": 9}]
     source = open_source(str(write_text(root / "Diving48_V2_train.json", json.dumps(rows))), require_labels=True)
@@ -113,7 +113,7 @@ def test_diving48_names_its_videos_by_vid_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", [{"name": "run", "id": 0}, [{"name": "run"}, {"name": "jump"}]])
-def test_nested_labels_are_no_class_names(tmp_path: Path, label: object) -> None:
+def test_nested_json_labels_are_not_class_names(tmp_path: Path, label: object) -> None:
     root = write_names(tmp_path, "0.mp4", "1.mp4")
     rows = [json.dumps({"file_name": f"{number}.mp4", "label": label}) for number in range(2)]
     write_text(root / "metadata.jsonl", "\n".join(rows))
@@ -121,13 +121,13 @@ def test_nested_labels_are_no_class_names(tmp_path: Path, label: object) -> None
         open_source(str(root), require_labels=True)
 
 
-def test_json_without_paths_names_the_key(tmp_path: Path) -> None:
+def test_error_for_json_without_paths_names_key(tmp_path: Path) -> None:
     file = write_text(write_names(tmp_path, "0.mp4") / "train.json", json.dumps([{"video": {"path": "0.mp4"}}]))
     with pytest.raises(DataError, match=r"video\.path.*key `path`"):
         open_source(str(file))
 
 
-def test_linked_folders_hold_the_same_videos(tmp_path: Path) -> None:
+def test_linked_folders_hold_same_videos(tmp_path: Path) -> None:
     write_names(tmp_path, *(f"all/{name}" for name in CLASSES))
     (tmp_path / "train").mkdir()
     for name in ("run", "jump"):

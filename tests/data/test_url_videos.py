@@ -1,4 +1,4 @@
-"""Videos that rows name by address: a dead host, an odd scheme or a missing package makes a bad video, no more."""
+"""Test videos that rows name by URL: a dead host, an odd scheme or a missing package only makes a bad video."""
 
 import socket
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ AT_ONCE = 520
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short waits, and no host known yet."""
+    """Shorten waits, and forget all hosts."""
     monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
     monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
     monkeypatch.setattr(retry, "SHARD_SECONDS", 0.3)
@@ -49,14 +49,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dead() -> Iterator[str]:
-    """An address at which nobody listens."""
+    """Return a URL on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/clip.mp4"
 
 
 class Listed:
-    """Motion videos, of which some are named by an address."""
+    """The motion data set with some videos replaced by URLs."""
 
     name, class_names = "org/set", MotionSource().class_names
 
@@ -90,7 +90,7 @@ STORES = (
 
 @pytest.mark.parametrize("address", [*ODD, *STORES])
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_an_odd_address_is_a_bad_video(hub: LocalHub, address: str, workers: int) -> None:
+def test_odd_url_is_bad_video(hub: LocalHub, address: str, workers: int) -> None:
     source: Any = Listed({3: address})
     loader = build_loader(source, clip_config=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.5)
     list(islice(loader, 3))
@@ -98,7 +98,7 @@ def test_an_odd_address_is_a_bad_video(hub: LocalHub, address: str, workers: int
     assert bad["id"] == source[3].id and "\n" not in bad["reason"]
 
 
-def test_a_dead_host_is_a_bad_video_after_its_patience(hub: LocalHub, dead: str) -> None:
+def test_video_on_dead_host_is_bad_after_retries(hub: LocalHub, dead: str) -> None:
     source: Any = Listed({3: dead, 5: f"{dead}?2"})
     loader = build_loader(source, clip_config=SETTINGS, batch_size=4, seed=0, max_bad_share=0.5)
     seen = {name for batch in islice(loader, 4) for name in batch["sample_ids"]}
@@ -106,9 +106,7 @@ def test_a_dead_host_is_a_bad_video_after_its_patience(hub: LocalHub, dead: str)
     assert all("refused" in bad["reason"] for bad in loader.bad_videos)
 
 
-def test_a_host_that_was_found_dead_is_not_waited_for_again(
-    hub: LocalHub, dead: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_host_found_dead_is_not_retried_again(hub: LocalHub, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(retry, "_sleep", waited.append)
     monkeypatch.setattr(retry.time, "monotonic", lambda: 1000.0 + sum(waited))
@@ -118,7 +116,7 @@ def test_a_host_that_was_found_dead_is_not_waited_for_again(
         assert 0 < sum(waited) <= 0.3
 
 
-def test_an_outage_of_every_host_is_waited_for(dead: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outage_of_all_hosts_is_retried(dead: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(retry, "_sleep", waited.append)
     monkeypatch.setattr(retry.time, "monotonic", lambda: 1000.0 + sum(waited))
@@ -132,7 +130,7 @@ def test_an_outage_of_every_host_is_waited_for(dead: str, hub: LocalHub, monkeyp
 # Files of the Hub.
 
 
-def test_a_file_that_breaks_off_is_read_again(hub: LocalHub) -> None:
+def test_truncated_download_is_read_again(hub: LocalHub) -> None:
     write_videofolder(hub.dataset("org/set"), count=2)
     source: Any = open_source("org/set")
     (first, *_) = source.read_shard(0)
@@ -142,7 +140,7 @@ def test_a_file_that_breaks_off_is_read_again(hub: LocalHub) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_set_that_is_refused_is_no_row_of_bad_videos(hub: LocalHub, status: int) -> None:
+def test_refused_data_set_raises_instead_of_bad_videos(hub: LocalHub, status: int) -> None:
     write_videofolder(hub.dataset("org/set"))
     source = open_source("org/set")
     hub.fail("GET .*mp4", status=status, times=None)
@@ -162,7 +160,7 @@ def classifier() -> VideoMAEForVideoClassification:
     return VideoMAEForVideoClassification(config)
 
 
-def test_an_evaluation_waits_for_a_file(hub: LocalHub, classifier: VideoMAEForVideoClassification) -> None:
+def test_evaluation_retries_file(hub: LocalHub, classifier: VideoMAEForVideoClassification) -> None:
     write_videofolder(hub.dataset("org/set"), count=2)
     (first, _) = open_source("org/set").read_shard(0)  # type: ignore[union-attr]
     source: Any = Listed({1: first.video}, count=3)
@@ -171,7 +169,7 @@ def test_an_evaluation_waits_for_a_file(hub: LocalHub, classifier: VideoMAEForVi
     assert found.failed == [] and len(found.sample_ids) == 3
 
 
-def test_an_evaluation_counts_a_dead_host_as_failed(
+def test_evaluation_counts_dead_host_as_failed(
     hub: LocalHub, dead: str, classifier: VideoMAEForVideoClassification
 ) -> None:
     source: Any = Listed({1: dead}, count=3)
@@ -180,7 +178,7 @@ def test_an_evaluation_counts_a_dead_host_as_failed(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_probed_data_that_are_refused_are_one_line(hub: LocalHub, workers: int) -> None:
+def test_refused_probe_data_raise_one_line(hub: LocalHub, workers: int) -> None:
     write_webdataset(hub.dataset("org/set"), rows=(2, 2))
     source: Any = open_source("org/set")
     source.class_names, source.label_column = ["a", "b"], "label"

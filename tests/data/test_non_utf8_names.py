@@ -1,4 +1,4 @@
-"""File and class names that are not UTF-8: read as any others, shown with `\\xe9` for such a byte."""
+"""Test file and class names that are not UTF-8: read like any others, and shown with `\\xe9` for such a byte."""
 
 import io
 import json
@@ -27,7 +27,7 @@ IDS = [r"jump/a.mp4", r"run\xe9/b\xe9.mp4"]
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
-    """One video in UTF-8, and one whose file and class are Latin-1."""
+    """Write one video with a UTF-8 name, and one whose file and class are Latin-1."""
     folder = os.fsencode(tmp_path / "set")
     for index, name in enumerate((b"jump/a.mp4", b"run\xe9/b\xe9.mp4")):
         path = os.path.join(folder, name)
@@ -49,7 +49,7 @@ def test_ids_and_classes_are_text(root: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_decoder_opens_such_a_path(root: str, backend: str) -> None:
+def test_every_decoder_opens_non_utf8_path(root: str, backend: str) -> None:
     if check_backends([backend])[backend] is not None:
         pytest.skip(f"{backend} is not installed")
     source = open_source(root)
@@ -59,7 +59,7 @@ def test_every_decoder_opens_such_a_path(root: str, backend: str) -> None:
         assert (by_path.frames([0, 5]) == by_bytes.frames([0, 5])).all()
 
 
-def test_training_reads_both_and_names_a_bad_one(root: str) -> None:
+def test_training_reads_non_utf8_names_and_lists_bad_one(root: str) -> None:
     with open(os.fsencode(root) + b"/run\xe9/bad\xe8.mp4", "wb") as file:
         file.write(b"no video" * 20)
     loader = build_loader(
@@ -71,7 +71,7 @@ def test_training_reads_both_and_names_a_bad_one(root: str) -> None:
     assert r"run\xe9/bad\xe8.mp4" in {bad["id"] for bad in loader.bad_videos}
 
 
-def test_features_and_predictions_are_stored_by_text(root: str, tmp_path: Path) -> None:
+def test_features_and_predictions_are_stored_by_escaped_name(root: str, tmp_path: Path) -> None:
     config = VideoMAEConfig.from_preset("tiny", id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
     model = VideoMAEForVideoClassification(config).eval()
     names = {os.path.join(root, id) for id in IDS}
@@ -85,7 +85,7 @@ def test_features_and_predictions_are_stored_by_text(root: str, tmp_path: Path) 
     assert {answer.video for answer in answers} == names and all(answer.error is None for answer in answers)
 
 
-def test_prepare_keeps_them(root: str, tmp_path: Path) -> None:
+def test_prepare_keeps_non_utf8_names(root: str, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="the extra hf-videomae[av] is not installed")
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/odd\xe9")
     os.rename(root, odd)
@@ -98,7 +98,7 @@ def test_prepare_keeps_them(root: str, tmp_path: Path) -> None:
 # What is written and printed.
 
 
-def test_records_and_cards_escape_such_bytes(tmp_path: Path) -> None:
+def test_records_and_cards_escape_non_utf8_bytes(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     assert escape_non_utf8(name) == r"caf\xe9" and escape_non_utf8("café 跳") == "café 跳"
     write_atomic(tmp_path / "a.md", name)
@@ -111,7 +111,7 @@ def test_records_and_cards_escape_such_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "loss.png").stat().st_size > 1000
 
 
-def test_printing_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printing_non_utf8_names_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     for encoding in ("utf-8", "ascii"):
         shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", shown)
@@ -130,6 +130,6 @@ def test_folders_for_weights_must_be_utf8(tmp_path: Path) -> None:
         load_classifier(odd)
 
 
-def test_a_missing_folder_of_such_a_name_is_refused(tmp_path: Path) -> None:
+def test_missing_folder_with_non_utf8_name_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file or folder"):
         open_source(os.fsdecode(os.fsencode(tmp_path) + b"/gon\xe9"))

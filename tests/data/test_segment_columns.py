@@ -1,4 +1,4 @@
-"""Columns `start` and `end` of Parquet rows and of the Hub's folders of videos."""
+"""Test columns `start` and `end` of Parquet rows and of the Hub's videofolders."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fault
 START, END = [0.5, 1.0, None, 2.0], [1.0, None, None, 1.0]
 
 
-def test_embedded_videos_are_taken_whole_with_a_note(tmp_path: Path) -> None:
+def test_embedded_videos_are_used_whole_with_note(tmp_path: Path) -> None:
     import datasets
 
     columns = {"video": [{"bytes": MotionSource()[0].video, "path": None}] * 4, "start": START, "end": END}
@@ -25,10 +25,10 @@ def test_embedded_videos_are_taken_whole_with_a_note(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert [(sample.start, sample.end) for sample in source.read_shard(0)] == [(None, None)] * 4
     (note,) = source_notes(source)
-    assert "`start` and `end`" in note and "taken whole" in note
+    assert "`start` and `end`" in note and "embedded" in note
 
 
-def test_rows_that_name_files_are_cut(tmp_path: Path) -> None:
+def test_rows_with_file_paths_are_cut(tmp_path: Path) -> None:
     write_folder(tmp_path / "files", count=1, classes=1)
     (tmp_path / "files" / "class_0" / "000.mp4").rename(tmp_path / "files" / "clip.bin")
     import datasets
@@ -47,7 +47,7 @@ def test_rows_that_name_files_are_cut(tmp_path: Path) -> None:
     assert trims[:3] == [(0.5, 1.0), (1.0, None), None]
 
 
-def test_metadata_of_a_folder_of_the_hub(tmp_path: Path) -> None:
+def test_hub_videofolder_metadata_is_cut(tmp_path: Path) -> None:
     rows = [{"file_name": "a.mp4", "start": 0.25, "end": 0.75}, {"file_name": "a.mp4", "start": 1.0, "end": None}]
     (tmp_path / "a.mp4").write_bytes(MotionSource()[0].video)
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""Whatever the user names is opened, or refused in one line with the remedy."""
+"""Test opening of data sets by name, and one-line errors with the remedy."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from hf_videomae.video.decoding import open_video
 from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
 
-def test_motion_is_the_default() -> None:
+def test_motion_is_default() -> None:
     source = open_source()
     assert isinstance(source, MotionSource) and isinstance(source, Source)
     assert describe_source(source) == "motion: 2048 videos, 8 classes"
@@ -21,7 +21,7 @@ def test_motion_is_the_default() -> None:
 # Folders.
 
 
-def test_a_folder_is_searched_at_any_depth_and_classes_are_folders(tmp_path: Path) -> None:
+def test_folder_is_searched_at_any_depth_with_class_folders(tmp_path: Path) -> None:
     write_folder(tmp_path / "set", count=6, classes=3)
     (tmp_path / "set" / "notes.txt").write_text("no video")
     (tmp_path / "set" / "class_1" / "._004.mp4").write_text("left by macOS")
@@ -46,7 +46,7 @@ def test_split_folders_are_splits_not_classes(tmp_path: Path) -> None:
         open_source(str(tmp_path), split="test")
 
 
-def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
+def test_flat_folder_has_no_labels(tmp_path: Path) -> None:
     for index in range(2):
         (tmp_path / f"{index}.MP4").write_bytes(MotionSource()[index].video)
     assert open_source(str(tmp_path)).class_names is None
@@ -66,7 +66,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.csv", "metadata.csv", "metadata.jsonl"])
-def test_an_index_file_says_what_belongs_to_the_set(tmp_path: Path, name: str) -> None:
+def test_index_file_selects_videos(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path, count=4)
     rows = [("class_1/003.mp4", "wave", "train"), ("class_0/000.mp4", "jump, high", "train")]
     rows.append(("class_0/002.mp4", "wave", "val"))
@@ -101,14 +101,14 @@ def test_an_index_file_says_what_belongs_to_the_set(tmp_path: Path, name: str) -
         ("path,split\nclass_0/000.mp4,test\n", r"no rows of the split 'train' \(it has: test\)"),
     ],
 )
-def test_a_wrong_index_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_index_file_raises(tmp_path: Path, text: str, message: str) -> None:
     write_folder(tmp_path, count=2)
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path))
 
 
-def test_a_row_without_its_split_is_named(tmp_path: Path) -> None:
+def test_row_without_split_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, count=2)
     rows = [{"path": "class_0/000.mp4", "split": "train"}, {"path": "class_1/001.mp4"}]
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -116,14 +116,14 @@ def test_a_row_without_its_split_is_named(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
-def test_a_broken_jsonl_is_refused(tmp_path: Path) -> None:
+def test_broken_jsonl_raises(tmp_path: Path) -> None:
     write_folder(tmp_path, count=2)
     (tmp_path / "metadata.jsonl").write_text("{not json\n")
     with pytest.raises(DataError, match="metadata.jsonl cannot be read"):
         open_source(str(tmp_path))
 
 
-def test_the_real_set(data_dir: Path) -> None:
+def test_real_data_set_is_opened(data_dir: Path) -> None:
     source = open_source(str(data_dir))
     assert len(source) == 83
     assert source.class_names == ["hand_shaking", "hugging", "kicking", "pointing", "punching", "pushing"]
@@ -133,7 +133,7 @@ def test_the_real_set(data_dir: Path) -> None:
 # Patterns and files.
 
 
-def test_a_pattern(tmp_path: Path) -> None:
+def test_pattern_is_opened(tmp_path: Path) -> None:
     write_folder(tmp_path, count=4)
     one_class = open_source(f"{tmp_path}/class_1/*.mp4")
     assert [one_class[index].id for index in range(2)] == ["001.mp4", "003.mp4"]
@@ -147,12 +147,12 @@ def test_a_pattern(tmp_path: Path) -> None:
         open_source(f"{tmp_path}/*.txt")
 
 
-def test_a_single_file(tmp_path: Path) -> None:
+def test_single_file_is_opened(tmp_path: Path) -> None:
     write_folder(tmp_path, count=1)
     source = open_source(str(tmp_path / "class_0" / "000.mp4"))
     assert (len(source), source[0].id, source.class_names) == (1, "000.mp4", None)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match="notes.txt is not a video file"):
+    with pytest.raises(DataError, match="notes.txt is neither a video file"):
         open_source(str(tmp_path / "notes.txt"))
 
 
@@ -172,7 +172,7 @@ def test_a_single_file(tmp_path: Path) -> None:
         (" ", "the name of the data set is empty"),
     ],
 )
-def test_a_missing_data_set_is_refused_at_once(dataset: str, message: str, monkeypatch) -> None:
+def test_missing_data_set_raises_at_once(dataset: str, message: str, monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     began = time.monotonic()
     with pytest.raises(DataError, match=message) as caught:
@@ -181,7 +181,7 @@ def test_a_missing_data_set_is_refused_at_once(dataset: str, message: str, monke
     assert "\n" not in str(caught.value)
 
 
-def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
+def test_folders_without_videos_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is empty; give a folder that holds videos"):
         open_source(str(tmp_path))
     (tmp_path / "a.txt").write_text("x")
@@ -205,7 +205,7 @@ def test_parquet_is_streamed_without_decoding(tmp_path: Path) -> None:
     ]
 
 
-def test_columns_and_splits_of_parquet(tmp_path: Path) -> None:
+def test_columns_and_splits_of_parquet_are_found(tmp_path: Path) -> None:
     path = str(write_parquet(tmp_path))
     assert next(open_source(path, video_column="video", label_column="label").read_shard(0)).label == 0
     with pytest.raises(
@@ -217,7 +217,7 @@ def test_columns_and_splits_of_parquet(tmp_path: Path) -> None:
         open_source(path, split="test")
 
 
-def test_labels_of_other_kinds_in_parquet(tmp_path: Path) -> None:
+def test_other_label_kinds_of_parquet_are_read(tmp_path: Path) -> None:
     import datasets
 
     videos = [{"bytes": MotionSource()[place].video, "path": None} for place in range(3)]
@@ -236,7 +236,7 @@ def test_labels_of_other_kinds_in_parquet(tmp_path: Path) -> None:
         open_source(str(tmp_path), label_kind="regression", label_column="text")
 
 
-def test_a_folder_of_other_parquet_is_refused(tmp_path: Path) -> None:
+def test_parquet_without_videos_raises(tmp_path: Path) -> None:
     import datasets
 
     datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "train.parquet")
@@ -261,7 +261,7 @@ def test_webdataset_is_streamed(tmp_path: Path) -> None:
     assert [sample.video for sample in samples] == [MotionSource()[index].video for index in range(3)]
 
 
-def test_opening_a_folder_is_quick(tmp_path: Path) -> None:
+def test_opening_folder_is_quick(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for index in range(5000):
         os.close(os.open(tmp_path / "a" / f"{index}.mp4", os.O_CREAT))

@@ -1,4 +1,4 @@
-"""The processes that decode: they survive what is meant for the training process, and end with it."""
+"""Test worker processes: they survive signals meant for the training process, and end with it."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from tests.helpers.datasets_on_disk import write_parquet
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
 
 
-def test_workers_survive_the_group_s_signals() -> None:
-    """Ctrl-C and SIGTERM go to the whole group; the training process, which handles them, still gets its batches."""
+def test_workers_survive_signals_to_process_group() -> None:
+    """Ctrl-C and SIGTERM reach the whole group, but the training process still gets its batches."""
     code = """
 import os, signal
 from hf_videomae.data import ClipConfig, MotionSource, build_loader
@@ -43,8 +43,8 @@ batches.close()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_program_may_end_without_closing_its_batches(tmp_path: Path, workers: int) -> None:
-    """At its end multiprocessing sends one SIGTERM, which workers survive, and waits for them."""
+def test_program_may_exit_without_closing_batches(tmp_path: Path, workers: int) -> None:
+    """At exit, multiprocessing sends one SIGTERM, which workers survive, and waits for them."""
     write_parquet(tmp_path)
     code = f"""
 from hf_videomae.data import ClipConfig, build_loader, open_source
@@ -57,8 +57,8 @@ print(len(next(batches)["sample_ids"]))
     assert (answer.stdout.strip(), answer.stderr, answer.returncode) == ("2", "", 0)
 
 
-def test_a_worker_ends_with_a_training_process_that_is_killed() -> None:
-    """Also one that waits for the rest of a job: it holds the other end of its pipe itself, which so never closes."""
+def test_worker_ends_with_killed_training_process() -> None:
+    """This includes one that waits for the rest of a spec: it holds the other end of its pipe, which never closes."""
     code = """
 import multiprocessing, os, time
 from hf_videomae.data.workers import Workers
@@ -86,8 +86,8 @@ time.sleep(600)
 
 
 @pytest.mark.fault
-def test_a_killed_worker_ends_the_program_in_one_line() -> None:
-    """As the system does when the memory is full. The other worker would survive the SIGTERM at the program's end."""
+def test_killed_worker_raises_one_line() -> None:
+    """The system kills a worker when memory is full. The other worker would survive the SIGTERM at exit."""
     code = """
 import multiprocessing, signal, time
 from hf_videomae.data import ClipConfig, DataError, MotionSource, build_loader
@@ -108,7 +108,7 @@ except DataError as error:
     assert "worker" in answer.stdout and "killed" in answer.stdout and "--num_workers" in answer.stdout
 
 
-def test_a_worker_whose_training_process_left_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_prints_no_traceback_when_training_process_left(capsys: pytest.CaptureFixture[str]) -> None:
     def report(error: Exception) -> None:
         workers._report_unless_disconnected(type(error), error, None)
 

@@ -1,4 +1,4 @@
-"""Labels as spreadsheets, pandas and file systems write them: numbers with fractions, -1, several spellings."""
+"""Test labels as spreadsheets, pandas and file systems write them: fractions, -1, several spellings."""
 
 import unicodedata
 from pathlib import Path
@@ -15,7 +15,7 @@ MULTI_LABEL = "multi_label_classification"
 
 
 def write_index(root: Path, labels: list[str]) -> str:
-    """Write an index file and files that are not decoded here."""
+    """Write an index file and files that are never decoded."""
     root.mkdir(exist_ok=True)
     rows = [f"{number}.mp4,{label}" for number, label in enumerate(labels)]
     for number in range(len(labels)):
@@ -41,23 +41,23 @@ def test_whole_floats_are_class_numbers(tmp_path: Path, write) -> None:
     assert classes_of(write(tmp_path / "c", ["0.0", "0.5", "run"])) == ["0.0", "0.5", "run"]
 
 
-def test_prepare_reads_whole_floats_alike(tmp_path: Path) -> None:
+def test_prepare_reads_whole_floats_as_class_numbers(tmp_path: Path) -> None:
     assert open_input_dataset(write_index(tmp_path / "set", ["0.0", "10.0", "2.0"])).class_names == ["0", "2", "10"]
 
 
-def test_minus_one_beside_class_numbers_is_refused(tmp_path: Path) -> None:
+def test_minus_one_among_class_numbers_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"index\.csv: the label of 2\.mp4 is -1.*remove those rows"):
         classes_of(write_index(tmp_path / "set", ["0", "1", "-1"]))
     assert classes_of(write_index(tmp_path / "signs", ["1", "1", "-1"])) == ["1", "-1"]
 
 
 @pytest.mark.parametrize("write", [write_index, write_parquet])
-def test_several_classes_in_one_text_are_refused(tmp_path: Path, write) -> None:
+def test_several_classes_in_one_text_raise(tmp_path: Path, write) -> None:
     with pytest.raises(DataError, match=r"'run;jump'.*several classes \(run, jump\).*multi_label_classification"):
         classes_of(write(tmp_path, ["run;jump", "jump", "run"]))
 
 
-def test_several_classes_in_texts_of_parquet(tmp_path: Path) -> None:
+def test_several_classes_in_parquet_text_raise(tmp_path: Path) -> None:
     source = open_source(
         write_parquet(tmp_path, ["run;jump", "jump", "run"]), require_labels=True, label_kind=MULTI_LABEL
     )
@@ -85,5 +85,5 @@ def test_different_classes_are_not_noted(tmp_path: Path) -> None:
     assert not source_notes(open_source(write_index(tmp_path, ["run", "running", "1", "10", "0"])))
 
 
-def test_label_of_thousands_of_digits(tmp_path: Path) -> None:
+def test_label_with_thousands_of_digits_is_a_class(tmp_path: Path) -> None:
     assert classes_of(write_index(tmp_path, ["1" * 5000, "2"])) == ["2", "1" * 5000]

@@ -1,7 +1,8 @@
-"""The order of samples and exact resume, from seekable and from streamed sources."""
+"""Test the loader: order of samples, exact resume, shuffle buffer, timing, from map-style and streamed sources."""
 
 import gc
 import json
+import pickle
 import random
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def source(request) -> Any:
     return request.getfixturevalue(request.param)
 
 
-def test_a_batch(source: Any) -> None:
+def test_batch_has_documented_shapes(source: Any) -> None:
     settings = ClipConfig(
         num_frames=4, stride=2, image_size=(32, 48), grid=(2, 2, 4), mask_ratio=0.75, decoder_mask_type="running_cell"
     )
@@ -57,12 +58,12 @@ def test_a_batch(source: Any) -> None:
     assert batch["pixel_values"].mean().abs() < 1
 
 
-def test_labels_belong_to_their_samples(motion: MotionSource) -> None:
+def test_labels_match_samples(motion: MotionSource) -> None:
     for batch in take(load(motion), 4):
         assert batch["labels"].tolist() == [int(name.split("/")[1]) % 8 for name in batch["sample_ids"]]
 
 
-def test_an_unlabelled_source_gives_no_labels_and_no_grid_no_masks(tmp_path: Path) -> None:
+def test_unlabeled_source_without_grid_has_only_pixels(tmp_path: Path) -> None:
     write_folder(tmp_path, count=3, classes=1)
     settings = ClipConfig(num_frames=4, stride=2, image_size=32)
     (batch,) = take(load(open_source(str(tmp_path)), clip_config=settings), 1)
@@ -70,21 +71,21 @@ def test_an_unlabelled_source_gives_no_labels_and_no_grid_no_masks(tmp_path: Pat
 
 
 @pytest.mark.parametrize("augment", ["multi_scale_crop", "random_resized_crop", "center_crop"])
-def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> None:
+def test_gray_clip_is_luma_of_color_clip(motion: MotionSource, augment: str) -> None:
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": (32, 16), "augment": augment}
-    colour, grey = (
+    color, gray = (
         make_clips(
             motion[0], clip_config=ClipConfig(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
         )[0]
         for n in (3, 1)
     )
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    assert colour["pixel_values"].shape == (4, 3, 32, 16)
-    assert 0 <= colour["pixel_values"].min() and colour["pixel_values"].max() <= 1
-    torch.testing.assert_close(grey["pixel_values"], (colour["pixel_values"] * weights).sum(1, keepdim=True))
+    assert color["pixel_values"].shape == (4, 3, 32, 16)
+    assert 0 <= color["pixel_values"].min() and color["pixel_values"].max() <= 1
+    torch.testing.assert_close(gray["pixel_values"], (color["pixel_values"] * weights).sum(1, keepdim=True))
 
 
-def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
+def test_flip_mirrors_whole_clip(motion: MotionSource) -> None:
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": 32, "augment": "center_crop"}
     plain, flipped = (
         make_clips(motion[0], clip_config=ClipConfig(**options, flip=flip), seed=0, epoch=0)[0]["pixel_values"]
@@ -104,12 +105,12 @@ def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
         ({"grid": (2, 2, 2), "mask_ratio": 1.5}, "mask ratio 1.5"),
     ],
 )
-def test_settings_refuse_nonsense(wrong: dict[str, Any], message: str) -> None:
+def test_invalid_clip_config_raises(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ClipConfig(**wrong)
 
 
-def test_settings_from_a_config() -> None:
+def test_clip_config_from_model_config() -> None:
     from hf_videomae import VideoMAEConfig
 
     settings = ClipConfig.from_config(VideoMAEConfig.from_preset("tiny", task="pretraining"), stride=2, flip=0.5)
@@ -119,7 +120,7 @@ def test_settings_from_a_config() -> None:
 # Order.
 
 
-def test_every_epoch_is_the_data_set_and_no_two_are_alike(source: Any) -> None:
+def test_every_epoch_is_data_set_in_new_order(source: Any) -> None:
     size = len(source) if isinstance(source, MotionSource) else sum(ROWS)
     drawn = ids(take(load(source), 2 * size // 3 + 1))
     first, second = drawn[:size], drawn[size : 2 * size]
@@ -129,14 +130,14 @@ def test_every_epoch_is_the_data_set_and_no_two_are_alike(source: Any) -> None:
     assert other != first[: len(other)]
 
 
-def test_the_order_is_not_the_files(parquet: Any) -> None:
+def test_order_mixes_shards(parquet: Any) -> None:
     drawn = ids(take(load(parquet), 6))
     files = [name.split("#")[0] for name in drawn]
     assert drawn != sorted(drawn)
     assert len(set(files[:7])) > 1  # the window mixes shards
 
 
-def test_an_epoch_draws_new_clips_of_a_sample(motion: MotionSource) -> None:
+def test_each_epoch_draws_new_clips_and_masks(motion: MotionSource) -> None:
     batches = take(load(motion, batch_size=20), 2)
     places = [
         [batch["sample_ids"].index(sample.id) for sample in map(motion.__getitem__, range(20))] for batch in batches
@@ -148,7 +149,7 @@ def test_an_epoch_draws_new_clips_of_a_sample(motion: MotionSource) -> None:
     assert (masks[0] != masks[1]).any(1).sum() >= 8
 
 
-def test_the_epoch_is_counted(motion: MotionSource) -> None:
+def test_epoch_is_counted(motion: MotionSource) -> None:
     loader = load(motion, batch_size=10)
     assert loader.steps_per_epoch == 2
     epochs = []
@@ -158,7 +159,7 @@ def test_the_epoch_is_counted(motion: MotionSource) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(source: Any, workers: int) -> None:
+def test_number_of_workers_changes_nothing(source: Any, workers: int) -> None:
     assert_same(take(load(source), 8), take(load(source, num_workers=workers), 8))
 
 
@@ -166,7 +167,12 @@ def test_spawned_workers_change_nothing(source: Any) -> None:
     assert_same(take(load(source), 2), take(load(source, num_workers=1, start_method="spawn"), 2))
 
 
-def test_the_global_random_state_is_neither_used_nor_touched(motion: MotionSource) -> None:
+def test_pickled_sampler_has_no_streams(parquet: Any) -> None:
+    sampler = StreamSampler([parquet], RankInfo(batch_size=2, seed=0))
+    assert pickle.loads(pickle.dumps(sampler))._streams == [None] and sampler._streams == [parquet]
+
+
+def test_global_random_state_is_neither_used_nor_changed(motion: MotionSource) -> None:
     before = torch.get_rng_state(), random.getstate()
     first = take(load(motion, num_workers=1), 2)
     assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
@@ -174,7 +180,7 @@ def test_the_global_random_state_is_neither_used_nor_touched(motion: MotionSourc
     assert_same(first, take(load(motion), 2))
 
 
-def test_ranks_share_nothing_and_together_are_one_large_rank(motion: MotionSource) -> None:
+def test_ranks_together_equal_one_large_rank(motion: MotionSource) -> None:
     ranks = [take(load(motion, batch_size=2, rank=rank, world_size=2), 5) for rank in range(2)]
     whole = take(load(motion, batch_size=4), 5)
     together = [a["sample_ids"] + b["sample_ids"] for a, b in zip(*ranks, strict=True)]
@@ -184,8 +190,8 @@ def test_ranks_share_nothing_and_together_are_one_large_rank(motion: MotionSourc
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
-def test_ranks_of_a_stream_share_nothing(parquet: Any, world_size: int) -> None:
-    """Shards are dealt out (2 and 3 ranks of 3 shards), or samples where shards are too few (5 ranks)."""
+def test_stream_ranks_share_nothing(parquet: Any, world_size: int) -> None:
+    """Ranks share shards (2 and 3 ranks, 3 shards), or samples if shards are too few (5 ranks)."""
     epochs = []
     for rank in range(world_size):
         loader = load(parquet, batch_size=1, rank=rank, world_size=world_size)
@@ -215,16 +221,16 @@ def test_resume_is_exact_twice(source: Any, workers: int) -> None:
     assert_same(whole, taken)
 
 
-def test_a_start_step_leaves_out_what_came_before(source: Any) -> None:
+def test_start_step_skips_earlier_batches(source: Any) -> None:
     assert_same(take(load(source), 9)[7:], take(load(source, start_step=7), 2))
 
 
-def test_iterating_again_goes_on(motion: MotionSource) -> None:
+def test_iterating_again_continues(motion: MotionSource) -> None:
     loader = load(motion)
     assert_same(take(load(motion), 4), take(loader, 2) + take(loader, 2))
 
 
-def test_resume_of_seekable_data_reads_nothing_before(motion: MotionSource) -> None:
+def test_map_style_resume_reads_no_earlier_sample(motion: MotionSource) -> None:
     class Counting(MotionSource):
         asked = 0
 
@@ -236,7 +242,7 @@ def test_resume_of_seekable_data_reads_nothing_before(motion: MotionSource) -> N
     assert Counting.asked == 3
 
 
-def test_a_position_in_other_data_is_refused(motion: MotionSource, parquet: Any) -> None:
+def test_position_in_other_data_raises(motion: MotionSource, parquet: Any) -> None:
     state = load(motion).state_dict()
     with pytest.raises(DataError, match="another kind of data set"):
         load(parquet).load_state_dict(state)
@@ -266,7 +272,7 @@ def test_seeds_do_not_depend_on_the_process() -> None:
 # The window.
 
 
-def test_the_window_is_bounded_in_bytes() -> None:
+def test_shuffle_buffer_is_bounded_in_bytes() -> None:
     sizes = random.Random(0)
     samples = [Sample(id=str(index), video=bytes(sizes.randrange(1, 100))) for index in range(400)]
     read, given = 0, 0
@@ -287,7 +293,7 @@ def test_the_window_is_bounded_in_bytes() -> None:
 
 
 class Live(bytes):
-    """A video that counts as held until the last reference to it is gone."""
+    """A video that counts as held until its last reference is gone."""
 
     held = most = 0
 
@@ -309,8 +315,8 @@ class LiveSource:
             yield Sample(id=f"{shard}#{row}", video=Live(sizes.randrange(1, self.largest + 1)))
 
 
-def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> None:
-    """Everything that is alive is counted, wherever it is held, over three epochs of 20 kB each."""
+def test_stream_holds_only_shuffle_buffer_and_pending_batches() -> None:
+    """All live videos are counted, wherever they are held, over three epochs of 20 kB each."""
     Live.held = Live.most = 0
     window, batch = 2000, 4
     batch_sampler = StreamSampler([LiveSource()], RankInfo(batch_size=batch, seed=0), shuffle_buffer_bytes=window)
@@ -328,7 +334,7 @@ def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> No
     assert Live.held == 0
 
 
-def test_a_video_larger_than_the_window_passes() -> None:
+def test_video_larger_than_shuffle_buffer_passes() -> None:
     samples = [Sample(id=str(index), video=bytes(50)) for index in range(3)]
     assert [sample.id for sample in shuffle_with_buffer(iter(samples), rng=random.Random(0), max_bytes=10)] == [
         "0",
@@ -337,7 +343,7 @@ def test_a_video_larger_than_the_window_passes() -> None:
     ]
 
 
-def test_a_small_window_still_covers_the_epoch(parquet: Any) -> None:
+def test_small_shuffle_buffer_covers_epoch(parquet: Any) -> None:
     drawn = ids(take(load(parquet, shuffle_buffer_bytes=30_000), 6))
     assert len(set(drawn)) == sum(ROWS)
 
@@ -346,7 +352,7 @@ def test_a_small_window_still_covers_the_epoch(parquet: Any) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_seconds_of_each_part(source: Any, workers: int) -> None:
+def test_seconds_are_counted_by_stage(source: Any, workers: int) -> None:
     loader = load(source, num_workers=workers)
     assert loader.seconds == {}
     began = time.perf_counter()
@@ -363,7 +369,7 @@ def test_the_seconds_of_each_part(source: Any, workers: int) -> None:
     assert all(first[part] < value for part, value in loader.seconds.items() if part != "read")
 
 
-def test_what_fails_takes_its_time_too() -> None:
+def test_failed_stage_counts_its_time() -> None:
     timer = StageTimer()
     with pytest.raises(KeyError), timer("decode"):
         time.sleep(0.01)
@@ -375,7 +381,7 @@ def test_what_fails_takes_its_time_too() -> None:
 # Refusals.
 
 
-def test_too_few_videos_for_a_batch(motion: MotionSource, parquet: Any) -> None:
+def test_too_few_videos_for_batch_raise(motion: MotionSource, parquet: Any) -> None:
     with pytest.raises(
         DataError, match=r"motion has 20 videos, too few for one batch of 24 \(12 x 2 processes\); lower"
     ):
@@ -397,7 +403,7 @@ def test_too_few_videos_for_a_batch(motion: MotionSource, parquet: Any) -> None:
         ({"on_bad_video": "ignore"}, "on_bad_video is 'ignore'; choose one of replace, skip, raise"),
     ],
 )
-def test_options_that_cannot_work(motion: MotionSource, wrong: dict[str, Any], message: str) -> None:
+def test_invalid_options_raise(motion: MotionSource, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(motion, **wrong)
 
@@ -406,7 +412,7 @@ def test_options_that_cannot_work(motion: MotionSource, wrong: dict[str, Any], m
 
 
 def folder_of(root: Path, first: int, *, names: str = "{}.mp4") -> str:
-    """Six videos in a folder."""
+    """Write six videos into a folder."""
     for number in range(6):
         path = root / names.format(number)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -415,7 +421,7 @@ def folder_of(root: Path, first: int, *, names: str = "{}.mp4") -> str:
 
 
 @pytest.mark.fault
-def test_a_position_in_as_many_other_videos_is_refused(tmp_path: Path) -> None:
+def test_position_in_equally_many_other_videos_raises(tmp_path: Path) -> None:
     saved = load(open_source(folder_of(tmp_path / "a", 0))).state_dict()
     for name, other in (("names", "x{}.mp4"), ("sizes", "{}.mp4")):
         source = open_source(folder_of(tmp_path / name, 8, names=other))
@@ -424,7 +430,7 @@ def test_a_position_in_as_many_other_videos_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault
-def test_a_position_outlives_a_move_a_mended_file_and_older_states(tmp_path: Path) -> None:
+def test_position_survives_moved_folder_repaired_file_and_old_state(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "a", 0)
     saved = load(open_source(folder)).state_dict()
     moved = Path(folder).rename(tmp_path / "b")
@@ -435,7 +441,7 @@ def test_a_position_outlives_a_move_a_mended_file_and_older_states(tmp_path: Pat
 
 
 @pytest.mark.fault
-def test_a_position_in_another_data_set_of_the_hub_is_refused(hub: Any) -> None:
+def test_position_in_other_hub_data_set_raises(hub: Any) -> None:
     for name in ("org/one", "org/two"):
         write_parquet(hub.dataset(name), rows=(6,))
     saved = load(open_source("org/one")).state_dict()

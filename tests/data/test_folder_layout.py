@@ -1,4 +1,4 @@
-"""Folders as people have them: splits in any case and depth, and classes among nested folders, or a refusal."""
+"""Test folder layouts: splits in any case and depth, classes in nested folders, and errors for ambiguous ones."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ TWO = [f"{name}/{number}.mp4" for name in ("run", "jump") for number in range(2)
 
 
 def write(root: Path, paths: Iterable[str]) -> str:
-    """Empty files: opening a data set looks at names alone."""
+    """Write empty files, because opening a data set reads only names."""
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +80,12 @@ def test_plain_split_folders_need_no_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["val", "validation", "valid", "VAL", "dev"])
 @pytest.mark.parametrize("folder", ["val", "validation", "Valid", "val_256"])
-def test_a_split_is_found_by_any_of_its_names(tmp_path: Path, asked: str, folder: str) -> None:
+def test_split_is_found_by_any_of_its_names(tmp_path: Path, asked: str, folder: str) -> None:
     root = write(tmp_path, of_splits("train", folder))
     assert paths_of(opened(root, asked))[0].startswith(f"{folder}/")
 
 
-def test_splits_under_each_class(tmp_path: Path) -> None:
+def test_splits_under_each_class_are_found(tmp_path: Path) -> None:
     names = [f"{name}/{split}/{i}.mp4" for name in ("run", "jump") for split in ("train", "test") for i in range(2)]
     train, test = (opened(write(tmp_path, names), split) for split in ("train", "test"))
     assert paths_of(train) == [f"{name}/train/{i}.mp4" for name in ("jump", "run") for i in range(2)]
@@ -102,7 +102,7 @@ def test_splits_under_each_class(tmp_path: Path) -> None:
         ("unlabelled/run/a.mp4", "unlabelled/"),
     ],
 )
-def test_splits_beside_something_else_are_refused(tmp_path: Path, beside: str, named: str) -> None:
+def test_splits_next_to_other_folders_raise(tmp_path: Path, beside: str, named: str) -> None:
     root = write(tmp_path, [*of_splits("train", "test"), beside])
     for labels in (True, False):
         message = refused(root, labels=labels)
@@ -110,12 +110,12 @@ def test_splits_beside_something_else_are_refused(tmp_path: Path, beside: str, n
     assert len(opened(f"{root}/train")) == len(TWO)
 
 
-def test_a_split_that_some_classes_lack_is_refused(tmp_path: Path) -> None:
+def test_split_missing_in_some_classes_raises(tmp_path: Path) -> None:
     message = refused(write(tmp_path, ["run/train/0.mp4", "run/test/0.mp4", "walk/0.mp4"]))
     assert "walk/0.mp4" in message and "index.csv" in message
 
 
-def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
+def test_class_called_train_is_a_class(tmp_path: Path) -> None:
     root = write(tmp_path, [f"{name}/{i}.mp4" for name in ("bus", "car", "train") for i in range(2)])
     source = opened(root)
     assert source.class_names == ["bus", "car", "train"] and len(source) == 6
@@ -123,14 +123,14 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", ["test", "eval", "Validation", "test_videos"])
-def test_test_videos_beside_classes_are_no_class(tmp_path: Path, odd: str) -> None:
+def test_test_folder_next_to_classes_raises(tmp_path: Path, odd: str) -> None:
     root = write(tmp_path, [f"{name}/{i}.mp4" for name in ("cat", "dog", odd) for i in range(2)])
     message = refused(root)
     assert f"{odd}/" in message and f"{root}/**/*" in message
     assert opened(f"{root}/**/*").class_names == sorted(("cat", "dog", odd))
 
 
-def test_two_folders_for_one_split(tmp_path: Path) -> None:
+def test_two_folders_for_one_split_raise(tmp_path: Path) -> None:
     root = write(tmp_path, of_splits("train_256", "train_320", "val"))
     message = refused(root)
     assert "train_256/" in message and "train_320/" in message
@@ -139,26 +139,26 @@ def test_two_folders_for_one_split(tmp_path: Path) -> None:
         open_input_dataset(root)
 
 
-def test_the_exact_name_wins_and_the_other_folder_is_named(tmp_path: Path) -> None:
+def test_exact_folder_name_wins_with_note(tmp_path: Path) -> None:
     source = opened(write(tmp_path, of_splits("train", "train_small", "test")))
     assert {path.split("/")[0] for path in paths_of(source)} == {"train"}
     assert any("train_small/ left out" in note for note in source_notes(source))
 
 
-def test_folds_with_splits_are_refused(tmp_path: Path) -> None:
+def test_folds_with_splits_raise(tmp_path: Path) -> None:
     root = write(tmp_path, [f"split{fold}/{path}" for fold in (1, 2) for path in of_splits("train", "test")])
     assert f"{root}/split1" in refused(root)
 
 
-def test_a_split_folder_that_is_named_itself(tmp_path: Path) -> None:
+def test_split_folder_given_as_data_set_is_read(tmp_path: Path) -> None:
     root = write(tmp_path, of_splits("train", "val"))
     assert len(opened(f"{root}/train")) == len(opened(f"{root}/val", "validation")) == len(TWO)
     assert "called val" in source_notes(opened(f"{root}/val"))[0]
-    assert f"{root}/val lies beside it" in refused(f"{root}/train", "val")
+    assert f"{root}/val is next to it" in refused(f"{root}/train", "val")
     assert "it has: validation" in refused(f"{root}/val", "test")
 
 
-def test_a_pattern_over_several_splits_says_so(tmp_path: Path) -> None:
+def test_pattern_over_several_splits_is_noted(tmp_path: Path) -> None:
     root = write(tmp_path, of_splits("Train", "Test"))
     source = opened(f"{root}/**/*.mp4")
     assert len(source) == 2 * len(TWO) and "Test/" in source_notes(source)[0]
@@ -198,7 +198,7 @@ def test_numbered_folders_around_classes_are_parts(tmp_path: Path, outer: tuple[
 
 
 @pytest.mark.parametrize("inner", [("alice", "bob"), ("indoor", "outdoor")])
-def test_nested_folders_with_two_readings_are_refused(tmp_path: Path, inner: tuple[str, str]) -> None:
+def test_ambiguous_nested_folders_raise(tmp_path: Path, inner: tuple[str, str]) -> None:
     root = write(tmp_path, [f"{name}/{group}/0.mp4" for name in ("run", "jump") for group in inner])
     message = refused(root)
     assert inner[0] in message and "jump, run" in message and "index.csv" in message
@@ -207,14 +207,14 @@ def test_nested_folders_with_two_readings_are_refused(tmp_path: Path, inner: tup
     assert open_input_dataset(root).class_names is None and inner[0] in " ".join(open_input_dataset(root).notes)
 
 
-def test_groups_within_split_folders(tmp_path: Path) -> None:
+def test_groups_within_split_folders_are_not_classes(tmp_path: Path) -> None:
     names = [f"Train/{name}/g0{i}/0.mp4" for name in ("run", "jump") for i in (1, 2)]
     root = write(tmp_path, [*names, "Test/run/g03/0.mp4"])
     assert opened(root).class_names == ["jump", "run"]
     assert opened(root, "test").class_names == ["run"]
 
 
-def test_a_stray_video_is_named(tmp_path: Path) -> None:
+def test_video_outside_class_folders_is_named(tmp_path: Path) -> None:
     message = refused(write(tmp_path, [*TWO, "intro.mp4"]))
     assert "intro.mp4" in message and "move it" in message
 
@@ -222,7 +222,7 @@ def test_a_stray_video_is_named(tmp_path: Path) -> None:
 # The same in prepare, and splits of index files.
 
 
-def test_prepare_reads_the_same_splits_and_classes(tmp_path: Path) -> None:
+def test_prepare_reads_same_splits_and_classes(tmp_path: Path) -> None:
     root = write(tmp_path, of_splits("Train", "Test"))
     raw = open_input_dataset(root)
     assert {(video.id.split("/")[0], video.split) for video in raw.videos} == {("Train", "train"), ("Test", "test")}
@@ -232,7 +232,7 @@ def test_prepare_reads_the_same_splits_and_classes(tmp_path: Path) -> None:
         open_input_dataset(root)
 
 
-def test_an_index_without_splits_takes_those_of_the_folders(tmp_path: Path) -> None:
+def test_index_without_splits_uses_split_folders(tmp_path: Path) -> None:
     root = write(tmp_path, [f"{split}/{i}.mp4" for split in ("train", "test") for i in range(2)])
     lines = ["path,label", *(f"{split}/{i}.mp4,c{i}" for split in ("train", "test") for i in range(2))]
     (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
@@ -244,7 +244,7 @@ def test_an_index_without_splits_takes_those_of_the_folders(tmp_path: Path) -> N
     }
 
 
-def test_an_index_without_labels_is_not_told_to_be_added(tmp_path: Path) -> None:
+def test_error_for_unlabeled_index_does_not_suggest_adding_one(tmp_path: Path) -> None:
     root = write(tmp_path, ["0.mp4", "1.mp4"])
     (tmp_path / "index.csv").write_text("path\n0.mp4\n1.mp4\n")
     message = refused(root)

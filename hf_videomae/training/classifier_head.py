@@ -15,11 +15,11 @@ from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..console import log_main
 from ..errors import RunError
 from ..ops.class_names import find_class_rows
-from .pretrain_task import check_model_name
+from .finetune_recipe import FinetuneRecipe
+from .model_name import check_model_name
 
 if TYPE_CHECKING:
     from ..modeling_videomae import VideoMAEForVideoClassification
-    from .finetune_task import FinetuneRecipe
 
 TRAINED_WEIGHTS_FILE = "trained.safetensors"
 """In a checkpoint whose `model.safetensors` are not the trained weights themselves, but averaged or merged ones."""
@@ -28,7 +28,7 @@ _LORA_TARGETS = ["query", "value"]
 _HEAD_MODULES = ["fc_norm", "classifier"]
 
 
-def build_classifier(recipe: "FinetuneRecipe", resume: Path | None = None, *, class_names: list[str] | None) -> Any:
+def build_classifier(recipe: FinetuneRecipe, resume: Path | None = None, *, class_names: list[str] | None) -> Any:
     """The classifier that the recipe names, for the classes of the data set: a preset with fresh weights, a
     pre-trained or fine-tuned checkpoint, or that of the resumed run.
 
@@ -59,7 +59,7 @@ def build_classifier(recipe: "FinetuneRecipe", resume: Path | None = None, *, cl
     return model.train()
 
 
-def _check_class_names(recipe: "FinetuneRecipe", class_names: list[str] | None) -> list[str]:
+def _check_class_names(recipe: FinetuneRecipe, class_names: list[str] | None) -> list[str]:
     if recipe.problem_type == "regression":
         return ["value"]
     if class_names is None or len(class_names) < (2 if recipe.problem_type.startswith("single") else 1):
@@ -69,7 +69,7 @@ def _check_class_names(recipe: "FinetuneRecipe", class_names: list[str] | None) 
 
 
 def _load_classifier(
-    recipe: "FinetuneRecipe", resume: Path | None, *, class_names: list[str]
+    recipe: FinetuneRecipe, resume: Path | None, *, class_names: list[str]
 ) -> "VideoMAEForVideoClassification":
     from ..modeling_videomae import VideoMAEForVideoClassification
 
@@ -100,7 +100,7 @@ def _load_classifier(
 
 
 def _should_keep_head(
-    recipe: "FinetuneRecipe",
+    recipe: FinetuneRecipe,
     model: "VideoMAEForVideoClassification",
     *,
     trained: list[str] | None,
@@ -130,7 +130,7 @@ def _should_keep_head(
 
 
 def _pick_head(
-    recipe: "FinetuneRecipe",
+    recipe: FinetuneRecipe,
     model: "VideoMAEForVideoClassification",
     *,
     trained: list[str] | None,

@@ -237,8 +237,8 @@ def _report_corrupt(path: str, remote: HubCheckpoint, tries_left: int) -> None:
         )
         return
     raise CheckpointError(
-        f"{path} came damaged {MAX_DOWNLOAD_ATTEMPTS} times (its content is not what the Hub states); check the network (a proxy may "
-        f"change files) and the disk, or give a local checkpoint directory"
+        f"{path} came damaged {MAX_DOWNLOAD_ATTEMPTS} times (its content is not what the Hub states); check the "
+        f"network (a proxy may change files) and the disk, or give a local checkpoint directory"
     )
 
 
@@ -322,9 +322,10 @@ def _describe_hub_error(error: Exception, repo: str) -> str:
             return text
     refused = next((cause for cause in chain if isinstance(cause, HfHubHTTPError)), None)
     if refused is not None and refused.response.status_code == _UNAUTHORIZED:
-        return "the Hub does not know your token; log in with `hf auth login`, or mend HF_TOKEN"
+        return "the Hub does not know your token; log in with `hf auth login`, or correct HF_TOKEN"
+    remedy = "or give a local checkpoint directory"
     if refused is not None:
-        return f"the Hub does not give it ({root_cause_message(error)}); try again later, or give a local checkpoint directory"
+        return f"the Hub refuses it ({root_cause_message(error)}); try again later, {remedy}"
     if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
         return f"{error.filename} cannot be written ({error.strerror}); free space, or give another --output_dir"
-    return f"the Hub cannot be reached ({root_cause_message(error)}); check the network, or give a local checkpoint directory"
+    return f"the Hub cannot be reached ({root_cause_message(error)}); check the network, {remedy}"

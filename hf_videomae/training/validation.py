@@ -9,8 +9,9 @@ from ..console import log_main
 from ..errors import RunError
 from ..evaluation import BaseEvaluation, evaluate, match_classes
 from ..video.decoding import VideoBackendError
-from .finetune_task import FinetuneRecipe, FinetuneTask
-from .run_setup import ValidationResult
+from .finetune_recipe import FinetuneRecipe
+from .finetune_task import FinetuneTask
+from .task import ValidationResult
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hf_videomae.training import PretrainRecipe
-from hf_videomae.training.recipe import load_recipe_file
+from hf_videomae.training.recipe_cli import load_recipe_file
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = EXAMPLES / "recipes"
@@ -64,7 +64,7 @@ def recipe_class(script: str) -> Any:
     if script == "pretrain":
         return PretrainRecipe
     if script == "finetune":
-        return pytest.importorskip("hf_videomae.training.finetune_task").FinetuneRecipe
+        return pytest.importorskip("hf_videomae.training.finetune_recipe").FinetuneRecipe
     if script.startswith("compare"):
         pytest.importorskip("hf_videomae.evaluation.multiview")
     if str(EXAMPLES) not in sys.path:
@@ -95,7 +95,7 @@ def test_every_shipped_recipe_is_whole(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_commands_name_flags_that_exist(path: Path) -> None:
-    from hf_videomae.training.recipe import build_parser
+    from hf_videomae.training.recipe_cli import build_parser
 
     command = content(path.stem)["about"]["command"].partition(".py ")[2].split()
     parser = build_parser(recipe_class(script_of(path.stem)))

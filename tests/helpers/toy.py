@@ -108,7 +108,7 @@ def toy_run(
     stopped: int | None = None,
     everywhere: bool = False,
     before_step: Any = None,
-    validation: Any = None,
+    validator: Any = None,
     **settings: Any,
 ) -> Trainer:
     """A run of the toy, resumed where the settings say so."""
@@ -142,7 +142,9 @@ def toy_run(
     task = ToyTask(model)
     task.before_step, task.noise = before_step, noise
     parts: dict[str, Any] = {"model": model, "task": task, "loader": loader}
-    return Trainer(recipe, accelerator=accelerator, resume=resume, validation=validation, **parts)
+    trainer = Trainer(recipe, accelerator=accelerator, resume=resume, validator=validator, **parts)
+    trainer.setup()
+    return trainer
 
 
 def toy_train(output_dir: Path, **options: Any) -> TrainResult:

@@ -9,7 +9,7 @@ import torch
 from hf_videomae.data import Mixture, MotionSource, describe_epoch, describe_shards
 from hf_videomae.data.hub_dataset import HubDataset
 from hf_videomae.training import RunRecipe
-from hf_videomae.training.run_setup import describe_compute
+from hf_videomae.training.run_summary import describe_compute
 
 
 @pytest.fixture(scope="module")

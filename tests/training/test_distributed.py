@@ -87,7 +87,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
     toy_train(tmp_path / "parts", batch_size=8, stop_at_step=2, **options)
     done = in_two_processes(tmp_path / "parts", batch_size=4, stop_at_step=4, resume="auto", **options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("note: 2 processes go on where 1 stood: no sample is left out or repeated") == 1
+    assert done.stdout.count("note: 2 processes now, 1 before: no sample is skipped or repeated") == 1
     assert done.stdout.count("note:") == 1
     toy_train(tmp_path / "parts", batch_size=8, resume="auto", **options)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "parts"))

@@ -110,7 +110,7 @@ def test_another_run_is_not_written_over(first: Path, tmp_path: Path) -> None:
 def test_a_run_of_another_task_is_refused_before_it_is_fetched(hub: LocalHub, first: Path, tmp_path: Path) -> None:
     recipe = PretrainRecipe(resume=REPO, output_dir=str(tmp_path / "second"))
     hub.forget()
-    with pytest.raises(CheckpointError, match="checkpoint-4 of org/name is of a toy run, it cannot go on as pretrain"):
+    with pytest.raises(CheckpointError, match="checkpoint-4 of org/name is of a toy run, .* as pretrain"):
         resolve_resume_checkpoint(recipe)
     assert not hub.requests("optimizer") and not (tmp_path / "second").exists()
     with pytest.raises(CheckpointError, match="is of a toy run"):

@@ -304,8 +304,8 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
     assert torch.equal(again.classifier.bias, model.classifier.bias)
     resumed = FinetuneTask(recipe, model=again, source=MotionSource(), resume=tmp_path)
     resumed.attach_ema(torch.optim.SGD(again.parameters(), lr=0.0))
-    assert resumed.average is not None and task.average is not None
-    assert all(torch.equal(value, task.average.tensors[name]) for name, value in resumed.average.tensors.items())
+    assert resumed.ema is not None and task.ema is not None
+    assert all(torch.equal(value, task.ema.tensors[name]) for name, value in resumed.ema.tensors.items())
     task.finalize_output(tmp_path)
     assert not (tmp_path / "trained.safetensors").exists()
 

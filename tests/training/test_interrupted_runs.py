@@ -99,7 +99,7 @@ def test_resume_starts_anew_after_a_kill_before_the_first_checkpoint(
     (tmp_path / ".unfinished-3").mkdir()
     run_id = json.loads((tmp_path / "run.json").read_text())["run_id"]
     assert len(read_jsonl(tmp_path / "metrics.jsonl")) == 3
-    with pytest.raises(RunError, match="go on with --resume"):
+    with pytest.raises(RunError, match="an earlier run; .* --resume"):
         toy_train(tmp_path)
     assert toy_train(tmp_path, resume="auto").step == 6
     assert "was interrupted before its first checkpoint" in capsys.readouterr().out
@@ -119,11 +119,11 @@ def test_resume_leaves_what_is_worth_something(tmp_path: Path, left: str) -> Non
         (tmp_path / "checkpoint-9").mkdir()
     if left == "other":
         from hf_videomae.training import FinetuneRecipe
-        from hf_videomae.training.run_setup import is_fresh_restart
+        from hf_videomae.training.resume import is_fresh_restart
 
         assert not is_fresh_restart(FinetuneRecipe(output_dir=str(tmp_path), resume="auto"))
         return
-    with pytest.raises(RunError, match="an earlier run without a whole checkpoint"):
+    with pytest.raises(RunError, match="an earlier run without a complete checkpoint"):
         toy_train(tmp_path, resume="auto")
     assert (tmp_path / "metrics.jsonl").exists()
 

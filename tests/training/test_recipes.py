@@ -7,7 +7,8 @@ import pytest
 
 from hf_videomae.checkpoint_dir import STATE_FORMAT
 from hf_videomae.training import PretrainRecipe, parse_recipe
-from hf_videomae.training.recipe import RecipeError, changed_settings, load_recipe_file
+from hf_videomae.training.recipe import RecipeError, changed_settings
+from hf_videomae.training.recipe_cli import load_recipe_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 
@@ -78,7 +79,7 @@ def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["--mask_type", "tubes"], "choose one of tube, random, frame, running_cell"),
         (["--mask_ratio", "1.5"], "mask_ratio is 1.5"),
         (["--mixed_precision", "fp16"], "choose one of no, bf16"),
-        (["--max_bad_share", "2"], "max_bad_share is 2.0, but it is a share"),
+        (["--max_bad_share", "2"], "max_bad_share is 2.0, but it is a fraction"),
         (["--report_to", "mlflow"], "report_to names 'mlflow'"),
         (["--dataset", "a", "b", "--dataset_weights", "1"], "dataset_weights has 1 values and dataset 2"),
         (["--dataset", "a", "b", "--dataset_weights", "1", "0"], "dataset_weights are 1.0 0.0; give numbers above 0"),

@@ -11,7 +11,7 @@ from hf_videomae import run_files
 from hf_videomae.errors import RunError
 from hf_videomae.training import loss_curve
 from hf_videomae.training.progress import ProgressBar, ThroughputMeter, describe_data_wait
-from hf_videomae.training.run_logger import best_validation
+from hf_videomae.training.run_record import best_validation
 
 
 def test_lines_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_clock_shares_out_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 1
     now[0] += 3
     throughput.count(8)
-    with throughput.stopped():
+    with throughput.paused():
         now[0] += 100
     assert throughput.read({"decode": 3.0}) == (4.0, 2.0, 0.25, {"decode": 3.0})
     now[0] += 1
@@ -139,7 +139,7 @@ def test_the_line_says_what_the_data_waits_for(
 def test_advice_where_data_held_the_run_up() -> None:
     told = describe_data_wait(0.32, {"fetch": 0.001, "decode": 20.0, "transform": 5.0}, num_workers=3)
     assert told[0] == "waited for data 32 % of the time (decode 20.0 s, transform 5.0 s)"
-    assert "decoding held it up most: more --num_workers (3 now, " in told[1] and "hf-videomae prepare" in told[1]
+    assert "decoding took most of it: more --num_workers (3 now, " in told[1] and "hf-videomae prepare" in told[1]
     assert "--cache_dir" in describe_data_wait(0.5, {"read": 9.0, "decode": 5.0}, num_workers=1)[1]
     assert (
         len(describe_data_wait(0.05, {"decode": 20.0}, num_workers=1))

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from hf_videomae.run_files import read_jsonl
 from hf_videomae.training import CheckpointError, NonFiniteError, RunError, RunRecipe, loss_curve
-from hf_videomae.training.run_setup import build_accelerator, build_lr_schedule
+from hf_videomae.training.distributed import build_accelerator
+from hf_videomae.training.optim import build_lr_schedule
 from tests.helpers.toy import ToyLoader, toy_run, toy_train
 
 
@@ -125,7 +126,7 @@ def test_signals_save_and_leave(
     outcome = toy_train(tmp_path / "parts", before_step=send)
     assert (outcome.step, outcome.exit_code) == (3, code)
     assert signal.getsignal(number) is before
-    assert "after step 3 of 6; saved checkpoint-3. Go on with: --output_dir" in capsys.readouterr().out
+    assert "after step 3 of 6; saved checkpoint-3. Continue with: --output_dir" in capsys.readouterr().out
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
     toy_train(tmp_path / "parts", resume="auto")
     toy_train(tmp_path / "straight")
@@ -135,7 +136,7 @@ def test_signals_save_and_leave(
 def test_an_earlier_run_is_left_alone(tmp_path: Path) -> None:
     toy_train(tmp_path)
     before = snapshot(tmp_path)
-    with pytest.raises(RunError, match="holds an earlier run; go on with --resume"):
+    with pytest.raises(RunError, match="holds an earlier run; .* --resume"):
         toy_train(tmp_path)
     assert toy_train(tmp_path, resume="auto").step == 6
     assert snapshot(tmp_path) == before
@@ -148,7 +149,7 @@ def test_resuming_where_no_checkpoint_is_whole_is_told(tmp_path: Path) -> None:
     toy_train(tmp_path)
     for checkpoint in tmp_path.glob("checkpoint-*"):
         (checkpoint / "run_state.json").unlink()
-    with pytest.raises(RunError, match="an earlier run without a whole checkpoint to go on from, start anew with"):
+    with pytest.raises(RunError, match="an earlier run without a complete checkpoint .* --overwrite"):
         toy_train(tmp_path, resume="auto")
 
 

@@ -59,7 +59,7 @@ def test_a_run_with_validations_has_the_losses_of_one_without(
 ) -> None:
     toy_train(tmp_path / "without")
     validation = ToyValidation(2)
-    toy_train(tmp_path / "with", validation=validation)
+    toy_train(tmp_path / "with", validator=validation)
     assert (validation.measured, validation.tested) == (3, 1)
     lines = without_timing(tmp_path / "with")
     found = [(line["step"], line.pop("eval_top1")) for line in lines if "eval_top1" in line]
@@ -70,28 +70,28 @@ def test_a_run_with_validations_has_the_losses_of_one_without(
 
 
 def test_a_resumed_run_validates_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
-    toy_train(tmp_path / "straight", validation=ToyValidation(2))
+    toy_train(tmp_path / "straight", validator=ToyValidation(2))
     for stop in (2, 3, None):
         resume = None if stop == 2 else "auto"
-        toy_train(tmp_path / "parts", validation=ToyValidation(2), stop_at_step=stop, resume=resume)
+        toy_train(tmp_path / "parts", validator=ToyValidation(2), stop_at_step=stop, resume=resume)
     assert without_timing(tmp_path / "parts") == without_timing(tmp_path / "straight")
 
 
 def test_a_validated_step_is_logged_and_the_test_comes_when_all_is_done(tmp_path: Path) -> None:
     stopped = ToyValidation(4)
-    toy_train(tmp_path, validation=stopped, log_every=100, stop_at_step=5)
+    toy_train(tmp_path, validator=stopped, log_every=100, stop_at_step=5)
     assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 4, 5]
     assert (stopped.measured, stopped.tested) == (1, 0)
-    toy_train(tmp_path, validation=ToyValidation(4), resume="auto")
+    toy_train(tmp_path, validator=ToyValidation(4), resume="auto")
     again = ToyValidation(4)
-    toy_train(tmp_path, validation=again, resume="auto")  # nothing is left to do but the test
+    toy_train(tmp_path, validator=again, resume="auto")  # nothing is left to do but the test
     assert (again.measured, again.tested) == (0, 1)
 
 
 def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
     toy_train(tmp_path / "straight")
     with pytest.raises(RunError, match=r"after step 3 failed: nothing decodes. checkpoint-3 is saved"):
-        toy_train(tmp_path / "parts", validation=ToyValidation(1, fails_at=3))
+        toy_train(tmp_path / "parts", validator=ToyValidation(1, fails_at=3))
     toy_train(tmp_path / "parts", resume="auto")
     losses = [
         [line["loss"] for line in read_jsonl(tmp_path / name / "metrics.jsonl")] for name in ("straight", "parts")
@@ -108,12 +108,12 @@ def test_the_average_is_what_is_measured() -> None:
     task = FinetuneTask(recipe, model=model, source=source, stride=2)
     task.attach_ema(torch.optim.SGD(model.parameters()))
     validation = SplitValidator(recipe, task=task, source=source, accelerator=Accelerator(cpu=True))
-    assert task.average is not None
-    task.average.tensors["classifier.bias"][2] = 1000.0
+    assert task.ema is not None
+    task.ema.tensors["classifier.bias"][2] = 1000.0
     with torch.no_grad():
         model.classifier.bias[5] = 1000.0
     measured = validation.validate()
-    assert measured.numbers["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
+    assert measured.metrics["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
     assert model.classifier.bias[5] == 1000.0 and model.classifier.bias[2] != 1000.0 and model.training
 
 

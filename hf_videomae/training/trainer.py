@@ -440,7 +440,6 @@ class Trainer:
                 save_model=self.task.save,
                 stream=self.loader.state_dict() if self._snapshot is None else self._snapshot.stream,
                 rank=self.accelerator.process_index,
-                raise_on_all_ranks=lambda attempt: raise_on_all_ranks(attempt, RunError),
                 keep=self.recipe.keep_checkpoints,
             )
             if self.accelerator.is_main_process:

@@ -114,7 +114,7 @@ def test_half_written_checkpoints_are_never_picked(tmp_path: Path, capsys: pytes
     notes = capsys.readouterr().out
     for reason in ("model.safetensors has 3 bytes instead of 7", "optimizer.safetensors is missing", "no run_state"):
         assert reason in notes
-    with pytest.raises(CheckpointError, match="checkpoint is not whole: model.safetensors has 3 bytes"):
+    with pytest.raises(CheckpointError, match="checkpoint is incomplete: model.safetensors has 3 bytes"):
         find_checkpoint(str(tmp_path / "checkpoint-6"), output_dir=tmp_path)
 
 
@@ -183,5 +183,5 @@ def test_resume_takes_a_directory_of_checkpoints(tmp_path: Path) -> None:
     assert find_checkpoint(str(tmp_path / "run"), output_dir="elsewhere") == newest
     assert find_checkpoint("auto", output_dir=tmp_path / "run") == newest
     assert find_checkpoint("auto", output_dir=tmp_path / "new") is None
-    with pytest.raises(CheckpointError, match="no whole checkpoint-STEP"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint-STEP"):
         find_checkpoint(str(tmp_path), output_dir=tmp_path)

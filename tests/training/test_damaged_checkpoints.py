@@ -50,7 +50,7 @@ def test_the_next_older_whole_one_is_taken(run: Path, name: str, capsys: pytest.
     flip(run / "checkpoint-4" / name)
     assert latest_checkpoint(run) == run / "checkpoint-2"
     printed = capsys.readouterr().out
-    assert "checkpoint-4 is not whole" in printed and name in printed
+    assert "checkpoint-4 is incomplete" in printed and name in printed
     toy_train(run, resume="auto", save_every=2)
     assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 6
     assert json.loads((run / "run.json").read_text())["resumed_from"].endswith("checkpoint-2")

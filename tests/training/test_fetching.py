@@ -163,12 +163,12 @@ def test_a_half_pushed_checkpoint_is_passed_over(
     (later / "optimizer.safetensors").write_bytes(b"short")
     api.upload_folder(repo_id=REPO, folder_path=later, path_in_repo=later.name, revision=BRANCH)
     assert latest_hub_checkpoint(REPO).step == 4
-    assert "checkpoint-5 of org/name is not whole (optimizer.safetensors has 5 bytes" in capsys.readouterr().out
+    assert "checkpoint-5 of org/name is incomplete (optimizer.safetensors has 5 bytes" in capsys.readouterr().out
     api.delete_file("checkpoint-4/rank-0.json", repo_id=REPO, revision=BRANCH)
-    with pytest.raises(CheckpointError, match=r"no whole checkpoint \(checkpoint-4 is not whole: rank-0.json is miss"):
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint \(checkpoint-4 is incomplete: rank-0.json is"):
         latest_hub_checkpoint(REPO)
     api.delete_file("checkpoint-4/run_state.json", repo_id=REPO, revision=BRANCH)
-    with pytest.raises(CheckpointError, match=r"not whole: it has no run_state.json"):
+    with pytest.raises(CheckpointError, match=r"incomplete: it has no run_state.json"):
         latest_hub_checkpoint(REPO)
 
 
@@ -188,7 +188,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     assert "org/weights has no branch training-state" in refused("org/weights")
     assert "start a new run from its weights with --model org/weights" in refused("org/weights")
     api.create_branch("org/weights", branch=BRANCH)
-    assert "holds no whole checkpoint (it has no checkpoint-STEP folder)" in refused("org/weights")
+    assert "holds no complete checkpoint (it has no checkpoint-STEP folder)" in refused("org/weights")
     hub.hide(f"models/{REPO}")
     assert "log in with `hf auth login`" in refused()
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")

@@ -156,7 +156,7 @@ def test_a_checkpoint_that_reads_token_0_gets_the_mean_with_a_new_head(tmp_path:
 
 
 def test_classes_are_needed() -> None:
-    with pytest.raises(RunError, match="the one class 'a'"):
+    with pytest.raises(RunError, match="the class 'a'"):
         build_classifier(recipe_of(), class_names=["a"])
     with pytest.raises(RunError, match="no labels"):
         build_classifier(recipe_of(), class_names=None)

@@ -140,7 +140,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_named_directory_without_a_checkpoint_is_still_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(RunError, match="no whole checkpoint-STEP directory is in there"):
+    with pytest.raises(RunError, match="no complete checkpoint-STEP directory is in there"):
         toy_train(tmp_path / "run", resume=str(tmp_path / "other"))
 
 

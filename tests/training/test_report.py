@@ -80,7 +80,7 @@ def test_loss_picture_shows_validations(tmp_path: Path) -> None:
 
 
 def test_running_mean() -> None:
-    assert loss_curve.moving_average([1.0, 3.0, 5.0, 7.0], share=0.5) == [1.0, 2.0, 4.0, 6.0]
+    assert loss_curve.moving_average([1.0, 3.0, 5.0, 7.0], fraction=0.5) == [1.0, 2.0, 4.0, 6.0]
 
 
 def test_json_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Validations of a run: when they come, what they leave untouched, and what happens when one fails."""
+"""Validations of a run: when they happen, what they leave unchanged, and what a failure does."""
 
 import random
 from pathlib import Path
@@ -54,9 +54,7 @@ def without_timing(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
 
 
-def test_a_run_with_validations_has_the_losses_of_one_without(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_validations_do_not_change_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_train(tmp_path / "without")
     validation = ToyValidation(2)
     toy_train(tmp_path / "with", validator=validation)
@@ -69,7 +67,7 @@ def test_a_run_with_validations_has_the_losses_of_one_without(
     assert capsys.readouterr().out.count("validation after step") == 3
 
 
-def test_a_resumed_run_validates_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
+def test_resumed_run_validates_like_uninterrupted_one(tmp_path: Path) -> None:
     toy_train(tmp_path / "straight", validator=ToyValidation(2))
     for stop in (2, 3, None):
         resume = None if stop == 2 else "auto"
@@ -77,7 +75,7 @@ def test_a_resumed_run_validates_as_one_that_was_not_interrupted(tmp_path: Path)
     assert without_timing(tmp_path / "parts") == without_timing(tmp_path / "straight")
 
 
-def test_a_validated_step_is_logged_and_the_test_comes_when_all_is_done(tmp_path: Path) -> None:
+def test_validated_step_is_logged_and_test_comes_last(tmp_path: Path) -> None:
     stopped = ToyValidation(4)
     toy_train(tmp_path, validator=stopped, log_every=100, stop_at_step=5)
     assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 4, 5]
@@ -88,7 +86,7 @@ def test_a_validated_step_is_logged_and_the_test_comes_when_all_is_done(tmp_path
     assert (again.measured, again.tested) == (0, 1)
 
 
-def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
+def test_failed_validation_loses_no_training(tmp_path: Path) -> None:
     toy_train(tmp_path / "straight")
     with pytest.raises(RunError, match=r"after step 3 failed: nothing decodes. checkpoint-3 is saved"):
         toy_train(tmp_path / "parts", validator=ToyValidation(1, fails_at=3))
@@ -99,7 +97,7 @@ def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
     assert len(losses[0]) == 6 and losses[0] == losses[1]
 
 
-def test_the_average_is_what_is_measured() -> None:
+def test_validation_measures_ema_weights() -> None:
     # Whoever always answers "2" is right on two of the 11 videos; whoever always answers "5", on one.
     AcceleratorState._reset_state(reset_partial_state=True)
     recipe = FinetuneRecipe(ema_decay=0.5, test_split="test", num_workers=0)
@@ -125,6 +123,6 @@ def test_the_average_is_what_is_measured() -> None:
         ({"eval_views": "5", "test_split": "test"}, "eval_views is '5'"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         FinetuneRecipe(**settings)

@@ -1,4 +1,4 @@
-"""Errors of a user's input end a process in order."""
+"""Errors of user input end a process in order."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hf_videomae.training import RunError, exit_on_user_error
 
 
 @pytest.mark.parametrize("kinds", [(), (RunError,)])
-def test_the_other_processes_are_left_before_the_interpreter_ends(
+def test_user_error_destroys_process_group(
     tmp_path: Path, kinds: tuple[type[Exception], ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Threads of gloo that end after it abort the process."""

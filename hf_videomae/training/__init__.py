@@ -16,12 +16,7 @@ from .finetune_task import (
 from .nonfinite import NonFiniteError
 from .optim import CosineSchedule, build_optimizer, build_param_groups, scale_lr
 from .pretrain_recipe import PretrainRecipe
-from .pretrain_task import (
-    PretrainTask,
-    build_pretrain_clip_config,
-    build_pretraining_model,
-    log_pretrain_summary,
-)
+from .pretrain_task import PretrainTask, build_pretrain_clip_config, build_pretraining_model, log_pretrain_summary
 from .recipe import RecipeError, RunRecipe, option
 from .recipe_cli import parse_recipe
 from .resume import resolve_resume_checkpoint

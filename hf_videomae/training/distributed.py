@@ -102,7 +102,7 @@ def _check_launch() -> None:
 
 
 def _limit_cpu_threads() -> None:
-    """On a CPU, compute with half of the process's cores and leave the other half to decoding.
+    """Compute with half of the cores of this process on a CPU, and leave the other half to decoding.
 
     Threads that wait for each other on a core that a worker has taken make training ten times slower. The number of
     threads must not depend on the number of workers: sums over another number of threads differ in their last bits,

@@ -43,9 +43,7 @@ class FinetuneRecipe(RunRecipe):
     )
     reprob: float = option(0.25, "probability of erasing a box, the same in all frames", group="data")
     clips_per_video: int = option(
-        1,
-        "clips with different starts from each video, which is read once (not counted in the batch)",
-        group="data",
+        1, "clips with different starts from each video, which is read once (not counted in the batch)", group="data"
     )
     num_sample: int = option(2, "clips made of each decoded video (not counted in the batch)", group="data")
     mixup: float = option(0.8, "alpha of mixup, 0: off", group="data")
@@ -68,7 +66,7 @@ class FinetuneRecipe(RunRecipe):
     lora_rank: int | None = option(None, "train only the head and low-rank adapters of this rank", group="model")
     lora_alpha: float = option(16.0, "scale of the adapters: they are multiplied by alpha / rank", group="model")
 
-    betas: tuple[float, float] = option((0.9, 0.999), "of AdamW", group="optimization")
+    betas: tuple[float, float] = option((0.9, 0.999), "betas of AdamW", group="optimization")
     min_lr: float = option(1e-6, "floor of the cosine for 256 clips per step; scaled too", group="optimization")
     layer_decay: float = option(0.75, "factor on the learning rate per layer, from the top down", group="optimization")
     ema_decay: float | None = option(
@@ -140,13 +138,13 @@ class FinetuneRecipe(RunRecipe):
 
     @property
     def test_dataset_name(self) -> str:
-        """The name of the data set of `test_split`."""
+        """Return the name of the data set of `test_split`."""
         assert self.test_dataset is not None or isinstance(self.dataset, str)
         return self.test_dataset or str(self.dataset)
 
     @property
     def mixup_cutmix(self) -> MixupCutmix | None:
-        """How batches are mixed; None if mixing is off, and for regression, whose targets are not classes."""
+        """Return how batches are mixed; None if mixing is off, and for regression, whose targets are not classes."""
         mix = MixupCutmix(mixup=self.mixup, cutmix=self.cutmix, prob=self.mix_prob, switch_prob=self.mix_switch_prob)
         return mix if mix.is_enabled and self.problem_type != "regression" else None
 

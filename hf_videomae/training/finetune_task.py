@@ -16,13 +16,7 @@ from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..console import log_main
 from ..data import ClipConfig, LabelEncoder
 from ..data.folder import FolderSource
-from .classifier_head import (
-    TRAINED_WEIGHTS_FILE,
-    load_trainable,
-    merge_lora,
-    save_trainable,
-    trainable_parameters,
-)
+from .classifier_head import TRAINED_WEIGHTS_FILE, load_trainable, merge_lora, save_trainable, trainable_parameters
 from .ema import EMA
 from .finetune_recipe import FinetuneRecipe
 from .lineage_record import collect_run_metadata
@@ -120,13 +114,7 @@ class FinetuneTask:
     name = FinetuneRecipe.task
 
     def __init__(
-        self,
-        recipe: FinetuneRecipe,
-        *,
-        model: Any,
-        source: "AnyData",
-        stride: int = 4,
-        resume: Path | None = None,
+        self, recipe: FinetuneRecipe, *, model: Any, source: "AnyData", stride: int = 4, resume: Path | None = None
     ) -> None:
         from ..video_processing_videomae import VideoMAEVideoProcessor
 
@@ -134,10 +122,7 @@ class FinetuneTask:
         self.mixup_cutmix = recipe.mixup_cutmix
         self.num_labels: int = model.config.num_labels
         self.processor = VideoMAEVideoProcessor.from_config(
-            model.config,
-            frame_stride=stride,
-            sampling_mode=recipe.sampling,
-            frame_seconds=recipe.frame_seconds,
+            model.config, frame_stride=stride, sampling_mode=recipe.sampling, frame_seconds=recipe.frame_seconds
         )
         # A head that was kept may have the classes in another order.
         self._class_indices = torch.tensor([model.config.label2id[name] for name in source.class_names or ()])

@@ -80,12 +80,12 @@ class HubCheckpoint:
 
     @property
     def num_bytes(self) -> int:
-        """The number of bytes to download."""
+        """Return the number of bytes to download."""
         return sum(file.size for file in self.files.values())
 
     @property
     def step(self) -> int:
-        """The step of the checkpoint."""
+        """Return the step of the checkpoint."""
         return checkpoint_step(Path(self.name)) or 0
 
     def is_same_run(self, output_dir: Path) -> bool:
@@ -224,7 +224,7 @@ def _download_files(folder: Path, remote: HubCheckpoint, retry_policy: RetryPoli
 
 
 def _delete_corrupt(folder: Path, remote: HubCheckpoint) -> list[str]:
-    """Remove the files whose content is not what the Hub states, for another download; return their paths."""
+    """Delete the files whose content is not what the Hub states, for another download; return their paths."""
     damaged = [path for path, file in remote.files.items() if not has_same_content(folder / path, file)]
     for path in damaged:
         (folder / path).unlink()

@@ -39,7 +39,7 @@ class MixupCutmix:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether any batch is ever mixed."""
+        """Return whether any batch is ever mixed."""
         return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
 
     def __call__(self, clips: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

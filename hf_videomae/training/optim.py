@@ -57,8 +57,8 @@ class CosineSchedule:
             if step == self.warmup_steps - 1 and step > 0:
                 return self.peak
             return step * (self.peak / max(self.warmup_steps - 1, 1))
-        share = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        return self.floor + 0.5 * (self.peak - self.floor) * (1 + math.cos(math.pi * min(share, 1.0)))
+        progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        return self.floor + 0.5 * (self.peak - self.floor) * (1 + math.cos(math.pi * min(progress, 1.0)))
 
     def values(self) -> list[float]:
         """Return the learning rate of every step."""
@@ -68,7 +68,7 @@ class CosineSchedule:
 def build_lr_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: int | None) -> CosineSchedule:
     """Return the schedule of a run in steps: its length, warm-up and learning rate.
 
-    A warm-up in epochs keeps its share of the run if `--max_steps` makes the run shorter or longer than `--epochs`:
+    A warm-up in epochs keeps its fraction of the run if `--max_steps` makes the run shorter or longer than `--epochs`:
     with 40 of 800 epochs and 50 steps, the warm-up is round(50 * 40 / 800) = 2 steps.
 
     Args:

@@ -46,9 +46,7 @@ class PretrainRecipe(RunRecipe):
     decoder_width: int | None = option(None, "width of the decoder (default: the preset's)", group="model")
     new_decoder: bool = option(False, "start from a checkpoint that holds only an encoder", group="model")
     clips_per_video: int = option(
-        1,
-        "clips with different starts from each video, which is read once; not counted in the batch",
-        group="data",
+        1, "clips with different starts from each video, which is read once; not counted in the batch", group="data"
     )
     num_sample: int = option(
         1,

@@ -11,7 +11,7 @@ from ..data.stage_timer import bottleneck
 from ..video import hdr
 from .distributed import available_cores
 
-# Shares of time spent waiting for data, from which on the slowest stage is named, and advice is given.
+# Fractions of time spent waiting for data from which on the slowest stage is named, and advice is given.
 _MIN_NAMED_WAIT, _MIN_ADVICE_WAIT = 0.05, 0.1
 _MIN_SHOWN_SECONDS = 0.05
 
@@ -37,7 +37,7 @@ class ThroughputStats(NamedTuple):
     Attributes:
         seconds: that passed.
         clips_per_second: clips per second of this process.
-        data_wait: share of the time that this process waited for data, in [0, 1].
+        data_wait: fraction of the time that this process waited for data, in [0, 1].
         data_seconds: seconds of each loading stage, as `hf_videomae.data.Loader.seconds` counts them.
     """
 
@@ -48,7 +48,7 @@ class ThroughputStats(NamedTuple):
 
 
 class ThroughputMeter:
-    """Measure clips per second, the share of time spent waiting for data, and the time of each loading stage."""
+    """Measure clips per second, the fraction of time spent waiting for data, and the time of each loading stage."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -143,7 +143,7 @@ def describe_data_wait(data_wait: float, data_seconds: Mapping[str, float], *, n
     """Return how long a run waited for its data and which stages took the time; if it waited long, what to do.
 
     Args:
-        data_wait: share of the time, in [0, 1].
+        data_wait: fraction of the time, in [0, 1].
         data_seconds: seconds of each loading stage.
         num_workers: workers of each training process.
     """

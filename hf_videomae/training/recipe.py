@@ -52,50 +52,54 @@ class RunRecipe:
 
     dataset: str | tuple[str, ...] = option(
         "motion",
-        "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
+        "motion (generated videos), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
         "to mix them",
         group="data",
     )
     dataset_weights: tuple[float, ...] | None = option(
-        None, "shares of the data sets of a mix, one for each (default: by their numbers of videos)", group="data"
+        None, "weights of the data sets of a mix, one for each (default: their numbers of videos)", group="data"
     )
     dataset_strides: tuple[int, ...] | None = option(
         None,
-        "frame strides of the data sets of a mix, one for each, where they differ: Something-Something has half as "
-        "many frames per second (default: --frame_stride)",
+        "frame strides of the data sets of a mix, one for each, if they differ: Something-Something has half as many "
+        "frames per second (default: --frame_stride)",
         group="data",
     )
     split: str = option("train", "split of the data set", group="data")
     video_column: str | None = option(
-        None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
+        None, "column of the videos in Parquet or WebDataset files (default: detected by its type)", group="data"
     )
     label_column: str | None = option(
         None,
-        "column of the labels, of Parquet or WebDataset files; json.KEY for a key of JSON members (default: found by "
-        "its type, or called label or cls)",
+        "column of the labels in Parquet or WebDataset files; json.KEY for a key of JSON members (default: detected "
+        "by its type, or named label or cls)",
         group="data",
     )
     allow_paths: tuple[str, ...] = option(
         (),
-        "hosts, folders and beginnings of URLs that the rows of a data set may name (default: its own files alone)",
+        "hosts, folders and URL prefixes that the rows of a data set may refer to (default: only its own files)",
         group="data",
         affects_numerics=False,
     )
     cache_dir: str | None = option(
         None,
-        "keep the shards of a Hub data set on this disk, all of them in the end: a directory, or `hub` for "
-        "huggingface_hub's own cache (default: they are streamed anew in every epoch)",
+        "store the shards of a Hub data set on this disk, in the end all of them: a directory, or `hub` for the cache "
+        "of huggingface_hub (default: stream them again in every epoch)",
         group="data",
         affects_numerics=False,
     )
     num_frames: int | None = option(None, "frames of a clip (default: the model's)", group="data")
     frame_stride: int | None = option(
-        None, "distance of a clip's frames in the video's frames (default: 4, the paper's; 2 for tiny)", group="data"
+        None,
+        "spacing of the frames of a clip, in frames of the video (default: 4, the paper's; 2 for tiny)",
+        group="data",
     )
     frame_seconds: float | None = option(
-        None, "distance of a clip's frames in seconds, instead of --frame_stride: for mixed frame rates", group="data"
+        None,
+        "spacing of the frames of a clip in seconds, instead of --frame_stride: for mixed frame rates",
+        group="data",
     )
-    image_size: int | None = option(None, "pixels of a clip's sides (default: the model's)", group="data")
+    image_size: int | None = option(None, "height and width of a clip in pixels (default: the model's)", group="data")
     augment: str | None = option(None, "spatial augmentation of the clips (default: the task's)", group="data")
     flip: float = option(0.0, "probability of a horizontal flip of the whole clip", group="data")
     num_workers: int = option(
@@ -107,12 +111,12 @@ class RunRecipe:
     prefetch: int = option(2, "batches that each worker keeps ready", group="data", affects_numerics=False)
     on_bad_video: BadVideoPolicy = option(
         "replace",
-        "an undecodable video: another takes its place (replace); the batch is made without it (skip): it is smaller, "
-        "counts as much as a full one, and --compile compiles again for its size; or the run stops (raise)",
+        "an undecodable video is replaced by another one (replace), left out (skip: the batch is smaller, weighs as "
+        "much as a full one, and --compile compiles again for its size), or stops the run (raise)",
         group="data",
     )
     max_bad_share: float = option(
-        0.1, "share of undecodable videos at which the run stops", group="data", affects_numerics=False
+        0.1, "fraction of undecodable videos at which the run stops", group="data", affects_numerics=False
     )
 
     model: str = option(
@@ -126,7 +130,7 @@ class RunRecipe:
     gradient_accumulation: int = option(1, "forward passes per optimizer step", group="optimization")
     tuned_batch: int | None = option(
         None,
-        "clips per step that the settings were made for: far fewer give a warning",
+        "clips per step that the settings were made for; far fewer give a warning",
         group="optimization",
         affects_numerics=False,
     )
@@ -141,37 +145,39 @@ class RunRecipe:
         None, "steps of linear warm-up from 0; wins over --warmup_epochs", group="optimization"
     )
     warmup_epochs: float | None = option(
-        None, "warm-up in epochs: their share of --epochs (default: 5 %% of the run)", group="optimization"
+        None, "warm-up in epochs, as a fraction of --epochs (default: 5 %% of the run)", group="optimization"
     )
-    weight_decay: float = option(0.05, "of AdamW; never on biases, norms and the mask token", group="optimization")
-    betas: tuple[float, float] = option((0.9, 0.95), "of AdamW", group="optimization")
-    adam_eps: float = option(1e-8, "of AdamW", group="optimization")
+    weight_decay: float = option(
+        0.05, "weight decay of AdamW; not on biases, norms and the mask token", group="optimization"
+    )
+    betas: tuple[float, float] = option((0.9, 0.95), "betas of AdamW", group="optimization")
+    adam_eps: float = option(1e-8, "epsilon of AdamW", group="optimization")
     clip_grad: float | None = option(None, "largest gradient norm (default: no clipping)", group="optimization")
     max_nonfinite: int = option(
         5,
-        "losses or gradients in a row that may not be finite before the run stops",
+        "number of losses or gradients in a row that are not finite at which the run stops",
         group="optimization",
         affects_numerics=False,
     )
 
     mixed_precision: Literal["no", "bf16"] | None = option(
-        None, "arithmetic of the forward pass (default: what accelerate launch says)", group="speed"
+        None, "precision of the forward pass (default: that of accelerate launch)", group="speed"
     )
     gradient_checkpointing: bool = option(
         False, "recompute activations: less memory, about a third more time", group="speed"
     )
     compile: bool = option(False, "torch.compile the model", group="speed")
 
-    output_dir: str = option("outputs/run", "where everything is written", affects_numerics=False)
-    overwrite: bool = option(False, "start anew over an earlier run in --output_dir", affects_numerics=False)
+    output_dir: str = option("outputs/run", "output folder of the run", affects_numerics=False)
+    overwrite: bool = option(False, "replace an earlier run in --output_dir", affects_numerics=False)
     resume: str | None = option(
         None,
-        "go on from a checkpoint: auto (the newest whole one of --output_dir), a directory, or org/name of the Hub",
+        "what to resume: auto (the newest complete checkpoint of --output_dir), a checkpoint, or org/name of the Hub",
         affects_numerics=False,
     )
-    seed: int = option(0, "of the weights, the order of the data, the clips and the masks")
+    seed: int = option(0, "seed of the weights, the order of the data, the clips and the masks")
     stop_at_step: int | None = option(
-        None, "save and leave after this step, as an interruption would; --resume goes on", affects_numerics=False
+        None, "save and stop after this step, like an interruption; --resume continues", affects_numerics=False
     )
     save_every: int | None = option(
         None, "steps between checkpoints (default: a tenth of the run, at most 1000)", affects_numerics=False
@@ -189,14 +195,14 @@ class RunRecipe:
     )
     hub_model_id: str | None = option(
         None,
-        "repository to publish to (default: the name of --output_dir, among your own)",
+        "repository to publish to (default: the name of --output_dir, in your account)",
         group="hub",
         affects_numerics=False,
     )
     hub_strategy: HubStrategy = option(
         "end",
-        "when: once the run has ended or was stopped (end), the model of every save as well (every_save), or every "
-        "save with the state that --resume org/name goes on from, on the branch training-state (checkpoint)",
+        "when to publish: at the end or when the run is stopped (end), also the model of every save (every_save), or "
+        "every save with its state for --resume org/name, on the branch training-state (checkpoint)",
         group="hub",
         affects_numerics=False,
     )
@@ -289,12 +295,12 @@ class RunRecipe:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The arguments of `open_source` and `open_mixture` that say how the rows of a data set are read."""
+        """Return the arguments of `open_source` and `open_mixture` that say how the rows of a data set are read."""
         return {name: getattr(self, name) for name in ("video_column", "label_column", "allow_paths")}
 
     @property
     def dataset_name(self) -> str:
-        """The name of the data set, or the names of all of them, for messages."""
+        """Return the name of the data set, or the names of all of them, for messages."""
         return self.dataset if isinstance(self.dataset, str) else " + ".join(self.dataset)
 
     def strides_by_dataset(self, source: "AnyData | None") -> tuple[tuple[str, int], ...]:

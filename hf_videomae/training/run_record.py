@@ -120,7 +120,7 @@ def final_loss_and_baseline(output_dir: Path) -> tuple[float | None, float | Non
 
 
 def data_loading_times(output_dir: Path) -> tuple[float, dict[str, float]]:
-    """Return the share of time that the main process waited for data, and the seconds of each loading stage.
+    """Return the fraction of time that the main process waited for data, and the seconds of each loading stage.
 
     Both cover the whole run, over its interruptions.
     """

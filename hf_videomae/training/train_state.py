@@ -58,12 +58,12 @@ class StepStats:
 
     @property
     def loss(self) -> float:
-        """The mean loss over the processes."""
+        """Return the mean loss over the processes."""
         return sum(self.losses) / len(self.losses)
 
     @property
     def is_finite(self) -> bool:
-        """Whether the step may be applied."""
+        """Return whether loss and gradient are finite, so that the step may be applied."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 

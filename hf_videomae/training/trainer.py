@@ -181,7 +181,7 @@ class Trainer:
         """Restore everything but the weights, which the task has loaded; return the state of the random generators."""
         saved = read_state(checkpoint)
         if saved["task"] != self.task.name:
-            raise CheckpointError(f"{checkpoint} is of a {saved['task']} run, it cannot go on as {self.task.name}")
+            raise CheckpointError(f"{checkpoint} is of a {saved['task']} run, it cannot continue as {self.task.name}")
         load_optimizer_state(checkpoint, self.optimizer)
         self.loader.load_states(load_loader_states(checkpoint, saved["processes"]))
         self.state = TrainState.from_checkpoint(saved)
@@ -291,7 +291,7 @@ class Trainer:
                 if self._validation_error is not None:
                     raise self._validation_error
         except BaseException:
-            # The other processes are not told: they may be anywhere.
+            # Do not notify the other processes: they may be in any part of the program.
             self._record_failure()
             raise
         finally:

@@ -1,4 +1,4 @@
-"""A run small enough to test the trainer: a linear model on numbers, batches from a pure function of their position."""
+"""A run small enough to test the trainer: a linear model, batches from a pure function of their position."""
 
 import os
 import signal

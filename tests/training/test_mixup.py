@@ -3,14 +3,7 @@
 import pytest
 import torch
 
-from hf_videomae.training.mixup import (
-    MixupCutmix,
-    cutmix,
-    cutmix_lambda,
-    mixup,
-    rand_bbox,
-    smooth_targets,
-)
+from hf_videomae.training.mixup import MixupCutmix, cutmix, cutmix_lambda, mixup, rand_bbox, smooth_targets
 
 
 def test_smoothed_targets_equal_timm() -> None:

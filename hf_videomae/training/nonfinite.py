@@ -9,7 +9,7 @@ from ..checkpoint_dir import find_checkpoint
 from ..console import is_main_process
 from ..errors import RunError
 from ..run_files import NONFINITE_FILE
-from .step_logger import StepLogger
+from .run_logger import RunLogger
 from .train_state import StepStats, TrainState
 
 
@@ -27,7 +27,7 @@ class NonFiniteGuard:
         max_in_a_row: so many in a row end the run.
     """
 
-    def __init__(self, state: TrainState, *, logger: StepLogger, output_dir: Path, max_in_a_row: int) -> None:
+    def __init__(self, state: TrainState, *, logger: RunLogger, output_dir: Path, max_in_a_row: int) -> None:
         self.state, self.logger, self.output_dir, self.max_in_a_row = state, logger, output_dir, max_in_a_row
 
     def check(self, stats: StepStats, sample_ids: list[str], *, rank: int, last: bool) -> None:
@@ -52,19 +52,17 @@ class NonFiniteGuard:
         bad_samples = [row for row in samples if not math.isfinite(stats.losses[row["process"]])]
         quantity = "loss" if bad_samples else "gradient"
         samples = bad_samples or samples
-        self.logger.files.write_nonfinite(
+        self.logger.log_nonfinite(
             {
                 "step": state.step,
                 "what": quantity,
                 "losses": [repr(loss) for loss in stats.losses],
                 "grad_norm": repr(stats.grad_norm),
                 "samples": samples,
-            }
-        )
-        self.logger.write(
-            f"warning: step {state.step}: the {quantity} is not finite and was not applied "
-            f"({state.skipped_in_a_row} in a row, {state.skipped_steps} in all); {NONFINITE_FILE} lists its samples, "
-            f"the first is {samples[0]['sample_ids'][0]}"
+            },
+            warning=f"step {state.step}: the {quantity} is not finite and was not applied ({state.skipped_in_a_row} "
+            f"in a row, {state.skipped_steps} in all); {NONFINITE_FILE} lists its samples, the first is "
+            f"{samples[0]['sample_ids'][0]}",
         )
         if state.skipped_in_a_row >= self.max_in_a_row or (last and state.skipped_steps == state.step):
             raise self._error(quantity)

@@ -1,6 +1,7 @@
 """Write `run.json`: what a run was asked to do, how far it is, and what it reached; read back what it logged."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class RunRecord:
         """Return what `run_state.json` of a checkpoint says about the run; its step and files come from elsewhere."""
         is_main = self.accelerator.is_main_process
         return {
-            **state.to_dict(),
+            **asdict(state),
             "run_id": self.run_id,
             "task": self.task.name,
             "processes": self.accelerator.num_processes,

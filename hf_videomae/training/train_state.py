@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -32,10 +32,6 @@ class TrainState:
     def from_checkpoint(cls, saved: Mapping[str, Any]) -> "TrainState":
         """Read the counters from the content of `run_state.json`."""
         return cls(**{field.name: saved[field.name] for field in fields(cls)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counters by name, for `run_state.json`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,6 @@ from .resume import prepare_output_dir, resolve_run_id
 from .run_logger import RunLogger
 from .run_record import RunRecord, final_loss_and_baseline
 from .run_summary import log_recipe_changes, log_run_plan, log_stop, log_train_result, loss_curve_title
-from .step_logger import StepLogger
 from .step_snapshot import StepSnapshot
 from .task import Batch, Task, TrainLoader, ValidationResult, Validator
 from .train_state import TrainState, gather_step_stats
@@ -210,10 +209,13 @@ class Trainer:
         raise_on_all_ranks(self._lock_output_dir, RunError)
         if not self.output_dir.is_dir():
             raise RunError(f"--output_dir {self.output_dir} is not visible to all processes; give a shared directory")
-        files = RunLogger(
-            self.output_dir,
-            rank=self.accelerator.process_index,
-            log_samples=self.recipe.log_samples,
+        self.logger = RunLogger(
+            self.recipe,
+            accelerator=self.accelerator,
+            task=self.task,
+            loader=self.loader,
+            clips_per_step=self.clips_per_step,
+            steps_per_epoch=self.steps_per_epoch,
             truncate_after=None if self.resume is None else self.state.step,
         )
         self.record = RunRecord(
@@ -226,15 +228,6 @@ class Trainer:
         )
         if self.resume is not None and self.resume.resolve().parent == self.output_dir.resolve():
             self._last_saved_step = self.state.step
-        self.logger = StepLogger(
-            self.recipe,
-            accelerator=self.accelerator,
-            task=self.task,
-            loader=self.loader,
-            files=files,
-            clips_per_step=self.clips_per_step,
-            steps_per_epoch=self.steps_per_epoch,
-        )
         self.guard = NonFiniteGuard(
             self.state, logger=self.logger, output_dir=self.output_dir, max_in_a_row=self.recipe.max_nonfinite
         )
@@ -328,7 +321,7 @@ class Trainer:
         self.state.clips += stats.clips
 
         self.logger.progress.advance()
-        self.logger.files.write_samples(self.state.step, sample_ids)
+        self.logger.log_samples(self.state.step, sample_ids)
         self.guard.check(stats, sample_ids, rank=self.accelerator.process_index, last=self._is_done())
         validation = None if stats.signal_number else self._validate()
         signal_number = stats.signal_number or self.stop.number
@@ -469,13 +462,13 @@ class Trainer:
     def _record_failure(self) -> None:
         # A full disk that ended the run may refuse this too: that error is reported already.
         with contextlib.suppress(RunError):
-            self.logger.files.flush_bad_videos(self.state.step + 1, self.loader.bad_videos)
+            self.logger.flush_bad_videos(self.state.step + 1)
             self._write_record("failed")
         if self.publisher is not None:
             self.publisher.report_unpublished()
 
     def _write_record(self, status: str) -> None:
-        self.record.write(status, self.state, num_bad_videos=len(self.logger.files.bad_video_paths))
+        self.record.write(status, self.state, num_bad_videos=len(self.logger.bad_video_paths))
 
     # After the last step.
 

@@ -311,6 +311,10 @@ class RunRecipe:
         assert len(names) == len(self.dataset_strides), "the recipe checks it"
         return tuple(zip(names, self.dataset_strides, strict=True))
 
+    def clips_per_step(self, num_processes: int) -> int:
+        """Return the clips of a full step, over all processes and accumulated passes."""
+        return self.batch_size * self.gradient_accumulation * num_processes
+
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}

@@ -34,15 +34,10 @@ def log_data_summary(source: "AnyData", *, processes: int) -> None:
 
 
 def log_run_plan(
-    recipe: RunRecipe,
-    *,
-    schedule: CosineSchedule,
-    steps_per_epoch: int | None,
-    processes: int,
-    clips_per_step: int,
-    device: torch.device,
+    recipe: RunRecipe, *, schedule: CosineSchedule, steps_per_epoch: int | None, processes: int, device: torch.device
 ) -> None:
     """Print the length of the run, its learning rate, and who computes and decodes."""
+    clips_per_step = recipe.clips_per_step(processes)
     epochs = ""
     if steps_per_epoch is not None:
         epochs = f", {schedule.total_steps / steps_per_epoch:.1f} epochs of {steps_per_epoch} steps"
@@ -82,25 +77,22 @@ def _pluralize(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def log_recipe_changes(
-    state: Mapping[str, Any], recipe: RunRecipe, *, processes: int, clips_per_step: int, total_steps: int
-) -> None:
+def log_recipe_changes(saved: Mapping[str, Any], recipe: RunRecipe, *, processes: int, total_steps: int) -> None:
     """Print what has changed since the run was interrupted.
 
     Args:
-        state: content of `run_state.json` of the checkpoint.
+        saved: content of `run_state.json` of the checkpoint.
         recipe: settings of the resumed run.
         processes: number of training processes now.
-        clips_per_step: clips of a step now, over all processes.
         total_steps: length of the run.
     """
-    before = state["recipe"]
-    clips = before["batch_size"] * before["gradient_accumulation"] * state["processes"]
+    before, clips_per_step = saved["recipe"], recipe.clips_per_step(processes)
+    clips = before["batch_size"] * before["gradient_accumulation"] * saved["processes"]
     different = changed_settings(before, recipe.numeric_settings())
-    if processes != state["processes"]:
+    if processes != saved["processes"]:
         now = f"{processes} {'process' if processes == 1 else 'processes'}"
         log_main(
-            f"note: {now} now, {state['processes']} before: no sample is skipped or repeated, but drop path, dropout "
+            f"note: {now} now, {saved['processes']} before: no sample is skipped or repeated, but drop path, dropout "
             f"and mixup draw other random numbers"
         )
         if clips == clips_per_step:

@@ -105,7 +105,7 @@ class Trainer:
         self.run_id = resolve_run_id(recipe, resume) or uuid.uuid4().hex
         self.state = TrainState()
 
-        self.clips_per_step = recipe.batch_size * recipe.gradient_accumulation * accelerator.num_processes
+        self.clips_per_step = recipe.clips_per_step(accelerator.num_processes)
         batches = loader.steps_per_epoch
         self.steps_per_epoch = None if batches is None else max(1, batches // recipe.gradient_accumulation)
         self.schedule = build_lr_schedule(
@@ -151,7 +151,6 @@ class Trainer:
             schedule=self.schedule,
             steps_per_epoch=self.steps_per_epoch,
             processes=self.accelerator.num_processes,
-            clips_per_step=self.clips_per_step,
             device=self.accelerator.device,
         )
         rng_state = None if self.resume is None else self._restore_state(self.resume)
@@ -185,13 +184,8 @@ class Trainer:
         self.loader.load_states(load_loader_states(checkpoint, saved["processes"]))
         self.state = TrainState.from_checkpoint(saved)
         log_main(f"resumed from {checkpoint} at step {self.state.step}")
-        log_recipe_changes(
-            saved,
-            self.recipe,
-            processes=self.accelerator.num_processes,
-            clips_per_step=self.clips_per_step,
-            total_steps=self.total_steps,
-        )
+        processes = self.accelerator.num_processes
+        log_recipe_changes(saved, self.recipe, processes=processes, total_steps=self.total_steps)
         rank = self.accelerator.process_index
         if rank < saved["processes"]:
             tensors, values, _ = load_rank_state(checkpoint, rank)

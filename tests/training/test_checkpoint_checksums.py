@@ -20,7 +20,7 @@ REPO = "org/name"
 
 
 def flip(path: Path, at: float = 0.9) -> None:
-    """Change one byte near the end, where safetensors hold numbers; a digit or letter of JSON."""
+    """Change one byte near the end: a number in safetensors, a digit or letter in JSON."""
     content = bytearray(path.read_bytes())
     place = int(len(content) * at)
     while path.suffix == ".json" and not chr(content[place]).isdigit():
@@ -31,13 +31,13 @@ def flip(path: Path, at: float = 0.9) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Checkpoints of steps 2 and 4."""
+    """Return a run with checkpoints of steps 2 and 4."""
     toy_train(tmp_path / "run", stop_at_step=4, save_every=2, keep_checkpoints=3)
     return tmp_path / "run"
 
 
 def without_checksums(checkpoint: Path) -> None:
-    """As checkpoints were written before."""
+    """Remove the checksums, as in older checkpoints."""
     path = checkpoint / "run_state.json"
     state = json.loads(path.read_text())
     for name in ("sha256", "state_sha256"):

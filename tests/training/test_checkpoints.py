@@ -59,7 +59,7 @@ def test_checkpoint_has_no_pickle_files(tmp_path: Path) -> None:
 
 
 def test_checkpoint_files_have_equal_permissions(tmp_path: Path) -> None:
-    """safetensors shuts everybody else out of what it writes."""
+    """safetensors writes files that only their owner may read."""
     (tmp_path / "plain").touch()
     wanted = (tmp_path / "plain").stat().st_mode
     assert {path.stat().st_mode for path in write(tmp_path, 7).iterdir()} == {wanted}
@@ -163,7 +163,7 @@ def test_kill_during_prune_leaves_complete_checkpoints(tmp_path: Path, monkeypat
     def killed(folder: Path, **options: object) -> None:
         if folder.is_dir():
             (folder / "rank-0.json").unlink()
-            raise KeyboardInterrupt  # as abrupt as an exception can be
+            raise KeyboardInterrupt  # as abrupt as a kill
 
     monkeypatch.setattr("hf_videomae.training.checkpoints.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -20,15 +20,15 @@ CONFIG = VideoMAEConfig.from_preset("tiny")
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
-    """The frames that are decoded, by the number of frames of the video that they are planned for."""
-    found: dict[str, list[int]] = {}
+    """Return the indices of the decoded frames, by the name of the video; filled while clips are made."""
+    indices: dict[str, list[int]] = {}
 
     def decode(video: Any, plan: Any, *, name: str | None, **options: Any) -> torch.Tensor:
-        found[str(name)] = plan(int(video), 12.0)
-        return torch.zeros(len(found[str(name)]), 3, 64, 64, dtype=torch.uint8)
+        indices[str(name)] = plan(int(video), 12.0)
+        return torch.zeros(len(indices[str(name)]), 3, 64, 64, dtype=torch.uint8)
 
     monkeypatch.setattr("hf_videomae.data.clips.decode_clip", decode)
-    return found
+    return indices
 
 
 def distances(indices: list[int]) -> set[int]:
@@ -102,12 +102,13 @@ def test_uniform_clips_of_short_videos_follow_front_pad(
 
 
 def test_front_pad_does_not_change_long_videos(planned: dict[str, list[int]]) -> None:
-    found = []
+    indices = []
     for front_pad in (False, True):
         recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
         settings = build_finetune_clip_config(recipe, CONFIG, class_names=None, stride=4)
-        found.append(frames_of("x.mp4", 100, settings, planned))
-    assert found[0] == found[1] and all(12 * place <= index < 12 * place + 12 for place, index in enumerate(found[0]))
+        indices.append(frames_of("x.mp4", 100, settings, planned))
+    assert indices[0] == indices[1]
+    assert all(12 * segment <= index < 12 * segment + 12 for segment, index in enumerate(indices[0]))
 
 
 def test_settings_without_effect_are_refused() -> None:

@@ -45,7 +45,7 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_nonfinite_loss_in_one_process_is_skipped_by_both(tmp_path: Path) -> None:
-    # Batch 2 of process 1 is poisoned; then the run is resumed, and equals one that was not interrupted.
+    # Batch 2 of process 1 is not finite. The resumed run equals the uninterrupted one.
     done = in_two_processes(tmp_path / "straight", poison=[2])
     assert done.returncode == 0, done.stderr
     (named,) = read_jsonl(tmp_path / "straight" / "nonfinite.jsonl")
@@ -74,14 +74,14 @@ def test_smaller_batch_in_one_process_keeps_both_in_step(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_bad_video_of_second_process_is_recorded_on_failure(tmp_path: Path) -> None:
-    """--on_bad_video raise: the first process is in the middle of a step, and asks nobody any more."""
+    """--on_bad_video raise: the first process is in the middle of a step and gathers nothing any more."""
     assert in_two_processes(tmp_path, broken=2).returncode != 0
     assert read_jsonl(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
 
 
 @pytest.mark.slow
 def test_resume_with_another_number_of_processes_sees_same_samples(tmp_path: Path) -> None:
-    # 1, then 2, then 1: the same 8 rows in every step, so up to rounding the weights of one that was not interrupted.
+    # 1, then 2, then 1 process see the same 8 rows in every step, so the weights are equal up to rounding.
     options: dict[str, Any] = {"noise": 0, "log_samples": True}
     toy_train(tmp_path / "straight", batch_size=8, **options)
     toy_train(tmp_path / "parts", batch_size=8, stop_at_step=2, **options)

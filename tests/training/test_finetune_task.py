@@ -225,7 +225,7 @@ def test_first_loss_is_log_of_number_of_classes(settings: dict[str, Any]) -> Non
     task = task_for(model, **settings)
     assert task.loss(model, batch_of(8)).item() == pytest.approx(math.log(8), abs=2e-3)
     assert task.baseline(batch_of(8)) == pytest.approx(math.log(8))
-    assert model.config.problem_type == "single_label_classification"  # soft targets change nothing
+    assert model.config.problem_type == "single_label_classification"  # soft targets do not change it
 
 
 def test_loss_without_mixing_is_cross_entropy() -> None:
@@ -330,7 +330,7 @@ def test_num_sample_gives_clips_of_same_frames() -> None:
         recipe_of(augment="center_crop"), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
     one, other = make_clips(MotionSource()[3], settings=settings, seed=0, epoch=0)
-    assert torch.equal(one["pixel_values"], other["pixel_values"])  # no chance in the pixels: the same frames
+    assert torch.equal(one["pixel_values"], other["pixel_values"])  # the same frames, without augmentation
     settings = build_finetune_clip_config(
         recipe_of(), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )

@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def first(hub: LocalHub, tmp_path: Path) -> Path:
-    """Four of six steps, and on the Hub what it left."""
+    """Train four of six steps and push the checkpoint to the Hub."""
     toy_train(tmp_path / "first", stop_at_step=4, log_samples=True)
     push_state(hub, tmp_path / "first" / "checkpoint-4")
     return tmp_path / "first"
@@ -69,7 +69,7 @@ def test_resume_takes_settings_from_hub(first: Path, tmp_path: Path) -> None:
     assert recipe.output_dir == str(tmp_path / "second") and not (tmp_path / "second").exists()
 
 
-# What is in the output directory.
+# The output folder holds something.
 
 
 def test_newer_local_checkpoint_of_same_run_wins(
@@ -86,7 +86,7 @@ def test_newer_local_checkpoint_of_same_run_wins(
 
 
 def test_older_local_checkpoint_of_same_run_is_replaced(hub: LocalHub, first: Path, tmp_path: Path) -> None:
-    # Begun here, gone on with elsewhere, and back.
+    # Started here, continued elsewhere, and resumed here.
     toy_train(tmp_path / "second", resume=REPO, stop_at_step=5, log_samples=True)
     push_state(hub, tmp_path / "second" / "checkpoint-5")
     toy_train(first, resume=REPO, log_samples=True)
@@ -117,7 +117,7 @@ def test_checkpoint_of_another_task_is_refused_before_download(hub: LocalHub, fi
         resolve_resume_checkpoint(replace(recipe, resume=str(first)))
 
 
-# What fails on the way.
+# Failures.
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_hub_errors_are_one_line(hub: LocalHub, first: Path, monkeypatch: pytest
 def test_two_processes_wait_for_the_download(hub: LocalHub, tmp_path: Path) -> None:
     in_two_processes(tmp_path / "first", stop_at_step=4, log_samples=True)
     push_state(hub, tmp_path / "first" / "checkpoint-4")
-    # Longer than the first process is silent.
+    # Longer than the heartbeat of the first process.
     hub.stall("GET /cdn/.*/optimizer.safetensors", seconds=7)
     done = in_two_processes(tmp_path / "second", resume=REPO, log_samples=True)
     assert done.returncode == 0, done.stderr

@@ -36,13 +36,13 @@ def test_fsdp_configuration_on_cpu_is_refused(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "fsdp.yaml")]
     arguments = ["--model", "tiny", "--max_steps", "1", "--output_dir", str(tmp_path / "out")]
-    found = subprocess.run(
+    done = subprocess.run(
         [*command, str(ROOT / "examples" / "pretrain.py"), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=300,
     )
-    (line,) = [line for line in found.stderr.splitlines() if line.startswith("error")]
-    assert "FSDP" in line and "MULTI_GPU" in line and found.returncode
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "FSDP" in line and "MULTI_GPU" in line and done.returncode
     assert not (tmp_path / "out").exists()

@@ -73,10 +73,10 @@ def test_unreachable_hub_leaves_license_unknown(published: LocalHub, tmp_path: P
     task = PretrainTask(recipe, model=model, source=source)
     (parent,) = task.run_metadata()["parents"]
     assert parent["license"] is None and "org/pre" in parent["unknown"]
-    assert (parent["revision"], task.run_metadata()["data"]["revision"]) == commits  # as they were read
+    assert (parent["revision"], task.run_metadata()["data"]["revision"]) == commits  # known from the download
     asked = len(published.requests())
     task.run_metadata()
-    assert len(published.requests()) == asked  # once is enough
+    assert len(published.requests()) == asked  # the metadata is collected once
 
 
 def test_metadata_lists_each_dataset_of_a_mix(tmp_path: Path) -> None:

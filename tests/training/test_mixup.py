@@ -25,7 +25,7 @@ def test_cutmix_changes_height_and_width_only() -> None:
     inside = torch.zeros(6, 10, dtype=torch.bool)
     inside[1:4, 2:7] = True
     for clip, (own, partner) in zip(mixed, ((0, 1), (1, 0)), strict=True):
-        for frame in clip.flatten(0, 1):  # every frame and channel alike
+        for frame in clip.flatten(0, 1):  # equal in every frame and channel
             assert (frame[inside] == partner).all() and (frame[~inside] == own).all()
     assert cutmix_lambda(6, 10, (1, 4, 2, 7)) == 1 - 15 / 60
     assert (clips[0] == 0).all()
@@ -34,7 +34,7 @@ def test_cutmix_changes_height_and_width_only() -> None:
 def test_boxes_equal_timm() -> None:
     for _ in range(200):
         top, bottom, left, right = rand_bbox(32, 64, 0.75)
-        # sqrt(1 - 0.75) = 0.5: 16 x 32, less where the edge cuts it
+        # sqrt(1 - 0.75) = 0.5: 16 x 32, smaller at the edges
         assert 0 <= top <= bottom <= 32 and 0 <= left <= right <= 64
         assert bottom - top <= 16 and right - left <= 32
         if 0 < top and bottom < 32:

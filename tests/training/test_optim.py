@@ -84,7 +84,7 @@ def test_lr_scale_multiplies_the_schedule() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))
     groups = build_param_groups(model, weight_decay=0.0, lr_scale=lambda name: 0.5 if name.startswith("0") else 1.0)
     optimizer = build_optimizer(groups, betas=(0.9, 0.95), eps=1e-8)
-    for value in (0.2, 0.4):  # from the schedule each time, never from the last value
+    for value in (0.2, 0.4):  # scaled from the schedule each time, not from the last value
         set_learning_rate(optimizer, value)
     assert {group["names"][0]: group["lr"] for group in optimizer.param_groups} == {"0.weight": 0.2, "1.weight": 0.4}
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)

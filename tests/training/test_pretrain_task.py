@@ -129,7 +129,7 @@ def test_clips_per_video_keep_first_clip_and_label() -> None:
 
 
 def test_clips_per_video_have_different_starts() -> None:
-    """Frame i of the video is grey of value i, so a clip's brightness says which frames it holds."""
+    """Frame i of the video is gray with value i, so the brightness of a clip shows which frames it holds."""
     from torchcodec.encoders import VideoEncoder
 
     levels = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous()
@@ -153,7 +153,7 @@ def test_loss_is_equal_for_model_that_returns_tuples() -> None:
 
 def test_baseline_is_about_one_for_normalized_targets() -> None:
     task = task_for(VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL)))
-    # Normalised per cube and channel over 512 pixels with the unbiased variance: the mean square is 511 / 512.
+    # Normalized per cube and channel over 512 pixels with the unbiased variance: the mean square is 511 / 512.
     assert task.baseline(batch_of(2)) == pytest.approx(511 / 512, abs=1e-4)
 
 

@@ -52,9 +52,9 @@ def test_progress_names_slowest_data_stage(
 
 
 def test_data_wait_comes_with_advice() -> None:
-    told = describe_data_wait(0.32, {"fetch": 0.001, "decode": 20.0, "transform": 5.0}, num_workers=3)
-    assert told[0] == "waited for data 32 % of the time (decode 20.0 s, transform 5.0 s)"
-    assert "decoding took most of it: more --num_workers (3 now, " in told[1] and "hf-videomae prepare" in told[1]
+    lines = describe_data_wait(0.32, {"fetch": 0.001, "decode": 20.0, "transform": 5.0}, num_workers=3)
+    assert lines[0] == "waited for data 32 % of the time (decode 20.0 s, transform 5.0 s)"
+    assert "decoding took most of it: more --num_workers (3 now, " in lines[1] and "hf-videomae prepare" in lines[1]
     assert "--cache_dir" in describe_data_wait(0.5, {"read": 9.0, "decode": 5.0}, num_workers=1)[1]
     assert (
         len(describe_data_wait(0.05, {"decode": 20.0}, num_workers=1))

@@ -113,7 +113,7 @@ def test_invalid_recipe_files_are_refused(tmp_path: Path, text: str, message: st
 
 
 def test_yaml_numbers_and_booleans_are_converted(tmp_path: Path) -> None:
-    # YAML 1.1 reads `no` as false and 1e-4 as a text.
+    # YAML 1.1 reads `no` as false and 1e-4 as a string.
     file = write(tmp_path / "r.yaml", "mixed_precision: no\nbase_lr: 1e-4\nclip_grad: null\nnorm_pix_loss: false\n")
     values = load_recipe_file(file, PretrainRecipe)
     assert values == {"mixed_precision": "no", "base_lr": 1e-4, "clip_grad": None, "norm_pix_loss": False}
@@ -128,7 +128,7 @@ def test_one_dataset_is_a_string_and_several_are_a_list(tmp_path: Path) -> None:
     file = write(tmp_path / "r.yaml", "dataset: [a, b]\ndataset_weights: [3, 1]\n")
     assert parse("--recipe", file).dataset == ("a", "b")
     assert load_recipe_file(write(tmp_path / "one.yaml", "dataset: [a]\n"), PretrainRecipe) == {"dataset": "a"}
-    # As a checkpoint remembers it, and takes it over.
+    # As a checkpoint stores it and a resumed run reads it.
     assert (
         PretrainRecipe(
             **load_recipe_file(write(tmp_path / "j.yaml", json.dumps(mixed.numeric_settings())), PretrainRecipe)

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.fault
 
 
 def refused(capsys: pytest.CaptureFixture[str], recipe_class: type[RunRecipe], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as caught:
         parse_recipe(recipe_class, arguments)
     printed = capsys.readouterr().err
-    assert left.value.code == 2 and printed.startswith("error: ") and printed.count("\n") == 1
+    assert caught.value.code == 2 and printed.startswith("error: ") and printed.count("\n") == 1
     return printed
 
 
@@ -48,7 +48,7 @@ def test_frame_spacing_with_uniform_sampling_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, flag: str
 ) -> None:
     file = tmp_path / "own.yaml"
-    file.write_text("sampling: uniform\nframe_stride: 2\n")  # as the shipped recipes say it
+    file.write_text("sampling: uniform\nframe_stride: 2\n")  # like the shipped recipes
     assert parse_recipe(FinetuneRecipe, ["--recipe", str(file)]).sampling == "uniform"
     for arguments in (["--recipe", str(file), flag], ["--sampling", "uniform", flag]):
         assert f"{flag.partition('=')[0]} has no effect on uniform sampling" in refused(
@@ -58,7 +58,7 @@ def test_frame_spacing_with_uniform_sampling_is_refused(
 
 
 def test_resumed_run_may_change_frame_spacing(tmp_path: Path) -> None:
-    """A checkpoint remembers both: one that was given, and one that was filled in."""
+    """A checkpoint stores both: the one that was given, and the default of the other one."""
     toy_train(tmp_path, stop_at_step=2)
     state_file = tmp_path / "checkpoint-2/run_state.json"
     state = read_state(tmp_path / "checkpoint-2")

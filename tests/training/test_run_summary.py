@@ -15,7 +15,7 @@ from tests.helpers.toy import toy_run
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> HubDataset:
-    """Five shards of texts in a column `video`: nothing is decoded here."""
+    """Return five shards with strings in a column `video`; nothing is decoded here."""
     datasets = pytest.importorskip("datasets")
     folder = tmp_path_factory.mktemp("shards")
     for shard in range(5):
@@ -25,16 +25,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> HubDataset:
 
 
 @pytest.mark.parametrize(
-    ("processes", "said"),
+    ("processes", "start"),
     [
         (5, "{} has 5 shards for 5 processes, 1 for each; the processes read them, workers decode"),
         (2, "note: {} has 5 shards for 2 processes, 2 or 3 for each, so some are through with theirs long before"),
         (8, "warning: {} has 5 shards for 8 processes, so every process reads all of it; `hf-videomae prepare {} OUT"),
     ],
 )
-def test_describe_shards_says_how_processes_share_shards(shards: HubDataset, processes: int, said: str) -> None:
+def test_describe_shards_says_how_processes_share_shards(shards: HubDataset, processes: int, start: str) -> None:
     (line,) = describe_shards(shards, processes=processes)
-    assert line.startswith(said.format(shards.name, shards.name))
+    assert line.startswith(start.format(shards.name, shards.name))
     remedy = {2: "--num_shards 6` makes 3 for each", 8: "--num_shards 8` makes 1 for each"}.get(processes, "")
     assert line.endswith(remedy)
 
@@ -54,20 +54,20 @@ def test_describe_epoch_of_mix_and_stream(shards: HubDataset) -> None:
 
 
 def test_describe_compute_names_cores_processes_and_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def said(device: str = "cpu", *, cores: int, processes: int, **settings: Any) -> list[str]:
+    def lines(device: str = "cpu", *, cores: int, processes: int, **settings: Any) -> list[str]:
         monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         return describe_compute(RunRecipe(**settings), device=torch.device(device))
 
     threads = torch.get_num_threads()
     counted = f"{threads} thread" + ("" if threads == 1 else "s")
-    assert said(cores=2, processes=1) == [
+    assert lines(cores=2, processes=1) == [
         f"2 cores: the process computes in {counted}, 1 worker of one thread decodes for it"
     ]
-    assert said(cores=2, processes=2, num_workers=0) == [
+    assert lines(cores=2, processes=2, num_workers=0) == [
         f"2 cores: each of 2 processes computes in {counted}, and decodes in between"
     ]
-    assert said("cuda", cores=16, processes=8, num_workers=4) == [
+    assert lines("cuda", cores=16, processes=8, num_workers=4) == [
         "16 cores: each of 8 processes computes on cuda, 4 workers of one thread each decode for it",
         "note: 32 workers share 16 cores; with --num_workers 2 each has its own",
     ]

@@ -31,8 +31,8 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def test_run_writes_its_files(tmp_path: Path) -> None:
-    outcome = toy_train(tmp_path, log_samples=True, save_every=2, keep_checkpoints=2)
-    assert (outcome.step, outcome.exit_code) == (6, 0)
+    result = toy_train(tmp_path, log_samples=True, save_every=2, keep_checkpoints=2)
+    assert (result.step, result.exit_code) == (6, 0)
     lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     wanted = {"step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "seconds", "data_wait", "data_seconds"}
@@ -52,8 +52,8 @@ def test_run_resumed_twice_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> N
     toy_train(tmp_path / "straight", log_samples=True)
     for stop in (2, 4, None):
         resume = None if stop == 2 else "auto"
-        outcome = toy_train(tmp_path / "parts", log_samples=True, stop_at_step=stop, resume=resume)
-        assert outcome.exit_code == 0
+        result = toy_train(tmp_path / "parts", log_samples=True, stop_at_step=stop, resume=resume)
+        assert result.exit_code == 0
     for name in ("loss", "lr", "grad_norm", "epoch", "baseline"):
         assert metrics(tmp_path / "straight", "step", name) == metrics(tmp_path / "parts", "step", name)
     assert (tmp_path / "straight/samples-0.jsonl").read_text() == (tmp_path / "parts/samples-0.jsonl").read_text()
@@ -66,7 +66,7 @@ def test_resume_rewrites_lines_after_the_checkpoint(tmp_path: Path) -> None:
     straight = metrics(tmp_path, "step", "loss")
     import shutil
 
-    shutil.rmtree(tmp_path / "checkpoint-5")  # as if killed before it was written: goes on from 4
+    shutil.rmtree(tmp_path / "checkpoint-5")  # as if killed before it was written: resumes from 4
     toy_train(tmp_path, resume="auto", log_samples=True)
     assert metrics(tmp_path, "step", "loss")[:5] == straight
     assert [line["step"] for line in read_jsonl(tmp_path / "samples-0.jsonl")] == [1, 2, 3, 4, 5, 6]
@@ -123,8 +123,8 @@ def test_signal_saves_checkpoint_and_stops(
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    outcome = toy_train(tmp_path / "parts", before_step=send)
-    assert (outcome.step, outcome.exit_code) == (3, code)
+    result = toy_train(tmp_path / "parts", before_step=send)
+    assert (result.step, result.exit_code) == (3, code)
     assert signal.getsignal(number) is before
     assert "after step 3 of 6; saved checkpoint-3. Continue with: --output_dir" in capsys.readouterr().out
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
@@ -154,7 +154,7 @@ def test_resume_without_complete_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_loss_curve_title_names_no_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is published."""
+    """The image is published."""
     titles = []
     monkeypatch.setattr(loss_curve, "plot_loss_curve", lambda folder, *, title, **rest: titles.append(title))
     toy_train(tmp_path / "one", model="/home/jane/secret/base", dataset="/data/clients/acme/videos", save_every=6)
@@ -202,7 +202,7 @@ def test_resume_from_older_checkpoint_needs_overwrite(tmp_path: Path) -> None:
 
 
 def test_resume_into_folder_of_another_run_needs_overwrite(tmp_path: Path) -> None:
-    """Nor with one that stands at an earlier step, whose lines would be taken for its own."""
+    """Also if that run is at an earlier step, so that its lines would be taken for its own."""
     here, there = tmp_path / "here", tmp_path / "there"
     toy_train(here, log_every=1, save_every=2, stop_at_step=2, seed=1)
     toy_train(there, log_every=1, stop_at_step=4)
@@ -235,7 +235,7 @@ def test_data_seconds_are_summed_over_interruptions(tmp_path: Path) -> None:
         toy_train(tmp_path, log_every=2, stop_at_step=stop, resume=None if stop == 2 else "auto")
     lines = read_jsonl(tmp_path / "metrics.jsonl")
     run = json.loads((tmp_path / "run.json").read_text())
-    # The toy counts half a second for each batch; the first of each start came before the clock ran.
+    # The toy counts half a second for each batch; the first batch of each start is loaded before the measurement.
     assert sum(line["data_seconds"]["decode"] for line in lines) == run["data_seconds"]["decode"] == 1.5
     assert 0 <= run["data_wait"] <= 1
 
@@ -249,7 +249,7 @@ def test_clips_of_smaller_batches_are_counted(tmp_path: Path) -> None:
 
 
 def test_accumulated_smaller_batch_weighs_as_much_as_a_full_one(tmp_path: Path) -> None:
-    """What --help says of --on_bad_video skip."""
+    """See --help of --on_bad_video skip."""
     run = toy_run(tmp_path, short=(1,), gradient_accumulation=2, max_steps=1, noise=0)
     with torch.no_grad():
         passes = [run.task.loss(run.model, batch) for batch in islice(ToyLoader(4, short=(1,)), 2)]

@@ -30,7 +30,7 @@ def same_end(one: Path, other: Path, *, processes: int = 1) -> None:
 def test_resume_after_data_error_equals_uninterrupted_run(tmp_path: Path, accumulated: int) -> None:
     settings = {"log_samples": True, "gradient_accumulation": accumulated}
     toy_train(tmp_path / "straight", **settings)
-    # With two batches per step the second one of a step is missing.
+    # With two batches per step, the second one of step 4 fails.
     with pytest.raises(RunError, match=r"a.mp4 cannot be decoded.*checkpoint-3 is saved.*--resume"):
         toy_train(tmp_path / "run", broken=3 * accumulated + accumulated - 1, **settings)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"

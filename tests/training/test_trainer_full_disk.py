@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fault
 
 
 def make_large(run: object, num_bytes: int) -> None:
-    """Let the model save so many bytes besides its weights."""
+    """Make the model save so many more bytes."""
     save = run.task.save  # type: ignore[attr-defined]
 
     def save_more(folder: Path) -> None:
@@ -37,9 +37,9 @@ def test_checkpoint_that_does_not_fit_is_one_line_and_is_removed(tmp_path: Path)
         run = toy_run(folder, save_every=2)
         make_large(run, 1_500_000)
         run.recipe.__dict__["keep_checkpoints"] = 3  # the third save is one too many
-        with pytest.raises(RunError) as told:
+        with pytest.raises(RunError) as caught:
             run.train()
-        message = str(told.value)
+        message = str(caught.value)
         assert "checkpoint-6 cannot be written" in message and str(folder) in message and "\n" not in message
         assert "No space left on device" in message and "needs about 1.5 MB" in message and "MB are free" in message
         assert "checkpoint-4 is intact" in message and "--resume" in message
@@ -61,9 +61,11 @@ def test_jsonl_that_does_not_fit_is_one_line(tmp_path: Path, leaving: int) -> No
             if call == 1:
                 fill(disk, leaving=leaving)
 
-        with pytest.raises(RunError, match=r"jsonl cannot be written to .*No space left on device.*are free") as told:
+        with pytest.raises(
+            RunError, match=r"jsonl cannot be written to .*No space left on device.*are free"
+        ) as caught:
             toy_train(folder, resume="auto", before_step=use_up, log_samples=True, max_steps=400)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
         (disk / "filling").unlink()
         assert toy_train(folder, resume="auto").step == 6
         assert [line["step"] for line in read_jsonl(folder / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
@@ -107,6 +109,6 @@ def test_output_dir_that_cannot_be_created_is_refused_first(tmp_path: Path, plac
         if os.geteuid() == 0:
             pytest.skip("root may write everywhere")
         folder.chmod(0o500)
-    with pytest.raises(RunError, match=r"--output_dir .*cannot be") as told:
+    with pytest.raises(RunError, match=r"--output_dir .*cannot be") as caught:
         toy_train(folder)
-    assert str(folder) in str(told.value) and "give another folder" in str(told.value)
+    assert str(folder) in str(caught.value) and "give another folder" in str(caught.value)

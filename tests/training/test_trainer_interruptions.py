@@ -35,14 +35,14 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-# Stopped while it waits for a batch.
+# A signal while waiting for a batch.
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_signal_while_waiting_rolls_back_step_and_saves_last(tmp_path: Path, accumulation: int) -> None:
     options = {"gradient_accumulation": accumulation, "log_samples": True}
-    outcome = toy_train(tmp_path / "parts", stopped=5, **options)
-    assert (outcome.step, outcome.exit_code) == (5 // accumulation, 143)
+    result = toy_train(tmp_path / "parts", stopped=5, **options)
+    assert (result.step, result.exit_code) == (5 // accumulation, 143)
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
     assert not (tmp_path / "parts/.lock").exists()
     toy_train(tmp_path / "parts", resume="auto", **options)
@@ -53,8 +53,8 @@ def test_signal_while_waiting_rolls_back_step_and_saves_last(tmp_path: Path, acc
 
 
 def test_signal_before_first_step_saves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = toy_train(tmp_path, stopped=1, gradient_accumulation=2)
-    assert (outcome.step, outcome.exit_code) == (0, 143) and not list(tmp_path.glob("checkpoint-*"))
+    result = toy_train(tmp_path, stopped=1, gradient_accumulation=2)
+    assert (result.step, result.exit_code) == (0, 143) and not list(tmp_path.glob("checkpoint-*"))
     assert "there is nothing to save yet" in capsys.readouterr().out
     assert toy_train(tmp_path, resume="auto", gradient_accumulation=2).step == 6
 
@@ -64,14 +64,14 @@ def test_signal_right_after_resume_keeps_checkpoint(tmp_path: Path) -> None:
     toy_train(tmp_path, stop_at_step=2, **options)
     state = tmp_path / "checkpoint-2/run_state.json"
     before = state.stat().st_mtime_ns
-    outcome = toy_train(tmp_path, resume="auto", stopped=5, **options)
-    assert (outcome.step, outcome.exit_code) == (2, 143) and state.stat().st_mtime_ns == before
+    result = toy_train(tmp_path, resume="auto", stopped=5, **options)
+    assert (result.step, result.exit_code) == (2, 143) and state.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("everywhere", [True, False])
 def test_signal_while_waiting_rolls_back_step_in_both_processes(tmp_path: Path, everywhere: bool) -> None:
-    """The second one is in the middle of its backward pass, and waits for the first one's gradients."""
+    """The second process is in its backward pass and waits for the gradients of the first one."""
     done = in_processes(2, tmp_path / "parts", stopped=3, everywhere=everywhere)
     assert done.returncode != 0 and "stopped by SIGTERM after step 3 of 6; saved checkpoint-3" in done.stdout
     assert in_processes(2, tmp_path / "parts", resume="auto").returncode == 0
@@ -79,7 +79,7 @@ def test_signal_while_waiting_rolls_back_step_in_both_processes(tmp_path: Path, 
     assert_same_end(tmp_path / "parts", tmp_path / "straight")
 
 
-# One command line for the first and every later start.
+# The same command line for the first and every later start.
 
 
 def test_resume_without_output_dir_starts_new_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +104,7 @@ def test_resume_restarts_after_kill_before_first_checkpoint(
     assert toy_train(tmp_path, resume="auto").step == 6
     assert "was interrupted before its first checkpoint" in capsys.readouterr().out
     assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
-    # The repository that it took on the Hub is still its own.
+    # Its Hub repository is still its own.
     assert json.loads((tmp_path / "run.json").read_text())["run_id"] == run_id
 
 
@@ -144,7 +144,7 @@ def test_resume_from_folder_without_checkpoint_is_refused(tmp_path: Path) -> Non
         toy_train(tmp_path / "run", resume=str(tmp_path / "other"))
 
 
-# One run owns its directory.
+# A run locks its folder.
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ time.sleep(60)
             toy_train(tmp_path, overwrite=True)
         process.kill()
         process.wait()
-        # Its forked process is still there, as a worker may be for a while.
+        # Its forked process still runs, like a worker that has not ended yet.
         assert toy_train(tmp_path, resume="auto").step == 6
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ TIMING = {"clips_per_second", "seconds", "data_wait", "data_seconds"}
 
 
 class ToyValidation:
-    """Every `every` steps; draws from all generators, as careless code would."""
+    """Validates every `every` steps, and draws from all random generators like careless code."""
 
     def __init__(self, every: int, *, fails_at: int | None = None) -> None:
         self.every, self.fails_at = every, fails_at
@@ -82,7 +82,7 @@ def test_validated_step_is_logged_and_test_comes_last(tmp_path: Path) -> None:
     assert (stopped.measured, stopped.tested) == (1, 0)
     toy_train(tmp_path, validator=ToyValidation(4), resume="auto")
     again = ToyValidation(4)
-    toy_train(tmp_path, validator=again, resume="auto")  # nothing is left to do but the test
+    toy_train(tmp_path, validator=again, resume="auto")  # only the test is left to do
     assert (again.measured, again.tested) == (0, 1)
 
 
@@ -98,7 +98,7 @@ def test_failed_validation_loses_no_training(tmp_path: Path) -> None:
 
 
 def test_validation_measures_ema_weights() -> None:
-    # Whoever always answers "2" is right on two of the 11 videos; whoever always answers "5", on one.
+    # Always answering class 2 is right on two of the 11 videos; always answering class 5, on one.
     AcceleratorState._reset_state(reset_partial_state=True)
     recipe = FinetuneRecipe(ema_decay=0.5, test_split="test", num_workers=0)
     source = MotionSource(split="test", num_videos=11)

@@ -41,7 +41,7 @@ from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_wr
 from hf_videomae.provenance import command_line, hardware, versions
 from hf_videomae.run_files import write_json
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
-from hf_videomae.training.pretrain_task import check_model_name
+from hf_videomae.training.model_name import check_model_name
 
 RESULT_FILE = "probe.json"
 

@@ -238,7 +238,7 @@ def test_a_licence_without_commercial_use_stays(pretrained, header: str, tmp_pat
     torch.save({"model": pretrained}, source / "file.pth")
     (source / "README.md").write_text(f"---\n{header}\n---\n")
     assert licence_note(source, tmp_path / "out").startswith("---\nlicense: cc-by-nc-4.0\n---\n")
-    with pytest.raises(ValueError, match="the licence cannot be apache-2.0: .* is cc-by-nc-4.0"):
+    with pytest.raises(ValueError, match="cannot be apache-2.0: .* is cc-by-nc-4.0"):
         convert_checkpoint(source, license="apache-2.0", check=False, **FIELDS)
 
 
@@ -246,7 +246,7 @@ def test_licences_in_the_header_are_those_that_the_hub_knows(pretrained, tmp_pat
     source = tmp_path / "source"
     source.mkdir()
     torch.save({"model": pretrained}, source / "file.pth")
-    with pytest.raises(ValueError, match="is no licence that the Hub knows"):
+    with pytest.raises(ValueError, match="is not a license that the Hub knows"):
         convert_checkpoint(source, license="of my own", check=False, **FIELDS)
     (source / "README.md").write_text("---\nlicense: other\nlicense_name: of-my-own\n---\n")
     note = licence_note(source, tmp_path / "out")

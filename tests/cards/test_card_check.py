@@ -50,14 +50,14 @@ def test_a_good_one(tmp_path: Path) -> None:
         ({"library_name": "hf_videomae"}, "library_name 'hf_videomae' is not one"),
         ({"license": "cc-by-4"}, "license 'cc-by-4' is not one"),
         ({"license": "other"}, "say which in license_name"),
-        ({"base_model": "/home/anna/model"}, "base_model '/home/anna/model' is no name"),
-        ({"datasets": ["a/b/c"]}, "datasets 'a/b/c' is no name"),
+        ({"base_model": "/home/anna/model"}, "base_model '/home/anna/model' is not the name"),
+        ({"datasets": ["a/b/c"]}, "datasets 'a/b/c' is not the name"),
         ({"widget": [{"src": "b.mp4"}]}, "b.mp4, which is not in the folder"),
         ({"widget": [{"text": "hello"}]}, "has no src"),
         ({"widget": [{"src": "a.mp4", "output": {"label": "run"}}]}, "not a list of label"),
         ({"widget": [{"src": "a.mp4", "output": [{"label": "run", "score": "0.5"}]}]}, "not a list of label"),
         ({"model-index": [{"results": []}]}, "model-index cannot be read"),
-        ({"model-index": [{**GOOD["model-index"][0], "extra": 1}]}, "model-index loses something"),  # type: ignore[index]
+        ({"model-index": [{**GOOD["model-index"][0], "extra": 1}]}, "model-index changes"),  # type: ignore[index]
     ],
 )
 def test_what_is_wrong(fields: dict[str, object], words: str, tmp_path: Path) -> None:

@@ -34,13 +34,13 @@ def test_inherited(lineage: list[Ancestor], requested: str | None, name: str | N
 
 @pytest.mark.parametrize("lineage", [[PUBLISHED], [FREE, DATA_NC]])
 def test_non_commercial_stays(lineage: list[Ancestor]) -> None:
-    with pytest.raises(LicenseError, match="apache-2.0.*cc-by-nc.*leave the licence out"):
+    with pytest.raises(LicenseError, match="apache-2.0.*cc-by-nc.*leave the license out"):
         inherit_license(lineage, requested="apache-2.0")
 
 
 def test_what_is_not_known_is_said() -> None:
     assert "checkpoint `mine` is not known" in inherit_license([UNKNOWN, DATA]).reason
-    assert inherit_license([]).reason == "No licence is stated."
+    assert inherit_license([]).reason == "No license is stated."
     assert "no commercial use" in inherit_license([PUBLISHED]).reason
 
 

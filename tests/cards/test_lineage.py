@@ -111,7 +111,7 @@ def test_a_hub_that_fails_ends_nothing(hub: LocalHub) -> None:
     hub.fail("resolve", status=AT_ONCE, times=None)
     found = resolve_dataset_lineage("org/videos", commit="b" * 40)
     assert (found["revision"], found["license"]) == ("b" * 40, None)
-    assert found["unknown"].startswith("the Hub did not say everything of org/videos (")
+    assert found["unknown"].startswith("the Hub did not say everything about org/videos (")
     assert "org/model" in resolve_model_lineage("org/model")["unknown"]
     assert "unknown" in resolve_dataset_lineage("org/not-there")
 

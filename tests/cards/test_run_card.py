@@ -170,7 +170,7 @@ def test_an_edited_card_is_not_lost(fine: Path, capsys: pytest.CaptureFixture[st
     ("arguments", "words"),
     [
         (["missing"], "missing holds no run.json"),
-        (["--model_id", "a b"], "a b is no name"),
+        (["--model_id", "a b"], "a b is not the name"),
         (["--check"], "there is no"),
     ],
 )
@@ -243,10 +243,10 @@ def test_each_data_set_of_a_mix(fine: Path) -> None:
 
 
 def test_licences_that_the_hub_has_no_name_for(fine: Path) -> None:
-    change(fine / "run.json", parents=[{**PARENT, "license": "team-licence", "ancestors": []}])
+    change(fine / "run.json", parents=[{**PARENT, "license": "team-license", "ancestors": []}])
     found = header(render_run_card(read_run_metadata(fine)))
-    assert (found["license"], found["license_name"]) == ("other", "team-licence")
-    with pytest.raises(ValueError, match="'cc-by' is no licence that the Hub knows; did you mean"):
+    assert (found["license"], found["license_name"]) == ("other", "team-license")
+    with pytest.raises(ValueError, match="'cc-by' is not a license .*; did you mean"):
         write_card(fine, license="cc-by")
 
 

@@ -248,8 +248,8 @@ def test_files_that_are_no_video(handler: EndpointHandler, video: Path) -> None:
         b"ffconcat version 1.0\nfile /etc/passwd\n",
         bytes(99),
     ):
-        assert refused(handler, base64_of(content)).startswith("this is no video file")
-    assert refused(handler, "/var/lib/something00").startswith("this is no video file")  # is base64, by chance
+        assert refused(handler, base64_of(content)).startswith("this is not a video file")
+    assert refused(handler, "/var/lib/something00").startswith("this is not a video file")  # is base64, by chance
     for content in (video.read_bytes()[:400], b"\0\0\0\x18ftypisom" + bytes(200)):
         assert refused(handler, base64_of(content)).startswith("the video cannot be decoded: ")
     assert "not in base64" in refused(handler, "data:video/mp4,abc")
@@ -332,18 +332,18 @@ def test_a_url_is_read_without_credentials(
     ("path", "words"),
     [
         ("/missing", "answers HTTP 404"),
-        ("/empty", "this is no video file"),
+        ("/empty", "this is not a video file"),
         ("/packed", "packed"),
         ("/boasts", "has 1000000000000 bytes; at most 200000"),
         ("/breaks", "stopped after 100 of"),
         ("/endless", "more than 200000 bytes"),
         ("/loop", "redirects more than 3 times"),
-        ("/to/http:~127.0.0.1:1/video", "it redirects|not on the public internet"),
+        ("/to/http:~127.0.0.1:1/video", "the URL redirects|not on the public internet"),
         ("/to/http:~169.254.169.254/latest/meta-data", "not on the public internet"),
         ("/to/http:~[::1]/", "not on the public internet"),
-        ("/to/file:~/etc/passwd", "it redirects, and there the URL must begin with http"),
-        ("/to/http:~a:b@example.org/", "it redirects, and there the URL holds a name or password"),
-        ("/to/http:~[", "it redirects to a URL that is malformed"),
+        ("/to/file:~/etc/passwd", "redirects, and there the URL must begin with http"),
+        ("/to/http:~a:b@example.org/", "redirects, and there the URL holds a name or password"),
+        ("/to/http:~[", "redirects to one that is malformed"),
     ],
 )
 def test_servers_that_misbehave(fetching: EndpointHandler, server: Loopback, path: str, words: str) -> None:
@@ -371,7 +371,7 @@ def test_a_download_does_not_outlast_its_request(model_dir: Path, server: Loopba
 def test_decoding_and_prediction_end_with_the_time_of_the_request(model_dir: Path, video: Path) -> None:
     hurried = EndpointHandler(model_dir, settings=EndpointSettings(request_seconds=1e-6))
     text = refused(hurried, video.read_bytes(), views="2x3")
-    assert text.startswith("the answer takes longer than 1e-06 s, which is what one request may take in all; give a")
+    assert text.startswith("the answer takes longer than 1e-06 s, the limit of one request; give a")
     clips = torch.zeros(2, 8, 3, 64, 64)
     assert len(hurried._predict_scores(clips, None, time.monotonic() + 60)) == len(NAMES)
     with pytest.raises(BadRequest, match="takes longer"):
@@ -404,10 +404,8 @@ def test_the_time_of_a_request_is_that_of_the_environment(monkeypatch: pytest.Mo
 def test_what_is_no_web_server_is_not_quoted(model_dir: Path) -> None:
     with no_web_server() as address:
         fetching = EndpointHandler(model_dir, settings=EndpointSettings(allow=(address,)))
-        assert (
-            refused(fetching, f"http://{address}/")
-            == "the URL cannot be downloaded: what answers there is no web server"
-        )
+        text = refused(fetching, f"http://{address}/")
+        assert text == "the URL cannot be downloaded: the server there is not a web server"
     assert "refused" in refused(fetching, f"http://{address}/")
     with serving(b"") as server:
         fetching = EndpointHandler(model_dir, settings=EndpointSettings(allow=(server.address,)))
@@ -552,7 +550,13 @@ def test_an_allowed_address_is_allowed_with_its_port(fetching: EndpointHandler, 
 
 @pytest.mark.parametrize(
     "setting",
-    [{"max_bytes": 0}, {"decodes": -1}, {"max_redirects": -1}, {"allow": ("localhost:80",)}, {"allow": ("::1",)}],
+    [
+        {"max_bytes": 0},
+        {"max_concurrent_decodes": -1},
+        {"max_redirects": -1},
+        {"allow": ("localhost:80",)},
+        {"allow": ("::1",)},
+    ],
 )
 def test_settings_that_make_no_sense(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):

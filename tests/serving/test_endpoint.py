@@ -1,4 +1,4 @@
-"""The endpoint's handler: its answers, what it refuses and in which words, and where it does not go."""
+"""Test the endpoint's handler: its answers, what it refuses, and which addresses it does not visit."""
 
 import base64
 import ipaddress
@@ -53,7 +53,7 @@ def server(video: Path) -> Iterator[Loopback]:
 
 @pytest.fixture(scope="module")
 def fetching(model_dir: Path, server: Loopback) -> EndpointHandler:
-    """A handler that may go to `server` and takes small files."""
+    """Return a handler that may download small files from `server`."""
     settings = EndpointSettings(
         allow=(server.address,), max_bytes=200_000, max_concurrent_downloads=3, max_concurrent_decodes=2
     )
@@ -62,7 +62,7 @@ def fetching(model_dir: Path, server: Loopback) -> EndpointHandler:
 
 @pytest.fixture(scope="module")
 def impatient(model_dir: Path, server: Loopback) -> EndpointHandler:
-    """One that a server which answers would be too slow for on a busy machine."""
+    """Return a handler with very short timeouts."""
     settings = EndpointSettings(allow=(server.address,), download_seconds=0.6, read_seconds=0.3)
     return EndpointHandler(model_dir, settings=settings)
 
@@ -72,7 +72,7 @@ def base64_of(content: bytes) -> str:
 
 
 def refused(handler: EndpointHandler, inputs: Any, **parameters: Any) -> str:
-    """The text of the error, without its beginning."""
+    """Return the text of the error, without its beginning."""
     with pytest.raises(BadRequest) as caught:
         handler({"inputs": inputs, "parameters": parameters})
     text = str(caught.value)
@@ -84,7 +84,7 @@ def refused(handler: EndpointHandler, inputs: Any, **parameters: Any) -> str:
 
 
 def problems(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = None) -> list[str]:
-    """What of a value does not fit a schema; of JSON schema the words that the stored ones use."""
+    """Return how a value violates a JSON schema; this knows only the keywords of the stored schemas."""
     root = root or schema
     if "$ref" in schema:
         file, _, place = schema["$ref"].partition("#")
@@ -111,7 +111,7 @@ def schema(name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_schemas_are_read() -> None:
+def test_schema_checker_finds_problems() -> None:
     assert problems([{"label": "a"}], schema("output")) == ["score is missing"]
     assert problems([{"label": "a", "score": "1"}], schema("output")) == ["'1' is no number"]
     wrong = {"inputs": "", "parameters": {"function_to_apply": "max", "top_k": 1.5}}
@@ -120,7 +120,7 @@ def test_the_schemas_are_read() -> None:
 
 
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
-def test_requests_and_answers_are_those_of_the_task(handler: EndpointHandler, video: Path, function: str) -> None:
+def test_requests_and_answers_follow_the_task_schema(handler: EndpointHandler, video: Path, function: str) -> None:
     parameters = {"top_k": 2, "function_to_apply": function, "num_frames": 8, "frame_sampling_rate": 3}
     request = {"inputs": base64_of(video.read_bytes()), "parameters": parameters}
     assert not problems(request, schema("input"))
@@ -130,7 +130,7 @@ def test_requests_and_answers_are_those_of_the_task(handler: EndpointHandler, vi
     assert {item["label"] for item in answer} < set(NAMES)
 
 
-def test_the_answer_is_that_of_predict(handler: EndpointHandler, model_dir: Path, video: Path) -> None:
+def test_answer_equals_predict(handler: EndpointHandler, model_dir: Path, video: Path) -> None:
     content = video.read_bytes()
     device = handler._model.device
     for parameters, settings in [
@@ -148,7 +148,7 @@ def test_the_answer_is_that_of_predict(handler: EndpointHandler, model_dir: Path
         assert handler({"inputs": same}) == handler({"inputs": content, "parameters": None})
 
 
-def test_the_functions_are_those_of_the_logits(handler: EndpointHandler, video: Path) -> None:
+def test_score_functions_match_the_logits(handler: EndpointHandler, video: Path) -> None:
     by_name = {
         function: {
             item["label"]: item["score"]
@@ -162,7 +162,7 @@ def test_the_functions_are_those_of_the_logits(handler: EndpointHandler, video: 
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_clip_of_other_length(handler: EndpointHandler, video: Path) -> None:
+def test_num_frames_changes_the_answer(handler: EndpointHandler, video: Path) -> None:
     eight, sixteen = (
         handler({"inputs": video.read_bytes(), "parameters": {"num_frames": count}}) for count in (8, 16)
     )
@@ -170,14 +170,14 @@ def test_a_clip_of_other_length(handler: EndpointHandler, video: Path) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_a_video_shorter_than_a_clip_is_answered(handler: EndpointHandler, model_dir: Path, frames: int) -> None:
+def test_video_shorter_than_a_clip_is_answered(handler: EndpointHandler, model_dir: Path, frames: int) -> None:
     content = encode_clip(MotionSource(split="test").frames(0)[:frames])
     (found,) = predict(model_dir, content, device=handler._model.device)
     assert [item["label"] for item in handler({"inputs": base64_of(content)})] == found.labels
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
-def test_other_heads_answer_as_they_were_trained(tmp_path: Path, video: Path, kind: str) -> None:
+def test_multi_label_and_regression_models_are_answered(tmp_path: Path, video: Path, kind: str) -> None:
     serving = EndpointHandler(save_model(tmp_path, problem_type=kind))
     (found,) = predict(tmp_path, video, device=serving._model.device)
     answer = serving({"inputs": video.read_bytes()})
@@ -185,7 +185,7 @@ def test_other_heads_answer_as_they_were_trained(tmp_path: Path, video: Path, ki
     assert [item["score"] for item in answer] == sorted(found.scores, reverse=True)
 
 
-def test_sixteen_requests_at_once_are_answered_as_one_by_one(
+def test_concurrent_requests_get_the_same_answers(
     fetching: EndpointHandler, server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[dict[str, Any]] = []
@@ -214,7 +214,7 @@ def test_sixteen_requests_at_once_are_answered_as_one_by_one(
     assert together == alone and most[0] == 2
 
 
-def test_scores_that_are_no_numbers_are_the_servers_fault(model_dir: Path, video: Path) -> None:
+def test_non_finite_scores_are_a_server_error(model_dir: Path, video: Path) -> None:
     broken = EndpointHandler(model_dir)
     with torch.no_grad():
         broken._model.classifier.bias += math.nan
@@ -226,7 +226,7 @@ def test_scores_that_are_no_numbers_are_the_servers_fault(model_dir: Path, video
 
 
 @pytest.mark.parametrize("body", [None, 3, [], "text", {}, {"parameters": {}}, {"inputs": "", "top_k": 3}])
-def test_a_body_of_another_form(handler: EndpointHandler, body: Any) -> None:
+def test_malformed_body_is_refused(handler: EndpointHandler, body: Any) -> None:
     with pytest.raises(BadRequest, match="^bad request: the body "):
         handler(body)
 
@@ -234,11 +234,11 @@ def test_a_body_of_another_form(handler: EndpointHandler, body: Any) -> None:
 @pytest.mark.parametrize(
     "inputs", [None, 3, 1.5, True, [], ["AAAA"], {}, {"video": "AAAA"}, "", "  ", b"", "not base64", "AAA", "clip.mp4"]
 )
-def test_inputs_that_hold_no_video(handler: EndpointHandler, inputs: Any) -> None:
+def test_inputs_without_video_are_refused(handler: EndpointHandler, inputs: Any) -> None:
     assert refused(handler, inputs).startswith("inputs must be the video: its bytes as base64 text")
 
 
-def test_files_that_are_no_video(handler: EndpointHandler, video: Path) -> None:
+def test_files_that_are_not_videos_are_refused(handler: EndpointHandler, video: Path) -> None:
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/a.ts\n"
     session = b"\x47" + b"\nc=IN IP4 127.0.0.1\n" + b"\x47" * 2000
     for content in (
@@ -256,7 +256,7 @@ def test_files_that_are_no_video(handler: EndpointHandler, video: Path) -> None:
     assert "cannot be decoded" in refused(handler, f"data:;base64,{base64_of(bytes(4) + b'ftyp' + bytes(9))}")
 
 
-def test_every_container_that_is_named_is_taken(handler: EndpointHandler, tmp_path: Path, video: Path) -> None:
+def test_every_supported_container_is_accepted(handler: EndpointHandler, tmp_path: Path, video: Path) -> None:
     program = pytest.importorskip("hf_videomae.video.encoding")._ffmpeg_program()
     if program is None:
         pytest.skip("the program ffmpeg is not installed")
@@ -269,7 +269,7 @@ def test_every_container_that_is_named_is_taken(handler: EndpointHandler, tmp_pa
         assert len(handler({"inputs": path.read_bytes()})) == 3, ending
 
 
-def test_more_than_the_limits_allow(fetching: EndpointHandler, model_dir: Path, video: Path) -> None:
+def test_videos_over_the_limits_are_refused(fetching: EndpointHandler, model_dir: Path, video: Path) -> None:
     assert refused(fetching, bytes(200_001)) == "the video has 200001 bytes; at most 200000 are allowed"
     assert "200000" in refused(fetching, base64_of(bytes(200_001)))
     assert "more than 200000 bytes" in refused(fetching, "A" * 1_000_000)
@@ -279,7 +279,7 @@ def test_more_than_the_limits_allow(fetching: EndpointHandler, model_dir: Path, 
         assert words in text and "at most 20 are allowed (a limit of this server)" in text
 
 
-def test_tighter_limits_are_those_of_a_thread(video: Path) -> None:
+def test_limits_apply_to_one_thread_only(video: Path) -> None:
     with limits.override_limits(pixels=10, frames=10, clip_bytes=10):
         with pytest.raises(VideoDecodeError, match="at most 10"):
             open_video(video)
@@ -298,7 +298,7 @@ def test_tighter_limits_are_those_of_a_thread(video: Path) -> None:
         *(("views", value) for value in ("5", "0x1", "40x1", "99999999999x9", 5, [2, 3], "5x3 " * 50)),
     ],
 )
-def test_parameters_that_cannot_be(handler: EndpointHandler, video: Path, name: str, value: Any) -> None:
+def test_invalid_parameters_are_refused(handler: EndpointHandler, video: Path, name: str, value: Any) -> None:
     assert refused(handler, video.read_bytes(), **{name: value}).startswith(f"{name} must be ")
 
 
@@ -313,7 +313,7 @@ def test_unknown_parameters_are_named(handler: EndpointHandler, video: Path) -> 
 # URLs.
 
 
-def test_a_url_is_read_without_credentials(
+def test_url_is_downloaded_without_credentials(
     fetching: EndpointHandler, server: Loopback, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -346,14 +346,14 @@ def test_a_url_is_read_without_credentials(
         ("/to/http:~[", "redirects to one that is malformed"),
     ],
 )
-def test_servers_that_misbehave(fetching: EndpointHandler, server: Loopback, path: str, words: str) -> None:
+def test_misbehaving_servers_are_refused(fetching: EndpointHandler, server: Loopback, path: str, words: str) -> None:
     text = refused(fetching, server.url(path))
     assert any(word in text for word in words.split("|"))
     assert server.address not in text and "127.0.0.1" not in text
 
 
 @pytest.mark.parametrize("path", ["/drips/headers", "/drips/body", "/silent"])
-def test_servers_that_take_their_time(impatient: EndpointHandler, server: Loopback, path: str) -> None:
+def test_slow_servers_time_out(impatient: EndpointHandler, server: Loopback, path: str) -> None:
     start = time.monotonic()
     assert refused(impatient, server.url(path)).startswith("the URL's server took too long: 0.3 s without a byte")
     assert time.monotonic() - start < 20  # the silent one waits 30, the others do not end
@@ -363,7 +363,7 @@ def test_servers_that_take_their_time(impatient: EndpointHandler, server: Loopba
 
 
 @pytest.mark.parametrize("path", ["/drips/headers", "/drips/body", "/silent"])
-def test_a_download_does_not_outlast_its_request(model_dir: Path, server: Loopback, path: str) -> None:
+def test_download_ends_with_the_time_of_its_request(model_dir: Path, server: Loopback, path: str) -> None:
     hurried = EndpointHandler(model_dir, settings=EndpointSettings(allow=(server.address,), request_seconds=0.2))
     assert refused(hurried, server.url(path)).startswith("the answer takes longer than 0.2 s")
 
@@ -378,7 +378,7 @@ def test_decoding_and_prediction_end_with_the_time_of_the_request(model_dir: Pat
         hurried._predict_scores(clips, None, time.monotonic())
 
 
-def test_whoever_gets_no_turn_is_told_so(model_dir: Path, server: Loopback, video: Path) -> None:
+def test_request_without_a_free_slot_is_a_server_error(model_dir: Path, server: Loopback, video: Path) -> None:
     settings = EndpointSettings(
         allow=(server.address,), max_concurrent_decodes=1, max_concurrent_downloads=1, request_seconds=0.2
     )
@@ -386,11 +386,11 @@ def test_whoever_gets_no_turn_is_told_so(model_dir: Path, server: Loopback, vide
     for places, inputs in ((busy._decode_slots, video.read_bytes()), (busy._download_slots, server.url("/video"))):
         with places, pytest.raises(ServerError, match="^server error: too many requests at once: .* within 0.2 s"):
             busy({"inputs": inputs})
-        assert places.acquire(blocking=False)  # it took no place with it
+        assert places.acquire(blocking=False)  # the failed request kept no slot
         places.release()
 
 
-def test_the_time_of_a_request_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_seconds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_VIDEOMAE_ENDPOINT_SECONDS", raising=False)
     assert EndpointSettings().request_seconds == 120
     monkeypatch.setenv("HF_VIDEOMAE_ENDPOINT_SECONDS", " 7.5 ")
@@ -401,7 +401,7 @@ def test_the_time_of_a_request_is_that_of_the_environment(monkeypatch: pytest.Mo
             EndpointSettings()
 
 
-def test_what_is_no_web_server_is_not_quoted(model_dir: Path) -> None:
+def test_answer_of_other_servers_is_not_quoted(model_dir: Path) -> None:
     with no_web_server() as address:
         fetching = EndpointHandler(model_dir, settings=EndpointSettings(allow=(address,)))
         text = refused(fetching, f"http://{address}/")
@@ -422,7 +422,7 @@ def test_what_is_no_web_server_is_not_quoted(model_dir: Path) -> None:
         "[fc00::1]", "[fd00:ec2::254]", "[fec0::1]", "[ff02::1]", "[100::1]", "localhost", "LOCALHOST", "localhost.",
     ],
 )  # fmt: skip
-def test_nothing_private_is_fetched(handler: EndpointHandler, host: str) -> None:
+def test_private_addresses_are_refused(handler: EndpointHandler, host: str) -> None:
     text = refused(handler, f"http://{host}/video.mp4")
     assert text in ("the URL's host is not on the public internet", "the URL's host cannot be found")
     assert host.startswith("localhost.") or "found" not in text  # that name is not known everywhere
@@ -460,7 +460,7 @@ def test_nothing_private_is_fetched(handler: EndpointHandler, host: str) -> None
         ("http://example.org/" + "a" * 5000, "longer than 4096"),
     ],
 )
-def test_urls_that_are_refused_unasked(
+def test_invalid_urls_are_refused_without_a_request(
     handler: EndpointHandler, url: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", None)
@@ -469,7 +469,7 @@ def test_urls_that_are_refused_unasked(
     assert any(word in text for word in words.split("|")) and "secret" not in text
 
 
-def test_public_addresses_are_public() -> None:
+def test_public_addresses_are_accepted() -> None:
     for address in ("8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001::8a"):
         assert is_public(ipaddress.ip_address(address))
     target = parse_url("HTTPS://Example.ORG/a%20b?c=d#e")
@@ -477,7 +477,7 @@ def test_public_addresses_are_public() -> None:
 
 
 def resolving_to(*answers: list[str]) -> Any:
-    """A name server that gives one answer after the other."""
+    """Return a `getaddrinfo` that gives one answer after the other."""
     left = list(answers)
 
     def getaddrinfo(host: str, port: int, *arguments: Any, **settings: Any) -> list[Any]:
@@ -486,11 +486,11 @@ def resolving_to(*answers: list[str]) -> Any:
     return getaddrinfo
 
 
-def test_a_name_is_resolved_once_and_that_address_is_gone_to(
+def test_name_is_resolved_once_and_its_address_is_used(
     fetching: EndpointHandler, server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = server.server_port
-    # Asked again it would say something else; to connect to a number nobody has to be asked.
+    # A second lookup would give another address; connecting to an address needs no lookup.
     numbers = socket.getaddrinfo
     monkeypatch.setattr(socket, "create_connection", pinned(numbers, monkeypatch))
     monkeypatch.setattr(socket, "getaddrinfo", resolving_to(["127.0.0.1"], ["10.0.0.1"]))
@@ -499,7 +499,7 @@ def test_a_name_is_resolved_once_and_that_address_is_gone_to(
     assert "public" in refused(fetching, f"http://videos.example:{port}/video")
 
 
-def test_a_certificate_is_that_of_the_name_not_of_the_address(
+def test_certificate_is_checked_against_the_name(
     model_dir: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trusted = certificate(tmp_path, name="videos.example")
@@ -530,7 +530,7 @@ def pinned(numbers: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return create_connection
 
 
-def test_one_private_address_among_public_ones_is_enough(
+def test_one_private_address_among_public_ones_is_refused(
     handler: EndpointHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "create_connection", None)
@@ -538,14 +538,14 @@ def test_one_private_address_among_public_ones_is_enough(
     assert refused(handler, "http://both.example/") == "the URL's host is not on the public internet"
 
 
-def test_an_allowed_address_is_allowed_with_its_port(fetching: EndpointHandler, server: Loopback) -> None:
+def test_allowlist_includes_the_port(fetching: EndpointHandler, server: Loopback) -> None:
     with serving(b"") as other:
         assert "public" in refused(fetching, other.url("/video"))
         assert "public" in refused(fetching, server.url(f"/to/http:~{other.address}/video"))
         assert not other.asked
 
 
-# Settings, and what is left behind.
+# Settings and leftovers.
 
 
 @pytest.mark.parametrize(
@@ -558,12 +558,12 @@ def test_an_allowed_address_is_allowed_with_its_port(fetching: EndpointHandler, 
         {"allow": ("::1",)},
     ],
 )
-def test_settings_that_make_no_sense(setting: dict[str, Any]) -> None:
+def test_invalid_settings_raise(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         EndpointSettings(**setting)
 
 
-def test_nothing_of_the_input_is_logged_or_left(
+def test_nothing_of_the_input_is_logged_or_left_on_disk(
     handler: EndpointHandler,
     video: Path,
     tmp_path: Path,

@@ -177,7 +177,7 @@ def test_published_card_code_runs(name: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_small_model_card_code_fixes_number_of_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check that weights load with a wrong number of heads and answer differently, and that the card's code fixes it."""
+    """Load a model with a wrong number of heads, which answers differently, and with the card's code."""
     folder = save(tmp_path / "model", classifier=True, hidden_size=192, num_attention_heads=6, intermediate_size=64)
     right = VideoMAEForVideoClassification.from_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())

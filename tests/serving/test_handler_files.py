@@ -11,19 +11,9 @@ import pytest
 from hf_videomae import predict
 from hf_videomae.cli import main
 from hf_videomae.serving.endpoint import EndpointHandler, write_endpoint
-from tests.helpers.models import save_model, write_video
+from tests.helpers.models import save_model
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=2)
 
 
 TOOLKIT = """

@@ -37,7 +37,7 @@ def test_flags_beside_check_are_refused(
 ) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     printed = refused(capsys, "card", str(tmp_path), "--check", *arguments)
-    assert f"{named} would play no part" in printed
+    assert f"so {named} would have no effect" in printed
 
 
 def test_a_number_of_classes_is_refused_by_convert(

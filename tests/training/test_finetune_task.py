@@ -329,14 +329,14 @@ def test_num_sample_gives_clips_of_same_frames() -> None:
     settings = build_finetune_clip_config(
         recipe_of(augment="center_crop"), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
-    one, other = make_clips(MotionSource()[3], settings=settings, seed=0, epoch=0)
+    one, other = make_clips(MotionSource()[3], clip_config=settings, seed=0, epoch=0)
     assert torch.equal(one["pixel_values"], other["pixel_values"])  # the same frames, without augmentation
     settings = build_finetune_clip_config(
         recipe_of(), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
-    first, second = make_clips(MotionSource()[3], settings=settings, seed=0, epoch=0)
+    first, second = make_clips(MotionSource()[3], clip_config=settings, seed=0, epoch=0)
     assert not torch.equal(first["pixel_values"], second["pixel_values"])
-    again, _ = make_clips(MotionSource()[3], settings=settings, seed=0, epoch=0)
+    again, _ = make_clips(MotionSource()[3], clip_config=settings, seed=0, epoch=0)
     assert torch.equal(first["pixel_values"], again["pixel_values"])
 
 
@@ -363,7 +363,7 @@ def test_short_videos_are_padded(sampling: Any) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_frames=48)
     recipe = recipe_of(sampling=sampling)
     settings = build_finetune_clip_config(recipe, config, class_names=None, stride=4)
-    (clip, _) = make_clips(MotionSource()[0], settings=settings, seed=0, epoch=0)
+    (clip, _) = make_clips(MotionSource()[0], clip_config=settings, seed=0, epoch=0)
     assert clip["pixel_values"].shape == (48, 3, 64, 64)
 
 
@@ -386,7 +386,7 @@ def test_frame_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) ->
             return torch.zeros(len(indices), 3, 64, 64)
 
         monkeypatch.setattr(clips, "decode_clip", decode)
-        make_clips(Sample(id="x", video="x"), settings=settings, seed=0, epoch=0)
+        make_clips(Sample(id="x", video="x"), clip_config=settings, seed=0, epoch=0)
     # 0.25 s x 12, 30, 59.94 and 2 per second, rounded, at least 1; eight times each
     assert windows == [8 * 3, 8 * 8, 8 * 15, 8 * 1]
 

@@ -91,7 +91,7 @@ quality: $(STAMP)  ## style and types
 	$(BIN)/mypy
 
 cards: $(STAMP)  ## render model_cards/*.md and the tables of examples/recipes/README.md from their YAML files
-	$(BIN)/python -m hf_videomae.cards.published model_cards
+	$(BIN)/python model_cards/render.py
 	$(BIN)/python examples/recipes/render.py
 
 bench: $(STAMP)  ## what is claimed to be fast, measured side by side with what it replaces

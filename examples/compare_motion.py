@@ -13,12 +13,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from compare.comparison import ComparisonRow, format_mean_and_error, paired_difference
 from stages import TestConfig, measure_accuracy, optional_flag, parse_views_setting, run_stage, write_comparison
 
 from hf_videomae.console import log_main
 from hf_videomae.data import DataError, open_source
 from hf_videomae.data.source import AnySource
-from hf_videomae.evaluation.comparison import ComparisonRow, format_mean_and_error, paired_difference
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 
 PRETRAINED, SCRATCH, REPEATED_FRAME = (

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from compare.baselines import kernel_ridge, middle_frame_features, video_geometry
+from compare.comparison import ComparisonRow, binomial_standard_error
 from stages import TestConfig, measure_accuracy, optional_flag, parse_views_setting, run_stage, write_comparison
 
 from hf_videomae.console import log_main
 from hf_videomae.data import DataError, Source, open_source
-from hf_videomae.evaluation.baselines import kernel_ridge, middle_frame_features, video_geometry
-from hf_videomae.evaluation.comparison import ComparisonRow, binomial_standard_error
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 
 RECIPES = Path(__file__).resolve().parent / "recipes"

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         loader = build_loader(
             source,
-            settings=settings,
+            clip_config=settings,
             labels=build_label_encoder(recipe, classes),
             batch_size=recipe.batch_size,
             seed=recipe.seed,

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         log_pretrain_summary(recipe, model=model, source=source, processes=accelerator.num_processes)
         loader = build_loader(
             source,
-            settings=build_pretrain_clip_config(recipe, model.config, source),
+            clip_config=build_pretrain_clip_config(recipe, model.config, source),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             rank=accelerator.process_index,

@@ -27,7 +27,7 @@ from hf_videomae.evaluation.frozen_features import (
     EvalClips,
     FrozenFeatures,
     ProbePooling,
-    frozen_features,
+    extract_frozen_features,
 )
 from hf_videomae.evaluation.probes import (
     ATTENTIVE_CONFIG,
@@ -179,7 +179,7 @@ def extract_probe_features(
     if recipe.clips and not test:
         clips = AugmentedClips(processor, count=recipe.clips, seed=recipe.seed)
     started = time.time()
-    found = frozen_features(
+    found = extract_frozen_features(
         model,
         source,
         clips=clips,
@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
             train,
             test,
             training=training,
-            neighbours=recipe.neighbours,
+            num_neighbors=recipe.neighbours,
             device=model.device,
             progress=progress,
         )

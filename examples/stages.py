@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compare.baselines import repeat_middle_frame
+from compare.comparison import ComparisonRow, draw_comparison, markdown_table
 from transformers.utils import logging
 
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.console import log_main
 from hf_videomae.data.source import AnySource
 from hf_videomae.evaluation import Evaluation, evaluate, parse_views
-from hf_videomae.evaluation.baselines import repeat_middle_frame
-from hf_videomae.evaluation.comparison import ComparisonRow, draw_comparison, markdown_table
 from hf_videomae.provenance import command_line, versions
 from hf_videomae.run_files import RUN_FILE, read_run_status, write_json
 from hf_videomae.training import RecipeError

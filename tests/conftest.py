@@ -52,6 +52,15 @@ def _seeded() -> None:
 
 
 @pytest.fixture
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a twentieth of a second between attempts."""
+    from hf_videomae.hub import retry
+
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
+
+
+@pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """A Hub on loopback, empty, with the clients of this process turned to it; `hub.environment()` for others."""
     from tests.local_hub.clients import forget_connections, turn_to

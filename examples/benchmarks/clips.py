@@ -65,7 +65,7 @@ def ours(shape: ClipShape, *, clips: int = 1, num_sample: int = 1) -> ClipMaker:
     )
 
     def make(sample: Sample, seed: int) -> list[torch.Tensor]:
-        return [clip["pixel_values"] for clip in make_clips(sample, settings=settings, seed=seed, epoch=0)]
+        return [clip["pixel_values"] for clip in make_clips(sample, clip_config=settings, seed=seed, epoch=0)]
 
     return make
 

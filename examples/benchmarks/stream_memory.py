@@ -76,7 +76,7 @@ def stream(arguments: argparse.Namespace) -> None:
 
     loader = build_loader(
         open_source("org/noise"),
-        settings=ClipConfig(num_frames=16, stride=2, image_size=112, grid=(8, 7, 7)),
+        clip_config=ClipConfig(num_frames=16, stride=2, image_size=112, grid=(8, 7, 7)),
         batch_size=8,
         seed=0,
         num_workers=arguments.num_workers,

@@ -17,9 +17,9 @@ from .evaluation_section import (
     recipe_name,
 )
 from .header import license_header_fields, to_yaml
-from .markdown import CardError, with_checksum, write_readme
+from .markdown import CardError, code_block, details_block, join_card, section, table, with_checksum, write_readme
 from .run_metadata import MOTION, RunMetadata, read_run_metadata
-from .snippets import CLASSIFIER_CLASS, PRETRAINING_CLASS, section, table
+from .snippets import CLASSIFIER_CLASS, PRETRAINING_CLASS
 
 _MAX_CLASSES, _MAX_REASONS = 20, 5
 _PUBLISHING_FIELDS = ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private")
@@ -58,7 +58,7 @@ def write_card(
 def render_run_card(metadata: RunMetadata) -> str:
     """The card of a run, as Markdown with a YAML header: the same facts give the same text."""
     name = metadata.model_id.split("/")[-1]
-    text = snippets.join_card(
+    text = join_card(
         _render_header(metadata, name),
         [
             f"# {name}",
@@ -74,7 +74,7 @@ def render_run_card(metadata: RunMetadata) -> str:
             section("Compared with the paper", compare_with_paper(metadata)),
             section("Limits and biases", _limits_section(metadata)),
             section("License", metadata.license.reason, _lineage_table(metadata)),
-            section("Citation", snippets.code_block(snippets.CITE_V1, "bibtex")),
+            section("Citation", code_block(snippets.CITE_V1, "bibtex")),
             section("Versions", _versions_sentence(metadata.run)),
         ],
     )
@@ -175,24 +175,23 @@ def _status_warning(metadata: RunMetadata) -> str | None:
 def _usage_section(metadata: RunMetadata) -> list[str | None]:
     if metadata.config is None:
         return []
-    if not _is_classifier(metadata):
-        texts = [
-            snippets.FEATURES_WITH_STOCK.format(frames=metadata.config["num_frames"]),
-            snippets.FEATURES_WITH_OURS,
-        ]
-        after = [snippets.code_block(snippets.RECONSTRUCT_WITH_OURS), snippets.PRETRAINED_ONLY_NOTE]
-    else:
-        views = "1x1" if metadata.evaluation is None else format_views(metadata.evaluation)
+    views = "1x1" if metadata.evaluation is None else format_views(metadata.evaluation)
+    values = {"model_id": metadata.model_id, "views": views, "frames": metadata.config["num_frames"]}
+    if _is_classifier(metadata):
         ours = snippets.REGRESS_WITH_OURS if _problem_type(metadata) == "regression" else snippets.CLASSIFY_WITH_OURS
-        texts, after = [snippets.CLASSIFY_WITH_STOCK, ours.format(views=views)], [_stock_frames_note(metadata.config)]
-    stock, ours = (snippets.code_block(snippets.fill_model_id(text, metadata.model_id)) for text in texts)
+        stock, after = snippets.CLASSIFY_WITH_STOCK, [_stock_frames_note(metadata.config)]
+        if snippets.HANDLER_FILE in metadata.files:
+            after.append(snippets.ENDPOINT_NOTE)
+    else:
+        stock, ours = snippets.FEATURES_WITH_STOCK, snippets.FEATURES_WITH_OURS
+        reconstruct = snippets.RECONSTRUCT_WITH_OURS.format(**values)
+        after = [code_block(reconstruct), snippets.PRETRAINED_ONLY_NOTE.format(**values)]
     return [
         "With stock transformers, without hf_videomae:",
-        stock,
+        code_block(stock.format(**values)),
         "With hf_videomae, which takes the frames as in training:",
-        ours,
-        *(snippets.fill_model_id(text, metadata.model_id) for text in after),
-        snippets.ENDPOINT_NOTE if snippets.HANDLER_FILE in metadata.files and _is_classifier(metadata) else None,
+        code_block(ours.format(**values)),
+        *after,
         snippets.NO_WIDGET_NOTE,
     ]
 
@@ -259,10 +258,10 @@ def _training_section(metadata: RunMetadata) -> list[str | None]:
     recipe_table = table(("setting", "value"), rows)
     return [
         _recipe_sentence(run),
-        snippets.code_block(run["command"], "bash") if run.get("command") else None,
+        code_block(run["command"], "bash") if run.get("command") else None,
         _schedule_sentence(run),
         validation,
-        snippets.details_block("All settings", recipe_table, f"Not set, or none: {unset}." if unset else None)
+        details_block("All settings", recipe_table, f"Not set, or none: {unset}." if unset else None)
         if recipe_table
         else None,
     ]

@@ -17,6 +17,7 @@ from ..run_files import (
     LOSS_CURVE_FILE,
     METRICS_FILE,
     RUN_FILE,
+    read_json,
     read_jsonl,
 )
 from .card_check import is_classification_output
@@ -113,7 +114,7 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
         raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
     if model_id is not None and not is_hub_id(model_id):
         raise CardError(f"{model_id} is no name of a repository; give org/name")
-    run = read_json(folder / RUN_FILE)
+    run = read_run_json(folder / RUN_FILE)
     lineage = list(_iter_lineage(folder, run))
     evaluation, notes = _read_evaluation(folder, run, model_id)
     examples, example_notes = _read_widget_examples(folder)
@@ -121,7 +122,7 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
     return RunMetadata(
         model_id=model_id or f"org/{_default_model_name(folder)}",
         run=redact(run),
-        config=read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
+        config=read_run_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
         parameters=_count_parameters(folder / _WEIGHTS_FILE),
         evaluation=redact(evaluation),
         metrics=redact(read_jsonl(folder / METRICS_FILE)),
@@ -135,19 +136,13 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of a run.
+def read_run_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run.
 
     Raises:
-        CardError: where it is no JSON object.
+        CardError: when it is not a JSON object.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise CardError(f"{path} is not a JSON object; the run that writes it may have been cut off: run it again")
-    return values
+    return read_json(path, remedy="the run that wrote it may have been cut off: run it again", kind=CardError)
 
 
 def _is_card_file(name: str) -> bool:
@@ -241,7 +236,7 @@ def _iter_ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> It
         before: list[Ancestor] = []
         if local_folder is not None and local_folder.resolve() not in seen and (local_folder / RUN_FILE).is_file():
             seen.add(local_folder.resolve())
-            before = list(_iter_ancestors(local_folder, read_json(local_folder / RUN_FILE), seen=seen))
+            before = list(_iter_ancestors(local_folder, read_run_json(local_folder / RUN_FILE), seen=seen))
         yield _infer_ancestor(name, run, local_folder=local_folder, license=license, is_data=False)
         yield from before
 
@@ -298,7 +293,7 @@ def _read_evaluation(
     path = folder / EVALUATION_FILE
     if not path.is_file():
         return None, ()
-    found = read_json(path)
+    found = read_run_json(path)
     name = str(found.get("model", {}).get("name", ""))
     if name != model_id and Path(name).name != folder.resolve().name:
         return None, (f"{EVALUATION_FILE} is of another model ({name}), so it is left out; evaluate this one",)

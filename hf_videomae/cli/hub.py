@@ -150,10 +150,10 @@ def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
     target = ModelTarget(id=arguments.hub_model_id, **options)
-    patience = PushTiming.from_environment().patience
-    target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
-    print_notes(published.notes)
-    print(f"{target.url}: {format_publish_result(published)}")
+    retry_seconds = PushTiming.from_environment().retry_seconds
+    target, result = push_run(arguments.folder, target, with_state=arguments.state, retry_seconds=retry_seconds)
+    print_notes(result.notes)
+    print(f"{target.url}: {format_publish_result(result)}")
     return 0
 
 

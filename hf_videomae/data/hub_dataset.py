@@ -147,8 +147,8 @@ class HubDataset:
                 with retry_policy.retrying(_select_transient):
                     for sample in self._iter_samples(shard, start=read):
                         read += 1
-                        retry_policy.progress()
-                        rereads.progress()
+                        retry_policy.reset()
+                        rereads.reset()
                         yield sample
                     return
             except DataError:

@@ -1,4 +1,4 @@
-"""How good a classifier is, by the paper's protocol: S x C views of every video, and nothing left out of the count."""
+"""Measure how good a classifier is by the paper's protocol: S x C views of every video, and bad videos counted."""
 
 from ..inference.sampling_check import find_sampling_mismatches
 from ..ops.view_scores import average_view_scores

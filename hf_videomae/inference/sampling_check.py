@@ -1,4 +1,4 @@
-"""Whether a model is given clips that are sampled as its data call for."""
+"""Check whether a model's processor samples clips in the way its data set is tested."""
 
 import re
 from typing import Any
@@ -8,11 +8,11 @@ from ..video.sampling_protocols import PROTOCOL_BY_NUM_CLASSES, SamplingProtocol
 
 
 def find_sampling_mismatches(name: str, config: Any, plan: ClipSampler) -> list[str]:
-    """Return a line where a model's data call for another sampling than its processor has.
+    """Return a line of warning if a model's data set is tested with another sampling than its processor's.
 
     Args:
-        name: of the model: a Hub id or a folder.
-        config: of the model, whose class names tell most.
+        name: the model's Hub id or folder.
+        config: the model's configuration, whose class names tell most.
         plan: how its processor samples.
     """
     class_names = list((config.id2label or {}).values())
@@ -22,15 +22,12 @@ def find_sampling_mismatches(name: str, config: Any, plan: ClipSampler) -> list[
     frames = {"uniform": "spread over the whole video", "dense": "close to each other"}
     return [
         f"{name} looks like a model of {protocol.name}, which is tested on {protocol.mode} clips (frames "
-        f"{frames[protocol.mode]}), and its processor says {plan.mode}: unless it was trained so, test it with "
-        f"--sampling {protocol.mode} --views {protocol.views}"
+        f"{frames[protocol.mode]}), but its processor samples {plan.mode} clips: unless it was trained that way, test "
+        f"it with --sampling {protocol.mode} --views {protocol.views}"
     ]
 
 
 def _protocol_by_num_classes(class_names: list[str]) -> SamplingProtocol | None:
-    """Return the set that has so many classes, where they have no names."""
+    """Return the protocol of the data set with this many classes, if the classes have no names."""
     nameless = all(re.fullmatch(r"LABEL_\d+", label) for label in class_names)
     return PROTOCOL_BY_NUM_CLASSES.get(len(class_names)) if nameless else None
-
-
-__all__ = ["find_sampling_mismatches"]

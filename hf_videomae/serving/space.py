@@ -20,7 +20,7 @@ from ..cards import (
     resolve_model_lineage,
     to_yaml,
 )
-from ..cards.snippets import join_card
+from ..cards.markdown import join_card
 from ..inference.model_loading import is_headless_checkpoint
 from ..publishing.requirement_line import check_requirement_line
 
@@ -166,17 +166,8 @@ def _model_lineage(name: str) -> list[Ancestor]:
 
 def _package_sources() -> dict[str, str]:
     """The package itself, as text, by its paths in the Space."""
-    found = sorted(
-        [
-            *_PACKAGE_FOLDER.rglob("*.py"),
-            *_PACKAGE_FOLDER.rglob("hub_names.json"),
-            *_PACKAGE_FOLDER.rglob("known_issues.yaml"),
-        ]
-    )
-    return {
-        f"{_PACKAGE_FOLDER.name}/{path.relative_to(_PACKAGE_FOLDER).as_posix()}": path.read_text("utf-8")
-        for path in found
-    }
+    paths = sorted([*_PACKAGE_FOLDER.rglob("*.py"), *_PACKAGE_FOLDER.rglob("hub_names.json")])
+    return {path.relative_to(_PACKAGE_FOLDER.parent).as_posix(): path.read_text("utf-8") for path in paths}
 
 
 def _check_no_conflicts(folder: Path, files: dict[str, str]) -> None:

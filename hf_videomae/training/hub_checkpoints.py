@@ -215,7 +215,7 @@ def _download_files(folder: Path, remote: HubCheckpoint, retry_policy: RetryPoli
         raise ConnectionError(str(error)) from error
     finally:
         if len(_missing_files(folder, remote)) < before:
-            retry_policy.progress()
+            retry_policy.reset()
     # Where the Hub does not answer, the client is content with a folder that has something in it.
     lacking = _missing_files(folder, remote)
     if lacking:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ..console import log_error, log_signal_exit
-from ..data.loader import BadVideoPolicy
+from ..data.batch_builder import BadVideoPolicy
 from ..errors import RunError
 from ..publishing.background import HubStrategy
 from ..stop_signals import handle_signals

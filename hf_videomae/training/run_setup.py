@@ -141,10 +141,10 @@ class Validator(Protocol):
 class RunPublisher(Protocol):
     """Where a run is published. Only the first process calls it."""
 
-    def open(self, run_id: str) -> None:
+    def start(self, run_id: str) -> None:
         """Take the repository for this run, before its first step; `ValueError` in one line where that cannot be."""
 
-    def saved(self, checkpoint: Path) -> None:
+    def publish_checkpoint(self, checkpoint: Path) -> None:
         """A checkpoint in the middle of the run was written. Returns at once, and never raises for the network."""
 
     def publish_final(self, step: int, checkpoint: Path | None, *, is_interrupted: bool = False) -> int:

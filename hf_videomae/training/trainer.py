@@ -171,7 +171,7 @@ class Trainer:
 
         def take() -> None:
             if self.publisher is not None and self.accelerator.is_main_process:
-                self.publisher.open(self.run_id)
+                self.publisher.start(self.run_id)
 
         if self.recipe.push_to_hub:
             raise_on_all_ranks(take, ValueError, OSError)
@@ -507,7 +507,7 @@ class Trainer:
             checkpoint = self._write_checkpoint()
             if self.publisher is not None and not last and self.accelerator.is_main_process:
                 self._write_run_record("running")
-                self.publisher.saved(checkpoint)
+                self.publisher.publish_checkpoint(checkpoint)
 
     def _write_checkpoint(self) -> Path:
         state = {

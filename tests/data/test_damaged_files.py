@@ -31,7 +31,7 @@ def test_two_ranks_stay_in_step(clips: tuple[Path, set[str]], workers: int) -> N
     for rank in range(2):
         loader = build_loader(
             open_source(str(root)),
-            settings=SETTINGS,
+            clip_config=SETTINGS,
             batch_size=4,
             seed=0,
             rank=rank,

@@ -77,7 +77,7 @@ def test_webdataset_of_the_hub(hub: LocalHub) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_videofolder_of_the_hub(hub: LocalHub, workers: int) -> None:
     write_videofolder(hub.dataset("org/set"))
-    loader = build_loader(open_source("org/set"), settings=SETTINGS, batch_size=2, seed=0, num_workers=workers)
+    loader = build_loader(open_source("org/set"), clip_config=SETTINGS, batch_size=2, seed=0, num_workers=workers)
     hub.forget()
     batches = list(islice(loader, 3))
     assert len({name for batch in batches for name in batch["sample_ids"]}) == 6

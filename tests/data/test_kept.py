@@ -26,7 +26,7 @@ def read_all(source: Any) -> list[Any]:
 
 
 def drawn(source: Any, *, batches: int, **options: Any) -> list[list[str]]:
-    loader = build_loader(source, settings=SETTINGS, batch_size=3, seed=0, max_bad_share=0, **options)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=3, seed=0, max_bad_share=0, **options)
     taken = iter(loader)
     try:
         return [batch["sample_ids"] for batch in islice(taken, batches)]

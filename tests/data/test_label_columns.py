@@ -78,7 +78,7 @@ def test_a_class_of_the_last_shard_is_known_from_the_start(tmp_path: Path) -> No
     assert labels_of(first) == [1, 1, 1, 2, 0, 1]
     loader = build_loader(
         first,
-        settings=ClipConfig(num_frames=4, stride=2, image_size=32),
+        clip_config=ClipConfig(num_frames=4, stride=2, image_size=32),
         batch_size=6,
         seed=0,
         labels=LabelEncoder(num_classes=3),

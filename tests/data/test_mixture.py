@@ -51,13 +51,13 @@ def drawn_by(
     for rank in range(processes):
         share = RankInfo(batch_size=clips // processes, seed=0, rank=rank, world_size=processes)
         batch_sampler = StreamSampler(parts, share, weights=weights)
-        batch_specs = batch_sampler.batch_specs(
+        batch_specs = batch_sampler.iter_batch_specs(
             batch_sampler.start if cursors is None else batch_sampler.merge_cursors(json.loads(json.dumps(cursors)))
         )
         taken = list(islice(batch_specs, steps))
         batch_specs.close()  # type: ignore[attr-defined]
-        sample_refs.append([list(batch_sampler.sample_refs(batch_spec)[0]) for batch_spec in taken])
-        after.append(taken[-1].after)
+        sample_refs.append([list(batch_sampler.resolve_samples(batch_spec)[0]) for batch_spec in taken])
+        after.append(taken[-1].next_cursor)
     return sample_refs, after
 
 
@@ -84,23 +84,23 @@ def test_no_part_is_ever_a_sample_from_its_share(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "lanes"),
+    ("weights", "canonical_ranks"),
     [((1,), 4), ((1, 1), 2), ((6, 3, 1), 2), ((6, 3, 1), 4), ((1, 1, 1, 1), 2), ((1, 2, 4, 8, 16, 32), 3)],
 )
-def test_lanes_get_alike_of_every_part(weights: tuple[int, ...], lanes: int) -> None:
-    dealt = drawn_after_rows(weights, lanes=lanes, rows=500)
-    assert [sum(column) for column in zip(*dealt, strict=True)] == [500] * lanes
-    assert all(max(row) - min(row) <= 3 for row in dealt)
+def test_canonical_ranks_get_similar_counts_of_every_source(weights: tuple[int, ...], canonical_ranks: int) -> None:
+    drawn_counts = drawn_after_rows(weights, num_canonical_ranks=canonical_ranks, rows=500)
+    assert [sum(column) for column in zip(*drawn_counts, strict=True)] == [500] * canonical_ranks
+    assert all(max(row) - min(row) <= 3 for row in drawn_counts)
 
 
 def test_slots_are_the_same_wherever_one_begins_and_whoever_asks() -> None:
     start = [[0] * 4 for _ in WEIGHTS]
-    whole = InterleaveSchedule(WEIGHTS, start, position=0, lanes=range(4)).take(60)
+    whole = InterleaveSchedule(WEIGHTS, start, position=0, canonical_ranks=range(4)).take(60)
     assert sorted(slot.at for slot in whole) == list(range(60))
     for position in (1, 7, 8, 23):
-        slots = InterleaveSchedule(WEIGHTS, start, position=0, lanes=range(4))
+        slots = InterleaveSchedule(WEIGHTS, start, position=0, canonical_ranks=range(4))
         slots.take(position)
-        again = InterleaveSchedule(WEIGHTS, slots.dealt, position=position, lanes=range(1, 3))
+        again = InterleaveSchedule(WEIGHTS, slots.drawn_counts, position=position, canonical_ranks=range(1, 3))
         ahead = again.peek(1, 5)
         rest = again.take(60 - position)
         assert rest == [slot for slot in whole if slot.at >= position and slot.canonical_rank in (1, 2)]
@@ -131,11 +131,11 @@ def order_alone(source: Any, count: int) -> list[tuple[int, str]]:
     batch_sampler = (
         MapStyleSampler(source, share) if isinstance(source, MotionSource) else StreamSampler([source], share)
     )
-    batch_specs = batch_sampler.batch_specs(batch_sampler.start)
+    batch_specs = batch_sampler.iter_batch_specs(batch_sampler.start)
     sample_refs = [
         sample_ref
         for batch_spec in islice(batch_specs, count)
-        for sample_ref in batch_sampler.sample_refs(batch_spec)[0]
+        for sample_ref in batch_sampler.resolve_samples(batch_spec)[0]
     ]
     batch_specs.close()  # type: ignore[attr-defined]
     return [(sample_ref.epoch, sample_ref.sample.id) for sample_ref in sample_refs]
@@ -185,7 +185,7 @@ def test_batches_and_bad_videos_of_a_mix(tmp_path: Path, workers: int) -> None:
     (folder / "class_0" / "004.mp4").write_bytes(b"this is no video" * 20)
     parquet = write_parquet(tmp_path / "parquet", rows=(5, 7), bad=(3,))
     mixture = open_mixture([str(folder), str(parquet)], weights=[1, 1])
-    loader = build_loader(mixture, settings=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.2)
+    loader = build_loader(mixture, clip_config=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.2)
     assert loader.steps_per_epoch is None  # this Parquet does not say its size
     batches = list(islice(loader, 14))
     assert loader.epoch == 2
@@ -193,7 +193,7 @@ def test_batches_and_bad_videos_of_a_mix(tmp_path: Path, workers: int) -> None:
     bad = {f"{folder}:class_0/004.mp4", f"{parquet}:data/train-00000-of-00002.parquet#3"}
     assert {entry["id"] for entry in loader.bad_videos} == bad
     assert not bad & {id for batch in batches for id in batch["sample_ids"]}
-    again = build_loader(mixture, settings=SETTINGS, batch_size=4, seed=0, max_bad_share=0.2)
+    again = build_loader(mixture, clip_config=SETTINGS, batch_size=4, seed=0, max_bad_share=0.2)
     assert [batch["sample_ids"] for batch in islice(again, 14)] == [batch["sample_ids"] for batch in batches]
 
 
@@ -230,12 +230,12 @@ def test_what_cannot_be_mixed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the weight 0 of a data set is not above 0"):
         open_mixture([two, three], weights=[1, 0])
     with pytest.raises(DataError, match=r"two has 6 videos, too few for its 9 of a batch of 12; lower its weight"):
-        build_loader(open_mixture([two, three], weights=[3, 1]), settings=SETTINGS, batch_size=12, seed=0)
+        build_loader(open_mixture([two, three], weights=[3, 1]), clip_config=SETTINGS, batch_size=12, seed=0)
     from tests.helpers.datasets_on_disk import write_webdataset
 
     with pytest.raises(DataError, match="web does not say how many videos it has.*--dataset_weights"):
         open_mixture([two, str(write_webdataset(web))])
-    loader = build_loader(open_mixture([two, str(web)], weights=[1, 1]), settings=SETTINGS, batch_size=2, seed=0)
+    loader = build_loader(open_mixture([two, str(web)], weights=[1, 1]), clip_config=SETTINGS, batch_size=2, seed=0)
     assert loader.steps_per_epoch is None and len(next(iter(loader))["sample_ids"]) == 2
 
 

@@ -63,7 +63,7 @@ def test_training_reads_both_and_names_a_bad_one(root: str) -> None:
     with open(os.fsencode(root) + b"/run\xe9/bad\xe8.mp4", "wb") as file:
         file.write(b"no video" * 20)
     loader = build_loader(
-        open_source(root), settings=ClipConfig(num_frames=8, stride=2, image_size=32), batch_size=3, seed=0,
+        open_source(root), clip_config=ClipConfig(num_frames=8, stride=2, image_size=32), batch_size=3, seed=0,
         num_workers=0, max_bad_share=0.9,
     )  # fmt: skip
     batch = next(iter(loader))

@@ -42,7 +42,7 @@ def source(request: pytest.FixtureRequest) -> Any:
 def ranks_of(source: Any, processes: int, *, clips: int = 12, **options: Any) -> list[Loader]:
     assert clips % processes == 0
     shares: dict[str, Any] = {"batch_size": clips // processes, "world_size": processes, "seed": 3, **options}
-    return [build_loader(source, settings=SETTINGS, rank=rank, **shares) for rank in range(processes)]
+    return [build_loader(source, clip_config=SETTINGS, rank=rank, **shares) for rank in range(processes)]
 
 
 def steps_of(loaders: list[Loader], steps: int) -> list[list[str]]:
@@ -106,12 +106,12 @@ def drawn_by(
         batch_sampler = StreamSampler(
             [source], RankInfo(batch_size=12 // processes, seed=0, rank=rank, world_size=processes)
         )
-        batch_specs = batch_sampler.batch_specs(
+        batch_specs = batch_sampler.iter_batch_specs(
             batch_sampler.start if cursors is None else batch_sampler.merge_cursors(cursors)
         )
         for batch_spec in islice(batch_specs, steps):
-            sample_refs += list(batch_sampler.sample_refs(batch_spec)[0])
-        after.append(batch_spec.after)
+            sample_refs += list(batch_sampler.resolve_samples(batch_spec)[0])
+        after.append(batch_spec.next_cursor)
         batch_specs.close()  # type: ignore[attr-defined]
     return sample_refs, after
 

@@ -26,7 +26,7 @@ SMALL = ClipConfig(num_frames=4, stride=2, image_size=32)
 def account(folder: Path, *, max_bad_share: float) -> dict[str, int]:
     """One epoch in two workers: what became of the files."""
     source: Any = open_source(str(folder))
-    loader = build_loader(source, settings=SMALL, batch_size=1, seed=0, num_workers=2, max_bad_share=max_bad_share)
+    loader = build_loader(source, clip_config=SMALL, batch_size=1, seed=0, num_workers=2, max_bad_share=max_bad_share)
     batches = list(islice(loader, len(source)))
     assert all(batch["pixel_values"].isfinite().all() for batch in batches)
     used = [batch["sample_ids"][0] for batch in batches]
@@ -75,7 +75,7 @@ def clips_of(path: Path, *, size: tuple[int, int], num_frames: int, stride: int,
         image_std=(1.0, 1.0, 1.0),
     )
     loader = build_loader(
-        open_source(str(path)), settings=settings, batch_size=1, seed=0, num_workers=2, max_bad_share=0
+        open_source(str(path)), clip_config=settings, batch_size=1, seed=0, num_workers=2, max_bad_share=0
     )
     return [batch["pixel_values"][0] * 255 for batch in islice(loader, count)]
 

@@ -241,7 +241,7 @@ def test_a_bad_path_is_a_bad_video_with_its_reason(tmp_path: Path) -> None:
     private = tmp_path / "private.mp4"
     private.write_bytes(video())
     root = write_rows(tmp_path / "set", [*map(video, range(8)), str(private), "../private.mp4", None])
-    loader = build_loader(open_source(str(root)), settings=SETTINGS, batch_size=11, seed=0, max_bad_share=0.5)
+    loader = build_loader(open_source(str(root)), clip_config=SETTINGS, batch_size=11, seed=0, max_bad_share=0.5)
     batch = next(iter(loader))
     assert {entry["id"] for entry in loader.bad_videos} == {f"data/train.parquet#{row}" for row in (8, 9, 10)}
     reasons = {entry["path"]: entry["reason"] for entry in loader.bad_videos}
@@ -270,7 +270,7 @@ def test_a_data_set_of_urls_is_refused_at_opening_and_opened_by_its_host(
         open_source(root)
     assert "\n" not in str(caught.value) and web.asked == []
     loader = build_loader(
-        open_source(root, allow_paths=[web.host]), settings=SETTINGS, batch_size=4, seed=0, num_workers=1
+        open_source(root, allow_paths=[web.host]), clip_config=SETTINGS, batch_size=4, seed=0, num_workers=1
     )
     assert len(next(iter(loader))["sample_ids"]) == 4 and loader.bad_videos == [] and len(web.asked) >= 4
 

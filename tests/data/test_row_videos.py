@@ -19,10 +19,10 @@ from hf_videomae.data import (
     open_source,
     url_videos,
 )
-from hf_videomae.data.loader import _download_video
+from hf_videomae.data.batch_builder import _download_video
 from hf_videomae.data.url_videos import retry_video
 from hf_videomae.evaluation import evaluate
-from hf_videomae.evaluation.frozen_features import EvalClips, frozen_features
+from hf_videomae.evaluation.frozen_features import EvalClips, extract_frozen_features
 from hf_videomae.hub import retry
 from hf_videomae.hub.source_errors import SourceRefused
 from hf_videomae.video.decoding import VideoDecodeError
@@ -92,7 +92,7 @@ STORES = (
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_odd_address_is_a_bad_video(hub: LocalHub, address: str, workers: int) -> None:
     source: Any = Listed({3: address})
-    loader = build_loader(source, settings=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.5)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.5)
     list(islice(loader, 3))
     (bad,) = loader.bad_videos
     assert bad["id"] == source[3].id and "\n" not in bad["reason"]
@@ -100,7 +100,7 @@ def test_an_odd_address_is_a_bad_video(hub: LocalHub, address: str, workers: int
 
 def test_a_dead_host_is_a_bad_video_after_its_patience(hub: LocalHub, dead: str) -> None:
     source: Any = Listed({3: dead, 5: f"{dead}?2"})
-    loader = build_loader(source, settings=SETTINGS, batch_size=4, seed=0, max_bad_share=0.5)
+    loader = build_loader(source, clip_config=SETTINGS, batch_size=4, seed=0, max_bad_share=0.5)
     seen = {name for batch in islice(loader, 4) for name in batch["sample_ids"]}
     assert len(seen) == 6 and sorted(bad["path"] for bad in loader.bad_videos) == [dead, f"{dead}?2"]
     assert all("refused" in bad["reason"] for bad in loader.bad_videos)
@@ -147,7 +147,7 @@ def test_a_set_that_is_refused_is_no_row_of_bad_videos(hub: LocalHub, status: in
     source = open_source("org/set")
     hub.fail("GET .*mp4", status=status, times=None)
     with pytest.raises(DataError, match=rf"org/set: the Hub refuses train/.*HTTP {status}") as caught:
-        next(iter(build_loader(source, settings=SETTINGS, batch_size=2, seed=0)))
+        next(iter(build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0)))
     assert isinstance(caught.value, SourceRefused)
 
 
@@ -188,7 +188,7 @@ def test_probed_data_that_are_refused_are_one_line(hub: LocalHub, workers: int) 
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)
     clips = EvalClips(VideoMAEVideoProcessor.from_config(config))
     with pytest.raises(DataError) as caught:
-        frozen_features(VideoMAEModel(config), source, clips=clips, num_workers=workers)
+        extract_frozen_features(VideoMAEModel(config), source, clips=clips, num_workers=workers)
     assert str(caught.value) == "org/set: refused"
 
 

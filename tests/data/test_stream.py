@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from hf_videomae.data import ClipConfig, DataError, MotionSource, Sample, open_source
+from hf_videomae.data.canonical_rank import shuffle_with_buffer
 from hf_videomae.data.clips import make_clips, stable_seed
-from hf_videomae.data.sampler import RankInfo, shuffle_with_buffer
+from hf_videomae.data.sampler import RankInfo
 from hf_videomae.data.stage_timer import StageTimer
 from hf_videomae.data.stream_sampler import StreamSampler
 from tests.helpers.datasets_on_disk import write_folder, write_parquet
@@ -45,7 +46,7 @@ def test_a_batch(source: Any) -> None:
     settings = ClipConfig(
         num_frames=4, stride=2, image_size=(32, 48), grid=(2, 2, 4), mask_ratio=0.75, decoder_mask_type="running_cell"
     )
-    (batch,) = take(load(source, settings=settings), 1)
+    (batch,) = take(load(source, clip_config=settings), 1)
     assert batch["pixel_values"].shape == (3, 4, 3, 32, 48) and batch["pixel_values"].dtype == torch.float32
     assert batch["pixel_values"].is_contiguous()
     assert batch["bool_masked_pos"].shape == batch["bool_decoder_masked_pos"].shape == (3, 16)
@@ -64,7 +65,7 @@ def test_labels_belong_to_their_samples(motion: MotionSource) -> None:
 def test_an_unlabelled_source_gives_no_labels_and_no_grid_no_masks(tmp_path: Path) -> None:
     write_folder(tmp_path, count=3, classes=1)
     settings = ClipConfig(num_frames=4, stride=2, image_size=32)
-    (batch,) = take(load(open_source(str(tmp_path)), settings=settings), 1)
+    (batch,) = take(load(open_source(str(tmp_path)), clip_config=settings), 1)
     assert set(batch) == {"pixel_values", "sample_ids"}
 
 
@@ -73,7 +74,7 @@ def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> Non
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": (32, 16), "augment": augment}
     colour, grey = (
         make_clips(
-            motion[0], settings=ClipConfig(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
+            motion[0], clip_config=ClipConfig(**options, image_mean=(0,) * n, image_std=(1,) * n), seed=0, epoch=0
         )[0]
         for n in (3, 1)
     )
@@ -86,7 +87,7 @@ def test_augmentations_and_grey_clips(motion: MotionSource, augment: str) -> Non
 def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
     options: dict[str, Any] = {"num_frames": 4, "stride": 2, "image_size": 32, "augment": "center_crop"}
     plain, flipped = (
-        make_clips(motion[0], settings=ClipConfig(**options, flip=flip), seed=0, epoch=0)[0]["pixel_values"]
+        make_clips(motion[0], clip_config=ClipConfig(**options, flip=flip), seed=0, epoch=0)[0]["pixel_values"]
         for flip in (0.0, 1.0)
     )
     assert torch.equal(plain.flip(-1), flipped)
@@ -98,7 +99,7 @@ def test_flip_is_of_the_whole_clip(motion: MotionSource) -> None:
         ({"stride": 0}, "stride is 0"),
         ({"augment": "crop"}, "augment is 'crop'; choose one of multi_scale_crop"),
         ({"flip": 2}, "flip is 2"),
-        ({"image_mean": (0.5, 0.5)}, "videos have 3 colour channels"),
+        ({"image_mean": (0.5, 0.5)}, "videos have 3 color channels"),
         ({"image_std": (0, 1, 1)}, "every value must be above 0"),
         ({"grid": (2, 2, 2), "mask_ratio": 1.5}, "mask ratio 1.5"),
     ],
@@ -244,7 +245,9 @@ def test_a_position_in_other_data_is_refused(motion: MotionSource, parquet: Any)
     ranks = [load(parquet, rank=rank, world_size=2) for rank in range(2)]
     for loader in ranks:
         take(loader, 1)
-    with pytest.raises(DataError, match="lacks a part of .* that this process is to read; resume from a whole check"):
+    with pytest.raises(
+        DataError, match="lacks a part of .* that this process must read; resume from a complete check"
+    ):
         alone = load(parquet)
         alone.load_state_dict(ranks[0].state_dict())
         take(alone, 1)
@@ -311,7 +314,7 @@ def test_a_stream_holds_its_window_and_the_batches_under_way_and_no_more() -> No
     Live.held = Live.most = 0
     window, batch = 2000, 4
     batch_sampler = StreamSampler([LiveSource()], RankInfo(batch_size=batch, seed=0), shuffle_buffer_bytes=window)
-    batch_specs = batch_sampler.batch_specs(batch_sampler.start)
+    batch_specs = batch_sampler.iter_batch_specs(batch_sampler.start)
     names = [sample_ref.sample.id for batch_spec in islice(batch_specs, 300) for sample_ref in batch_spec.sample_refs]
     batch_specs.close()  # type: ignore[attr-defined]
     assert len(set(names[:400])) == 400

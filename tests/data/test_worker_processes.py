@@ -22,7 +22,7 @@ from hf_videomae.data import ClipConfig, MotionSource, build_loader
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
 settings = ClipConfig(num_frames=4, stride=2, image_size=32)
-loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
+loader = build_loader(MotionSource(num_videos=20), clip_config=settings, batch_size=2, seed=0, num_workers=2)
 batches = iter(loader)
 next(batches)
 os.killpg(os.getpgid(0), signal.SIGINT)
@@ -50,7 +50,7 @@ def test_a_program_may_end_without_closing_its_batches(tmp_path: Path, workers: 
 from hf_videomae.data import ClipConfig, build_loader, open_source
 settings = ClipConfig(num_frames=4, stride=2, image_size=32)
 source = open_source({str(tmp_path)!r})
-batches = iter(build_loader(source, settings=settings, batch_size=2, seed=0, num_workers={workers}))
+batches = iter(build_loader(source, clip_config=settings, batch_size=2, seed=0, num_workers={workers}))
 print(len(next(batches)["sample_ids"]))
 """
     answer = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
@@ -92,7 +92,7 @@ def test_a_killed_worker_ends_the_program_in_one_line() -> None:
 import multiprocessing, signal, time
 from hf_videomae.data import ClipConfig, DataError, MotionSource, build_loader
 settings = ClipConfig(num_frames=4, stride=2, image_size=32)
-loader = build_loader(MotionSource(num_videos=20), settings=settings, batch_size=2, seed=0, num_workers=2)
+loader = build_loader(MotionSource(num_videos=20), clip_config=settings, batch_size=2, seed=0, num_workers=2)
 batches = iter(loader)
 next(batches)
 multiprocessing.active_children()[0].kill()

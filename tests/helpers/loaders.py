@@ -11,7 +11,7 @@ SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32, grid=(2, 2, 2), mas
 
 
 def load(source: Any, **options: Any) -> Loader:
-    options = {"settings": SETTINGS, "batch_size": 3, "seed": 0, **options}
+    options = {"clip_config": SETTINGS, "batch_size": 3, "seed": 0, **options}
     return build_loader(source, **options)
 
 

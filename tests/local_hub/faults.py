@@ -9,6 +9,8 @@ from typing import Literal
 
 Kind = Literal["status", "reset", "truncate", "stall", "hang_up", "page", "short", "corrupt"]
 _LAST_REQUESTS_SECONDS = 2.0
+STATUS_NOT_RETRIED_BY_CLIENT = 520
+"""A server error that huggingface_hub raises at once, instead of retrying it for 23 seconds."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def distances(indices: list[int]) -> set[int]:
 
 
 def frames_of(sample_id: str, total: int, settings: Any, planned: dict[str, list[int]]) -> list[int]:
-    make_clips(Sample(id=sample_id, video=str(total).encode()), settings=settings, seed=0, epoch=0)
+    make_clips(Sample(id=sample_id, video=str(total).encode()), clip_config=settings, seed=0, epoch=0)
     return planned[sample_id]
 
 
@@ -60,7 +60,7 @@ def test_the_loader_decodes_with_them(tmp_path: Path) -> None:
         source = open_mixture(recipe.dataset)
         config = VideoMAEConfig.from_preset("tiny", **recipe.config_fields())
         loader = build_loader(
-            source, settings=build_pretrain_clip_config(recipe, config, source), batch_size=8, seed=0, num_workers=0
+            source, clip_config=build_pretrain_clip_config(recipe, config, source), batch_size=8, seed=0, num_workers=0
         )
         batches.append(next(iter(loader)))
     first, second = batches

@@ -102,7 +102,7 @@ def test_a_classifier_is_no_pretraining_checkpoint(tmp_path: Path) -> None:
 def test_several_clips_of_each_decoded_video_differ_in_their_masks() -> None:
     recipe = PretrainRecipe(num_sample=3, batch_size=2, max_steps=1)
     settings = build_pretrain_clip_config(recipe, VideoMAEConfig.from_preset("tiny"))
-    batch = next(iter(build_loader(MotionSource(num_videos=4), settings=settings, batch_size=2, seed=0)))
+    batch = next(iter(build_loader(MotionSource(num_videos=4), clip_config=settings, batch_size=2, seed=0)))
     assert batch["pixel_values"].shape[0] == batch["bool_masked_pos"].shape[0] == 6
     assert len({tuple(mask.tolist()) for mask in batch["bool_masked_pos"]}) == 6
     with pytest.raises(RunError, match="num_sample is 0"):
@@ -115,7 +115,7 @@ def test_clips_per_video_leave_the_first_clip_alone_and_share_the_label() -> Non
     def batch(clips: int, repeats: int) -> dict[str, Any]:
         recipe = PretrainRecipe(clips_per_video=clips, num_sample=repeats, max_steps=1)
         settings = build_pretrain_clip_config(recipe, config)
-        return next(iter(build_loader(source, settings=settings, batch_size=2, seed=0, labels=True)))
+        return next(iter(build_loader(source, clip_config=settings, batch_size=2, seed=0, labels=True)))
 
     one, many = batch(1, 1), batch(3, 2)
     assert many["pixel_values"].shape[0] == many["bool_masked_pos"].shape[0] == len(many["labels"]) == 2 * 3 * 2
@@ -136,7 +136,7 @@ def test_clips_per_video_have_starts_of_their_own() -> None:
     video = VideoEncoder(levels, frame_rate=12).to_tensor(format="mp4", codec="libx264", crf=1).numpy().tobytes()
     plain = {"image_mean": (0.0,) * 3, "image_std": (1 / 255,) * 3, "augment": "center_crop", "num_sample": 2}
     settings = ClipConfig(num_frames=4, stride=2, image_size=32, clips_per_video=3, **plain)
-    made = make_clips(Sample("a", video), settings=settings, seed=0, epoch=0)
+    made = make_clips(Sample("a", video), clip_config=settings, seed=0, epoch=0)
     shown = [clip["pixel_values"].mean(dim=(1, 2, 3)).round() for clip in made]
     assert all(frames.diff().sub(2).abs().max() <= 1 for frames in shown)
     assert [torch.equal(shown[row], shown[row + 1]) for row in range(5)] == [True, False, True, False, True]

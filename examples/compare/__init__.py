@@ -1,0 +1,1 @@
+"""Hold what the comparison scripts share and the package does not need: baselines, tables and charts."""

@@ -182,7 +182,7 @@ def _output_indices(source: AnySource, config: Any, *, kind: LabelKind, matching
         return list(range(len(config.id2label)))
     if source.class_names is None:
         raise DataError(
-            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in the README"
+            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in examples/README.md"
         )
     return match_classes(source.class_names, config.id2label, matching=matching)
 

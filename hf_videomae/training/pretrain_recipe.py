@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ..ops.masking import MaskType
 from .recipe import RecipeError, RunRecipe, option
-
-MaskType = Literal["tube", "random", "frame", "running_cell"]
 
 # Defaults of the paper's code, and those that suit the tiny preset.
 _PAPER_DEFAULTS = {"base_lr": 1.5e-4, "frame_stride": 4}

@@ -127,7 +127,7 @@ class AugmentedClips:
             return clip_sampler.train_indices(total, fps, generator=generator("frames"))
 
         name = sample.id if isinstance(sample.video, bytes) else None
-        frames = decode_clip(sample.source, plan, frame_seconds=clip_sampler.seconds, name=name)
+        frames = decode_clip(sample.source, plan, frame_seconds=clip_sampler.stride_seconds, name=name)
         size = (self.processor.crop_size["height"], self.processor.crop_size["width"])
         crop = multi_scale_crop(frames, size, generator=generator("pixels"))
         clip: Tensor = self.processor(

@@ -109,7 +109,7 @@ def token_saliency(
 
 
 def _middle_view_indices(reader: VideoReader | SegmentReader, plan: ClipSampler) -> list[int]:
-    return reader.plan(plan.test_indices, frame_seconds=plan.seconds)[(plan.views - 1) // 2]
+    return reader.sample_indices(plan.test_indices, frame_seconds=plan.stride_seconds)[(plan.views - 1) // 2]
 
 
 def _gradient_times_input(

@@ -228,7 +228,7 @@ def evaluate(
     hdr_before = hdr_counter.names()
     try:
         with nullcontext() if accelerator is None else accelerator.autocast():
-            with stop_signals.waiting():  # it reads ahead for the workers
+            with stop_signals.interruptible():  # it reads ahead for the workers
                 decoded_views = _decode_in_workers(_ViewDataset(source, view_plan, label_encoder), video_refs, workers)
             found = _score_videos(
                 model, decoded_views, view_plan, batch_size, _progress_callback(progress, video_refs)
@@ -365,7 +365,7 @@ def _score_videos(
 def _interruptible(decoded_views: Iterator[_DecodedViews]) -> Iterator[_DecodedViews]:
     """Let a stop signal end the wait for a video, also in an evaluation that is part of a training."""
     while True:
-        with stop_signals.waiting():
+        with stop_signals.interruptible():
             read = next(decoded_views, None)
         if read is None:
             return

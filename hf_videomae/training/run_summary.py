@@ -122,7 +122,7 @@ def collect_result_metadata(output_dir: Path, *, processes: int, device: torch.d
         "loss": loss,
         "baseline": baseline,
         "best_validation": best_validation(output_dir),
-        "hardware": provenance.hardware(processes, device),
-        "versions": provenance.versions(),
-        "updated": provenance.now(),
+        "hardware": provenance.describe_hardware(processes, device),
+        "versions": provenance.package_versions(),
+        "updated": provenance.utc_timestamp(),
     }

@@ -217,7 +217,7 @@ class Trainer:
             log_samples=self.recipe.log_samples,
             truncate_after=None if resume is None else self.step,
         )
-        self._start_time, self._started_at = time.time(), provenance.now()
+        self._start_time, self._started_at = time.time(), provenance.utc_timestamp()
         self._resumed_from = None if resume is None else checkpoint_source(resume)
         if resume is not None and resume.resolve().parent == self.output_dir.resolve():
             self._last_saved_step = self.step
@@ -364,7 +364,7 @@ class Trainer:
         try:
             with (
                 self.throughput.waiting(),
-                contextlib.nullcontext() if self._prefetched_batch else self.stop.waiting(),
+                contextlib.nullcontext() if self._prefetched_batch else self.stop.interruptible(),
             ):
                 batch, self._prefetched_batch = self._prefetched_batch or next(self._batches), None
         except SignalInterrupt as stop:
@@ -622,7 +622,7 @@ class Trainer:
             "run_id": self.run_id,
             "status": status,
             "task": self.task.name,
-            "command": provenance.command_line(),
+            "command": provenance.redacted_command_line(),
             "recipe": self.recipe.as_dict(),
             **self.task.run_metadata(),
             "steps": self.step,

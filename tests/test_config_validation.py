@@ -249,7 +249,7 @@ def test_nested_or_non_object_processor_file_is_refused(sound: Path, tmp_path: P
         (json.dumps({"metadata": {}, "weight_map": {"a": 5}}), "names 5"),
         (json.dumps({"metadata": {}, "weight_map": {"a": "../sound/model.safetensors"}}), r"\.\./sound"),
         (json.dumps({"metadata": {}, "weight_map": {"a": "/etc/passwd"}}), "/etc/passwd"),
-        (json.dumps({"metadata": {}, "weight_map": {"a": "x" * 10**5}}), "beside it"),
+        (json.dumps({"metadata": {}, "weight_map": {"a": "x" * 10**5}}), "file of weights in its folder"),
     ],
 )
 def test_weight_index_must_name_files_in_its_folder(sound: Path, tmp_path: Path, text: str, named: str) -> None:

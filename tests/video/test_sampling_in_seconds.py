@@ -108,7 +108,7 @@ def test_implausibly_short_time_stamps_are_refused() -> None:
     with pytest.raises(UnknownFrameRateError, match=r"90000 per second.*stride in frames"):
         resolve_frame_indices(squeezed, plan.test_indices, frame_seconds=plan.stride_seconds)
     in_frames = ClipSampler(num_frames=4, stride=4)
-    assert resolve_frame_indices(squeezed, in_frames.test_indices, frame_seconds=in_frames.seconds)
+    assert resolve_frame_indices(squeezed, in_frames.test_indices, frame_seconds=in_frames.stride_seconds)
     high_speed = ClipSampler(num_frames=4, frame_seconds=0.0002)
     assert resolve_frame_indices(squeezed, high_speed.test_indices, frame_seconds=0.0002) == high_speed.test_indices(
         200, 90000

@@ -206,7 +206,7 @@ def test_wrong_index_is_detected(monkeypatch: pytest.MonkeyPatch, clips_dir: Pat
         assert torch.equal(reader.frames(range(CLIPS[name][0])), whole)
 
 
-# the short cut: H.264 without the frames that nobody needs
+# The fast path: H.264 without unneeded frames
 
 
 @needs_pyav

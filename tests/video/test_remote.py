@@ -68,7 +68,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_remote, "_BLOCK_BYTES", _BLOCK)
 
 
-def goes_by_table(reader: VideoReader) -> bool:
+def uses_mp4_index(reader: VideoReader) -> bool:
     return isinstance(reader._open, _mp4_index.Mp4IndexVideo)
 
 
@@ -105,7 +105,7 @@ def test_long_file_is_read_by_its_index(tmp_path: Path, options: list[str]) -> N
     path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, *options)
     with open_video(path) as reader:
         assert_as_whole(reader, path)
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -114,7 +114,7 @@ def test_index_tables_in_unusual_places_are_found(long: Path, tmp_path: Path) ->
     path = ffmpeg(tmp_path / "video.mov", "-itsoffset", "1.5", "-i", str(long), "-c", "copy")
     with open_video(path) as reader:
         assert_as_whole(reader, path)
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -135,7 +135,7 @@ def test_file_without_usable_index_is_read_whole(long: Path, tmp_path: Path, nam
     path = ffmpeg(tmp_path / name, *[option.format(long=long) for option in options])
     with open_video(path) as reader:
         assert_as_whole(reader, path)
-        assert not goes_by_table(reader)
+        assert not uses_mp4_index(reader)
 
 
 @pytest.mark.parametrize("options", ["open-gop=1:keyint=20:bframes=4", "intra-refresh=1:keyint=20"])
@@ -251,7 +251,7 @@ def test_clip_of_remote_file_downloads_a_part(server: Server, long: Path) -> Non
     with open_video(server.url) as reader, open_video(long) as local:
         wanted = range(300, 348, 3)
         assert torch.equal(reader.frames(wanted), local.frames(wanted))
-        assert goes_by_table(reader) and reader.num_frames == 600
+        assert uses_mp4_index(reader) and reader.num_frames == 600
         assert server.sent < len(server.content) / 3
         assert_as_whole(reader, long)
 
@@ -310,7 +310,7 @@ def test_server_that_stops_serving_ranges_is_downloaded_whole(server: Server, lo
     with open_video(server.url) as reader:
         server.parts = False
         assert_as_whole(reader, long)
-        assert not goes_by_table(reader)
+        assert not uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -363,7 +363,7 @@ def test_reader_continues_after_a_network_failure(server: Server, long: Path) ->
             reader.frames([300])
         server.breaks = False
         assert_as_whole(reader, long)
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -379,7 +379,7 @@ def test_vanished_file_is_a_decode_error(server: Server) -> None:
 def test_memory_limit_applies_to_downloads_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(server.content) - 1)
     with open_video(server.url) as reader:
-        assert goes_by_table(reader) and reader.frames([599]).shape == (1, 3, 240, 320)
+        assert uses_mp4_index(reader) and reader.frames([599]).shape == (1, 3, 240, 320)
     with pytest.raises(VideoDecodeError, match="MAX_FETCHED_BYTES"):
         open_video(server.url, backend="torchcodec")
 
@@ -390,7 +390,7 @@ def test_clip_of_hub_file_is_read(hub: LocalHub, long: Path) -> None:
     with open_video("hf://datasets/org/videos/long.mp4") as reader, open_video(long) as local:
         wanted = range(300, 348, 3)
         assert torch.equal(reader.frames(wanted), local.frames(wanted))
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
     assert 0 < sum(request.sent for request in hub.requests("GET ")) < long.stat().st_size / 3
 
 

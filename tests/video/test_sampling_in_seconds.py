@@ -160,7 +160,7 @@ def uneven_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_ffmpeg_command
 @each_backend
 def test_test_clip_of_uneven_file_follows_its_times(uneven_file: Path, backend: str) -> None:
-    plan = ClipSampler(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipPlan
+    plan = ClipSampler(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipSampler
     with open_video(uneven_file, backend=backend) as reader:
         (clip,) = reader.sample_indices(plan.test_indices, frame_seconds=plan.stride_seconds)
         shown = reader.timestamps[clip].tolist()

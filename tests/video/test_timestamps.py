@@ -72,15 +72,15 @@ def test_timestamps_follow_an_edit_list(folder: Path, backend: str) -> None:
 
 @needs_ffmpeg_command
 @needs_pyav
-@pytest.mark.parametrize("way", ["_skipping", "_by_table", "index"])
+@pytest.mark.parametrize("way", ["nonref_skipping", "mp4_index", "index"])
 def test_every_fast_path_reports_the_timestamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     options = ("-vf", at_times(UNEVEN), *EVERY_TIME, "-c:v", "libx264", "-bf", "2")
     path = make_video(tmp_path / "x.mp4", *options, "-video_track_timescale", "90000", "-movflags", "+faststart")
     monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
-    kind: type = {"_skipping": _h264_skip.NonRefSkippingVideo, "_by_table": _mp4_index.Mp4IndexVideo}.get(
+    kind: type = {"nonref_skipping": _h264_skip.NonRefSkippingVideo, "mp4_index": _mp4_index.Mp4IndexVideo}.get(
         way, _torchcodec.TorchcodecVideo
     )
-    if way == "_by_table":
+    if way == "mp4_index":
         monkeypatch.setattr(_h264_skip, "_MAX_FILE_BYTES", 0)
     monkeypatch.setattr(_torchcodec, "_MAX_SEQUENTIAL_BYTES", 0)
     monkeypatch.setattr(_torchcodec, "_ALWAYS_SEQUENTIAL_BYTES", 0)

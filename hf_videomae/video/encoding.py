@@ -173,13 +173,13 @@ def encode_video(
     temporary = Path(f"{os.fspath(output)}.{os.getpid()}.unfinished")
     try:
         decoder_warning = _run_ffmpeg(job, temporary) if find_encoder() == "ffmpeg" else _run_pyav(job, temporary)
-        made = _verify_result(job, temporary, decoder_warning=decoder_warning)
+        encoded = _verify_result(job, temporary, decoder_warning=decoder_warning)
         os.replace(temporary, output)
     except BackendFailure as error:
         raise VideoDecodeError(name, str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return made
+    return encoded
 
 
 @dataclass(frozen=True)
@@ -207,19 +207,21 @@ def _verify_result(job: _EncodeJob, path: Path, *, decoder_warning: str) -> Enco
     if not path.exists() or path.stat().st_size == 0:
         raise VideoDecodeError(job.name, decoder_warning or "no frame of it could be encoded")
     with open_video(path, name=job.name) as reader:
-        made, fps = reader.num_frames, reader.fps
+        num_frames, fps = reader.num_frames, reader.fps
         if (reader.height, reader.width) != (job.height, job.width):
             raise VideoDecodeError(job.name, f"encoding gave {reader.width}x{reader.height}, not the size asked for")
     if decoder_warning:
         stated = _stated_frames(job.source)
-        if _TRUNCATED.search(decoder_warning) or (job.trim.is_whole_video and made < _MIN_COMPLETE_SHARE * stated):
-            raise VideoDecodeError(job.name, f"it breaks off after {made} frames: {decoder_warning}")
-    if job.trim.is_whole_video and made != job.frames:
+        if _TRUNCATED.search(decoder_warning) or (
+            job.trim.is_whole_video and num_frames < _MIN_COMPLETE_SHARE * stated
+        ):
+            raise VideoDecodeError(job.name, f"it breaks off after {num_frames} frames: {decoder_warning}")
+    if job.trim.is_whole_video and num_frames != job.frames:
         decoder_warning = (
-            f"{job.frames} frames decode, {made} could be encoded{decoder_warning and ': '}{decoder_warning}"
+            f"{job.frames} frames decode, {num_frames} could be encoded{decoder_warning and ': '}{decoder_warning}"
         )
     return EncodedVideo(
-        num_frames=made,
+        num_frames=num_frames,
         fps=round(fps, 4),
         height=job.height,
         width=job.width,

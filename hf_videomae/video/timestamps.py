@@ -36,7 +36,8 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
     """Return the time of every frame in seconds after the first frame, never falling.
 
     Frames without a time stamp are put between their neighbors, or one usual step after the last known one. A clock
-    that jumps back (joined files) runs on by one usual step.
+    that jumps back (joined files) continues by one usual step. Example: 0.0, 0.1, NaN, 0.3, 0.0, 0.1 become 0.0, 0.1,
+    0.2, 0.3, 0.4, 0.5.
 
     Args:
         raw: time stamps in the order in which frames are shown, NaN for missing ones.

@@ -22,7 +22,7 @@ from hf_videomae.evaluation import BaseEvaluation, evaluate, find_sampling_misma
 from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_write_errors
 from hf_videomae.folder_lock import lock_folder
 from hf_videomae.inference import get_problem_type, load_classifier, load_processor
-from hf_videomae.provenance import command_line, hardware
+from hf_videomae.provenance import describe_hardware, redacted_command_line
 from hf_videomae.training import RunError, build_accelerator, exit_on_user_error, option, parse_recipe
 from hf_videomae.video.decoding import VideoBackendError
 from hf_videomae.video.sampling import check_frame_seconds
@@ -167,8 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if accelerator.is_main_process:
             result.data.update(dataset=recipe.dataset, split=recipe.split)
-            where = hardware(accelerator.num_processes, accelerator.device)
-            files = save(result, recipe.output_dir, extra={"command": command_line(), "hardware": where})
+            where = describe_hardware(accelerator.num_processes, accelerator.device)
+            files = save(result, recipe.output_dir, extra={"command": redacted_command_line(), "hardware": where})
             log_main(f"{result.table()}\n{result.summary()}")
             log_main("\n".join(map(str, files)))
     accelerator.end_training()

@@ -38,7 +38,7 @@ from hf_videomae.evaluation.probes import (
     run_probe,
 )
 from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_write_errors
-from hf_videomae.provenance import command_line, hardware, versions
+from hf_videomae.provenance import describe_hardware, package_versions, redacted_command_line
 from hf_videomae.run_files import write_json
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 from hf_videomae.training.model_name import check_model_name
@@ -209,10 +209,10 @@ def report(recipe: ProbeRecipe, result: ProbeResult, *, seconds: float, device: 
     record = {
         **result.to_dict(),
         "views": recipe.views,
-        "command": command_line(),
+        "command": redacted_command_line(),
         "recipe": vars(recipe),
-        "hardware": hardware(1, device),
-        "versions": versions(),
+        "hardware": describe_hardware(1, device),
+        "versions": package_versions(),
         "seconds": round(seconds, 1),
     }
     path = Path(recipe.output_dir) / RESULT_FILE

@@ -1,7 +1,7 @@
-"""VideoMAE end to end on the Hugging Face stack.
+"""Train, evaluate and share VideoMAE end to end on the Hugging Face stack.
 
-The public names below are loaded when they are first used: `import hf_videomae` by itself loads neither torch nor
-transformers, and changes nothing outside this package. The parts are public modules: `hf_videomae.ops.masking`,
+The public names below are loaded on first use: `import hf_videomae` loads neither torch nor transformers, and changes
+nothing outside this package. The parts are public modules: `hf_videomae.ops.masking`,
 `hf_videomae.video.decoding`, `hf_videomae.convert` and so on.
 """
 

@@ -1,4 +1,4 @@
-"""Check, by being imported before transformers is, that what transformers imports by itself loads at all."""
+"""Check at import, before transformers is imported, that the packages load that transformers imports by itself."""
 
 from ._dependencies import check_torchvision
 

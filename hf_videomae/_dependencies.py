@@ -1,4 +1,4 @@
-"""Report an installed package that does not load beside the others in one line instead of a long traceback."""
+"""Report an installed package that does not load with the others, in one line instead of a long traceback."""
 
 import importlib
 import importlib.util
@@ -9,14 +9,14 @@ from types import TracebackType
 
 
 class BrokenDependencyError(ImportError):
-    """Raise where an installed package cannot be imported; the message is one line with the remedy.
+    """An installed package cannot be imported; the message is one line with the remedy.
 
     A script that does not catch it ends with that line; HF_VIDEOMAE_DEBUG=1 shows the traceback.
     """
 
 
 def find_torchvision_error() -> str | None:
-    """Return why an installed torchvision cannot be imported, or None where it can be, or is not installed."""
+    """Return why an installed torchvision cannot be imported; None if it can be, or is not installed."""
     if importlib.util.find_spec("torchvision") is None:
         return None
     try:
@@ -27,7 +27,7 @@ def find_torchvision_error() -> str | None:
 
 
 def check_torchvision() -> None:
-    """Check that torchvision fits torch where it is installed: transformers imports it, although nothing here does.
+    """Check that torchvision fits torch if it is installed: transformers imports it, although nothing here does.
 
     Raises:
         BrokenDependencyError: it does not load.
@@ -37,7 +37,7 @@ def check_torchvision() -> None:
         return
     _install_one_line_excepthook()
     raise BrokenDependencyError(
-        f"torchvision {_version('torchvision')} does not load beside torch {_version('torch')} ({error}); "
+        f"torchvision {_version('torchvision')} does not load with torch {_version('torch')} ({error}); "
         f"{torchvision_remedy(_version('torch'))}"
     )
 
@@ -62,7 +62,7 @@ def _version(package: str) -> str:
 
 
 def _install_one_line_excepthook() -> None:
-    """Let scripts, which import this package before they can catch anything, end with one line."""
+    """Let scripts end with one line; they import this package before they can catch anything."""
     previous_hook = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

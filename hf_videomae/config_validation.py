@@ -1,7 +1,7 @@
-"""How large a model may be, and what its `config.json` may hold: one from anyone must not hang or fill a machine.
+"""Validate `config.json` and sizes of models: a file from anyone must not hang or fill a machine.
 
-The limits are far beyond published models (ViT-giant is 1408 wide, 40 layers deep). What lies beyond them is a
-`ValueError` before anything is built.
+The limits are far beyond published models (ViT-giant is 1408 wide, 40 layers deep). A larger model is a `ValueError`
+before anything is built.
 """
 
 import math
@@ -14,11 +14,11 @@ MAX_MLP_WIDTH = 2**18
 MAX_LAYERS = 1024
 MAX_LABELS = 100_000
 MAX_TOKENS = 2**17
-"""Of a clip: 64 frames of 1024 x 1024 pixels in cubes of 2 x 16 x 16 are as many."""
+"""Tokens of a clip: 64 frames of 1024 x 1024 pixels in cubes of 2 x 16 x 16 have as many."""
 MAX_CLIP_VALUES = 2**29
-"""Frames x channels x pixels of a clip; as floats 2 GiB."""
+"""Values (frames x channels x pixels) of a clip; 2 GiB as floats."""
 MAX_WEIGHTS = 10**11
-"""Of an encoder."""
+"""Weights of an encoder."""
 
 _MAX_SIDE = 16384  # pixels of a frame
 _MAX_CHANNELS = 4096
@@ -63,39 +63,42 @@ def read_config(
     check: Callable[[Any], None] | None = None,
     **options: Any,
 ) -> Any:
-    """Read a JSON file of a folder or repository by a function of transformers; return what that returns.
+    """Read and check a JSON file of a folder or repository with a function of transformers.
 
     Args:
         read: the function.
         source: the folder or repository.
-        name: of the file, for errors.
-        check: of what was read; `check_config_dict` where none is given.
-        **options: of the function.
+        name: name of the file in errors.
+        check: check of the values read; `check_config_dict` by default.
+        **options: options of the function.
+
+    Returns:
+        the result of `read`.
 
     Raises:
         ValueError: for a file that holds no JSON object, one that is nested too deeply, or odd values.
     """
     try:
-        found = read(source, **options)
-    # How transformers takes another JSON value, one nested too deeply, and a number of too many digits.
+        result = read(source, **options)
+    # transformers' errors for another JSON value, one nested too deeply, and a number of too many digits.
     except (AttributeError, TypeError, KeyError, RecursionError, ValueError) as error:
         raise ValueError(f"the {name} of {source} cannot be used ({error}): it must be a JSON object") from error
     except OSError as error:
         if "valid JSON" not in str(error):
             raise
-        raise ValueError(f"the {name} of {source} is no JSON that can be read: download it again") from error
-    (check or check_config_dict)(found[0])
-    return found
+        raise ValueError(f"the {name} of {source} is not valid JSON: download it again") from error
+    (check or check_config_dict)(result[0])
+    return result
 
 
 def check_config_dict(values: Any) -> None:
-    """Refuse fields of a `config.json` that have no sense, or would take for ever to look at.
+    """Refuse fields of a `config.json` that are invalid, or would take forever to process.
 
     Args:
-        values: the JSON as it was read.
+        values: the parsed JSON.
 
     Raises:
-        ValueError: naming the field and what it holds.
+        ValueError: naming the field and its value.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"the configuration must be a JSON object, not {_format_value(values)}")
@@ -108,7 +111,7 @@ def check_config_dict(values: Any) -> None:
     _check_settings(values)
     for name in ("id2label", "label2id"):
         table = values.get(name)
-        # A list of names is for the configuration to number, or to refuse.
+        # The configuration itself numbers, or refuses, a list of names.
         if table is not None and not isinstance(table, Mapping | list):
             raise ValueError(f"{name} must be a JSON object, not {_format_value(table)}")
         check_num_labels(len(table or ()))
@@ -116,13 +119,13 @@ def check_config_dict(values: Any) -> None:
 
 
 def check_num_labels(count: Any) -> None:
-    """Refuse a number of classes that is none, or more than `MAX_LABELS`; None is not said."""
+    """Refuse a number of classes that is not 0 to `MAX_LABELS`; None stands for no number."""
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_LABELS):
         raise ValueError(f"num_labels must be a number from 0 to {MAX_LABELS}, not {_format_value(count)}")
 
 
 def check_id2label(id2label: Any, count: Any) -> None:
-    """Refuse names of classes that are not by number, and a number of classes out of bounds."""
+    """Refuse class names that are no mapping by number, and a number of classes out of bounds."""
     if id2label is not None and not isinstance(id2label, Mapping):
         raise ValueError(f"id2label must be a JSON object, not {_format_value(id2label)}")
     check_num_labels(len(id2label or ()))
@@ -148,7 +151,9 @@ def check_config_sizes(config: Any) -> None:
             raise ValueError(f"{name}={_format_value(getattr(config, name))} must be finite numbers")
     weights = count_encoder_weights(config)
     if weights > MAX_WEIGHTS:
-        raise ValueError(f"the configuration describes an encoder of {weights} weights; {MAX_WEIGHTS} are the most")
+        raise ValueError(
+            f"the configuration describes an encoder of {weights} weights; at most {MAX_WEIGHTS} are allowed"
+        )
 
 
 def check_clip_size(*, values: int, tokens: int) -> None:
@@ -166,10 +171,10 @@ def check_processor_dict(values: Any) -> None:
     """Refuse settings of a `preprocessor_config.json` that are of the wrong type, or out of bounds.
 
     Args:
-        values: the JSON as it was read. Null stands for the default.
+        values: the parsed JSON. Null stands for the default.
 
     Raises:
-        ValueError: naming the setting and what it holds.
+        ValueError: naming the setting and its value.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"the settings of a processor must be a JSON object, not {_format_value(values)}")
@@ -199,7 +204,7 @@ def check_processor_dict(values: Any) -> None:
 
 
 def _check_processed_clip(given: Mapping[str, Any]) -> None:
-    """Refuse clips that would fill the memory when they are made. Frames and colors that are not said count once."""
+    """Refuse clips that would fill the memory. Frames and channels that are not given count as one."""
     sizes = [_count_pixels(given[name]) for name in ("crop_size", "size") if name in given]
     means = given.get("image_mean")
     channels = len(means) if isinstance(means, list | tuple) else 1
@@ -207,7 +212,7 @@ def _check_processed_clip(given: Mapping[str, Any]) -> None:
 
 
 def _count_pixels(size: Any) -> float:
-    """Return the pixels of a frame of such a size, at least."""
+    """Return the least number of pixels of a frame of such a size."""
     sides: Any = size if isinstance(size, list | tuple) else [size]
     if isinstance(size, Mapping):
         sides = [side for side in size.values() if side is not None]
@@ -235,13 +240,13 @@ def _is_number(value: Any) -> bool:
 
 
 def count_encoder_weights(config: Any) -> int:
-    """Return how many weights the encoder has at least: its matrices, and the patch embedding."""
+    """Return the least number of weights of the encoder: its matrices, and the patch embedding."""
     embedding = config.hidden_size * config.num_channels * math.prod(config.cube)
     return embedding + _count_layer_weights(config, "")
 
 
 def count_decoder_weights(config: Any) -> int:
-    """Return how many weights the decoder of pre-training has at least."""
+    """Return the least number of weights of the pre-training decoder."""
     return _count_layer_weights(config, "decoder_")
 
 
@@ -251,15 +256,15 @@ def _count_layer_weights(config: Any, prefix: str) -> int:
 
 
 def format_strict_error(error: Exception) -> str:
-    """Return what a strict dataclass says of a field, in one line."""
-    said = " ".join(str(error).split())
-    _, _, after = said.partition("TypeError: ")
-    shown = (after or said).removeprefix("Field ")
+    """Return the error of a strict dataclass about a field, in one line."""
+    message = " ".join(str(error).split())
+    _, _, after = message.partition("TypeError: ")
+    shown = (after or message).removeprefix("Field ")
     return f"the configuration cannot be read: {shown[:200]}{'...' if len(shown) > 200 else ''}"
 
 
 def _check_lengths(values: Mapping[str, Any]) -> None:
-    """Refuse texts and lists that no setting has; classes may have any number of names."""
+    """Refuse texts and lists longer than any real setting; class names may be many."""
     for name, value in values.items():
         if isinstance(value, str) and len(value) > _MAX_TEXT:
             raise ValueError(f"{_format_value(name)} is a text of {len(value)} characters; no setting is so long")
@@ -275,21 +280,21 @@ def _check_names(architectures: Any) -> None:
 
 
 def _check_settings(values: Mapping[str, Any]) -> None:
-    """Refuse settings of transformers of the wrong type, and attention whose code lies in a repository of the Hub."""
+    """Refuse settings of transformers of a wrong type, and attention whose code comes from a repository of the Hub."""
     for name in _BOOLEAN_FIELDS & values.keys():
         if not isinstance(values[name], bool | None):
             raise ValueError(f"{name} must be true or false, not {_format_value(values[name])}")
     for name in _ATTENTIONS & values.keys():
         if values[name] is not None and not re.fullmatch(r"[\w|]+", str(values[name])):
             raise ValueError(
-                f"{name} is {_format_value(values[name])}: a configuration names no code of other repositories; take the "
-                f"entry out, and give attn_implementation to from_pretrained where you want that code"
+                f"{name} is {_format_value(values[name])}: a configuration must not name code of other repositories; "
+                f"remove the entry, and pass attn_implementation to from_pretrained if you want that code"
             )
     if not isinstance(values.get("quantization_config"), Mapping | None):
         raise ValueError(f"quantization_config must be an object, not {_format_value(values['quantization_config'])}")
     odd = [name for name in values if str(name).startswith("__")]
     if odd:
-        raise ValueError(f"the configuration has no field {_format_value(odd[0])}; take it out")
+        raise ValueError(f"the configuration has no field {_format_value(odd[0])}; remove it")
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -297,13 +302,13 @@ def _check_dtype(dtype: Any) -> None:
 
     if dtype is None or isinstance(dtype, torch.dtype) or dtype == "auto":
         return
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else None
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    known = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    if not isinstance(known, torch.dtype) or not known.is_floating_point:
         raise ValueError(f"dtype must be a floating point type such as float32, not {_format_value(dtype)}")
 
 
 def _format_value(value: Any) -> str:
-    # A number of many digits is not written out: Python refuses to, beyond 4300.
+    # Python refuses to write out a number of more than 4300 digits.
     if isinstance(value, int) and abs(value) >= 10**18:
         return f"a number of {value.bit_length()} bits"
     if isinstance(value, Mapping | list | tuple) and len(value) > 20:

@@ -1,4 +1,4 @@
-"""VideoMAEConfig: the fields of stock transformers under their stock names, and ours."""
+"""Define VideoMAEConfig: the fields of stock transformers under their stock names, and ours."""
 
 import difflib
 import functools
@@ -22,82 +22,30 @@ from .config_validation import (
     format_strict_error,
     read_config,
 )
-
-IMAGENET_MEAN = [0.485, 0.456, 0.406]
-IMAGENET_STD = [0.229, 0.224, 0.225]
+from .video.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 Task = Literal["pretraining", "classification"]
 
 _SHORT_REPR = reprlib.Repr()
 _SHORT_REPR.maxstring = 80  # characters of a class name in a message
 
-# Architectures of the paper (appendix, table 8), of its released code, and of VideoMAE V2 (giant).
+
+def _sizes(encoder: tuple[int, int, int, int], decoder: tuple[int, int, int, int], **fields: Any) -> dict[str, Any]:
+    """Return the fields of a preset; (width, layers, heads, MLP width) of the encoder and of the decoder."""
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    decoder_fields = {f"decoder_{name}": value for name, value in zip(names, decoder, strict=True)}
+    return {**dict(zip(names, encoder, strict=True)), **decoder_fields, **fields}
+
+
+# Architectures of the paper (appendix, table 8), of its released code, and of VideoMAE V2 (giant; its decoder has the
+# encoder's MLP ratio, 48/11).
 _SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "image_size": 64,
-        "num_frames": 8,
-        "mask_ratio": 0.75,
-        "hidden_size": 128,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "intermediate_size": 512,
-        "decoder_hidden_size": 96,
-        "decoder_num_hidden_layers": 2,
-        "decoder_num_attention_heads": 3,
-        "decoder_intermediate_size": 384,
-    },
-    "small": {
-        "hidden_size": 384,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 6,
-        "intermediate_size": 1536,
-        "decoder_hidden_size": 192,
-        "decoder_num_hidden_layers": 4,
-        "decoder_num_attention_heads": 3,
-        "decoder_intermediate_size": 768,
-    },
-    "base": {
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "decoder_hidden_size": 384,
-        "decoder_num_hidden_layers": 4,
-        "decoder_num_attention_heads": 6,
-        "decoder_intermediate_size": 1536,
-    },
-    "large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "decoder_hidden_size": 512,
-        "decoder_num_hidden_layers": 12,
-        "decoder_num_attention_heads": 8,
-        "decoder_intermediate_size": 2048,
-    },
-    "huge": {
-        "hidden_size": 1280,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 16,
-        "intermediate_size": 5120,
-        "decoder_hidden_size": 640,
-        "decoder_num_hidden_layers": 12,
-        "decoder_num_attention_heads": 8,
-        "decoder_intermediate_size": 2560,
-    },
-    "giant": {
-        "patch_size": 14,
-        "hidden_size": 1408,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 16,
-        "intermediate_size": 6144,
-        "decoder_hidden_size": 512,
-        "decoder_num_hidden_layers": 4,
-        "decoder_num_attention_heads": 8,
-        "decoder_intermediate_size": 2234,  # V2 gives its decoder the encoder's MLP ratio, 48/11
-        "decoder_mask_type": "running_cell",
-    },
+    "tiny": _sizes((128, 4, 4, 512), (96, 2, 3, 384), image_size=64, num_frames=8, mask_ratio=0.75),
+    "small": _sizes((384, 12, 6, 1536), (192, 4, 3, 768)),
+    "base": _sizes((768, 12, 12, 3072), (384, 4, 6, 1536)),
+    "large": _sizes((1024, 24, 16, 4096), (512, 12, 8, 2048)),
+    "huge": _sizes((1280, 32, 16, 5120), (640, 12, 8, 2560)),
+    "giant": _sizes((1408, 40, 16, 6144), (512, 4, 8, 2234), patch_size=14, decoder_mask_type="running_cell"),
 }
 PRESETS: tuple[str, ...] = tuple(_SIZES)
 
@@ -106,8 +54,8 @@ PRESETS: tuple[str, ...] = tuple(_SIZES)
 class VideoMAEConfig(PreTrainedConfig):
     """Architecture and pre-training task of a VideoMAE.
 
-    The first block of fields is that of `transformers.VideoMAEConfig`, so that either side reads the other's
-    `config.json`; the second block is ours and survives a round trip through stock transformers.
+    The first block of fields is that of `transformers.VideoMAEConfig`, so that either side can read the other's
+    `config.json`. The second block is ours and survives a round trip through stock transformers.
 
     Args:
         image_size: height and width of a frame in pixels, one number or (height, width).
@@ -118,33 +66,34 @@ class VideoMAEConfig(PreTrainedConfig):
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder.
         hidden_act: activation of the MLPs.
         hidden_dropout_prob, attention_probs_dropout_prob: dropout; 0 in every recipe of the paper.
-        initializer_range: deviation of fresh weights of a backbone or classifier.
-        layer_norm_eps: of the blocks. The originals use 1e-6, which presets and converted checkpoints carry.
+        initializer_range: standard deviation of fresh weights of a backbone or classifier.
+        layer_norm_eps: epsilon of the norms in blocks. The originals, presets and converted checkpoints use 1e-6.
         qv_bias: queries and values have a bias (keys never have one).
         use_mean_pooling: the classifier averages all tokens and the encoder ends without a norm; otherwise the encoder
             ends with a norm, as in pre-training, and a classifier reads token 0 (there is no [CLS] token).
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size:
             the decoder of pre-training.
-        norm_pix_loss: targets normalised per cube (paper, section 3.1); otherwise pixels in [0, 1].
-        mask_type: `tube`, `random`, `frame` or `running_cell`: the mask drawn where none is given.
-        mask_ratio: its share of hidden tokens, in (0, 1).
+        norm_pix_loss: targets normalized per cube (paper, section 3.1); otherwise pixels in [0, 1].
+        mask_type: `tube`, `random`, `frame` or `running_cell`: the mask drawn if none is given.
+        mask_ratio: its share of masked tokens, in (0, 1).
         decoder_mask_type: None, or the mask of the tokens that are not decoded (`running_cell` in V2).
         decoder_mask_ratio: its share, in (0, 1).
         reconstruction_loss: `mse`, `l1` or `smooth_l1`.
         drop_path_rate: stochastic depth of the last encoder layer; it grows linearly from 0.
         head_dropout: dropout before the classifier.
         head_init_scale: factor on a fresh classifier's weights (0.001 in the paper's code: the first loss is ln K).
-        image_mean, image_std: per channel, what pixels in [0, 1] are normalised with. ImageNet's for 3 channels.
-        final_layer_norm_eps: of the decoder's norm and of `fc_norm`. Stock transformers fixes 1e-5; the originals use
-            1e-6. Between the two lie at most 2e-5 in the logits.
-        position_grid: (T', H', W') that the position table was trained on, where it is not the grid of the clip: the
-            table is then interpolated. None: the grid of the clip.
-        position_embedding: `sinusoid`, the paper's fixed table, which no file holds; or `learned`, a table of the
-            encoder that is trained and stored with the weights (image checkpoints inflated to video begin with it).
-            Stock transformers knows the first alone.
+        image_mean, image_std: mean and deviation per channel that normalize pixels in [0, 1]. ImageNet's for 3
+            channels.
+        final_layer_norm_eps: epsilon of the decoder's norm and of `fc_norm`. Stock transformers fixes 1e-5; the
+            originals use 1e-6. The two differ by at most 2e-5 in the logits.
+        position_grid: (T', H', W') that the position table was trained on, if it differs from the clip's grid; it is
+            then interpolated. None: the clip's grid.
+        position_embedding: `sinusoid`, the paper's fixed table, stored in no file; or `learned`, a table of the
+            encoder that is trained and stored with the weights (image checkpoints inflated to video start with it).
+            Stock transformers supports the first alone.
 
     Raises:
-        ValueError: for a configuration that cannot work, when it is built.
+        ValueError: for an invalid configuration, when it is built.
     """
 
     model_type = "videomae"
@@ -217,11 +166,11 @@ class VideoMAEConfig(PreTrainedConfig):
         super().__setattr__(name, value)
 
     def validate_output_attentions(self) -> None:
-        """Allow `output_attentions` with any attention: our models use eager attention where they are asked for."""
+        """Allow `output_attentions` with any attention: our models then use eager attention."""
 
     @classmethod
     def from_preset(cls, name: str, *, task: Task = "pretraining", **overrides: Any) -> "VideoMAEConfig":
-        """The published architectures by name.
+        """Return a published architecture by name.
 
         Args:
             name: `tiny` (64x64 pixels, 8 frames, for CPUs), `small`, `base`, `large`, `huge` (paper) or `giant` (V2).
@@ -232,11 +181,11 @@ class VideoMAEConfig(PreTrainedConfig):
             ValueError: for an unknown name or task, or a field that does not exist.
         """
         if name not in _SIZES:
-            raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(_SIZES)}")
+            raise ValueError(f"preset {name!r} does not exist; choose one of {', '.join(_SIZES)}")
         if task not in ("pretraining", "classification"):
-            raise ValueError(f"there is no task {task!r}; choose pretraining or classification")
-        # Norms: the paper's 1e-6 in the blocks; the final ones stay at stock's 1e-5, so that what is trained here
-        # gives the same logits there.
+            raise ValueError(f"task {task!r} does not exist; choose pretraining or classification")
+        # Norms: the paper's 1e-6 in the blocks; the final ones stay at stock's 1e-5, so that stock transformers
+        # computes the same logits.
         values = {"layer_norm_eps": 1e-6, "use_mean_pooling": task == "classification", **_SIZES[name], **overrides}
         return cls(**values)
 
@@ -244,7 +193,7 @@ class VideoMAEConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As in transformers.
+        """Read a configuration as transformers does.
 
         Raises:
             ValueError: for a file that holds no JSON object, or one that is nested too deeply.
@@ -253,17 +202,18 @@ class VideoMAEConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers, but overrides are checked together, and the trained position grid is kept.
+        """Build from a dictionary as transformers does, but check overrides together and keep the trained position
+        grid.
 
         Raises:
             ValueError: for the configuration of another kind of model.
         """
         check_config_dict(config_dict)
         check_num_labels(kwargs.get("num_labels"))
-        found = config_dict.get("model_type", cls.model_type)
-        if found != cls.model_type:
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
             raise ValueError(
-                f"this is the configuration of a {found!r} model, not of a VideoMAE (model_type 'videomae'): "
+                f"this is the configuration of a {model_type!r} model, not of a VideoMAE (model_type 'videomae'): "
                 f"give a VideoMAE checkpoint, or convert the weights with `hf-videomae convert`"
             )
         own = {field.name for field in fields(cls)}
@@ -271,7 +221,7 @@ class VideoMAEConfig(PreTrainedConfig):
             name: kwargs.pop(name) for name in list(kwargs) if name in own and name not in _HANDLED_BY_TRANSFORMERS
         }
         values = {**config_dict, **overrides}
-        if {"id2label", "label2id"} & kwargs.keys():  # other classes: those of the file say nothing of them
+        if {"id2label", "label2id"} & kwargs.keys():  # other classes replace those of the file
             labels = {str(name): kwargs.pop(name) for name in ("id2label", "label2id") if name in kwargs}
             values = {**values, "id2label": None, "label2id": None, **labels}
         if values.get("position_grid") is None and _GEOMETRY & overrides.keys():
@@ -282,37 +232,37 @@ class VideoMAEConfig(PreTrainedConfig):
 
     @property
     def cube(self) -> tuple[int, int, int]:
-        """(frames, pixels, pixels) of one token."""
+        """Return (frames, pixels, pixels) of one token."""
         return self.tubelet_size, *_pair(self.patch_size)
 
     @property
     def image_height_width(self) -> tuple[int, int]:
-        """(height, width) of a frame in pixels."""
+        """Return (height, width) of a frame in pixels."""
         return _pair(self.image_size)
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """(T', H', W') tokens of a clip of the configured size."""
+        """Return (T', H', W') tokens of a clip of the configured size."""
         height, width = self.image_height_width
         return self.num_frames // self.cube[0], height // self.cube[1], width // self.cube[2]
 
     @property
-    def masking(self) -> tuple[str, float]:
-        """Return the kind and ratio of the encoder's masks."""
+    def mask_type_and_ratio(self) -> tuple[str, float]:
+        """Return the type and ratio of the encoder's masks."""
         return self.mask_type, self.mask_ratio
 
     @property
-    def decoder_masking(self) -> tuple[str | None, float]:
-        """Return the kind (None: no decoder mask) and ratio of the decoder's masks."""
+    def decoder_mask_type_and_ratio(self) -> tuple[str | None, float]:
+        """Return the type (None: no decoder mask) and ratio of the decoder's masks."""
         return self.decoder_mask_type, self.decoder_mask_ratio
 
     @property
     def table_grid(self) -> tuple[int, int, int]:
-        """(T', H', W') of the position table: `position_grid`, or the clip's own grid."""
+        """Return (T', H', W') of the position table: `position_grid`, or the clip's own grid."""
         return self.grid if self.position_grid is None else tuple(self.position_grid)  # type: ignore[return-value]
 
     def _check_pixel_sizes(self) -> None:
-        """A pair of whole numbers each, before anything is computed with them."""
+        """Check sizes in pixels before anything is computed with them."""
         for name in ("image_size", "patch_size"):
             if min(_pair(getattr(self, name))) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 pixel or more")
@@ -382,19 +332,19 @@ def reconcile_labels(id2label: Any, label2id: Any) -> tuple[dict[int, str] | Non
     """Return the names of classes by number and the numbers by name, from either or both.
 
     Raises:
-        ValueError: where the two contradict each other, or numbers are missing.
+        ValueError: the two contradict each other, or numbers are missing.
     """
     if label2id:
         if not isinstance(label2id, dict):
             raise ValueError(f"label2id is a {type(label2id).__name__}; give numbers by name, e.g. {{'run': 0}}")
         label2id = {str(label): _parse_class_number(number, field="label2id") for label, number in label2id.items()}
     if id2label is None:
-        # A default of two classes is not written by transformers, but its label2id may be.
+        # transformers does not write the default of two classes, but may write its label2id.
         if not label2id:
             return None, None
         id2label = {number: label for label, number in label2id.items()}
         if len(id2label) != len(label2id):
-            raise ValueError("label2id gives two classes the same number, and there is no id2label; give each its own")
+            raise ValueError("label2id gives two classes the same number, and id2label is missing; give each its own")
     names = normalize_id2label(id2label)
     wrong = [label for label, number in (label2id or {}).items() if names.get(number) != label]
     if wrong and label2id:
@@ -411,15 +361,15 @@ def normalize_id2label(id2label: Any) -> dict[int, str]:
     """Return the names of classes by number, in the order of the numbers; JSON has texts as keys, in any order.
 
     Raises:
-        ValueError: where the numbers are not 0 to K - 1, each once.
+        ValueError: the numbers are not 0 to K - 1, each once.
     """
     if isinstance(id2label, (list, tuple)):
         id2label = dict(enumerate(id2label))
     if not isinstance(id2label, dict):
         raise ValueError(f"id2label is a {type(id2label).__name__}; give names by number, e.g. {{0: 'run', 1: 'sit'}}")
     numbers = [_parse_class_number(key, field="id2label") for key in id2label]
-    found = dict(zip(numbers, id2label.values(), strict=True))
-    missing = next((number for number in range(len(id2label)) if number not in found), None)
+    names = dict(zip(numbers, id2label.values(), strict=True))
+    missing = next((number for number in range(len(id2label)) if number not in names), None)
     if missing is not None:
         odd = sorted(number for number in numbers if number < 0 or number >= len(id2label))
         also = f", and has {odd[0]}" if odd else ", and has another number twice"
@@ -427,14 +377,14 @@ def normalize_id2label(id2label: Any) -> dict[int, str]:
             f"id2label names {len(id2label)} classes, but not class {missing}{also}; number them from 0 to "
             f"{len(id2label) - 1}, as the rows of the classifier"
         )
-    for number, name in found.items():
+    for number, name in names.items():
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
             raise ValueError(f"id2label names class {number} {_SHORT_REPR.repr(name)}; give a text")
-    return {number: str(found[number]) for number in range(len(found))}
+    return {number: str(names[number]) for number in range(len(names))}
 
 
 def _invert_id2label(names: dict[int, str]) -> dict[str, int]:
-    """Return the number of each name, the first one where a name comes twice."""
+    """Return the number of each name, the first one for a repeated name."""
     numbers: dict[str, int] = {}
     for number, name in names.items():
         numbers.setdefault(name, number)
@@ -447,12 +397,12 @@ def _parse_class_number(value: Any, *, field: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError(
-        f"{field} holds {_SHORT_REPR.repr(value)} where the number of a class belongs; give a whole number, 0 or more"
+        f"{field} holds {_SHORT_REPR.repr(value)} instead of the number of a class; give a whole number, 0 or more"
     )
 
 
 def _with_one_line_errors(build: Callable[..., None]) -> Callable[..., None]:
-    """Make a field of the wrong type a `ValueError` in one line."""
+    """Report a field of a wrong type as a `ValueError` in one line."""
 
     @functools.wraps(build)
     def checked(self: VideoMAEConfig, *args: Any, **kwargs: Any) -> None:
@@ -467,7 +417,7 @@ def _with_one_line_errors(build: Callable[..., None]) -> Callable[..., None]:
 VideoMAEConfig.__init__ = _with_one_line_errors(VideoMAEConfig.__init__)  # type: ignore[method-assign]
 
 _GEOMETRY = {"image_size", "patch_size", "num_frames", "tubelet_size"}
-# transformers treats these itself when it builds a configuration from a dictionary.
+# transformers handles these itself when it builds a configuration from a dictionary.
 _HANDLED_BY_TRANSFORMERS = {"num_labels", "id2label", "label2id", "dtype", "output_hidden_states", "return_dict"}
 
 
@@ -480,11 +430,11 @@ def _pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
 
 
 def _check_misspelled(extra: dict[str, Any], *, known: list[str]) -> None:
-    """transformers keeps unknown fields silently; one that is nearly a known name is a typing error."""
+    """Refuse a field that is nearly a known name; transformers keeps unknown fields silently."""
     for name in extra:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
         if close and not name.startswith("_"):
             raise ValueError(f"VideoMAEConfig has no field {name!r}; did you mean {close[0]!r}?")
 
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PRESETS", "VideoMAEConfig"]
+__all__ = ["PRESETS", "VideoMAEConfig"]

@@ -15,12 +15,12 @@ DEBUG_ENV = "HF_VIDEOMAE_DEBUG"
 
 
 def is_main_process() -> bool:
-    """Whether this is the first of the launched processes (known before the processes are connected)."""
+    """Return whether this is the first of the launched processes (known before the processes are connected)."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def log_main(message: str) -> None:
-    """One line for the user, from the first process alone."""
+    """Print one line for the user, from the main process alone."""
     if is_main_process():
         try:
             print(escape_control_characters(redact_credentials(message)), flush=True)
@@ -29,16 +29,16 @@ def log_main(message: str) -> None:
 
 
 def _redirect_stdout_to_devnull() -> None:
-    """Go on without a reader, as after `| head`: what a run says is in its files as well."""
+    """Continue without a reader, as after `| head`; the files of a run hold its output as well."""
     null_descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null_descriptor, sys.stdout.fileno())
     os.close(null_descriptor)
     with suppress(OSError):
-        print("note: nobody reads the output any more; the work goes on", file=sys.stderr, flush=True)
+        print("note: nobody reads the output any more; the work continues", file=sys.stderr, flush=True)
 
 
 def log_error(message: str, *, all_ranks: bool = False) -> None:
-    """One line on the error stream, from the first process, or from any that has something of its own to say."""
+    """Print one line on stderr, from the main process, or from any process that has an error of its own."""
     if is_main_process() or all_ranks:
         place = "" if is_main_process() else f" in process {os.environ['RANK']}"
         line = escape_control_characters(redact_credentials(" ".join(message.split())))
@@ -48,11 +48,13 @@ def log_error(message: str, *, all_ranks: bool = False) -> None:
 
 @contextmanager
 def exit_on_user_error(*error_types: type[Exception]) -> Iterator[None]:
-    """Turn errors of a user's input into one line and exit code 2, and a signal into one line and 128 + its number.
+    """Turn errors in a user's input into one line and exit code 2, and a signal into one line and 128 + its number.
 
     Args:
-        *error_types: the errors to report so. Without any: all that wrong input raises while a run is being set up, in all
-            processes alike, so that one of them reports it. HF_VIDEOMAE_DEBUG=1 shows the traceback as well.
+        *error_types: the errors to report so. None given: all errors that wrong input raises during the set-up of a
+            run. They are raised in all processes alike, so only the main process reports them.
+
+    HF_VIDEOMAE_DEBUG=1 shows the traceback as well.
     """
     caught = error_types or (ValueError, OSError, ImportError, _backend_error())
     try:
@@ -69,7 +71,7 @@ def exit_on_user_error(*error_types: type[Exception]) -> Iterator[None]:
 
 
 def log_signal_exit(error: KeyboardInterrupt) -> int:
-    """Say that a signal ended the program; returns its exit code."""
+    """Log that a signal ended the program, and return its exit code."""
     was_immediate = not isinstance(error, SignalInterrupt) or error.is_second_signal
     if claim_stop_report() or was_immediate:
         log_error("interrupted at once: nothing more was saved" if was_immediate else str(error))
@@ -77,10 +79,10 @@ def log_signal_exit(error: KeyboardInterrupt) -> int:
 
 
 def _destroy_process_group() -> None:
-    """Leave the other processes in order.
+    """Leave the process group in order.
 
-    The threads of gloo hold tensors of Python: one that lets go of them while the interpreter ends aborts the process
-    ("terminate called without an active exception"), and the launcher then tells of signal 6 in place of the error.
+    The threads of gloo hold tensors of Python. A thread that frees them while the interpreter exits aborts the process
+    ("terminate called without an active exception"), and the launcher then reports signal 6 instead of the error.
     """
     import torch.distributed as distributed
 

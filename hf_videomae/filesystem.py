@@ -1,4 +1,4 @@
-"""Write to a disk that may be full or read-only: one line for the user, and renames that survive a power cut."""
+"""Write files safely: explain a full or read-only disk in one line, and rename so that a power cut undoes nothing."""
 
 import contextlib
 import errno
@@ -14,37 +14,37 @@ _DISK_ERRNOS = _DISK_FULL_ERRNOS | {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOENT),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENODEV, errno.ENXIO),
 }
-# safetensors reports what the system says as text alone: "I/O error: No space left on device (os error 28)".
+# safetensors reports errors of the system as text alone: "I/O error: No space left on device (os error 28)".
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class StorageError(ValueError):
-    """Something cannot be written where the user wants it; the message says what, where, why and what to do."""
+    """A file or folder cannot be written; the message says what, where, why and what to do."""
 
 
 def find_errno(error: BaseException) -> int | None:
-    """Return the system's number of an error in writing a file, or None for an error of another kind."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno is not None:
-            return seen.errno
-        found = _OS_ERROR.search(str(seen))
-        if found:
-            return int(found[1])
-        seen = seen.__cause__
+    """Return the system's error number of an error in writing a file, or None for other errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause.errno
+        match = _OS_ERROR.search(str(cause))
+        if match:
+            return int(match[1])
+        cause = cause.__cause__
     return None
 
 
 def describe_write_error(
     error: BaseException, *, what: str, folder: str | Path, needed_bytes: int | None = None
 ) -> str | None:
-    """Return one line about an error in writing, or None for an error of another kind.
+    """Return one line about an error in writing, or None for other errors.
 
     Args:
-        error: an `OSError`, or what a library made of one.
-        what: that was to be written, for people.
-        folder: where.
-        needed_bytes: bytes that it takes, as far as they are known.
+        error: an `OSError`, or the error that a library made of one.
+        what: name of what was to be written, for the message.
+        folder: its folder.
+        needed_bytes: bytes that it takes, if known.
     """
     number = find_errno(error)
     if number not in _DISK_ERRNOS or _is_elsewhere(error, Path(folder)):
@@ -60,7 +60,7 @@ def describe_write_error(
 
 
 def _is_elsewhere(error: BaseException, folder: Path) -> bool:
-    """Whether an error names a file that does not lie in the folder: one that is read, for example."""
+    """Return whether an error names a file outside the folder, for example one that is read."""
     name = getattr(error, "filename", None)
     return isinstance(name, str) and not Path(name).absolute().is_relative_to(folder.absolute())
 
@@ -74,14 +74,14 @@ def wrap_write_errors(
     kind: type[ValueError] = StorageError,
     also: str = "",
 ) -> Iterator[None]:
-    """Turn an error in writing into one line.
+    """Turn an error in writing into an error of one line.
 
     Args:
-        what: that is written, for people.
-        folder: where.
-        needed_bytes: bytes that it takes, as far as they are known.
-        kind: of the error that is raised.
-        also: what to tell the user besides.
+        what: name of what is written, for the message.
+        folder: its folder.
+        needed_bytes: bytes that it takes, if known.
+        kind: type of the error that is raised.
+        also: added to the message.
 
     Raises:
         ValueError: of the `kind`.
@@ -98,10 +98,10 @@ def wrap_write_errors(
 
 
 def create_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = StorageError) -> Path:
-    """Make a folder and those above it.
+    """Create a folder and its parents.
 
     Raises:
-        ValueError: of the `kind`, in one line, where that cannot be.
+        ValueError: of the `kind`, in one line, if that fails.
     """
     folder = Path(folder)
     try:
@@ -114,20 +114,20 @@ def create_folder(folder: str | Path, *, flag: str = "--output_dir", kind: type[
 def check_folder_writable(
     folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = StorageError
 ) -> None:
-    """Look whether files can be written in a folder, which need not exist yet. Writes nothing.
+    """Check that files can be written in a folder, which need not exist yet. Writes nothing.
 
     Raises:
-        ValueError: of the `kind`, in one line, where that cannot be.
+        ValueError: of the `kind`, in one line, if they cannot.
     """
     folder = Path(folder)
     existing = next(
         path for path in (folder.absolute(), *folder.absolute().parents) if _exists(path, folder, flag, kind)
     )
     if not existing.is_dir():
-        raise kind(f"{flag} {folder} cannot be made: {existing} is a file; give another folder")
+        raise kind(f"{flag} {folder} cannot be created: {existing} is a file; give another folder")
     most = os.pathconf(existing, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     if any(len(os.fsencode(part)) > most for part in folder.parts):
-        raise kind(f"{flag} {folder} cannot be made: {os.strerror(errno.ENAMETOOLONG)}; give another folder")
+        raise kind(f"{flag} {folder} cannot be created: {os.strerror(errno.ENAMETOOLONG)}; give another folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         reason = os.strerror(errno.EROFS if _is_read_only(existing) else errno.EACCES)
         raise kind(
@@ -138,15 +138,15 @@ def check_folder_writable(
 def _exists(path: Path, folder: Path, flag: str, kind: type[ValueError]) -> bool:
     try:
         return path.exists() or path.is_symlink()
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
+    except OSError as error:  # a name that is too long, or a folder without permission
         raise kind(f"{flag} {folder} {_creation_error(folder, error)}") from error
 
 
 def _creation_error(folder: Path, error: OSError) -> str:
     if isinstance(error, FileExistsError):
-        return f"cannot be made: {error.filename or folder} is a file; give another folder"
+        return f"cannot be created: {error.filename or folder} is a file; give another folder"
     place = f"{error.filename}: " if error.filename and str(error.filename) != str(folder) else ""
-    return f"cannot be made: {place}{os.strerror(error.errno or 0)}; give another folder"
+    return f"cannot be created: {place}{os.strerror(error.errno or 0)}; give another folder"
 
 
 def _is_read_only(folder: Path) -> bool:
@@ -155,27 +155,27 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def count_free_bytes(folder: str | Path) -> int:
-    """Return the bytes that may still be written in a folder, which need not exist yet."""
+    """Return the bytes that can still be written in a folder, which need not exist yet."""
     folder = Path(folder).absolute()
     existing = next((path for path in (folder, *folder.parents) if path.is_dir()), Path("/"))
     return shutil.disk_usage(existing).free
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Bring the names in a folder to the disk: without it, a power cut may undo a rename."""
+    """Sync the names in a folder to disk: without it, a power cut may undo a rename."""
     if os.name != "posix":
         return  # folders cannot be opened there
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems refuse it; they order renames by themselves.
+        # Some network file systems refuse it; they keep renames in order by themselves.
         with contextlib.suppress(OSError):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def replace(source: Path, target: Path) -> None:
-    """Rename a file on the same disk over another, and bring the rename to the disk."""
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename a file over another on the same disk, and sync the rename to disk."""
     os.replace(source, target)
     sync_folder(target.parent)
 

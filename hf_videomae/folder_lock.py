@@ -1,7 +1,7 @@
-"""One process at a time writes into a folder: a lock that the system takes back when its process ends, however.
+"""Lock a folder so that one process at a time writes into it. The system frees the lock when its process ends.
 
-`flock` on a file in the folder: on Linux and macOS, on local disks and on NFS 3 and 4 (where Linux makes a byte-range
-lock of it). Where the file system has no locks, or on Windows, there is a note in place of a lock.
+`flock` on a file in the folder works on Linux and macOS, on local disks and on NFS 3 and 4 (Linux turns it into a
+byte-range lock there). A file system without locks only gets a warning; on Windows nothing is locked.
 """
 
 import atexit
@@ -24,25 +24,25 @@ except ImportError:  # Windows
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-# A process that only looks holds the lock for a moment.
+# A process that only checks holds the lock for a moment.
 _WAIT_SECONDS, _POLL_SECONDS = 1.0, 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EROFS}
 _held_locks: dict[str, "FolderLock"] = {}
 
 
 class FolderLockedError(ValueError):
-    """Another process writes into the folder."""
+    """Another process is writing into the folder."""
 
 
 class FolderLock:
-    """A lock on a folder, held by this process from `lock_folder` to `release` or to its end."""
+    """A lock on a folder, held from `lock_folder` until `release` or the end of the process."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self._path, self._descriptor = path, descriptor
         self._process = os.getpid()
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the folder for other processes."""
         _held_locks.pop(_key(self._path), None)
         if self._descriptor is None:
             return
@@ -66,17 +66,17 @@ def lock_folder(
     name: str = LOCK_FILE,
     wait_seconds: float = _WAIT_SECONDS,
 ) -> FolderLock:
-    """Take a folder, which exists, for this process. Taken twice by one process, it stays taken.
+    """Lock an existing folder for this process. Locking it twice in one process keeps one lock.
 
     Args:
-        folder: to write into.
-        flag: that named it.
-        kind: of the error.
-        name: of the lock, for those who may write beside each other into one folder.
+        folder: folder to write into.
+        flag: the flag that named it.
+        kind: type of the error.
+        name: name of the lock file; processes with different names may write into one folder together.
         wait_seconds: seconds to wait for another process.
 
     Raises:
-        ValueError: of the `kind`, naming the process that has it.
+        ValueError: of the `kind`, naming the process that holds the lock.
     """
     path = Path(folder) / name
     if _key(path) in _held_locks:
@@ -93,7 +93,7 @@ def lock_folder(
 def check_folder_unlocked(
     folder: str | Path, *, flag: str = "--output_dir", kind: type[ValueError] = FolderLockedError
 ) -> None:
-    """Look whether another process has a folder. Writes nothing.
+    """Check that no other process has locked a folder. Writes nothing.
 
     Raises:
         ValueError: of the `kind`, naming that process.
@@ -110,7 +110,7 @@ def check_folder_unlocked(
 
 
 def _open_locked(path: Path, *, flag: str, kind: type[ValueError], wait_seconds: float) -> int | None:
-    """Return the open lock file, locked; None where the file system has no locks."""
+    """Return the open, locked lock file; None if the file system has no locks."""
     if fcntl is None:
         return None
     deadline = time.monotonic() + wait_seconds
@@ -128,7 +128,7 @@ def _open_locked(path: Path, *, flag: str, kind: type[ValueError], wait_seconds:
         else:
             if _is_same_file(path, descriptor):
                 return descriptor
-            os.close(descriptor)  # its process removed it while it was opened here
+            os.close(descriptor)  # the other process removed it while it was opened here
         if time.monotonic() > deadline:
             raise kind(_in_use_message(path, flag=flag))
         time.sleep(_POLL_SECONDS)
@@ -136,10 +136,10 @@ def _open_locked(path: Path, *, flag: str, kind: type[ValueError], wait_seconds:
 
 def _is_same_file(path: Path, descriptor: int) -> bool:
     try:
-        found, opened = path.stat(), os.fstat(descriptor)
+        on_disk, opened = path.stat(), os.fstat(descriptor)
     except FileNotFoundError:
         return False
-    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+    return (on_disk.st_dev, on_disk.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def _in_use_message(path: Path, *, flag: str) -> str:

@@ -1,4 +1,4 @@
-"""VideoMAE: attention -> layer -> encoder -> decoder -> the heads.
+"""Define the VideoMAE models: attention -> layer -> encoder -> decoder -> the heads.
 
 Module and parameter names are those of stock transformers, and on disk those of the published checkpoints.
 
@@ -6,7 +6,7 @@ Shapes: B clips, T frames, C channels, H x W pixels, N tokens, V visible, M mask
     cube.
 """
 
-from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+from . import _check_dependencies  # noqa: F401  reports a torchvision that does not fit torch in one line
 
 # isort: split
 import functools
@@ -52,14 +52,14 @@ register_checkpoint_renames()
 
 @dataclass
 class VideoMAEForPreTrainingOutput(ModelOutput):
-    """What the pre-training head returns.
+    """The output of the pre-training head.
 
     Attributes:
         loss: scalar float32, the reconstruction loss.
-        logits: (B, K, P * C) at the decoded tokens in raster order: the masked ones, or what the decoder mask keeps.
+        logits: (B, K, P * C) of the decoded tokens in raster order: all masked ones, or what the decoder mask keeps.
         bool_masked_pos: (B, N) bool, the encoder's mask, True = masked: the given one, or the one drawn.
-        bool_decoder_masked_pos: (B, N) bool, True = not decoded; None where everything masked is decoded.
-        hidden_states, attentions: of the encoder, where asked for.
+        bool_decoder_masked_pos: (B, N) bool, True = not decoded; None if all masked tokens are decoded.
+        hidden_states, attentions: those of the encoder, if asked for.
     """
 
     loss: Tensor | None = None
@@ -84,7 +84,8 @@ class VideoMAESelfAttention(nn.Module):
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
         self.value = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
         for part in (self.query, self.key, self.value):
-            part.num_fused_projections = 3  # type: ignore[assignment]  # one (3D, D) matrix in the originals: xavier's fan-out
+            # One (3D, D) matrix in the originals: Xavier's fan-out.
+            part.num_fused_projections = 3  # type: ignore[assignment]
         self.register_load_state_dict_pre_hook(rename_published_biases)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -92,29 +93,25 @@ class VideoMAESelfAttention(nn.Module):
         query = self.query(hidden_states).view(heads).transpose(1, 2)  # (B, heads, N, D / heads)
         key = self.key(hidden_states).view(heads).transpose(1, 2)
         value = self.value(hidden_states).view(heads).transpose(1, 2)
-        context, weights = self._attention_function(kwargs)(
-            self,
-            query,
-            key,
-            value,
-            None,
-            is_causal=self.is_causal,
-            scaling=self.scaling,
-            dropout=self.dropout_prob if self.training else 0.0,
+        attend, dropout = self._attention_function(kwargs), self.dropout_prob if self.training else 0.0
+        context, weights = attend(
+            self, query, key, value, None, is_causal=self.is_causal, scaling=self.scaling, dropout=dropout
         )
         return context.flatten(2), weights
 
     def _attention_function(self, kwargs: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
-        """The configured attention; eager for a call that asks for the weights, which the fused ones do not have."""
+        """Return the configured attention; eager if the call asks for weights, which fused kernels do not return."""
         wanted = kwargs.get("output_attentions", self.config.output_attentions)
         name = "eager" if wanted else self.config._attn_implementation
         return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
 
 
-class VideoMAESelfOutput(nn.Module):
-    def __init__(self, config: VideoMAEConfig, hidden_size: int) -> None:
+class VideoMAEOutput(nn.Module):
+    """The linear layer with dropout that ends the attention and the MLP."""
+
+    def __init__(self, config: VideoMAEConfig, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = nn.Linear(input_size, hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -125,7 +122,7 @@ class VideoMAEAttention(nn.Module):
     def __init__(self, config: VideoMAEConfig, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.attention = VideoMAESelfAttention(config, hidden_size, num_heads)
-        self.output = VideoMAESelfOutput(config, hidden_size)
+        self.output = VideoMAEOutput(config, hidden_size, hidden_size)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         context, _ = self.attention(hidden_states, **kwargs)
@@ -142,18 +139,8 @@ class VideoMAEIntermediate(nn.Module):
         return self.intermediate_act_fn(self.dense(hidden_states))
 
 
-class VideoMAEOutput(nn.Module):
-    def __init__(self, config: VideoMAEConfig, hidden_size: int, intermediate_size: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return self.dropout(self.dense(hidden_states))
-
-
 class VideoMAEDropPath(nn.Module):
-    """Stochastic depth: leaves out the branch of some clips of the batch while training (table 9 of the paper)."""
+    """Stochastic depth: drop the branch for some clips of the batch while training (table 9 of the paper)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -181,7 +168,7 @@ class VideoMAELayer(GradientCheckpointingLayer):
         super().__init__()
         self.attention = VideoMAEAttention(config, hidden_size, num_heads)
         self.intermediate = VideoMAEIntermediate(config, hidden_size, intermediate_size)
-        self.output = VideoMAEOutput(config, hidden_size, intermediate_size)
+        self.output = VideoMAEOutput(config, intermediate_size, hidden_size)
         self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.drop_path = VideoMAEDropPath(drop_path)
@@ -193,7 +180,7 @@ class VideoMAELayer(GradientCheckpointingLayer):
 
 
 class VideoMAECubeProjection(nn.Conv3d):
-    """The cube embedding: a convolution whose stride is its kernel, so one matrix product on cubes already cut."""
+    """Embed cubes: a convolution whose stride is its kernel, so one matrix product on cubes already cut."""
 
     def forward(self, cubes: Tensor) -> Tensor:
         weight = self.weight.flatten(1)  # (D, C * P)
@@ -201,7 +188,7 @@ class VideoMAECubeProjection(nn.Conv3d):
 
 
 class VideoMAEPatchEmbeddings(nn.Module):
-    """Clips (B, T, C, H, W) to tokens (B, V, D); only the cubes that are asked for are cut and embedded."""
+    """Embed clips (B, T, C, H, W) as tokens (B, V, D); only the cubes asked for are cut and embedded."""
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
@@ -218,7 +205,7 @@ class VideoMAEPatchEmbeddings(nn.Module):
 
 
 class VideoMAEEmbeddings(nn.Module):
-    """Cubes plus positions: the paper's fixed sinusoid, in no file, or a table that is learned and stored."""
+    """Add positions to cubes: the paper's fixed sinusoid, stored in no file, or a table that is learned and stored."""
 
     position_table: Tensor
     position_embeddings: Tensor
@@ -236,7 +223,7 @@ class VideoMAEEmbeddings(nn.Module):
 
     @property
     def positions(self) -> Tensor:
-        """(N, D) for the grid of the table."""
+        """Return (N, D) for the grid of the table."""
         return self.position_embeddings if self.learned else self.position_table
 
     def forward(self, pixel_values: Tensor, grid: Grid, index: Tensor | None = None) -> Tensor:
@@ -261,7 +248,7 @@ class VideoMAEEncoder(nn.Module):
 
 
 class VideoMAEPreTrainedModel(StrictLoadingMixin):
-    """What all heads share: what transformers must know of the model, and how weights begin."""
+    """The base of all heads: what transformers must know about the model, and how weights are initialized."""
 
     config: VideoMAEConfig
     base_model_prefix = "videomae"
@@ -274,23 +261,24 @@ class VideoMAEPreTrainedModel(StrictLoadingMixin):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": VideoMAELayer, "attentions": VideoMAESelfAttention}
-    # Losses are means over a batch, so stock `Trainer` has to divide them by its accumulation steps.
+    # Losses are means over a batch, so stock `Trainer` must divide them by its accumulation steps.
     accepts_loss_kwargs = False
 
     _xavier = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the paper's code: xavier for pre-training, deviation 0.02 for the rest, torch's default for the cubes."""
+        """Initialize as the paper's code: xavier for pre-training, deviation 0.02 for the rest, torch's default for
+        cubes.
+        """
         if isinstance(module, VideoMAECubeProjection):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             bound = 1 / math.sqrt(module.weight[0].numel())
             init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.Linear):
             if self._xavier:
-                bound = math.sqrt(
-                    6 / (module.in_features + getattr(module, "num_fused_projections", 1) * module.out_features)
-                )
+                fan_out = getattr(module, "num_fused_projections", 1) * module.out_features
+                bound = math.sqrt(6 / (module.in_features + fan_out))
                 init.uniform_(module.weight, -bound, bound)
             else:
                 init.normal_(module.weight, std=self.config.initializer_range)
@@ -300,23 +288,19 @@ class VideoMAEPreTrainedModel(StrictLoadingMixin):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, VideoMAEEmbeddings):
-            # The sinusoid is in no file, and a buffer comes back from the meta device unfilled.
+            # The sinusoid is in no file, and a buffer leaves the meta device without values.
             init.copy_(module.positions, _sinusoid_like(module.positions))
 
 
 class VideoMAEModel(VideoMAEPreTrainedModel):
-    """The encoder: tokens of a clip, or of its visible cubes, as the last layer leaves them.
+    """The encoder: tokens of a clip, or of its visible cubes, as the last layer returns them.
 
     There is no [CLS] token: average the tokens for a feature of the clip.
     """
 
     _allowed_unexpected_keys = (
-        r"decoder\.",
-        r"encoder_to_decoder\.",
-        r"mask_token$",
-        r"fc_norm\.",
-        r"classifier\.",
-        r"layernorm\.",
+        *(r"decoder\.", r"encoder_to_decoder\.", r"mask_token$"),
+        *(r"fc_norm\.", r"classifier\.", r"layernorm\."),
     )
 
     def __init__(self, config: VideoMAEConfig, *, xavier: bool = False) -> None:
@@ -334,7 +318,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         return self.embeddings.patch_embeddings
 
     def clip_grid(self, pixel_values: Tensor) -> Grid:
-        """The token grid (T', H', W') of a batch of clips.
+        """Return the token grid (T', H', W') of a batch of clips.
 
         Raises:
             ValueError: for anything that is not (B, T, C, H, W) with the configured channels and whole cubes.
@@ -360,8 +344,8 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         """Encode clips.
 
         Args:
-            pixel_values: (B, T, C, H, W), normalised. Other sizes than the trained one are taken: the position table
-                is interpolated.
+            pixel_values: (B, T, C, H, W), normalized. For other sizes than the trained one the position table is
+                interpolated.
             bool_masked_pos: (B, N) bool, True = masked: these cubes are never embedded. None: all are visible.
             visible_index: (B, V) the visible tokens by number, instead of a mask.
             **kwargs: `output_hidden_states`, `output_attentions`.
@@ -375,7 +359,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         grid = self.clip_grid(pixel_values)
         self._normalization_check(pixel_values)
         if bool_masked_pos is not None:
-            masking = self.config.masking
+            masking = self.config.mask_type_and_ratio
             visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=masking)
         tokens = self.encoder(self.embeddings(pixel_values, grid, visible_index), **kwargs)
         if self.layernorm is not None:
@@ -384,7 +368,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
 
 
 class VideoMAEDecoder(nn.Module):
-    """The light decoder: predicts the pixels of the last `num_decoded` tokens."""
+    """Predict the pixels of the last `num_decoded` tokens with a light transformer."""
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
@@ -393,7 +377,7 @@ class VideoMAEDecoder(nn.Module):
             VideoMAELayer(config, config.decoder_hidden_size, heads, inner)
             for _ in range(config.decoder_num_hidden_layers)
         )
-        # Stock fixes this eps at 1e-5, so it is a field of its own.
+        # Stock fixes this eps at 1e-5, so it is a separate field.
         self.norm = nn.LayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
         self.head = nn.Linear(config.decoder_hidden_size, config.num_channels * math.prod(config.cube))
         self.gradient_checkpointing = False
@@ -406,12 +390,12 @@ class VideoMAEDecoder(nn.Module):
 
 
 class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
-    """Masked auto-encoding of video: encoder, decoder, targets and loss (paper, section 3; decoder mask: V2, 3.2)."""
+    """Masked autoencoder of video: encoder, decoder, targets and loss (paper, section 3; decoder mask: V2, 3.2)."""
 
     _xavier = True
     _stores_decoder = True
     _key_error_hint = (
-        "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to begin "
+        "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to start "
         "with a fresh decoder; otherwise check that config.json belongs to these weights."
     )
 
@@ -436,16 +420,11 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """As for every head; `new_decoder=True` begins with a fresh decoder where the file holds an encoder only."""
+        """Load strictly; `new_decoder=True` starts with a fresh decoder if the file holds an encoder only."""
         allowed_missing = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$") if new_decoder else ()
         allowed_unexpected = (r"fc_norm\.", r"classifier\.") if new_decoder else ()
-        loaded = cls._load_strict(
-            pretrained_model_name_or_path,
-            args,
-            kwargs,
-            allowed_missing=allowed_missing,
-            allowed_unexpected=allowed_unexpected,
-        )
+        allowed = {"allowed_missing": allowed_missing, "allowed_unexpected": allowed_unexpected}
+        loaded = cls._load_strict(pretrained_model_name_or_path, args, kwargs, **allowed)
         return loaded if output_loading_info else loaded[0]
 
     @torch.no_grad()
@@ -454,7 +433,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
             init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
             init.copy_(self.decoder_position_table, _sinusoid_like(self.decoder_position_table))
         elif module is self.encoder_to_decoder:
-            init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # torch's default: the paper's code leaves it alone
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # torch's default, as in the paper's code
         else:
             super()._init_weights(module)
 
@@ -468,17 +447,17 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         return_loss: bool = True,
         **kwargs: Any,
     ) -> VideoMAEForPreTrainingOutput:
-        """Hide, encode, decode, compare.
+        """Mask, encode and decode clips, and compare with the masked pixels.
 
         Args:
-            pixel_values: (B, T, C, H, W), normalised by `config.image_mean` and `config.image_std`.
-            bool_masked_pos: (B, N) bool, True = masked, the same count in every clip. Drawn from the config
-                (`mask_type`, `mask_ratio`) where it is None.
-            bool_decoder_masked_pos: (B, N) bool, True = not decoded. Drawn where the config names a
+            pixel_values: (B, T, C, H, W), normalized by `config.image_mean` and `config.image_std`.
+            bool_masked_pos: (B, N) bool, True = masked, the same count in every clip. None: drawn by the config
+                (`mask_type`, `mask_ratio`).
+            bool_decoder_masked_pos: (B, N) bool, True = not decoded. None: drawn if the config sets
                 `decoder_mask_type`.
             generator: for masks that are drawn; not under `torch.compile`, which cannot take one: draw the masks
                 outside with `hf_videomae.ops.masking`.
-            return_loss: unused. Stock `Trainer` looks for it, and then shows an `eval_loss` without `label_names`.
+            return_loss: unused. If it exists, stock `Trainer` shows an `eval_loss` without `label_names`.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -490,10 +469,12 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         grid = self.videomae.clip_grid(pixel_values)
         mask, decoder_mask = self._draw_masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
         config, indices = self.config, functools.partial(mask_indices, clips=pixel_values, grid=grid)
-        visible, decoded = indices(mask, expected=config.masking)
+        visible, decoded = indices(mask, expected=config.mask_type_and_ratio)
         weight = None
         if decoder_mask is not None:
-            decoded, _ = indices(decoder_mask, name="bool_decoder_masked_pos", expected=config.decoder_masking)
+            decoded, _ = indices(
+                decoder_mask, name="bool_decoder_masked_pos", expected=config.decoder_mask_type_and_ratio
+            )
             weight = mask.gather(1, decoded)
 
         outputs = self.videomae(pixel_values, visible_index=visible, **{**kwargs, "return_dict": True})
@@ -509,7 +490,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         )
 
     def targets(self, pixel_values: Tensor, index: Tensor) -> Tensor:
-        """The pixels to predict at some tokens: (B, T, C, H, W) and (B, K) -> (B, K, P * C) float32."""
+        """Return the pixels to predict at some tokens: (B, T, C, H, W) and (B, K) -> (B, K, P * C) float32."""
         config = self.config
         cubes = gather_patches(pixel_values, config.cube, index)
         mean, std = config.image_mean or (), config.image_std or ()
@@ -532,7 +513,9 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         return mask.to(device), None if decoder_mask is None else decoder_mask.to(device)
 
     def _decode(self, visible_tokens: Tensor, grid: Grid, visible: Tensor, decoded: Tensor) -> Tensor:
-        """[visible + position | mask token + position], never put back in order: the last tokens are the answer."""
+        """Decode [visible + position | mask token + position]; the order never changes back, the last tokens are
+        returned.
+        """
         tokens = self.encoder_to_decoder(visible_tokens)  # (B, V, decoder D)
         table = interpolate_positions(self.decoder_position_table, source=self.config.table_grid, target=grid)
         table = table.to(tokens.dtype)
@@ -561,7 +544,7 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
     ) -> Any:
-        """As for every head. A checkpoint without a classifier gets the paper's: mean pooling and a fresh `fc_norm`.
+        """Load strictly. A checkpoint without a classifier gets the paper's: mean pooling and a fresh `fc_norm`.
 
         Published pre-training configurations say `use_mean_pooling: false`, with which a new classifier would read
         token 0 alone. A checkpoint that holds a classifier keeps its own pooling.
@@ -586,14 +569,14 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
         """Classify clips.
 
         Args:
-            pixel_values: (B, T, C, H, W), normalised.
+            pixel_values: (B, T, C, H, W), normalized.
             labels: (B,) classes, or (B, K) soft targets; see `hf_videomae.ops.losses.classification_loss`.
-            num_items_in_batch: labels of all batches of an optimizer step: the loss is then this batch's part of
-                their mean. The mean of this batch where it is None, as stock `Trainer` leaves it.
+            num_items_in_batch: number of labels in all batches of an optimizer step; the loss is then this batch's
+                part of their mean. None, as in stock `Trainer`: the mean of this batch.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `logits` (B, K), `loss` where labels were given, `hidden_states` and `attentions` where asked for.
+            `logits` (B, K), `loss` if labels are given, `hidden_states` and `attentions` if asked for.
         """
         outputs = self.videomae(pixel_values, **{**kwargs, "return_dict": True})
         tokens = outputs.last_hidden_state  # (B, N, D)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _REPORTED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torchcodec", "safetensors")
 
 
-def now() -> str:
-    """The time in UTC, to the second."""
+def utc_timestamp() -> str:
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def hardware(processes: int, device: "torch.device") -> dict[str, Any]:
-    """What the run ran on."""
+def describe_hardware(processes: int, device: "torch.device") -> dict[str, Any]:
+    """Return the hardware of this machine."""
     import torch
 
     facts = {
@@ -48,19 +48,19 @@ def _find_cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers."""
-    found = {"hf_videomae": __version__, "python": platform.python_version()}
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that affect the numbers."""
+    installed = {"hf_videomae": __version__, "python": platform.python_version()}
     for name in _REPORTED_PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+            installed[name] = "not installed as a package"
+    return installed
 
 
-def command_line() -> str:
-    """Return the command as it was typed, as far as the process can know, without credentials."""
+def redacted_command_line() -> str:
+    """Return the command line of this process, without credentials."""
     import shlex
 
     return redact_credentials(shlex.join([Path(sys.executable).name, *sys.argv]))

@@ -1,11 +1,12 @@
-"""Stop on Ctrl-C and SIGTERM: end every wait, save what is to be saved, leave with 128 + signal.
+"""Stop on Ctrl-C and SIGTERM: end every wait, save unsaved work, exit with 128 + signal.
 
-Inside `handle_signals()` a signal raises `SignalInterrupt` in the main thread, in the middle of whatever it waits for: a sleep of a
-client, a socket, a lock. Work that has something to save enters a `StopSignal` instead: it is interrupted only inside
-`StopSignal.waiting()`, and otherwise asks between two steps. A second signal interrupts it anywhere.
+Inside `handle_signals()` a signal raises `SignalInterrupt` in the main thread, in the middle of any wait: a client's
+sleep, a socket, a lock. Work that has something to save enters a `StopSignal` instead. It is interrupted only inside
+`StopSignal.interruptible()`, and otherwise checks `requested_signal()` between two steps. A second signal interrupts
+it anywhere.
 
-A watcher thread ends a program that has not left some seconds later, because its main thread is inside a library (a
-collective operation that waits for another process) or joins threads of a client that sleep between two tries.
+A watcher thread ends a program that has not exited some seconds later, because its main thread is inside a library (a
+collective operation that waits for another process) or joins threads of a client that sleep between two retries.
 """
 
 import contextlib
@@ -20,9 +21,9 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 GRACE_SECONDS = 3.0
-"""Seconds that a program with nothing to save has to leave by itself."""
+"""Seconds in which a program with nothing to save has to exit by itself."""
 _SECOND_SIGNAL_SECONDS = 1.0
-# `timeout` and launchers pass on a signal that the process group got as well: that is one signal, not two.
+# `timeout` and launchers forward a signal that the process group received too: that is one signal, not two.
 _ECHO_SECONDS, _LAUNCHER_ECHO_SECONDS = 0.5, 2.0
 _POLL_SECONDS, _READ_DELAY_SECONDS = 0.5, 0.3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -33,8 +34,8 @@ class SignalInterrupt(SystemExit, KeyboardInterrupt):
     """A signal ended a wait. Uncaught, it ends the process with exit code 128 + signal and without a traceback.
 
     Attributes:
-        number: of the signal.
-        is_second_signal: a stop had been asked for before.
+        number: number of the signal.
+        is_second_signal: whether a stop was requested before.
     """
 
     def __init__(self, number: int, *, is_second_signal: bool = False) -> None:
@@ -46,30 +47,32 @@ class SignalInterrupt(SystemExit, KeyboardInterrupt):
 
 
 def signal_name(number: int) -> str:
-    """Return what people call a signal."""
+    """Return the usual name of a signal."""
     return {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}.get(
         signal.Signals(number), signal.Signals(number).name
     )
 
 
 class PeerProcesses(Protocol):
-    """The other processes of a run, which may have got no signal. Called in the thread that watches for signals."""
+    """The other processes of a run, which may not have received the signal. Called in the thread that watches for
+    signals.
+    """
 
     def broadcast_stop(self, number: int) -> None:
-        """Tell them of a signal."""
+        """Tell them about a signal."""
 
     def received_stop(self) -> int:
-        """Return the signal that one of them told of, or 0."""
+        """Return the signal that one of them reported, or 0."""
 
 
 class StopSignal:
-    """Remember that a stop was asked for, inside a `with` block of work that has something to save.
+    """Remember a requested stop, inside a `with` block of work that has something to save.
 
-    A second signal raises `SignalInterrupt`. A launcher that is gone counts as SIGTERM: `accelerate launch` does not pass
-    signals on to a single process, which would train on without anybody knowing.
+    A second signal raises `SignalInterrupt`. A launcher that has exited counts as SIGTERM: `accelerate launch` does
+    not forward signals to a single process, which would keep training unnoticed.
 
     Args:
-        peers: processes that are to stop with this one, also where they wait.
+        peers: processes that must stop with this one, even while they wait.
     """
 
     def __init__(self, peers: PeerProcesses | None = None) -> None:
@@ -86,15 +89,15 @@ class StopSignal:
         _process.leave(self)
 
     def requested_signal(self) -> int:
-        """Return the signal that asked for a stop, or 0."""
+        """Return the signal that requested a stop, or 0."""
         if not self.number and self._launcher_pid is not None and os.getppid() != self._launcher_pid:
             self.number = _process.number = signal.SIGTERM
             self.requested_at = _process.requested_at = time.monotonic()
         return self.number
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Raise `SignalInterrupt` inside the block once a stop is asked for, or was before."""
+    def interruptible(self) -> Iterator[None]:
+        """Raise `SignalInterrupt` inside the block once a stop is requested, or if it was before."""
         self.is_waiting = True
         try:
             if self.requested_signal():
@@ -106,10 +109,10 @@ class StopSignal:
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """Make a signal end this program, with nothing to save but where a `StopSignal` is entered inside.
+    """Make a signal end this program; only work inside a `StopSignal` is saved first.
 
-    Blocks may be nested and follow each other. Only for the main thread of a program: a process that does not leave
-    after a signal is ended.
+    Blocks may be nested and follow each other. Only for the main thread of a program: a process that does not exit
+    after a signal is killed.
     """
     scope = _Program()
     _process.enter(scope)
@@ -125,21 +128,21 @@ def is_stop_requested() -> bool:
 
 
 def claim_stop_report() -> bool:
-    """Return whether the user is still to be told of the signal, and take that over."""
+    """Return whether the signal is still unreported, and claim the report."""
     is_reported, _process.is_reported = _process.is_reported, True
     return not is_reported
 
 
 def has_unsaved_work() -> bool:
-    """Return whether work with something to save is under way (`StopSignal`)."""
+    """Return whether work with something to save is running (`StopSignal`)."""
     return isinstance(_process.current(), StopSignal)
 
 
 @contextlib.contextmanager
-def waiting() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let a stop signal end a wait: inside a `StopSignal` only here, in a program without one everywhere."""
     scope = _process.current()
-    with scope.waiting() if isinstance(scope, StopSignal) else contextlib.nullcontext():
+    with scope.interruptible() if isinstance(scope, StopSignal) else contextlib.nullcontext():
         yield
 
 
@@ -151,26 +154,21 @@ class _Program:
 
 
 class _Process:
-    """The signal handlers of this process, and who gets the signals."""
+    """The signal handlers of this process, and the scopes that receive the signals."""
 
     def __init__(self) -> None:
         self.scopes: list[StopSignal | _Program] = []
         self.number, self.requested_at, self.handled_at, self.repeated = 0, 0.0, 0.0, False
-        self.is_reported = False  # the user knows of the signal
+        self.is_reported = False  # the user knows about the signal
         self._previous: dict[int, Any] = {}
         self._watcher: _Watcher | None = None
 
     def enter(self, scope: StopSignal | _Program) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return  # Python takes signals in the main thread alone
+            return  # Python handles signals in the main thread alone
         if not self.scopes:
-            self.number, self.requested_at, self.handled_at, self.repeated, self.is_reported = (
-                0,
-                0.0,
-                0.0,
-                False,
-                False,
-            )
+            self.number, self.requested_at, self.handled_at = 0, 0.0, 0.0
+            self.repeated = self.is_reported = False
             self._previous = {number: signal.signal(number, self._handle_signal) for number in _SIGNALS}
             self._watcher = _Watcher(self) if hasattr(signal, "pthread_kill") else None
         self.scopes.append(scope)
@@ -179,7 +177,7 @@ class _Process:
         if scope not in self.scopes:
             return
         if isinstance(scope, _Program) and self.number and not self._programs(exclude=scope):
-            self.end_within(GRACE_SECONDS)  # threads of clients may be in the middle of a wait
+            self.end_within(GRACE_SECONDS)  # threads of clients may still be waiting
         self.scopes.remove(scope)
         if not self.scopes:
             for number, handler in self._previous.items():
@@ -188,18 +186,18 @@ class _Process:
                 self._watcher.close()
 
     def before_fork(self) -> None:
-        """Hold signals back: one that comes to the new process before `reset_in_child` would seem to come to this one."""
+        """Block signals: one that reaches the child before `reset_in_child` would count as one of this process."""
         if self.scopes:
             _thread_state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
     def after_fork(self) -> None:
-        """Let signals in again."""
+        """Unblock signals."""
         mask = vars(_thread_state).pop("mask", None)
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def reset_in_child(self) -> None:
-        """Leave the signals of a forked process to that process."""
+        """Restore default handlers in a forked process."""
         if self.scopes:
             self.scopes, self._watcher = [], None
             if threading.current_thread() is threading.main_thread():
@@ -209,7 +207,7 @@ class _Process:
         self.after_fork()
 
     def current(self) -> "StopSignal | _Program | None":
-        """Return who gets the signals: the innermost work that has something to save, else the program."""
+        """Return the scope that receives signals: the innermost work with something to save, else the program."""
         work = [scope for scope in self.scopes if isinstance(scope, StopSignal)]
         return (work or self.scopes or [None])[-1]
 
@@ -217,7 +215,7 @@ class _Process:
         return bool(self._programs())
 
     def end_within(self, seconds: float) -> None:
-        """End the process after a while, if it is a program's: a notebook that called a run stays."""
+        """End the process within some seconds, if it belongs to a program; a notebook that called a run stays."""
         if self._watcher is not None and self.is_program():
             self._watcher.end_within(seconds)
 
@@ -228,8 +226,8 @@ class _Process:
         """Handle a signal, in the main thread."""
         self.handled_at = time.monotonic()
         scope = self.current()
-        assert scope is not None  # the handlers are there as long as a scope is
-        if self.repeated:  # by the watcher: the first one was raised where it went unnoticed
+        assert scope is not None  # handlers are installed only while a scope is open
+        if self.repeated:  # by the watcher: the first interrupt was lost
             self.repeated = False
             if isinstance(scope, StopSignal) and scope.is_waiting:
                 raise SignalInterrupt(scope.number)
@@ -242,7 +240,7 @@ class _Process:
         if is_second_signal or isinstance(scope, _Program):
             self.end_within(_SECOND_SIGNAL_SECONDS if is_second_signal else GRACE_SECONDS)
         else:
-            self.is_reported = True  # the work says how it ended
+            self.is_reported = True  # the work reports how it ended
             if not scope.is_waiting:
                 return
         raise SignalInterrupt(number, is_second_signal=is_second_signal)
@@ -284,7 +282,7 @@ class _Watcher:
     def _check_signals(self) -> None:
         now, process = time.monotonic(), self._process
         scope = process.current()
-        # A signal may be handled a moment before this thread reads of it.
+        # A signal may be handled shortly before this thread reads its number.
         self._unhandled = [
             (requested_at, number)
             for requested_at, number in self._unhandled
@@ -321,12 +319,12 @@ class _Watcher:
 
     def _send(self, number: int, *, repeated: bool = False) -> None:
         self._process.repeated = repeated
-        # To the main thread: only its system calls are to be interrupted.
+        # To the main thread, so that its system calls are interrupted.
         signal.pthread_kill(self._main, number)
 
 
 def echo_seconds() -> float:
-    """Return for how long after a signal another one is taken for the same."""
+    """Return for how many seconds after a signal another one counts as the same."""
     return _ECHO_SECONDS if _launcher_pid() is None else _LAUNCHER_ECHO_SECONDS
 
 
@@ -335,10 +333,10 @@ def _launcher_pid() -> int | None:
 
 
 def _exit_now(number: int) -> NoReturn:
-    """End the process, whatever its threads do."""
+    """End the process at once, whatever its threads do."""
     report_thread = threading.Thread(target=_report_and_flush, args=(number,), daemon=True)
     report_thread.start()
-    report_thread.join(0.5)  # who reads them may be stuck
+    report_thread.join(0.5)  # the reader of the streams may be stuck
     os._exit(128 + number)
 
 

@@ -1,6 +1,6 @@
-"""Loading and saving weights under the published names, with nothing lost on the way."""
+"""Load and save weights under the published names, and lose nothing silently."""
 
-from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+from . import _check_dependencies  # noqa: F401  reports a torchvision that does not fit torch in one line
 
 # isort: split
 import copy
@@ -32,7 +32,7 @@ from .run_files import copy_file_mode
 
 logger = logging.get_logger("hf_videomae")
 
-# transformers 5.6 to 5.17 give keys a bias. It adds the same to all scores of a query, which softmax takes away again.
+# transformers 5.6 to 5.17 give keys a bias. It adds the same to all scores of a query, which softmax cancels.
 _KEY_BIAS = r"(encoder\.layer|decoder\.decoder_layers)\.\d+\.attention\.attention\.key\.bias$"
 _KEYS_SHOWN = 12  # in a message
 _WEIGHT_FILE = re.compile(r"[\w-][\w.-]*\.(safetensors|bin)")
@@ -40,10 +40,10 @@ _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "r
 
 
 def register_checkpoint_renames() -> None:
-    """Teach transformers the names on disk: `q_bias` and `v_bias` are `query.bias` and `value.bias` in memory.
+    """Register the names on disk with transformers: `q_bias` and `v_bias` are `query.bias` and `value.bias` in memory.
 
-    transformers has this for its own classes alone (and releases before September 2026 not even for them: those load
-    the biases as zeros). It is applied on load and reversed on save.
+    transformers does this for its own classes alone (releases before September 2026 not even for them: those load the
+    biases as zeros). Applied on load and reversed on save.
     """
     register_checkpoint_conversion_mapping(
         "videomae",
@@ -56,10 +56,9 @@ def register_checkpoint_renames() -> None:
 
 
 class StrictLoadingMixin(PreTrainedModel):
-    """`from_pretrained` in which a weight that finds no place, or a place that finds no weight, is an error."""
+    """Load weights strictly: an unused weight, or a parameter without a weight, is an error."""
 
-    # Keys that may be in the file and not in the model, and the other way round: patterns after an optional
-    # "videomae.".
+    # Patterns of keys, after an optional "videomae.", that may be in the file but not in the model, and vice versa.
     _allowed_unexpected_keys: tuple[str, ...] = ()
     _allowed_missing_keys: tuple[str, ...] = ()
     _stores_decoder = False
@@ -69,16 +68,16 @@ class StrictLoadingMixin(PreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
     ) -> Any:
-        """As `PreTrainedModel.from_pretrained`, but nothing is lost silently.
+        """Load as `PreTrainedModel.from_pretrained` does, but lose nothing silently.
 
         Args:
             pretrained_model_name_or_path: a Hub id or a folder.
-            output_loading_info: also return what was missing and unexpected.
+            output_loading_info: also return the missing and unexpected keys.
             **kwargs: as in transformers; configuration fields override the file's. A clip size other than the trained
-                one (`num_frames`, `image_size`) keeps the trained position table, interpolated.
+                one (`num_frames`, `image_size`) interpolates the trained position table.
 
         Raises:
-            ValueError: naming every missing or unexpected key that the head does not explain.
+            ValueError: naming every missing or unexpected key that the head does not allow.
         """
         loaded = cls._load_strict(
             pretrained_model_name_or_path,
@@ -99,7 +98,7 @@ class StrictLoadingMixin(PreTrainedModel):
         allowed_missing: tuple[str, ...],
         allowed_unexpected: tuple[str, ...],
     ) -> tuple[Any, dict[str, Any]]:
-        """The model and what was missing and unexpected, of which only keys like `allowed_missing` and `allowed_unexpected` are allowed."""
+        """Return the model and its loading info; all missing and unexpected keys must match the allowed patterns."""
         _check_weight_file_size(cls, source, kwargs, allowed_missing=allowed_missing)
         may_mismatch = kwargs.get("ignore_mismatched_sizes", False)
         try:
@@ -123,22 +122,22 @@ class StrictLoadingMixin(PreTrainedModel):
             )
         if any(key_matches(key, (_KEY_BIAS,)) for key in info["unexpected_keys"]):
             logger.warning(
-                f"{source} holds biases of keys (from transformers 5.6 to 5.17), which softmax ignores: left."
+                f"{source} holds biases of keys (from transformers 5.6 to 5.17), which softmax ignores: left out."
             )
         return model, info
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """As `PreTrainedModel.save_pretrained`; notes where stock transformers would read other positions."""
+        """Save as `PreTrainedModel.save_pretrained` does; warn if stock transformers would read other positions."""
         if self.config.position_embedding == "learned":
             logger.warning(
                 "This model stores a position table of its own. hf_videomae reads it; stock transformers does not, "
-                "and would give other numbers with its fixed sinusoid."
+                "and would return other numbers with its fixed sinusoid."
             )
         if self.config.table_grid != self.config.grid:
             logger.warning(
                 f"This model interpolates the position table of the grid {self.config.table_grid} to "
-                f"{self.config.grid}. "
-                f"hf_videomae reads that from its config; stock transformers does not, and would give other numbers."
+                f"{self.config.grid}. hf_videomae reads that from its config; stock transformers does not, and would "
+                f"return other numbers."
             )
         super().save_pretrained(save_directory, *args, **kwargs)
         folder = Path(save_directory)
@@ -148,14 +147,14 @@ class StrictLoadingMixin(PreTrainedModel):
 def rename_published_biases(module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
     """Rename `q_bias` and `v_bias` to the names in memory, before `load_state_dict` reads them.
 
-    `from_pretrained` renames by itself and never calls this. Every other way to load weights does: stock `Trainer`,
+    `from_pretrained` renames by itself and never calls this. All other ways to load weights do: stock `Trainer`,
     Accelerate, safetensors, sharded checkpoints.
 
     Args:
-        module: the self-attention, before which this is called.
+        module: the self-attention whose weights are loaded next.
         state_dict: changed in place.
-        prefix: of the module's weights in it.
-        *rest: what torch gives to such hooks; the last one takes the errors.
+        prefix: prefix of the module's weights in it.
+        *rest: further arguments of such hooks in torch; the last one is the list of errors.
     """
     errors: list[str] = rest[-1]
     for published, name in (("q_bias", "query"), ("v_bias", "value")):
@@ -166,10 +165,10 @@ def rename_published_biases(module: nn.Module, state_dict: dict[str, Any], prefi
             continue
         value = state_dict.pop(prefix + published)
         target = f"{prefix}{name}.{'base_layer.' if wrapped else ''}bias"
-        # torch.distributed's set_model_state_dict adds the model's own tensors where it does not know a name.
+        # torch.distributed's set_model_state_dict adds the model's own tensors for names that it does not know.
         other = state_dict.get(target, own)
         if other is not own and other.device.type != "meta" and not torch.equal(other, value):
-            errors.append(f"{prefix}{published} and {target} are one weight with two values: take one of them out")
+            errors.append(f"{prefix}{published} and {target} are one weight with two values: remove one of them")
         state_dict[target] = value
 
 
@@ -178,10 +177,10 @@ def _check_weight_file_size(
 ) -> None:
     """Refuse a configuration of more weights than the file of weights has bytes, before they take memory.
 
-    Fresh parts are not counted. Of weights in several files the index is checked, and the rest left to the loader.
+    Fresh parts are not counted. For weights in several files only the index is checked here.
 
     Raises:
-        ValueError: with both numbers, or for an index that names other files than those beside it.
+        ValueError: with both numbers, or for an index that names files outside its folder.
     """
     if kwargs.get("state_dict") is not None:
         return
@@ -209,7 +208,7 @@ def _check_weight_file_size(
 
 
 def _check_weight_index(source: Any, variant: str | None, **cache_options: Any) -> None:
-    """Refuse an index of weights that is damaged, or names files that do not lie beside it.
+    """Refuse an index of weights that is damaged, or names files outside its folder.
 
     Raises:
         ValueError: naming the index and the first such file.
@@ -222,31 +221,31 @@ def _check_weight_index(source: Any, variant: str | None, **cache_options: Any) 
         try:
             index = json.loads(Path(path).read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the {name} of {source} is no JSON that can be read: download it again") from error
+            raise ValueError(f"the {name} of {source} is not valid JSON: download it again") from error
         files = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(files, dict) or not files or not isinstance(index.get("metadata"), dict):
             raise ValueError(f"the {name} of {source} needs `metadata` and `weight_map` as objects: download it again")
         odd = [file for file in files.values() if not isinstance(file, str) or not _WEIGHT_FILE.fullmatch(file)]
         if odd:
             raise ValueError(
-                f"the {name} of {source} names {_format_keys([str(odd[0])])}, which is no file of weights beside it; "
-                f"take a whole folder of the model"
+                f"the {name} of {source} names {_format_keys([str(odd[0])])}, which is not a file of weights in its "
+                f"folder; use a complete folder of the model"
             )
 
 
 def _format_keys(keys: Sequence[str]) -> str:
-    """Return keys as a text that stays readable, whatever a file calls them."""
+    """Return the first keys, shortened so that a message stays readable."""
     shown = ", ".join(key if len(key) <= 100 else f"{key[:100]}..." for key in keys[:_KEYS_SHOWN])
     return shown if len(keys) <= _KEYS_SHOWN else f"{shown} and {len(keys) - _KEYS_SHOWN} more"
 
 
 def _format_mismatch(source: Any, keys: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> str:
-    """Say which weights have another shape than the configuration gives them."""
-    found = sorted(
+    """Return a line that names a weight of another shape than the configuration says."""
+    mismatches = sorted(
         (-len(file_shape), key, list(file_shape), list(model_shape)) for key, file_shape, model_shape in keys
     )
-    _, key, file_shape, model_shape = found[0]
-    more = f", and {len(found) - 1} others" if len(found) > 1 else ""
+    _, key, file_shape, model_shape = mismatches[0]
+    more = f", and {len(mismatches) - 1} others" if len(mismatches) > 1 else ""
     return (
         f"the weights of {source} have other shapes than its configuration says: {key} is {file_shape} in the file "
         f"and {model_shape} in the model{more}; give the config.json that belongs to the weights"
@@ -254,13 +253,13 @@ def _format_mismatch(source: Any, keys: Iterable[tuple[str, Sequence[int], Seque
 
 
 def is_saved_without_classifier(source: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether a checkpoint's config says that another head than a classifier wrote it; False where it says nothing."""
+    """Return whether a checkpoint's config names another head than a classifier; False if it names none."""
     architectures = read_architectures(source, kwargs)
     return bool(architectures) and not any("Classification" in name for name in architectures)
 
 
 def read_architectures(source: Any, kwargs: dict[str, Any]) -> list[str]:
-    """The classes that wrote a checkpoint, as its config says; none where it says nothing."""
+    """Return the classes that wrote a checkpoint, from its config; none if it does not say."""
     config = kwargs.get("config")
     if isinstance(config, PreTrainedConfig):
         return list(config.architectures or [])
@@ -270,11 +269,10 @@ def read_architectures(source: Any, kwargs: dict[str, Any]) -> list[str]:
 
 
 def with_mean_pooling(source: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `from_pretrained` with mean pooling, and a note; the caller's config is left as it was."""
+    """Return arguments of `from_pretrained` with mean pooling, and warn; the caller's config stays unchanged."""
     logger.warning(
         f"{source} holds no classifier: a new one is made on the mean of all tokens with a fresh fc_norm, as in the "
-        f"paper, "
-        f"whatever its config says (use_mean_pooling=False would read token 0 alone; pass it to have that)."
+        f"paper, whatever its config says (pass use_mean_pooling=False to read token 0 alone)."
     )
     config = kwargs.get("config")
     if isinstance(config, PreTrainedConfig):
@@ -287,15 +285,15 @@ def with_mean_pooling(source: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
 def load_with_mean_pooling(
     load: Callable[..., Any], source: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """Load a classifier; one whose head is new pools the mean of all tokens, unless the caller says otherwise.
+    """Load a classifier; a new head averages all tokens, unless the caller says otherwise.
 
     Args:
         load: `from_pretrained`.
         source: a Hub id or a folder.
-        args, kwargs: of `load`.
+        args, kwargs: arguments of `load`.
 
     Returns:
-        the model and what was missing and unexpected.
+        the model and its loading info: missing and unexpected keys.
     """
     if "use_mean_pooling" not in kwargs and is_saved_without_classifier(source, kwargs):
         kwargs = with_mean_pooling(source, kwargs)
@@ -307,5 +305,5 @@ def load_with_mean_pooling(
 
 
 def key_matches(key: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a parameter's name begins with one of the patterns, with or without the backbone's prefix."""
+    """Return whether a parameter's name begins with one of the patterns, with or without the backbone's prefix."""
     return any(re.match(rf"(videomae\.)?{pattern}", key) for pattern in patterns)

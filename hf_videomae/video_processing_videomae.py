@@ -1,9 +1,9 @@
-"""VideoMAEVideoProcessor: from whatever holds a video to `pixel_values`, with torch alone.
+"""Turn any form of a video into `pixel_values`, with torch alone: VideoMAEVideoProcessor.
 
 Shapes: B videos, V views of each, T frames of a clip, C channels, H and W pixels.
 """
 
-from . import _check_dependencies  # noqa: F401  a torchvision that does not fit is told in one line
+from . import _check_dependencies  # noqa: F401  reports a torchvision that does not fit torch in one line
 
 # isort: split
 import difflib
@@ -25,16 +25,16 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .config_validation import check_processor_dict, read_config
-from .configuration_videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from .configuration_videomae import VideoMAEConfig
 from .video.decode_errors import UnknownFrameRateError
 from .video.decoded_frames import ChannelOrder, frames_to_tensor, is_frame, match_channels
 from .video.decoding import VideoDecodeError, VideoSource, decode_clip
 from .video.sampling import ClipSampler
 from .video.segments import VideoSegment
 from .video.timestamps import estimate_fps
-from .video.transforms import center_crop, normalize, resize
+from .video.transforms import IMAGENET_MEAN, IMAGENET_STD, center_crop, normalize, resize
 
-# The names and numbers that Pillow gives the filters, as they stand in published files.
+# Pillow's numbers of filters, as published files hold them.
 _FILTERS = {2: "bilinear", 3: "bicubic"}
 _IMAGE_PROCESSOR_FIELDS = (
     "do_resize",
@@ -48,7 +48,7 @@ _IMAGE_PROCESSOR_FIELDS = (
     "image_mean",
     "image_std",
 )
-# What older and newer releases of transformers write beside the settings: who wrote the file, not how to read a video.
+# Entries that releases of transformers add: they say who wrote the file, not how to read a video.
 _IGNORED_SETTINGS = {
     "image_processor_type",
     "video_processor_type",
@@ -62,7 +62,7 @@ Size = int | Sequence[int] | dict[str, int]
 
 
 class VideoMAEVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
-    """The settings of transformers' video processors and ours."""
+    """Settings of transformers' video processors and ours."""
 
     frame_stride: int
     sampling_mode: str
@@ -71,9 +71,9 @@ class VideoMAEVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[c
 
 
 class VideoMAEVideoProcessor(VideoProcessorMixin):
-    """Samples the clips of a video, resizes, crops and normalises them.
+    """Sample the clips of a video, resize, crop and normalize them.
 
-    The steps and their order are those of the paper's test code (resize the short side, cut, normalise) and of stock
+    The steps and their order are those of the paper's test code (resize the short side, cut, normalize) and of stock
     transformers' `VideoMAEImageProcessor`; neither torchvision nor Pillow is needed. `save_pretrained` writes
     `video_preprocessor_config.json` and `preprocessor_config.json`, both as stock transformers reads them;
     `from_pretrained` reads either, and the older forms of published checkpoints.
@@ -83,25 +83,25 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         size: `{"shortest_edge": n}` or a number n: the short side in pixels, the aspect kept; a frame that would then
             be smaller than the crop is enlarged until it covers it. `{"height": h, "width": w}`: exactly this.
         resample: Pillow's number or name of the filter: 2 (bilinear) or 3 (bicubic).
-        do_center_crop: cut the centre out.
-        crop_size: `{"height": h, "width": w}` or a number. Where it is missing: the square (or rectangle) of `size`.
-        do_rescale: multiply by `rescale_factor`. Pixels that already lie in [0, 1] are not rescaled again: a warning
-            says so.
+        do_center_crop: crop the center.
+        crop_size: `{"height": h, "width": w}` or a number. Default: the square (or rectangle) of `size`.
+        do_rescale: multiply by `rescale_factor`. Pixels in [0, 1] are not rescaled again, with a warning.
         rescale_factor: 1/255 for 8-bit frames.
         do_normalize: subtract `image_mean`, divide by `image_std`.
         image_mean, image_std: one value per channel, or one for three channels. ImageNet's by default, which every
             published VideoMAE uses (the 0.5 that stock transformers defaults to is wrong for them). Their number is
-            the number of channels: grey videos are repeated over them; a model of one channel gets the luma of colour.
-        do_sample_frames: sample `num_frames` frames; otherwise all frames of the video are taken.
+            the number of channels: gray videos are repeated over them; a model of one channel gets the luma
+            of color videos.
+        do_sample_frames: sample `num_frames` frames; otherwise use all frames of the video.
         num_frames: T.
         frame_stride: frames between two sampled ones (paper, section 4.1: 4 on Kinetics, 2 on Something-Something).
         sampling_mode: `dense` (strided clips) or `uniform` (spread over the whole video, TSN).
         num_views: clips per video, spread over its length.
-        frame_seconds: seconds between two sampled frames of a dense clip, for videos of mixed frame rates; it takes
-            the place of `frame_stride`, and giving a `frame_stride` for a call or on loading takes its place in turn.
+        frame_seconds: seconds between two sampled frames of a dense clip, for videos of mixed frame rates; it
+            replaces `frame_stride`. A `frame_stride` given for a call or on loading replaces it in turn.
 
     Raises:
-        ValueError: for settings that cannot work.
+        ValueError: for invalid settings.
     """
 
     model_input_names = ["pixel_values"]
@@ -131,7 +131,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
     ) -> None:
         _check_misspelled(extra)
         super().__init__(**{name: value for name, value in extra.items() if name not in _IGNORED_SETTINGS})
-        # Values that stand on the class alone are not written to the files: all are set here, null the default.
+        # Class attributes are not written to the files, so all values are set here; null means the default.
         self.do_resize = _or_default(do_resize, True)
         self.size = _size(size)
         self.resample = _filter_number(resample)
@@ -152,7 +152,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     @classmethod
     def from_config(cls, config: VideoMAEConfig, **settings: Any) -> "VideoMAEVideoProcessor":
-        """The processor that belongs to a model: its size, frames, mean and std; `settings` are over them."""
+        """Return the processor that belongs to a model: its size, frames, mean and std; `settings` override them."""
         height, width = config.image_height_width
         values: dict[str, Any] = {
             "size": {"shortest_edge": min(height, width)},
@@ -165,9 +165,9 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; a file without a clip plan of ours gets the default plan.
+        """Build as transformers does; a file without our clip settings gets the defaults.
 
-        Stock transformers writes `do_sample_frames: false` everywhere, because its own plan is not the paper's.
+        Stock transformers always writes `do_sample_frames: false`, because its own sampling is not the paper's.
         """
         check_processor_dict(video_processor_dict)
         values = dict(video_processor_dict)
@@ -177,14 +177,14 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     @classmethod
     def get_video_processor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """As in transformers; raises `ValueError` for a file that holds no settings."""
+        """Read settings as transformers does. Raises `ValueError` for a file that holds none."""
         name = "preprocessor_config.json"
         read = super().get_video_processor_dict
         return read_config(read, pretrained_model_name_or_path, name=name, check=check_processor_dict, **kwargs)
 
     @property
     def clip_sampler(self) -> ClipSampler:
-        """How clips are sampled: the same object that training and evaluation use."""
+        """Return how clips are sampled: the same object that training and evaluation use."""
         mode: Any = self.sampling_mode
         return ClipSampler(
             num_frames=self.num_frames,
@@ -196,7 +196,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
 
     @property
     def num_channels(self) -> int:
-        """C, the number of values in `image_mean`."""
+        """Return C, the number of values in `image_mean`."""
         return len(self.image_mean)
 
     def preprocess(
@@ -214,27 +214,26 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         Args:
             videos: one video or a list of them, each
                 - a path, a URL, the bytes of a file, an open binary file, a row of a `datasets.Video` column (decoded
-                  or not), or a torchcodec `VideoDecoder`: sampled by the clip plan;
-                - decoded frames: a tensor or array (T, C, H, W), (T, H, W, C) or grey (T, H, W), or a list of PIL
-                  images or of (C, H, W), (H, W, C) or (H, W) frames. With exactly `num_frames` frames they are the
-                  clip; more are sampled by the clip plan; fewer are all kept and the last is repeated, as the paper's
-                  code fills up short videos (a stride would drop frames of what may well be a sampled clip).
+                  or not), or a torchcodec `VideoDecoder`: sampled by `clip_sampler`;
+                - decoded frames: a tensor or array (T, C, H, W), (T, H, W, C) or gray (T, H, W), or a list of PIL
+                  images or of (C, H, W), (H, W, C) or (H, W) frames. Exactly `num_frames` frames are the clip; more
+                  are sampled by `clip_sampler`; fewer are all kept and the last is repeated, as the paper's code pads
+                  short videos (a stride would drop frames of a clip that was sampled already).
                 A tensor or array of five dimensions is a batch.
             return_tensors: `pt` or `np`.
-            input_data_format: `channels_first` or `channels_last` of decoded frames, where their shape does not tell.
+            input_data_format: `channels_first` or `channels_last` of decoded frames, if their shape is ambiguous.
             device: where to compute, for example `cuda`.
             video_metadata: transformers' `VideoMetadata` or a dictionary with `fps`, or a list of one per video: the
-                frame rate of decoded frames, which `frame_seconds` needs. Files and decoders say theirs themselves.
+                frame rate of decoded frames, which `frame_seconds` needs. Files and decoders state their own.
             **overrides: any setting, for this call.
 
         Returns:
             A BatchFeature whose `pixel_values` is (B, T, C, H, W) float32; with V views per video (B * V, T, C, H, W),
-            the views of a video in a row, so that the model takes them as they are and
-            `logits.view(B, V, -1)` belongs to the videos again.
+            the views of a video in a row: `logits.view(B, V, -1)` then belongs to the videos.
 
         Raises:
-            ValueError: for input that is no video, with what came and what is wanted; a `VideoDecodeError` where a
-                file is bad.
+            ValueError: for input that is no video, with what came and what is wanted.
+            VideoDecodeError: a file is bad.
         """
         settings = self._with_settings(overrides)
         batch = _as_batch(videos)
@@ -246,7 +245,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         shapes = {tuple(clip.shape) for clip in clips}
         if len(shapes) > 1:
             raise ValueError(
-                f"the videos end with different shapes {sorted(shapes)} and make no batch: leave do_resize, "
+                f"the processed videos have different shapes {sorted(shapes)} and make no batch: leave do_resize, "
                 f"do_center_crop and do_sample_frames on, or give one video at a time"
             )
         return BatchFeature({"pixel_values": torch.stack(clips)}, tensor_type=return_tensors)
@@ -254,7 +253,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Write `video_preprocessor_config.json`, and `preprocessor_config.json` for what reads image processors.
+        """Write `video_preprocessor_config.json`, and `preprocessor_config.json` for readers of image processors.
 
         Returns:
             The paths of the files.
@@ -269,14 +268,14 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         return [*files, str(path)]
 
     def _with_settings(self, overrides: dict[str, Any]) -> "VideoMAEVideoProcessor":
-        """This processor with other settings; itself where there are none."""
-        # Stock transformers passes this along: colour is ours to convert anyway.
+        """Return this processor with other settings; itself if none are given."""
+        # Stock transformers passes this; colors are always converted here.
         overrides = _resolve_stride_override(
             {name: value for name, value in overrides.items() if name != "do_convert_rgb"}
         )
         unknown = overrides.keys() - _SETTINGS
         if unknown:
-            raise ValueError(f"no setting is called {', '.join(sorted(unknown))}; there are {', '.join(_SETTINGS)}")
+            raise ValueError(f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(_SETTINGS)}")
         if not overrides:
             return self
         if "size" in overrides:
@@ -290,12 +289,12 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             )
         if min(self.image_std) <= 0 or self.rescale_factor <= 0:
             raise ValueError(f"image_std={self.image_std} and rescale_factor={self.rescale_factor} must be above 0")
-        _ = self.clip_sampler  # refuses a plan that cannot work
+        _ = self.clip_sampler  # refuses invalid sampling
 
-    # Sampling: any kind of video -> its clips, (T, C, H, W) each, pixels as they came.
+    # Sampling: any form of video -> its clips, (T, C, H, W) each, pixels unchanged.
 
     def _sample_clips(self, video: Any, *, channel_order: ChannelOrder | None, fps: float) -> list[Tensor]:
-        # A decoded row of `datasets` remembers its file, which we number by what really decodes.
+        # A decoded row of `datasets` holds its file; our decoder counts the frames that really decode.
         video = getattr(video, "_hf_encoded", None) or video
         if isinstance(video, dict) and ("bytes" in video or "path" in video):
             name, video = video.get("path"), video.get("bytes") or video.get("path")
@@ -308,7 +307,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         return [frames[indices] for indices in self._array_indices(len(frames), fps)]
 
     def _decode(self, video: VideoSource | VideoSegment, *, name: str | None = None) -> Tensor:
-        seconds = self.clip_sampler.seconds if self.do_sample_frames else None
+        seconds = self.clip_sampler.stride_seconds if self.do_sample_frames else None
         return decode_clip(video, self._file_indices, frame_seconds=seconds, name=name)
 
     def _file_indices(self, total: int, fps: float) -> list[int]:
@@ -331,7 +330,7 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         frames = match_channels(frames, self.num_channels)
         return list(frames.split(self.num_frames)) if self.do_sample_frames else [frames]
 
-    # Pixels: one clip -> normalised, at the model's size.
+    # Pixels: one clip -> normalized, at the model's size.
 
     def _to_pixel_values(self, clip: Tensor, *, device: str | torch.device | None) -> Tensor:
         factor = self._rescale_factor_for(clip)
@@ -357,12 +356,12 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
             return self.rescale_factor
         if high > limit + 1:
             raise ValueError(
-                f"pixels go up to {high:.6g}, above 255: divide by the highest value that there can be (65535 for 16 "
+                f"pixels go up to {high:.6g}, above 255: divide by the highest possible value (65535 for 16 "
                 f"bits) and give floats in [0, 1]"
             )
         if low < 0:
             warnings.warn(
-                f"pixels go down to {low:.3g}, so they seem to be normalised already; for such input set "
+                f"pixels go down to {low:.3g}, so they seem to be normalized already; for such input set "
                 f"do_rescale=False and do_normalize=False",
                 stacklevel=2,
             )
@@ -385,12 +384,12 @@ class VideoMAEVideoProcessor(VideoProcessorMixin):
         if frames.shape[-2] < crop[0] or frames.shape[-1] < crop[1]:
             raise ValueError(
                 f"frames of {frames.shape[-2]}x{frames.shape[-1]} pixels are below crop_size {crop[0]}x{crop[1]}: "
-                f"leave do_resize on, with a size that is not below it"
+                f"leave do_resize on, with a size that is not smaller"
             )
         return center_crop(frames, crop)
 
     def _resize_target(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) to resize to."""
+        """Return (height, width) to resize to."""
         if "height" in self.size:
             return self.size["height"], self.size["width"]
         short, wanted = min(height, width), self.size["shortest_edge"]
@@ -410,7 +409,7 @@ _SETTINGS = tuple(
 )
 
 
-# What came in: files, decoders, arrays, lists.
+# Input: files, decoders, arrays, lists.
 
 
 def _is_file(video: Any) -> bool:
@@ -426,7 +425,7 @@ def _as_batch(videos: Any) -> list[Any]:
     if isinstance(videos, (Tensor, np.ndarray)):
         if videos.ndim not in (3, 4, 5):
             raise ValueError(
-                f"an array of shape {tuple(videos.shape)} is no video: give (T, C, H, W), (T, H, W, C) or grey "
+                f"an array of shape {tuple(videos.shape)} is no video: give (T, C, H, W), (T, H, W, C) or gray "
                 f"(T, H, W) frames, or a batch of them with five dimensions"
             )
         return list(videos) if videos.ndim == 5 else [videos]
@@ -442,7 +441,7 @@ def _as_batch(videos: Any) -> list[Any]:
 
 
 def _metadata_fps(metadata: Any, count: int) -> list[float]:
-    """Frames per second of each video, 0 where it is not said."""
+    """Return the frames per second of each video, 0 if it is not given."""
     if metadata is None:
         return [0.0] * count
     entries = metadata if isinstance(metadata, (list, tuple)) else [metadata]
@@ -452,17 +451,17 @@ def _metadata_fps(metadata: Any, count: int) -> list[float]:
 
 
 def _decoder_fps(metadata: Any) -> float:
-    """Return the frame rate of a torchcodec VideoDecoder, by its time stamps where the stated one is absurd."""
+    """Return the frame rate of a torchcodec VideoDecoder, by its time stamps if the stated one is implausible."""
     begin, end, number = metadata.begin_stream_seconds, metadata.end_stream_seconds, metadata.num_frames
     duration = math.nan if begin is None or end is None else (end - begin) * (number - 1) / number
     return estimate_fps(stated=metadata.average_fps or 0.0, num_frames=number, duration=duration)
 
 
-def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -> Tensor:
-    """Frames (T, C, H, W) of a torchcodec VideoDecoder."""
+def _decoder_frames(decoder: Any, index_fn: Callable[[int, float], Sequence[int]]) -> Tensor:
+    """Return frames (T, C, H, W) of a torchcodec VideoDecoder."""
     metadata = decoder.metadata
     try:
-        indices = plan(metadata.num_frames, _decoder_fps(metadata))
+        indices = index_fn(metadata.num_frames, _decoder_fps(metadata))
         frames: Tensor = decoder.get_frames_at(indices=list(indices)).data
     except UnknownFrameRateError as error:
         raise VideoDecodeError("a VideoDecoder's video", str(error)) from error
@@ -477,14 +476,14 @@ def _decoder_frames(decoder: Any, plan: Callable[[int, float], Sequence[int]]) -
 
 
 def _resize_bicubic(frames: Tensor, size: tuple[int, int], *, clamp: bool) -> Tensor:
-    """As Pillow: first the rows, then the columns, each cut off to [0, 1] where it overshoots."""
+    """Resize as Pillow does: first the rows, then the columns, each clipped to [0, 1]."""
     for height, width in ((frames.shape[-2], size[1]), size):
         frames = F.interpolate(frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
         frames = frames.clamp(0, 1) if clamp else frames
     return frames
 
 
-# Settings in the forms that files hold.
+# Settings as files hold them.
 
 
 def _or_default(value: Any, default: Any) -> Any:
@@ -498,10 +497,10 @@ def _size(size: Size | None) -> dict[str, int]:
         return _positive({"shortest_edge": size}, "size")
     if not isinstance(size, dict) and len(size) == 2:
         return _positive({"height": size[0], "width": size[1]}, "size")
-    found = {} if not isinstance(size, dict) else {name: value for name, value in size.items() if value is not None}
-    if found.keys() not in ({"shortest_edge"}, {"height", "width"}):
+    sides = {} if not isinstance(size, dict) else {name: value for name, value in size.items() if value is not None}
+    if sides.keys() not in ({"shortest_edge"}, {"height", "width"}):
         raise ValueError(f"size={size!r}: give a number, {{'shortest_edge': n}} or {{'height': h, 'width': w}}")
-    return _positive(found, "size")
+    return _positive(sides, "size")
 
 
 def _crop_size(crop_size: Size | None, size: dict[str, int]) -> dict[str, int]:
@@ -519,25 +518,25 @@ def _positive(size: dict[str, int], name: str) -> dict[str, int]:
 
 def _filter_number(resample: int | str | None) -> int:
     numbers = {name: number for number, name in _FILTERS.items()}
-    found = numbers.get(resample.lower(), -1) if isinstance(resample, str) else int(_or_default(resample, 2))
-    if found not in _FILTERS:
+    number = numbers.get(resample.lower(), -1) if isinstance(resample, str) else int(_or_default(resample, 2))
+    if number not in _FILTERS:
         raise ValueError(f"resample={resample!r} is not supported: 2 (bilinear) and 3 (bicubic) are")
-    return found
+    return number
 
 
-def _per_channel(values: float | Sequence[float] | None, default: list[float]) -> list[float]:
+def _per_channel(values: float | Sequence[float] | None, default: Sequence[float]) -> list[float]:
     if values is None:
         return list(default)
     return [float(values)] * 3 if isinstance(values, (int, float)) else [float(value) for value in values]
 
 
 def _resolve_stride_override(changes: dict[str, Any]) -> dict[str, Any]:
-    """A stride that is asked for in frames takes the place of one in seconds."""
+    """Let a stride given in frames replace one in seconds."""
     return changes if changes.get("frame_stride") is None else {"frame_seconds": None, **changes}
 
 
 def _check_misspelled(extra: dict[str, Any]) -> None:
-    """Files may hold more than we know; a name that is nearly ours is a typing error."""
+    """Refuse a name that is nearly one of ours; files may hold other unknown settings."""
     for name in extra.keys() - VideoMAEVideoProcessorKwargs.__annotations__.keys():
         close = difflib.get_close_matches(name, _SETTINGS, n=1, cutoff=0.88)
         if close:

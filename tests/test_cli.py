@@ -1,4 +1,4 @@
-"""The command `hf-videomae`: what it says, what it writes, and how it fails."""
+"""Test the command `hf-videomae`: its output, its files and its errors."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert all(command in output for command in commands)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version")[:2] == (0, f"hf-videomae {hf_videomae.__version__}\n")
 
 
@@ -40,7 +40,7 @@ def test_help_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_convert_writes_a_whole_checkpoint(
+def test_convert_writes_a_complete_checkpoint(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, fixtures_dir: Path
 ) -> None:
     source = fixtures_dir / "original_finetune.pth"
@@ -85,7 +85,7 @@ def test_convert_writes_a_whole_checkpoint(
         (["dance"], "dance"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_user_errors_are_one_line(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +108,7 @@ def test_convert_refuses_another_models_file(capsys: pytest.CaptureFixture[str],
     assert not (tmp_path / "out").exists()
 
 
-def test_convert_leaves_a_file_in_the_way_alone(
+def test_convert_refuses_an_existing_file_as_output(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, fixtures_dir: Path
 ) -> None:
     (tmp_path / "out").write_text("mine")
@@ -117,7 +117,7 @@ def test_convert_leaves_a_file_in_the_way_alone(
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_reconstruct_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_reconstruct_writes_an_image(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     av = pytest.importorskip("av", reason="the extra hf-videomae[av] is not installed")
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -147,7 +147,7 @@ def write_classifier(folder: Path) -> None:
     hf_videomae.VideoMAEVideoProcessor.from_config(config).save_pretrained(folder)
 
 
-def test_predict_and_features(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_predict_and_features_print_their_results(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from hf_videomae.data import MotionSource
 
     write_classifier(tmp_path / "model")

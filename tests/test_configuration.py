@@ -1,4 +1,4 @@
-"""The configuration: presets, refusals, overrides."""
+"""Test the configuration: presets, refusals, overrides."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ from tests.helpers.models import save_model, write_video
         ({"patch_size": [16, 16, 16]}, "neither one number"),
     ],
 )
-def test_what_cannot_work_is_refused(fields: dict, word: str) -> None:
+def test_invalid_values_are_refused(fields: dict, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         VideoMAEConfig(**fields)
 
@@ -41,7 +41,7 @@ def test_wrong_types_are_refused() -> None:
         VideoMAEConfig(hidden_size="wide")
 
 
-def test_defaults_are_those_of_stock() -> None:
+def test_defaults_match_stock() -> None:
     import transformers
 
     stock, ours = transformers.VideoMAEConfig().to_dict(), VideoMAEConfig().to_dict()
@@ -50,12 +50,12 @@ def test_defaults_are_those_of_stock() -> None:
     assert {name: ours[name] for name in stock} == stock
 
 
-def test_normalisation_follows_the_channels() -> None:
+def test_normalization_follows_the_channels() -> None:
     assert VideoMAEConfig().image_mean == [0.485, 0.456, 0.406]
     assert VideoMAEConfig(num_channels=5).image_std == [0.5] * 5
 
 
-def test_presets() -> None:
+def test_presets_have_their_sizes() -> None:
     assert VideoMAEConfig.from_preset("base").use_mean_pooling is False
     assert VideoMAEConfig.from_preset("base", task="classification").use_mean_pooling is True
     assert VideoMAEConfig.from_preset("giant").grid == (8, 16, 16)
@@ -75,7 +75,7 @@ def test_overrides_at_load_keep_the_trained_grid(tmp_path: Path) -> None:
         VideoMAEConfig.from_pretrained(tmp_path, num_frames=7)
 
 
-def test_a_configuration_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_configuration_of_another_model_is_refused(tmp_path: Path) -> None:
     import transformers
 
     transformers.ViTConfig().save_pretrained(tmp_path)
@@ -92,7 +92,7 @@ TWELVE = {number: f"class {number}" for number in range(12)}
 
 
 def read(folder: Path, overrides: dict | None = None, **fields: object) -> VideoMAEConfig:
-    """A configuration from a file with these fields."""
+    """Read a configuration from a file with these fields."""
     known = VideoMAEConfig.from_preset("tiny").to_dict()
     known = {name: value for name, value in known.items() if name not in ("id2label", "label2id")}
     (folder / "config.json").write_text(json.dumps({**known, **fields}))
@@ -101,7 +101,7 @@ def read(folder: Path, overrides: dict | None = None, **fields: object) -> Video
 
 @pytest.mark.fault
 class TestClassNames:
-    def test_keys_are_numbers_in_their_order_however_they_came(self, tmp_path: Path) -> None:
+    def test_id2label_keys_become_ordered_numbers(self, tmp_path: Path) -> None:
         texts = {key: TWELVE[int(key)] for key in sorted(map(str, TWELVE))}
         assert list(texts)[:3] == ["0", "1", "10"]
         changed = VideoMAEConfig()
@@ -129,12 +129,12 @@ class TestClassNames:
             ({"0": None, "1": "b"}, ["class 0 None"]),
         ],
     )
-    def test_numbers_that_are_missing_are_refused(self, id2label: dict, words: list[str], tmp_path: Path) -> None:
+    def test_missing_class_numbers_are_refused(self, id2label: dict, words: list[str], tmp_path: Path) -> None:
         with pytest.raises(ValueError) as error:
             read(tmp_path, id2label=id2label)
         assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
 
-    def test_label2id_agrees(self, tmp_path: Path) -> None:
+    def test_label2id_follows_id2label(self, tmp_path: Path) -> None:
         names = {"0": "a", "1": "b"}
         assert read(tmp_path, id2label=names, label2id={"b": "1"}).label2id == {"a": 0, "b": 1}
         assert read(tmp_path, label2id={"b": 0, "a": 1}).id2label == {0: "b", 1: "a"}
@@ -144,14 +144,14 @@ class TestClassNames:
         with pytest.raises(ValueError, match=r"'a' is class 1.*class 1 is 'b'"):
             read(tmp_path, id2label=names, label2id={"a": 1, "b": 0})
 
-    def test_written_as_before(self, tmp_path: Path) -> None:
+    def test_saved_labels_round_trip(self, tmp_path: Path) -> None:
         VideoMAEConfig(id2label=TWELVE).save_pretrained(tmp_path)
         written = json.loads((tmp_path / "config.json").read_text())
         assert list(written["id2label"]) == [str(number) for number in TWELVE]
         assert VideoMAEConfig.from_pretrained(tmp_path).id2label == TWELVE
         assert VideoMAEConfig(num_labels=3).label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
 
-    def test_predict_and_evaluation_read_them(self, tmp_path: Path) -> None:
+    def test_predict_and_evaluation_use_the_labels(self, tmp_path: Path) -> None:
         folder = save_model(tmp_path / "model", id2label=TWELVE)
         video = write_video(tmp_path / "video.mp4")
         (expected,) = predict(folder, video, top_k=12)

@@ -1,4 +1,4 @@
-"""A damaged JSON file that a command reads is named, with what to do."""
+"""Test that a damaged JSON file is named, with what to do."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.helpers.datasets_on_disk import write_folder
 pytestmark = pytest.mark.fault
 
 
-def test_damaged_settings_of_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_feature_settings_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)
     VideoMAEModel(config).save_pretrained(tmp_path / "model")
     VideoMAEVideoProcessor.from_config(config).save_pretrained(tmp_path / "model")
@@ -29,13 +29,13 @@ def test_damaged_settings_of_features(tmp_path: Path, capsys: pytest.CaptureFixt
     assert left.value.code == 2 and "features.json is damaged" in error and "another folder" in error
 
 
-def test_damaged_configuration_of_a_model(tmp_path: Path) -> None:
+def test_damaged_model_configuration_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": ')
     with pytest.raises(RunError, match=r"config\.json is damaged.*save_pretrained"):
         build_pretraining_model(PretrainRecipe(model=str(tmp_path), output_dir="run"), None)
 
 
-def test_damaged_state_of_an_unfinished_preparation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_state_of_preparation_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hf_videomae.prepare import pipeline
 
     videos = write_folder(tmp_path / "videos", count=1)
@@ -48,19 +48,19 @@ def test_damaged_state_of_an_unfinished_preparation(tmp_path: Path, capsys: pyte
     assert left.value.code == 2 and "is damaged" in error and f"remove {state}" in error
 
 
-def test_damaged_origin_of_a_fetched_checkpoint(tmp_path: Path) -> None:
+def test_damaged_origin_of_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / FETCHED_FROM_FILE).write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match=f"{FETCHED_FROM_FILE} is damaged.*another checkpoint"):
         checkpoint_source(tmp_path)
 
 
-def test_damaged_record_of_a_run_that_is_resumed(tmp_path: Path) -> None:
+def test_damaged_run_record_stops_resume(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(RunError, match=r"run\.json is damaged.*--output_dir"):
         _previous_run_record(PretrainRecipe(output_dir=str(tmp_path), resume="auto"))
 
 
-def test_damaged_list_of_a_prepared_set_makes_its_clips_again(tmp_path: Path) -> None:
+def test_damaged_list_of_prepared_set_rebuilds_its_clips(tmp_path: Path) -> None:
     videos = write_folder(tmp_path / "videos", count=2)
     main(["prepare", str(videos), str(tmp_path / "out")])
     before = sorted((tmp_path / "out").rglob("*.mp4")) or sorted((tmp_path / "out").rglob("*.parquet"))

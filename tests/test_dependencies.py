@@ -1,4 +1,4 @@
-"""Test that a torchvision that does not fit torch is told in one line by the commands, the scripts and the doctor."""
+"""Test that commands, scripts and the doctor report a torchvision that does not fit torch in one line."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def broken_torchvision(tmp_path: Path) -> dict[str, str]:
     ],
     ids=["command", "script", "library"],
 )
-def test_one_line_names_both_versions_and_the_remedy(broken_torchvision: dict[str, str], command: list[str]) -> None:
+def test_broken_torchvision_is_reported_in_one_line(broken_torchvision: dict[str, str], command: list[str]) -> None:
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=broken_torchvision)
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode != 0

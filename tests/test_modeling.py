@@ -1,4 +1,4 @@
-"""The model's contract: counts, independence of samples, sizes, compile, meta device, errors."""
+"""Test the model's contract: counts, independence of samples, sizes, compile, meta device, errors."""
 
 import copy
 import math
@@ -51,7 +51,7 @@ def on_meta(model_class: type, config: VideoMAEConfig) -> int:
         ("giant", 1026.3, 1012.2),
     ],
 )
-def test_parameter_counts_of_the_paper(preset: str, pretraining: float, classifier: float) -> None:
+def test_parameter_counts_match_the_paper(preset: str, pretraining: float, classifier: float) -> None:
     tolerance = 0.006 if pretraining < 100 else 0.06
     found = on_meta(VideoMAEForPreTraining, VideoMAEConfig.from_preset(preset))
     assert found / 1e6 == pytest.approx(pretraining, abs=tolerance)
@@ -61,7 +61,7 @@ def test_parameter_counts_of_the_paper(preset: str, pretraining: float, classifi
 
 
 class TestPreTraining:
-    def test_output(self) -> None:
+    def test_outputs_have_their_shapes(self) -> None:
         model, mask = small(), tube_mask(GRID, 0.75, batch_size=2)
         outputs = model(clips(), mask)
         assert outputs.logits.shape == (2, 48, 3 * 2 * 8 * 8)
@@ -69,7 +69,7 @@ class TestPreTraining:
         assert outputs.bool_decoder_masked_pos is None
         assert 0.5 < outputs.loss.item() < 2
 
-    def test_the_mask_is_drawn_from_the_config(self) -> None:
+    def test_mask_is_drawn_from_the_config(self) -> None:
         model = small(mask_type="random", mask_ratio=0.6)
         first, again = (model(clips(), generator=torch.Generator().manual_seed(5)) for _ in range(2))
         assert first.bool_masked_pos.sum(1).tolist() == [38, 38]
@@ -85,14 +85,14 @@ class TestPreTraining:
         assert torch.equal(before[1], after[1])
         assert not torch.equal(before[0], after[0])
 
-    def test_hidden_pixels_do_not_reach_the_prediction(self) -> None:
+    def test_masked_pixels_do_not_reach_the_prediction(self) -> None:
         model, mask = small(), tube_mask(GRID, 0.75, batch_size=1)
         clip = clips(1)
         hidden = mask.view(1, 4, 1, 4, 4).repeat_interleave(2, 1).repeat_interleave(8, 3).repeat_interleave(8, 4)
         changed = torch.where(hidden, torch.randn_like(clip), clip)
         assert torch.equal(model(clip, mask).logits, model(changed, mask).logits)
 
-    def test_a_decoder_mask_keeps_only_what_it_shows(self) -> None:
+    def test_decoder_mask_limits_the_decoded_tokens(self) -> None:
         model = small()
         clip, mask = clips(), tube_mask(GRID, 0.75, batch_size=2)
         skipped = running_cell_mask(GRID, 0.5, batch_size=2)
@@ -103,13 +103,13 @@ class TestPreTraining:
         counted = mask.gather(1, index)
         torch.testing.assert_close(outputs.loss, error[counted].mean())
 
-    def test_the_config_may_name_the_decoder_mask(self) -> None:
+    def test_decoder_mask_is_drawn_from_the_config(self) -> None:
         outputs = small(decoder_mask_type="running_cell")(clips())
         assert outputs.bool_decoder_masked_pos.sum(1).tolist() == [32, 32]
         assert outputs.logits.shape[1] == 32
 
     @pytest.mark.parametrize("kind", ["mse", "l1", "smooth_l1"])
-    def test_losses(self, kind: str) -> None:
+    def test_losses_match_their_definitions(self, kind: str) -> None:
         model, clip, mask = small(reconstruction_loss=kind), clips(), tube_mask(GRID, 0.75, batch_size=2)
         outputs = model(clip, mask)
         difference = outputs.logits - model.targets(clip, mask.nonzero()[:, 1].view(2, 48))
@@ -127,7 +127,7 @@ class TestPreTraining:
         assert outputs.logits.dtype == torch.bfloat16 and outputs.loss.dtype == torch.float32
         assert abs(outputs.loss - reference) < 0.02
 
-    def test_other_channels(self) -> None:
+    def test_other_channel_counts_work(self) -> None:
         assert small(num_channels=5)(clips(channels=5)).logits.shape[-1] == 5 * 128
         assert small(num_channels=1, norm_pix_loss=False)(clips(channels=1)).loss.isfinite()
 
@@ -141,12 +141,12 @@ class TestPreTraining:
             (tube_mask(GRID, 0.75, batch_size=2).float(), "torch.bool"),
         ],
     )
-    def test_bad_masks(self, mask: torch.Tensor, word: str) -> None:
+    def test_invalid_masks_are_refused(self, mask: torch.Tensor, word: str) -> None:
         with pytest.raises(ValueError, match=word):
             small()(clips(), mask)
 
     @pytest.mark.parametrize("clip", [clips()[0], clips().transpose(1, 2), clips(frames=7), clips(height=33)])
-    def test_bad_clips(self, clip: torch.Tensor) -> None:
+    def test_invalid_clips_are_refused(self, clip: torch.Tensor) -> None:
         with pytest.raises(ValueError, match=r"wanted \(batch, frames, 3, height, width\)|not a positive multiple"):
             small()(clip)
 
@@ -180,7 +180,7 @@ class TestPreTraining:
 
 
 class TestSizes:
-    """Clips of other sizes than the trained one."""
+    """Test clips of other sizes than the trained one."""
 
     @pytest.fixture
     def saved(self, tmp_path: Path) -> Path:
@@ -191,7 +191,7 @@ class TestSizes:
 
     @pytest.mark.parametrize("frames", [8, 16, 32])
     @pytest.mark.parametrize(("height", "width"), [(112, 112), (224, 224), (160, 256)])
-    def test_all_through_one_checkpoint(self, saved: Path, frames: int, height: int, width: int) -> None:
+    def test_all_heads_load_one_checkpoint(self, saved: Path, frames: int, height: int, width: int) -> None:
         clip = clips(1, frames, 3, height, width)
         tokens = frames // 2 * (height // 16) * (width // 16)
         at_call = VideoMAEModel.from_pretrained(saved)
@@ -202,7 +202,7 @@ class TestSizes:
             assert torch.equal(found, at_load(clip).last_hidden_state)
             assert VideoMAEForPreTraining.from_pretrained(saved).eval()(clip).loss.isfinite()
 
-    def test_the_trained_size_is_not_touched(self, saved: Path) -> None:
+    def test_trained_size_keeps_its_position_table(self, saved: Path) -> None:
         model = VideoMAEModel.from_pretrained(saved)
         from hf_videomae.ops.patches import sinusoid_table
 
@@ -217,7 +217,7 @@ class TestClassifier:
         model = VideoMAEForVideoClassification(self.config())
         assert model(clips(), labels=torch.tensor([0, 4])).loss.item() == pytest.approx(math.log(5), abs=1e-3)
 
-    def test_soft_labels_leave_the_config_alone(self) -> None:
+    def test_soft_labels_do_not_change_the_config(self) -> None:
         model = VideoMAEForVideoClassification(self.config())
         soft = torch.tensor([[0.7, 0.3, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
         outputs = model(clips(), labels=soft)
@@ -226,7 +226,7 @@ class TestClassifier:
         assert model.config.problem_type is None
         model(clips(), labels=torch.tensor([0, 1]))
 
-    def test_other_problems(self) -> None:
+    def test_multi_label_and_regression_losses(self) -> None:
         multi = VideoMAEForVideoClassification(self.config(problem_type="multi_label_classification"))
         outputs = multi(clips(), labels=torch.ones(2, 5))
         torch.testing.assert_close(outputs.loss, -outputs.logits.sigmoid().log().mean())
@@ -237,11 +237,11 @@ class TestClassifier:
     @pytest.mark.parametrize(
         ("labels", "word"), [([0, 5], "from 0 to 5"), ([-1, 0], "from -1 to 0"), ([[0, 1]], "one class per clip")]
     )
-    def test_bad_labels(self, labels: list, word: str) -> None:
+    def test_invalid_labels_are_refused(self, labels: list, word: str) -> None:
         with pytest.raises(ValueError, match=word):
             VideoMAEForVideoClassification(self.config())(clips(), labels=torch.tensor(labels))
 
-    def test_hidden_states_and_attentions(self) -> None:
+    def test_hidden_states_and_attentions_are_returned(self) -> None:
         model = VideoMAEForVideoClassification(self.config()).eval()
         assert model.config._attn_implementation == "sdpa"
         clip = clips()
@@ -253,7 +253,7 @@ class TestClassifier:
         torch.testing.assert_close(outputs.logits, plain.logits, atol=1e-6, rtol=0)
         assert model.config._attn_implementation == "sdpa"
 
-    def test_drop_path_grows_and_works_in_training_alone(self) -> None:
+    def test_drop_path_grows_and_acts_in_training_alone(self) -> None:
         model = VideoMAEForVideoClassification(self.config(drop_path_rate=0.5, num_hidden_layers=3))
         assert [layer.drop_path.rate for layer in model.videomae.encoder.layer] == [0.0, 0.25, 0.5]
         clip = clips(8)
@@ -265,7 +265,7 @@ class TestClassifier:
         assert set(kept.unique().tolist()) == {0.0, 2.0}
         assert kept.mean().item() == pytest.approx(1.0, abs=0.1)
 
-    def test_exports(self) -> None:
+    def test_models_export(self) -> None:
         model = VideoMAEForVideoClassification(self.config()).eval()
         clip = clips()
         exported = torch.export.export(model, (clip,)).module()
@@ -273,7 +273,7 @@ class TestClassifier:
 
 
 class TestInitialisation:
-    def test_pretraining_is_xavier_over_the_joint_matrix(self) -> None:
+    def test_pretraining_init_is_xavier_over_the_joint_matrix(self) -> None:
         model = small(hidden_size=192, intermediate_size=768, num_attention_heads=3)
         layer = model.videomae.encoder.layer[0]
         bound = math.sqrt(6 / (4 * 192))
@@ -285,11 +285,11 @@ class TestInitialisation:
         assert 0 < model.mask_token.abs().max() <= 0.02
         assert layer.attention.attention.query.bias.abs().sum() == 0
 
-    def test_cubes_keep_the_default_of_torch(self) -> None:
+    def test_cube_projection_init_is_torchs_default(self) -> None:
         weight = small(hidden_size=192).videomae.embeddings.patch_embeddings.projection.weight
         assert weight.std().item() == pytest.approx(1 / math.sqrt(3 * 3 * 2 * 64), rel=0.03)
 
-    def test_classifier_is_normal_with_a_tiny_head(self) -> None:
+    def test_classifier_init_is_normal_with_a_tiny_head(self) -> None:
         config = VideoMAEConfig(**{**SMALL, "hidden_size": 192, "use_mean_pooling": True, "num_labels": 50})
         model = VideoMAEForVideoClassification(config)
         query = model.videomae.encoder.layer[1].attention.attention.query.weight
@@ -299,14 +299,14 @@ class TestInitialisation:
 
 
 class TestLoading:
-    def test_a_fresh_head_as_if_built(self, tmp_path: Path) -> None:
-        """What is new is initialised as in a model that was never loaded: after the meta device, too."""
+    def test_loaded_fresh_head_is_initialized_as_if_built(self, tmp_path: Path) -> None:
+        """New parts are initialized as in a model that was never loaded, also after the meta device."""
         small(hidden_size=192).save_pretrained(tmp_path)
         model = VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=50)
         assert model.classifier.weight.std().item() == pytest.approx(2e-5, rel=0.05)
         assert torch.equal(model.fc_norm.weight, torch.ones(192))
 
-    def test_meta_device_gives_the_same_numbers(self, tmp_path: Path) -> None:
+    def test_meta_device_keeps_the_numbers(self, tmp_path: Path) -> None:
         model, clip, mask = small(), clips(), tube_mask(GRID, 0.75, batch_size=2)
         model.save_pretrained(tmp_path)
         loaded = VideoMAEForPreTraining.from_pretrained(tmp_path)
@@ -315,7 +315,7 @@ class TestLoading:
         assert torch.equal(placed(clip, mask).logits, model(clip, mask).logits)
 
     @pytest.mark.filterwarnings("ignore:The following device_map keys")  # accelerate takes parameters for modules
-    def test_offloaded_weights_are_fetched(self, tmp_path: Path) -> None:
+    def test_offloaded_weights_are_loaded(self, tmp_path: Path) -> None:
         model, clip, mask = small(), clips(), tube_mask(GRID, 0.75, batch_size=2)
         model.save_pretrained(tmp_path / "saved")
         device_map = {name: "cpu" for name, _ in model.named_children()}
@@ -325,7 +325,7 @@ class TestLoading:
         )
         torch.testing.assert_close(loaded(clip, mask).logits, model(clip, mask).logits)
 
-    def test_a_pretrained_checkpoint_gets_mean_pooling_and_a_note(self, tmp_path: Path, caplog) -> None:
+    def test_pretrained_checkpoint_gets_mean_pooling_with_a_warning(self, tmp_path: Path, caplog) -> None:
         small().save_pretrained(tmp_path)
         config = VideoMAEConfig.from_pretrained(tmp_path, num_labels=5)
         before = copy.deepcopy(config.to_dict())
@@ -338,7 +338,7 @@ class TestLoading:
         kept = VideoMAEForVideoClassification.from_pretrained(tmp_path, use_mean_pooling=False)
         assert kept.fc_norm is None
 
-    def test_without_architectures_in_the_config_too(self, tmp_path: Path) -> None:
+    def test_mean_pooling_without_architectures_in_the_config(self, tmp_path: Path) -> None:
         import json
 
         small().save_pretrained(tmp_path)
@@ -347,7 +347,7 @@ class TestLoading:
         (tmp_path / "config.json").write_text(json.dumps(values))
         assert VideoMAEForVideoClassification.from_pretrained(tmp_path).fc_norm is not None
 
-    def test_a_classifier_keeps_its_own_pooling(self, tmp_path: Path) -> None:
+    def test_classifier_keeps_its_own_pooling(self, tmp_path: Path) -> None:
         config = VideoMAEConfig(**SMALL, num_labels=5)
         model = VideoMAEForVideoClassification(config).eval()
         model.save_pretrained(tmp_path)
@@ -356,7 +356,7 @@ class TestLoading:
         clip = clips()
         assert torch.equal(loaded(clip).logits, model(clip).logits)
 
-    def test_lost_and_left_weights_are_errors(self, tmp_path: Path) -> None:
+    def test_missing_and_unexpected_weights_are_errors(self, tmp_path: Path) -> None:
         from safetensors.torch import load_file, save_file
 
         small().save_pretrained(tmp_path)
@@ -377,7 +377,7 @@ class TestLoading:
         with pytest.raises(ValueError, match=r"Not in the model: .*k_bias"):
             VideoMAEModel.from_pretrained(tmp_path)
 
-    def test_biases_of_keys_are_left_because_softmax_ignores_them(self, tmp_path: Path) -> None:
+    def test_key_biases_are_ignored_with_a_warning(self, tmp_path: Path) -> None:
         """transformers 5.6 to 5.17 saved them, with the query's and value's under their names in memory."""
         from safetensors.torch import load_file, save_file
 
@@ -400,7 +400,7 @@ class TestLoading:
                     module.bias = torch.nn.Parameter(added[f"{name}.bias"])
         torch.testing.assert_close(loaded(clip, mask).logits, model(clip, mask).logits, atol=1e-5, rtol=0)
 
-    def test_a_decoder_is_new_only_when_asked(self, tmp_path: Path) -> None:
+    def test_new_decoder_needs_its_flag(self, tmp_path: Path) -> None:
         config = VideoMAEConfig(**{**SMALL, "use_mean_pooling": True}, num_labels=5)
         classifier = VideoMAEForVideoClassification(config)
         classifier.save_pretrained(tmp_path)
@@ -413,7 +413,7 @@ class TestLoading:
         assert torch.equal(model.videomae.encoder.layer[0].intermediate.dense.weight, expected)
         assert model(clips()).loss.isfinite()
 
-    def test_another_model_is_refused(self, tmp_path: Path) -> None:
+    def test_checkpoint_of_another_model_is_refused(self, tmp_path: Path) -> None:
         import transformers
 
         config = transformers.ViTConfig(

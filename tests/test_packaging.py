@@ -1,4 +1,4 @@
-"""The wheel by itself: everything in it, nothing else, and it runs where only its dependencies are installed."""
+"""Test the wheel: it holds the whole package, nothing else, and runs with only its dependencies."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new virtual environment with the wheel, and this one's other packages for its dependencies."""
+    """Create a virtual environment with the wheel, and this one's other packages for its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
@@ -69,7 +69,7 @@ def run(environment: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "hf_videomae").rglob("*.py")}
     others = ("py.typed", "doctor/clip.mp4", "cards/hub_names.json")
@@ -79,7 +79,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_wheel_runs_in_an_environment_of_its_own(environment: Path, tmp_path: Path) -> None:
+def test_wheel_runs_in_a_clean_environment(environment: Path, tmp_path: Path) -> None:
     config = VideoMAEConfig.from_preset("tiny")
     VideoMAEForPreTraining(config).save_pretrained(tmp_path)
     VideoMAEVideoProcessor.from_config(config).save_pretrained(tmp_path)
@@ -97,12 +97,12 @@ print(type(AutoModel.from_pretrained({str(tmp_path)!r})).__module__)
     assert (model, frames, module) == ("VideoMAEForPreTraining", "8", "hf_videomae.modeling_videomae")
 
 
-def test_the_command_is_installed(environment: Path) -> None:
+def test_command_is_installed(environment: Path) -> None:
     assert "convert" in run(environment, "hf-videomae", "--help")
     assert run(environment, "hf-videomae", "--version").strip() == f"hf-videomae {hf_videomae.__version__}"
 
 
-def test_the_pinned_set_is_allowed_by_the_ranges() -> None:
+def test_pinned_versions_are_within_the_ranges() -> None:
     requirements = pytest.importorskip("packaging.requirements")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

@@ -1,4 +1,4 @@
-"""Our models in the stock Trainer, Accelerate and safetensors: the same loss and gradients, every weight restored."""
+"""Test our models in the stock Trainer, Accelerate and safetensors: same loss and gradients, every weight restored."""
 
 import json
 import os
@@ -21,7 +21,7 @@ BIASES = ("query.bias", "value.bias")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny classifier of two classes whose biases are all far from zero."""
+    """Save a tiny classifier of two classes whose biases are all far from zero."""
     return save(VideoMAEForVideoClassification, "classification", tmp_path_factory.mktemp("classifier"), num_labels=2)
 
 
@@ -41,7 +41,7 @@ def save(kind: type, task: str, folder: Path, **fields: object) -> Path:
 
 
 def empty(folder: Path) -> VideoMAEForVideoClassification:
-    """A model with other weights than the saved one."""
+    """Return a model with other weights than the saved one."""
     return VideoMAEForVideoClassification(VideoMAEConfig.from_pretrained(folder))
 
 
@@ -54,7 +54,7 @@ def check_restored(model: torch.nn.Module, folder: Path) -> None:
 
 
 class TestLosses:
-    """Loss and gradient norm that the Trainer logs."""
+    """Test the loss and gradient norm that the Trainer logs."""
 
     def of(self, kind: str, folder: Path, tmp_path: Path, batch: int, accumulation: int, **data: object) -> list:
         model = MODELS[kind].from_pretrained(folder)
@@ -62,25 +62,25 @@ class TestLosses:
         found.train()
         return logged(found)
 
-    def test_classifier_agrees_with_stock_whatever_the_accumulation(self, saved: Path, tmp_path: Path) -> None:
+    def test_classifier_agrees_with_stock_for_any_accumulation(self, saved: Path, tmp_path: Path) -> None:
         expected = self.of("stock", saved, tmp_path, 16, 1)
         for batch, accumulation in ((16, 1), (4, 4)):
             found = self.of("ours", saved, tmp_path, batch, accumulation)
             torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-4)
 
-    def test_several_labels_do_not_grow_with_accumulation(self, saved: Path, tmp_path: Path) -> None:
+    def test_multi_label_loss_does_not_grow_with_accumulation(self, saved: Path, tmp_path: Path) -> None:
         model = VideoMAEForVideoClassification.from_pretrained(saved, problem_type="multi_label_classification")
         model.save_pretrained(tmp_path / "several")
         one = self.of("ours", tmp_path / "several", tmp_path, 16, 1, several=True)
         four = self.of("ours", tmp_path / "several", tmp_path, 4, 4, several=True)
         torch.testing.assert_close(one, four, rtol=2e-3, atol=1e-4)
 
-    def test_pretraining_with_labels_does_not_grow_with_accumulation(self, pretrained: Path, tmp_path: Path) -> None:
+    def test_pretraining_loss_does_not_grow_with_accumulation(self, pretrained: Path, tmp_path: Path) -> None:
         one = self.of("pretraining", pretrained, tmp_path, 16, 1, tokens=64)
         four = self.of("pretraining", pretrained, tmp_path, 4, 4, tokens=64)
         torch.testing.assert_close(one, four, rtol=2e-3, atol=1e-4)
 
-    def test_parts_of_a_step_add_up_where_the_caller_counts(self, saved: Path) -> None:
+    def test_losses_of_a_step_add_up_with_num_items_in_batch(self, saved: Path) -> None:
         model = VideoMAEForVideoClassification.from_pretrained(saved)
         clips, labels = torch.randn(5, 8, 3, 64, 64), torch.tensor([0, 1, 1, -100, 0])
         whole = model(clips, labels).loss
@@ -89,7 +89,7 @@ class TestLosses:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["ours", "pretraining"])
-    def test_two_processes(self, kind: str, saved: Path, pretrained: Path, tmp_path: Path) -> None:
+    def test_two_processes_train_alike(self, kind: str, saved: Path, pretrained: Path, tmp_path: Path) -> None:
         folder = pretrained if kind == "pretraining" else saved
         expected = self.launch("pretraining" if kind == "pretraining" else "stock", folder, tmp_path, 1, 16, 1)
         torch.testing.assert_close(self.launch(kind, folder, tmp_path, 2, 4, 2), expected, rtol=5e-3, atol=1e-3)
@@ -104,21 +104,21 @@ class TestLosses:
 
 
 class TestLoading:
-    """Every way that takes a file with q_bias and v_bias."""
+    """Test every way to load a file with q_bias and v_bias."""
 
-    def test_load_state_dict(self, saved: Path) -> None:
+    def test_load_state_dict_restores_published_biases(self, saved: Path) -> None:
         model = empty(saved)
         model.load_state_dict(load_file(saved / "model.safetensors"), strict=True)
         check_restored(model, saved)
 
-    def test_assigned_to_a_model_on_the_meta_device(self, saved: Path) -> None:
+    def test_assign_restores_a_model_on_the_meta_device(self, saved: Path) -> None:
         with torch.device("meta"):
             model = empty(saved)
         model.load_state_dict(load_file(saved / "model.safetensors"), assign=True)
         assert not [name for name, value in model.named_parameters() if value.is_meta]
         check_restored(model, saved)
 
-    def test_a_part_of_the_model(self, saved: Path) -> None:
+    def test_load_state_dict_of_a_submodule(self, saved: Path) -> None:
         model, prefix = empty(saved), "videomae.encoder.layer.1."
         weights = load_file(saved / "model.safetensors")
         layer = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
@@ -127,7 +127,7 @@ class TestLoading:
         bias = model.videomae.encoder.layer[1].attention.attention.query.bias
         assert torch.equal(bias, weights[f"{prefix}attention.attention.q_bias"])
 
-    def test_the_names_in_memory_still_load(self, saved: Path) -> None:
+    def test_names_in_memory_still_load(self, saved: Path) -> None:
         model = empty(saved)
         model.load_state_dict(VideoMAEForVideoClassification.from_pretrained(saved).state_dict())
         check_restored(model, saved)
@@ -139,25 +139,25 @@ class TestLoading:
         with pytest.raises(RuntimeError, match="one weight with two values"):
             empty(saved).load_state_dict(weights)
 
-    def test_without_biases_they_are_unexpected(self, saved: Path) -> None:
+    def test_biases_are_unexpected_without_qv_bias(self, saved: Path) -> None:
         model = VideoMAEForVideoClassification(VideoMAEConfig.from_pretrained(saved, qv_bias=False))
         with pytest.raises(RuntimeError, match="q_bias"):
             model.load_state_dict(load_file(saved / "model.safetensors"))
 
-    def test_safetensors_load_model(self, saved: Path) -> None:
+    def test_safetensors_load_model_restores_biases(self, saved: Path) -> None:
         model = empty(saved)
         assert load_model(model, saved / "model.safetensors", strict=True) == (set(), [])
         check_restored(model, saved)
 
     @pytest.mark.parametrize("load", ["in_model", "and_dispatch"])
-    def test_accelerate(self, saved: Path, load: str) -> None:
+    def test_accelerate_restores_biases(self, saved: Path, load: str) -> None:
         import accelerate
 
         model = empty(saved)
         getattr(accelerate, f"load_checkpoint_{load}")(model, str(saved))
         check_restored(model, saved)
 
-    def test_shards(self, saved: Path, tmp_path: Path) -> None:
+    def test_sharded_checkpoint_restores_biases(self, saved: Path, tmp_path: Path) -> None:
         VideoMAEForVideoClassification.from_pretrained(saved).save_pretrained(tmp_path, max_shard_size="800KB")
         assert len(list(tmp_path.glob("model-*.safetensors"))) >= 2
         model = empty(saved)
@@ -185,11 +185,11 @@ class TestLoading:
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
         check_restored(again.model, tmp_path / "checkpoint-2")
 
-    def test_what_is_saved_has_the_published_names(self, saved: Path) -> None:
+    def test_saved_weights_have_the_published_names(self, saved: Path) -> None:
         names = [name for name in load_file(saved / "model.safetensors") if "layer.0.attention.attention" in name]
         assert sorted(name.rpartition("attention.")[2] for name in names if "bias" in name) == ["q_bias", "v_bias"]
 
-    def test_weights_of_a_model_that_peft_wrapped(self, saved: Path) -> None:
+    def test_peft_wrapped_model_loads_weights(self, saved: Path) -> None:
         peft = pytest.importorskip("peft")
         settings = peft.LoraConfig(r=2, target_modules=["query", "value"])
         model = peft.get_peft_model(empty(saved), settings)
@@ -206,7 +206,7 @@ class TestLoading:
 
 
 class TestOutputs:
-    def test_tuples(self, saved: Path, pretrained: Path) -> None:
+    def test_return_dict_false_returns_tuples(self, saved: Path, pretrained: Path) -> None:
         clips = torch.randn(2, 8, 3, 64, 64)
         for model in (
             VideoMAEForVideoClassification.from_pretrained(saved).eval(),
@@ -221,7 +221,7 @@ class TestOutputs:
                 torch.testing.assert_close(found, expected.to_tuple())
             assert torch.equal(model(clips, **more, return_dict=True).logits, expected.logits)
 
-    def test_trainer_shows_an_eval_loss_of_pretraining(self, pretrained: Path, tmp_path: Path) -> None:
+    def test_trainer_reports_an_eval_loss_of_pretraining(self, pretrained: Path, tmp_path: Path) -> None:
         model = VideoMAEForPreTraining.from_pretrained(pretrained)
         found = trainer(model, tmp_path, batch=4)
         found.eval_dataset = Clips(8, tokens=64)

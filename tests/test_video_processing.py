@@ -1,4 +1,4 @@
-"""VideoMAEVideoProcessor: the same numbers as stock transformers, every form of input, every form of file."""
+"""Test VideoMAEVideoProcessor: the numbers of stock transformers, every form of input, every form of file."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from hf_videomae import VideoMAEConfig, VideoMAEVideoProcessor
 from hf_videomae.video.decoding import VideoDecodeError, open_video
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# One grey level after normalisation with the smallest deviation: what Pillow loses by rounding to bytes twice.
+# One gray level after normalization with the smallest deviation: what Pillow loses by rounding to bytes twice.
 ONE_LEVEL = 1 / 255 / 0.224
 
 # The forms in which VideoMAE checkpoints have been published, oldest first.
@@ -50,7 +50,7 @@ STOCK_VIDEO_PROCESSOR = {
 
 
 def smooth_frames(count: int, height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """(T, H, W, 3) uint8 frames with gradients and edges, each different from the next."""
+    """Return (T, H, W, 3) uint8 frames with gradients and edges, each different from the next."""
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width]
     slopes = generator.uniform(0.3, 1.2, size=(count, 3, 2))
@@ -71,7 +71,7 @@ def tiny(**settings: Any) -> VideoMAEVideoProcessor:
 
 @pytest.mark.parametrize("resample", [2, 3], ids=["bilinear", "bicubic"])
 @pytest.mark.parametrize(("height", "width"), [(240, 320), (320, 240), (225, 401), (180, 240)])
-def test_same_pixels_as_stock(height: int, width: int, resample: int) -> None:
+def test_pixels_match_stock(height: int, width: int, resample: int) -> None:
     frames = smooth_frames(16, height, width)
     reference = VideoMAEImageProcessorPil(image_mean=MEAN, image_std=STD, resample=resample)
     stock = reference(pictures(frames), return_tensors="pt")
@@ -82,7 +82,7 @@ def test_same_pixels_as_stock(height: int, width: int, resample: int) -> None:
     assert difference.mean() < 0.3 * ONE_LEVEL
 
 
-def test_exactly_stocks_pixels_at_the_models_size() -> None:
+def test_pixels_equal_stock_at_the_models_size() -> None:
     frames = smooth_frames(16, 224, 224)
     stock = VideoMAEImageProcessorPil(image_mean=MEAN, image_std=STD)(pictures(frames), return_tensors="pt")
     torch.testing.assert_close(
@@ -90,7 +90,7 @@ def test_exactly_stocks_pixels_at_the_models_size() -> None:
     )
 
 
-def test_numbers_by_hand() -> None:
+def test_numbers_match_a_hand_computed_case() -> None:
     frames = torch.full((8, 3, 40, 60), 51, dtype=torch.uint8)
     pixels = tiny()(frames)["pixel_values"]
     expected = [(0.2 - mean) / std for mean, std in zip(MEAN, STD, strict=True)]
@@ -98,7 +98,7 @@ def test_numbers_by_hand() -> None:
     assert pixels.dtype == torch.float32
 
 
-def test_short_side_then_centre() -> None:
+def test_short_side_is_resized_then_center_cropped() -> None:
     frames = torch.zeros(8, 3, 32, 96, dtype=torch.uint8)
     frames[..., 32:64] = 255
     assert tiny(do_normalize=False)(frames)["pixel_values"].eq(1).all()
@@ -160,20 +160,20 @@ def test_a_batch_keeps_its_order() -> None:
     torch.testing.assert_close(both[1], processor(two)["pixel_values"][0])
 
 
-def test_grey_is_repeated() -> None:
-    grey = smooth_frames(8, 40, 60)[..., 0]
+def test_gray_is_repeated() -> None:
+    gray = smooth_frames(8, 40, 60)[..., 0]
     processor = tiny()
-    colour = processor(np.repeat(grey[..., None], 3, axis=-1))["pixel_values"]
-    for form in (grey, grey[:, None], grey[..., None], list(grey), [Image.fromarray(frame) for frame in grey]):
-        torch.testing.assert_close(processor(form)["pixel_values"], colour)
+    color = processor(np.repeat(gray[..., None], 3, axis=-1))["pixel_values"]
+    for form in (gray, gray[:, None], gray[..., None], list(gray), [Image.fromarray(frame) for frame in gray]):
+        torch.testing.assert_close(processor(form)["pixel_values"], color)
 
 
-def test_models_of_other_channel_counts() -> None:
-    grey = tiny(image_mean=[0.5], image_std=[0.5])
+def test_other_channel_counts_are_converted() -> None:
+    gray = tiny(image_mean=[0.5], image_std=[0.5])
     frames = smooth_frames(8, 32, 32)
-    assert grey(frames)["pixel_values"].shape == (1, 8, 1, 32, 32)
+    assert gray(frames)["pixel_values"].shape == (1, 8, 1, 32, 32)
     torch.testing.assert_close(
-        grey(frames)["pixel_values"], grey(pictures(frames))["pixel_values"], rtol=0, atol=1.01 / 255 / 0.5
+        gray(frames)["pixel_values"], gray(pictures(frames))["pixel_values"], rtol=0, atol=1.01 / 255 / 0.5
     )
     five = tiny(image_mean=[0.5] * 5, image_std=[0.5] * 5)
     assert five(torch.zeros(8, 40, 40, 5, dtype=torch.uint8))["pixel_values"].shape == (1, 8, 5, 32, 32)
@@ -181,7 +181,7 @@ def test_models_of_other_channel_counts() -> None:
         five(frames)
 
 
-def test_the_layout_may_be_said() -> None:
+def test_input_data_format_sets_the_layout() -> None:
     frames = torch.zeros(8, 3, 40, 3, dtype=torch.uint8)
     with pytest.raises(ValueError, match="input_data_format"):
         tiny()(frames)
@@ -194,11 +194,11 @@ def test_a_second_rescale_is_refused_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="not rescaled a second time"):
         again = processor(frames / 255)["pixel_values"]
     torch.testing.assert_close(again, processor(frames)["pixel_values"], rtol=0, atol=1e-5)
-    with pytest.warns(UserWarning, match="normalised already"):
+    with pytest.warns(UserWarning, match="normalized already"):
         processor(torch.randn(8, 3, 40, 60))
 
 
-def test_dark_bytes_are_still_bytes(recwarn: pytest.WarningsRecorder) -> None:
+def test_dark_uint8_frames_are_rescaled(recwarn: pytest.WarningsRecorder) -> None:
     pixels = tiny(do_normalize=False)(torch.ones(8, 3, 40, 60, dtype=torch.uint8))["pixel_values"]
     torch.testing.assert_close(pixels, torch.full_like(pixels, 1 / 255))
     assert not recwarn.list
@@ -218,12 +218,12 @@ def test_dark_bytes_are_still_bytes(recwarn: pytest.WarningsRecorder) -> None:
         ([["not", "frames"]], "frame of type str"),
     ],
 )
-def test_bad_input_is_told(bad: Any, words: str) -> None:
+def test_invalid_input_is_refused(bad: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         tiny()(bad)
 
 
-def test_unequal_shapes_make_no_batch() -> None:
+def test_unequal_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="make no batch"):
         tiny(do_center_crop=False)([smooth_frames(8, 40, 60), smooth_frames(8, 40, 80)])
 
@@ -232,7 +232,7 @@ def test_unequal_shapes_make_no_batch() -> None:
 
 
 def numbered(count: int) -> torch.Tensor:
-    """A video whose frame i is grey i."""
+    """Write a video whose frame i has gray level i."""
     return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
 
 
@@ -241,11 +241,11 @@ def seen(processor: VideoMAEVideoProcessor, video: Any, **settings: Any) -> list
     return (pixels[:, :, 0, 0, 0] * 255).round().int().tolist()
 
 
-def test_as_many_frames_as_the_model_takes_are_the_clip() -> None:
+def test_exactly_num_frames_are_the_clip() -> None:
     assert seen(tiny(), numbered(8)) == [list(range(8))]
 
 
-def test_longer_videos_are_sampled_by_the_plan() -> None:
+def test_longer_videos_are_sampled() -> None:
     processor = tiny()
     (frames,) = seen(processor, numbered(100))
     assert frames == processor.clip_sampler.test_indices(100)[0]
@@ -257,11 +257,11 @@ def test_shorter_videos_repeat_their_last_frame() -> None:
     assert seen(tiny(), numbered(5)) == [[0, 1, 2, 3, 4, 4, 4, 4]]
 
 
-def test_sampling_can_be_left_out() -> None:
+def test_sampling_can_be_turned_off() -> None:
     assert seen(tiny(), numbered(5), do_sample_frames=False) == [[0, 1, 2, 3, 4]]
 
 
-def test_views_lie_one_after_the_other() -> None:
+def test_views_follow_each_other() -> None:
     processor = tiny(num_views=3)
     videos = [numbered(60), numbered(8), numbered(4)]
     clips = seen(processor, videos)
@@ -275,7 +275,7 @@ def test_views_lie_one_after_the_other() -> None:
 
 @pytest.fixture(scope="module")
 def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short H.264 file, 40 frames of 64x48 that get brighter."""
+    """Write a short H.264 file, 40 frames of 64x48 that get brighter."""
     av = pytest.importorskip("av", reason="the extra hf-videomae[av] is not installed")
     path = tmp_path_factory.mktemp("video") / "brighter.mp4"
     with av.open(str(path), "w") as container:
@@ -310,7 +310,7 @@ def test_files_bytes_and_decoders_agree(video_file: Path) -> None:
     torch.testing.assert_close(processor([video_file, decoded])["pixel_values"], torch.cat([expected, expected]))
 
 
-def test_rows_of_datasets(video_file: Path) -> None:
+def test_rows_of_datasets_are_read(video_file: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="the extra hf-videomae[train] is not installed")
     rows = datasets.Dataset.from_dict({"video": [str(video_file)]})
     expected = tiny()(video_file)["pixel_values"]
@@ -319,7 +319,7 @@ def test_rows_of_datasets(video_file: Path) -> None:
         torch.testing.assert_close(tiny()(row)["pixel_values"], expected)
 
 
-def test_real_files(clips_dir: Path) -> None:
+def test_real_files_are_read(clips_dir: Path) -> None:
     processor = tiny()
     files = [path for path in sorted(clips_dir.iterdir()) if path.suffix in (".mp4", ".avi", ".mkv", ".mov", ".webm")]
     assert len(files) == 20
@@ -328,8 +328,8 @@ def test_real_files(clips_dir: Path) -> None:
     assert pixels.isfinite().all()
 
 
-def test_packed_frames_behind_a_decoder_are_read_or_told(data_dir: Path) -> None:
-    """Containers that count more frames than decode: our own decoding reads them; another's decoder may not."""
+def test_packed_frames_behind_a_decoder_are_read_or_refused(data_dir: Path) -> None:
+    """Some containers count more frames than decode: our decoding reads them; another decoder may not."""
     decoders = pytest.importorskip("torchcodec.decoders")
     path = sorted(data_dir.rglob("*.avi"))[0]
     processor = tiny(num_frames=16, sampling_mode="uniform")
@@ -343,13 +343,13 @@ def test_packed_frames_behind_a_decoder_are_read_or_told(data_dir: Path) -> None
         assert seen.shape == expected.shape
 
 
-def test_views_of_a_file(video_file: Path) -> None:
+def test_several_views_of_a_file(video_file: Path) -> None:
     processor = tiny(num_views=2, do_normalize=False)
     brightness = processor(video_file)["pixel_values"].mean(dim=(2, 3, 4)) * 255 / 5
     assert brightness.round().int().tolist() == processor.clip_sampler.test_indices(40)
 
 
-def test_frames_in_seconds(video_file: Path) -> None:
+def test_frame_seconds_samples_by_time(video_file: Path) -> None:
     processor = tiny(frame_seconds=0.2)
     for rate, stride in ((10, 2), (25.0, 5), (4, 1)):
         expected = tiny(frame_stride=stride).clip_sampler.test_indices(100)
@@ -363,7 +363,7 @@ def test_frames_in_seconds(video_file: Path) -> None:
     )
 
 
-def test_frames_in_seconds_need_a_rate() -> None:
+def test_frame_seconds_needs_a_rate() -> None:
     processor = tiny(frame_seconds=0.2)
     with pytest.raises(ValueError, match="100 frames came: its frame rate is not known.*video_metadata"):
         processor(numbered(100))
@@ -373,22 +373,22 @@ def test_frames_in_seconds_need_a_rate() -> None:
     assert seen(processor, numbered(100), frame_stride=2) == seen(tiny(), numbered(100))
 
 
-def test_a_stride_on_loading_takes_the_place_of_seconds(tmp_path: Path) -> None:
+def test_stride_on_loading_replaces_seconds(tmp_path: Path) -> None:
     tiny(frame_seconds=0.2).save_pretrained(tmp_path)
     assert VideoMAEVideoProcessor.from_pretrained(tmp_path).clip_sampler == tiny(frame_seconds=0.2).clip_sampler
     changed = VideoMAEVideoProcessor.from_pretrained(tmp_path, frame_stride=3)
     assert changed.clip_sampler == tiny(frame_stride=3).clip_sampler
 
 
-def test_serving_sees_what_the_decoder_gives_training(video_file: Path) -> None:
-    """The clip of a file is the clip of its frames at the plan's indices: one sampler for training and serving."""
+def test_serving_and_training_decode_alike(video_file: Path) -> None:
+    """The clip of a file is its frames at the sampler's indices: one sampler for training and serving."""
     processor = tiny()
     with open_video(str(video_file)) as reader:
         clip = reader.frames(processor.clip_sampler.test_indices(reader.num_frames)[0])
     torch.testing.assert_close(processor(video_file)["pixel_values"], processor(clip)["pixel_values"])
 
 
-def test_a_bad_file_is_told(tmp_path: Path) -> None:
+def test_bad_file_is_a_decode_error(tmp_path: Path) -> None:
     path = tmp_path / "text.mp4"
     path.write_text("this is no video")
     with pytest.raises(VideoDecodeError, match="text.mp4"):
@@ -401,7 +401,7 @@ def test_a_bad_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "published", [FEATURE_EXTRACTOR, BOTH_TYPES, IMAGE_PROCESSOR], ids=["oldest", "both", "newest"]
 )
-def test_published_files_are_read(tmp_path: Path, published: dict[str, Any]) -> None:
+def test_published_settings_are_read(tmp_path: Path, published: dict[str, Any]) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(published))
     processor = VideoMAEVideoProcessor.from_pretrained(tmp_path)
     assert processor.size == {"shortest_edge": 224}
@@ -412,7 +412,7 @@ def test_published_files_are_read(tmp_path: Path, published: dict[str, Any]) -> 
     torch.testing.assert_close(processor(frames)["pixel_values"], VideoMAEVideoProcessor()(frames)["pixel_values"])
 
 
-def test_stocks_video_file_is_read_and_samples(tmp_path: Path) -> None:
+def test_stock_video_processor_file_is_read_and_samples(tmp_path: Path) -> None:
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(STOCK_VIDEO_PROCESSOR))
     processor = VideoMAEVideoProcessor.from_pretrained(tmp_path)
     assert processor.do_sample_frames
@@ -465,7 +465,7 @@ def test_stock_reads_our_image_processor_file(tmp_path: Path) -> None:
         torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-6)
 
 
-def test_we_read_what_stock_saves(tmp_path: Path) -> None:
+def test_settings_saved_by_stock_are_read(tmp_path: Path) -> None:
     VideoMAEImageProcessorPil(
         image_mean=MEAN, image_std=STD, size={"shortest_edge": 96}, crop_size=96
     ).save_pretrained(tmp_path)
@@ -510,7 +510,7 @@ def test_pushing_uploads_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"frame_strid": 2}, "did you mean 'frame_stride'"),
     ],
 )
-def test_nonsense_settings_are_refused(settings: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         VideoMAEVideoProcessor(**settings)
 
@@ -520,12 +520,12 @@ def test_unknown_call_settings_are_refused() -> None:
         tiny()(numbered(8), stride=2)
 
 
-def test_a_call_leaves_the_settings_alone() -> None:
+def test_call_overrides_do_not_change_the_settings() -> None:
     processor = tiny()
     before = processor.to_dict()
     assert processor(numbered(30), num_frames=4, size=16)["pixel_values"].shape == (1, 4, 3, 16, 16)
     assert processor.to_dict() == before
 
 
-def test_numpy_output() -> None:
+def test_numpy_tensors_are_returned() -> None:
     assert isinstance(tiny()(numbered(8), return_tensors="np")["pixel_values"], np.ndarray)

@@ -18,7 +18,7 @@ from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.console import log_main
 from hf_videomae.data.source import AnySource
 from hf_videomae.evaluation import Evaluation, evaluate, parse_views
-from hf_videomae.provenance import command_line, versions
+from hf_videomae.provenance import package_versions, redacted_command_line
 from hf_videomae.run_files import RUN_FILE, read_run_status, write_json
 from hf_videomae.training import RecipeError
 
@@ -153,6 +153,8 @@ def write_comparison(
     (folder / "comparison.md").write_text(f"# {title}\n\n{text}\n", encoding="utf-8")
     rows = [{"name": entry.name, "values": entry.values, "baseline": entry.is_baseline} for entry in entries]
     record = {"title": title, "seeds": seeds, "chance": chance, "rows": rows, **facts, "remarks": remarks}
-    write_json(folder / "comparison.json", {**record, "command": command_line(), "versions": versions()})
+    write_json(
+        folder / "comparison.json", {**record, "command": redacted_command_line(), "versions": package_versions()}
+    )
     draw_comparison(entries, folder / "comparison.png", title=title, chance=chance)
     log_main(f"wrote {folder / 'comparison.md'}, {folder / 'comparison.json'} and {folder / 'comparison.png'}")

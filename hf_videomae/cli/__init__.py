@@ -1,4 +1,4 @@
-"""The command `hf-videomae`: a file for each kind of work."""
+"""Run the command `hf-videomae`; each file holds the commands of one kind of work."""
 
 import argparse
 import json
@@ -11,15 +11,15 @@ from .. import __version__
 from ..stop_signals import handle_signals
 from ..text import escape_unencodable_stdout
 from . import hub, models, prepare
-from .common import EXIT_BROKEN_PIPE, exit_with_error, report_interrupted, silence_closed_output
+from .common import EXIT_BROKEN_PIPE, both_spellings, exit_with_error, report_interrupted, silence_closed_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status: 0; 1 where some videos could not be decoded, or the doctor or a card's check found something
-        wrong; 2 for a mistake of the user, which is told in one line on stderr; or 128 + the signal that ended it.
+        The exit status: 0; 1 if some videos could not be decoded, or the doctor or a card's check found a problem; 2
+        for a mistake of the user, reported in one line on stderr; or 128 + the signal that ended it.
     """
     escape_unencodable_stdout()
     try:
@@ -52,12 +52,12 @@ def _run(argv: Sequence[str] | None) -> int:
         exit_with_error(_format_error(error))
 
 
-# Commands that, called again, find what they made.
+# Commands that continue from their earlier results when called again.
 _RESUMABLE_COMMANDS = ("prepare", "push", "features")
 
 
 def _format_error(error: Exception) -> str:
-    """What a user reads; of the system's errors the file and the reason, without a number."""
+    """Return an error as the user reads it; for system errors the file and the reason, without a number."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror and error.filename is None:
@@ -88,9 +88,9 @@ def _add_doctor(commands: Any) -> None:
         "messages and what to do: examples/TROUBLESHOOTING.md in the repository.",
     )
     doctor.add_argument(
-        "--output_dir", "--output-dir", default=".", help="where runs will be written (default: the current folder)"
+        *both_spellings("output_dir"), default=".", help="folder for runs (default: the current folder)"
     )
-    doctor.add_argument("--offline", action="store_true", help="leave the network alone")
+    doctor.add_argument("--offline", action="store_true", help="do not use the network")
     doctor.add_argument("--json", action="store_true", help="one JSON object, with all facts, for a bug report")
     doctor.set_defaults(run=_doctor, accepts_config_fields=False)
 

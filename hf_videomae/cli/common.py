@@ -1,4 +1,4 @@
-"""What the commands share: how they end, and what they tell."""
+"""Share what all commands do: exit codes, errors and notes."""
 
 import os
 import select
@@ -14,27 +14,32 @@ from ..text import escape_control_characters
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 128 + getattr(signal, "SIGPIPE", 13)
-"""The exit status of a program whose output nobody reads any more, as `head` leaves it."""
+"""The exit status of a program whose output is no longer read, as after `| head`."""
+
+
+def both_spellings(name: str) -> tuple[str, str]:
+    """Return a flag with underscores and with hyphens: `--short_side`, `--short-side`."""
+    return f"--{name}", f"--{name.replace('_', '-')}"
 
 
 def report_interrupted(error: KeyboardInterrupt, *, is_resumable: bool) -> int:
-    """Say that a signal ended the command; returns the exit status, 128 + the signal.
+    """Print that a signal ended the command, and return the exit status, 128 + the signal.
 
     Args:
-        error: that the signal raised.
-        is_resumable: the same command goes on where it was.
+        error: the error that the signal raised.
+        is_resumable: whether the same command continues from here.
     """
     claim_stop_report()
-    remedy = "; the same command goes on from here" if is_resumable else ""
+    remedy = "; run the same command to continue from here" if is_resumable else ""
     print(f"hf-videomae: interrupted{remedy}", file=sys.stderr)
     return getattr(error, "code", _EXIT_INTERRUPTED)
 
 
 def silence_closed_output() -> bool:
-    """Return whether a stream of this program is a pipe that nobody reads, and lead it nowhere then."""
+    """Return whether an output stream is a pipe that nobody reads; such streams are redirected to /dev/null."""
     closed = [stream for stream in (sys.stdout, sys.stderr) if _is_reader_gone(stream)]
     for stream in closed:
-        # What is left in its buffer would be tried again when the interpreter ends.
+        # Otherwise the rest of its buffer would be written when the interpreter exits.
         null_fd = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null_fd, stream.fileno())
         os.close(null_fd)
@@ -44,10 +49,10 @@ def silence_closed_output() -> bool:
 def _is_reader_gone(stream: TextIO) -> bool:
     try:
         fd = stream.fileno()
-    except (OSError, ValueError):  # of a test, or closed
+    except (OSError, ValueError):  # replaced by a test, or closed
         return False
     if not hasattr(select, "poll"):
-        return True  # a pipe broke, and this is the likeliest
+        return True  # a pipe broke, most likely this one
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
@@ -63,7 +68,7 @@ def exit_with_error(message: str) -> NoReturn:
 
 
 def print_notes(notes: Sequence[str]) -> None:
-    """What was left out or assumed, on stderr."""
+    """Print what was left out or assumed, on stderr."""
     for note in notes:
         print(f"note: {escape_control_characters(redact_credentials(note))}", file=sys.stderr)
 

@@ -1,27 +1,27 @@
-"""Raw videos become a set: prepare."""
+"""Add the command that turns raw videos into a data set: prepare."""
 
 import argparse
 from typing import Any
 
-from .common import exit_with_error, print_notes
+from .common import both_spellings, exit_with_error, print_notes
 
 
 def add_commands(commands: Any) -> None:
-    """The commands of this file."""
+    """Add the commands of this file."""
     _add_prepare(commands)
 
 
 def _add_prepare(commands: Any) -> None:
     prepare = commands.add_parser(
         "prepare",
-        help="make a small, evenly sharded, streamable data set of raw videos",
-        description="Make a small, evenly sharded, streamable data set of raw videos: short side 256, short groups of "
-        "pictures, no audio, in Parquet or WebDataset, with labels, splits and a data card. Videos that cannot be "
-        "used are left out and named in dropped.jsonl. Killed, the same command goes on; with nothing new, it does "
-        "nothing. The work takes twice the space of the result.",
-        epilog="With --push_to_hub the whole set is published in one commit, after it was made: shards, data card, "
-        "report and lists. What is there already is not sent again, shards of an earlier push that are no longer in "
-        "the set go, and a push that broke off goes on with the same command; the set in DST is never touched by it.",
+        help="turn raw videos into a small, evenly sharded, streamable data set",
+        description="Turn raw videos into a small, evenly sharded, streamable data set: short side 256, short groups "
+        "of pictures, no audio, in Parquet or WebDataset, with labels, splits and a data card. Videos that cannot be "
+        "used are left out and listed in dropped.jsonl. After a kill, the same command continues; with nothing new, "
+        "it does nothing. The work takes twice the space of the result.",
+        epilog="With --push_to_hub the finished set is published in one commit: shards, data card, report and lists. "
+        "Files that the Hub has already are not sent again, shards of an earlier push that are no longer in the set "
+        "are deleted, and the same command continues an interrupted push. A push never changes the set in DST.",
     )
     prepare.add_argument(
         "source",
@@ -30,41 +30,38 @@ def _add_prepare(commands: Any) -> None:
     )
     prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
     prepare.add_argument(
-        "--short_side",
-        "--short-side",
+        *both_spellings("short_side"),
         type=int,
         default=256,
         help="pixels, taken as square: a pixel aspect ratio is ignored, as in the paper (default: 256)",
     )
-    prepare.add_argument("--gop", type=int, default=12, help="frames from key frame to key frame (default: 12)")
+    prepare.add_argument("--gop", type=int, default=12, help="frames from keyframe to keyframe (default: 12)")
     prepare.add_argument("--crf", type=int, default=23, help="x264's constant quality, less is better (default: 23)")
     prepare.add_argument("--trim", metavar="START:END", help="seconds to keep of each video: 0:10, 5: or :10")
     prepare.add_argument("--format", choices=("parquet", "webdataset"), default="parquet", help="default: parquet")
     prepare.add_argument(
         "--index",
         metavar="FILE",
-        help="CSV or JSONL with path, label, and split, start, end (seconds) as wanted (default: index.csv or "
+        help="CSV or JSONL with path, label, and optionally split, start, end (seconds) (default: index.csv or "
         "metadata.csv of SRC, else class and split folders)",
     )
     prepare.add_argument(
-        "--problem_type",
-        "--problem-type",
+        *both_spellings("problem_type"),
         choices=("single_label_classification", "multi_label_classification", "regression"),
         default="single_label_classification",
-        help="what the labels say (default: one class per video)",
+        help="kind of labels (default: one class per video)",
     )
     prepare.add_argument(
-        "--shard_megabytes",
-        "--shard-megabytes",
+        *both_spellings("shard_megabytes"),
         type=float,
         default=100.0,
         help="size of a shard (default: 100; small sets get up to 16 smaller ones of 4 or more videos)",
     )
-    prepare.add_argument("--num_shards", "--num-shards", type=int, help="of every split, instead")
-    prepare.add_argument("--license", help="of the videos, in the Hub's spelling (default: the source's)")
+    prepare.add_argument(*both_spellings("num_shards"), type=int, help="shards of every split, instead of a size")
+    prepare.add_argument("--license", help="license of the videos, in the Hub's spelling (default: the source's)")
     prepare.add_argument("--jobs", type=int, help="videos at a time (default: one per core)")
-    prepare.add_argument("--config", help="of a Hub data set")
-    prepare.add_argument("--revision", help="of a Hub data set: branch, tag or commit")
+    prepare.add_argument("--config", help="configuration of a Hub data set")
+    prepare.add_argument("--revision", help="branch, tag or commit of a Hub data set")
     _add_columns(prepare)
     _add_push(prepare)
     prepare.set_defaults(run=_prepare, accepts_config_fields=False)
@@ -72,28 +69,27 @@ def _add_prepare(commands: Any) -> None:
 
 def _add_columns(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument(
-        "--video_column", "--video-column", help="of Parquet or WebDataset files (default: found by its type)"
+        *both_spellings("video_column"),
+        help="column of videos in Parquet or WebDataset files (default: found by its type)",
     )
     prepare.add_argument(
-        "--label_column",
-        "--label-column",
-        help="of Parquet or WebDataset files, json.KEY for a key of JSON members (default: found by type or name)",
+        *both_spellings("label_column"),
+        help="column of labels in Parquet or WebDataset files, json.KEY for a key of JSON members (default: found by "
+        "type or name)",
     )
     prepare.add_argument(
-        "--allow_paths",
-        "--allow-paths",
+        *both_spellings("allow_paths"),
         nargs="+",
         default=(),
         metavar="HOST_OR_FOLDER",
         help="hosts, folders and beginnings of URLs (s3://bucket) that the rows of a data set may name (default: its "
-        "own files alone). What is opened so is published with --push_to_hub",
+        "own files alone). --push_to_hub publishes the videos opened so",
     )
 
 
 def _add_push(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument(
-        "--push_to_hub",
-        "--push-to-hub",
+        *both_spellings("push_to_hub"),
         metavar="ORG/NAME",
         help="publish the set on the Hub under this id (NAME alone: among your own); needs `hf auth login`",
     )
@@ -156,7 +152,7 @@ def _parse_trim(text: str | None) -> Any:
 
 
 def _resolve_target(arguments: argparse.Namespace) -> Any:
-    """Where the set is to be published, looked at before the work begins; None where it is not."""
+    """Check where to publish, before the work begins; None if nothing is published."""
     from ..prepare import check_dataset_target
     from ..prepare.scan import dataset_display_name
 
@@ -184,7 +180,7 @@ def _print_prepared(destination: str, result: Any) -> None:
 
 def _print_pushed(pushed: Any) -> None:
     if pushed.sent or pushed.removed:
-        removed_note = f", {pushed.removed} files of an earlier push are gone" if pushed.removed else ""
+        removed_note = f", {pushed.removed} files of an earlier push were deleted" if pushed.removed else ""
         print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{removed_note}; {pushed.url}")
     else:
         print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")

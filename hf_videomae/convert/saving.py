@@ -8,7 +8,7 @@ from pathlib import Path
 from ..cards import CardError, code_span, to_yaml, with_checksum, write_readme
 from ..cards.header import license_header_fields
 from ..filesystem import create_folder, sync_folder, wrap_write_errors
-from ..provenance import now, versions
+from ..provenance import package_versions, utc_timestamp
 from ..redaction import redact_path
 from ..run_files import write_json
 from ..video_processing_videomae import VideoMAEVideoProcessor
@@ -45,7 +45,9 @@ def save_conversion(
             for path in unfinished.iterdir():
                 path.replace(folder / path.name)
             sync_folder(folder)
-            write_json(folder / REPORT_FILE, {**report.to_dict(), "written": now(), "versions": versions()})
+            write_json(
+                folder / REPORT_FILE, {**report.to_dict(), "written": utc_timestamp(), "versions": package_versions()}
+            )
             with contextlib.suppress(CardError):
                 write_readme(folder, render_license_card(report))
     finally:

@@ -1,11 +1,11 @@
-"""`hf-videomae doctor`: does this machine decode, train and reach the Hub, and if not, which one line mends it."""
+"""Diagnose a machine (`hf-videomae doctor`): can it decode, train and reach the Hub, and if not, what fixes it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from .checks import Finding, diagnose, is_healthy
-from .environment import DiskSpace, Environment, collect_environment, versions
+from .environment import DiskSpace, Environment, collect_environment, version_line
 
 __all__ = [
     "Environment",
@@ -22,9 +22,9 @@ _STATUS_LABELS = {"ok": "ok", "note": "note", "warning": "WARNING", "broken": "B
 
 
 def to_table(findings: Sequence[Finding]) -> str:
-    """For people: a line per finding, and below each problem the line that fixes it."""
+    """Return a readable report: a line per finding, and below each problem the line that fixes it."""
     width = max(len(finding.about) for finding in findings)
-    lines = [versions()]
+    lines = [version_line()]
     for finding in findings:
         lines.append(f"{_STATUS_LABELS[finding.status]:8} {finding.about:{width}}  {finding.found}")
         if finding.fix is not None:
@@ -35,10 +35,10 @@ def to_table(findings: Sequence[Finding]) -> str:
 
 
 def to_dict(facts: Environment, findings: Sequence[Finding]) -> dict[str, Any]:
-    """For programs and bug reports: the verdict, the findings, and the facts they rest on."""
+    """Return the verdict, the findings, and the facts behind them, for programs and bug reports."""
     return {
         "healthy": is_healthy(list(findings)),
-        "versions": versions(),
+        "versions": version_line(),
         "findings": [asdict(finding) for finding in findings],
         "facts": asdict(facts),
     }

@@ -1,4 +1,4 @@
-"""Facts to findings: what works, what does not, and for each problem the one line that fixes it. All pure."""
+"""Turn facts into findings: what works, what does not, and for each problem the one line that fixes it. All pure."""
 
 import re
 from collections.abc import Callable
@@ -13,13 +13,14 @@ Status = Literal["ok", "note", "warning", "broken"]
 # The pair that the Makefile installs; a test holds the two together.
 TESTED_VERSIONS = {"torch": "2.13.0", "torchcodec": "0.13.0"}
 
+_TORCH, _TORCHCODEC = (f"{name}=={version}" for name, version in TESTED_VERSIONS.items())
 _GIB = 2**30
-# Below: loader workers die of a bus error with the first batches; Docker's own default is 64 MiB.
+# With less, loader workers die of a bus error in the first batches; Docker's default is 64 MiB.
 _SHARED_MEMORY_REQUIRED, _SHARED_MEMORY_RECOMMENDED = _GIB // 4, 2 * _GIB
 # A checkpoint of the base model with its optimizer is 1.1 GiB, its weights alone 0.4.
 _DISK_REQUIRED, _DISK_RECOMMENDED = _GIB, 20 * _GIB
 _CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-_MIN_DRIVER = {"12": "525", "13": "580"}  # of each CUDA: NVIDIA's table of minor version compatibility
+_MIN_DRIVER = {"12": "525", "13": "580"}  # by CUDA version, from NVIDIA's table of minor version compatibility
 _CUDA_LIBRARY = re.compile(r"lib(cudart|nvrtc|npp\w*|nvcuvid|cuda|torch_cuda|c10_cuda)\b")
 _ABI_MISMATCH = re.compile(r"undefined symbol|Symbol not found|lib(torch|c10)\w*\.(so|dylib)|register an operator")
 
@@ -29,10 +30,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        about: what was looked at.
+        about: what was checked.
         status: `ok`; `note` (worth knowing); `warning` (it works, but not as it could); `broken`.
-        found: what is there, in one line.
-        fix: the one line that mends it.
+        found: the result, in one line.
+        fix: the one line that fixes it.
     """
 
     about: str
@@ -42,19 +43,19 @@ class Finding:
 
 
 def diagnose(facts: Environment) -> list[Finding]:
-    """Every finding about a machine, in the order in which things depend on each other."""
+    """Return every finding about a machine; what others depend on comes first."""
     return [finding for check in CHECKS for finding in check(facts)]
 
 
 def is_healthy(findings: list[Finding]) -> bool:
-    """Whether nothing that is needed is broken."""
+    """Return whether nothing that is needed is broken."""
     return all(finding.status != "broken" for finding in findings)
 
 
 def check_packages(facts: Environment) -> list[Finding]:
     """Check that what the package needs is installed, in the versions that its own metadata asks for."""
     if not facts.minimum:
-        found = f"{DISTRIBUTION} is not installed but found by its path, so what it needs is not known"
+        found = f"{DISTRIBUTION} is not installed but imported from its path, so its requirements are not known"
         return [Finding("packages", "note", found, "pip install -e '.[train]'  (in the clone)")]
     needed = {
         name: min_version for name, min_version in facts.minimum.get("", {}).items() if name not in TESTED_VERSIONS
@@ -67,12 +68,16 @@ def check_packages(facts: Environment) -> list[Finding]:
 
 
 def _check_extras(facts: Environment) -> list[Finding]:
-    """Check what belongs to the extras: training must be there whole, of the others what is installed must fit."""
+    """Check the extras: training must be complete, and what is installed of the others must fit."""
     training = facts.minimum.get("train", {})
     missing = [name for name in training if facts.packages.get(name) is None]
     if missing:
         fix = "pip install 'hf-videomae[train]'"
-        return [Finding("packages", "warning", f"training needs what is not installed: {', '.join(missing)}", fix)]
+        return [
+            Finding(
+                "packages", "warning", f"training needs packages that are not installed: {', '.join(missing)}", fix
+            )
+        ]
     wanted = {
         name: min_version
         for extra in facts.minimum.values()
@@ -101,19 +106,19 @@ def _install_command(minimum: dict[str, str], names: list[str]) -> str:
 
 
 def check_torchvision(facts: Environment) -> list[Finding]:
-    """Check that torchvision fits torch where it is installed: transformers imports it."""
+    """Check that torchvision, if installed, fits torch: transformers imports it."""
     problem = facts.torchvision.get("error") or facts.torchvision.get("crash")
     if facts.packages.get("torchvision") is None or not _is_torch_importable(facts):
         return []
     version = facts.packages["torchvision"]
     if problem:
-        found = f"{version} does not load beside torch {facts.torch['version']}: {_first_line(problem)}"
+        found = f"{version} does not load with torch {facts.torch['version']}: {_first_line(problem)}"
         return [Finding("torchvision", "broken", found, torchvision_remedy(facts.torch["version"]))]
-    return [Finding("torchvision", "ok", f"{version}, loads beside torch")]
+    return [Finding("torchvision", "ok", f"{version}, loads with torch")]
 
 
 def check_imports(facts: Environment) -> list[Finding]:
-    """Check that the public classes and functions can be imported, whatever the versions say."""
+    """Check that the public classes and functions can be imported."""
     problem = facts.imports.get("error") or facts.imports.get("crash")
     if not problem or not _is_torch_importable(facts) or facts.torchvision.get("error"):
         return []
@@ -123,8 +128,8 @@ def check_imports(facts: Environment) -> list[Finding]:
 
 
 def check_torch(facts: Environment) -> list[Finding]:
-    """Whether torch is imported, and new enough."""
-    install = f"pip install torch=={TESTED_VERSIONS['torch']} torchcodec=={TESTED_VERSIONS['torchcodec']} --index-url {_CPU_WHEELS}"
+    """Check that torch can be imported, and is new enough."""
+    install = f"pip install {_TORCH} {_TORCHCODEC} --index-url {_CPU_WHEELS}"
     problem = facts.torch.get("error") or facts.torch.get("crash")
     if facts.packages.get("torch") is None and problem:
         return [Finding("torch", "broken", "it is not installed", f"{install}  (for a GPU: pytorch.org/get-started)")]
@@ -134,14 +139,14 @@ def check_torch(facts: Environment) -> list[Finding]:
     version = facts.torch["version"]
     min_version = facts.minimum.get("", {}).get("torch", "0")
     if not _is_at_least(version, min_version):
-        fix = f"pip install --upgrade torch=={TESTED_VERSIONS['torch']} torchcodec=={TESTED_VERSIONS['torchcodec']}"
-        return [Finding("torch", "broken", f"{version}, and {min_version} or later is needed", fix)]
+        fix = f"pip install --upgrade {_TORCH} {_TORCHCODEC}"
+        return [Finding("torch", "broken", f"{version}, but {min_version} or later is needed", fix)]
     built = f"for CUDA {facts.torch['cuda']}" if facts.torch.get("cuda") else "no CUDA"
     return [Finding("torch", "ok", f"{version}, {built}")]
 
 
 def check_gpu(facts: Environment) -> list[Finding]:
-    """Whether torch, the driver and the GPU fit each other. A machine without any is fine, and slow."""
+    """Check that torch, the driver and the GPU fit each other. A machine without a GPU is fine, and slow."""
     if not _is_torch_importable(facts):
         return []
     names, built_for = facts.gpu.get("names") or [], facts.torch.get("cuda")
@@ -152,7 +157,7 @@ def check_gpu(facts: Environment) -> list[Finding]:
         return [Finding("gpu", "note", f"none: everything runs on the CPU ({driver})")]
     if built_for is None:
         fix = "pip install --force-reinstall torch torchcodec, from the index that pytorch.org/get-started names"
-        return [Finding("gpu", "warning", f"there is one ({driver}), and this torch was built without CUDA", fix)]
+        return [Finding("gpu", "warning", f"there is one ({driver}), but this torch was built without CUDA", fix)]
     if facts.visible_gpus is not None and not facts.visible_gpus.strip(" -1"):
         found = f"hidden from this process by CUDA_VISIBLE_DEVICES={facts.visible_gpus!r}"
         return [Finding("gpu", "warning", found, "unset CUDA_VISIBLE_DEVICES")]
@@ -163,7 +168,7 @@ def _driver_problem(facts: Environment, built_for: str, driver: str) -> Finding:
     needed, supported = built_for.partition(".")[0], str(facts.gpu.get("driver_cuda") or "")
     if supported and int(supported.partition(".")[0]) < int(needed):
         release = _MIN_DRIVER.get(needed)
-        found = f"{driver} goes up to CUDA {supported}, and torch was built for CUDA {built_for}"
+        found = f"{driver} supports up to CUDA {supported}, but torch was built for CUDA {built_for}"
         wanted = f"{release} or later" if release else f"one for CUDA {needed}"
         fix = f"update the NVIDIA driver to {wanted}, or install a torch for CUDA {supported.partition('.')[0]}"
         return Finding("gpu", "broken", found, f"{fix} (pytorch.org/get-started)")
@@ -173,7 +178,7 @@ def _driver_problem(facts: Environment, built_for: str, driver: str) -> Finding:
 
 
 def check_decoders(facts: Environment) -> list[Finding]:
-    """Whether videos can be decoded, and by which decoder. One that works is enough; torchcodec is the faster one."""
+    """Check which decoders work. One is enough; torchcodec is the faster one."""
     if not _is_torch_importable(facts):
         return [Finding("decoders", "note", "not tried, as they need torch"), _ffmpeg_program(facts)]
     problems = {"torchcodec": _decoder_problem(facts.torchcodec), "pyav": _decoder_problem(facts.pyav)}
@@ -205,11 +210,11 @@ def _decoder_problem(answer: dict) -> str | None:
 
 
 def _torchcodec_finding(facts: Environment) -> Finding:
-    """torchcodec works here; whether it also was made for this torch (the table in its README)."""
+    """Describe a working torchcodec, and whether it was built for this torch (the table in its README)."""
     torch, torchcodec = facts.torch.get("version") or "", facts.packages.get("torchcodec") or ""
     found = f"{torchcodec} with FFmpeg {facts.torchcodec.get('ffmpeg')}, decodes the test clip"
     if _parse_version(torchcodec) < (0, 12) and _parse_version(torch)[:2] != (2, 11):
-        found = f"{found}, but was made for another torch than {torch}"
+        found = f"{found}, but was built for another torch than {torch}"
         return Finding("torchcodec", "warning", found, _reinstall_torchcodec())
     return Finding("torchcodec", "ok", found)
 
@@ -220,11 +225,11 @@ def _pyav_finding(facts: Environment) -> Finding:
 
 
 def _torchcodec_fix(facts: Environment, problem: str) -> str:
-    """The remedy for what its loader says; the FFmpeg one only where it is FFmpeg that is missing."""
+    """Return the remedy for what its loader says; the one about FFmpeg only if FFmpeg is missing."""
     if facts.packages.get("torchcodec") is None:
         return _reinstall_torchcodec().replace(" --force-reinstall", "")
     if any(folder and folder in problem for folder in facts.library_path):
-        return "unset LD_LIBRARY_PATH  (the libraries that it puts first do not fit)"
+        return "unset LD_LIBRARY_PATH  (the libraries that it puts first do not match)"
     if _CUDA_LIBRARY.search(problem) or _ABI_MISMATCH.search(problem) or "crashes" in problem:
         return _reinstall_torchcodec()
     if "libpython" in problem:
@@ -235,8 +240,8 @@ def _torchcodec_fix(facts: Environment, problem: str) -> str:
 
 
 def _reinstall_torchcodec() -> str:
-    # The CPU build decodes just as well beside a torch for CUDA: frames are decoded on the CPU here.
-    return f"pip install --force-reinstall --no-deps torchcodec=={TESTED_VERSIONS['torchcodec']} --index-url {_CPU_WHEELS}"
+    # The CPU build decodes just as well with a torch for CUDA: frames are decoded on the CPU here.
+    return f"pip install --force-reinstall --no-deps {_TORCHCODEC} --index-url {_CPU_WHEELS}"
 
 
 def _install_ffmpeg(facts: Environment) -> str:
@@ -253,7 +258,7 @@ def _ffmpeg_program(facts: Environment) -> Finding:
 
 
 def check_shared_memory(facts: Environment) -> list[Finding]:
-    """Whether loader workers have room to hand over their batches."""
+    """Check that loader workers have room to hand over their batches."""
     space = facts.shared_memory
     if space is None:
         return []
@@ -279,7 +284,7 @@ def _shared_memory_fix(facts: Environment) -> str:
 
 
 def check_disk(facts: Environment) -> list[Finding]:
-    """Whether runs and downloads can be written."""
+    """Check that runs and downloads can be written."""
     output_fix = "give another folder: --output_dir /path/with/space"
     cache = "export HF_HOME=/path/with/space"
     return [_disk_finding("output", facts.output, output_fix), _disk_finding("cache", facts.cache, cache)]
@@ -295,7 +300,7 @@ def _disk_finding(about: str, space: DiskSpace, fix: str) -> Finding:
 
 
 def check_hub(facts: Environment) -> list[Finding]:
-    """Whether the Hub answers, and knows the user. Left alone, and fine, where the user or environment says so."""
+    """Check that the Hub answers, and knows the user. Skipped, and fine, if the user or environment says so."""
     token = f"a token in {facts.token}" if facts.token else "no token"
     if facts.offline_variables:
         names = ", ".join(facts.offline_variables)
@@ -337,7 +342,7 @@ CHECKS: tuple[Callable[[Environment], list[Finding]], ...] = (
 
 
 def _parse_version(version: str) -> tuple[int, ...]:
-    """`2.13.0+cpu` -> (2, 13, 0); what is no number ends it."""
+    """Parse `2.13.0+cpu` to (2, 13, 0), up to the first part that is no number."""
     leading = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in leading.group().split(".")) if leading else ()
 
@@ -351,6 +356,6 @@ def _format_bytes(count: int) -> str:
 
 
 def _first_line(text: str) -> str:
-    """The first line that says something, cut where it goes on for ever."""
+    """Return the first line that is not empty, shortened."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else "it does not say why"

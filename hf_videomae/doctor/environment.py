@@ -1,4 +1,4 @@
-"""What this machine is, collected and not judged: plain values, so that a broken machine is a few lines in a test."""
+"""Collect facts about this machine without judging them, as plain values that a test can write in a few lines."""
 
 import json
 import os
@@ -24,14 +24,14 @@ PACKAGES = (
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*(?:\[[^]]*\])?[^;]*?>=\s*([\w.]+)")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)""")
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-# From the start of a Python to its last answer: importing torch from a cold network disk takes a minute. What goes
-# over the network has a limit of its own, of seconds.
+# From the start of Python to the last answer: importing torch from a cold network disk takes a minute. Network
+# requests have a limit of their own, of seconds.
 _PROBE_TIMEOUT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """A place where files go, in bytes; `error` is why it cannot be asked or written to."""
+    """Space at a path, in bytes; `error` is why it cannot be read or written."""
 
     path: str
     total: int = 0
@@ -41,28 +41,27 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class Environment:
-    """Everything that the checks look at.
+    """All facts that the checks look at.
 
     Attributes:
         system: `sys.platform`.
-        installers: which of `apt-get`, `conda` and `brew` there are.
+        installers: those of `apt-get`, `conda` and `brew` that exist.
         packages: name -> installed version, or None.
         minimum: extra of this package ("" for what is always needed) -> name -> lowest version that its metadata
-            allows. Empty where the package is not installed but found by its path.
-        imports: what the probe of the public classes answered.
-        torchvision: what its probe answered; empty where it is not installed.
-        torch, gpu, torchcodec, pyav: what the probes of those names answered; `{"crash": ...}` where one died, and
-            empty where it was not run.
-        hub: the same, empty where the network was left alone.
-        ffmpeg_program: version of the program `ffmpeg`; nothing here needs it, its libraries usually come along.
+            allows. Empty if the package is not installed but imported from its path.
+        imports: answer of the probe of the public classes.
+        torchvision: answer of its probe; empty if it is not installed.
+        torch, gpu, torchcodec, pyav: answers of these probes; `{"crash": ...}` if one died, empty if it was not run.
+        hub: the same; empty if the network was not used.
+        ffmpeg_program: version of the program `ffmpeg`; not needed, but its libraries usually come with it.
         driver: version of the NVIDIA driver.
         visible_gpus: `CUDA_VISIBLE_DEVICES`.
-        library_path: the folders of `LD_LIBRARY_PATH`, in which the loader looks first.
-        output, cache: where runs and downloads go.
-        shared_memory: None where the system has no `/dev/shm`.
-        token: where the token comes from (`HF_TOKEN`, a file), never the token.
-        offline_variables: which environment variables forbid the network.
-        network_asked: whether the user let the doctor use the network.
+        library_path: the folders of `LD_LIBRARY_PATH`, which the loader searches first.
+        output, cache: space for runs and for downloads.
+        shared_memory: None if the system has no `/dev/shm`.
+        token: source of the token (`HF_TOKEN`, a file), never the token itself.
+        offline_variables: environment variables that forbid the network.
+        network_asked: whether the user allows the network.
     """
 
     system: str
@@ -98,11 +97,11 @@ class _HubSettings:
 
 
 def collect_environment(output_dir: str | os.PathLike = ".", *, network: bool = True) -> Environment:
-    """Looks at this machine; takes some seconds, for importing torch.
+    """Collect the facts about this machine; takes some seconds, for importing torch.
 
     Args:
-        output_dir: where runs are going to be written; need not be there yet.
-        network: whether the Hub may be asked. It is not where the environment forbids it.
+        output_dir: folder for runs; need not exist yet.
+        network: whether the Hub may be asked. It is never asked if the environment forbids it.
     """
     hub = _hub_settings()
     offline = tuple(name for name in OFFLINE_VARIABLES if _is_truthy(os.environ.get(name)))
@@ -142,19 +141,20 @@ def declared_minimum(distribution: str = DISTRIBUTION) -> dict[str, dict[str, st
     minimum: dict[str, dict[str, str]] = {}
     for line in lines:
         wanted, _, marker = line.partition(";")
-        found, extra = _REQUIREMENT.match(wanted), _EXTRA.search(marker)
-        if found:
-            minimum.setdefault(extra[1] if extra else "", {})[found[1].lower().replace("-", "_")] = found[2]
+        requirement, extra = _REQUIREMENT.match(wanted), _EXTRA.search(marker)
+        if requirement:
+            name, version = requirement[1].lower().replace("-", "_"), requirement[2]
+            minimum.setdefault(extra[1] if extra else "", {})[name] = version
     return minimum
 
 
-def versions() -> str:
-    """This package, Python and the system, in one line."""
+def version_line() -> str:
+    """Return the versions of this package, Python and the system, in one line."""
     return f"hf_videomae {__version__}, Python {platform.python_version()}, {platform.platform()}"
 
 
 def run_probes(names: Sequence[str], *, seconds: float = _PROBE_TIMEOUT_SECONDS) -> dict[str, dict[str, Any]]:
-    """The answers of some probes. One that dies answers `{"crash": why}`; those after it run in another process."""
+    """Return the answers of probes. One that dies answers `{"crash": why}`; later ones run in a new process."""
     answers: dict[str, dict[str, Any]] = {}
     remaining = list(names)
     while remaining:
@@ -169,8 +169,8 @@ def run_probes(names: Sequence[str], *, seconds: float = _PROBE_TIMEOUT_SECONDS)
 
 
 def _run_python(probes: Sequence[str], *, seconds: float) -> tuple[str, str]:
-    """What the probes answered, and why there are not more answers."""
-    # -P and this path: what the process imports is what this one would, whatever lies in the current folder.
+    """Return what the probes printed, and why there are no more answers."""
+    # With -P and this path the process imports what this one would, whatever is in the current folder.
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     command = [sys.executable, "-P", "-m", "hf_videomae.doctor.subprocess_probes", *probes]
     try:
@@ -190,7 +190,7 @@ def _run_python(probes: Sequence[str], *, seconds: float) -> tuple[str, str]:
 
 
 def _exit_reason(status: int, errors: str) -> str:
-    """A signal by its name, an exception by its type alone: its message may hold a token."""
+    """Describe the end of a process: a signal by name, an exception by type alone, as its message may hold a token."""
     if status < 0:
         import signal
 
@@ -202,7 +202,7 @@ def _exit_reason(status: int, errors: str) -> str:
 def _hub_settings() -> _HubSettings:
     try:
         from huggingface_hub import constants
-    except ImportError:  # said by the check of the packages
+    except ImportError:  # the check of the packages reports it
         home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
         return _HubSettings("https://huggingface.co", home / "hub", home / "token")
     return _HubSettings(constants.ENDPOINT, Path(constants.HF_HUB_CACHE), Path(constants.HF_TOKEN_PATH))
@@ -220,7 +220,7 @@ def _version(package: str) -> str | None:
 
 
 def _disk_space(path: Path) -> DiskSpace:
-    """Of the nearest folder above a path that is there already."""
+    """Return the space at a path, or at its nearest existing parent."""
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -242,7 +242,7 @@ def _token_source(token_file: Path) -> str | None:
 
 
 def _program_version(command: Sequence[str], *, word: int) -> str | None:
-    """One word of what a program says first; None where it is not there or does not work."""
+    """Return one word of what a program prints; None if it is missing or fails."""
     try:
         completed = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

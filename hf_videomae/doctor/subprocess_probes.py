@@ -1,7 +1,7 @@
-"""What only shows itself when it runs: torch, the GPU, each decoder, the Hub. Each probe runs in a process of its own.
+"""Probe torch, the GPU, each decoder and the Hub by using them, in a process of their own.
 
-A library built for another torch may crash as it loads, and a network may hang: neither must take the doctor along.
-Run as `python -m hf_videomae.doctor.subprocess_probes NAME ...`; the answers are lines of JSON on stdout, one per probe.
+A library built for another torch may crash while it loads, and a network may hang; neither must stop the doctor. Run
+as `python -m hf_videomae.doctor.subprocess_probes NAME ...`; each answer is a line of JSON on stdout.
 """
 
 import json
@@ -15,11 +15,11 @@ from typing import Any
 
 TEST_CLIP = Path(__file__).with_name("clip.mp4")
 HUB_TIMEOUT_SECONDS = 3.0
-_CLIP_FRAMES = 8  # each a grey brighter than the one before
+_CLIP_FRAMES = 8  # each brighter than the one before
 
 
 def probe_torch() -> dict[str, Any]:
-    """Which torch this is and for what it was built, or why it cannot be imported."""
+    """Return which torch this is and what it was built for, or why it cannot be imported."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -28,7 +28,7 @@ def probe_torch() -> dict[str, Any]:
 
 
 def probe_gpu() -> dict[str, Any]:
-    """The devices that torch can use; where it was built for CUDA and can use none, why."""
+    """Return the devices that torch can use; if it was built for CUDA and can use none, why."""
     import torch
 
     if torch.accelerator.is_available():
@@ -50,7 +50,7 @@ def probe_gpu() -> dict[str, Any]:
 
 
 def probe_imports() -> dict[str, Any]:
-    """Import every public name of this package, and answer with the first that fails and why."""
+    """Import every public name of this package; return the first that fails and why."""
     import hf_videomae
 
     for name in hf_videomae.__all__:
@@ -62,14 +62,14 @@ def probe_imports() -> dict[str, Any]:
 
 
 def probe_torchvision() -> dict[str, Any]:
-    """Import torchvision, which transformers does wherever it is installed, and answer why that fails."""
+    """Import torchvision, as transformers does if it is installed; return why that fails."""
     from .._dependencies import find_torchvision_error
 
     return {"error": find_torchvision_error()}
 
 
 def probe_torchcodec() -> dict[str, Any]:
-    """Whether torchcodec loads, with which FFmpeg, and whether it decodes."""
+    """Return whether torchcodec loads, with which FFmpeg, and whether it decodes."""
     answer = _probe_decoder("torchcodec")
     if answer["missing"] is None:
         import torchcodec
@@ -79,7 +79,7 @@ def probe_torchcodec() -> dict[str, Any]:
 
 
 def probe_pyav() -> dict[str, Any]:
-    """Whether PyAV loads, with which FFmpeg, and whether it decodes."""
+    """Return whether PyAV loads, with which FFmpeg, and whether it decodes."""
     answer = _probe_decoder("pyav")
     if answer["missing"] is None:
         import av
@@ -89,8 +89,8 @@ def probe_pyav() -> dict[str, Any]:
 
 
 def probe_hub() -> dict[str, Any]:
-    """Whether the Hub answers in time, and whose token it is. The token itself goes nowhere but to the Hub."""
-    import huggingface_hub.constants  # noqa: F401  importing takes its time, and is none of the network's
+    """Return whether the Hub answers in time, and whose token it is. The token is sent to the Hub alone."""
+    import huggingface_hub.constants  # noqa: F401  the time of the import must not count as network time
 
     answer: Future[dict[str, Any]] = Future()
 
@@ -101,7 +101,7 @@ def probe_hub() -> dict[str, Any]:
             answer.set_exception(error)
             raise
 
-    # Timeouts of a client do not cover looking up a name; a daemon thread is left behind where that hangs.
+    # Timeouts of a client do not cover name lookup; if that hangs, the daemon thread is left behind.
     Thread(target=send_request, daemon=True).start()
     try:
         return answer.result(timeout=2 * HUB_TIMEOUT_SECONDS)
@@ -125,7 +125,7 @@ def _query_hub() -> dict[str, Any]:
 
 
 def _is_safe_to_show(message: str, token: str | None) -> bool:
-    """A token that makes no valid header is quoted by the client's error, escaped or cut."""
+    """Return whether an error cannot hold the token; a client quotes a token that makes no valid header."""
     return token is None or not ("Bearer" in message or any(part in message for part in token.split()))
 
 
@@ -148,7 +148,7 @@ def _probe_decoder(backend: str) -> dict[str, Any]:
 
 
 def _test_decode(backend: str) -> str | None:
-    """What is wrong with the frames of the clip that comes with the package; None where they are right."""
+    """Return what is wrong with the decoded frames of the package's own clip; None if they are right."""
     from ..video.decoding import VideoDecodeError, open_video
 
     try:
@@ -157,12 +157,12 @@ def _test_decode(backend: str) -> str | None:
     except VideoDecodeError as error:
         return error.reason
     if len(gray_levels) != _CLIP_FRAMES or not bool((gray_levels.diff() > 0).all()):
-        return f"wrong frames: {len(gray_levels)} of {_CLIP_FRAMES}, greys {gray_levels.round().tolist()}"
+        return f"wrong frames: {len(gray_levels)} of {_CLIP_FRAMES}, grays {gray_levels.round().tolist()}"
     return None
 
 
 def _driver_cuda() -> str | None:
-    """The CUDA version up to which the NVIDIA driver goes, None without a driver."""
+    """Return the newest CUDA version that the NVIDIA driver supports, None without a driver."""
     import ctypes
 
     try:
@@ -175,8 +175,8 @@ def _driver_cuda() -> str | None:
 
 
 def main(names: list[str]) -> None:
-    """Run probes, each answered as soon as it is done: a crash loses nothing that was found before it."""
-    answers = os.dup(1)  # libraries print to stdout; what they say must not mix with the answers
+    """Run probes, and print each answer at once: a crash loses no earlier answer."""
+    answers = os.dup(1)  # libraries print to stdout, which must not mix with the answers
     os.dup2(2, 1)
     for name in names:
         os.write(answers, (json.dumps({"probe": name, "answer": PROBES[name]()}) + "\n").encode())

@@ -97,10 +97,10 @@ def decode_in_workers(
         generator=torch.Generator(),  # a generator of its own leaves the random state of the process alone
         **workers.options,
     )
-    with stop_signals.waiting():  # starting the workers reads ahead for them
+    with stop_signals.interruptible():  # starting the workers reads ahead for them
         results = workers.results(loader)
     while True:
-        with stop_signals.waiting():
+        with stop_signals.interruptible():
             video: DecodedVideo[_Content] | None = next(results, None)
         if video is None:
             return

@@ -114,7 +114,7 @@ class AugmentedClips:
             return sampler.train_indices(total, fps, generator=generator("frames"))
 
         name = sample.id if isinstance(sample.video, bytes) else None
-        frames = decode_clip(sample.source, frame_indices, frame_seconds=sampler.seconds, name=name)
+        frames = decode_clip(sample.source, frame_indices, frame_seconds=sampler.stride_seconds, name=name)
         size = (self.processor.crop_size["height"], self.processor.crop_size["width"])
         crop = multi_scale_crop(frames, size, generator=generator("pixels"))
         settings = {"do_sample_frames": False, "input_data_format": "channels_first"}

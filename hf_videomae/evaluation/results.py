@@ -19,7 +19,7 @@ from torch import Tensor
 from ..cards.escaping import escape_to_one_line
 from ..credentials import redact_credentials
 from ..inference.figure_text import figure_fonts
-from ..provenance import now, versions
+from ..provenance import package_versions, utc_timestamp
 from ..run_files import CONFUSION_FILE, EVALUATION_FILE, write_atomic, write_json
 from .metrics import ClassScore, confusion_matrix, mean_class_accuracy, score_classes, top_k_accuracy
 
@@ -101,8 +101,8 @@ class BaseEvaluation(ABC):
             **self.details(),
             "model": self.model,
             "data": self.data,
-            "date": now(),
-            "versions": versions(),
+            "date": utc_timestamp(),
+            "versions": package_versions(),
         }
 
     def summary(self) -> str:

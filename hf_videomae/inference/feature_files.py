@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..credentials import redact_credentials
-from ..filesystem import create_folder, replace, wrap_write_errors
+from ..filesystem import create_folder, replace_durably, wrap_write_errors
 from ..folder_lock import lock_folder
-from ..provenance import now, versions
+from ..provenance import package_versions, utc_timestamp
 from ..run_files import BAD_VIDEOS_FILE, copy_file_mode, read_json, write_json
 from ..video.decoding import VideoDecodeError
 from ..video.segments import VideoSegment
@@ -176,7 +176,7 @@ def _check_or_write_metadata(folder: Path, settings: dict[str, Any]) -> None:
             raise ValueError(
                 f"{folder} holds parts without {FEATURES_METADATA_FILE}, so their settings are unknown; give another"
             )
-        write_json(metadata_path, {**settings, "date": now(), "versions": versions()})
+        write_json(metadata_path, {**settings, "date": utc_timestamp(), "versions": package_versions()})
         return
     existing = read_json(metadata_path, remedy="the settings of the parts next to it are unknown; give another folder")
     mismatches = [
@@ -201,7 +201,7 @@ def _write_part(folder: Path, videos: list[VideoFeatures], file_format: FeatureF
         else:
             _write_safetensors(temporary, videos)
         copy_file_mode(folder / FEATURES_METADATA_FILE, [temporary])
-        replace(temporary, path)
+        replace_durably(temporary, path)
     except (OSError, SafetensorError):
         temporary.unlink(missing_ok=True)  # the disk may be full
         raise

@@ -174,7 +174,7 @@ class FeatureExtractor:
     def _from_file(self, video: Any, name: str) -> VideoFeatures:
         named = name if isinstance(video, (bytes, bytearray, memoryview)) else None
         with open_video(video, name=named) as reader:
-            windows = reader.plan(self._window_indices, frame_seconds=self._frame_seconds)
+            windows = reader.sample_indices(self._window_indices, frame_seconds=self._frame_seconds)
             clips = read_windows(reader, windows, processor=self.processor, batch_size=self.batch_size)
             features = torch.cat([self._forward(batch) for batch in clips])
             frames = torch.tensor(windows)
@@ -195,7 +195,7 @@ class FeatureExtractor:
     @property
     def _frame_seconds(self) -> float | None:
         """Return the time between two frames in seconds, if set; sliding windows are dense in every sampling mode."""
-        return self.plan.seconds if self.hop is None else self.plan.frame_seconds
+        return self.plan.stride_seconds if self.hop is None else self.plan.frame_seconds
 
     def _window_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
         plan = self.plan

@@ -119,7 +119,7 @@ def token_saliency(
 
 
 def _middle_view_indices(reader: VideoReader | SegmentReader, sampler: ClipSampler) -> list[int]:
-    return reader.plan(sampler.test_indices, frame_seconds=sampler.seconds)[(sampler.views - 1) // 2]
+    return reader.sample_indices(sampler.test_indices, frame_seconds=sampler.stride_seconds)[(sampler.views - 1) // 2]
 
 
 def _gradient_times_input(

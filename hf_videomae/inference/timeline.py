@@ -133,7 +133,7 @@ def predict_timeline(
             hop_frames = hop or max(1, sampler.num_frames * step // 2)
             return sliding_window_indices(total, num_frames=sampler.num_frames, stride=step, hop=hop_frames)
 
-        windows = reader.plan(window_indices, frame_seconds=sampler.frame_seconds, first=covered_frames)
+        windows = reader.sample_indices(window_indices, frame_seconds=sampler.frame_seconds, first=covered_frames)
         selected_windows = [
             windows[index] for index in evenly_spaced_indices(len(windows), max_windows or len(windows))
         ]

@@ -1,1 +1,1 @@
-"""Pure tensor arithmetic: cubes and positions, masks, losses. No files, no model."""
+"""Compute with tensors alone: patches and positions, masks, losses. No files, no model."""

@@ -1,4 +1,4 @@
-"""Attention with visible weights, for calls that ask for them."""
+"""Compute attention with visible weights, for calls that ask for them."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Brightness and contrast of hidden cubes, from nothing but the continuity of the picture across their borders.
+"""Estimate brightness and contrast of masked cubes, from the continuity of the image across their borders alone.
 
-A model with normalised targets predicts what is in a cube, but not how bright it is: for a cube with values p the
-picture is m + s * p with an unknown mean m and contrast s. Where two cubes meet, pixels that touch are about equal, in
-space and from one frame to the next. That is a least-squares problem, linear in all m and s; where it leaves them open
-they stay near a guess.
+A model with normalized targets predicts the content of a cube, but not its brightness: for a cube with values p the
+image is m + s * p with an unknown mean m and contrast s. At the border of two cubes, adjacent pixels are about equal,
+in space and from one frame to the next. That is a least-squares problem, linear in all m and s; undetermined ones stay
+near a guess. Example: with s = 1, border values p = -1 and visible pixels of 0.5 next to them give m = 1.5.
 
 Shapes: B clips, C channels, N tokens, P pixels of a cube, E borders along one axis, K touching pixels of a border.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .patches import Cube, Grid
 
-# How much a guess counts beside the borders of a cube (their mean squared differences weigh 1 each).
+# Weight of a guess, relative to the borders of a cube (their mean squared differences weigh 1 each).
 _MEAN_PRIOR_WEIGHT, _CONTRAST_PRIOR_WEIGHT = 0.02, 0.1
 
 
 class _NormalEquations:
-    """The normal equations of all borders, as 2 x 2 blocks per token and per pair of touching tokens."""
+    """The normal equations of all borders, as 2 x 2 blocks per token and per pair of adjacent tokens."""
 
     def __init__(self, cubes: Tensor, *, cube: Cube, grid: Grid) -> None:
         pixels = cubes.double().unflatten(3, cube).unflatten(2, grid)  # (B, C, T', H', W', t, h, w)
@@ -42,7 +42,7 @@ class _NormalEquations:
             self.pairs.append((first, second, -(one.mT @ other) / size))
 
     def matvec(self, unknowns: Tensor) -> Tensor:
-        """The matrix of the normal equations times (B, C, N, 2, 1)."""
+        """Multiply the matrix of the normal equations by (B, C, N, 2, 1)."""
         result = self.diagonal @ unknowns
         for first, second, block in self.pairs:
             result.index_add_(2, first, block @ unknowns[:, :, second])
@@ -51,7 +51,7 @@ class _NormalEquations:
 
 
 def _flatten_border(border: Tensor) -> Tensor:
-    """(B, C, three axes of the grid, two axes of pixels) -> (B, C, E, K)."""
+    """Flatten (B, C, three axes of the grid, two axes of pixels) to (B, C, E, K)."""
     return border.flatten(5).flatten(2, 4)
 
 
@@ -65,19 +65,19 @@ def match_brightness(
     grid: Grid,
     max_steps: int = 1000,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and contrast of hidden cubes, so that the picture goes on across borders.
+    """Return mean and contrast of masked cubes with which the image continues across borders.
 
     Args:
-        cubes: (B, N, C, P) normalised values: true ones where visible, predicted ones where hidden.
-        masked_tokens: (B, N), True = hidden.
-        center: (B, N, C, 1) mean of every cube, true where visible, a guess where hidden.
+        cubes: (B, N, C, P) normalized values: true for visible cubes, predicted for masked ones.
+        masked_tokens: (B, N), True = masked.
+        center: (B, N, C, 1) mean of every cube, true for visible cubes, a guess for masked ones.
         scale: (B, N, C, 1) deviation of every cube, likewise.
         cube: (t, h, w), with t * h * w = P.
         grid: (T', H', W'), with N tokens.
-        max_steps: of conjugate gradients, which end when the residual is a millionth of what it was.
+        max_steps: limit for conjugate gradients, which end once the residual has fallen to a millionth.
 
     Returns:
-        `center` and `scale` (no contrast is below zero) with hidden cubes filled in; visible ones are as they came.
+        `center` and `scale` (contrasts are at least 0) with masked cubes filled in; visible ones are unchanged.
     """
     borders = _NormalEquations(cubes.transpose(1, 2), cube=cube, grid=grid)
     guess = torch.cat((center, scale), -1).transpose(1, 2).unsqueeze(-1).double()  # (B, C, N, 2, 1)
@@ -85,20 +85,20 @@ def match_brightness(
     prior_weight = torch.tensor(
         [_MEAN_PRIOR_WEIGHT, _CONTRAST_PRIOR_WEIGHT], dtype=torch.float64, device=cubes.device
     )[:, None]
-    # (A + trust) (u - guess) = -A guess, over the hidden cubes alone.
-    found = guess + _conjugate_gradients(
+    # (A + prior) (u - guess) = -A guess, over the masked cubes alone.
+    solution = guess + _conjugate_gradients(
         lambda u: (borders.matvec(u) + prior_weight * u) * free,
         -borders.matvec(guess) * free,
         blocks=borders.diagonal + torch.diag(prior_weight[:, 0]),
         max_steps=max_steps,
     )
-    mean, contrast = found.squeeze(-1).transpose(1, 2).to(center.dtype).split(1, -1)
+    mean, contrast = solution.squeeze(-1).transpose(1, 2).to(center.dtype).split(1, -1)
     visible = ~masked_tokens[:, :, None, None]
     return torch.where(visible, center, mean), torch.where(visible, scale, contrast.clamp(min=0))
 
 
 def _conjugate_gradients(matrix: Callable[[Tensor], Tensor], rhs: Tensor, *, blocks: Tensor, max_steps: int) -> Tensor:
-    """Solve matrix(x) = right for every clip and channel at once, preconditioned with the 2 x 2 blocks."""
+    """Solve matrix(x) = rhs for every clip and channel at once, preconditioned with the 2 x 2 blocks."""
     inverse = torch.linalg.inv(blocks)
 
     def dot(a: Tensor, b: Tensor) -> Tensor:

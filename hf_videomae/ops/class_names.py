@@ -1,4 +1,4 @@
-"""Classes of one set found among those of another: by name, never by chance of order."""
+"""Find the classes of one data set among those of another: by name, never by number."""
 
 import difflib
 import re
@@ -29,7 +29,7 @@ _SHORT.maxstring = 80
 
 
 def normalize_class_name(name: str) -> str:
-    """Return a class name without case, spaces and punctuation; where nothing else is left, as it is."""
+    """Return a class name without case, spaces and punctuation; unchanged if nothing else is left."""
     return re.sub(r"[\W_]+", "", name.casefold()) or name
 
 
@@ -40,23 +40,23 @@ def format_names(names: Sequence[str]) -> str:
 
 
 def has_placeholder_names(names: Sequence[str]) -> bool:
-    """Return whether classes have numbers alone, as transformers gives them."""
+    """Return whether all names are the placeholders that transformers gives to classes."""
     return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def find_class_rows(wanted: Sequence[str], known: Sequence[str], *, owner: str) -> list[int]:
     """Return the row of each wanted class among the known ones.
 
-    Case, spaces and punctuation play no part. Among the 710 classes of Kinetics-710 a name of Kinetics-400, 600 or
+    Case, spaces and punctuation are ignored. Among the 710 classes of Kinetics-710 a name of Kinetics-400, 600 or
     700 finds the class that it was merged into.
 
     Args:
         wanted: classes to find.
         known: classes of a classifier, in the order of its rows.
-        owner: of the classifier, for messages.
+        owner: name of the classifier, for messages.
 
     Raises:
-        ValueError: naming what is not found, or found twice.
+        ValueError: naming the classes that are not found, or found twice.
     """
     if has_placeholder_names(known):
         raise ValueError(
@@ -79,7 +79,7 @@ def find_class_rows(wanted: Sequence[str], known: Sequence[str], *, owner: str) 
         )
         raise ValueError(
             f"{len(missing)} of {len(wanted)} classes are none of the {len(known)} of {owner}: "
-            f"{format_names(missing)}{nearest}. Rename them as the model has them"
+            f"{format_names(missing)}{nearest}. Rename them to the model's names"
         )
     found = [rows[normalize_class_name(name)] for name in wanted]
     ambiguous = [
@@ -89,8 +89,8 @@ def find_class_rows(wanted: Sequence[str], known: Sequence[str], *, owner: str) 
     ]
     if ambiguous:
         raise ValueError(
-            f"{format_names(ambiguous)} cannot be told apart among the classes of {owner}: their names differ in case or "
-            f"punctuation alone, or are of one class; rename or merge them"
+            f"{format_names(ambiguous)} are ambiguous among the classes of {owner}: their names differ in case or "
+            f"punctuation alone, or belong to one class; rename or merge them"
         )
     return [rows_found[0] for rows_found in found]
 

@@ -1,4 +1,4 @@
-"""Losses, in float32 whatever the model computes in."""
+"""Compute losses in float32, whatever the model computes in."""
 
 from typing import Literal, get_args
 
@@ -12,16 +12,16 @@ RECONSTRUCTION_LOSSES: tuple[str, ...] = get_args(ReconstructionLoss)
 def reconstruction_loss(
     prediction: Tensor, target: Tensor, *, kind: str = "mse", weight: Tensor | None = None
 ) -> Tensor:
-    """Distance between predicted and true pixels (MSE in the paper; L1 and smooth L1 in its table 1f).
+    """Return the distance between predicted and true pixels (MSE in the paper; L1 and smooth L1 in its table 1f).
 
     Args:
         prediction: (B, M, P * C).
         target: (B, M, P * C).
         kind: `mse`, `l1` or `smooth_l1` (beta 1).
-        weight: (B, M) of zeros and ones: which tokens count. All count where it is None.
+        weight: (B, M) of zeros and ones: which tokens count; None: all.
 
     Returns:
-        scalar float32, the mean over everything that counts.
+        scalar float32, the mean over the tokens that count.
 
     Raises:
         ValueError: for an unknown `kind`.
@@ -37,7 +37,7 @@ def reconstruction_loss(
 
 
 def soft_target_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy against a distribution (mixup, label smoothing).
+    """Return the cross-entropy against a distribution (mixup, label smoothing).
 
     Args:
         logits: (B, K).
@@ -52,21 +52,21 @@ def soft_target_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def classification_loss(
     logits: Tensor, labels: Tensor, *, problem_type: str | None = None, num_items: Tensor | int | None = None
 ) -> Tensor:
-    """The classifier's loss. Nothing is inferred into the configuration: a soft label stays a single-label problem.
+    """Return the classifier's loss. The configuration decides its kind: a soft label stays a single-label problem.
 
     Args:
         logits: (B, K).
         labels: (B,) class numbers; or (B, K) a distribution over classes (mixup); or, by `problem_type`, (B, K) zeros
-            and ones (`multi_label_classification`) or (B,) / (B, K) numbers (`regression`, also where K = 1).
+            and ones (`multi_label_classification`) or (B,) / (B, K) numbers (`regression`, also for K = 1).
         problem_type: `single_label_classification`, `multi_label_classification`, `regression` or None.
-        num_items: values of labels, other than -100, in all batches that are summed: the loss is then this batch's
-            part of their mean.
+        num_items: number of labels other than -100 in all batches that are summed; the loss is then this batch's part
+            of their mean.
 
     Returns:
         scalar float32, the mean over the batch.
 
     Raises:
-        ValueError: for labels whose shape or range does not fit.
+        ValueError: for labels of a wrong shape or range.
     """
     loss = _mean_loss(logits.float(), labels, problem_type)
     if num_items is None:

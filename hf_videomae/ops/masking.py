@@ -1,9 +1,8 @@
-"""Which tokens are hidden: tube, random, frame and running-cell masks, and indices out of masks.
+"""Draw masks (tube, random, frame, running cell), and turn masks into token indices.
 
 A mask is (B, N) bool, True = masked (hidden from the encoder), N in raster order (t, h, w) of the grid (T', H', W').
-Every sample of a batch has the same number of masked tokens, and that number is `compute_num_masked`. Numbers are drawn on
-the generator's device (the default one without a generator), then moved: the same seed gives the same masks
-everywhere.
+Every sample of a batch has the same number of masked tokens, `compute_num_masked`. Random numbers are drawn on the
+generator's device (the default one without a generator), then moved: the same seed gives the same masks everywhere.
 """
 
 from collections.abc import Callable
@@ -20,10 +19,10 @@ CELL_TOKENS = 4  # tokens of the 2 x 2 cell that the running-cell mask repeats
 
 
 def compute_num_masked(mask_type: str, grid: Grid, ratio: float) -> int:
-    """How many of the N tokens a mask hides; fractions are cut off per unit (slice, clip, frame, cell) as in the
-    paper's code.
+    """Return how many of the N tokens a mask hides.
 
-    Tube 0.9 on a (8, 14, 14) grid hides int(0.9 * 196) = 176 tokens of each of 8 slices: 1408, not 1411.
+    Fractions are cut off per unit (slice, clip, frame, cell) as in the paper's code. Example: tube 0.9 on a grid of
+    (8, 14, 14) hides int(0.9 * 196) = 176 tokens of each of 8 slices: 1408, not 1411.
 
     Raises:
         ValueError: for an unknown type, a ratio outside (0, 1), or one that hides nothing or everything on this grid.
@@ -33,11 +32,11 @@ def compute_num_masked(mask_type: str, grid: Grid, ratio: float) -> int:
     if not 0 < ratio < 1:
         raise ValueError(f"mask ratio {ratio} is outside (0, 1); the paper uses 0.9 (tube)")
     frames, height, width = grid
-    unit, repeats = {
-        "tube": (height * width, frames),
-        "random": (frames * height * width, 1),
-        "frame": (frames, height * width),
-        "running_cell": (CELL_TOKENS, frames * height * width // CELL_TOKENS),
+    unit, repeats, unit_name = {
+        "tube": (height * width, frames, "tokens of a slice"),
+        "random": (frames * height * width, 1, "tokens"),
+        "frame": (frames, height * width, "slices"),
+        "running_cell": (CELL_TOKENS, frames * height * width // CELL_TOKENS, "tokens of a cell"),
     }[mask_type]
     if mask_type == "running_cell" and (height % 2 or width % 2):
         raise ValueError(
@@ -48,18 +47,9 @@ def compute_num_masked(mask_type: str, grid: Grid, ratio: float) -> int:
     if not 0 < masked_per_unit < unit:
         raise ValueError(
             f"a {mask_type} mask of ratio {ratio} on the grid {grid} hides {masked_per_unit} of {unit} "
-            f"{_UNIT_NAMES[mask_type]}: "
-            f"at least one must be hidden and one left visible; change the ratio or the clip's size"
+            f"{unit_name}: at least one must be hidden and one left visible; change the ratio or the clip's size"
         )
     return masked_per_unit * repeats
-
-
-_UNIT_NAMES = {
-    "tube": "tokens of a slice",
-    "random": "tokens",
-    "frame": "slices",
-    "running_cell": "tokens of a cell",
-}
 
 
 def tube_mask(
@@ -70,14 +60,14 @@ def tube_mask(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """One random spatial mask per clip, the same in every slice (paper, section 3.2).
+    """Draw one random spatial mask per clip, the same in every slice (paper, section 3.2).
 
     Args:
         grid: (T', H', W') tokens.
-        ratio: share of hidden tokens, in (0, 1); `int(ratio * H' * W')` per slice.
+        ratio: share of masked tokens, in (0, 1); `int(ratio * H' * W')` per slice.
         batch_size: clips B.
-        generator: source of randomness; its device is where numbers are drawn.
-        device: where the mask is wanted.
+        generator: source of randomness; numbers are drawn on its device.
+        device: device of the mask.
 
     Returns:
         (B, N) bool, True = masked.
@@ -98,7 +88,7 @@ def random_mask(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """`int(ratio * N)` tokens anywhere in space and time (paper, table 1b). Arguments and errors as `tube_mask`."""
+    """Mask `int(ratio * N)` tokens anywhere in space and time (paper, table 1b). Arguments as for `tube_mask`."""
     masked_per_unit = compute_num_masked("random", grid, ratio)
     return _random_subset(batch_size, grid[0] * grid[1] * grid[2], masked_per_unit, generator=generator, device=device)
 
@@ -111,7 +101,7 @@ def frame_mask(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """`int(ratio * T')` whole slices (paper, table 1b: 87.5 %, 7 of 8). Arguments and errors as `tube_mask`."""
+    """Mask `int(ratio * T')` whole slices (paper, table 1b: 87.5 %, 7 of 8). Arguments as for `tube_mask`."""
     plane = grid[1] * grid[2]
     masked_per_unit = compute_num_masked("frame", grid, ratio) // plane
     slices = _random_subset(batch_size, grid[0], masked_per_unit, generator=generator, device=device)
@@ -126,7 +116,7 @@ def running_cell_mask(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """A 2 x 2 cell tiled over space whose hidden tokens move on by one each slice (VideoMAE V2, section 3.2).
+    """Tile a 2 x 2 cell over space whose masked tokens move by one each slice (VideoMAE V2, section 3.2).
 
     V2 hides decoder tokens with it (ratio 0.5): True = not decoded. There are only four different masks: the cell's
     starting offsets. Arguments and errors as `tube_mask`; H' and W' must be even.
@@ -150,7 +140,7 @@ def make_mask(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The mask of the named type: `tube`, `random`, `frame` or `running_cell`. Returns (B, N) bool, True = masked."""
+    """Draw a mask of a type (`tube`, `random`, `frame` or `running_cell`): (B, N) bool, True = masked."""
     mask_functions: dict[str, Callable[..., Tensor]] = {
         "tube": tube_mask,
         "random": random_mask,
@@ -178,7 +168,7 @@ def check_mask(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") 
 
 
 def count_masked(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos") -> int:
-    """The number of True in each row of a mask, which must be one and the same, and leave something on both sides.
+    """Return the number of masked tokens, the same in every clip, neither none nor all.
 
     Raises:
         ValueError: for a mask that is not (B, N) bool with equal, sensible counts.
@@ -198,7 +188,7 @@ def count_masked(mask: Tensor, *, num_tokens: int, name: str = "bool_masked_pos"
 
 
 def split_by_mask(mask: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
-    """Token numbers of the False and of the True places: (B, N - M) and (B, M), each in raster order."""
+    """Return the token numbers of visible and of masked tokens: (B, N - M) and (B, M), each in raster order."""
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     visible = mask.shape[1] - num_masked
     return order[:, :visible], order[:, visible:]
@@ -212,11 +202,10 @@ def mask_indices(
     name: str = "bool_masked_pos",
     expected: tuple[str | None, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The checked mask of a batch as token numbers, visible and masked: (B, N - M) and (B, M).
+    """Check the mask of a batch, and return the numbers of visible and masked tokens: (B, N - M) and (B, M).
 
     Under `torch.compile` the count M is read off the first batch, so that all shapes are static; a batch with another
-    count then fails. `torch.export(strict=False)` shows no values: there M is that of the
-    type and ratio `expected`.
+    count then fails. `torch.export(strict=False)` shows no values; M then follows from the type and ratio `expected`.
 
     Raises:
         ValueError: for a mask of another shape than (len(clips), T' * H' * W'), or one that `count_masked` refuses.
@@ -232,8 +221,8 @@ def mask_indices(
     if torch.compiler.is_compiling():
         torch._assert_async(
             (mask.sum(1) == num_masked).all(),
-            f"{name}: another number of masked tokens than the model was compiled or exported with; do it anew for "
-            f"another ratio (an export takes the ratio of the config)",
+            f"{name}: another number of masked tokens than the model was compiled or exported with; compile or export "
+            f"again for another ratio (an export takes the ratio of the config)",
         )
     return split_by_mask(mask, num_masked)
 
@@ -267,7 +256,7 @@ def _random_subset(
     generator: torch.Generator | None,
     device: torch.device | str | None,
 ) -> Tensor:
-    """(B, size) bool with exactly `masked_per_unit` True in each row."""
+    """Draw (B, size) bool with exactly `masked_per_unit` True in each row."""
     noise = torch.rand(batch_size, size, generator=generator, device=_rng_device(generator, device))
     rank = noise.argsort(dim=1).argsort(dim=1)
     return (rank < masked_per_unit).to(device)

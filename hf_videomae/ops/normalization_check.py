@@ -16,13 +16,13 @@ _MIN_UNIT_RANGE = 0.8  # of a clip in [0, 1]; normalized clips that lie within [
 
 
 class NormalizationCheck:
-    """Warn once where a model is given clips that were never normalized.
+    """Warn once if a model is given clips that were never normalized.
 
     The values are read in the 1st, 2nd, 4th, 8th, ... call alone, because reading them makes a GPU wait. They are
     never read under `torch.compile`, `torch.export`, tracing and on the meta device.
 
     Args:
-        mean, std: of the normalization, per channel.
+        mean, std: mean and deviation of the normalization, per channel.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -54,15 +54,15 @@ class NormalizationCheck:
             logger.warning(text)
 
     def find_problem(self, low: float, high: float) -> str | None:
-        """Return what is wrong with clips whose values run from `low` to `high`; None where they look normalized."""
+        """Return what is wrong with clips whose values run from `low` to `high`; None if they look normalized."""
         is_0_to_255 = max(-low, high) > max(_MAX_NORMALIZED_VALUE, 3 * max(-self.min_normalized, self.max_normalized))
         is_0_to_1 = self.min_normalized < 0 <= low and high <= 1 and high - low > _MIN_UNIT_RANGE
         if not is_0_to_255 and not is_0_to_1:
             return None
         return (
             f"pixel_values run from {low:.3g} to {high:.3g}, as pixels that were never normalized; with the config's "
-            f"image_mean and image_std they lie within {self.min_normalized:.3g} and {self.max_normalized:.3g}. The outputs are "
-            f"meaningless: give what VideoMAEVideoProcessor returns"
+            f"image_mean and image_std they lie within {self.min_normalized:.3g} and {self.max_normalized:.3g}. "
+            f"The outputs are meaningless: give what VideoMAEVideoProcessor returns"
         )
 
 

@@ -1,9 +1,9 @@
-"""The token grid: clips to cubes and back, pixel targets, position tables.
+"""Cut clips into cubes of tokens and back, make pixel targets and position tables.
 
 A clip is cut into cubes of `cube = (t, h, w)` frames x pixels x pixels (2 x 16 x 16 in the paper, section 3.3). One
 cube is one token, and tokens stand in raster order of the grid (T', H', W'): n = t * H' * W' + h * W' + w.
 
-Shapes: B clips, T frames, C channels, H x W pixels, N tokens, V picked tokens, P = t * h * w pixels of a cube, D
+Shapes: B clips, T frames, C channels, H x W pixels, N tokens, V selected tokens, P = t * h * w pixels of a cube, D
     width.
 """
 
@@ -17,7 +17,7 @@ Cube = tuple[int, int, int]
 
 
 def token_grid(*, num_frames: int, height: int, width: int, cube: Cube) -> Grid:
-    """The token grid (T', H', W') of a clip.
+    """Return the token grid (T', H', W') of a clip.
 
     Args:
         num_frames: frames T of the clip.
@@ -40,7 +40,7 @@ def token_grid(*, num_frames: int, height: int, width: int, cube: Cube) -> Grid:
 
 
 def _cube_view(video: Tensor, cube: Cube) -> Tensor:
-    """(B, T, C, H, W) -> (B, T', H', W', C, t, h, w), a view: splitting a dimension never copies."""
+    """View (B, T, C, H, W) as (B, T', H', W', C, t, h, w); splitting a dimension never copies."""
     t, h, w = cube
     split = video.unflatten(4, (-1, w)).unflatten(3, (-1, h)).unflatten(1, (-1, t))
     return split.permute(0, 1, 4, 6, 3, 2, 5, 7)
@@ -60,7 +60,7 @@ def patchify(video: Tensor, cube: Cube) -> Tensor:
 
 
 def gather_patches(video: Tensor, cube: Cube, index: Tensor) -> Tensor:
-    """The cubes at some tokens, without cutting the others.
+    """Return the cubes at some tokens, without cutting the others.
 
     Args:
         video: (B, T, C, H, W).
@@ -94,17 +94,19 @@ def unpatchify(cubes: Tensor, cube: Cube, grid: Grid) -> Tensor:
 
 
 def cubes_to_pixels(cubes: Tensor) -> Tensor:
-    """(B, N, C, P) -> (B, N, P * C): the order of the decoder's output, channels last as in the original targets."""
+    """Reorder (B, N, C, P) to (B, N, P * C), the order of the decoder's output: channels last as in the original
+    targets.
+    """
     return cubes.transpose(-1, -2).flatten(-2)
 
 
 def pixels_to_cubes(pixels: Tensor, num_channels: int) -> Tensor:
-    """(B, N, P * C) -> (B, N, C, P): the inverse of `cubes_to_pixels`."""
+    """Reorder (B, N, P * C) to (B, N, C, P): the inverse of `cubes_to_pixels`."""
     return pixels.unflatten(-1, (-1, num_channels)).transpose(-1, -2)
 
 
 def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and scale of every cube, per channel over its P pixels: what normalised targets are made with.
+    """Return mean and scale of every cube, per channel over its P pixels, with which targets are normalized.
 
     Returns:
         mean and scale, (B, N, C, 1) each. The scale is the root of the unbiased variance plus 1e-6, the epsilon
@@ -114,22 +116,22 @@ def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unnormalize(cubes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Undo the processor's channel normalisation: (B, N, C, P) normalised pixels -> pixels in [0, 1], float32."""
+    """Undo the processor's channel normalization: (B, N, C, P) normalized pixels -> pixels in [0, 1], float32."""
     cubes = cubes.float()
     return cubes * cubes.new_tensor(list(std))[:, None] + cubes.new_tensor(list(mean))[:, None]
 
 
 def pixel_targets(cubes: Tensor, *, mean: Sequence[float], std: Sequence[float], normalize: bool) -> Tensor:
-    """What the decoder must predict (paper, section 3.1; the formula of the released code).
+    """Return the pixels that the decoder must predict (paper, section 3.1; the formula of the released code).
 
-    Pixels are brought back to [0, 1] first, then each cube is normalised per channel by its own mean and deviation:
+    Pixels are brought back to [0, 1] first, then each cube is normalized per channel by its own mean and deviation:
     "per channel" and "unbiased" are what the released weights were trained with, not what image MAE does.
 
     Args:
         cubes: (B, M, C, P) cubes of the processor's output.
         mean: the processor's mean, C numbers.
         std: the processor's deviation, C numbers.
-        normalize: per-cube normalisation (`config.norm_pix_loss`); otherwise pixels in [0, 1].
+        normalize: per-cube normalization (`config.norm_pix_loss`); otherwise pixels in [0, 1].
 
     Returns:
         (B, M, P * C) float32 whatever the dtype of the input: bfloat16 targets are off by up to 0.3.
@@ -142,7 +144,7 @@ def pixel_targets(cubes: Tensor, *, mean: Sequence[float], std: Sequence[float],
 
 
 def sinusoid_table(num_positions: int, width: int, *, device: torch.device | str | None = None) -> Tensor:
-    """The fixed position table of VideoMAE: a sinusoid over the flat token number, not over (t, h, w).
+    """Return the fixed position table of VideoMAE: a sinusoid over the flat token number, not over (t, h, w).
 
     angle[n, j] = n / 10000^(2 * (j // 2) / width), sine at even j and cosine at odd j. Computed in float64: float32
     angles are off by 1e-4.
@@ -168,7 +170,7 @@ def interpolate_positions(table: Tensor, *, source: Grid, target: Grid) -> Tenso
         target: (T', H', W') wanted.
 
     Returns:
-        (N_target, D); `table` itself where the grids are equal.
+        (N_target, D); `table` itself if the grids are equal.
     """
     if source == target:
         return table
@@ -184,5 +186,5 @@ def interpolate_positions(table: Tensor, *, source: Grid, target: Grid) -> Tenso
 
 
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
-    """Tokens by index: (B, N, D) and (B, V) -> (B, V, D)."""
+    """Return tokens by index: (B, N, D) and (B, V) -> (B, V, D)."""
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -1,4 +1,4 @@
-"""Many views of a video, one answer.
+"""Average the scores of many views of a video.
 
 Shapes: B videos, V views of each, K classes.
 """
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 def average_view_scores(logits: Tensor, *, problem_type: str | None = None) -> Tensor:
-    """The scores of videos from those of their views: each view's softmax, then the mean (paper's released test code).
+    """Return the scores of videos: each view's softmax, then the mean (paper's released test code).
 
     A mean of logits instead lets one extreme view decide; on Kinetics the authors measured half a point between them.
 
     Args:
         logits: (B, V, K).
-        problem_type: of the model's configuration. Several labels at once are scored by the sigmoid, and a regression
+        problem_type: `problem_type` of the model. Several labels at once are scored by the sigmoid, and a regression
             is the mean of its views, as stock pipelines do.
 
     Returns:

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..filesystem import check_folder_writable, create_folder, sync_folder, wrap_write_errors
 from ..folder_lock import LOCK_FILE, check_folder_unlocked, lock_folder
 from ..run_files import read_json, write_atomic, write_json
-from ..video.encoding import EncodeSettings, Trim, encoder
+from ..video.encoding import EncodeSettings, Trim, find_encoder
 from .dataset_card import update_dataset_card
 from .entries import SkippedVideo
 from .layout import (
@@ -143,7 +143,7 @@ def prepare(
     if jobs is not None and jobs < 1:
         raise DataError(f"{jobs} videos at a time are not possible; give 1 or more jobs")
     _require_datasets()
-    encoder()  # raises if there is none
+    find_encoder()  # raises if there is none
     previous = _check_destination(source, destination)
     input_dataset = open_input_dataset(
         source,

@@ -4,8 +4,8 @@ from collections import Counter
 from typing import Any
 
 from ..cards import redact_text
-from ..provenance import versions
-from ..video.encoding import encoder
+from ..provenance import package_versions
+from ..video.encoding import find_encoder
 from .entries import SkippedVideo
 from .scan import InputDataset
 from .shards import MEGABYTE, PreparedVideo, Shard
@@ -47,8 +47,8 @@ def build_report(
         "unlabelled": input_dataset.no_labels_reason,
         "read_as": [redact_text(note) for note in input_dataset.notes],
         "splits": {split: _summarize_split(split, shards, sizes) for split in sorted({row.split for row in rows})},
-        "encoder": encoder(),
-        "versions": versions(),
+        "encoder": find_encoder(),
+        "versions": package_versions(),
     }
 
 

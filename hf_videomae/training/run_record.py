@@ -44,7 +44,7 @@ class RunRecord:
         self.recipe, self.accelerator, self.task = recipe, accelerator, task
         self.run_id, self.schedule, self.output_dir = run_id, schedule, Path(recipe.output_dir)
         self._resumed_from = None if resume is None else checkpoint_source(resume)
-        self._start_time, self._started_at = time.time(), provenance.now()
+        self._start_time, self._started_at = time.time(), provenance.utc_timestamp()
 
     def total_seconds(self, state: TrainState) -> float:
         """Return how long the run has trained, over its interruptions."""
@@ -74,7 +74,7 @@ class RunRecord:
             "run_id": self.run_id,
             "status": status,
             "task": self.task.name,
-            "command": provenance.command_line(),
+            "command": provenance.redacted_command_line(),
             "recipe": self.recipe.as_dict(),
             **self.task.run_metadata(),
             "steps": state.step,
@@ -92,9 +92,9 @@ class RunRecord:
             "loss": loss,
             "baseline": baseline,
             "best_validation": best_validation(self.output_dir),
-            "hardware": provenance.hardware(self.accelerator.num_processes, self.accelerator.device),
-            "versions": provenance.versions(),
-            "updated": provenance.now(),
+            "hardware": provenance.describe_hardware(self.accelerator.num_processes, self.accelerator.device),
+            "versions": provenance.package_versions(),
+            "updated": provenance.utc_timestamp(),
         }
 
     def checkpoint_state(self, state: TrainState) -> dict[str, Any]:

@@ -352,7 +352,7 @@ class Trainer:
         try:
             with (
                 self.logger.throughput.waiting(),
-                contextlib.nullcontext() if self._prefetched_batch else self.stop.waiting(),
+                contextlib.nullcontext() if self._prefetched_batch else self.stop.interruptible(),
             ):
                 batch, self._prefetched_batch = self._prefetched_batch or next(self._batches), None
         except SignalInterrupt as stop:

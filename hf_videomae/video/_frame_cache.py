@@ -1,4 +1,4 @@
-"""Frames by their place in decoding order: the one numbering that no container can get wrong."""
+"""Cache frames by their place in decoding order, the one numbering that no container can get wrong."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -8,23 +8,23 @@ from .timestamps import time_array
 
 Frame = TypeVar("Frame")
 
-# Above this a pass keeps nothing and the frames asked for cost a second pass: memory stays bounded.
+# Beyond this nothing is kept, and reading frames takes a second pass: memory stays bounded.
 MAX_CACHED_BYTES = 256 * 2**20
-# What a kept frame costs beside its pixels: without it, frames of one pixel would be kept without end.
+# Memory that a kept frame takes in addition to its pixels; without it, tiny frames would be kept without limit.
 _OVERHEAD_BYTES = 1024
 
 
 class FrameCache(Generic[Frame]):
-    """Decodes a video once from its start, counts the frames that come, and keeps them while they fit.
+    """Decode a video once from its start, count its frames, and keep them as long as they fit.
 
     Args:
-        decode_all: starts decoding at the first frame, at every call anew; yields each frame with its time stamp in
-            seconds, None where it has none.
+        decode_all: starts decoding at the first frame at every call; yields each frame with its time stamp in
+            seconds, None if it has none.
         nbytes: the memory that one kept frame holds.
 
     Attributes:
         num_frames: how many frames decode.
-        times: their time stamps in seconds, NaN where there is none.
+        times: their time stamps in seconds, NaN for missing ones.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class FrameCache(Generic[Frame]):
                 self._cached_frames.append(frame)
 
     def get_frames(self, indices: Sequence[int]) -> list[Frame]:
-        """The frames at `indices` (each below `num_frames`, at least one), in that order, repeats allowed."""
+        """Return the frames at `indices` (each below `num_frames`, at least one), in that order, repeats allowed."""
         if self._cached_frames is not None:
             return [self._cached_frames[index] for index in indices]
         wanted, last = set(indices), max(indices)
-        found: dict[int, Frame] = {}
+        frames: dict[int, Frame] = {}
         for index, (frame, _) in enumerate(limits.iterate_until_deadline(self._decode_all())):
             if index in wanted:
-                found[index] = frame
+                frames[index] = frame
             if index == last:
                 break
-        return [found[index] for index in indices]
+        return [frames[index] for index in indices]

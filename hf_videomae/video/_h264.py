@@ -1,8 +1,8 @@
-"""One open video of H.264 through PyAV, of which only the frames asked for are turned to RGB.
+"""Decode H.264 through PyAV, converting only the frames asked for to RGB.
 
-Frames are numbered by the time stamps of the packets, which in MP4, MOV and Matroska name each frame. What does not
-look so, or does not give each frame asked for under its own time stamp, raises `BackendFailure`: such a file is left
-to the decoders that number frames as they come out.
+Frames are numbered by the time stamps of the packets, which in MP4, MOV and Matroska name each frame. A file that
+differs, or does not return each frame asked for under its own time stamp, raises `BackendFailure` and is left to the
+decoders that count frames as they are decoded.
 """
 
 import bisect
@@ -34,14 +34,14 @@ BIT_EXACT_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 
 
 class H264Video(ABC):
-    """`frames` takes indices below `num_frames`. Not to be shared with a forked process.
+    """An open H.264 video. `frames` takes indices below `num_frames`. Not to be shared with a forked process.
 
     Args:
         data: a path, the whole file, or a file object.
-        kind: of the file.
+        kind: the container of the file.
 
     Raises:
-        BackendFailure: when opened, or at `frames`: this file is to be decoded in another way.
+        BackendFailure: when opened, or at `frames`: this file needs another decoder.
     """
 
     name = "pyav"
@@ -72,16 +72,16 @@ class H264Video(ABC):
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Return the height in pixels."""
         return self._first_size()[0]
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Return the width in pixels."""
         return self._first_size()[1]
 
     def frames(self, indices: Sequence[int]) -> "torch.Tensor":
-        """`(len(indices), 3, H, W)` uint8."""
+        """Return `(len(indices), 3, H, W)` uint8."""
         wanted = group_positions([self._times[index] for index in indices])
         with translate_ffmpeg_errors():
             return stack_frames(self._rgb_frames(wanted), length=len(indices))
@@ -97,43 +97,47 @@ class H264Video(ABC):
     def close(self) -> None:
         self._container.close()
 
-    # Which packets there are, and how they are had, is what the ways of reading differ in.
+    # Subclasses differ in how they find and read packets.
 
     @abstractmethod
     def _index_frames(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
-        """The time stamps of the frames that are shown; and of those that decoding can start from, with places."""
+        """Return the time stamps of the frames shown, and (time stamp, packet number) of those that decoding can start
+        from.
+        """
 
     @abstractmethod
     def _packet_index(self, time: int) -> int:
-        """Of the packet of the frame with a time stamp, in the order of decoding."""
+        """Return the number of a frame's packet in decoding order, given the frame's time stamp."""
 
     @abstractmethod
     def _packets_between(self, start: int, end: int) -> Iterable["Packet"]:
-        """The packets from one place to another, both included."""
+        """Return the packets from one number to another, both included."""
 
     def _first_size(self) -> tuple[int, int]:
-        """Only a decoded frame says whether it is to be turned; then this way gives up."""
+        """Return the size of the first frame. Only a decoded frame says whether it must be rotated; then this path
+        gives up.
+        """
         height, width = self.frames([0]).shape[-2:]
         return height, width
 
     def _rgb_frames(self, wanted: dict[int, list[int]]) -> Iterator[tuple[list[int], "torch.Tensor"]]:
-        """Each wanted frame, named by its time stamp, with its places in the clip."""
-        found, to_rgb = set(), RgbConverter(self.coded_size)
+        """Yield each wanted frame with its positions in the clip; `wanted` names frames by time stamp."""
+        decoded, to_rgb = set(), RgbConverter(self.coded_size)
         for frame in self._decode(wanted.keys()):
             if frame.pts is None or frame.pts not in wanted:
                 continue
             if not self._has_expected_format(frame):
-                raise BackendFailure("a frame of it is turned or of another format")
-            found.add(frame.pts)
+                raise BackendFailure("a frame of it is rotated or of another format")
+            decoded.add(frame.pts)
             yield wanted[frame.pts], to_rgb(frame)
-        if len(found) != len(wanted):
+        if len(decoded) != len(wanted):
             raise BackendFailure("frames of it are missing")
 
     def _decode(self, wanted: Set[int]) -> Iterator["VideoFrame"]:
-        """From each fresh start to the last wanted frame before the next one, and no further."""
+        """Decode from each keyframe to the last wanted frame before the next one, and no further."""
         runs: dict[int, int] = {}
         for time in sorted(wanted):
-            _, start = self._keyframes[bisect.bisect(self._keyframes, time, key=lambda found: found[0]) - 1]
+            _, start = self._keyframes[bisect.bisect(self._keyframes, time, key=lambda keyframe: keyframe[0]) - 1]
             runs[start] = max(runs.get(start, start), self._packet_index(time))
         for start, end in runs.items():
             try:
@@ -141,7 +145,7 @@ class H264Video(ABC):
                     self._decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
                     yield from self._decoder.decode(packet)
                 yield from self._decoder.decode(None)
-            finally:  # where a connection breaks off, the next try is to begin afresh
+            finally:  # after a broken connection, the next try starts clean
                 self._decoder.flush_buffers()
 
     def _has_expected_format(self, frame: "VideoFrame") -> bool:
@@ -149,7 +153,9 @@ class H264Video(ABC):
         return same and frame.format.name in BIT_EXACT_FORMATS and not frame.rotation and not frame.is_corrupt
 
     def _is_idr(self, packet: "Packet") -> bool:
-        """Whether it is an IDR frame. A container's key frame may be one that later frames look back across."""
+        """Return whether a packet is an IDR frame. Frames after a container's keyframe may still refer to frames
+        before it.
+        """
         content, offset = memoryview(packet), 0
         while offset + self._nal_length_bytes < len(content):
             kind = content[offset + self._nal_length_bytes] & 31
@@ -160,7 +166,9 @@ class H264Video(ABC):
 
 
 def _nal_length_bytes(extradata: bytes | None) -> int:
-    """How many bytes tell the length of each unit in a packet: the fifth byte of the head of MP4 and Matroska."""
+    """Return how many bytes hold the length of each unit in a packet: from the fifth byte of MP4's and Matroska's
+    header.
+    """
     if not extradata or len(extradata) < 7 or extradata[0] != 1:
         raise BackendFailure("its packets are not laid out as in MP4")
     return (extradata[4] & 3) + 1

@@ -1,11 +1,11 @@
-"""H.264 through PyAV, leaving out every frame that no wanted one needs.
+"""Decode H.264 through PyAV without the frames that no wanted frame needs.
 
-Decoding is what a clip costs, and most of it goes into frames that nobody asked for: those between the key frame and
-the clip, and those that a stride steps over. In H.264 many of them are marked as used by no other frame. Decoders can
-drop these unseen, and what remains is the same to the bit; only PyAV lets one say so packet by packet. Only the frames
-asked for are turned to RGB.
+Most of the time of decoding a clip goes into frames that nobody asked for: those between the keyframe and the clip,
+and those that a stride skips. H.264 marks many of them as used by no other frame. A decoder can drop these, and the
+remaining frames stay the same to the bit; only PyAV offers this, packet by packet. Only the frames asked for are
+converted to RGB. Example: with frames I P b P b P and frame 3 wanted, the first b is never decoded.
 
-The packets of a short file are read and kept. A long one, and a remote one, goes by its own table (`_by_table`).
+The packets of a short file are read and kept. A long or remote file is read through its own index (`_mp4_index`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from av import Packet
     from av.video.stream import VideoStream
 
-# Below, opening is what costs. Above, the packets of the whole file are too much to read for one clip.
+# Below, opening takes longer than decoding. Above, the packets of the whole file are too much to read for one clip.
 _MIN_FILE_BYTES = 64 * 2**10
 _MAX_FILE_BYTES = 64 * 2**20
 
 
 def open_fast_path(source: ResolvedSource, *, num_threads: int) -> "H264Video | PyavVideo | None":
-    """The quickest way to a file's frames, or None where it gains nothing.
+    """Open a file in the fastest way, or return None if that gains nothing.
 
     Raises:
-        BackendFailure: the file is not made for it.
+        BackendFailure: this path does not support the file.
         LimitExceeded: the file is too large for any decoder.
         VideoDecodeError: a remote file cannot be downloaded.
     """
@@ -46,7 +46,7 @@ def open_fast_path(source: ResolvedSource, *, num_threads: int) -> "H264Video | 
         return Mp4IndexVideo(source, num_threads=num_threads)
     if source.is_seekable:
         return NonRefSkippingVideo(source, num_threads=num_threads)
-    # Without an index every frame is decoded and counted, but here not every one is turned to RGB.
+    # Without an index every frame is decoded and counted, but here only the wanted ones are converted to RGB.
     video = PyavVideo(source, num_threads=num_threads)
     if video.format not in BIT_EXACT_FORMATS:
         raise BackendFailure("it has another format")
@@ -54,7 +54,7 @@ def open_fast_path(source: ResolvedSource, *, num_threads: int) -> "H264Video | 
 
 
 class NonRefSkippingVideo(H264Video):
-    """A file whose packets are all read when it is opened."""
+    """A video whose packets are all read when it is opened."""
 
     _packets: list["Packet"]
 
@@ -87,10 +87,10 @@ class NonRefSkippingVideo(H264Video):
 
 
 def _frame_pts(packets: list["Packet"], *, stated: int) -> list[int]:
-    """The time stamps of the frames that are shown, in order; an edit list may hide some.
+    """Return the time stamps of the frames shown, in order; an edit list may hide some.
 
     Args:
-        stated: how many packets the container says it has; 0 where it does not say.
+        stated: how many packets the container says it has; 0 if it does not say.
     """
     if not packets or stated not in (0, len(packets)) or any(packet.is_corrupt for packet in packets):
         raise BackendFailure("it breaks off")

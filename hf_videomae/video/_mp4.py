@@ -1,4 +1,4 @@
-"""The boxes of MP4 and MOV, as far as they are read here: where each lies, and the table of composition offsets."""
+"""Read the boxes of MP4 and MOV: where each lies, and the table of composition offsets."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ _MAX_BOXES = 64
 
 @dataclass(frozen=True)
 class Mp4Box:
-    """Where one box lies, in bytes from the start of the file; what it holds begins at `content`."""
+    """The place of one box, in bytes from the start of the file; its payload begins at `content`."""
 
     kind: bytes
     start: int
@@ -27,7 +27,7 @@ class Mp4Box:
 
 
 def iterate_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Mp4Box]:
-    """The boxes between two places, one after the other, up to one that cannot be."""
+    """Yield the boxes between two positions, in order, up to the first that is invalid."""
     for _ in range(_MAX_BOXES):
         if end - start < 8:
             return
@@ -43,11 +43,11 @@ def iterate_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Mp4Box]:
 
 
 def read_composition_offsets(file: BinaryIO, *, track: int, num_packets: int) -> Iterator[int]:
-    """By how much each packet of a track is shown later than it is decoded, in units of its clock.
+    """Yield how much later each packet of a track is shown than decoded, in units of its clock.
 
     Args:
         track: its id.
-        num_packets: that it has.
+        num_packets: the number of its packets.
 
     Raises:
         BackendFailure: the file has no such table, or one of another length.

@@ -1,10 +1,9 @@
-"""H.264 in MP4 and MOV by the file's own table: of a long or remote file only the packets that a clip needs are read.
+"""Decode H.264 in MP4 and MOV by the file's own index: of a long or remote file only the packets of a clip are read.
 
-The table names each packet's place, size and time before any of them is read, so neither a scan of the file nor the
-whole of it is needed. FFmpeg reads all of it but the offsets between decoding and showing (`_mp4`); with them frames
-are numbered as `_skipping` does, by their time stamps, whatever the frame rate does on the way. A file whose table
-FFmpeg had to change (an edit list that cuts), one in fragments, groups of pictures that look back, and every other
-codec and container, are left to the decoders that read all of the file.
+The index lists each packet's offset, size and decoding time, so the file need not be scanned or read whole. FFmpeg
+reads all of the index but the composition offsets (`_mp4`). With these, frames are numbered by time stamp, as in
+`_h264_skip`, whatever the frame rate. Left to the decoders that read the whole file are: files whose index FFmpeg had
+to change (an edit list that cuts), fragmented files, open groups of pictures, and every other codec and container.
 """
 
 import bisect
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Mp4IndexVideo(H264Video):
-    """A file of which nothing but its table is read when it is opened."""
+    """A video of which only the index is read when it is opened."""
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
         self._file_size = source.size
@@ -44,7 +43,7 @@ class Mp4IndexVideo(H264Video):
 
     def _index_frames(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
         keyframes = self._read_index(stream)
-        # The offsets are those of the packets only where FFmpeg has left the table as it is in the file.
+        # The offsets belong to the packets only if FFmpeg has kept the table of the file.
         if (
             not self._packet_sizes
             or stream.frames != len(self._packet_sizes)
@@ -63,7 +62,7 @@ class Mp4IndexVideo(H264Video):
         return times, [(self._packet_pts[packet_number], packet_number) for packet_number in keyframes]
 
     def _read_index(self, stream: "VideoStream") -> list[int]:
-        """The places of the key frames. Keeps where each packet lies, and when it is decoded."""
+        """Return the packet numbers of the keyframes. Keep the offset, size and time of each packet."""
         self._packet_offsets, self._packet_sizes, self._packet_pts = array("q"), array("q"), array("q")
         keyframes = []
         # Early releases of PyAV do not show the table.
@@ -95,7 +94,7 @@ class Mp4IndexVideo(H264Video):
             self._file.seek(self._packet_offsets[packet_number])
             packet = av.Packet(self._file.read(self._packet_sizes[packet_number]))
             if packet_number == start and not self._is_idr(packet):
-                raise BackendFailure("it has frames that look back across a key frame")
+                raise BackendFailure("it has frames that look back across a keyframe")
             packet.pts = self._packet_pts[packet_number]
             yield packet
 

@@ -1,4 +1,4 @@
-"""Videos through PyAV, whose wheels carry their own FFmpeg: the second decoder, always in decoding order."""
+"""Decode videos through PyAV, the second decoder, always in decoding order. Its wheels carry their own FFmpeg."""
 
 import functools
 import io
@@ -31,7 +31,7 @@ _FORMATS_VIA_GBRP = frozenset({"rgb555be", "bgr555be", "rgb565be", "bgr565be"})
 
 @functools.cache
 def unavailable_reason() -> str | None:
-    """Why PyAV cannot be used on this machine, or None."""
+    """Return why PyAV cannot be used on this machine, or None."""
     try:
         import av  # noqa: F401
     except (ImportError, OSError) as error:
@@ -40,11 +40,11 @@ def unavailable_reason() -> str | None:
 
 
 class PyavVideo:
-    """One video, decoded once; only the frames asked for are turned to RGB."""
+    """A video decoded once; only the frames asked for are converted to RGB."""
 
     name = "pyav"
     fps: float = 0.0
-    _facts: dict[str, Any]  # of the stream, for `refuse_picture_stream`
+    _facts: dict[str, Any]  # of the stream, for `check_not_cover_image`
     hdr: HighDynamicRange | None = None
 
     def __init__(self, source: ResolvedSource, *, num_threads: int) -> None:
@@ -65,15 +65,15 @@ class PyavVideo:
             self.height, self.width, _ = self._to_rgb(first).shape
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
-        """`(len(indices), 3, H, W)` uint8."""
+        """Return `(len(indices), 3, H, W)` uint8."""
         assert self._frame_cache is not None
         with translate_ffmpeg_errors():
             positions = group_positions(indices)
             picked = zip(positions.values(), self._frame_cache.get_frames(list(positions)), strict=True)
-            return stack_frames(((where, self._to_rgb(frame)) for where, frame in picked), length=len(indices))
+            return stack_frames(((targets, self._to_rgb(frame)) for targets, frame in picked), length=len(indices))
 
     def raw_times(self) -> "array[float]":
-        """Return the time stamp of every frame in seconds, NaN where there is none."""
+        """Return the time stamp of every frame in seconds, NaN for missing ones."""
         return self._times
 
     def duration(self) -> float:
@@ -114,13 +114,13 @@ def open_input(data: str | bytes | BinaryIO, kind: Container) -> "InputContainer
 
 
 def best_video_stream(container: "InputContainer") -> Any:
-    """Return the stream that FFmpeg calls best. Raises `BackendFailure` where there is none, or no decoder for it."""
-    found = container.streams.best("video")
-    if found is None:
+    """Return the stream that FFmpeg calls best. Raises `BackendFailure` if the file has none, or FFmpeg no decoder."""
+    stream = container.streams.best("video")
+    if stream is None:
         raise BackendFailure("there is no video stream in it")
-    if found.codec_context is None:
+    if stream.codec_context is None:
         raise BackendFailure("FFmpeg has no decoder for its codec")
-    return found
+    return stream
 
 
 def _yuv_bytes(frame: "VideoFrame") -> int:
@@ -128,7 +128,7 @@ def _yuv_bytes(frame: "VideoFrame") -> int:
 
 
 class RgbConverter:
-    """Frames of one video to RGB, at the `size` (height, width) of its first frame, on one thread.
+    """Convert frames of one video to RGB, at the `size` (height, width) of its first frame, on one thread.
 
     One context of swscale serves them all: to make one for each frame costs two to four times the conversion, and
     PyAV from 17 on would start threads for each.
@@ -143,7 +143,9 @@ class RgbConverter:
         self._options = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def __call__(self, frame: "VideoFrame") -> torch.Tensor:
-        """`(H, W, 3)` uint8, turned as the display matrix says. A view into FFmpeg's memory, to be copied once."""
+        """Return `(H, W, 3)` uint8, rotated by the display matrix. A view into FFmpeg's memory: copy it before the
+        next call.
+        """
         quarter_turns = round(frame.rotation / 90)  # counter-clockwise
         if frame.format.name in _FORMATS_VIA_GBRP:
             frame = frame.reformat(format="gbrp")
@@ -157,7 +159,8 @@ class RgbConverter:
 
 
 def stack_frames(rgb_frames: Iterable[tuple[Sequence[int], torch.Tensor]], *, length: int) -> torch.Tensor:
-    """Pictures `(H, W, 3)`, each with its places in the clip, to `(T, 3, H, W)` uint8 in memory as `(T, H, W, 3)`.
+    """Stack frames `(H, W, 3)`, each with its positions in the clip, to `(T, 3, H, W)` uint8, in memory `(T, H, W,
+    3)`.
 
     Each is copied while it is in the processor's cache, and its memory serves the next one.
     """
@@ -172,7 +175,7 @@ def stack_frames(rgb_frames: Iterable[tuple[Sequence[int], torch.Tensor]], *, le
 
 
 def group_positions(indices: Sequence[Index]) -> dict[Index, list[int]]:
-    """Where in the clip each frame goes; one may be asked for more than once."""
+    """Return the positions in the clip of each frame; a frame may be asked for more than once."""
     positions: dict[Index, list[int]] = {}
     for position, index in enumerate(indices):
         positions.setdefault(index, []).append(position)
@@ -181,12 +184,12 @@ def group_positions(indices: Sequence[Index]) -> dict[Index, list[int]]:
 
 @contextmanager
 def translate_ffmpeg_errors() -> Iterator[None]:
-    """FFmpeg's errors of a file as `BackendFailure`."""
+    """Raise FFmpeg's errors about a file as `BackendFailure`."""
     import av
 
     try:
         yield
-    except VideoDecodeError:  # a ValueError: what a remote file ran into while FFmpeg read it
+    except VideoDecodeError:  # a ValueError: reading a remote file failed while FFmpeg read it
         raise
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise BackendFailure(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
@@ -200,7 +203,7 @@ def detect_hdr(codec_context: "VideoCodecContext") -> HighDynamicRange | None:
 def read_packet_times(source: ResolvedSource) -> "array[float] | None":
     """Return the time stamps in seconds of the packets that are shown, in order, without decoding.
 
-    None where a packet has none, or PyAV cannot read the file.
+    None if a packet has none, or PyAV cannot read the file.
     """
     import av
 

@@ -1,6 +1,6 @@
-"""Files behind URLs: small ones are downloaded whole, of large ones only the parts that are read.
+"""Read files behind URLs: download small ones whole, and of large ones only the parts that are read.
 
-http(s) is read as it is, `hf://` and other stores through fsspec, which knows their credentials. What can be read in
+http(s) is read directly, `hf://` and other stores through fsspec, which knows their credentials. What can be read in
 parts is a file on a server that says so (`Accept-Ranges: bytes`), or one that fsspec reads by place. Failures are
 `VideoDecodeError`s with the client's own error as their cause; trying again is the caller's.
 """
@@ -23,10 +23,10 @@ from .url_allowlist import AllowedURL, is_allowed_url, redact_url, url_host
 
 _TIMEOUT_SECONDS = 60.0
 _CHUNK_BYTES = 4 * 2**20
-# Up to here one download costs less than several questions.
+# Up to here one download is faster than several requests.
 _MAX_WHOLE_DOWNLOAD_BYTES = 32 * 2**20
 _BLOCK_BYTES = 256 * 2**10
-# Who reads on and on gets more at once: a table of many hours has several MiB.
+# A sequential reader gets more at once: the index of a video of many hours has several MiB.
 _MAX_READAHEAD_BLOCKS = 4
 _MAX_CACHED_BLOCKS = 64
 
@@ -34,7 +34,7 @@ _Fetch = Callable[[int, int], bytes]  # from one place to before another
 
 
 class RemoteVideoFile:
-    """A file that is too large to be downloaded for a few frames of it.
+    """A file that is too large to be downloaded for a few of its frames.
 
     Args:
         url: for errors, too.
@@ -48,12 +48,12 @@ class RemoteVideoFile:
 
     @property
     def is_downloaded(self) -> bool:
-        """Whether it has been downloaded after all."""
-        return "whole" in vars(self)
+        """Return whether the whole file has been downloaded after all."""
+        return "all_bytes" in vars(self)
 
     @functools.cached_property
-    def whole(self) -> bytes:
-        """All its bytes.
+    def all_bytes(self) -> bytes:
+        """Return all its bytes.
 
         Raises:
             VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
@@ -64,15 +64,15 @@ class RemoteVideoFile:
         return content
 
     def open(self) -> BinaryIO:
-        """Its bytes, fetched as they are read."""
+        """Open the file; its bytes are fetched as they are read."""
         if self.is_downloaded:
-            return io.BytesIO(self.whole)
+            return io.BytesIO(self.all_bytes)
         fetch = functools.partial(_get_range, self.url, self.size) if _is_http(self.url) else _fsspec_range(self.url)
         return io.BufferedReader(_BlockReader(self.url, fetch, size=self.size, head=self._head))
 
 
-def fetch(url: str) -> bytes | RemoteVideoFile:
-    """The whole file, or a large one that can be read in parts.
+def download_or_open_remote(url: str) -> bytes | RemoteVideoFile:
+    """Return the whole file, or a `RemoteVideoFile` if it is large and can be read in parts.
 
     Raises:
         VideoDecodeError: it cannot be downloaded, or is larger than `limits` allow.
@@ -86,7 +86,7 @@ def fetch(url: str) -> bytes | RemoteVideoFile:
 
 
 def read_all_bytes(file: Any) -> bytes:
-    """What a binary file object still holds.
+    """Return what a binary file object still holds.
 
     Raises:
         LimitExceeded: it is too much.
@@ -102,13 +102,13 @@ def read_all_bytes(file: Any) -> bytes:
 
 
 class _BlockReader(io.RawIOBase):
-    """A file of which whole blocks are fetched when they are read, and the last ones kept."""
+    """A file that fetches whole blocks when they are read, and keeps the last ones."""
 
     def __init__(self, url: str, fetch: _Fetch, *, size: int, head: bytes) -> None:
         self._url, self._fetch, self._size = url, fetch, size
         self._position = 0
         self._cached_blocks: dict[int, bytes] = {0: head} if len(head) == _BLOCK_BYTES else {}
-        # Where the last fetch ended, and how many blocks it was.
+        # Where the last fetch ended, and its number of blocks.
         self._end, self._readahead_blocks = 1, 1
 
     def readable(self) -> bool:
@@ -168,7 +168,7 @@ def _translate_download_errors(url: str) -> Iterator[None]:
 
 
 class _FilesystemErrors:
-    """Make an `OSError` of what the file systems of fsspec raise: they are plugins, and each has errors of its own."""
+    """Convert errors of fsspec's file systems to `OSError`: they are plugins, each with errors of its own."""
 
     def __enter__(self) -> None: ...
 
@@ -179,7 +179,9 @@ class _FilesystemErrors:
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
-    """A broken connection to the Hub is no `OSError`; which client's error it is depends on huggingface_hub."""
+    """Return the errors of a failed download. A broken connection to the Hub is no `OSError`, but its client's own
+    error.
+    """
     from huggingface_hub.errors import HTTPError
 
     return (OSError, http.client.HTTPException, ValueError, HTTPError)
@@ -202,7 +204,7 @@ def _get(url: str, *, whole: bool = False) -> bytes | RemoteVideoFile:
             # Leaving here ends the connection, and with it the rest.
             return RemoteVideoFile(url, size=size, head=response.read(_BLOCK_BYTES))
         limits.check_download_size(size)
-        content: bytes = response.read()  # in one: only so a connection that breaks off is an error
+        content: bytes = response.read()  # in one call: only then a broken connection is an error
     return content
 
 
@@ -221,10 +223,10 @@ def _request(url: str, **headers: str) -> Any:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects, but none to where the URL itself would not have been read.
+    """Follow redirects, but not to an address that the URL itself could not have named.
 
-    A URL of a data set stays on what the user opened. One that the user named may lead to any server, but not from a
-    public one to this machine or its network.
+    A URL of a data set stays within what the user allowed. One that the user named may lead to any server, but not
+    from a public one to this machine or its network.
     """
 
     def __init__(self, url: str) -> None:
@@ -244,10 +246,10 @@ def _is_private(host: str) -> bool:
     """Return whether a name stands for an address of this machine or of a private network."""
     name = urllib.parse.urlsplit(f"//{host}").hostname or ""
     try:
-        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(name, None)}
+        addresses = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(name, None)}
     except (OSError, UnicodeError):
         return False  # a proxy may know it
-    return not all(ipaddress.ip_address(address).is_global for address in found)
+    return not all(ipaddress.ip_address(address).is_global for address in addresses)
 
 
 def _get_by_fsspec(url: str, *, whole: bool = False) -> bytes | RemoteVideoFile:

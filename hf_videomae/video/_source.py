@@ -1,4 +1,4 @@
-"""What the caller named, to what a decoder takes: an absolute path, the whole file in memory, or a remote file."""
+"""Resolve what the caller named to what a decoder takes: an absolute path, the bytes of a file, or a remote file."""
 
 import functools
 import io
@@ -11,64 +11,64 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ._mp4 import FIRST_BOXES, iterate_boxes
-from ._remote import RemoteVideoFile, fetch, read_all_bytes
+from ._remote import RemoteVideoFile, download_or_open_remote, read_all_bytes
 from .containers import MATROSKA, MP4, Container, find_container, has_external_media
 from .decode_errors import BackendFailure, LimitExceeded, VideoDecodeError
 from .url_allowlist import BlockedVideo, redact_url
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
-# FFmpeg takes a path with one of these for a pattern of the names of many pictures.
+# FFmpeg reads a path with one of these characters as a pattern of image names.
 _PATTERN = re.compile(r"[%*?\[\]{}]")
 
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """`name` is what errors call it; `content` an absolute path, the whole file, or a large remote file."""
+    """A video source. `name` is for errors; `content` is an absolute path, the whole file, or a large remote file."""
 
     name: str
     content: str | bytes | RemoteVideoFile
 
     @functools.cached_property
     def container(self) -> Container:
-        """Return the kind of file, by its first bytes. Raises `VideoDecodeError` for what is no video file."""
+        """Return the container, by the first bytes. Raises `VideoDecodeError` for a file that is no video."""
         try:
             with self.open() as file:
                 return find_container(file, name=self.name)
         except BackendFailure:  # the server does not give parts after all
             self.download()
-            return find_container(io.BytesIO(self.content.whole), name=self.name)  # type: ignore[union-attr]
+            return find_container(io.BytesIO(self.content.all_bytes), name=self.name)  # type: ignore[union-attr]
         except OSError as error:
             raise VideoDecodeError(self.name, (error.strerror or str(error)).lower()) from error
 
     def validate_container(self) -> None:
-        """Raise `VideoDecodeError` where the file is of no kind that is decoded. Reads its beginning once."""
+        """Raise `VideoDecodeError` if the container is not supported. Reads the start of the file once."""
         _ = self.container
 
     @property
     def data(self) -> str | bytes:
-        """An absolute path or the bytes of the whole file; a remote file is downloaded for it, once."""
-        return self.content.whole if isinstance(self.content, RemoteVideoFile) else self.content
+        """Return an absolute path or the bytes of the whole file; a remote file is downloaded for it, once."""
+        return self.content.all_bytes if isinstance(self.content, RemoteVideoFile) else self.content
 
     def download(self) -> None:
-        """From here on the file is in memory."""
+        """Download a remote file into memory."""
         assert not isinstance(self.data, str)
 
     @property
     def is_remote(self) -> bool:
-        """Whether its bytes are elsewhere, so that each costs."""
+        """Return whether the bytes are on a server, so that each read costs time."""
         return isinstance(self.content, RemoteVideoFile) and not self.content.is_downloaded
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Return the size in bytes."""
         if isinstance(self.content, RemoteVideoFile):
             return self.content.size
         return len(self.content) if isinstance(self.content, bytes) else os.path.getsize(self.content)
 
     @property
     def is_seekable(self) -> bool:
-        """Whether the container is one with time stamps and a table of key frames: MP4, MOV, Matroska, WebM.
+        """Return whether the container has time stamps and a table of keyframes: MP4, MOV, Matroska, WebM.
 
         Goes by the first bytes, whatever the file is called. AVI has no time stamps, MPEG streams have no table.
         """
@@ -76,11 +76,11 @@ class ResolvedSource:
 
     @property
     def has_ffmpeg_pattern(self) -> bool:
-        """Tell whether FFmpeg, given the path alone, might read other files by it."""
+        """Return whether FFmpeg, given the path alone, might read other files."""
         return isinstance(self.content, str) and _PATTERN.search(self.content) is not None
 
     def is_complete_mp4(self) -> bool:
-        """Whether the file is MP4 or MOV and ends where its last box does: nothing is cut off."""
+        """Return whether the file is MP4 or MOV and ends with its last box: nothing is cut off."""
         with self.open() as file:
             size = file.seek(0, os.SEEK_END)
             end = 0
@@ -91,21 +91,22 @@ class ResolvedSource:
         return end == size
 
     def has_external_media(self) -> bool:
-        """Tell whether it is a QuickTime reference movie, whose video lies in another file."""
+        """Return whether it is a QuickTime reference movie, whose video lies in another file."""
         if self.is_remote or self.container is not MP4:
             return False
         with self.open() as file:
             return has_external_media(file)
 
     def open(self) -> BinaryIO:
-        """The file's bytes, to be closed again; those of a remote file come as they are read."""
+        """Open the file for reading; the bytes of a remote file are fetched as they are read. The caller closes it."""
         if isinstance(self.content, RemoteVideoFile):
             return self.content.open()
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else open(self.content, "rb")
 
 
 def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedSource:
-    """Checks a path, or reads a URL, a binary file object or bytes whole; not a large file that is read in parts.
+    """Check a path, or read a URL, a binary file object or bytes whole; large files that can be read in parts stay
+    remote.
 
     Raises:
         VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.
@@ -120,7 +121,7 @@ def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedS
         if path.startswith("file://"):
             path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
         elif "://" in path:
-            return _from_download(fetch(path), name=name or redact_url(path))
+            return _from_download(download_or_open_remote(path), name=name or redact_url(path))
         return _on_disk(path, name=name or path)
     if hasattr(source, "read"):
         name = name or str(getattr(source, "name", "<file object>"))

@@ -1,22 +1,22 @@
-"""Still pictures, told from videos by the bytes of the file before any decoder sees it.
+"""Tell still images from videos by the bytes of the file, before any decoder sees it.
 
-FFmpeg reads nearly every picture format as a video of one frame. Motion in a format of pictures is a video: GIF
-and PNG with several frames, AVIF and HEIC with a track, JPEG pictures one after the other (MJPEG).
+FFmpeg reads nearly every image format as a video of one frame. Animated images are videos: GIF and PNG with several
+frames, AVIF and HEIC with a track, JPEG images one after the other (MJPEG).
 """
 
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from ._mp4 import iterate_boxes
 from ._source import ResolvedSource
+from .containers import is_animated_png, is_jpeg_sequence
 from .decode_errors import VideoDecodeError
 
 # Enough for every signature below.
 _HEAD_BYTES = 64
 _COVER_REASON = "it is sound with a cover picture: there is no video in it"
-# FFmpeg shows a cover picture as a stream of one frame that lasts one tick of its clock, 1/90000 s or 1/1000 s.
+# FFmpeg returns a cover image as a stream of one frame that lasts one tick of its clock, 1/90000 s or 1/1000 s.
 _COVER_MIN_FPS = 1000
-# Of a JPEG or GIF so much is looked through for a second picture.
+# Bytes of a JPEG or GIF that are searched for a second image.
 _MAX_READ_BYTES = 64 * 2**20
 
 _SIGNATURES = {
@@ -49,7 +49,7 @@ _STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"miaf", 
 
 
 def check_not_still_image(source: ResolvedSource) -> None:
-    """Raise VideoDecodeError for a still picture, also one of several pages."""
+    """Raise VideoDecodeError for a still image, also one of several pages."""
     with source.open() as file:
         kind = find_still_format(file)
         file.seek(0)
@@ -60,12 +60,12 @@ def check_not_still_image(source: ResolvedSource) -> None:
 
 
 def check_not_cover_image(name: str, *, codec: str, num_frames: int, fps: float, is_cover: bool = False) -> None:
-    """Raise VideoDecodeError where the only pictures of a file are the cover of its sound.
+    """Raise VideoDecodeError if the only image of a file is the cover of its sound.
 
     Args:
-        name: what errors call the file.
-        codec: of the stream, in FFmpeg's words.
-        num_frames: that were found.
+        name: the file's name in errors.
+        codec: FFmpeg's name of the stream's codec.
+        num_frames: the number of frames decoded.
         fps: stated by the stream.
         is_cover: whether FFmpeg marks the stream as an attached picture.
     """
@@ -74,7 +74,7 @@ def check_not_cover_image(name: str, *, codec: str, num_frames: int, fps: float,
 
 
 def find_still_format(file: BinaryIO) -> str | None:
-    """Return the format of a still picture, None for everything else.
+    """Return the format of a still image, None for everything else.
 
     Args:
         file: read from its start.
@@ -93,11 +93,11 @@ def find_still_format(file: BinaryIO) -> str | None:
         return None if _has_track(file) else "HEIC or AVIF"
     file.seek(0)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return None if _is_animated_png(file) else "PNG"
+        return None if is_animated_png(file) else "PNG"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return None if _is_animated_gif(file.read(_MAX_READ_BYTES)) else "GIF"
     if head.startswith(b"\xff\xd8\xff"):
-        return None if _is_jpeg_sequence(file.read(_MAX_READ_BYTES)) else "JPEG"
+        return "JPEG" if is_jpeg_sequence(file.read(_MAX_READ_BYTES)) is False else None
     return None
 
 
@@ -119,21 +119,8 @@ def _is_raw_photo(file: BinaryIO) -> bool:
     return file.read(4) == b"crx "
 
 
-def _is_animated_png(file: BinaryIO) -> bool:
-    """Return whether a PNG says that it has two frames or more, which it does before its first picture."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length, kind = int.from_bytes(head[:4]), head[4:]
-        if kind == b"acTL":
-            return int.from_bytes(file.read(4)) > 1
-        if kind in (b"IDAT", b"IEND"):
-            return False
-        file.seek(length + 4, 1)
-    return False
-
-
 def _is_animated_gif(data: bytes) -> bool:
-    """Return whether a GIF has two pictures; one that breaks off before is left to the decoders."""
+    """Return whether a GIF has two images; one that is cut off before is left to the decoders."""
     offset = 13 + _color_table_bytes(data[10:11])
     num_images = 0
     while offset < len(data) and data[offset] in b"\x21\x2c":
@@ -156,32 +143,3 @@ def _after_sub_blocks(data: bytes, offset: int) -> int:
     while offset < len(data) and data[offset]:
         offset += data[offset] + 1
     return offset + 1
-
-
-def _is_jpeg_sequence(data: bytes) -> bool:
-    """Return whether a JPEG is followed by another one, as in MJPEG.
-
-    A file with an index of pictures (MPF: stereo pairs, gain maps of phones) is one photo all the same.
-    """
-    for kind, offset, length in _jpeg_segments(data):
-        if kind == 0xE2 and data[offset : offset + 4] == b"MPF\0":
-            return False
-        if kind == 0xDA:
-            end = data.find(b"\xff\xd9", offset + length)
-            following = data[end + 2 :].lstrip(b"\0\xff")[:2] if end >= 0 else b""
-            return following.startswith(b"\xd8")
-    return True  # no picture in it: nothing that could be shown as a still one
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker, place and length of each segment, up to the first scan."""
-    offset = 2
-    while offset + 4 <= len(data) and data[offset] == 0xFF:
-        kind, length = data[offset + 1], int.from_bytes(data[offset + 2 : offset + 4])
-        if kind == 0xFF:  # padding
-            offset += 1
-            continue
-        yield kind, offset + 4, length - 2
-        if kind == 0xDA:
-            return
-        offset += 2 + length

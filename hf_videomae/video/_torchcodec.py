@@ -1,13 +1,13 @@
-"""Videos through torchcodec: by index where its index proves sound, in decoding order where it does not.
+"""Decode videos through torchcodec: by index if the index proves right, else in decoding order.
 
-torchcodec finds frame i by the i-th smallest time stamp among the packets. That is wrong wherever packets and frames
+torchcodec finds frame i by the i-th smallest time stamp among the packets. That is wrong whenever packets and frames
 differ: packed B-frames in AVI (most packets have no time stamp), edit lists, hidden VP8 frames. It then returns
-neighbours, repeats, or fails at the tail, in both of its seek modes ("approximate" also errs on files that "exact"
+neighbors, repeats, or fails at the tail, in both of its seek modes ("approximate" also errs on files that "exact"
 reads well). In MPEG streams it seeks to places from which frames come out damaged. So the file is opened in exact
-mode, whose scan of the packets costs a few milliseconds for a short clip, and the index is used only where it pays, in
-containers made for it, and if its first and last frame are what the scan says. Decoding the last frame costs up to a
-whole group of pictures, so an MP4 of H.264 that is whole, and whose table lists as many frames as the scan has found,
-is believed without. Everywhere else frames are numbered as they come out of the decoder, as every player does.
+mode, whose scan of the packets takes a few milliseconds for a short clip. The index is used only if it saves time, in
+containers with an index, and if its first and last frame agree with the scan. Decoding the last frame takes up to a
+whole group of pictures, so this check is skipped for a complete MP4 of H.264 whose table lists as many frames as the
+scan. In all other files frames are numbered in decoding order, as every player does.
 """
 
 import functools
@@ -24,7 +24,7 @@ from . import _pyav, limits, timestamps
 from ._frame_cache import FrameCache
 from ._source import ResolvedSource
 from ._still_images import check_not_cover_image
-from ._torchcodec_errors import loader_errors, summarize_load_error
+from ._torchcodec_errors import parse_load_errors, summarize_load_error
 from .decode_errors import BackendFailure, VideoBackendError, VideoDecodeError
 from .hdr import HighDynamicRange
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 # Pixel formats that come out black or inverted: the palette is lost on the way to RGB.
 _MISREAD_FORMATS = frozenset({"pal8"})
 _MISREAD = "it reads the pixel format {} wrongly; PyAV reads it (`pip install av`)"
-# Codecs whose 4:2:0 of 8 bits has a pixel format of its own where it is of full range (yuvj420p).
+# Codecs whose 8-bit 4:2:0 of full range has a pixel format of its own (yuvj420p).
 _RANGE_IN_FORMAT = frozenset({"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "theora"})
 _PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p"})
-# Up to here decoding every frame costs less than checking the index and seeking ...
+# Up to here decoding every frame is faster than checking the index and seeking ...
 _MAX_SEQUENTIAL_BYTES = 16 * 2**20
-# ... and up to here less than seeking alone, where the index needs no check.
+# ... and up to here it is faster than seeking even if the index needs no check.
 _ALWAYS_SEQUENTIAL_BYTES = 2**20
-# "NameOfFunction, /build/path/File.cpp:80, the message"
 _NOT_LOADED = "Could not load libtorchcodec"
 _MAX_CAUSES = 10  # of one error
+# "NameOfFunction, /build/path/File.cpp:80, the message"
 _CPP_PREFIX = re.compile(r"^\w+, \S+:\d+, ")
 
 
@@ -66,13 +66,13 @@ def unavailable_reason() -> str | None:
 
 
 def _root_message(error: BaseException) -> str:
-    """Return the message of torchcodec's loader, or of the library loader, wherever in the chain of causes it is."""
+    """Return the message of torchcodec's loader, or of the library loader, from anywhere in the chain of causes."""
     chain: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(chain) < _MAX_CAUSES:
         chain.append(str(cause))
         cause = cause.__cause__ or cause.__context__
-    reports = [message for message in chain if loader_errors(message)]
+    reports = [message for message in chain if parse_load_errors(message)]
     if reports:
         return reports[0]
     # torch says which library it could not load; the loader itself, why.
@@ -80,10 +80,10 @@ def _root_message(error: BaseException) -> str:
 
 
 def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
-    """Open a file of a kind that is decoded; `options` are those of torchcodec's `VideoDecoder`."""
+    """Open a file of a supported container; `options` are those of torchcodec's `VideoDecoder`."""
     from torchcodec.decoders import VideoDecoder
 
-    source.validate_container()  # FFmpeg by itself opens what a playlist names
+    source.validate_container()  # FFmpeg alone would open the files that a playlist names
     return VideoDecoder(_decoder_input(source), **options)
 
 
@@ -103,7 +103,7 @@ def _decoder_input(source: ResolvedSource) -> str | bytes | BinaryIO:
 
 
 class TorchcodecVideo:
-    """One open video; `frames` takes indices below `num_frames`. Not to be shared with a forked process."""
+    """An open video. `frames` takes indices below `num_frames`. Not to be shared with a forked process."""
 
     name = "torchcodec"
 
@@ -132,7 +132,7 @@ class TorchcodecVideo:
                 self._decode_sequentially()
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
-        """`(len(indices), 3, H, W)` uint8. `num_frames` may shrink on the way, where the index proves wrong."""
+        """Return `(len(indices), 3, H, W)` uint8. `num_frames` may shrink meanwhile, if the index proves wrong."""
         with _translate_decoder_errors():
             if self._seeking_decoder is not None:
                 by_index = _frames_by_index(self._seeking_decoder, indices)
@@ -141,13 +141,13 @@ class TorchcodecVideo:
                 self._decode_sequentially()
             assert self._frame_cache is not None
             picked = self._frame_cache.get_frames([min(index, self.num_frames - 1) for index in indices])
-            # Stacked as (T, H, W, C) and seen as (T, C, H, W): 4 times cheaper, and resizing likes it better.
+            # Stacked as (T, H, W, C) and viewed as (T, C, H, W): 4 times cheaper, and resizing is faster.
             return torch.stack(picked).permute(0, 3, 1, 2)
 
     def raw_times(self) -> "array[float]":
-        """Return the time stamp of every frame in seconds, NaN where there is none; decodes where nothing else helps.
+        """Return the time stamp of every frame in seconds, NaN for missing ones; decodes only as the last resort.
 
-        torchcodec has these numbers in its index and does not give them out.
+        torchcodec has these numbers in its index but does not expose them.
         """
         if self._frame_cache is not None:
             return self._frame_cache.times
@@ -194,7 +194,9 @@ class TorchcodecVideo:
         )
 
     def _is_index_reliable(self, decoder: "VideoDecoder") -> bool:
-        """Whether the index is worth using, and its two ends decode to the frames that the packet scan promises."""
+        """Return whether the index is worth using, and its first and last frame decode to what the packet scan
+        promises.
+        """
         metadata = decoder.metadata
         size = len(decoder) * self.height * self.width * 3
         if size <= _ALWAYS_SEQUENTIAL_BYTES or metadata.codec == "vp8" or not self._source.is_seekable:
@@ -216,7 +218,7 @@ class TorchcodecVideo:
         return abs(last.pts_seconds + last.duration_seconds - (metadata.end_stream_seconds or 0.0)) < half_frame
 
     def _is_table_complete(self, decoder: "VideoDecoder") -> bool:
-        """Whether an MP4's own table says what the scan has found, so that no frame is hidden or cut off."""
+        """Return whether an MP4's own table agrees with the scan, so that no frame is hidden or cut off."""
         metadata = decoder.metadata
         same = metadata.num_frames_from_header == metadata.num_frames_from_content == len(decoder)
         return same and metadata.codec == "h264" and self._source.is_complete_mp4()
@@ -229,21 +231,21 @@ class TorchcodecVideo:
             raise BackendFailure("no frame of it can be decoded")
 
     def _decode_in_order(self) -> Iterator[tuple[torch.Tensor, float | None]]:
-        """Every frame `(H, W, C)` as the decoder puts it out. Only this private operation neither seeks nor drops."""
+        """Yield every frame `(H, W, C)` as it is decoded. Only this private operation neither seeks nor drops."""
         from torchcodec._core import get_next_frame
 
         decoder, self._unread_decoder = self._unread_decoder or self._open(), None
         while True:
             try:
                 frame, time, _ = get_next_frame(decoder._decoder)
-            except IndexError:  # its way of saying "no more frames"; a broken packet is a RuntimeError
+            except IndexError:  # no more frames; a broken packet is a RuntimeError
                 return
-            limits.check_frame_size(*frame.shape[:2])  # it may change on the way
+            limits.check_frame_size(*frame.shape[:2])  # it may change within the video
             yield frame, float(time)
 
 
 def _range_keeping_transforms(metadata: "VideoStreamMetadata") -> "Sequence[DecoderTransform]":
-    """Return transforms that change nothing but have the range of the pixels respected, where it may be lost.
+    """Return transforms that change no pixels, but make torchcodec respect their range when it would be lost.
 
     For widths that 32 divides torchcodec calls swscale itself and takes every frame for one of limited range, unless
     its pixel format says otherwise. With a crop to the whole frame it goes through FFmpeg's filters, as for all other
@@ -258,9 +260,9 @@ def _range_keeping_transforms(metadata: "VideoStreamMetadata") -> "Sequence[Deco
 
 
 def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.Tensor | None:
-    """Seeks each frame once; None where it fails, or where two indices lead to one and the same frame."""
+    """Return frames by seeking each once; None if that fails, or if two indices lead to the same frame."""
     distinct = sorted(set(indices))
-    # One call cannot be ended from outside.
+    # A single call cannot be interrupted.
     step = 1 if limits.has_deadline() else len(distinct)
     starts = limits.iterate_until_deadline(range(0, len(distinct), step))
     try:
@@ -281,7 +283,7 @@ def _frames_by_index(decoder: "VideoDecoder", indices: Sequence[int]) -> torch.T
 def _translate_decoder_errors() -> Iterator[None]:
     try:
         yield
-    except VideoDecodeError:  # a ValueError: what a remote file ran into
+    except VideoDecodeError:  # a ValueError: reading a remote file failed
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         if _NOT_LOADED in str(error):

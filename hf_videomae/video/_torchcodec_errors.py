@@ -1,4 +1,4 @@
-"""torchcodec's report of a failed import, to the one line in it that matters.
+"""Reduce torchcodec's report of a failed import to the one line that matters.
 
 torchcodec carries one set of libraries per FFmpeg version, tries them all, and reports all failures in a text of a
 hundred lines that opens by blaming FFmpeg. Most of these failures only say that another FFmpeg version is not
@@ -15,22 +15,22 @@ _OTHER_FFMPEG = re.compile(r"libavutil\S* cannot open shared object|Library not 
 _PATH_ONLY = re.compile(r"Could not load this library: (.+)")
 
 
-def loader_errors(report: str) -> dict[int, str]:
-    """FFmpeg's major version -> why torchcodec could not be loaded with it; empty for any other message."""
+def parse_load_errors(report: str) -> dict[int, str]:
+    """Return, by FFmpeg's major version, why torchcodec could not be loaded; empty for any other message."""
     return {int(version): _first_error(section) for version, section in _SECTION.findall(report)}
 
 
 def summarize_load_error(report: str) -> str:
-    """One line: why torchcodec cannot be loaded on this machine.
+    """Return in one line why torchcodec cannot be loaded on this machine.
 
     Args:
         report: the message of the exception that `import torchcodec` raised.
 
     Returns:
-        The error with the FFmpeg version that is installed, `no FFmpeg libraries are found ...` where none of the
-        versions is, or the message itself in one line where it is of another form.
+        The error with the FFmpeg version that is installed, `no FFmpeg libraries are found ...` if none is, or
+        the message itself in one line if it has another form.
     """
-    errors = loader_errors(report)
+    errors = parse_load_errors(report)
     if not errors:
         return " ".join(report.split())[:300]
     real = {version: error for version, error in errors.items() if not _OTHER_FFMPEG.search(error)}
@@ -41,14 +41,14 @@ def summarize_load_error(report: str) -> str:
 
 
 def _first_error(section: str) -> str:
-    found = _ERROR.search(section)
-    line = " ".join((found.group(1) if found else section).split())
+    match = _ERROR.search(section)
+    line = " ".join((match.group(1) if match else section).split())
     only_a_file = _PATH_ONLY.fullmatch(line)
     return (_query_loader(only_a_file.group(1)) if only_a_file else None) or line
 
 
 def _query_loader(library: str) -> str | None:
-    """What the loader says of a library; some releases of torchcodec report its path alone."""
+    """Return what the system's loader says of a library; some releases of torchcodec report its path alone."""
     try:
         ctypes.CDLL(library)
     except OSError as error:

@@ -1,14 +1,15 @@
-"""Video containers by their first bytes. Any other file is refused before FFmpeg sees it.
+"""Recognize video containers by their first bytes. Any other file is refused before FFmpeg sees it.
 
 FFmpeg takes over 300 formats. Among them are texts that name other files and addresses (HLS, DASH, ffconcat, SDP, IMF,
 VobSub), which it opens and fetches, stills, subtitles and games' sound. Only what holds a video by itself is decoded:
-the container is recognized by its signature, never by the name of the file, and PyAV and the program ffmpeg are told
-which demuxer to use. torchcodec cannot be told. There FFmpeg chooses by the content, so a file of a known signature in
+the container is recognized by its signature, never by the name of the file, and PyAV and the program ffmpeg get the
+demuxer to use. torchcodec does not accept one. There FFmpeg chooses by the content, so a file of a known signature in
 which FFmpeg would find one of those texts as well is refused, too.
 """
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -19,17 +20,16 @@ from .decode_errors import LimitExceeded, VideoDecodeError
 HEAD_BYTES = 2048
 
 _PROBE_BYTES = 2**20  # FFmpeg looks no further when it chooses a demuxer
-_MJPEG_BYTES = 16 * 2**20  # in which the first picture of a Motion JPEG ends
-_PNG_BYTES = 64 * 2**10  # in which an animated PNG says that it is one
+_MJPEG_BYTES = 16 * 2**20  # the first image of a Motion JPEG ends within these
 
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of file.
+    """A kind of video file.
 
     Attributes:
-        name: for people.
-        demuxer: FFmpeg's name of what reads it.
+        name: name in messages.
+        demuxer: FFmpeg's name of the reader.
     """
 
     name: str
@@ -87,7 +87,7 @@ _RIFF = {b"AVI ": _AVI, b"AVI\x19": _AVI, b"CDXA": _MPEG_PS}
 _TS_PACKETS = (188, 192, 204)
 _TS_IN_A_ROW = 5
 
-# Texts that name other files or addresses, and where FFmpeg looks for them.
+# Texts that name other files or addresses: at the start of a file, or anywhere in its first bytes.
 _PLAYLIST_STARTS = (
     (b"#EXTM3U", "HLS"), (b"ffconcat", "ffconcat"), (b"# VobSub", "VobSub"), (b"[playlist]", "PLS"), (b"v=0", "SDP"),
     (b"RTSPtext", "RTSP"), (b"[Reference]", "ASF"),
@@ -96,7 +96,7 @@ _PLAYLIST_MARKERS = (
     (b"<mpd", "DASH"), (b"c=in ip", "SDP"), (b"<compositionplaylist", "IMF"), (b"<smoothstreamingmedia", "Smooth"),
     (b"<smil", "SMIL"), (b"<asx", "ASX"), (b"#extm3u", "HLS"), (b"ffconcat", "ffconcat"),
 )  # fmt: skip
-# What people have in place of a video most often.
+# Files that are given most often in place of a video.
 _OTHER_SIGNATURES = (
     (b"version https://git-lfs", "it is a Git LFS pointer, not the file: run `git lfs pull` in its folder"),
     (b"\xff\xd8\xff", "it is a JPEG picture, not a video"),
@@ -124,7 +124,7 @@ def find_container(file: BinaryIO, *, name: str) -> Container:
 
     Args:
         file: the whole file.
-        name: what errors call it.
+        name: its name in errors.
 
     Raises:
         VideoDecodeError: it is no video, or FFmpeg may take it for a text that names other files.
@@ -138,12 +138,12 @@ def find_container(file: BinaryIO, *, name: str) -> Container:
             f"it is, or holds, a playlist or session description ({playlist}), which names other files or addresses; "
             f"only files that hold the video themselves are decoded",
         )
-    found = _match_signature(head) or _match_image_sequence(file, head)
-    if found is None:
+    container = _match_signature(head) or _match_image_sequence(file, head)
+    if container is None:
         raise VideoDecodeError(name, _describe_unknown(head))
-    if found is _AVI:
+    if container is _AVI:
         _check_avi_size(head, name=name)
-    return found
+    return container
 
 
 def _check_avi_size(head: bytes, *, name: str) -> None:
@@ -158,7 +158,7 @@ def _check_avi_size(head: bytes, *, name: str) -> None:
 
 
 def has_external_media(file: BinaryIO) -> bool:
-    """Tell whether the video of an MP4 or MOV lies in another file (a QuickTime reference movie)."""
+    """Return whether the video of an MP4 or MOV lies in another file (a QuickTime reference movie)."""
     whole = Mp4Box(b"", 0, 0, file.seek(0, os.SEEK_END))
     for media in find_boxes(file, whole, b"moov", b"trak", b"mdia"):
         handlers = list(find_boxes(file, media, b"hdlr"))
@@ -188,7 +188,7 @@ def _match_signature(head: bytes) -> Container | None:
 
 
 def _elementary_stream(head: bytes) -> Container | None:
-    """H.264 or HEVC in Annex B: a start code, then a header unit. Both can begin with a few zeros more."""
+    """Recognize H.264 or HEVC in Annex B: a start code, then a header unit. Both may begin with a few extra zeros."""
     rest = head.lstrip(b"\0")
     if not 2 <= len(head) - len(rest) <= 8 or rest[:1] != b"\1" or len(rest) < 3:
         return None
@@ -203,7 +203,7 @@ def _elementary_stream(head: bytes) -> Container | None:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Five sync bytes in a row, as far apart as packets are; the first packet may be cut."""
+    """Return whether five sync bytes follow each other one packet apart; the first packet may be cut."""
     for step in _TS_PACKETS:
         for first in range(step):
             syncs = head[first::step][:_TS_IN_A_ROW]
@@ -213,26 +213,55 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _match_image_sequence(file: BinaryIO, head: bytes) -> Container | None:
-    """JPEG pictures one after the other, or a PNG that moves; a single picture is no video."""
+    """Recognize JPEG images one after the other, or an animated PNG; a single image is no video."""
     file.seek(0)
-    if head.startswith(b"\xff\xd8\xff") and _is_motion_jpeg(file.read(_MJPEG_BYTES)):
+    if head.startswith(b"\xff\xd8\xff") and is_jpeg_sequence(file.read(_MJPEG_BYTES)):
         return _MJPEG
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        before_pixels, _, _ = file.read(_PNG_BYTES).partition(b"IDAT")
-        return _APNG if b"acTL" in before_pixels else None
+        return _APNG if is_animated_png(file) else None
     return None
 
 
-def _is_motion_jpeg(content: bytes) -> bool:
-    """Whether a second picture follows the first. Photos with a second one for phones (MPF) are stills."""
-    offset = 2
-    while content[offset : offset + 1] == b"\xff" and content[offset + 1 : offset + 2] != b"\xda":
-        length = int.from_bytes(content[offset + 2 : offset + 4])
-        if length < 2 or content[offset + 4 : offset + 8] == b"MPF\0":
+def is_animated_png(file: BinaryIO) -> bool:
+    """Return whether a PNG says that it has two frames or more; it does so before its first image."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if kind == b"acTL":
+            return int.from_bytes(file.read(4)) > 1
+        if kind in (b"IDAT", b"IEND"):
             return False
+        file.seek(length + 4, 1)
+    return False
+
+
+def is_jpeg_sequence(data: bytes) -> bool | None:
+    """Return whether a JPEG is followed by another one, as in MJPEG; None if not even the first has pixels.
+
+    A file with an index of images (MPF: stereo pairs, gain maps of phones) is one photo nevertheless.
+    """
+    header_end, has_pixels = 2, False
+    for kind, offset, length in _jpeg_segments(data):
+        if kind == 0xE2 and data[offset : offset + 4] == b"MPF\0":
+            return False
+        header_end, has_pixels = offset + length, kind == 0xDA
+    end = data.find(b"\xff\xd9", header_end)
+    is_followed = end >= 0 and data[end + 2 :].lstrip(b"\0\xff").startswith(b"\xd8")
+    return is_followed if is_followed or has_pixels else None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker, offset and length of each segment, up to the first scan."""
+    offset = 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF:
+        kind, length = data[offset + 1], int.from_bytes(data[offset + 2 : offset + 4])
+        if kind == 0xFF:  # padding
+            offset += 1
+            continue
+        yield kind, offset + 4, length - 2
+        if kind == 0xDA:
+            return
         offset += 2 + length
-    end = content.find(b"\xff\xd9", offset)
-    return end >= 0 and content[end + 2 :].lstrip(b"\0\xff").startswith(b"\xd8")
 
 
 def _find_playlist(start: bytes) -> str | None:
@@ -250,9 +279,9 @@ def _describe_unknown(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] in _OTHER_RIFFS:
         return _OTHER_RIFFS[head[8:12]]
     lower = head.lstrip().lower()
-    for start, what in _OTHER_SIGNATURES:
+    for start, reason in _OTHER_SIGNATURES:
         if head.startswith(start) or lower.startswith(start):
-            return what
+            return reason
     if not head.strip(b"\0"):
         return "it is not a video file: it begins with zeros alone, as an unfinished download does"
     return f"it is not a video file: it begins with the bytes {head[:8].hex(' ')}; {SUPPORTED} are read"

@@ -1,12 +1,12 @@
-"""The two ways in which reading a video fails: the file is bad, or the machine cannot decode at all."""
+"""Define the two ways in which reading a video fails: the file is bad, or the machine cannot decode at all."""
 
 
 class VideoDecodeError(ValueError):
-    """This file does not hold a video that can be decoded.
+    """A file does not hold a video that can be decoded.
 
     Attributes:
-        path: what the caller named: the path, the URL, or the `name` given with bytes.
-        reason: what is wrong with it, in one line.
+        path: the path, the URL, or the `name` given with bytes.
+        reason: why it cannot be decoded, in one line.
     """
 
     # `reason` has a default because torch's DataLoader rebuilds a worker's exception from its message alone.
@@ -20,24 +20,24 @@ class VideoDecodeError(ValueError):
 
 
 class VideoBackendError(RuntimeError):
-    """No video decoder can be used on this machine. Says how to get one; never the fault of a file."""
+    """No video decoder can be used on this machine. The message says how to get one; the file is not to blame."""
 
 
 class MissingFilesystemError(VideoBackendError):
-    """The package that reads the store of an address is not installed; a set-up error only where the user named it."""
+    """The package that reads URLs of this scheme is not installed; a set-up error only if the user named the URL."""
 
 
 class IncompleteReadError(OSError):
-    """An answer with fewer or more bytes than were asked for."""
+    """A server sent fewer or more bytes than were asked for."""
 
 
 class UnknownFrameRateError(ValueError):
-    """Clips are planned in seconds, and nothing says how many frames of this video make one."""
+    """Clips are sampled in seconds, but the frame rate of a video is not known."""
 
 
 class LimitExceeded(Exception):
-    """Internal: a file goes beyond one of the `limits`, so no decoder is to be asked. Never reaches a user."""
+    """A file exceeds one of the `limits`, so no decoder is asked. Internal: it never reaches a user."""
 
 
 class BackendFailure(Exception):
-    """Internal: one backend gave up on one file, for the reason that it carries. Never reaches a user."""
+    """One decoder gave up on one file, for the stated reason. Internal: it never reaches a user."""

@@ -1,4 +1,4 @@
-"""Decoded frames as people have them (PIL images, arrays, tensors), to tensors `(T, C, H, W)`.
+"""Convert decoded frames (PIL images, arrays, tensors) to tensors `(T, C, H, W)`.
 
 Shapes: T frames, C channels, H and W pixels.
 """
@@ -12,14 +12,17 @@ from torch import Tensor
 
 ChannelOrder = Literal["channels_first", "channels_last"]
 
-# What Pillow converts a picture to, for a number of channels.
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""Luma of red, green and blue by ITU-R BT.601, as Pillow's `convert("L")` computes it."""
+
+# Pillow's mode for each number of channels.
 _PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Of other ranges than 8 bits: `convert` cuts these off at 255 instead of scaling them.
 _WIDE_MODES = ("I", "F")
 
 
 def is_pil_image(frame: Any) -> bool:
-    """Return whether this is a PIL image, told without importing PIL."""
+    """Return whether this is a PIL image, without importing PIL."""
     return hasattr(frame, "getbands") and hasattr(frame, "convert")
 
 
@@ -44,14 +47,14 @@ def frames_to_tensor(video: Any, num_channels: int, channel_order: ChannelOrder 
         frames = frames.movedim(-1, 1) if last else frames
     if frames.ndim != 4 or 0 in frames.shape or frames.dtype == torch.bool or frames.is_complex():
         raise ValueError(
-            f"{frames.dtype} frames of shape {tuple(frames.shape)} came; give (T, C, H, W), (T, H, W, C) or grey "
+            f"{frames.dtype} frames of shape {tuple(frames.shape)} came; give (T, C, H, W), (T, H, W, C) or gray "
             f"(T, H, W) as uint8 or float"
         )
     return frames
 
 
 def _stack(frames: Sequence[Any], num_channels: int) -> Tensor:
-    """A list of pictures or arrays -> (T, H, W), (T, C, H, W) or (T, H, W, C)."""
+    """Stack a list of images or arrays to (T, H, W), (T, C, H, W) or (T, H, W, C)."""
     arrays = []
     for frame in frames:
         if not is_frame(frame):
@@ -68,7 +71,7 @@ def _stack(frames: Sequence[Any], num_channels: int) -> Tensor:
 
 
 def _pil_to_array(image: Any, num_channels: int) -> np.ndarray:
-    """Return a PIL image as an array: of 8 bits (H, W) or (H, W, C), or (H, W) as it is where its range is another."""
+    """Return a PIL image as an array: 8 bits (H, W) or (H, W, C), or (H, W) unchanged for other ranges."""
     if image.mode.startswith("I;16"):
         raise ValueError(
             f"a PIL image of 16 bits (mode {image.mode!r}) came, and its file does not say which value is white: "
@@ -103,7 +106,7 @@ def _is_channels_last(frames: Tensor, num_channels: int) -> bool:
     if first == last == num_channels or (first not in likely and last not in likely):
         raise ValueError(
             f"the shape {tuple(frames.shape)} does not tell where the {num_channels} channels are: give (T, C, H, W) "
-            f"or (T, H, W, C), and input_data_format='channels_first' or 'channels_last' where both may be meant"
+            f"or (T, H, W, C), and input_data_format='channels_first' or 'channels_last' if both are possible"
         )
     if num_channels in (first, last):
         return last == num_channels
@@ -111,18 +114,17 @@ def _is_channels_last(frames: Tensor, num_channels: int) -> bool:
 
 
 def match_channels(frames: Tensor, wanted: int) -> Tensor:
-    """Frames (T, any, H, W) -> (T, wanted, H, W): grey repeated, colour to luma; anything else is refused."""
-    found = frames.shape[1]
-    if found == wanted:
+    """Return frames (T, any, H, W) as (T, wanted, H, W): repeat gray, turn color into luma, refuse the rest."""
+    channels = frames.shape[1]
+    if channels == wanted:
         return frames
-    if found == 1:
+    if channels == 1:
         return frames.expand(-1, wanted, -1, -1)
-    if (found, wanted) == (3, 1):
-        # ITU-R 601, which is also what Pillow's convert("L") computes.
-        weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)
+    if (channels, wanted) == (3, 1):
+        weights = torch.tensor(LUMA_WEIGHTS, device=frames.device).view(3, 1, 1)
         luma = (frames * weights).sum(1, keepdim=True)
         return luma if frames.is_floating_point() else luma.round().to(frames.dtype)
     raise ValueError(
-        f"frames of {found} channels came for {wanted} (the number of values in image_mean): choose the channels "
+        f"frames of {channels} channels came for {wanted} (the number of values in image_mean): choose the channels "
         f"first, for example video[:, :{wanted}]"
     )

@@ -1,9 +1,9 @@
-"""One video file, of whatever kind, to a small MP4 that is quick to stream and to decode.
+"""Encode any video file as a small MP4 that is quick to stream and to decode.
 
-What comes out is H.264 in yuv420p with even sides, turned as a player turns it, of constant quality, in short closed
-groups of pictures, without audio and without metadata (a phone writes the place into it), with the index in front.
-Every frame keeps its time stamp. The program `ffmpeg` encodes: it survives what damaged files do to a process. PyAV
-does where the program is missing.
+The result is H.264 in yuv420p with even sides, rotated upright, of constant quality, in short closed groups of
+pictures, without audio and metadata (phones store the location there), with the index in front. Every frame keeps its
+time stamp. The program `ffmpeg` encodes, because a damaged file then cannot crash this process; PyAV is used if the
+program is missing.
 """
 
 import errno
@@ -28,17 +28,17 @@ from .decoding import open_video
 from .hdr import HighDynamicRange
 from .segments import TIME_TOLERANCE, SegmentReader, VideoSegment
 
-_TIME_BASE = 90_000  # Hz: whole for 24, 25, 30, 50, 60 frames/s, their NTSC kin, and milliseconds
+_TIME_BASE = 90_000  # Hz: exact for 24, 25, 30, 50, 60 frames/s, their NTSC variants, and milliseconds
 _LUT_FILE = "hdr.cube"
 _PRESET = "medium"
-# The quicker entropy coder, no weighted prediction: less time to decode for a tenth more bytes, at the same quality.
+# The faster entropy coder, no weighted prediction: decodes faster for a tenth more bytes, at the same quality.
 _FAST_DECODE_PARAMS = "cabac=0:weightp=0"
-# Seconds after which an encoder is taken for stuck: so many, and so many more for each frame of the source.
+# An encoder counts as stuck after so many seconds, plus so many for each frame of the source.
 _TIMEOUT_SECONDS, _TIMEOUT_SECONDS_PER_FRAME = 300.0, 1.0
-# A decoder that complains, of a file that has less than this share of the frames it states: it breaks off.
+# A file that makes the decoder complain and has less than this share of its stated frames counts as cut off.
 _MIN_COMPLETE_SHARE = 0.9
-# How ffmpeg ends when it, or the group of processes that it belongs to, was told to end. That is no fault of the file.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# Exit codes of ffmpeg when it, or its process group, was asked to stop; the file is not to blame.
 _INTERRUPTED = (255, -signal.SIGINT, -signal.SIGTERM)
 _TRUNCATED = re.compile(r"ended prematurely|partial file|truncat", re.IGNORECASE)
 _ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?")
@@ -51,15 +51,15 @@ _INSTALL_HINT = (
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeSettings:
-    """How videos are made small.
+    """Size, keyframes and quality of encoded videos.
 
     Args:
         short_side: in pixels; smaller videos are not enlarged.
-        gop: frames from one key frame to the next.
+        gop: frames from one keyframe to the next.
         crf: x264's constant rate factor; 18 is hardly visible, 28 is coarse.
 
     Raises:
-        ValueError: for a setting that makes no sense.
+        ValueError: for an invalid setting.
     """
 
     short_side: int = 256
@@ -70,12 +70,12 @@ class EncodeSettings:
         if self.short_side < 16:
             raise ValueError(f"the short side must be 16 pixels or more, got {self.short_side}; 256 and 320 are usual")
         if self.gop < 1:
-            raise ValueError(f"the distance of key frames (gop) must be 1 frame or more, got {self.gop}")
+            raise ValueError(f"the distance of keyframes (gop) must be 1 frame or more, got {self.gop}")
         if not 0 <= self.crf <= 51:
             raise ValueError(f"crf must lie in 0 (lossless) to 51, got {self.crf}; 23 is usual")
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result, both even."""
+        """Return the height and width of the result, both even."""
         scale = min(1.0, self.short_side / min(height, width))
         return _even(height * scale), _even(width * scale)
 
@@ -86,14 +86,14 @@ def _even(length: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Trim:
-    """What is kept of a video.
+    """The part of a video to keep.
 
     Args:
         start: in seconds after the first frame.
         end: likewise; None is the end of the video.
 
     Raises:
-        ValueError: when nothing lies between.
+        ValueError: nothing lies between the two.
     """
 
     start: float = 0.0
@@ -105,26 +105,26 @@ class Trim:
 
     @property
     def edges(self) -> tuple[float, float | None]:
-        """Return the times between which frames are kept, rounding included, as for `VideoSegment`."""
+        """Return the times between which frames are kept, with the tolerance of `VideoSegment`."""
         return max(0.0, self.start - TIME_TOLERANCE), None if self.end is None else self.end - TIME_TOLERANCE
 
     @property
     def is_whole_video(self) -> bool:
-        """Whether nothing is cut."""
+        """Return whether nothing is cut."""
         return self.start == 0 and self.end is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedVideo:
-    """What was made.
+    """Facts about an encoded video.
 
     Attributes:
-        num_frames: that decode.
+        num_frames: frames that decode.
         fps: nominal frame rate in 1/s.
-        height: in pixels, as is the width.
-        num_bytes: of the file.
-        note: what the decoder complained of in a source that was kept all the same.
-        hdr: `"PQ"` or `"HLG"` where the source is of high dynamic range; the result is of standard range.
+        height, width: in pixels.
+        num_bytes: size of the file.
+        note: what the decoder complained about, for a source that was kept nevertheless.
+        hdr: `"PQ"` or `"HLG"` for a source of high dynamic range; the result has standard range.
     """
 
     num_frames: int
@@ -148,10 +148,10 @@ def encode_video(
 
     Args:
         source: path of the file.
-        output: path of the result, written under another name until it is whole.
-        settings: size, key frames and quality.
-        trim: what is kept; everything.
-        name: what errors call the source.
+        output: path of the result, written under a temporary name until it is complete.
+        settings: size, keyframes and quality.
+        trim: the part to keep; everything by default.
+        name: the source's name in errors; its path by default.
 
     Raises:
         VideoDecodeError: the file cannot be decoded, breaks off, or holds nothing between the bounds of `trim`.
@@ -167,19 +167,19 @@ def encode_video(
             if not trim.is_whole_video:
                 SegmentReader(reader, VideoSegment(path, trim.start, trim.end))  # refuses one without frames
     except VideoDecodeError as error:
-        # What is written down of a video says nothing of where it lay.
+        # What is recorded about a video must not hold its local path.
         raise VideoDecodeError(name, error.reason.replace(path, "the file")) from error
     job = _EncodeJob(resolve_source(path, name=name), height, width, frames, trim, settings, hdr)
     temporary = Path(f"{os.fspath(output)}.{os.getpid()}.unfinished")
     try:
-        decoder_warning = _run_ffmpeg(job, temporary) if encoder() == "ffmpeg" else _run_pyav(job, temporary)
-        made = _verify_result(job, temporary, decoder_warning=decoder_warning)
+        decoder_warning = _run_ffmpeg(job, temporary) if find_encoder() == "ffmpeg" else _run_pyav(job, temporary)
+        encoded = _verify_result(job, temporary, decoder_warning=decoder_warning)
         os.replace(temporary, output)
     except BackendFailure as error:
         raise VideoDecodeError(name, str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return made
+    return encoded
 
 
 @dataclass(frozen=True)
@@ -203,23 +203,25 @@ class _EncodeJob:
 
 
 def _verify_result(job: _EncodeJob, path: Path, *, decoder_warning: str) -> EncodedVideo:
-    """The result as our own decoder sees it."""
+    """Check the result with our own decoder, and describe it."""
     if not path.exists() or path.stat().st_size == 0:
         raise VideoDecodeError(job.name, decoder_warning or "no frame of it could be encoded")
     with open_video(path, name=job.name) as reader:
-        made, fps = reader.num_frames, reader.fps
+        num_frames, fps = reader.num_frames, reader.fps
         if (reader.height, reader.width) != (job.height, job.width):
             raise VideoDecodeError(job.name, f"encoding gave {reader.width}x{reader.height}, not the size asked for")
     if decoder_warning:
         stated = _stated_frames(job.source)
-        if _TRUNCATED.search(decoder_warning) or (job.trim.is_whole_video and made < _MIN_COMPLETE_SHARE * stated):
-            raise VideoDecodeError(job.name, f"it breaks off after {made} frames: {decoder_warning}")
-    if job.trim.is_whole_video and made != job.frames:
+        if _TRUNCATED.search(decoder_warning) or (
+            job.trim.is_whole_video and num_frames < _MIN_COMPLETE_SHARE * stated
+        ):
+            raise VideoDecodeError(job.name, f"it breaks off after {num_frames} frames: {decoder_warning}")
+    if job.trim.is_whole_video and num_frames != job.frames:
         decoder_warning = (
-            f"{job.frames} frames decode, {made} could be encoded{decoder_warning and ': '}{decoder_warning}"
+            f"{job.frames} frames decode, {num_frames} could be encoded{decoder_warning and ': '}{decoder_warning}"
         )
     return EncodedVideo(
-        num_frames=made,
+        num_frames=num_frames,
         fps=round(fps, 4),
         height=job.height,
         width=job.width,
@@ -232,8 +234,8 @@ def _verify_result(job: _EncodeJob, path: Path, *, decoder_warning: str) -> Enco
 # The program ffmpeg.
 
 
-def encoder() -> str:
-    """The encoder in use, `"ffmpeg"` (the program) or `"pyav"`.
+def find_encoder() -> str:
+    """Return the encoder in use, `"ffmpeg"` (the program) or `"pyav"`.
 
     Raises:
         VideoBackendError: there is none.
@@ -250,7 +252,7 @@ def encoder() -> str:
 
 @functools.cache
 def _ffmpeg_program() -> tuple[str, str] | None:
-    """The program, if it has libx264, and its word for "keep every frame's time stamp"."""
+    """Return the ffmpeg program, if it has libx264, and its option that keeps every frame's time stamp."""
     program = shutil.which("ffmpeg")
     if program is None:
         return None
@@ -258,7 +260,7 @@ def _ffmpeg_program() -> tuple[str, str] | None:
     try:
         encoders = subprocess.run([*command, "-encoders"], capture_output=True, stdin=subprocess.DEVNULL)
         options = subprocess.run([*command, "-h", "long"], capture_output=True, stdin=subprocess.DEVNULL)
-    except OSError:  # a file of that name which does not run here
+    except OSError:  # a file of that name that does not run here
         return None
     if b" libx264 " not in encoders.stdout:
         return None
@@ -266,14 +268,14 @@ def _ffmpeg_program() -> tuple[str, str] | None:
 
 
 def _run_ffmpeg(job: _EncodeJob, output: Path) -> str:
-    """Encodes; what it complained of, in one line."""
-    found = _ffmpeg_program()
-    assert found is not None
+    """Encode, and return what ffmpeg complained about, in one line."""
+    program = _ffmpeg_program()
+    assert program is not None
     timeout_seconds = _TIMEOUT_SECONDS + _TIMEOUT_SECONDS_PER_FRAME * job.frames
     try:
         with _lut_folder(job.hdr) as folder:
             done = subprocess.run(
-                _command(job, output.absolute(), *found),
+                _command(job, output.absolute(), *program),
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
                 timeout=timeout_seconds,
@@ -286,7 +288,7 @@ def _run_ffmpeg(job: _EncodeJob, output: Path) -> str:
         .replace(str(output.absolute()), "the result")
         .replace(job.path, "the file")
     )
-    # Of a full disk, not of the video: taken for a bad video, it would be left out.
+    # An error of a full disk is not one of the video, which would then be left out.
     full = next((number for number in _DISK_ERRORS if os.strerror(number) in stderr_text), None)
     if full is None and done.returncode == -getattr(signal, "SIGXFSZ", 0):
         full = errno.EFBIG
@@ -296,7 +298,7 @@ def _run_ffmpeg(job: _EncodeJob, output: Path) -> str:
     lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("Last message repeated")]
     message = sorted(lines, key=lambda line: _TRUNCATED.search(line) is None)[0] if lines else ""
     if done.returncode in _INTERRUPTED:
-        raise InterruptedError(errno.EINTR, "encoding was interrupted; the same command goes on", job.name)
+        raise InterruptedError(errno.EINTR, "encoding was interrupted; run the same command to continue", job.name)
     if done.returncode:
         raise VideoDecodeError(job.name, message or f"ffmpeg ended with status {done.returncode}")
     return message[:200]
@@ -321,7 +323,7 @@ def _command(job: _EncodeJob, output: Path, program: str, timestamp_flag: str) -
 
 
 def _filters(job: _EncodeJob) -> str:
-    """ffmpeg turns the frames by itself, before these."""
+    """Return the filters. ffmpeg rotates frames by itself, before them."""
     trim = job.trim
     first, last = trim.edges
     cut = [] if trim.is_whole_video else [f"trim=start={first:.6f}" + ("" if last is None else f":end={last:.6f}")]
@@ -332,7 +334,7 @@ def _filters(job: _EncodeJob) -> str:
 
 
 def _sdr_filters() -> list[str]:
-    """Return the filters that map high dynamic range by the table in the working directory, and say so in the tags."""
+    """Return the filters that map high dynamic range by the table in the working directory, and set the tags."""
     table = ["format=gbrp16le", f"lut3d=file={_LUT_FILE}:interp=tetrahedral"]
     tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
     return [*table, "scale=out_color_matrix=bt709:out_range=tv", "format=yuv420p", tags]
@@ -340,7 +342,7 @@ def _sdr_filters() -> list[str]:
 
 @contextmanager
 def _lut_folder(hdr: HighDynamicRange | None) -> Iterator[str | None]:
-    """Give a folder with the table that `_sdr_filters` reads; None where nothing is to be mapped."""
+    """Yield a folder with the table that `_sdr_filters` reads; None for a video of standard range."""
     if hdr is None:
         yield None
         return
@@ -350,9 +352,9 @@ def _lut_folder(hdr: HighDynamicRange | None) -> Iterator[str | None]:
 
 
 def _best_stream(source: ResolvedSource) -> int:
-    """The stream that FFmpeg calls best, which is the one that training reads."""
+    """Return the stream that FFmpeg calls best, which training reads too."""
     if _torchcodec.unavailable_reason() is None:
-        # What torchcodec cannot open at all was opened by PyAV before.
+        # A file that torchcodec cannot open at all was opened by PyAV before.
         with suppress(RuntimeError, ValueError):
             return int(_torchcodec.open_decoder(source, seek_mode="approximate").stream_index)
     with _pyav.translate_ffmpeg_errors(), _pyav.open_input(source.data, source.container) as container:
@@ -360,7 +362,7 @@ def _best_stream(source: ResolvedSource) -> int:
 
 
 def _stated_frames(source: ResolvedSource) -> int:
-    """How many frames the container says it has; 0 where it does not say."""
+    """Return how many frames the container says it has; 0 if it does not say."""
     if _torchcodec.unavailable_reason() is None:
         with suppress(RuntimeError, ValueError):
             return int(_torchcodec.open_decoder(source, seek_mode="approximate").metadata.num_frames_from_header or 0)
@@ -396,7 +398,7 @@ def _run_pyav(job: _EncodeJob, output: Path) -> str:
     except OSError as error:
         if error.errno in _DISK_ERRORS:
             raise
-        # PyAV's errors are kin of OSError or ValueError, by their number.
+        # PyAV's errors are subclasses of OSError or ValueError, by their number.
         raise VideoDecodeError(job.name, error.strerror or str(error)) from error
     except (BackendFailure, ValueError) as error:
         raise VideoDecodeError(job.name, str(error)) from error
@@ -404,7 +406,7 @@ def _run_pyav(job: _EncodeJob, output: Path) -> str:
 
 
 def _resized_frames(job: _EncodeJob, frames: Iterable[Any], *, rate: Fraction | int) -> Iterable[Any]:
-    """Every frame that is kept: small, upright, its time counted from the first."""
+    """Yield every frame to keep: small, upright, its time counted from the first."""
     first: float | None = None
     last, step, rotate = -1, max(1, round(_TIME_BASE / rate)), None
     for number, frame in enumerate(frames):
@@ -439,7 +441,7 @@ def _tone_map_frame(frame: Any, hdr: HighDynamicRange) -> Any:
 
 
 class _Rotate:
-    """Shrinks a frame, then turns it counter-clockwise by quarters."""
+    """Shrink a frame, then rotate it counter-clockwise by quarter turns."""
 
     _FILTERS = {1: ("transpose=cclock",), 2: ("hflip", "vflip"), 3: ("transpose=clock",)}
 
@@ -470,4 +472,4 @@ class _Rotate:
         return self.graph.pull()
 
 
-__all__ = ["EncodeSettings", "EncodedVideo", "Trim", "encode_video", "encoder"]
+__all__ = ["EncodeSettings", "EncodedVideo", "Trim", "encode_video", "find_encoder"]

@@ -1,12 +1,14 @@
-"""Videos of high dynamic range (PQ, HLG): told from others, counted, and mapped to standard range.
+"""Recognize videos of high dynamic range (PQ, HLG), count them, and map them to standard range.
 
-Decoders give the pixels of such a file as if it were of standard range: gray and pale, 40 to 60 levels of 255 from
+Decoders return the pixels of such a file as if it had standard range: gray and pale, 40 to 60 levels of 255 away from
 what a player shows. They are read so, and counted here; `hf-videomae prepare` maps them to standard range (BT.709).
 
-The mapping: the signal to light in cd/m2 (PQ: SMPTE ST 2084; HLG: ITU-R BT.2100 for a display of 1000 cd/m2), in
-units of the white of standard range, 203 cd/m2 (ITU-R BT.2408); the primaries to BT.709; what is brighter than a knee
-rolls off up to 1000 cd/m2, by the strongest channel, so that hues stay; and to a signal with the
-exponent 2.4 (BT.1886).
+The mapping has four steps:
+1. signal to light in cd/m2 (PQ: SMPTE ST 2084; HLG: ITU-R BT.2100 for a display of 1000 cd/m2), in units of the white
+   of standard range, 203 cd/m2 (ITU-R BT.2408);
+2. primaries to BT.709;
+3. light above a knee rolls off up to 1000 cd/m2, by the strongest channel, so that hues stay;
+4. light to signal with the exponent 2.4 (BT.1886).
 """
 
 import logging
@@ -48,7 +50,7 @@ _MAX_NAMES = 1_000_000
 
 @dataclass(frozen=True)
 class HighDynamicRange:
-    """How the pixels of a video mean light.
+    """How pixel values of a video map to light.
 
     Args:
         transfer: `"PQ"` or `"HLG"`.
@@ -104,7 +106,7 @@ def _hlg_light(signal: Tensor) -> Tensor:
 
 
 def _tone_map(light: Tensor) -> Tensor:
-    """Return light up to the knee as it is, above it bent so that the peak becomes 1."""
+    """Return light unchanged up to the knee, and above it bent so that the peak becomes 1."""
     k, p = _KNEE, _PEAK
     a = -k * k * (p - 1) / (k * k - 2 * k + p)
     b = (k * k - 2 * k * p + p) / (p - 1)
@@ -112,27 +114,27 @@ def _tone_map(light: Tensor) -> Tensor:
     return torch.where(light <= k, light, bent)
 
 
-# What was met
+# Counting
 
 
 class HdrCounter:
-    """The videos of high dynamic range that were read as if of standard range, each once; safe between threads."""
+    """Count the videos of high dynamic range that were read as standard range, each once. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[str, Transfer] = {}
+        self._videos: dict[str, Transfer] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._videos)
 
-    def add(self, found: Mapping[str, Transfer]) -> None:
-        """Count videos by name; the first one is warned about, by the first process of a run."""
+    def add(self, videos: Mapping[str, Transfer]) -> None:
+        """Count videos by name; the main process of a run warns about the first one."""
         with self._lock:
-            is_first = not self._found and bool(found)
-            if len(self._found) < _MAX_NAMES:
-                self._found.update(found)
+            is_first = not self._videos and bool(videos)
+            if len(self._videos) < _MAX_NAMES:
+                self._videos.update(videos)
         if is_first and multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0":
-            name, transfer = next(iter(found.items()))
+            name, transfer = next(iter(videos.items()))
             logger.warning(
                 "%s is HDR (%s) and is read as if of standard range, gray and pale; %s. "
                 "Further such videos are counted, not warned about.",
@@ -140,32 +142,32 @@ class HdrCounter:
             )  # fmt: skip
 
     def take(self) -> dict[str, Transfer]:
-        """Return what a worker process counted since the last call, for the main process; there nothing is taken."""
+        """Return what this worker process counted since the last call; nothing in the main process."""
         if multiprocessing.parent_process() is None:
             return {}
         with self._lock:
-            taken, self._found = self._found, {}
+            taken, self._videos = self._videos, {}
         return taken
 
     def names(self) -> dict[str, Transfer]:
         """Return the videos counted so far, and their transfer."""
         with self._lock:
-            return dict(self._found)
+            return dict(self._videos)
 
 
 hdr_counter = HdrCounter()
-"""Of this process."""
+"""The videos of high dynamic range that this process read."""
 
 
 def warn_new_hdr_videos(before: Mapping[str, Transfer]) -> None:
-    """Warn about how many videos were met since then; one alone was warned about before."""
-    found = {name: transfer for name, transfer in hdr_counter.names().items() if name not in before}
-    if len(found) > 1:
-        logger.warning("%s", describe_hdr_videos(found))
+    """Warn if several videos of high dynamic range were read since `before`; the first had a warning of its own."""
+    videos = {name: transfer for name, transfer in hdr_counter.names().items() if name not in before}
+    if len(videos) > 1:
+        logger.warning("%s", describe_hdr_videos(videos))
 
 
-def describe_hdr_videos(found: Mapping[str, Transfer]) -> str:
-    """Return a line that tells how many videos are HDR, and which is the first."""
-    name, transfer = next(iter(found.items()))
-    videos = "1 video is" if len(found) == 1 else f"{len(found)} videos are"
-    return f"{videos} HDR and read as if of standard range, the first is {name} ({transfer}); {REMEDY}"
+def describe_hdr_videos(videos: Mapping[str, Transfer]) -> str:
+    """Return a line with the number of HDR videos and the name of the first."""
+    name, transfer = next(iter(videos.items()))
+    count = "1 video is" if len(videos) == 1 else f"{len(videos)} videos are"
+    return f"{count} HDR and read as if of standard range, the first is {name} ({transfer}); {REMEDY}"

@@ -1,22 +1,22 @@
-"""How much one video may take: a file of kilobytes that unpacks to gigabytes must not end a run, or a machine.
+"""Limit what one video may take: a file of kilobytes that unpacks to gigabytes must not end a run, or a machine.
 
-What goes beyond a limit is a `VideoDecodeError` that names it, raised from what the file claims, before its frames
-take memory, and without asking another decoder. The limits are far beyond any camera; set them before decoding, in
-every process that decodes:
+A file that exceeds a limit is a `VideoDecodeError` that names the limit. It is raised from the file's headers, before
+its frames take memory, and no other decoder is asked. The limits are far beyond any camera. Set them before decoding,
+in every process that decodes:
 
     from hf_videomae.video import limits
     limits.MAX_PIXELS = 1920 * 1080
 
 Attributes:
-    MAX_PIXELS: of one frame, height times width. 2**27 lets 16K (15360 x 8640) pass; 8K is a quarter of it.
-    MAX_SIDE: of one frame, its height or width. No codec of cameras goes beyond 16384 (H.264) or 32768 in practice; a
+    MAX_PIXELS: pixels of one frame, height times width. 2**27 lets 16K (15360 x 8640) pass; 8K is a quarter of it.
+    MAX_SIDE: height or width of one frame. No codec of cameras goes beyond 16384 (H.264) or 32768 in practice; a
         damaged header that claims a million lines would make FFmpeg take gigabytes.
-    MAX_FRAMES: of one video. Ten million are 23 hours at 120 frames per second.
-    MAX_CLIP_BYTES: of the frames asked for at once, as RGB. 16 GiB are 172 frames of 8K, or 2760 of full HD.
-    MAX_FETCHED_BYTES: of a file that is read into memory: from a URL or a file object. Paths are not read whole,
-        nor are large files behind URLs of which parts suffice.
+    MAX_FRAMES: frames of one video. Ten million are 23 hours at 120 frames per second.
+    MAX_CLIP_BYTES: bytes of the frames asked for at once, as RGB. 16 GiB are 172 frames of 8K, or 2760 of full HD.
+    MAX_FETCHED_BYTES: bytes of a file that is read into memory, from a URL or a file object. Files on disk, and large
+        files behind URLs that can be read in parts, are never read whole.
 
-`override_limits` sets tighter ones, and a time, for a block of code in one thread, as a server does for the videos of
+`override_limits` sets tighter ones, and a deadline, for a block of code in one thread, as a server does for videos of
 strangers.
 """
 
@@ -42,15 +42,15 @@ _deadline: ContextVar[float] = ContextVar("decode_until", default=math.inf)
 
 
 @contextmanager
-def override_limits(*, pixels: int, frames: int, clip_bytes: int, until: float = math.inf) -> Iterator[None]:
-    """Limits for what is decoded within, in this thread alone; those of the module hold as well.
+def override_limits(*, pixels: int, frames: int, clip_bytes: int, deadline: float = math.inf) -> Iterator[None]:
+    """Set tighter limits for decoding inside the block, in this thread alone; those of the module hold as well.
 
     Args:
         pixels, frames, clip_bytes: as `MAX_PIXELS`, `MAX_FRAMES`, `MAX_CLIP_BYTES`.
-        until: when decoding ends, by `time.monotonic()`; looked at between frames.
+        deadline: when decoding must end, by `time.monotonic()`; checked between frames.
     """
     tighter = _context_limits.set({"MAX_PIXELS": pixels, "MAX_FRAMES": frames, "MAX_CLIP_BYTES": clip_bytes})
-    deadline_token = _deadline.set(until)
+    deadline_token = _deadline.set(deadline)
     try:
         yield
     finally:
@@ -59,42 +59,42 @@ def override_limits(*, pixels: int, frames: int, clip_bytes: int, until: float =
 
 
 def check_frame_size(height: int, width: int) -> None:
-    """Raise `LimitExceeded` where a frame of this size, in pixels, is too large."""
+    """Raise `LimitExceeded` if a frame of this size, in pixels, is too large."""
     _check(max(height, width), f"its frames are {width} x {height} pixels", "MAX_SIDE", MAX_SIDE)
     _check(height * width, f"its frames are {width} x {height} = {height * width} pixels", "MAX_PIXELS", MAX_PIXELS)
 
 
 def check_frame_count(num_frames: int) -> None:
-    """Raises `LimitExceeded` where a video of this length is too long."""
+    """Raise `LimitExceeded` if a video of this length is too long."""
     _check(num_frames, f"it has {num_frames} frames or more", "MAX_FRAMES", MAX_FRAMES)
 
 
 def check_clip_bytes(num_frames: int, height: int, width: int) -> None:
-    """Raises `LimitExceeded` where this many RGB frames at once are too many."""
+    """Raise `LimitExceeded` if this many RGB frames at once are too many."""
     nbytes = num_frames * height * width * 3
     description = f"{num_frames} frames of {width} x {height} pixels at once are {nbytes} bytes"
     _check(nbytes, description, "MAX_CLIP_BYTES", MAX_CLIP_BYTES)
 
 
 def check_download_size(nbytes: int) -> None:
-    """Raises `LimitExceeded` where a file of this size is too large to be held in memory."""
+    """Raise `LimitExceeded` if a file of this size is too large to be held in memory."""
     description = f"it is {nbytes} bytes or more to be read into memory"
     _check(nbytes, description, "MAX_FETCHED_BYTES", MAX_FETCHED_BYTES)
 
 
 def has_deadline() -> bool:
-    """Whether decoding in this thread has to end by a time."""
+    """Return whether decoding in this thread has a deadline."""
     return _deadline.get() < math.inf
 
 
 def check_deadline() -> None:
-    """Raises `LimitExceeded` where the time for decoding in this thread is over."""
+    """Raise `LimitExceeded` if the time for decoding in this thread is over."""
     if has_deadline() and time.monotonic() >= _deadline.get():
         raise LimitExceeded("decoding it takes longer than is allowed (a limit of this server)")
 
 
 def iterate_until_deadline(items: Iterable[_Item]) -> Iterator[_Item]:
-    """Packets or frames as they come, as long as there is time. Raises `LimitExceeded` where there is none."""
+    """Yield packets or frames until the deadline; raise `LimitExceeded` once it is over."""
     for item in items:
         check_deadline()
         yield item

@@ -1,8 +1,8 @@
-"""RandAugment and random erasing on clips: drawn once, done to every frame.
+"""Apply RandAugment and random erasing to clips: drawn once, applied to every frame.
 
-Frames are `(T, 3, H, W)` uint8 as decoded for RandAugment, `(T, C, H, W)` floating point and normalised for erasing:
+Frames are `(T, 3, H, W)` uint8 as decoded for RandAugment, `(T, C, H, W)` floating point and normalized for erasing:
 the places that the paper's code gives them. Operations are those of Pillow in torch: what Pillow computes per image
-(the histogram of `equalize`, the mean of `contrast`) is computed per frame, as in the paper's code; what is drawn is
+(the histogram of `equalize`, the mean of `contrast`) is computed per frame, as in the paper's code; random values are
 drawn once for the clip. Randomness comes from a `torch.Generator` (None: torch's global one).
 """
 
@@ -19,13 +19,13 @@ from torch import Tensor
 Interpolation = Literal["bilinear", "bicubic"]
 _MAX_MAGNITUDE = 10.0  # magnitudes run from 0 to this
 _FILL_VALUE = 128
-_SKIP_PROBABILITY = 0.5  # each drawn operation is left out with this probability
+_SKIP_PROBABILITY = 0.5  # each drawn operation is skipped with this probability
 _KEYS = {"m": "magnitude", "n": "num_operations", "mstd": "magnitude_std"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What is done to every frame of a clip: an operation of `OPERATIONS` and its argument."""
+    """One drawn augmentation: the name of an entry of `OPERATIONS` and its argument."""
 
     name: str
     argument: float
@@ -33,13 +33,14 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class RandAugment:
-    """A few random operations on a clip (Cubuk et al., 2019), as the paper's fine-tuning has them.
+    """A few random operations on a clip (Cubuk et al., 2019), as in the paper's fine-tuning.
 
     Args:
         magnitude: how strong, from 0 to 10.
-        num_operations: how many are drawn (with replacement); half of them are then left out at random.
+        num_operations: number of operations drawn (with replacement); half of them are then skipped at random.
         magnitude_std: deviation of a magnitude around `magnitude`.
-        interpolation: of rotation, shear and shift. The paper: bicubic (torch's kernel, a = -0.75; Pillow's has -1).
+        interpolation: filter of rotation, shear and shift; bicubic in the paper (torch's kernel has a = -0.75,
+            Pillow's -1).
     """
 
     magnitude: float = 7.0
@@ -56,7 +57,8 @@ class RandAugment:
 
     @classmethod
     def parse(cls, text: str, *, interpolation: Interpolation = "bicubic") -> Self:
-        """A policy in timm's words, e.g. `rand-m7-n4-mstd0.5-inc1`; only the operations of `inc1` are there.
+        """Parse a policy in timm's notation, e.g. `rand-m7-n4-mstd0.5-inc1`; only the operations of `inc1` are
+        supported.
 
         Raises:
             ValueError: for other words.
@@ -76,11 +78,11 @@ class RandAugment:
         )
 
     def draw(self, *, generator: torch.Generator | None = None) -> list[Operation]:
-        """The operations for one clip, in order."""
+        """Draw the operations for one clip, in order."""
         names = list(OPERATIONS)
         drawn = []
         for number in torch.randint(len(names), (self.num_operations,), generator=generator).tolist():
-            # All is drawn for every operation, so that one left out does not shift those after it.
+            # Every value is drawn for every operation, so that a skipped one does not shift those after it.
             skip_draw, sign_draw = torch.rand(2, generator=generator).tolist()
             noise = float(torch.randn((), generator=generator))
             if skip_draw > _SKIP_PROBABILITY:
@@ -92,7 +94,7 @@ class RandAugment:
         return drawn
 
     def __call__(self, frames: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """(T, 3, H, W) uint8 -> the same, augmented."""
+        """Augment frames (T, 3, H, W) uint8."""
         if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
             raise ValueError(f"RandAugment takes (T, 3, H, W) uint8, got {tuple(frames.shape)} {frames.dtype}")
         for operation in self.draw(generator=generator):
@@ -101,7 +103,7 @@ class RandAugment:
 
 
 def apply_operation(frames: Tensor, operation: Operation, *, interpolation: Interpolation = "bicubic") -> Tensor:
-    """One operation on (T, 3, H, W) uint8 frames."""
+    """Apply one operation to (T, 3, H, W) uint8 frames."""
     return OPERATIONS[operation.name].apply(frames, operation.argument, interpolation)
 
 
@@ -113,19 +115,19 @@ def random_erasing(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> Tensor:
-    """Noise in one box, the same box in all frames: N(0, 1) per pixel, channel and frame (Zhong et al., 2017).
+    """Fill one box, the same in all frames, with noise N(0, 1) per pixel, channel and frame (Zhong et al., 2017).
 
     Args:
-        frames: (T, C, H, W) floating point, normalised: noise of that scale is what the frames look like.
-        probability: of erasing anything.
+        frames: (T, C, H, W) floating point, normalized, so that the noise has their scale.
+        probability: probability of erasing a box.
         area: bounds of the box's share of the frame.
         aspect: bounds of its height / width.
 
     Returns:
-        a new tensor where a box was erased.
+        a new tensor if a box was erased.
     """
     if frames.ndim != 4 or not frames.is_floating_point():
-        raise ValueError(f"erasing takes (T, C, H, W) normalised frames, got {tuple(frames.shape)} {frames.dtype}")
+        raise ValueError(f"erasing takes (T, C, H, W) normalized frames, got {tuple(frames.shape)} {frames.dtype}")
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], got {probability}")
     if not float(torch.rand((), generator=generator)) < probability:
@@ -146,7 +148,7 @@ def random_erasing(
     return frames
 
 
-# Geometry: the pixel (x, y) takes its colour from (a x + b y + c, d x + e y + f), which is grey outside of the frame.
+# Geometry: the pixel (x, y) takes its color from (a x + b y + c, d x + e y + f), which is gray outside the frame.
 
 
 def _affine(frames: Tensor, matrix: tuple[float, ...], interpolation: Interpolation) -> Tensor:
@@ -187,11 +189,11 @@ def _shift_y(frames: Tensor, share: float, interpolation: Interpolation) -> Tens
     return _affine(frames, (1, 0, 0, 0, 1, share * frames.shape[-2]), interpolation)
 
 
-# Colour, by tables of 256 values.
+# Color, by tables of 256 values.
 
 
 def _apply_lookup_table(frames: Tensor, tables: Tensor) -> Tensor:
-    """Each channel of each frame through its own table, (T * 3, 256), or all through one, (256,)."""
+    """Map each channel of each frame through its own table (T * 3, 256), or all through one (256,)."""
     if tables.ndim == 1:
         return tables.to(torch.uint8)[frames.int()]
     values = frames.flatten(0, 1).flatten(1).long()  # (T * 3, H * W)
@@ -211,7 +213,7 @@ def _equalize(frames: Tensor, argument: float, interpolation: Interpolation) -> 
     planes = frames.flatten(0, 1).flatten(1).long()
     rows = torch.arange(len(planes))[:, None]
     counts = torch.bincount((planes + 256 * rows).flatten(), minlength=256 * len(planes)).view(-1, 256)
-    last = counts.gather(1, planes.amax(1, keepdim=True))  # of the brightest value that occurs
+    last = counts.gather(1, planes.amax(1, keepdim=True))  # count of the brightest value that occurs
     step = (counts.sum(1, keepdim=True) - last) // 255
     before = counts.cumsum(1) - counts
     spread = ((step // 2 + before) // step.clamp(min=1)).clamp(max=255)
@@ -236,7 +238,7 @@ def _solarize_add(frames: Tensor, added: float, interpolation: Interpolation) ->
     return _apply_lookup_table(frames, torch.where(values < 128, (values + int(added)).clamp(max=255), values))
 
 
-# Enhancements: from a degenerate picture through the frame (1 + 0) and beyond.
+# Enhancements: blend a degenerate image (factor 0) with the frame (factor 1), or go beyond it.
 
 
 def _blend(degenerate: Tensor, frames: Tensor, change: float) -> Tensor:
@@ -245,7 +247,7 @@ def _blend(degenerate: Tensor, frames: Tensor, change: float) -> Tensor:
 
 
 def _luma(frames: Tensor) -> Tensor:
-    """(T, 1, H, W), ITU-R BT.601 in Pillow's integers."""
+    """Return the luma (T, 1, H, W), ITU-R BT.601 in Pillow's integers."""
     red, green, blue = frames.int().unbind(1)
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).unsqueeze(1)
 
@@ -274,14 +276,14 @@ def _sharpness(frames: Tensor, change: float, interpolation: Interpolation) -> T
 
 @dataclass(frozen=True)
 class _OperationSpec:
-    """An operation, its argument at the largest magnitude, and whether the argument's sign is drawn, too."""
+    """An operation, its argument at the largest magnitude, and whether the argument's sign is drawn."""
 
     apply: Callable[[Tensor, float, Interpolation], Tensor]
     max_argument: float = 0.0
     signed: bool = False
 
     def argument(self, share: float) -> float:
-        """At a share of the largest magnitude."""
+        """Return the argument at a share of the largest magnitude."""
         return share * self.max_argument
 
 

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: the index tables of the paper's code, as pure functions.
+"""Choose which frames of a video make a clip: the index tables of the paper's code, as pure functions.
 
 Two families (paper, section 4 and appendix; the exact tables are those of the published code):
 
@@ -8,7 +8,7 @@ Two families (paper, section 4 and appendix; the exact tables are those of the p
 - uniform (TSN): one frame from each of `num_frames` equal segments of the whole video. Used to fine-tune and test on
   Something-Something V2 (whose pre-training is dense, stride 2).
 
-Frame rates play no part in the tables; where a plan counts in seconds (`frame_seconds`, for sets of mixed rates), each
+Frame rates play no part in the tables; if a sampler counts in seconds (`frame_seconds`, for sets of mixed rates), each
 video's rate gives the stride in whole frames. `total` is the number of frames that can be decoded; every index
 returned lies in [0, total). Randomness comes from a `torch.Generator` (None: torch's global one).
 """
@@ -27,14 +27,14 @@ ClipMode = Literal["dense", "uniform"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSampler:
-    """How clips are cut from a video.
+    """Sample the frame indices of clips from a video.
 
     Args:
         num_frames: frames per clip.
-        stride: distance of neighbouring frames of a dense clip; plays no part in `"uniform"`.
+        stride: distance of neighboring frames of a dense clip; unused in `"uniform"`.
         mode: `"dense"` or `"uniform"`.
         views: temporal views in a test (5 on Kinetics, 2 on Something-Something V2).
-        frame_seconds: distance of neighbouring frames of a dense clip in seconds; it takes the place of `stride`.
+        frame_seconds: distance of neighboring frames of a dense clip in seconds; it replaces `stride`.
     """
 
     num_frames: int = 16
@@ -52,7 +52,7 @@ class ClipSampler:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The plan that `to_dict` wrote. Unknown keys are refused."""
+        """Return the sampler that `to_dict` wrote. Unknown keys are refused."""
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -60,16 +60,17 @@ class ClipSampler:
         return cls(**values)
 
     def to_dict(self) -> dict[str, int | float | str | None]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
     def with_overrides(
         self, *, mode: ClipMode | None = None, stride: int | None = None, frame_seconds: float | None = None
     ) -> Self:
-        """The plan with what is given instead of its own; a stride in frames also replaces one in seconds.
+        """Return the sampler with the given values in place of its own; a stride in frames also replaces one in
+        seconds.
 
         Raises:
-            ValueError: for two distances of frames at once, or one beside `mode="uniform"`, which has none.
+            ValueError: for two distances of frames at once, or one with `mode="uniform"`, which has none.
         """
         requested = {"stride": stride, "frame_seconds": frame_seconds}
         given = [f"{name}={value}" for name, value in requested.items() if value is not None]
@@ -85,30 +86,32 @@ class ClipSampler:
         return replace(self, mode=mode or self.mode, stride=stride or self.stride, frame_seconds=seconds)
 
     def stride_at_fps(self, fps: float) -> int:
-        """The distance of a dense clip's frames in frames of a video of this rate.
+        """Return the distance of a dense clip's frames, in frames of a video of this rate.
 
         Args:
-            fps: frames per second; 0 where it is not known.
+            fps: frames per second; 0 if it is not known.
 
         Raises:
-            UnknownFrameRateError: when the plan counts in seconds and the rate is not known.
+            UnknownFrameRateError: the sampler counts in seconds and the rate is not known.
         """
         return stride_at_fps(fps, stride=self.stride, frame_seconds=self.frame_seconds)
 
     @property
-    def seconds(self) -> float | None:
-        """Return the distance of frames where it counts in seconds; None where it counts in frames."""
+    def stride_seconds(self) -> float | None:
+        """Return the distance of frames in seconds; None if it counts in frames."""
         return self.frame_seconds if self.mode == "dense" else None
 
     def train_indices(self, total: int, fps: float = 0.0, *, generator: torch.Generator | None = None) -> list[int]:
-        """One random clip for fine-tuning; `fps` is needed where the plan counts in seconds."""
+        """Draw one random clip for fine-tuning; `fps` is needed if the sampler counts in seconds."""
         if self.mode == "uniform":
             return uniform_train_indices(total, num_frames=self.num_frames, generator=generator)
         stride = self.stride_at_fps(fps)
         return dense_train_indices(total, num_frames=self.num_frames, stride=stride, generator=generator)
 
     def test_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
-        """`views` clips; a single dense view is the centred one. `fps` is needed where the plan counts in seconds."""
+        """Return `views` clips; a single dense view is the centered one. `fps` is needed if the sampler counts in
+        seconds.
+        """
         if self.mode == "uniform":
             return uniform_test_indices(total, num_frames=self.num_frames, views=self.views)
         stride = self.stride_at_fps(fps)
@@ -118,10 +121,10 @@ class ClipSampler:
 
 
 def stride_at_fps(fps: float, *, stride: int, frame_seconds: float | None) -> int:
-    """`stride`, or where `frame_seconds` is given the nearest whole number of frames to it, at least 1.
+    """Return `stride`, or if `frame_seconds` is given the nearest whole number of frames to it, at least 1.
 
     Raises:
-        UnknownFrameRateError: when seconds are given and `fps` is not above 0.
+        UnknownFrameRateError: seconds are given and `fps` is not above 0.
     """
     if frame_seconds is None:
         return stride
@@ -133,7 +136,7 @@ def stride_at_fps(fps: float, *, stride: int, frame_seconds: float | None) -> in
 
 
 def check_frame_seconds(value: float | None) -> None:
-    """Raises ValueError for what is no distance of frames in seconds."""
+    """Raise ValueError if a value cannot be the seconds between two frames."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
@@ -148,11 +151,11 @@ def pretrain_indices(
     start: int | None = None,
     generator: torch.Generator | None = None,
 ) -> list[int]:
-    """One dense clip for pre-training: exactly `stride` apart, from a uniformly random start.
+    """Draw one dense clip for pre-training: exactly `stride` apart, from a uniformly random start.
 
     A start has room when the whole window `num_frames * stride` fits. A video shorter than the window is read from
     frame 0 and its last reachable frame is repeated. The published code counts frames from 1 and takes a step only
-    where `position + stride < total`, so the very last frames of a short video are never reached: 40 frames give 0, 4,
+    if `position + stride < total`, so the very last frames of a short video are never reached: 40 frames give 0, 4,
     ... 36, 36; 61 give ... 56, 56 although frame 60 exists. Kept as published.
 
     Args:
@@ -176,7 +179,7 @@ def pretrain_indices(
 def dense_train_indices(
     total: int, *, num_frames: int = 16, stride: int = 4, generator: torch.Generator | None = None
 ) -> list[int]:
-    """One random dense clip for fine-tuning: evenly spread over a window of `num_frames * stride` frames.
+    """Draw one random dense clip for fine-tuning: evenly spread over a window of `num_frames * stride` frames.
 
     The end of the window is drawn from [window, total), as in the published code, so the last possible window is
     [total - 1 - window, total - 1).
@@ -189,7 +192,7 @@ def dense_train_indices(
 
 
 def center_clip_indices(total: int, *, num_frames: int = 16, stride: int = 4) -> list[int]:
-    """The dense clip in the middle of the video: `dense_train_indices` without the chance.
+    """Return the dense clip in the middle of the video: `dense_train_indices` without randomness.
 
     The validation of VideoMAE V2. V1 validates on random windows, which makes its best epoch a matter of luck.
     """
@@ -201,7 +204,7 @@ def center_clip_indices(total: int, *, num_frames: int = 16, stride: int = 4) ->
 
 
 def dense_test_indices(total: int, *, num_frames: int = 16, stride: int = 4, views: int = 5) -> list[list[int]]:
-    """`views` dense clips for a test, from the first to the last of every `stride`-th frame; they may overlap.
+    """Return `views` dense clips, from the first to the last of every `stride`-th frame; they may overlap.
 
     A short video's list is padded with its last entry. The published code divides by zero at one view; here that is
     the middle of the list.
@@ -217,11 +220,11 @@ def dense_test_indices(total: int, *, num_frames: int = 16, stride: int = 4, vie
 def uniform_train_indices(
     total: int, *, num_frames: int = 16, front_pad: bool = False, generator: torch.Generator | None = None
 ) -> list[int]:
-    """One random frame from each of `num_frames` equal segments (TSN); frames left over at the end are not used.
+    """Draw one random frame from each of `num_frames` equal segments (TSN); frames left over at the end are not used.
 
     Args:
-        front_pad: what a video of fewer than `num_frames` frames gives: False, as V1, its first frame only; True, as
-            V2, its first frame repeated and then each frame once.
+        front_pad: for a video of fewer than `num_frames` frames: False, as V1, gives its first frame only; True, as
+            V2, gives its first frame repeated and then each frame once.
     """
     _check_all(total=total, num_frames=num_frames)
     segment = total // num_frames
@@ -233,7 +236,7 @@ def uniform_train_indices(
 
 
 def uniform_test_indices(total: int, *, num_frames: int = 16, views: int = 2) -> list[list[int]]:
-    """`views` clips of one frame per segment, shifted against each other by `1 / views` of a segment.
+    """Return `views` clips of one frame per segment, shifted against each other by `1 / views` of a segment.
 
     With 2 views these are the segments' first and middle frames, as V1 has it; other counts follow V2.
     """
@@ -246,9 +249,9 @@ def uniform_test_indices(total: int, *, num_frames: int = 16, views: int = 2) ->
 
 
 def _short_dense_indices(total: int, *, num_frames: int, stride: int) -> list[int]:
-    """`total // stride` frames spread over the whole video, then its last frame."""
+    """Return `total // stride` frames spread over the whole video, then its last frame."""
     spread = total // stride
-    # `numpy.linspace(0, total, spread)` in the same floating-point steps; the last value is its own, exact case.
+    # `numpy.linspace(0, total, spread)` in the same floating-point steps; the last value is exact.
     step = total / max(spread - 1, 1)
     values = [position * step for position in range(spread - 1)] + ([float(total)] if spread > 1 else [0.0] * spread)
     indices = [min(int(value), total - 1) for value in values[:num_frames]]
@@ -256,7 +259,7 @@ def _short_dense_indices(total: int, *, num_frames: int, stride: int) -> list[in
 
 
 def _linspace_indices(start: int, window: int, num_frames: int) -> list[int]:
-    """`numpy.linspace(start, start + window, num_frames)`, clipped to the window, rounded down."""
+    """Return `numpy.linspace(start, start + window, num_frames)`, clipped to the window, rounded down."""
     if num_frames == 1:
         return [start]
     step = window / (num_frames - 1)

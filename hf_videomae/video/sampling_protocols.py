@@ -1,7 +1,7 @@
-"""How the frames of published data sets are sampled, found by a model's name or its classes.
+"""Find how frames of published data sets are sampled, by a model's name or its classes.
 
 Something-Something is trained and tested on frames spread over the whole video, every other published set on dense
-clips. A model that is tested the other way loses one to several points without a sign of it.
+clips. A model that is tested the other way loses one to several points, and no error says so.
 """
 
 import re
@@ -15,10 +15,10 @@ class SamplingProtocol:
     """How clips of a data set are sampled.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         mode: `uniform` over the whole video, or `dense`.
-        stride: of dense clips.
-        views: of the test, clips x crops.
+        stride: distance of frames in dense clips.
+        views: views in the test, clips x crops.
     """
 
     name: str
@@ -40,7 +40,7 @@ PROTOCOL_BY_NUM_CLASSES = {
     101: UCF101,
     51: HMDB51,
 }
-"""Numbers of classes that one published data set alone has."""
+"""Numbers of classes that belong to one published data set alone."""
 
 _NAME_PATTERNS = (
     (SSV2, r"ss-?v-?[12]|sth-?sth(-?v-?[12])?|sth-?v-?[12]|something(-?something)?(-?v-?[12])?"),
@@ -48,25 +48,25 @@ _NAME_PATTERNS = (
     (UCF101, r"ucf-?101"),
     (HMDB51, r"hmdb-?51"),
 )
-# Classes that no other published set has beside each other, without case, spaces and punctuation.
+# Classes that only this published set has together, without case, spaces and punctuation.
 _TYPICAL_CLASSES = (
     (KINETICS, {"abseiling", "zumba"}),
     (UCF101, {"applyeyemakeup", "yoyo"}),
     (HMDB51, {"brushhair", "flicflac"}),
 )
-_MIN_TEMPLATE_SHARE = 0.5  # share of the class names that speak of something
+_MIN_TEMPLATE_SHARE = 0.5  # share of the class names that say "something" or "somewhere"
 
 
 def find_sampling_protocol(name: str, class_names: Sequence[str] = ()) -> SamplingProtocol | None:
-    """Return how a model's data are sampled; None where neither its classes nor its name tell.
+    """Return how a model's data are sampled; None if neither its classes nor its name tell.
 
     Args:
-        name: of the model: a Hub id, or a folder, of which the last part counts.
-        class_names: of its classifier; they win over the name, which may name several sets.
+        name: the model's Hub id, or its folder, of which the last part counts.
+        class_names: the classes of its classifier; they win over the name, which may name several sets.
     """
-    found = _find_by_class_names(class_names)
-    if found is not None:
-        return found
+    by_classes = _find_by_class_names(class_names)
+    if by_classes is not None:
+        return by_classes
     plain = re.sub(r"[\W_]+", "-", name.rstrip("/\\").replace("\\", "/").rpartition("/")[2].casefold())
     named = [known for known, pattern in _NAME_PATTERNS if re.search(rf"(?<![a-z0-9])({pattern})(?![a-z0-9])", plain)]
     return named[0] if len(named) == 1 else None

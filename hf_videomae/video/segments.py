@@ -1,30 +1,24 @@
-"""A part of a video between two times, as a video of its own."""
+"""Read a part of a video between two times as a video of its own."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from . import timestamps
 from ._source import VideoSource
-from .decode_errors import UnknownFrameRateError, VideoDecodeError
+from .decode_errors import VideoDecodeError
 from .hdr import HighDynamicRange
+from .reader import IndexSampling, VideoReader, check_indices
 
-if TYPE_CHECKING:
-    from .decoding import VideoReader
-
-Indices = TypeVar("Indices")
-
-# Times are written with three digits: 0.067 means the frame at 2/30 s.
+# Times are often written with three digits: 0.067 means the frame at 2/30 s.
 TIME_TOLERANCE = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSegment:
-    """A part of a video; whatever opens videos opens it too.
+    """A part of a video. Everything that opens videos opens it too.
 
     Args:
         video: a path, URL, bytes or binary file.
@@ -32,7 +26,7 @@ class VideoSegment:
         end: likewise; None is the end of the video.
 
     Raises:
-        ValueError: when nothing lies between, or a time is negative or not finite.
+        ValueError: nothing lies between the two, or a time is negative or not finite.
     """
 
     video: VideoSource
@@ -63,18 +57,18 @@ def frames_between(timestamps: torch.Tensor, *, start: float, end: float | None)
     return range(first, last)
 
 
-class SegmentReader:
-    """An open `VideoSegment`, by `open_video`: a `VideoReader` of its frames alone, counted from 0.
+class SegmentReader(IndexSampling):
+    """An open `VideoSegment`, from `open_video`: a `VideoReader` of its frames alone, counted from 0.
 
     Args:
-        reader: of the whole file.
-        segment: what is read of it.
+        reader: reads the whole file.
+        segment: the part to read.
 
     Raises:
-        VideoDecodeError: when no frame lies between its start and end.
+        VideoDecodeError: no frame lies between its start and end.
     """
 
-    def __init__(self, reader: "VideoReader", segment: VideoSegment) -> None:
+    def __init__(self, reader: VideoReader, segment: VideoSegment) -> None:
         self._reader, self._start, self._end = reader, segment.start, segment.end
         self.num_clamped = 0
         self._cached_window: tuple[int, range] | None = None
@@ -82,7 +76,7 @@ class SegmentReader:
 
     @property
     def name(self) -> str:
-        """Return what errors call this video."""
+        """Return the name of this video in errors."""
         return self._reader.name
 
     @property
@@ -97,7 +91,7 @@ class SegmentReader:
 
     @property
     def fps(self) -> float:
-        """Return the frame rate of the file in 1/s; 0.0 where nothing tells it."""
+        """Return the frame rate of the file in 1/s; 0.0 if it is not known."""
         return self._reader.fps
 
     @property
@@ -119,7 +113,7 @@ class SegmentReader:
 
     @property
     def hdr(self) -> HighDynamicRange | None:
-        """Return the kind of high dynamic range of the file; None where it has standard range."""
+        """Return the kind of high dynamic range of the file; None for standard range."""
         return self._reader.hdr
 
     @property
@@ -127,20 +121,9 @@ class SegmentReader:
         """Return the decoder in use."""
         return self._reader.backend
 
-    def plan(
-        self, plan: Callable[[int, float], Indices], *, frame_seconds: float | None = None, first: int | None = None
-    ) -> Indices:
-        """Return `plan(num_frames, fps)`, as `VideoReader.plan` does."""
-        try:
-            return timestamps.resolve_frame_indices(self, plan, frame_seconds=frame_seconds, first=first)
-        except UnknownFrameRateError as error:
-            raise VideoDecodeError(self.name, str(error)) from error
-
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """Return frames of the segment, as `VideoReader.frames` does; an index past its end gives its last frame."""
-        wanted = [int(index) for index in indices]
-        if any(index < 0 for index in wanted):
-            raise ValueError(f"frame indices count from 0 and are never negative, got {wanted}")
+        wanted = check_indices(indices)
         window = self._window()
         self.num_clamped += sum(index >= len(window) for index in wanted)
         return self._reader.frames([window[min(index, len(window) - 1)] for index in wanted])
@@ -158,7 +141,7 @@ class SegmentReader:
         self._reader.__exit__(kind, error, trace)
 
     def _window(self) -> range:
-        """Return the frames of the segment in the file; found anew where decoding shows that the file has fewer."""
+        """Return the frames of the segment in the file; computed again if decoding shows that the file has fewer."""
         total = self._reader.num_frames
         if self._cached_window is None or self._cached_window[0] != total:
             timestamps = self._reader.timestamps

@@ -1,4 +1,4 @@
-"""Time stamps of frames, in seconds: put in order, turned into frame rates, and planned by.
+"""Order time stamps of frames, and turn them into frame rates and frame indices. All times are in seconds.
 
 N is the number of frames of a video. Times count from the first frame, which is at 0.0.
 """
@@ -15,7 +15,7 @@ from .decode_errors import UnknownFrameRateError
 
 Indices = TypeVar("Indices")
 
-# Beyond this a number of seconds is no time: FFmpeg's "no time stamp" read as one is -3.7e17.
+# Larger numbers of seconds are no times: FFmpeg's "no time stamp" reads as -3.7e17.
 _MAX_SECONDS = 1e12
 # Nanoseconds, so that decoders which calculate in other steps give the same number.
 _DECIMALS = 9
@@ -23,12 +23,12 @@ _DECIMALS = 9
 _RATE_TOLERANCE = 0.1
 # The highest frame rate that a video of one frame is believed to have; 1000 is the clock of WebM.
 _MAX_RATE_OF_ONE_FRAME = 960.0
-# From here on a whole video that is shorter than the distance of two frames of a clip has wrong time stamps.
+# At such rates, a whole video shorter than the distance of two frames of a clip has wrong time stamps.
 _SUSPICIOUS_RATE = 1000.0
 
 
 def time_array(times: Iterable[float | None] = ()) -> "array[float]":
-    """Return times as an array of doubles, NaN where there is none."""
+    """Return times as an array of doubles, NaN for missing ones."""
     return array("d", (math.nan if time is None or abs(time) > _MAX_SECONDS else time for time in times))
 
 
@@ -36,17 +36,18 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
     """Return the time of every frame in seconds after the first frame, never falling.
 
     Frames without a time stamp are put between their neighbors, or one usual step after the last known one. A clock
-    that jumps back (joined files) runs on by one usual step.
+    that jumps back (joined files) continues by one usual step. Example: 0.0, 0.1, NaN, 0.3, 0.0, 0.1 become 0.0, 0.1,
+    0.2, 0.3, 0.4, 0.5.
 
     Args:
-        raw: time stamps in the order in which frames are shown, NaN where there is none.
-        fps: stated frame rate, used where the time stamps do not tell the usual step; 0 where it is not known.
+        raw: time stamps in the order in which frames are shown, NaN for missing ones.
+        fps: stated frame rate, used if the time stamps do not tell the usual step; 0 if unknown.
 
     Returns:
         (N,) float64, in whole nanoseconds.
 
     Raises:
-        UnknownFrameRateError: neither the time stamps nor `fps` tell when the frames are shown.
+        UnknownFrameRateError: neither the time stamps nor `fps` say when the frames are shown.
     """
     times = torch.frombuffer(raw, dtype=torch.float64).clone() if raw else torch.empty(0, dtype=torch.float64)
     if len(times) < 2:
@@ -65,9 +66,9 @@ def presentation_times(raw: "array[float]", *, fps: float) -> Tensor:
 
 
 def choose_monotonic_times(shown: "array[float]", decoded: "array[float]") -> "array[float]":
-    """Return the time stamps of showing, or those of decoding where these run back less often.
+    """Return the presentation times, or the decoding times if these run backwards less often.
 
-    AVI has none of showing. FFmpeg makes them up, in a wrong order where a packet holds two frames (packed B-frames).
+    AVI has no presentation times. FFmpeg makes them up, in a wrong order if packets hold two frames (packed B-frames).
     """
     return decoded if _count_non_monotonic(decoded) < _count_non_monotonic(shown) else shown
 
@@ -92,17 +93,17 @@ def _interpolate_missing(times: Tensor, typical_step: float) -> Tensor:
 
 
 def estimate_fps(*, stated: float, num_frames: int, duration: float) -> float:
-    """Return the stated frame rate, or the measured one, `(num_frames - 1) / duration`, where they differ widely.
+    """Return the stated frame rate, or the measured one, `(num_frames - 1) / duration`, if they differ widely.
 
     Browsers write WebM files that read as 1000 frames per second, and GIF states the finest step of its clock.
 
     Args:
-        stated: by the container; 0 where it does not say.
-        num_frames: of the video.
-        duration: seconds from the first to the last frame; NaN where it is not known.
+        stated: frame rate in the container; 0 if it does not say.
+        num_frames: frames of the video.
+        duration: seconds from the first to the last frame; NaN if it is not known.
 
     Returns:
-        frames per second; 0.0 where nothing tells it.
+        frames per second; 0.0 if it is not known.
     """
     stated = stated if 0 < stated < math.inf else 0.0
     if num_frames < 2:
@@ -117,18 +118,18 @@ def estimate_fps(*, stated: float, num_frames: int, duration: float) -> float:
 
 
 def last_frame_time(raw: "array[float]", *, fps: float) -> float:
-    """Return the time of the last frame by `presentation_times`; NaN where nothing tells it."""
+    """Return the time of the last frame by `presentation_times`; NaN if it is not known."""
     try:
         return float(presentation_times(raw, fps=fps)[-1])
     except UnknownFrameRateError:
         return math.nan
 
 
-# Plans
+# Indices by time
 
 
 class TimedVideo(Protocol):
-    """A video of which it is known when each frame is shown."""
+    """A video with a known display time for each frame."""
 
     @property
     def num_frames(self) -> int: ...
@@ -148,45 +149,45 @@ def has_constant_rate(times: Tensor, *, fps: float) -> bool:
 
 def resolve_frame_indices(
     video: TimedVideo,
-    plan: Callable[[int, float], Indices],
+    index_fn: Callable[[int, float], Indices],
     *,
     frame_seconds: float | None = None,
     first: int | None = None,
 ) -> Indices:
-    """Return `plan(num_frames, fps)`, or where a plan in seconds meets an uneven frame rate, the nearest frames.
+    """Return `index_fn(num_frames, fps)`; for sampling in seconds at an uneven frame rate, the nearest frames.
 
-    An uneven video is planned as if it had a frame every `frame_seconds / k` seconds, with k chosen so that this is
-    close to its own frame rate; each frame planned becomes the one that is shown nearest to its time. Worked example:
-    frames at 0, 0.1, 0.5 and 0.9 s, `frame_seconds=0.25`. The plan sees 4 frames at 4 per second, at 0, 0.25, 0.5 and
-    0.75 s; they are read as frames 0, 1, 2 and 3.
+    An uneven video is sampled as if it had a frame every `frame_seconds / k` seconds, with k chosen so that this is
+    close to its own frame rate; each index becomes the frame that is shown nearest to its time. Worked example: frames
+    at 0, 0.1, 0.5 and 0.9 s, `frame_seconds=0.25`. `index_fn` sees 4 frames at 4 per second, at 0, 0.25, 0.5 and 0.75
+    s; they are read as frames 0, 1, 2 and 3.
 
     Args:
-        video: an open one.
-        plan: gives frame numbers, also in nested lists.
-        frame_seconds: distance of frames that the plan keeps; None where it counts in frames.
-        first: plan for the first so many frames only.
+        video: an open video.
+        index_fn: gives frame numbers, also in nested lists.
+        frame_seconds: seconds between frames that `index_fn` keeps; None if it counts in frames.
+        first: sample from the first so many frames only.
 
     Raises:
-        UnknownFrameRateError: the plan counts in seconds, and nothing tells the frame rate, or the time stamps squeeze
+        UnknownFrameRateError: sampling counts in seconds, and the frame rate is not known, or the time stamps squeeze
             the whole video between two frames of a clip.
     """
     num_frames, fps = min(video.num_frames, first or video.num_frames), video.fps
     if frame_seconds is None or (not fps and num_frames > 1):
-        return plan(num_frames, fps)
+        return index_fn(num_frames, fps)
     if num_frames == 1:
-        return plan(1, fps or 1 / frame_seconds)
+        return index_fn(1, fps or 1 / frame_seconds)
     times = video.timestamps[:num_frames]
     if fps >= _SUSPICIOUS_RATE and float(times[-1]) < frame_seconds:
         raise UnknownFrameRateError(
             f"its {num_frames} frames last {float(times[-1]):.3g} s by their time stamps ({fps:.6g} per second), less "
-            f"than frame_seconds={frame_seconds:g}: write it anew at its real rate, or give a stride in frames"
+            f"than frame_seconds={frame_seconds:g}: rewrite it at its real rate, or give a stride in frames"
         )
     if has_constant_rate(times, fps=fps):
-        return plan(num_frames, fps)
+        return index_fn(num_frames, fps)
     rate = max(1, round(frame_seconds * fps)) / frame_seconds
     total = int(float(times[-1]) * rate + 1e-6) + 1
-    planned: Indices = _map_nested(plan(total, rate), lambda place: nearest_frame(times, place / rate))
-    return planned
+    nested: Indices = _map_nested(index_fn(total, rate), lambda index: nearest_frame(times, index / rate))
+    return nested
 
 
 def frame_times(video: TimedVideo, frames: Tensor) -> Tensor:
@@ -219,7 +220,7 @@ def nearest_frame(times: Tensor, time: float) -> int:
     return after if float(times[after]) - time < time - float(times[before]) else before
 
 
-def _map_nested(planned: Any, change: Callable[[int], int]) -> Any:
-    if isinstance(planned, Sequence):
-        return [_map_nested(part, change) for part in planned]
-    return change(int(planned))
+def _map_nested(nested: Any, change: Callable[[int], int]) -> Any:
+    if isinstance(nested, Sequence):
+        return [_map_nested(part, change) for part in nested]
+    return change(int(nested))

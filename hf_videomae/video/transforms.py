@@ -1,4 +1,4 @@
-"""Clip-consistent transforms: what is drawn is drawn once, and done to every frame of the clip.
+"""Transform clips consistently: random values are drawn once and applied to every frame of the clip.
 
 Frames are `(T, C, H, W)`, uint8 or floating point, with any number of channels C. Randomness comes from a
 `torch.Generator` (None: torch's global one). Crops and resizes keep the type that came in: crop and resize uint8
@@ -13,12 +13,15 @@ import torch.nn.functional as F
 
 Size = tuple[int, int]
 
-# A side of the crop this close to the target is taken to be the target, which then needs no resampling.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and deviation of ImageNet's channels, with which every published VideoMAE normalizes pixels in [0, 1]."""
+
+# A side of the crop this close to the target is set to the target, which then needs no resampling.
 _SNAP_PIXELS = 3
 
 
 def to_float(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 in [0, 255] to float32 in [0, 1]; floating-point frames pass unchanged. Contiguous in `(T, C, H, W)`."""
+    """Convert uint8 in [0, 255] to float32 in [0, 1], contiguous; floating-point frames keep their values."""
     _check_frames(frames)
     if frames.is_floating_point():
         return frames.contiguous()
@@ -26,7 +29,7 @@ def to_float(frames: torch.Tensor) -> torch.Tensor:
 
 
 def resize(frames: torch.Tensor, size: Size, *, antialias: bool = True) -> torch.Tensor:
-    """Bilinear resizing.
+    """Resize frames bilinearly.
 
     Args:
         antialias: True filters when shrinking, as PIL does (pre-training, and most of today's pipelines). False does
@@ -39,14 +42,14 @@ def resize(frames: torch.Tensor, size: Size, *, antialias: bool = True) -> torch
     if width == 1:  # torch's kernels are wrong one pixel wide: rows repeat, uint8 fails
         narrow = _interpolate(frames.float().mT, (1, height), antialias).mT
         return narrow.to(frames.dtype) if frames.is_floating_point() else narrow.round().to(torch.uint8)
-    # Rounding integer arithmetic on uint8 is much faster than floats, and there on the CPU only.
+    # Rounding integer arithmetic on uint8 is much faster than floats, but exists on the CPU only.
     if frames.dtype == torch.uint8 and frames.device.type != "cpu":
         return _interpolate(frames.float(), (height, width), antialias).round_().clamp_(0, 255).to(torch.uint8)
     return _interpolate(frames, (height, width), antialias)
 
 
 def resize_short_side(frames: torch.Tensor, size: int, *, antialias: bool = True) -> torch.Tensor:
-    """Resizes so that the shorter side has `size` pixels; the longer one keeps the shape, rounded down."""
+    """Resize so that the shorter side has `size` pixels; the longer one keeps the aspect, rounded down."""
     _check_frames(frames)
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
@@ -57,7 +60,7 @@ def resize_short_side(frames: torch.Tensor, size: int, *, antialias: bool = True
 
 
 def center_crop(frames: torch.Tensor, size: Size) -> torch.Tensor:
-    """The middle of each frame.
+    """Crop the middle of each frame.
 
     Raises:
         ValueError: a frame is smaller than the crop.
@@ -68,10 +71,10 @@ def center_crop(frames: torch.Tensor, size: Size) -> torch.Tensor:
 def spatial_crop(frames: torch.Tensor, size: Size, *, index: int, count: int = 3) -> torch.Tensor:
     """Crop `index` of `count` spread evenly along the longer side; the middle one of the shorter side.
 
-    The three crops of the paper's test. Offsets round down, as published; a count of 1 is the centre crop.
+    The three crops of the paper's test. Offsets round down, as published; a count of 1 is the center crop.
 
     Raises:
-        ValueError: a frame is smaller than the crop, or there is no such crop.
+        ValueError: a frame is smaller than the crop, or the crop does not exist.
     """
     _check_frames(frames)
     crop_height, crop_width = _check_size(size)
@@ -99,7 +102,7 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     antialias: bool = True,
 ) -> torch.Tensor:
-    """A box of random area and aspect ratio, resized to `size`.
+    """Crop a box of random area and aspect ratio, and resize it to `size`.
 
     Args:
         scale: bounds of the box's share of the frame's area.
@@ -123,10 +126,10 @@ def multi_scale_crop(
     max_distort: int = 1,
     antialias: bool = True,
 ) -> torch.Tensor:
-    """The paper's pre-training crop: one of 10 shapes at one of 13 places, resized to `size`.
+    """Apply the paper's pre-training crop: one of 10 shapes at one of 13 places, resized to `size`.
 
     Width and height are each `scales` times the shorter side of the frame, at most `max_distort` steps of `scales`
-    apart; the places are the corners, the middles of the sides, the centre, and the four points half-way out. For a
+    apart; the places are the corners, the middles of the sides, the center, and the four points half-way out. For a
     target that is not square the shorter side is replaced by the largest box of the target's shape.
     """
     _check_frames(frames)
@@ -143,7 +146,7 @@ def multi_scale_crop(
 def multi_scale_shapes(
     frame: Size, target: Size, *, scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66), max_distort: int = 1
 ) -> list[Size]:
-    """The (height, width) pairs that `multi_scale_crop` draws from; 10 of them with the defaults."""
+    """Return the (height, width) pairs that `multi_scale_crop` draws from; 10 of them with the defaults."""
     if not scales or not all(0 < scale <= 1 for scale in scales) or max_distort < 0:
         raise ValueError(f"scales must lie in (0, 1] and max_distort be at least 0, got {scales} and {max_distort}")
     (height, width), (target_height, target_width) = frame, target
@@ -160,7 +163,7 @@ def multi_scale_shapes(
 
 
 def fixed_offsets(spare_height: int, spare_width: int) -> list[tuple[int, int]]:
-    """The 13 (top, left) places of a crop that leaves `spare` pixels, on a grid of quarters rounded down."""
+    """Return the 13 (top, left) places of a crop that leaves `spare` pixels, on a grid of quarters rounded down."""
     row, column = spare_height // 4, spare_width // 4
     outer = [(top, left) for top in (0, 2, 4) for left in (0, 2, 4)]
     inner = [(top, left) for top in (1, 3) for left in (1, 3)]
@@ -170,7 +173,7 @@ def fixed_offsets(spare_height: int, spare_width: int) -> list[tuple[int, int]]:
 def horizontal_flip(
     frames: torch.Tensor, *, generator: torch.Generator | None = None, probability: float = 1.0
 ) -> torch.Tensor:
-    """Mirrors the whole clip left to right, always or with `probability`.
+    """Mirror the whole clip left to right, always or with `probability`.
 
     The published pre-training code never flips, although the paper's Kinetics recipe does; Something-Something labels
     left and right, so it must not be flipped.
@@ -183,7 +186,7 @@ def horizontal_flip(
 
 
 def normalize(frames: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """`(frames - mean) / std` per channel, on the [0, 1] scale; uint8 frames are brought there first.
+    """Return `(frames - mean) / std` per channel, on the [0, 1] scale; uint8 frames are converted to it first.
 
     Args:
         mean, std: one value per channel, or one for all.
@@ -228,7 +231,7 @@ def _random_box(
     ratio: tuple[float, float],
     generator: torch.Generator | None,
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width); after ten boxes that do not fit, the largest centred one of a permitted ratio."""
+    """Draw (top, left, height, width); after ten misfits, take the largest centered one of a permitted ratio."""
     log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
         area_draw, ratio_draw = torch.rand(2, generator=generator).tolist()

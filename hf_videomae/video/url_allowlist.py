@@ -1,7 +1,7 @@
-"""Videos that a data set names instead of holding them: which addresses may be read, and which were refused.
+"""Decide which URLs and paths that a data set names may be read.
 
-A row of a data set may come from anyone. `hf_videomae.data.path_policy` decides what of it may be opened; the two types
-here carry that decision to whatever decodes the video, in any process.
+A row of a data set may come from anyone. `hf_videomae.data.path_policy` decides what of it may be opened; the two
+types here carry that decision to the decoder, in any process.
 """
 
 import os
@@ -9,18 +9,18 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-# A URL that every program reads in the same way: no spaces, backslashes, control characters, nothing outside ASCII.
+# A URL that every program parses in the same way: no spaces, backslashes, control characters, nothing outside ASCII.
 _PLAIN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-\[\]-~]{1,4096}", flags=re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 ALLOWED_SCHEMES = frozenset("http https hf s3 s3a gs gcs az abfs abfss adl oss r2 ftp ftps sftp".split())
-"""Servers and stores that may be opened. Others (`reference`, `simplecache`, `github`, ...) lead to third places."""
+"""Schemes of servers and stores that may be opened. Others (`reference`, `simplecache`, ...) lead elsewhere."""
 
 
 class BlockedVideo(bytes):
-    """The place of a video that a data set names and that is not opened: no bytes, and the reason.
+    """A video that a data set names and that is not opened: no bytes, and the reason.
 
     Attributes:
-        path: what the data set names.
+        path: the path or URL that the data set names.
         reason: why it is not opened.
     """
 
@@ -37,7 +37,7 @@ class BlockedVideo(bytes):
 
 
 class AllowedURL(str):
-    """A URL that a data set names and that the user opened. A redirect to an address that is not allowed is refused.
+    """A URL that a data set names and that the user allowed. A redirect to an address that is not allowed is refused.
 
     Attributes:
         allowed: hosts and URL prefixes.
@@ -55,7 +55,7 @@ class AllowedURL(str):
 
 
 def is_plain_url(url: str) -> bool:
-    """Return whether a URL has one reading: plain signs, no chain of file systems, no name or password, no `..`."""
+    """Return whether a URL is unambiguous: plain characters, no chained file systems, no user or password, no `..`."""
     if not _PLAIN_URL.fullmatch(url):
         return False
     try:
@@ -80,7 +80,7 @@ def _is_parent(segment: str) -> bool:
 
 
 def url_host(url: str) -> str:
-    """Return the host of a URL as `--allow_paths` takes it: with its port where that is not the usual one."""
+    """Return the host of a URL as `--allow_paths` takes it: with its port unless that is the default."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     host = f"[{host}]" if ":" in host else host
@@ -104,7 +104,7 @@ def is_allowed_url(url: str, allowed: Sequence[str]) -> bool:
     """Return whether a URL is on one of the hosts, or begins with one of the URL prefixes.
 
     Args:
-        url: of any scheme.
+        url: a URL of any scheme.
         allowed: hosts (`videos.example.org`, `localhost:8000`; http and https alone) or prefixes (`s3://bucket/clips`,
             `hf://datasets/org/name`).
     """
@@ -123,7 +123,7 @@ def _is_on_host(url: str, host: str) -> bool:
 
 
 def _has_prefix(url: str, prefix: str) -> bool:
-    """Compare scheme and host without case, the path as it is, and only at the end of one of its parts."""
+    """Compare scheme and host without case, the path exactly, and only up to a whole path component."""
     (scheme, _, location), (wanted, _, start) = url.partition("://"), prefix.rstrip("/").partition("://")
     host, _, path = location.partition("/")
     wanted_host, _, wanted_path = start.partition("/")

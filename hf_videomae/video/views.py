@@ -1,4 +1,4 @@
-"""Many clips of one video: the S x C views of a test, and windows that slide over a long one.
+"""Cut many clips from one video: the S x C views of a test, and windows that slide over a long video.
 
 The test of the paper's code: the short side is resized to the model's size (bilinear *without* antialiasing, as
 OpenCV's INTER_LINEAR: another filter than PIL's), S clips are cut out in time and C crops along the longer side.
@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .decoded_frames import LUMA_WEIGHTS
 from .decoding import VideoSource, open_video
 from .sampling import ClipSampler
 from .segments import VideoSegment
-from .transforms import normalize, resize, resize_short_side, spatial_crop, to_float
-
-# ITU-R BT.601, as PIL's mode L.
-_LUMA = (0.299, 0.587, 0.114)
+from .transforms import IMAGENET_MEAN, IMAGENET_STD, normalize, resize, resize_short_side, spatial_crop, to_float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +26,21 @@ class MultiViewConfig:
 
     Args:
         clip: frames of a view; its `views` is S.
-        crops: C, spread along the longer side; 1 is the centre.
+        crops: C, spread along the longer side; 1 is the center.
         size: (height, width) of a view in pixels.
-        image_mean, image_std: per channel; one value makes the views grey.
+        image_mean, image_std: per channel; a single value makes the views gray.
         antialias: filter when shrinking, as PIL and the serving processor do; the published accuracies were measured
             without.
 
     Raises:
-        ValueError: when built with values that cannot work.
+        ValueError: for invalid values.
     """
 
     clip: ClipSampler
     crops: int = 3
     size: tuple[int, int] = (224, 224)
-    image_mean: Sequence[float] = (0.485, 0.456, 0.406)
-    image_std: Sequence[float] = (0.229, 0.224, 0.225)
+    image_mean: Sequence[float] = IMAGENET_MEAN
+    image_std: Sequence[float] = IMAGENET_STD
     antialias: bool = False
 
     def __post_init__(self) -> None:
@@ -53,22 +51,22 @@ class MultiViewConfig:
         if len(self.image_mean) not in (1, 3) or len(self.image_std) != len(self.image_mean):
             raise ValueError(
                 f"image_mean has {len(self.image_mean)} and image_std {len(self.image_std)} values; videos have 3 "
-                f"colour channels, so both need 3 values, or 1 for grey views"
+                f"color channels, so both need 3 values, or 1 for gray views"
             )
 
     @property
     def num_views(self) -> int:
-        """S x C."""
+        """Return S x C."""
         return self.clip.views * self.crops
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedViews:
-    """What the views of one video are cut from; small enough to travel between processes.
+    """The frames that the views of one video are cut from; small enough to travel between processes.
 
     Attributes:
         frames: (U, channels, H, W), resized: every frame that a view needs, once. uint8 as decoded, or in [0, 1].
-        indices: (S, T) which of them make each temporal view.
+        indices: (S, T) numbers into `frames` for each temporal view.
     """
 
     frames: Tensor
@@ -76,7 +74,7 @@ class DecodedViews:
 
 
 def parse_views(text: str | Sequence[int]) -> tuple[int, int]:
-    """`"5x3"`, or a pair, to (temporal views, crops).
+    """Parse `"5x3"`, or a pair, to (temporal views, crops).
 
     Raises:
         ValueError: for anything else.
@@ -92,18 +90,19 @@ def parse_views(text: str | Sequence[int]) -> tuple[int, int]:
 
 
 def decode_views(video: VideoSource | VideoSegment, *, plan: MultiViewConfig, name: str | None = None) -> DecodedViews:
-    """Decode what the views need, and resize it.
+    """Decode and resize the frames that the views need.
 
     Args:
         video: a path, URL, bytes or binary file, or a segment of one.
-        plan: of the views.
-        name: what errors call bytes.
+        plan: the views to decode.
+        name: the name of bytes in errors.
 
     Raises:
-        VideoDecodeError: when the video is bad; VideoBackendError when this machine cannot decode.
+        VideoDecodeError: the video is bad.
+        VideoBackendError: this machine cannot decode.
     """
     with open_video(video, name=name) as reader:
-        views = reader.plan(plan.clip.test_indices, frame_seconds=plan.clip.seconds)
+        views = reader.sample_indices(plan.clip.test_indices, frame_seconds=plan.clip.stride_seconds)
         distinct = sorted({index for view in views for index in view})
         frames = _resize_to_cover(reader.frames(distinct), plan.size, antialias=plan.antialias)
     position = {index: number for number, index in enumerate(distinct)}
@@ -111,16 +110,16 @@ def decode_views(video: VideoSource | VideoSegment, *, plan: MultiViewConfig, na
 
 
 def resize_views(clips: Tensor, *, plan: MultiViewConfig) -> DecodedViews:
-    """The same from clips that were cut already: (S, T, channels, H, W), uint8 or in [0, 1]."""
+    """Return `DecodedViews` of clips that were cut already: (S, T, channels, H, W), uint8 or in [0, 1]."""
     frames = _resize_to_cover(clips.flatten(0, 1), plan.size, antialias=plan.antialias)
     return DecodedViews(frames, torch.arange(len(frames)).view(clips.shape[:2]))
 
 
 def build_views(decoded: DecodedViews, *, plan: MultiViewConfig, device: torch.device | str | None = None) -> Tensor:
-    """The views as a model takes them, the crops of one temporal view in a row.
+    """Return the views as a model takes them; the crops of one temporal view follow each other.
 
     Returns:
-        (S * C, T, channels, H, W) float32, normalised, on `device`.
+        (S * C, T, channels, H, W) float32, normalized, on `device`.
     """
     frames = decoded.frames.to(device)
     clips = []
@@ -133,13 +132,13 @@ def build_views(decoded: DecodedViews, *, plan: MultiViewConfig, device: torch.d
 def sliding_window_indices(
     total: int, *, num_frames: int = 16, stride: int = 4, hop: int | None = None
 ) -> list[list[int]]:
-    """Clips that slide over a whole video: one every `hop` frames, and a last one that ends with the video.
+    """Return clips that slide over a whole video: one every `hop` frames, and a last one that ends with the video.
 
     A video shorter than a clip gives one clip, its last frame repeated.
 
     Args:
         total: frames of the video.
-        num_frames, stride: of a clip, which spans `(num_frames - 1) * stride + 1` frames.
+        num_frames, stride: frames of a clip and their distance; a clip spans `(num_frames - 1) * stride + 1` frames.
         hop: frames between the starts of two clips; None: `num_frames * stride`, so that clips do not overlap.
     """
     hop = num_frames * stride if hop is None else hop
@@ -154,7 +153,7 @@ def sliding_window_indices(
 
 
 def _resize_to_cover(frames: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
-    """The smallest resizing, the aspect kept, that covers `size`; for a square: the short side becomes its side."""
+    """Resize as little as possible so that frames cover `size`, the aspect kept; for a square, by the short side."""
     if size[0] == size[1]:
         return resize_short_side(frames, size[0], antialias=antialias)
     height, width = frames.shape[-2:]
@@ -165,6 +164,6 @@ def _resize_to_cover(frames: Tensor, size: tuple[int, int], *, antialias: bool) 
 
 def _normalize_views(frames: Tensor, plan: MultiViewConfig) -> Tensor:
     if len(plan.image_mean) == 1 and frames.shape[1] == 3:
-        luma = torch.tensor(_LUMA, device=frames.device).view(3, 1, 1)
+        luma = torch.tensor(LUMA_WEIGHTS, device=frames.device).view(3, 1, 1)
         frames = (to_float(frames) * luma).sum(1, keepdim=True)
     return normalize(frames, plan.image_mean, plan.image_std)

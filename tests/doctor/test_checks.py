@@ -1,4 +1,4 @@
-"""Each problem that users meet, as the facts of a machine that has it: what is said, and the line that fixes it."""
+"""Test each problem that users meet, as the facts of a machine that has it: the finding and the line that fixes it."""
 
 import tomllib
 from pathlib import Path
@@ -24,7 +24,7 @@ def the(about: str, facts: Environment) -> Finding:
     return found
 
 
-def test_a_healthy_machine_needs_nothing() -> None:
+def test_healthy_machine_has_no_fixes() -> None:
     findings = diagnose(HEALTHY)
     assert is_healthy(findings) and {finding.status for finding in findings} == {"ok"}
     assert not any(finding.fix for finding in findings)
@@ -88,11 +88,12 @@ PROBLEMS = [
      "mount -o remount"),
     ({"shared_memory": DiskSpace("/dev/shm", 16 * GIB, 0)}, "shared memory", "broken", "full", "rm /dev/shm/torch_*"),
     ({"shared_memory": DiskSpace("/dev/shm", GIB, GIB)}, "shared memory", "warning", "1.0 GiB", "--num_workers 0"),
-    ({"shared_memory": DiskSpace("/dev/shm", error="permission denied")}, "shared memory", "broken", "permission denied",
-     "/dev/shm"),
+    ({"shared_memory": DiskSpace("/dev/shm", error="permission denied")}, "shared memory", "broken",
+     "permission denied", "/dev/shm"),
     ({"output": DiskSpace("runs", 500 * GIB, 2**20)}, "output", "broken", "runs: 1 MiB free", "--output_dir"),
     ({"output": DiskSpace("runs", 500 * GIB, 5 * GIB)}, "output", "warning", "5.0 GiB free", "--output_dir"),
-    ({"cache": DiskSpace("/ro/hub", 500 * GIB, 99 * GIB, "not writable")}, "cache", "broken", "not writable", "HF_HOME"),
+    ({"cache": DiskSpace("/ro/hub", 500 * GIB, 99 * GIB, "not writable")}, "cache", "broken", "not writable",
+     "HF_HOME"),
     # the Hub
     ({"hub": {"error": "ConnectError: [Errno 111] Connection refused", "status": None, "user": None},
       "endpoint": "http://127.0.0.1:9"}, "hub", "broken", "Connection refused", "unset HF_ENDPOINT"),
@@ -111,7 +112,7 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("changes", "about", "status", "words", "fix"), PROBLEMS)
-def test_problems(changes: dict, about: str, status: str, words: str, fix: str) -> None:
+def test_each_problem_has_its_finding_and_fix(changes: dict, about: str, status: str, words: str, fix: str) -> None:
     facts = machine(**changes)
     finding = the(about, facts)
     assert (finding.status, words in finding.found) == (status, True), finding
@@ -125,23 +126,23 @@ def test_problems(changes: dict, about: str, status: str, words: str, fix: str) 
     assert (status == "broken") == (f"1 broken: {about}" in table)
 
 
-def test_without_torch_the_decoders_are_not_blamed() -> None:
+def test_decoders_are_not_blamed_without_torch() -> None:
     facts = machine(torch={"error": "No module named 'torch'"}, torchcodec={"crash": "ended with ModuleNotFoundError"})
     findings = diagnose(facts)
     assert [finding.about for finding in findings if finding.status == "broken"] == ["torch"]
     assert the("decoders", facts).status == "note"
 
 
-def test_a_machine_without_gpu_is_healthy() -> None:
+def test_machine_without_gpu_is_healthy() -> None:
     no_gpu = {"names": [], "error": "Found no NVIDIA driver on your system.", "driver_cuda": None}
     assert the("gpu", machine(gpu=no_gpu, driver=None)).status == "note"
 
 
-def test_systems_without_dev_shm_are_not_asked_for_it() -> None:
+def test_missing_dev_shm_is_no_problem() -> None:
     assert not [finding for finding in diagnose(machine(shared_memory=None)) if finding.about == "shared memory"]
 
 
-def test_offline_on_request() -> None:
+def test_offline_flag_skips_the_hub() -> None:
     finding = the("hub", machine(network_asked=False, hub={}))
     assert finding.status == "note" and "--offline" in finding.found
 
@@ -157,7 +158,7 @@ def test_declared_minimum_is_read_from_the_metadata() -> None:
     assert {name: least for name, least in declared_minimum()[""].items()} == HEALTHY.minimum[""]
 
 
-def test_the_pair_is_the_one_that_is_installed() -> None:
+def test_tested_versions_match_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"{name}=={version}" in makefile for name, version in TESTED_VERSIONS.items())
 
@@ -186,5 +187,5 @@ def test_classes_that_cannot_be_imported_are_broken() -> None:
 def test_torchvision_that_does_not_load_is_broken() -> None:
     answer = {"error": "operator torchvision::nms does not exist"}
     finding = the("torchvision", machine(packages={"torchvision": "0.20.0"}, torchvision=answer))
-    assert finding.status == "broken" and "0.20.0 does not load beside torch 2.13.0" in finding.found
+    assert finding.status == "broken" and "0.20.0 does not load with torch 2.13.0" in finding.found
     assert "torchvision==0.28.*" in str(finding.fix)

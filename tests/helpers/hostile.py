@@ -1,4 +1,4 @@
-"""Files that name other files and addresses, in the forms that FFmpeg would follow."""
+"""Make files that name other files and addresses, in the forms that FFmpeg would follow."""
 
 import struct
 from pathlib import Path

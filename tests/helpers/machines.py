@@ -1,4 +1,4 @@
-"""Machines for the doctor: a healthy one as facts, and a real torchcodec that cannot load its libraries."""
+"""Describe machines for the doctor: a healthy one as facts, and a real torchcodec that cannot load its libraries."""
 
 import dataclasses
 import os
@@ -52,14 +52,14 @@ HEALTHY = Environment(
 
 
 def machine(**changes: Any) -> Environment:
-    """The healthy machine with something else about it; `packages` are added to its own."""
+    """Return the healthy machine with some facts changed; `packages` are added to its own."""
     if "packages" in changes:
         changes["packages"] = {**HEALTHY.packages, **changes["packages"]}
     return dataclasses.replace(HEALTHY, **changes)
 
 
 def damaged_torchcodec(folder: Path, changes: Mapping[bytes, bytes]) -> Path:
-    """A copy of the installed torchcodec in which the loader looks for other names. Goes first on PYTHONPATH."""
+    """Copy the installed torchcodec so that its loader looks for other names. Goes first on PYTHONPATH."""
     copy, installed = folder / "torchcodec", Path(sysconfig.get_path("purelib"))
     if (installed / "torchcodec.libs").is_dir():  # from 0.16 on: what its image decoders need
         (folder / "torchcodec.libs").symlink_to(installed / "torchcodec.libs")
@@ -80,5 +80,5 @@ def damaged_torchcodec(folder: Path, changes: Mapping[bytes, bytes]) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's, without what would reach the network or name a user."""
+    """Return this process's environment, without what would reach the network or name a user."""
     return {name: value for name, value in os.environ.items() if name not in HUB_VARIABLES} | changes

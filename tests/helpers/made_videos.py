@@ -1,4 +1,4 @@
-"""Small videos made with the ffmpeg command, and what that command reads in them."""
+"""Make small videos with the ffmpeg command, and read them with it."""
 
 import shutil
 import subprocess

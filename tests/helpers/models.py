@@ -1,4 +1,4 @@
-"""Small models on disk and videos for the tests of inference."""
+"""Make small models on disk and videos for the tests of inference."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def save_model(folder: Path, *, task: str = "classification", **fields: object) 
 
 
 def write_video(path: Path, *, index: int = 0, repeat: int = 1) -> Path:
-    """A motion clip of 24 frames, one after another `repeat` times."""
+    """Write a motion clip of 24 frames, `repeat` times in a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = np.concatenate([MotionSource(split="test").frames(index + n) for n in range(repeat)])
     path.write_bytes(encode_clip(frames))

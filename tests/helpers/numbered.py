@@ -1,4 +1,4 @@
-"""Videos whose frames say which they are, and the decoders that are to tell them apart."""
+"""Make videos whose frames hold their numbers, and run tests with each decoder."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from hf_videomae.video import _pyav
 
 BACKENDS = ["torchcodec", "pyav"]
-LEVEL = 10  # frame i of a numbered video is grey of value i * LEVEL
+LEVEL = 10  # frame i of a numbered video is gray of value i * LEVEL
 
 needs_pyav = pytest.mark.skipif(_pyav.unavailable_reason() is not None, reason="needs PyAV (`pip install av`)")
 
@@ -28,5 +28,5 @@ def numbered_video(num_frames: int = 24, *, height: int = 32, width: int = 48, c
 
 
 def numbers(frames: torch.Tensor) -> list[int]:
-    """Which frames of a numbered video these are."""
+    """Return the numbers in frames of a numbered video."""
     return (frames.float().mean(dim=(1, 2, 3)) / LEVEL).round().int().tolist()

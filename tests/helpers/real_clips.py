@@ -1,4 +1,4 @@
-"""What is known of the real clips, and the program ffmpeg as the player that they are compared with."""
+"""Describe the real clips, and decode them with the ffmpeg command for comparison."""
 
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs 
 
 
 def ffmpeg_frames(path: Path, size: tuple[int, int], *, rotated: bool = True) -> torch.Tensor:
-    """(T, 3, H, W): every frame that the program ffmpeg decodes, turned as a player turns them, or as coded."""
+    """Return every frame that ffmpeg decodes, (T, 3, H, W), rotated as a player does, or as coded."""
     command = ["ffmpeg", "-v", "error", *([] if rotated else ["-noautorotate"]), "-i", str(path)]
     command += ["-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = subprocess.run(command, capture_output=True, check=True).stdout
@@ -42,6 +42,6 @@ def ffmpeg_frames(path: Path, size: tuple[int, int], *, rotated: bool = True) ->
 
 
 def assert_same_frames(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 0.5) -> None:
-    """The mean difference of each frame is at most so many levels of 255."""
+    """Assert that the mean difference of each frame is at most so many levels of 255."""
     difference = (ours.float() - theirs.float()).abs().mean(dim=(1, 2, 3))
     assert difference.max() <= tolerance, difference

@@ -1,4 +1,4 @@
-"""A real file system of a few MiB, for what happens when it is full."""
+"""Provide a real file system of a few MiB that can be filled."""
 
 import contextlib
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path, *, megabytes: float) -> Iterator[Path]:
-    """Mount a small file system in memory on a folder; skips where that is not permitted."""
+    """Mount a small file system in memory on a folder; skip if that is not permitted."""
     folder.mkdir()
     size = f"size={int(megabytes * 1024)}k"
     try:

@@ -1,4 +1,4 @@
-"""Train a tiny model with the stock Trainer, and say what it logged.
+"""Train a tiny model with the stock Trainer, and return what it logged.
 
 python tests/stock_trainer.py ours|stock|pretraining MODEL OUTPUT.json BATCH ACCUMULATION
 """
@@ -20,7 +20,7 @@ MODELS = {"ours": VideoMAEForVideoClassification, "stock": StockClassifier, "pre
 
 
 class Clips(torch.utils.data.Dataset):
-    """Noise that tells its class; with masks where a grid of tokens is given."""
+    """Noise that depends on its class; with masks if a token grid is given."""
 
     def __init__(self, count: int = 32, *, tokens: int | None = None, several: bool = False) -> None:
         self.count, self.tokens, self.several = count, tokens, several
@@ -41,7 +41,7 @@ class Clips(torch.utils.data.Dataset):
 
 
 def trainer(model: Any, folder: Path, *, batch: int, accumulation: int = 1, data: Clips | None = None, **more: Any):
-    """A Trainer without anything that draws, which logs every step."""
+    """Return a Trainer without randomness that logs every step."""
     arguments = TrainingArguments(
         str(folder),
         **{"max_steps": 2, "save_strategy": "no", **more},
@@ -58,7 +58,7 @@ def trainer(model: Any, folder: Path, *, batch: int, accumulation: int = 1, data
 
 
 def logged(found: Trainer) -> list[list[float]]:
-    """(loss, gradient norm) of each step."""
+    """Return (loss, gradient norm) of each step."""
     return [[float(row["loss"]), float(row["grad_norm"])] for row in found.state.log_history if "grad_norm" in row]
 
 

@@ -1,4 +1,4 @@
-"""Masks: exact counts, equal in every sample, seeded."""
+"""Test masks: exact counts, equal in every sample, seeded."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize(("ratio", "per_slice"), [(0.75, 147), (0.9, 176), (0.95, 186)])
-def test_tube_counts_of_the_paper(ratio: float, per_slice: int) -> None:
+def test_tube_counts_match_the_paper(ratio: float, per_slice: int) -> None:
     mask = masking.tube_mask(GRID, ratio, batch_size=5)
     slices = mask.view(5, 8, 196)
     assert (slices.sum(2) == per_slice).all()
@@ -26,14 +26,14 @@ def test_tube_counts_of_the_paper(ratio: float, per_slice: int) -> None:
     ("kind", "ratio", "count"),
     [("tube", 0.9, 1408), ("random", 0.9, 1411), ("frame", 0.875, 7 * 196), ("running_cell", 0.5, 784)],
 )
-def test_counts(kind: str, ratio: float, count: int) -> None:
+def test_masked_counts_follow_the_ratio(kind: str, ratio: float, count: int) -> None:
     mask = masking.make_mask(kind, GRID, ratio, batch_size=4)
     assert mask.shape == (4, 1568) and mask.dtype == torch.bool
     assert mask.sum(1).tolist() == [count] * 4
     assert masking.compute_num_masked(kind, GRID, ratio) == count
 
 
-def test_giant_counts() -> None:
+def test_giant_counts_match_the_paper() -> None:
     assert masking.tube_mask((8, 16, 16), 0.9).sum() == 1840
 
 
@@ -42,7 +42,7 @@ def test_frame_masks_hide_whole_slices() -> None:
     assert set(slices.flatten().tolist()) == {0.0, 1.0}
 
 
-def test_running_cell_moves_on_by_one_each_slice() -> None:
+def test_running_cell_moves_by_one_each_slice() -> None:
     cells = masking.running_cell_mask((4, 4, 4), 0.5, batch_size=8).view(8, 4, 2, 2, 2, 2)
     assert (cells == cells[:, :, :1, :, :1, :]).all(), "one cell tiled over space"
     flat = cells[:, :, 0, :, 0, :].flatten(2)  # (B, T', 4)
@@ -50,7 +50,7 @@ def test_running_cell_moves_on_by_one_each_slice() -> None:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_seeded_and_different_between_samples(kind: str) -> None:
+def test_masks_are_seeded_and_differ_between_samples(kind: str) -> None:
     first, again = (
         MAKERS[kind](GRID, 0.5, batch_size=32, generator=torch.Generator().manual_seed(3)) for _ in range(2)
     )
@@ -77,7 +77,7 @@ def test_every_token_is_equally_likely() -> None:
         ("block", GRID, 0.5, "choose one of tube"),
     ],
 )
-def test_masks_that_cannot_be(kind: str, grid: tuple[int, int, int], ratio: float, word: str) -> None:
+def test_impossible_masks_are_refused(kind: str, grid: tuple[int, int, int], ratio: float, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         masking.make_mask(kind, grid, ratio)
 
@@ -98,6 +98,6 @@ def test_split_keeps_raster_order() -> None:
         (torch.ones(1, 3, dtype=torch.bool), r"wanted \(batch, 2\)"),
     ],
 )
-def test_bad_masks_are_named(mask: torch.Tensor, word: str) -> None:
+def test_invalid_masks_are_refused(mask: torch.Tensor, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         masking.count_masked(mask, num_tokens=2)

@@ -1,4 +1,4 @@
-"""The numbers of the original VideoMAE and VideoMAE V2 code, on tiny random models (golden/README.md)."""
+"""Compare with the numbers of the original VideoMAE and VideoMAE V2 code, on tiny random models (golden/README.md)."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def original_name(name: str, *, encoder: str) -> str:
 
 
 def check_gradients(model: torch.nn.Module, expected: dict[str, float], *, encoder: str = "") -> None:
-    """Every gradient's norm, under the original names: query, key and value are one matrix there."""
+    """Compare every gradient's norm, under the original names: query, key and value are one matrix there."""
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
     for name in [name for name in grads if name.endswith("query.weight")]:
         parts = [grads.pop(name.replace("query", part)) for part in ("query", "key", "value")]
@@ -51,7 +51,7 @@ def check_gradients(model: torch.nn.Module, expected: dict[str, float], *, encod
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_pretraining(name: str, fixtures_dir: Path) -> None:
+def test_pretraining_matches_the_original(name: str, fixtures_dir: Path) -> None:
     facts, model, tensors = read(fixtures_dir, name)
     decoder_mask = tensors["decode_mask"].bool() if "decode_mask" in tensors else None
     outputs = model(tensors["pixel_values"], tensors["bool_masked_pos"].bool(), bool_decoder_masked_pos=decoder_mask)
@@ -62,14 +62,14 @@ def test_pretraining(name: str, fixtures_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_targets(name: str, fixtures_dir: Path) -> None:
+def test_targets_match_the_original(name: str, fixtures_dir: Path) -> None:
     _, model, tensors = read(fixtures_dir, name)
     mask = ~tensors["decode_mask"].bool() if "decode_mask" in tensors else tensors["bool_masked_pos"].bool()
     index = mask.nonzero()[:, 1].view(len(mask), -1)
     torch.testing.assert_close(model.targets(tensors["pixel_values"], index), tensors["labels"], atol=1e-5, rtol=0)
 
 
-def test_fine_tuned(fixtures_dir: Path) -> None:
+def test_fine_tuned_logits_match_the_original(fixtures_dir: Path) -> None:
     facts, model, tensors = read(fixtures_dir, "original_finetune")
     assert model.config.num_labels == facts["num_labels"]
     outputs = model(tensors["pixel_values"], labels=tensors["labels"])

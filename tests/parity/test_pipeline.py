@@ -1,4 +1,4 @@
-"""Stock `pipeline("video-classification")` and our `predict` say the same of the same frames.
+"""Test that stock `pipeline("video-classification")` and our `predict` agree on the same frames.
 
 Without torchvision stock builds the pipeline with `VideoMAEImageProcessorPil`, which takes the first `num_frames`
 frames of a file, decoded by PyAV.
@@ -59,7 +59,7 @@ def write(path: Path, frames: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("index", [0, 4, 6])
-def test_frames_at_the_models_size(checkpoint: Path, tmp_path: Path, index: int) -> None:
+def test_pipeline_agrees_at_the_models_size(checkpoint: Path, tmp_path: Path, index: int) -> None:
     video = write(tmp_path / "v.mp4", MotionSource(split="test").frames(index)[:16])
     stock = stock_scores(checkpoint, video)
     assert max(stock.values()) < 0.999  # far from saturated: a difference would show
@@ -67,7 +67,7 @@ def test_frames_at_the_models_size(checkpoint: Path, tmp_path: Path, index: int)
     assert our_scores(checkpoint, video) == pytest.approx(stock, abs=1e-4)  # decoded by torchcodec
 
 
-def test_frames_that_both_resize(checkpoint: Path, tmp_path: Path) -> None:
+def test_pipeline_agrees_on_frames_that_both_resize(checkpoint: Path, tmp_path: Path) -> None:
     frames = MotionSource(split="test").frames(2)[:16]
     large = frames.repeat(3, axis=-1).repeat(2, axis=-2)
     video = write(tmp_path / "v.mp4", large)
@@ -76,7 +76,7 @@ def test_frames_that_both_resize(checkpoint: Path, tmp_path: Path) -> None:
     assert our_scores(checkpoint, video) == pytest.approx(stock, abs=1e-2)
 
 
-def test_our_processor_in_the_stock_pipeline(checkpoint: Path, tmp_path: Path) -> None:
+def test_stock_pipeline_accepts_our_processor(checkpoint: Path, tmp_path: Path) -> None:
     video = write(tmp_path / "v.mp4", MotionSource(split="test").frames(1))
     processor = VideoMAEVideoProcessor.from_pretrained(checkpoint)
     model = transformers.VideoMAEForVideoClassification.from_pretrained(checkpoint)

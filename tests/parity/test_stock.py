@@ -1,4 +1,4 @@
-"""Interchange with stock transformers: what either saves the other loads, with the same numbers."""
+"""Test interchange with stock transformers: each loads what the other saves, with the same numbers."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ PUBLISHED = {
 
 
 def scattered(model: torch.nn.Module) -> torch.nn.Module:
-    """Weights far from their beginnings, biases and norms too, so that none can be lost unseen."""
+    """Return a model with weights far from their initial values, biases and norms too, so that a lost one shows."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -124,7 +124,7 @@ def test_classification_both_ways(fields: dict, tmp_path: Path) -> None:
         check_same(again.eval()(clip).logits, expected.logits)
 
 
-def test_a_model_made_here_and_never_loaded_is_read_by_stock(tmp_path: Path) -> None:
+def test_stock_loads_a_model_built_here(tmp_path: Path) -> None:
     ours = scattered(VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny")))
     clip, mask = clip_and_mask(ours.config)
     ours.save_pretrained(tmp_path)
@@ -134,7 +134,7 @@ def test_a_model_made_here_and_never_loaded_is_read_by_stock(tmp_path: Path) -> 
         check_same(stock.eval()(clip, mask).logits, ours(clip, mask).logits)
 
 
-def test_parameter_names_are_those_of_stock() -> None:
+def test_parameter_names_match_stock() -> None:
     stock = scattered(transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**TINY)))
     ours = VideoMAEForPreTraining(VideoMAEConfig(**TINY))
     assert list(ours.state_dict()) == list(stock.state_dict())
@@ -142,8 +142,8 @@ def test_parameter_names_are_those_of_stock() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_configurations(name: str) -> None:
-    """Random weights in the published shapes, cut to two layers a side so that the test is quick."""
+def test_published_configurations_load(name: str) -> None:
+    """Random weights in the published shapes, with two layers a side so that the test is fast."""
     fields = {**PUBLISHED[name], "num_hidden_layers": 2}
     fields["decoder_num_hidden_layers"] = min(2, fields.get("decoder_num_hidden_layers", 2))
     config = transformers.VideoMAEConfig(**fields)
@@ -166,7 +166,7 @@ def test_our_fields_survive_stock(tmp_path: Path) -> None:
     assert VideoMAEConfig.from_pretrained(tmp_path / "stock").to_dict() == config.to_dict()
 
 
-def test_position_table_is_that_of_stock_to_the_bit() -> None:
+def test_position_table_equals_stock() -> None:
     from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding_table
 
     from hf_videomae.ops.patches import sinusoid_table
@@ -175,7 +175,7 @@ def test_position_table_is_that_of_stock_to_the_bit() -> None:
     assert torch.equal(sinusoid_table(100, 1408), get_sinusoid_encoding_table(100, 1408)[0])
 
 
-def test_backbone_from_either_head(tmp_path: Path) -> None:
+def test_backbone_loads_from_either_head(tmp_path: Path) -> None:
     config = VideoMAEConfig.from_preset("tiny", task="classification", num_labels=3)
     classifier = scattered(VideoMAEForVideoClassification(config))
     classifier.save_pretrained(tmp_path)
@@ -194,7 +194,7 @@ def test_backbone_from_either_head(tmp_path: Path) -> None:
         ("MCG-NJU/videomae-base-finetuned-ssv2", [0.1961, -0.8337, -0.6389]),
     ],
 )
-def test_published_anchors(name: str, anchor: list[float]) -> None:
+def test_published_checkpoints_reproduce_their_numbers(name: str, anchor: list[float]) -> None:
     """The logits in transformers' conversion script, made with mean and deviation 0.5 on `eating_spaghetti.npy`."""
     import numpy
     from huggingface_hub import hf_hub_download

@@ -1,4 +1,4 @@
-"""Which files are decoded: every video container by its first bytes, and nothing that names other files."""
+"""Test that every video container opens by its first bytes, and that no file opens other files."""
 
 import http.server
 import io
@@ -67,7 +67,7 @@ def made(folder: Path, ending: str) -> Path:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_every_ending_opens_by_its_content(folder: Path, ending: str) -> None:
+def test_every_container_opens_by_its_content(folder: Path, ending: str) -> None:
     path = made(folder, ending)
     for source in (path, path.read_bytes()):
         with open_video(source) as reader:
@@ -77,7 +77,7 @@ def test_every_ending_opens_by_its_content(folder: Path, ending: str) -> None:
 
 @needs_pyav
 @needs_ffmpeg
-def test_a_dav_file_of_a_surveillance_camera_opens(folder: Path) -> None:
+def test_dav_file_of_surveillance_camera_opens(folder: Path) -> None:
     content = made(folder, "h264").read_bytes()
     starts = [place for place in range(len(content)) if content[place : place + 3] == b"\0\0\1"] + [len(content)]
     chunks, unit = b"", b""
@@ -97,7 +97,7 @@ def _dav_chunk(unit: bytes, *, key: bool, number: int) -> bytes:
     return head + struct.pack("<HBB", 100 * number, len(more), 0) + more + unit + b"dhav" + struct.pack("<I", length)
 
 
-def test_the_name_of_a_file_says_nothing(tmp_path: Path, numbered: bytes) -> None:
+def test_file_name_does_not_matter(tmp_path: Path, numbered: bytes) -> None:
     for name in ("a.m3u8", "a.sdp", "a.mpd", "a.txt", "a.jpg", "a", "playlist.ffconcat", "a.avs", "a.vpy"):
         (tmp_path / name).write_bytes(numbered)
         for backend in BACKENDS:
@@ -109,10 +109,8 @@ def test_the_name_of_a_file_says_nothing(tmp_path: Path, numbered: bytes) -> Non
 
 @pytest.mark.parametrize("name", ["a%d.jpg", "a%03d.png", "a*.gif", "a?.tif", "a{1,2}.bmp", "a[1].yuv", "100%.mp4"])
 @each_backend
-def test_a_name_that_looks_like_a_pattern_reads_its_own_file(
-    tmp_path: Path, numbered: bytes, name: str, backend: str
-) -> None:
-    """FFmpeg takes `a%d.jpg` for a series of pictures, whatever the file itself holds."""
+def test_file_name_like_a_pattern_reads_its_own_file(tmp_path: Path, numbered: bytes, name: str, backend: str) -> None:
+    """FFmpeg reads `a%d.jpg` as a series of images, whatever the file itself holds."""
     for number in range(3):
         Image.fromarray(np.full((48, 64, 3), 255, np.uint8)).save(tmp_path / f"a{number}.jpg")
     (tmp_path / name).write_bytes(numbered)
@@ -145,7 +143,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("backend", ["auto", *[with_pyav(name) for name in BACKENDS]])
 @pytest.mark.parametrize("collect", [referring_texts, hidden_texts], ids=["texts", "hidden texts"])
-def test_what_a_file_names_is_neither_fetched_nor_read(
+def test_files_named_inside_a_file_are_never_read(
     tmp_path: Path, numbered: bytes, server: tuple[str, list[str]], backend: str, collect: object
 ) -> None:
     url, asked = server
@@ -164,7 +162,7 @@ def test_what_a_file_names_is_neither_fetched_nor_read(
     assert asked == [] and time.monotonic() - start < 5
 
 
-def test_without_the_check_ffmpeg_does_fetch(server: tuple[str, list[str]]) -> None:
+def test_ffmpeg_alone_would_fetch_playlist_entries(server: tuple[str, list[str]]) -> None:
     """Show that the test above can fail."""
     from torchcodec.decoders import VideoDecoder
 
@@ -179,7 +177,7 @@ def test_without_the_check_ffmpeg_does_fetch(server: tuple[str, list[str]]) -> N
 @needs_ffmpeg
 @pytest.mark.parametrize("kind", [b"alis", b"url "])
 @each_backend
-def test_a_quicktime_reference_movie_opens_no_other_file(
+def test_quicktime_reference_movie_opens_no_other_file(
     folder: Path, tmp_path: Path, kind: bytes, backend: str
 ) -> None:
     whole = made(folder, "mov").read_bytes()
@@ -193,7 +191,7 @@ def test_a_quicktime_reference_movie_opens_no_other_file(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP"])
-def test_a_still_is_no_video(tmp_path: Path, kind: str) -> None:
+def test_still_image_is_refused(tmp_path: Path, kind: str) -> None:
     pages = [Image.fromarray(np.full((48, 64, 3), value, np.uint8)) for value in (0, 99)]
     more = {"save_all": True, "append_images": pages[1:]} if kind == "TIFF" else {}
     path = tmp_path / "a.mp4"
@@ -220,13 +218,13 @@ def test_a_still_is_no_video(tmp_path: Path, kind: str) -> None:
         (b"\0\0\1\0\1\0\x10\x10" + bytes(99), "not a video file"),
     ],
 )
-def test_what_came_in_place_of_a_video_is_named(content: bytes, words: str) -> None:
+def test_error_names_the_kind_of_other_files(content: bytes, words: str) -> None:
     with pytest.raises(VideoDecodeError, match=words):
         find_container(io.BytesIO(content), name="a.mp4")
 
 
-def test_two_pictures_of_a_phone_are_no_motion_jpeg() -> None:
-    """A photo with a second one for the display behind it (MPF) is a still."""
+def test_phone_photo_with_second_image_is_no_motion_jpeg() -> None:
+    """A photo with a second image for the display (MPF) is a still image."""
     file = io.BytesIO()
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(file, "JPEG")
     picture = file.getvalue()
@@ -238,8 +236,8 @@ def test_two_pictures_of_a_phone_are_no_motion_jpeg() -> None:
 
 
 @needs_ffmpeg
-def test_the_program_ffmpeg_is_told_the_demuxer(tmp_path: Path, numbered: bytes) -> None:
-    """`prepare` decodes with the program: it gets the demuxer that was found, not its own choice by name."""
+def test_ffmpeg_command_names_the_demuxer(tmp_path: Path, numbered: bytes) -> None:
+    """`prepare` passes the recognized demuxer to ffmpeg, which would otherwise choose one by the file's name."""
     path = tmp_path / "a%d.jpg"
     path.write_bytes(numbered)
     made = encode_video(path, tmp_path / "out.mp4", settings=EncodeSettings(short_side=32))
@@ -255,7 +253,7 @@ def test_the_program_ffmpeg_is_told_the_demuxer(tmp_path: Path, numbered: bytes)
         encode_video(tmp_path / "b.mp4", tmp_path / "out2.mp4", settings=EncodeSettings())
 
 
-def test_the_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_start_of_file_is_read_once(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     looks: list[str] = []
 
     def counted(file: BinaryIO, *, name: str) -> Container:

@@ -1,9 +1,10 @@
-"""Decoding against the README of the real clips, against FFmpeg's own output, and where one decoder fails."""
+"""Test decoding against the README of the real clips and FFmpeg's output, and the fallback between decoders."""
 
 import csv
 import logging
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from hf_videomae.video import _frame_cache, _h264_skip, _pyav, _torchcodec, decoding
+from hf_videomae.video import reader as reader_module
 from hf_videomae.video._frame_cache import FrameCache
 from hf_videomae.video._source import ResolvedSource
 from hf_videomae.video.decode_errors import BackendFailure
@@ -32,9 +34,9 @@ def numbered() -> bytes:
 
 
 def always_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small the video is, where its index is sound."""
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
-    monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
+    """Use the index if it is reliable, however small the video is."""
+    monkeypatch.setattr(_torchcodec, "_MAX_SEQUENTIAL_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_ALWAYS_SEQUENTIAL_BYTES", 0)
 
 
 # real files
@@ -52,7 +54,7 @@ def test_real_clips_have_the_frames_of_their_readme(clips_dir: Path, name: str, 
         assert reader.backend == backend and reader.num_clamped == 0
 
 
-def test_the_table_above_is_the_whole_folder(clips_dir: Path) -> None:
+def test_every_real_clip_is_in_the_table(clips_dir: Path) -> None:
     assert sorted(CLIPS) == sorted(path.name for path in clips_dir.iterdir() if path.suffix != ".md")
 
 
@@ -66,7 +68,7 @@ def test_the_table_above_is_the_whole_folder(clips_dir: Path) -> None:
         "skv_carphone_pristine.mp4",
     ],
 )  # fmt: skip
-def test_random_access_is_what_ffmpeg_plays(clips_dir: Path, name: str, backend: str) -> None:
+def test_random_access_matches_ffmpeg(clips_dir: Path, name: str, backend: str) -> None:
     num_frames, size, _ = CLIPS[name]
     played = ffmpeg_frames(clips_dir / name, size)
     assert len(played) == num_frames
@@ -78,7 +80,7 @@ def test_random_access_is_what_ffmpeg_plays(clips_dir: Path, name: str, backend:
 
 @needs_ffmpeg
 @each_backend
-def test_packed_b_frames_of_real_avi(data_dir: Path, backend: str) -> None:
+def test_packed_b_frames_of_real_avi_match_ffmpeg(data_dir: Path, backend: str) -> None:
     """The containers count 1 to 3 frames too many, and most packets have no time stamp."""
     with open(data_dir / "index.csv", newline="") as file:
         rows = list(csv.DictReader(file))[::20]
@@ -92,7 +94,7 @@ def test_packed_b_frames_of_real_avi(data_dir: Path, backend: str) -> None:
             assert_same_frames(reader.frames(wanted), played[wanted])
 
 
-def test_turned_files_show_the_upright_scene(clips_dir: Path) -> None:
+def test_rotated_files_are_upright(clips_dir: Path) -> None:
     """The three files hold one scene; as coded, one lies on its side and one on its head."""
     upright, head, side = (
         decode_clip(clips_dir / f"dec_video_{turn}.mov", lambda total, fps: [0])[0].float() for turn in (0, 180, 90)
@@ -107,7 +109,7 @@ def test_turned_files_show_the_upright_scene(clips_dir: Path) -> None:
 
 
 @each_backend
-def test_numbers_printed_in_the_frames(clips_dir: Path, backend: str) -> None:
+def test_numbered_frames_decode_in_order(clips_dir: Path, backend: str) -> None:
     """Each frame of this file prints its own number: all differ, and order and repeats are as asked."""
     with open_video(clips_dir / "tc_h265_video.mp4", backend=backend) as reader:
         in_order = reader.frames(range(10))
@@ -130,7 +132,7 @@ def test_numbers_printed_in_the_frames(clips_dir: Path, backend: str) -> None:
         ("ts", ["-i", "{source}", "-c", "copy"]),
     ],
 )
-def test_trimmed_and_variable_rate_files(
+def test_trimmed_and_variable_rate_files_decode_all_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str, options: list[str], through_index: bool
 ) -> None:
     source, path = tmp_path / "source.mp4", tmp_path / f"video.{container}"
@@ -161,7 +163,7 @@ def test_trimmed_and_variable_rate_files(
 # the two ways of torchcodec, and the store of the frames
 
 
-def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_long_files_by_index_return_the_same_frames(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     whole = open_video(numbered, backend="torchcodec")
     always_by_index(monkeypatch)
     indexed = open_video(numbered, backend="torchcodec")
@@ -172,7 +174,7 @@ def test_long_files_go_by_index_and_give_the_same_frames(monkeypatch: pytest.Mon
         assert torch.equal(indexed.frames(wanted), whole.frames(wanted))
 
 
-def test_a_whole_mp4_is_believed_without_its_last_frame(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_complete_mp4_needs_no_check_of_its_last_frame(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     always_by_index(monkeypatch)
     with open_video(numbered, backend="torchcodec") as reader:
         video = reader._open
@@ -182,10 +184,10 @@ def test_a_whole_mp4_is_believed_without_its_last_frame(monkeypatch: pytest.Monk
         assert not ResolvedSource("changed", changed).is_complete_mp4()
 
 
-def test_a_small_whole_mp4_is_sought_and_others_are_decoded_whole(
+def test_small_complete_mp4_is_seeked_and_others_decode_sequentially(
     monkeypatch: pytest.MonkeyPatch, numbered: bytes
 ) -> None:
-    monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_ALWAYS_SEQUENTIAL_BYTES", 0)
     mkv = numbered_video(container="matroska")
     with open_video(numbered, backend="torchcodec") as believed, open_video(mkv, backend="torchcodec") as checked:
         assert believed._open._seeking_decoder is not None and checked._open._seeking_decoder is None  # type: ignore[attr-defined]
@@ -193,8 +195,8 @@ def test_a_small_whole_mp4_is_sought_and_others_are_decoded_whole(
 
 
 @pytest.mark.parametrize("name", ["hfd_test_video_66x50.mov", "mma_test.avi"])
-def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
-    """torchcodec 0.17 reads the edit list of the MOV right; then its index may be used, and gives the same frames."""
+def test_wrong_index_is_detected(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
+    """torchcodec 0.17 reads the edit list of the MOV right; its index may then be used, with the same frames."""
     with open_video(clips_dir / name, backend="torchcodec") as reader:
         whole = reader.frames(range(CLIPS[name][0]))
     always_by_index(monkeypatch)
@@ -204,12 +206,12 @@ def test_an_index_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, clips_
         assert torch.equal(reader.frames(range(CLIPS[name][0])), whole)
 
 
-# the short cut: H.264 without the frames that nobody needs
+# The fast path: H.264 without unneeded frames
 
 
 @needs_pyav
 @pytest.mark.parametrize("name", sorted(CLIPS))
-def test_the_short_cut_gives_torchcodecs_pixels(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
+def test_fast_path_matches_torchcodec_pixels(monkeypatch: pytest.MonkeyPatch, clips_dir: Path, name: str) -> None:
     monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
     end = CLIPS[name][0] - 1
     with open_video(clips_dir / name, backend="torchcodec") as plain, open_video(clips_dir / name) as quick:
@@ -222,8 +224,8 @@ def test_the_short_cut_gives_torchcodecs_pixels(monkeypatch: pytest.MonkeyPatch,
 
 
 @needs_pyav
-def test_the_short_cut_decodes_no_frame_that_nobody_needs(clips_dir: Path) -> None:
-    """The clip spans 61 frames of 250; the decoder is to put out fewer than those."""
+def test_fast_path_skips_unneeded_frames(clips_dir: Path) -> None:
+    """The clip spans 61 frames of 250; the decoder must output fewer than those."""
     with open_video(clips_dir / "skv_bikes.mp4") as reader:
         video = reader._open
         assert isinstance(video, _h264_skip.NonRefSkippingVideo)
@@ -236,7 +238,7 @@ def test_the_short_cut_decodes_no_frame_that_nobody_needs(clips_dir: Path) -> No
 @needs_ffmpeg
 @pytest.mark.parametrize("cut", [[], ["-ss", "0.7"]])
 @pytest.mark.parametrize("options", ["open-gop=1:keyint=20:bframes=4", "intra-refresh=1:keyint=20", "keyint=250"])
-def test_the_short_cut_through_groups_of_every_kind(
+def test_fast_path_handles_all_gop_structures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, cut: list[str]
 ) -> None:
     monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
@@ -256,7 +258,7 @@ def test_the_short_cut_through_groups_of_every_kind(
 
 @needs_pyav
 @needs_ffmpeg
-def test_a_file_cut_off_takes_no_short_cut(tmp_path: Path, clips_dir: Path) -> None:
+def test_truncated_file_skips_the_fast_path(tmp_path: Path, clips_dir: Path) -> None:
     path = tmp_path / "whole.mp4"
     copy = ["-i", str(clips_dir / "mma_demo.mp4"), "-an", "-c", "copy", "-movflags", "+faststart", str(path)]
     subprocess.run(["ffmpeg", "-v", "error", *copy], check=True)
@@ -269,9 +271,7 @@ def test_a_file_cut_off_takes_no_short_cut(tmp_path: Path, clips_dir: Path) -> N
         _h264_skip.open_fast_path(ResolvedSource("half", whole[: len(whole) // 2]), num_threads=1)
 
 
-def test_where_frames_turn_out_missing_the_clip_is_planned_again(
-    monkeypatch: pytest.MonkeyPatch, numbered: bytes
-) -> None:
+def test_missing_frames_resample_the_clip(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     decode = _torchcodec.TorchcodecVideo.frames
 
     def shrink(self: _torchcodec.TorchcodecVideo, indices: list[int]) -> torch.Tensor:
@@ -282,7 +282,7 @@ def test_where_frames_turn_out_missing_the_clip_is_planned_again(
     assert numbers(decode_clip(numbered, lambda total, fps: [total - 2])) == [18]
 
 
-def test_an_index_that_fails_later_is_left(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_failing_index_falls_back_to_decoding_order(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     always_by_index(monkeypatch)
     monkeypatch.setattr(_torchcodec, "_frames_by_index", lambda decoder, indices: None)
     with open_video(numbered, backend="torchcodec") as reader:
@@ -290,7 +290,7 @@ def test_an_index_that_fails_later_is_left(monkeypatch: pytest.MonkeyPatch, numb
         assert reader.num_clamped == 1
 
 
-def test_index_answers_that_repeat_a_frame_are_not_believed(numbered: bytes) -> None:
+def test_repeated_frames_from_the_index_are_rejected(numbered: bytes) -> None:
     class Repeating:
         def get_frames_at(self, indices: list[int]) -> object:
             from torchcodec import FrameBatch
@@ -302,7 +302,7 @@ def test_index_answers_that_repeat_a_frame_are_not_believed(numbered: bytes) -> 
     assert _torchcodec._frames_by_index(Repeating(), [1, 1]) is not None  # type: ignore[arg-type]
 
 
-def test_a_short_clip_costs_one_open_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_short_clip_opens_one_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     opened, open_decoder = [], _torchcodec.TorchcodecVideo._open
     monkeypatch.setattr(_torchcodec.TorchcodecVideo, "_open", lambda self: opened.append(1) or open_decoder(self))
     assert numbers(decode_clip(numbered, lambda total, fps: range(0, total, 4))) == [0, 4, 8, 12, 16, 20]
@@ -310,7 +310,7 @@ def test_a_short_clip_costs_one_open_decoder(monkeypatch: pytest.MonkeyPatch, nu
 
 
 @each_backend
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str) -> None:
+def test_frame_cache_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str) -> None:
     monkeypatch.setattr(_frame_cache, "MAX_CACHED_BYTES", 5 * 32 * 48 * 3)
     with open_video(numbered, backend=backend) as reader:
         assert reader._open._frame_cache._cached_frames is None  # type: ignore[attr-defined]
@@ -318,7 +318,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, numbered: bytes, bac
         assert numbers(reader.frames([20, 3, 3, 23])) == [20, 3, 3, 23]
 
 
-def test_frame_store_stops_decoding_at_the_last_frame_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_cache_stops_at_the_last_wanted_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
 
     def decode_all() -> Iterator[tuple[int, None]]:
@@ -338,7 +338,7 @@ def test_frame_store_stops_decoding_at_the_last_frame_wanted(monkeypatch: pytest
 
 
 @each_backend
-def test_order_repeats_and_clamping(numbered: bytes, backend: str) -> None:
+def test_frames_keep_order_and_repeats_and_clamp_past_the_end(numbered: bytes, backend: str) -> None:
     with open_video(numbered, backend=backend) as reader:
         assert numbers(reader.frames([9, 2, 2, 17])) == [9, 2, 2, 17]
         assert reader.num_clamped == 0
@@ -353,12 +353,12 @@ def test_order_repeats_and_clamping(numbered: bytes, backend: str) -> None:
 
 @each_backend
 @pytest.mark.parametrize("num_threads", [0, 1, 2])
-def test_threads_change_nothing(numbered: bytes, backend: str, num_threads: int) -> None:
+def test_thread_count_does_not_change_frames(numbered: bytes, backend: str, num_threads: int) -> None:
     clip = decode_clip(numbered, lambda total, fps: range(total), backend=backend, num_threads=num_threads)
     assert numbers(clip) == list(range(24))
 
 
-def test_arguments_that_make_no_sense(numbered: bytes) -> None:
+def test_invalid_arguments_are_refused(numbered: bytes) -> None:
     with pytest.raises(ValueError, match="num_threads"):
         open_video(numbered, num_threads=-1)
     with pytest.raises(ValueError, match="'decord'"):
@@ -367,28 +367,28 @@ def test_arguments_that_make_no_sense(numbered: bytes) -> None:
         open_video(5)  # type: ignore[arg-type]
 
 
-def test_the_plan_gets_count_and_rate(numbered: bytes) -> None:
+def test_index_function_gets_frame_count_and_rate(numbered: bytes) -> None:
     seen = []
     clip = decode_clip(numbered, lambda total, fps: seen.append((total, fps)) or [4, 6])
     assert seen == [(24, 12.0)] and numbers(clip) == [4, 6]
 
 
 @each_backend
-def test_one_frame(backend: str) -> None:
+def test_video_of_one_frame_decodes(backend: str) -> None:
     with open_video(numbered_video(1), backend=backend) as reader:
         assert reader.num_frames == 1
         assert numbers(reader.frames([0, 0, 5])) == [0, 0, 0]
 
 
 @needs_pyav
-def test_both_decoders_give_the_same_pixels(numbered: bytes) -> None:
+def test_both_decoders_return_the_same_pixels(numbered: bytes) -> None:
     first, second = (decode_clip(numbered, lambda total, fps: range(total), backend=name) for name in BACKENDS)
     assert_same_frames(first, second, tolerance=1.0)
 
 
 @pytest.mark.parametrize("size", [(36, 50), (240, 320)])
-def test_one_converter_gives_each_frame_what_its_own_would(size: tuple[int, int]) -> None:
-    """Frames of one video whose colour range and matrix change on the way, of sizes with and without padded rows."""
+def test_shared_converter_matches_one_per_frame(size: tuple[int, int]) -> None:
+    """Frames of one video change color range and matrix; their rows are padded or not."""
     av = pytest.importorskip("av")
     height, width = size
     noise = torch.randint(0, 256, (6, height * 3 // 2, width), dtype=torch.uint8, generator=torch.manual_seed(0))
@@ -407,7 +407,7 @@ def test_one_converter_gives_each_frame_what_its_own_would(size: tuple[int, int]
 # machines without decoders, and the second decoder
 
 
-def test_no_decoder_is_a_set_up_error_and_never_a_bad_video(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_missing_decoder_is_a_backend_error(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     monkeypatch.setattr(_torchcodec, "unavailable_reason", lambda: "Could not load libtorchcodec")
     monkeypatch.setattr(_pyav, "unavailable_reason", lambda: "No module named 'av'")
     for source in (numbered, b"not a video", "no/such/file.mp4"):
@@ -417,7 +417,7 @@ def test_no_decoder_is_a_set_up_error_and_never_a_bad_video(monkeypatch: pytest.
             assert part in str(caught.value)
 
 
-def test_a_broken_import_is_reported_with_its_reason() -> None:
+def test_broken_import_is_reported_with_its_reason() -> None:
     code = """
 import sys
 sys.modules["torchcodec"] = sys.modules["av"] = None
@@ -432,7 +432,7 @@ except VideoBackendError as error:
 
 
 @needs_pyav
-def test_without_torchcodec_pyav_decodes_and_says_so_once(
+def test_missing_torchcodec_falls_back_to_pyav_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, numbered: bytes
 ) -> None:
     monkeypatch.setattr(_torchcodec, "unavailable_reason", lambda: "no FFmpeg here")
@@ -447,26 +447,25 @@ def test_without_torchcodec_pyav_decodes_and_says_so_once(
 
 
 @needs_pyav
-def test_a_file_torchcodec_cannot_open_is_read_with_pyav(
+def test_file_that_torchcodec_cannot_open_falls_back_to_pyav(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, numbered: bytes
 ) -> None:
     def refuse(self: object, source: object, *, num_threads: int) -> None:
         raise BackendFailure("a reason of its own")
 
     monkeypatch.setattr(_torchcodec.TorchcodecVideo, "__init__", refuse)
-    monkeypatch.setattr(decoding, "_warned", set())
-    before = count_fallbacks()
+    monkeypatch.setattr(reader_module, "_fallbacks", Counter())
     with caplog.at_level(logging.WARNING):
         for name in ("first", "second"):
             with open_video(numbered, name=name) as reader:
                 assert reader.backend == "pyav" and numbers(reader.frames([5, 30])) == [5, 23]
                 assert reader.num_clamped == 1
-    assert count_fallbacks() == before + 2
+    assert count_fallbacks() == 2
     assert len(caplog.records) == 1 and "first" in caplog.text and "a reason of its own" in caplog.text
 
 
 @needs_pyav
-def test_a_file_that_breaks_off_later_is_read_with_pyav(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_failure_while_decoding_falls_back_to_pyav(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     def fail(self: object, indices: object) -> torch.Tensor:
         raise BackendFailure("broken half-way")
 
@@ -481,7 +480,7 @@ def test_a_file_that_breaks_off_later_is_read_with_pyav(monkeypatch: pytest.Monk
                 reader.frames([5])
 
 
-def test_frames_that_change_their_size() -> None:
+def test_frames_that_change_size_are_handled() -> None:
     """Two MPEG-TS streams in a row; a player scales to the first size. torchcodec cannot, PyAV can."""
     data = numbered_video(6, container="mpegts") + numbered_video(6, height=16, width=16, container="mpegts")
     try:
@@ -492,9 +491,9 @@ def test_frames_that_change_their_size() -> None:
         assert clip.shape == (12, 3, 32, 48)
 
 
-def test_a_forked_process_opens_the_file_anew(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_forked_process_reopens_the_file(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     reader: VideoReader = open_video(numbered)
     decoder = reader._open
     assert numbers(reader.frames([3])) == [3] and reader._open is decoder
-    monkeypatch.setattr(decoding.os, "getpid", lambda: -1)
+    monkeypatch.setattr(reader_module.os, "getpid", lambda: -1)
     assert numbers(reader.frames([3])) == [3] and reader._open is not decoder

@@ -1,4 +1,4 @@
-"""Whatever the source, what comes out is small, upright and even, and shows the same frames."""
+"""Test that encoded videos are small, upright and even, and show the frames of their source."""
 
 import hashlib
 import shutil
@@ -19,7 +19,7 @@ SMALL = EncodeSettings(short_side=32, gop=5)
 
 @pytest.fixture(params=["ffmpeg", "pyav"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both encoders do the same."""
+    """Run a test with both encoders."""
     if request.param == "pyav":
         monkeypatch.setattr(encoding, "_ffmpeg_program", lambda: None)
     elif encoding._ffmpeg_program() is None:
@@ -36,7 +36,7 @@ def write_video(
     times: list[int] | None = None,
     audio: bool = False,
 ) -> Path:
-    """Frames get brighter; the left half of each is dark. `times` in 1/1000 s."""
+    """Write frames that get brighter, with a dark left half; `times` in 1/1000 s."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -58,7 +58,7 @@ def write_video(
 
 
 def packets(path: Path) -> tuple[list[float], list[bool], int]:
-    """Time stamps in s, key frames, and the number of streams."""
+    """Return time stamps in s, keyframes, and the number of streams."""
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         return [frame.time for frame in frames], [frame.key_frame for frame in frames], len(container.streams)
@@ -69,9 +69,9 @@ def brightness(path: Path) -> list[float]:
         return video.frames(range(video.num_frames))[..., -4:].float().mean((1, 2, 3)).tolist()
 
 
-def test_small_even_and_without_audio(tmp_path: Path, either: str) -> None:
+def test_result_is_small_even_and_without_audio(tmp_path: Path, either: str) -> None:
     source, output = write_video(tmp_path / "a.mp4", audio=True), tmp_path / "b.mp4"
-    assert encoding.encoder() == either and packets(source)[2] == 2
+    assert encoding.find_encoder() == either and packets(source)[2] == 2
     made = encode_video(source, output, settings=SMALL)
     assert made == EncodedVideo(num_frames=23, fps=25.0, height=32, width=48, num_bytes=output.stat().st_size)
     times, keys, streams = packets(output)
@@ -83,7 +83,7 @@ def test_small_even_and_without_audio(tmp_path: Path, either: str) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.mp4", "b.mp4"]
 
 
-def test_the_same_bytes_again(tmp_path: Path, either: str) -> None:
+def test_encoding_is_deterministic(tmp_path: Path, either: str) -> None:
     source = write_video(tmp_path / "a.mp4")
     digests = set()
     for name in ("b.mp4", "c.mp4"):
@@ -92,21 +92,21 @@ def test_the_same_bytes_again(tmp_path: Path, either: str) -> None:
     assert len(digests) == 1
 
 
-def test_small_videos_are_not_enlarged_and_odd_sides_made_even() -> None:
+def test_small_videos_are_not_enlarged_and_sides_become_even() -> None:
     assert EncodeSettings(short_side=256).size_of(1080, 1920) == (256, 456)
     assert EncodeSettings(short_side=320).size_of(1920, 1080) == (568, 320)
     assert EncodeSettings(short_side=256).size_of(241, 135) == (240, 136)
     assert EncodeSettings(short_side=256).size_of(1, 1) == (2, 2)
 
 
-def test_varying_frame_rates_keep_their_times(tmp_path: Path, either: str) -> None:
+def test_variable_frame_rate_keeps_its_time_stamps(tmp_path: Path, either: str) -> None:
     times = [0, 40, 80, 200, 203, 300, 301, 700, 1000, 1007]
     source = write_video(tmp_path / "a.mkv", frames=10, times=times)
     encode_video(source, tmp_path / "b.mp4", settings=SMALL)
     assert packets(tmp_path / "b.mp4")[0] == pytest.approx([time / 1000 for time in times], abs=1e-3)
 
 
-def test_trimming(tmp_path: Path, either: str) -> None:
+def test_trim_keeps_the_frames_between_its_times(tmp_path: Path, either: str) -> None:
     source = write_video(tmp_path / "a.mp4")
     made = encode_video(source, tmp_path / "b.mp4", settings=SMALL, trim=Trim(start=0.2, end=0.6))
     assert made.num_frames == 10
@@ -120,7 +120,7 @@ def test_trimming(tmp_path: Path, either: str) -> None:
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_turned_as_a_player_turns(tmp_path: Path, either: str, turn: int) -> None:
+def test_rotated_videos_become_upright(tmp_path: Path, either: str, turn: int) -> None:
     program = shutil.which("ffmpeg")
     if program is None:
         pytest.skip("the program ffmpeg is needed to write the rotation")
@@ -141,7 +141,7 @@ def test_turned_as_a_player_turns(tmp_path: Path, either: str, turn: int) -> Non
     assert (result.float() - source.float()).abs().mean() < 3
 
 
-def test_bad_files_are_named_without_their_place(tmp_path: Path, either: str) -> None:
+def test_errors_name_files_without_their_path(tmp_path: Path, either: str) -> None:
     write_video(tmp_path / "good.mkv", frames=60, height=120, width=200)
     whole = (tmp_path / "good.mkv").read_bytes()
     bad = {"empty.mp4": b"", "text.mp4": b"no video\n" * 20}
@@ -155,7 +155,7 @@ def test_bad_files_are_named_without_their_place(tmp_path: Path, either: str) ->
     assert not list(tmp_path.glob("out*"))
 
 
-def test_without_an_encoder_the_machine_is_at_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_encoder_is_a_backend_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_video(tmp_path / "a.mp4")
     monkeypatch.setattr(encoding, "_ffmpeg_program", lambda: None)
     monkeypatch.setattr(encoding._pyav, "unavailable_reason", lambda: "not installed")
@@ -163,8 +163,8 @@ def test_without_an_encoder_the_machine_is_at_fault(tmp_path: Path, monkeypatch:
         encode_video(source, tmp_path / "b.mp4", settings=SMALL)
 
 
-def test_an_encoder_told_to_end_is_no_bad_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a terminal's Ctrl-C, which reaches every program started from it."""
+def test_interrupted_encoder_is_no_bad_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal's Ctrl-C reaches every program started from it."""
     source = write_video(tmp_path / "a.mp4")
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\nkill -TERM $$\n")
@@ -178,13 +178,13 @@ def test_an_encoder_told_to_end_is_no_bad_video(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("wrong", [{"short_side": 8}, {"gop": 0}, {"crf": 60}])
-def test_settings_that_make_no_sense(wrong: dict[str, int]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         EncodeSettings(**wrong)
 
 
 @pytest.mark.slow
-def test_the_real_clips(clips_dir: Path, tmp_path: Path, either: str) -> None:
+def test_real_clips_are_encoded(clips_dir: Path, tmp_path: Path, either: str) -> None:
     clips = [path for path in sorted(clips_dir.iterdir()) if path.suffix != ".md"]
     assert len(clips) == 20
     settings = EncodeSettings(short_side=64)

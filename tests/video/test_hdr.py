@@ -1,4 +1,4 @@
-"""Videos of high dynamic range: told by their tags, counted once, and mapped to standard range by `prepare`."""
+"""Test videos of high dynamic range: recognized by their tags, counted once, mapped to standard range by `prepare`."""
 
 import logging
 import subprocess
@@ -42,7 +42,7 @@ def hlg_signal(light: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("transfer", "signal"), [("PQ", pq_signal), ("HLG", hlg_signal)])
-def test_what_fits_standard_range_comes_back(transfer: str, signal: object) -> None:
+def test_colors_within_standard_range_round_trip(transfer: str, signal: object) -> None:
     standard = BARS.double() / 255
     light = 203 * standard**2.4  # BT.1886, white of 203 cd/m2
     to_bt2020 = torch.tensor(hdr._TO_BT709["bt2020"], dtype=torch.float64).inverse()
@@ -50,7 +50,7 @@ def test_what_fits_standard_range_comes_back(transfer: str, signal: object) -> N
     assert (mapped - standard).abs().max() < 0.5 / 255
 
 
-def test_known_points_of_both_curves() -> None:
+def test_curves_match_known_points() -> None:
     assert float(hdr._pq_light(gray(0.508))[0]) == pytest.approx(100, rel=0.01)  # BT.2408, table 1
     assert float(hdr._pq_light(gray(0.58))[0]) == pytest.approx(203, rel=0.01)
     assert float(hdr._pq_light(gray(1.0))[0]) == pytest.approx(10000)
@@ -59,7 +59,7 @@ def test_known_points_of_both_curves() -> None:
 
 
 @pytest.mark.parametrize("range_", [PQ, HLG])
-def test_the_mapping_rises_and_stays_in_range(range_: HighDynamicRange) -> None:
+def test_mapping_is_monotonic_and_stays_in_range(range_: HighDynamicRange) -> None:
     mapped = range_.to_sdr(torch.linspace(0, 1, 1000, dtype=torch.float64)[:, None].expand(-1, 3))
     assert mapped.min() == 0 and mapped.max() <= 1 and (mapped.diff(dim=0) >= 0).all()
     colors = torch.rand(1000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ def test_the_mapping_rises_and_stays_in_range(range_: HighDynamicRange) -> None:
     assert mapped.isfinite().all() and mapped.min() >= 0 and mapped.max() <= 1
 
 
-def test_the_cube_file_holds_the_mapping() -> None:
+def test_cube_file_holds_the_mapping() -> None:
     lines = HighDynamicRange("PQ").to_cube_lut().splitlines()
     side = int(lines[0].split()[1])
     assert len(lines) == side**3 + 1
@@ -104,7 +104,7 @@ def bars_in(path: Path) -> torch.Tensor:
 @needs_ffmpeg_command
 @each_backend
 @pytest.mark.parametrize("transfer", ["PQ", "HLG"])
-def test_hdr_is_told_by_its_tags(tmp_path: Path, backend: str, transfer: str) -> None:
+def test_hdr_is_recognized_by_its_tags(tmp_path: Path, backend: str, transfer: str) -> None:
     with open_video(hdr_bars(tmp_path / "x.mp4", transfer), backend=backend) as reader:
         assert reader.hdr == HighDynamicRange(transfer, "bt2020")
     with open_video(numbered_video(), backend=backend) as reader:
@@ -130,7 +130,7 @@ def test_prepared_hdr_has_the_colors_of_standard_range(
     assert set(subprocess.run(command, capture_output=True, text=True).stdout.strip().split(",")) == {"bt709", "tv"}
 
 
-def test_standard_range_is_encoded_as_before(tmp_path: Path) -> None:
+def test_standard_range_is_encoded_without_mapping(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(numbered_video())
     made = encode_video(tmp_path / "x.mp4", tmp_path / "made.mp4", settings=EncodeSettings(short_side=32))
     assert made.hdr == ""
@@ -139,7 +139,7 @@ def test_standard_range_is_encoded_as_before(tmp_path: Path) -> None:
 # counting
 
 
-def test_the_first_one_is_warned_about_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_first_hdr_video_warns_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     count = HdrCounter()
     with caplog.at_level(logging.WARNING, logger="hf_videomae.video.hdr"):
         for name in ("a.mp4", "b.mp4", "a.mp4"):
@@ -152,9 +152,7 @@ def test_the_first_one_is_warned_about_and_all_are_counted(caplog: pytest.LogCap
     )
 
 
-def test_only_the_first_process_of_a_run_warns(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_main_process_warns(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     count = HdrCounter()
     count.add({"a.mp4": "PQ"})
@@ -163,7 +161,7 @@ def test_only_the_first_process_of_a_run_warns(
 
 @needs_ffmpeg_command
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_the_loader_counts_in_the_main_process(
+def test_loader_collects_counts_in_the_main_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
     from hf_videomae.data import build_loader, loader, open_source
@@ -173,8 +171,8 @@ def test_the_loader_counts_in_the_main_process(
         hdr_bars(tmp_path / f"{number}.mp4")
     fresh = HdrCounter()
     for module in (hdr, loader):
-        monkeypatch.setattr(module, "met", fresh)
-    monkeypatch.setattr("hf_videomae.video.decoding.met", fresh)
+        monkeypatch.setattr(module, "hdr_counter", fresh)
+    monkeypatch.setattr("hf_videomae.video.reader.hdr_counter", fresh)
     settings = ClipConfig(num_frames=2, stride=1, image_size=32)
     loader = build_loader(
         open_source(str(tmp_path)), clip_config=settings, batch_size=2, seed=0, num_workers=num_workers

@@ -1,4 +1,4 @@
-"""What is opened: every kind of source; files that are none, broken on purpose; and how much is too much."""
+"""Test what opens: every kind of source, files broken on purpose, and files beyond the limits."""
 
 import http.server
 import io
@@ -38,7 +38,7 @@ def numbered() -> bytes:
 # sources
 
 
-def test_every_kind_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_every_kind_of_source_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     path = tmp_path / "12:30.mp4"  # FFmpeg by itself takes "12" for a protocol
     path.write_bytes(numbered)
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_every_kind_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         assert numbers(decode_clip(path.as_uri(), lambda total, fps: [8])) == [8]
 
 
-def test_a_file_opened_as_text_is_named_as_such(tmp_path: Path) -> None:
+def test_file_object_opened_as_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     with open(tmp_path / "a.txt") as file, pytest.raises(ValueError, match="'rb'"):
         open_video(file)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def server(tmp_path: Path, numbered: bytes) -> Iterator[str]:
         thread.join()
 
 
-def test_urls(server: str) -> None:
+def test_urls_are_read(server: str) -> None:
     assert numbers(decode_clip(f"{server}/video.mp4", lambda total, fps: [8])) == [8]
     with pytest.raises(VideoDecodeError, match="HTTP 404") as caught:
         open_video(f"{server}/nothing.mp4")
@@ -83,7 +83,7 @@ def test_urls(server: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/video.mp4", "nosuchstore://video.mp4", "memory://no/such/file.mp4"]
 )
-def test_urls_that_lead_nowhere(url: str) -> None:
+def test_unreachable_urls_are_decode_errors(url: str) -> None:
     with pytest.raises(VideoDecodeError, match="cannot be downloaded") as caught:
         open_video(url)
     assert caught.value.path == url
@@ -95,9 +95,7 @@ def test_urls_that_lead_nowhere(url: str) -> None:
 @pytest.mark.parametrize("as_path", [True, False])
 @pytest.mark.parametrize("backend", ["auto", *[with_pyav(name) for name in BACKENDS]])
 @pytest.mark.parametrize("kind", ["empty", "text", "zeros", "truncated", "sound"])
-def test_bad_files_are_one_typed_error(
-    tmp_path: Path, numbered: bytes, kind: str, backend: str, as_path: bool
-) -> None:
+def test_bad_files_are_decode_errors(tmp_path: Path, numbered: bytes, kind: str, backend: str, as_path: bool) -> None:
     data = {
         "empty": b"",
         "text": b"this is not a video\n" * 200,
@@ -117,7 +115,7 @@ def test_bad_files_are_one_typed_error(
     assert ".cpp" not in caught.value.reason and "report an issue" not in caught.value.reason
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_paths_that_are_no_files_are_refused(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none.mp4", "no such file"), (tmp_path, "directory"), ("a\0b", "null")):
         with pytest.raises(VideoDecodeError, match=reason) as caught:
             open_video(path)
@@ -128,7 +126,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
             open_video(tmp_path / "pipe")
 
 
-def test_a_damaged_middle_decodes_or_is_a_typed_error(clips_dir: Path) -> None:
+def test_damaged_middle_decodes_or_is_a_decode_error(clips_dir: Path) -> None:
     whole = (clips_dir / "mma_demo.mp4").read_bytes()
     noise = torch.randint(256, (len(whole) // 3,), dtype=torch.uint8).numpy().tobytes()
     damaged = whole[: len(whole) // 3] + noise + whole[2 * len(whole) // 3 :]
@@ -140,7 +138,7 @@ def test_a_damaged_middle_decodes_or_is_a_typed_error(clips_dir: Path) -> None:
         assert clip.shape == (14, 3, 256, 340)
 
 
-def test_errors_are_of_the_promised_kinds() -> None:
+def test_errors_have_the_documented_types() -> None:
     error = VideoDecodeError("a.mp4", "it is empty")
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(error, ValueError) and not issubclass(VideoBackendError, ValueError)
@@ -154,7 +152,7 @@ def test_errors_are_of_the_promised_kinds() -> None:
 
 @needs_ffmpeg
 @each_backend
-def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) -> None:
+def test_decompression_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) -> None:
     """Frames of 16000 x 16000 pixels in 3 MB: one of them is 768 MB as RGB."""
     path = tmp_path / "bomb.mov"
     picture = ["-f", "lavfi", "-i", "color=c=black:s=16000x16000:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
@@ -173,31 +171,29 @@ except VideoDecodeError as error:
 print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    said, kilobytes = done.stdout.splitlines()
+    reason, kilobytes = done.stdout.splitlines()
     for part in (str(path), "16000 x 16000 = 256000000 pixels", "at most 134217728", "MAX_PIXELS"):
-        assert part in said
+        assert part in reason
     assert int(kilobytes) < 100_000
 
 
 @needs_ffmpeg
 @each_backend
-def test_8k_video_passes(tmp_path: Path, backend: str) -> None:
+def test_8k_video_is_within_the_limits(tmp_path: Path, backend: str) -> None:
     path = tmp_path / "8k.mov"
     picture = ["-f", "lavfi", "-i", "color=c=gray:s=7680x4320:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
     subprocess.run(["ffmpeg", "-v", "error", *picture, "-pix_fmt", "yuvj420p", str(path)], check=True)
     assert decode_clip(path, lambda total, fps: [0], backend=backend).shape == (1, 3, 4320, 7680)
 
 
-def test_the_limits_let_long_and_large_videos_pass() -> None:
+def test_long_and_large_videos_are_within_the_limits() -> None:
     limits.check_frame_size(8640, 15360)
     limits.check_frame_count(20 * 3600 * 120)
     limits.check_clip_bytes(5 * 16, 4320, 7680)  # five views of sixteen 8K frames
 
 
 @each_backend
-def test_limits_name_what_came_and_what_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str
-) -> None:
+def test_limit_errors_name_value_and_limit(monkeypatch: pytest.MonkeyPatch, numbered: bytes, backend: str) -> None:
     monkeypatch.setattr(limits, "MAX_CLIP_BYTES", 10 * 32 * 48 * 3)
     with open_video(numbered, name="clip", backend=backend) as reader:
         assert numbers(reader.frames(range(10))) == list(range(10))
@@ -212,14 +208,14 @@ def test_limits_name_what_came_and_what_is_allowed(
 
 
 @each_backend
-def test_frames_that_grow_on_the_way(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+def test_frames_that_grow_while_decoding_are_refused(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     data = numbered_video(6, height=16, width=16, container="mpegts") + numbered_video(6, container="mpegts")
     monkeypatch.setattr(limits, "MAX_PIXELS", 16 * 16)
     with pytest.raises(VideoDecodeError, match=r"48 x 32 = 1536 pixels.* 256 .*MAX_PIXELS"):
         open_video(data, backend=backend)
 
 
-def test_a_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
+def test_exceeded_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered: bytes) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS", 1)
     before = count_fallbacks()
     with pytest.raises(VideoDecodeError) as caught:
@@ -228,13 +224,13 @@ def test_a_limit_asks_no_other_decoder(monkeypatch: pytest.MonkeyPatch, numbered
 
 
 def no_time() -> AbstractContextManager[None]:
-    return limits.override_limits(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic())
+    return limits.override_limits(pixels=10**9, frames=10**9, clip_bytes=10**12, deadline=time.monotonic())
 
 
 @pytest.mark.parametrize("backend", ["auto", *(with_pyav(name) for name in BACKENDS)])
 @pytest.mark.parametrize("num_frames", [3, 24])
-def test_the_time_of_a_thread_is_over(backend: str, num_frames: int) -> None:
-    """Of short files, which are decoded whole when opened, and of longer ones, of which parts are."""
+def test_exceeded_deadline_is_a_decode_error(backend: str, num_frames: int) -> None:
+    """Short files are decoded whole when opened, longer ones in parts."""
     content = noise(num_frames)
     with no_time(), pytest.raises(VideoDecodeError, match="takes longer than is allowed") as caught:
         decode_clip(content, lambda total, fps: [0, 2], backend=backend)
@@ -243,7 +239,7 @@ def test_the_time_of_a_thread_is_over(backend: str, num_frames: int) -> None:
 
 
 def noise(num_frames: int) -> bytes:
-    """H.264 that is large enough for every way of reading parts."""
+    """Write H.264 that is large enough for every way of reading parts."""
     from torchcodec.encoders import VideoEncoder
 
     frames = torch.randint(0, 256, (num_frames, 3, 240, 320), dtype=torch.uint8)
@@ -251,17 +247,17 @@ def noise(num_frames: int) -> bytes:
 
 
 @each_backend
-def test_a_time_that_is_not_over_changes_nothing(backend: str) -> None:
+def test_deadline_in_the_future_changes_nothing(backend: str) -> None:
     content = noise(24)
     for wanted in ([5, 2, 2, 23], [7], list(range(24))):
         expected = decode_clip(content, lambda total, fps, wanted=wanted: wanted, backend=backend)
-        with limits.override_limits(pixels=10**9, frames=10**9, clip_bytes=10**12, until=time.monotonic() + 600):
+        with limits.override_limits(pixels=10**9, frames=10**9, clip_bytes=10**12, deadline=time.monotonic() + 600):
             assert torch.equal(
                 decode_clip(content, lambda total, fps, wanted=wanted: wanted, backend=backend), expected
             )
 
 
-def test_the_time_is_looked_at_between_frames() -> None:
+def test_deadline_is_checked_between_frames() -> None:
     decoded = []
 
     def decode() -> Iterator[tuple[int, None]]:
@@ -270,13 +266,13 @@ def test_the_time_is_looked_at_between_frames() -> None:
             time.sleep(0.05)
             yield frame, None
 
-    with limits.override_limits(pixels=1, frames=100, clip_bytes=1, until=time.monotonic() + 0.1):
+    with limits.override_limits(pixels=1, frames=100, clip_bytes=1, deadline=time.monotonic() + 0.1):
         with pytest.raises(LimitExceeded):
             FrameCache(decode, nbytes=lambda frame: 1)
     assert 1 <= len(decoded) < 10
 
 
-def test_what_is_read_into_memory_is_bounded(
+def test_bytes_read_into_memory_are_bounded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, numbered: bytes
 ) -> None:
     monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(numbered))
@@ -291,7 +287,7 @@ def test_what_is_read_into_memory_is_bounded(
     assert open_video(path).num_frames == 24
 
 
-def test_frames_of_one_pixel_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_one_pixel_are_cached_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_frame_cache, "MAX_CACHED_BYTES", 2**20)
     store = FrameCache(lambda: ((number, None) for number in range(5000)), nbytes=lambda frame: 3)
     assert store._cached_frames is None and store.get_frames([4999, 0]) == [4999, 0]

@@ -1,4 +1,4 @@
-"""Both decoders against the ffmpeg command, for every pixel format that a codec here can store.
+"""Compare both decoders with the ffmpeg command, for every pixel format that a codec here can store.
 
 A decoder reads a file as ffmpeg does, or refuses it. Releases of FFmpeg interpolate color between pixels differently,
 so the test picture is smooth, and the mean difference of a frame may be `BOUND` levels of 255.
@@ -148,18 +148,18 @@ def problems(folder: Path, codec: str, ending: str, pixel_formats: str, sizes: l
 
 @needs_pyav
 @pytest.mark.parametrize(("codec", "ending"), list(FAST))
-def test_some_pixel_formats_are_read_as_ffmpeg_reads_them(tmp_path: Path, codec: str, ending: str) -> None:
+def test_common_pixel_formats_match_ffmpeg(tmp_path: Path, codec: str, ending: str) -> None:
     assert not problems(tmp_path, codec, ending, FAST[codec, ending], ["64x48"], ["auto"])
 
 
 @needs_pyav
 @pytest.mark.slow
 @pytest.mark.parametrize(("codec", "ending"), list(ALL))
-def test_every_pixel_format_is_read_as_ffmpeg_reads_it(tmp_path: Path, codec: str, ending: str) -> None:
+def test_every_pixel_format_matches_ffmpeg(tmp_path: Path, codec: str, ending: str) -> None:
     assert not problems(tmp_path, codec, ending, ALL[codec, ending], SIZES, ["torchcodec", "pyav", "auto"])
 
 
-def test_a_palette_without_pyav_is_refused_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_palette_without_pyav_is_refused_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "png", "mov", "pal8", "64x48")
     monkeypatch.setattr(_pyav, "unavailable_reason", lambda: "not installed")
     assert path is not None
@@ -168,7 +168,7 @@ def test_a_palette_without_pyav_is_refused_with_its_remedy(tmp_path: Path, monke
 
 
 @needs_pyav
-def test_a_palette_goes_to_pyav(tmp_path: Path) -> None:
+def test_palette_is_decoded_by_pyav(tmp_path: Path) -> None:
     path = write(tmp_path, "png", "mov", "pal8", "64x48")
     assert path is not None
     with open_video(path) as reader:
@@ -180,7 +180,7 @@ def test_a_palette_goes_to_pyav(tmp_path: Path) -> None:
     ("codec", "ending", "pixel_format"),
     [("libvpx-vp9", "webm", "yuv420p"), ("libx264", "mp4", "yuv420p10le"), ("ffv1", "mkv", "yuv422p")],
 )
-def test_full_range_is_read_as_such(tmp_path: Path, backend: str, codec: str, ending: str, pixel_format: str) -> None:
+def test_full_range_is_respected(tmp_path: Path, backend: str, codec: str, ending: str, pixel_format: str) -> None:
     path = tmp_path / f"x.{ending}"
     picture = ("-f", "lavfi", "-i", smooth("64x48"), "-frames:v", "2", "-vf", "scale=out_range=pc")
     ffmpeg(*picture, "-c:v", codec, "-color_range", "pc", "-pix_fmt", pixel_format, path)

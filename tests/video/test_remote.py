@@ -1,4 +1,4 @@
-"""Long and remote files: only what a clip needs is read, and the frames are those of the whole file."""
+"""Test long and remote files: only what a clip needs is read, and the frames match those of the whole file."""
 
 import http.server
 import re
@@ -55,20 +55,20 @@ def ffmpeg(path: Path, *arguments: str) -> Path:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 frames with B-frames and sound, the table at the end."""
+    """Write 600 frames with B-frames and sound, the index at the end."""
     return ffmpeg(tmp_path_factory.mktemp("long") / "long.mp4", *_SOUND, *_PICTURE, "-bf", "2", "-g", "24")
 
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done with files of gigabytes is done with those of these tests."""
+    """Treat the small files of these tests like files of gigabytes."""
     monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
     monkeypatch.setattr(_h264_skip, "_MAX_FILE_BYTES", 0)
-    monkeypatch.setattr(_remote, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_remote, "_MAX_WHOLE_DOWNLOAD_BYTES", 0)
     monkeypatch.setattr(_remote, "_BLOCK_BYTES", _BLOCK)
 
 
-def goes_by_table(reader: VideoReader) -> bool:
+def uses_mp4_index(reader: VideoReader) -> bool:
     return isinstance(reader._open, _mp4_index.Mp4IndexVideo)
 
 
@@ -77,7 +77,7 @@ def some_indices(num_frames: int) -> list[int]:
 
 
 def assert_as_whole(reader: VideoReader, path: Path) -> None:
-    """Number, rate and frames are those of torchcodec, which scans the file."""
+    """Assert that count, rate and frames match torchcodec, which scans the file."""
     with open_video(path, backend="torchcodec") as whole:
         assert reader.num_frames == whole.num_frames and reader.fps == pytest.approx(whole.fps, rel=0.01)
         assert torch.equal(reader.timestamps, whole.timestamps)
@@ -101,20 +101,20 @@ def assert_as_whole(reader: VideoReader, path: Path) -> None:
         ["-bf", "2", "-g", "30", "-vf", "select='not(mod(n,7))+gt(n,300)'", "-vsync", "vfr"],
     ],
 )
-def test_a_long_file_goes_by_its_table(tmp_path: Path, options: list[str]) -> None:
+def test_long_file_is_read_by_its_index(tmp_path: Path, options: list[str]) -> None:
     path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, *options)
     with open_video(path) as reader:
         assert_as_whole(reader, path)
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_table_of_times_in_odd_places(long: Path, tmp_path: Path) -> None:
-    """MOV, with the sound first and a start that is not 0."""
+def test_index_tables_in_unusual_places_are_found(long: Path, tmp_path: Path) -> None:
+    """A MOV with the sound first and a start that is not 0."""
     path = ffmpeg(tmp_path / "video.mov", "-itsoffset", "1.5", "-i", str(long), "-c", "copy")
     with open_video(path) as reader:
         assert_as_whole(reader, path)
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -131,15 +131,15 @@ def test_a_table_of_times_in_odd_places(long: Path, tmp_path: Path) -> None:
         ("mpeg4.mp4", ["-i", "{long}", "-c:v", "mpeg4", "-g", "12"]),
     ],
 )
-def test_what_a_table_does_not_tell_is_read_as_ever(long: Path, tmp_path: Path, name: str, options: list[str]) -> None:
+def test_file_without_usable_index_is_read_whole(long: Path, tmp_path: Path, name: str, options: list[str]) -> None:
     path = ffmpeg(tmp_path / name, *[option.format(long=long) for option in options])
     with open_video(path) as reader:
         assert_as_whole(reader, path)
-        assert not goes_by_table(reader)
+        assert not uses_mp4_index(reader)
 
 
 @pytest.mark.parametrize("options", ["open-gop=1:keyint=20:bframes=4", "intra-refresh=1:keyint=20"])
-def test_a_key_frame_that_is_looked_back_across_is_no_start(tmp_path: Path, options: str) -> None:
+def test_keyframe_crossed_by_references_is_no_start(tmp_path: Path, options: str) -> None:
     path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, "-t", "2", "-x264opts", options)
     video = _mp4_index.Mp4IndexVideo(resolve_source(path), num_threads=1)
     assert video.frames([5]).shape == (1, 3, 240, 320)
@@ -150,13 +150,13 @@ def test_a_key_frame_that_is_looked_back_across_is_no_start(tmp_path: Path, opti
 
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("name", sorted(CLIPS))
-def test_real_clips_by_their_tables(clips_dir: Path, name: str) -> None:
+def test_real_clips_by_index_match_full_decoding(clips_dir: Path, name: str) -> None:
     with open_video(clips_dir / name) as reader:
         assert_as_whole(reader, clips_dir / name)
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_long_file_that_breaks_off_is_not_believed(long: Path, tmp_path: Path) -> None:
+def test_truncated_long_file_is_rejected(long: Path, tmp_path: Path) -> None:
     whole = ffmpeg(tmp_path / "fast.mp4", "-i", str(long), "-c", "copy", "-movflags", "+faststart")
     half = tmp_path / "half.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
@@ -165,13 +165,13 @@ def test_a_long_file_that_breaks_off_is_not_believed(long: Path, tmp_path: Path)
 
 
 def damaged(content: bytes, kind: bytes, *, at: int, value: int) -> bytes:
-    """With another number in the box of the track of pictures, so many bytes behind its name."""
+    """Return the file with another number in a box of the video track, so many bytes after its name."""
     place = content.index(kind, content.index(b"moov")) + 4 + at
     return content[:place] + value.to_bytes(4) + content[place + 4 :]
 
 
 @pytest.mark.parametrize(("kind", "at"), [(b"ctts", 4), (b"ctts", 8), (b"stsd", 4), (b"tkhd", 12)])
-def test_a_table_that_does_not_add_up_is_not_believed(tmp_path: Path, kind: bytes, at: int) -> None:
+def test_inconsistent_index_is_rejected(tmp_path: Path, kind: bytes, at: int) -> None:
     path = ffmpeg(tmp_path / "video.mp4", *_PICTURE, "-t", "1", "-bf", "2")
     with open(path, "rb") as file:
         offsets = list(_mp4.read_composition_offsets(file, track=1, num_packets=30))
@@ -185,7 +185,7 @@ def test_a_table_that_does_not_add_up_is_not_believed(tmp_path: Path, kind: byte
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """One file, in parts if `parts`; connections of requests for parts end early if `breaks`."""
+    """Serve one file, with ranges if `parts`; range requests break early if `breaks`."""
 
     def __init__(self, path: Path) -> None:
         self.content = path.read_bytes()
@@ -198,7 +198,7 @@ class Server(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/video.mp4"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has read enough leaves."""
+        """Ignore a client that has read enough."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -247,11 +247,11 @@ def server(long: Path) -> Iterator[Server]:
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_clip_of_a_remote_file_costs_a_part_of_it(server: Server, long: Path) -> None:
+def test_clip_of_remote_file_downloads_a_part(server: Server, long: Path) -> None:
     with open_video(server.url) as reader, open_video(long) as local:
         wanted = range(300, 348, 3)
         assert torch.equal(reader.frames(wanted), local.frames(wanted))
-        assert goes_by_table(reader) and reader.num_frames == 600
+        assert uses_mp4_index(reader) and reader.num_frames == 600
         assert server.sent < len(server.content) / 3
         assert_as_whole(reader, long)
 
@@ -272,7 +272,7 @@ class OneVideo:
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_training_on_a_remote_file_reads_a_part_of_it(server: Server, long: Path) -> None:
+def test_training_on_remote_file_downloads_a_part(server: Server, long: Path) -> None:
     settings = ClipConfig(num_frames=8, stride=2, image_size=32)
     remote, local = (
         next(iter(build_loader(OneVideo(video), clip_config=settings, batch_size=1, seed=0)))
@@ -283,7 +283,7 @@ def test_training_on_a_remote_file_reads_a_part_of_it(server: Server, long: Path
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_what_was_read_is_not_fetched_again(server: Server) -> None:
+def test_cached_blocks_are_not_fetched_again(server: Server) -> None:
     with open_video(server.url) as reader:
         first = reader.frames([100])
         asked = server.asked
@@ -292,29 +292,29 @@ def test_what_was_read_is_not_fetched_again(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_server_without_parts_is_read_whole(server: Server, long: Path) -> None:
+def test_server_without_ranges_is_downloaded_whole(server: Server, long: Path) -> None:
     server.parts = False
     with open_video(server.url) as reader:
         assert_as_whole(reader, long)
     assert server.asked == 1
 
 
-def test_a_small_file_is_one_request(server: Server, long: Path) -> None:
+def test_small_file_takes_one_request(server: Server, long: Path) -> None:
     with open_video(server.url) as reader:
         assert_as_whole(reader, long)
     assert server.asked == 1
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_server_that_stops_giving_parts_is_read_whole(server: Server, long: Path) -> None:
+def test_server_that_stops_serving_ranges_is_downloaded_whole(server: Server, long: Path) -> None:
     with open_video(server.url) as reader:
         server.parts = False
         assert_as_whole(reader, long)
-        assert not goes_by_table(reader)
+        assert not uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_remote_file_that_changes_is_not_read_by_its_old_table(server: Server, long: Path, tmp_path: Path) -> None:
+def test_changed_remote_file_is_not_read_by_its_old_index(server: Server, long: Path, tmp_path: Path) -> None:
     other = ffmpeg(tmp_path / "other.mp4", *_PICTURE, "-vf", "negate", "-g", "12")
     with open_video(server.url) as reader:
         server.content = other.read_bytes()
@@ -322,7 +322,7 @@ def test_a_remote_file_that_changes_is_not_read_by_its_old_table(server: Server,
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_remote_file_of_another_kind_is_read_whole(server: Server, long: Path, tmp_path: Path) -> None:
+def test_remote_file_of_another_container_is_downloaded_whole(server: Server, long: Path, tmp_path: Path) -> None:
     path = ffmpeg(tmp_path / "video.mkv", "-i", str(long), "-c", "copy")
     server.content = path.read_bytes()
     with open_video(server.url) as reader:
@@ -333,7 +333,7 @@ def test_a_remote_file_of_another_kind_is_read_whole(server: Server, long: Path,
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("when", ["at the table", "at a frame"])
 @pytest.mark.parametrize("fault", ["breaks off", "503", "is gone"])
-def test_a_network_that_fails_is_not_the_videos_fault(server: Server, when: str, fault: str) -> None:
+def test_network_failure_is_no_decoder_failure(server: Server, when: str, fault: str) -> None:
     def fail() -> None:
         server.breaks = fault == "breaks off"
         server.status = 503 if fault == "503" else 200
@@ -342,7 +342,7 @@ def test_a_network_that_fails_is_not_the_videos_fault(server: Server, when: str,
             server.server_close()
 
     if when == "at the table":
-        found = _remote.fetch(server.url)
+        found = _remote.download_or_open_remote(server.url)
         assert isinstance(found, _remote.RemoteVideoFile)
         fail()
         with pytest.raises(VideoDecodeError) as caught:
@@ -356,18 +356,18 @@ def test_a_network_that_fails_is_not_the_videos_fault(server: Server, when: str,
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_after_a_failure_the_reader_reads_on(server: Server, long: Path) -> None:
+def test_reader_continues_after_a_network_failure(server: Server, long: Path) -> None:
     with open_video(server.url) as reader:
         server.breaks = True
         with pytest.raises(VideoDecodeError, match="cannot be downloaded"):
             reader.frames([300])
         server.breaks = False
         assert_as_whole(reader, long)
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_vanished_file_stays_a_bad_one(server: Server) -> None:
+def test_vanished_file_is_a_decode_error(server: Server) -> None:
     with open_video(server.url) as reader:
         server.status = 404
         with pytest.raises(VideoDecodeError, match="HTTP 404") as caught:
@@ -376,27 +376,27 @@ def test_a_vanished_file_stays_a_bad_one(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_the_limit_of_memory_is_for_what_is_read_into_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_limit_applies_to_downloads_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_FETCHED_BYTES", len(server.content) - 1)
     with open_video(server.url) as reader:
-        assert goes_by_table(reader) and reader.frames([599]).shape == (1, 3, 240, 320)
+        assert uses_mp4_index(reader) and reader.frames([599]).shape == (1, 3, 240, 320)
     with pytest.raises(VideoDecodeError, match="MAX_FETCHED_BYTES"):
         open_video(server.url, backend="torchcodec")
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_clip_of_a_file_of_the_hub(hub: LocalHub, long: Path) -> None:
+def test_clip_of_hub_file_is_read(hub: LocalHub, long: Path) -> None:
     (hub.dataset("org/videos") / "long.mp4").write_bytes(long.read_bytes())
     with open_video("hf://datasets/org/videos/long.mp4") as reader, open_video(long) as local:
         wanted = range(300, 348, 3)
         assert torch.equal(reader.frames(wanted), local.frames(wanted))
-        assert goes_by_table(reader)
+        assert uses_mp4_index(reader)
     assert 0 < sum(request.sent for request in hub.requests("GET ")) < long.stat().st_size / 3
 
 
-def test_blocks_are_the_files_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_match_the_bytes_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_remote, "_BLOCK_BYTES", 100)
-    monkeypatch.setattr(_remote, "_BLOCKS_KEPT", 5)
+    monkeypatch.setattr(_remote, "_MAX_CACHED_BLOCKS", 5)
     content = torch.randint(256, (1234,), dtype=torch.uint8).numpy().tobytes()
     blocks = _remote._BlockReader("url", lambda start, end: content[start:end], size=1234, head=content[:100])
     for start, length in torch.randint(1400, (200, 2)).tolist():

@@ -1,4 +1,4 @@
-"""The index tables of the published code, literally, and the plan that carries them."""
+"""Test the index tables of the published code, literally, and the sampler that holds them."""
 
 import json
 
@@ -60,8 +60,8 @@ def test_pretrain_start_is_uniform_over_every_window_that_fits() -> None:
     assert max(pretrain_indices(68, start=4)) == 64
 
 
-def test_pretrain_is_what_the_published_loop_gives() -> None:
-    """The loop in words: 1-based position, step only while `position + step < duration`."""
+def test_pretrain_matches_the_published_loop() -> None:
+    """The published loop: 1-based position, step only while `position + step < duration`."""
     for total in range(1, 90):
         for start in range(max(total - 64 + 1, 1)):
             position, expected = start + 1, []
@@ -105,7 +105,7 @@ def test_dense_train_short_videos(total: int, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("num_frames", "stride"), [(16, 4), (16, 2), (8, 3), (32, 2), (4, 1)])
-def test_dense_is_what_numpy_linspace_gives(num_frames: int, stride: int) -> None:
+def test_dense_matches_numpy_linspace(num_frames: int, stride: int) -> None:
     window = num_frames * stride
     for total in range(1, 3 * window):
         if total <= window:
@@ -118,7 +118,7 @@ def test_dense_is_what_numpy_linspace_gives(num_frames: int, stride: int) -> Non
         assert center_clip_indices(total, num_frames=num_frames, stride=stride) == expected.tolist()
 
 
-def test_centred() -> None:
+def test_center_clip_is_in_the_middle() -> None:
     assert center_clip_indices(300) == [118 + offset for offset in DENSE_OFFSETS]
 
 
@@ -146,7 +146,7 @@ def test_uniform_train_takes_one_frame_of_each_segment() -> None:
         assert {clip[place] for clip in clips} == {3 * place, 3 * place + 1, 3 * place + 2}
 
 
-def test_uniform_train_draws_each_segment_for_itself() -> None:
+def test_uniform_train_draws_each_segment_independently() -> None:
     indices = uniform_train_indices(1600, generator=generator())
     assert len({index % 100 for index in indices}) > 5
 
@@ -165,7 +165,7 @@ def test_uniform_test_table() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [8, 10, 16])
-def test_uniform_test_is_what_the_published_sort_gives(num_frames: int) -> None:
+def test_uniform_test_matches_the_published_sort(num_frames: int) -> None:
     """Published: `int(tick * x)` and `int(tick / 2 + tick * x)` together, sorted; view c is every second from c."""
     for total in range(1, 200):
         tick = total / float(num_frames)
@@ -176,7 +176,7 @@ def test_uniform_test_is_what_the_published_sort_gives(num_frames: int) -> None:
 # all of them
 
 
-def test_every_index_exists_and_every_clip_has_its_length() -> None:
+def test_every_index_exists_and_every_clip_is_complete() -> None:
     randomness = generator()
     for total in [*range(1, 140), 1000]:
         clips = [
@@ -190,7 +190,7 @@ def test_every_index_exists_and_every_clip_has_its_length() -> None:
         assert all(len(clip) == 16 and 0 <= min(clip) and max(clip) < total for clip in clips)
 
 
-def test_same_seed_same_clip_and_the_global_state_stays_alone() -> None:
+def test_same_seed_draws_the_same_clip_without_global_state() -> None:
     before = torch.get_rng_state()
     for draw in (pretrain_indices, dense_train_indices, uniform_train_indices):
         assert draw(500, generator=generator(3)) == draw(500, generator=generator(3))
@@ -199,7 +199,7 @@ def test_same_seed_same_clip_and_the_global_state_stays_alone() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.0, True])
-def test_numbers_that_make_no_sense_are_refused(wrong: object) -> None:
+def test_invalid_numbers_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="number of frames of the video"):
         dense_train_indices(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="stride"):
@@ -212,12 +212,12 @@ def test_numbers_that_make_no_sense_are_refused(wrong: object) -> None:
 
 
 @pytest.mark.parametrize("frame_seconds", [None, 0.13])
-def test_plan_survives_json(frame_seconds: float | None) -> None:
+def test_sampler_survives_json(frame_seconds: float | None) -> None:
     plan = ClipSampler(num_frames=8, stride=2, mode="uniform", views=2, frame_seconds=frame_seconds)
     assert ClipSampler.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
-def test_plan_in_seconds_takes_the_stride_of_the_frame_rate() -> None:
+def test_sampler_in_seconds_uses_the_frame_rate() -> None:
     plan = ClipSampler(views=5, frame_seconds=4 / 30)
     assert [plan.stride_at_fps(fps) for fps in (30.0, 29.97, 15.0, 60.0, 25.0, 1.0)] == [4, 4, 2, 8, 3, 1]
     assert plan.test_indices(300, 60.0) == dense_test_indices(300, stride=8, views=5)
@@ -229,7 +229,7 @@ def test_plan_in_seconds_takes_the_stride_of_the_frame_rate() -> None:
     assert ClipSampler(mode="uniform", frame_seconds=1.0).test_indices(300) == uniform_test_indices(300, views=1)
 
 
-def test_a_stride_in_frames_takes_the_place_of_one_in_seconds() -> None:
+def test_stride_in_frames_replaces_one_in_seconds() -> None:
     plan = ClipSampler(stride=3, frame_seconds=0.5)
     assert plan.with_overrides() == plan
     assert plan.with_overrides(mode="uniform") == ClipSampler(stride=3, frame_seconds=0.5, mode="uniform")
@@ -253,17 +253,17 @@ def test_a_stride_in_frames_takes_the_place_of_one_in_seconds() -> None:
         ({"frame_seconds": "0.1"}, "frame_seconds is '0.1'"),
     ],
 )
-def test_plan_refuses_nonsense(fields: dict, named: str) -> None:
+def test_sampler_refuses_invalid_values(fields: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         ClipSampler(**fields)
 
 
-def test_plan_refuses_unknown_keys() -> None:
+def test_sampler_refuses_unknown_keys() -> None:
     with pytest.raises(ValueError, match="no frames; its fields are num_frames"):
         ClipSampler.from_dict({"frames": 16})
 
 
-def test_plan_chooses_the_family() -> None:
+def test_sampler_mode_chooses_the_index_table() -> None:
     assert ClipSampler(views=5).test_indices(300) == dense_test_indices(300, views=5)
     assert ClipSampler().test_indices(300) == [center_clip_indices(300)]
     assert ClipSampler(mode="uniform", views=2).test_indices(300) == uniform_test_indices(300)

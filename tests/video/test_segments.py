@@ -1,4 +1,4 @@
-"""Parts of videos between two times: the frames that they hold, for every reader and for prepared sets."""
+"""Test parts of videos between two times, for every reader and for prepared sets."""
 
 import math
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_segment_holds_the_frames_between_its_times(
         assert numbers(reader.frames([len(frames) + 5])) == [frames[-1]] and reader.num_clamped == 1
 
 
-def test_plans_see_the_segment_alone() -> None:
+def test_sampling_sees_the_segment_alone() -> None:
     segment = VideoSegment(numbered_video(), start=0.5, end=1.0)
     seen = []
 
@@ -93,7 +93,7 @@ def test_neighboring_segments_share_no_frame() -> None:
 
 @needs_ffmpeg_command
 @each_backend
-def test_segment_of_an_uneven_video_goes_by_time_stamps(tmp_path: Path, backend: str) -> None:
+def test_segment_of_uneven_video_follows_time_stamps(tmp_path: Path, backend: str) -> None:
     times = [0.0, 0.04, 0.1, 0.5, 0.52, 0.8, 1.5, 1.54, 1.6, 2.4]
     options = ("-vf", at_times(times), "-fps_mode", "passthrough", "-enc_time_base", "1:1000")
     path = make_video(tmp_path / "x.mkv", *options, "-c:v", "libx264")
@@ -106,7 +106,7 @@ def test_segment_of_an_uneven_video_goes_by_time_stamps(tmp_path: Path, backend:
 
 
 @needs_ffmpeg_command
-def test_prepared_segment_without_frames_says_so(tmp_path: Path) -> None:
+def test_prepared_segment_without_frames_is_an_error(tmp_path: Path) -> None:
     path = make_video(tmp_path / "x.mp4", frames=30, rate="30")
     for trim, reason in ((Trim(start=5), "its segment starts at 5 s"), (Trim(start=0.51, end=0.52), "no frame of it")):
         with pytest.raises(VideoDecodeError, match=reason):

@@ -1,4 +1,4 @@
-"""When each frame is shown: time stamps of every reader, and frame rates that follow from them."""
+"""Test time stamps of every reader, and the frame rates that follow from them."""
 
 import math
 from pathlib import Path
@@ -72,18 +72,18 @@ def test_timestamps_follow_an_edit_list(folder: Path, backend: str) -> None:
 
 @needs_ffmpeg_command
 @needs_pyav
-@pytest.mark.parametrize("way", ["_skipping", "_by_table", "index"])
-def test_every_shortcut_tells_the_timestamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+@pytest.mark.parametrize("way", ["nonref_skipping", "mp4_index", "index"])
+def test_every_fast_path_reports_the_timestamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     options = ("-vf", at_times(UNEVEN), *EVERY_TIME, "-c:v", "libx264", "-bf", "2")
     path = make_video(tmp_path / "x.mp4", *options, "-video_track_timescale", "90000", "-movflags", "+faststart")
     monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
-    kind: type = {"_skipping": _h264_skip.NonRefSkippingVideo, "_by_table": _mp4_index.Mp4IndexVideo}.get(
+    kind: type = {"nonref_skipping": _h264_skip.NonRefSkippingVideo, "mp4_index": _mp4_index.Mp4IndexVideo}.get(
         way, _torchcodec.TorchcodecVideo
     )
-    if way == "_by_table":
+    if way == "mp4_index":
         monkeypatch.setattr(_h264_skip, "_MAX_FILE_BYTES", 0)
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
-    monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_MAX_SEQUENTIAL_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_ALWAYS_SEQUENTIAL_BYTES", 0)
     with open_video(path, backend="torchcodec" if way == "index" else "pyav") as reader:
         assert isinstance(reader._open, kind)
         assert reader.timestamps.tolist() == pytest.approx(UNEVEN, abs=1e-3)
@@ -91,11 +91,11 @@ def test_every_shortcut_tells_the_timestamps(tmp_path: Path, monkeypatch: pytest
 
 
 @needs_ffmpeg_command
-def test_an_index_tells_its_timestamps_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_reports_timestamps_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("-vf", at_times(UNEVEN), *EVERY_TIME, "-c:v", "libx264", "-bf", "2")
     path = make_video(tmp_path / "x.mp4", *options, "-video_track_timescale", "90000")
-    monkeypatch.setattr(_torchcodec, "_DECODE_WHOLE_BYTES", 0)
-    monkeypatch.setattr(_torchcodec, "_DECODE_ALWAYS_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_MAX_SEQUENTIAL_BYTES", 0)
+    monkeypatch.setattr(_torchcodec, "_ALWAYS_SEQUENTIAL_BYTES", 0)
     monkeypatch.setattr(_torchcodec._pyav, "unavailable_reason", lambda: "not installed")
     with open_video(path, backend="torchcodec") as reader:
         assert isinstance(reader._open, _torchcodec.TorchcodecVideo) and reader._open._seeking_decoder is not None
@@ -114,7 +114,7 @@ def without_default_duration(data: bytes) -> bytes:
 
 @needs_ffmpeg_command
 @each_backend
-def test_a_webm_without_default_duration_has_its_real_rate(folder: Path, backend: str) -> None:
+def test_webm_without_default_duration_has_its_real_rate(folder: Path, backend: str) -> None:
     times = [place / 30 + (0.004 if place % 3 else 0.0) for place in range(40)]
     path = make_video(folder / "recorded.webm", "-vf", at_times(times), *EVERY_TIME, "-c:v", "libvpx", frames=40)
     with open_video(without_default_duration(path.read_bytes()), backend=backend) as reader:
@@ -124,7 +124,7 @@ def test_a_webm_without_default_duration_has_its_real_rate(folder: Path, backend
 
 @needs_ffmpeg_command
 @each_backend
-def test_an_uneven_gif_has_its_mean_rate(folder: Path, backend: str) -> None:
+def test_uneven_gif_has_its_mean_rate(folder: Path, backend: str) -> None:
     times = [0.0, 0.03, 0.16, 0.19, 0.3, 0.41, 0.5, 0.63, 0.7, 0.83]
     path = make_video(folder / "mean.gif", "-vf", at_times(times), *EVERY_TIME)
     with open_video(path, backend=backend) as reader:
@@ -152,7 +152,7 @@ def test_an_uneven_gif_has_its_mean_rate(folder: Path, backend: str) -> None:
         (0.0, 50, math.nan, 0.0),
     ],
 )
-def test_the_measured_rate_replaces_an_absurd_one(
+def test_measured_rate_replaces_an_implausible_one(
     stated: float, num_frames: int, duration: float, rate: float
 ) -> None:
     assert estimate_fps(stated=stated, num_frames=num_frames, duration=duration) == pytest.approx(rate)
@@ -176,12 +176,12 @@ def test_presentation_times(raw: list[float | None], times: list[float]) -> None
     assert presentation_times(time_array(raw), fps=25.0).tolist() == pytest.approx(times)
 
 
-def test_no_time_and_no_rate_is_an_error() -> None:
+def test_missing_times_and_rate_are_an_error() -> None:
     with pytest.raises(UnknownFrameRateError, match="frame rate"):
         presentation_times(time_array([None, None]), fps=0.0)
 
 
-def test_time_stamps_of_decoding_help_where_those_of_showing_run_back() -> None:
+def test_decoding_times_replace_presentation_times_that_run_back() -> None:
     decoded = time_array([0.0, 0.1, 0.2, 0.3])
     assert choose_monotonic_times(time_array([0.1, 0.3, 0.2, 0.4]), decoded) is decoded
     shown = time_array([0.0, 0.1, 0.3, 0.4])

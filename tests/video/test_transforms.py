@@ -1,4 +1,4 @@
-"""Transforms against PIL, against arithmetic done by hand, and alike on every frame of a clip."""
+"""Test transforms against PIL and hand-computed values, and that all frames of a clip are treated alike."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def coordinates(height: int, width: int) -> torch.Tensor:
-    """(2, 2, H, W) floats: channel 0 is the row, channel 1 the column, the same in both frames."""
+    """Return (2, 2, H, W) floats: channel 0 is the row, channel 1 the column, the same in both frames."""
     rows = torch.arange(height, dtype=torch.float32)[:, None].expand(height, width)
     columns = torch.arange(width, dtype=torch.float32)[None, :].expand(height, width)
     return torch.stack([rows, columns]).expand(2, 2, height, width).clone()
@@ -40,7 +40,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("size", [(24, 40), (100, 70), (1, 1), (8, 1), (1, 8), (37, 53)])
-def test_resize_is_pil_bilinear(size: tuple[int, int]) -> None:
+def test_resize_matches_pil_bilinear(size: tuple[int, int]) -> None:
     image = pytest.importorskip("PIL.Image")
     frames = noise(2, 3, 53, 71)
     resized = resize(frames, size)
@@ -88,7 +88,7 @@ def test_center_and_spatial_crops() -> None:
     assert spatial_crop(wide, (4, 4), index=0, count=1)[0, 1, 0, 0].item() == 3
 
 
-def test_crops_refuse_what_does_not_fit() -> None:
+def test_crops_larger_than_frames_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot crop 5x4 from frames of 4x11"):
         center_crop(coordinates(4, 11), (5, 4))
     with pytest.raises(ValueError, match="index"):
@@ -102,7 +102,7 @@ def test_multi_scale_has_ten_shapes() -> None:
     ]  # fmt: skip
 
 
-def test_multi_scale_sides_near_the_target_become_the_target() -> None:
+def test_multi_scale_sides_near_the_target_snap_to_it() -> None:
     # 256 * (1, .875, .75, .66) = 256, 224, 192, 168; with 257 the second is 224.875 -> 224, with 258 it is 225 -> 224
     sides = [height for height, width in multi_scale_shapes((258, 340), (224, 224)) if height == width]
     assert sides == [258, 224, 193, 170]
@@ -115,25 +115,25 @@ def test_multi_scale_shapes_of_tiny_frames_and_other_targets() -> None:
     assert multi_scale_shapes((400, 400), (112, 224))[0] == (200, 400)  # the largest box of the target's shape
 
 
-def test_thirteen_places() -> None:
+def test_fixed_offsets_are_thirteen() -> None:
     places = fixed_offsets(10, 21)  # quarters of 2 and 5
     assert len(places) == len(set(places)) == 13
-    corners_and_centre = {(0, 0), (0, 20), (8, 0), (8, 20), (4, 10)}
+    corners_and_center = {(0, 0), (0, 20), (8, 0), (8, 20), (4, 10)}
     sides = {(4, 0), (4, 20), (8, 10), (0, 10)}
     quarters = {(2, 5), (2, 15), (6, 5), (6, 15)}
-    assert set(places) == corners_and_centre | sides | quarters
+    assert set(places) == corners_and_center | sides | quarters
 
 
 def test_multi_scale_crop_reaches_every_shape_at_every_place() -> None:
-    """A crop of a coordinate map tells its own box: corners of the resized map name the pixels that were cut."""
+    """The corners of a cropped and resized coordinate map name the box that was cut."""
     frames, randomness, boxes = coordinates(60, 90), generator(), set()
     for _ in range(3000):
         crop = multi_scale_crop(frames, (40, 40), generator=randomness)
         assert crop.shape == (2, 2, 40, 40) and torch.equal(crop[0], crop[1])
-        centre = crop[0].mean(dim=(1, 2))
+        center = crop[0].mean(dim=(1, 2))
         slope = crop[0, 0, 30, 0] - crop[0, 0, 10, 0], crop[0, 1, 0, 30] - crop[0, 1, 0, 10]
         sides = tuple(round(float(value) * 2) for value in slope)
-        boxes.add((sides, tuple((2 * centre - torch.tensor(sides) + 1).div(2).round().int().tolist())))
+        boxes.add((sides, tuple((2 * center - torch.tensor(sides) + 1).div(2).round().int().tolist())))
     shapes = multi_scale_shapes((60, 90), (40, 40))
     expected = {((h, w), place) for h, w in shapes for place in fixed_offsets(60 - h, 90 - w)}
     assert len(shapes) == 10
@@ -162,7 +162,7 @@ def test_random_crops_of_extreme_frames(shape: tuple[int, int], dtype: torch.dty
 
 
 @pytest.mark.parametrize("transform", [multi_scale_crop, random_resized_crop])
-def test_random_crops_are_seeded_and_leave_the_global_state_alone(transform) -> None:  # noqa: ANN001
+def test_random_crops_are_seeded_without_global_state(transform) -> None:  # noqa: ANN001
     frames, before = noise(2, 3, 40, 60), torch.get_rng_state()
     first, again, other = (transform(frames, (32, 32), generator=generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
@@ -172,7 +172,7 @@ def test_random_crops_are_seeded_and_leave_the_global_state_alone(transform) -> 
 # values
 
 
-def test_flip_mirrors_the_whole_clip_or_nothing() -> None:
+def test_flip_mirrors_all_frames_or_none() -> None:
     frames, randomness = noise(4, 3, 5, 6), generator()
     assert torch.equal(horizontal_flip(frames), frames.flip(-1))
     assert horizontal_flip(frames, probability=0.0) is frames
@@ -199,8 +199,8 @@ def test_normalize_by_hand_and_without_touching_its_input() -> None:
     for given in (frames, floats):
         assert torch.allclose(normalize(given, mean, std).double(), expected, atol=1e-5)
     assert torch.equal(floats, kept)
-    grey = normalize(noise(2, 1, 4, 5), [0.5], [0.5])
-    assert -1 <= grey.min() < grey.max() <= 1
+    gray = normalize(noise(2, 1, 4, 5), [0.5], [0.5])
+    assert -1 <= gray.min() < gray.max() <= 1
 
 
 def test_normalize_refuses_other_channel_counts() -> None:

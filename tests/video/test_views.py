@@ -1,4 +1,4 @@
-"""The views of a test are those of the paper's code: which frames, which crops, which filter."""
+"""Test that the views of a test match the paper's code: frames, crops and filter."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ PLAIN = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
 
 
 class FakeReader:
-    """Frames whose pixels say which frame, row and column they are: channel 0, 1, 2."""
+    """Frames whose pixels hold their frame, row and column in channels 0, 1, 2."""
 
     def __init__(self, num_frames: int, height: int, width: int) -> None:
         self.num_frames, self.height, self.width = num_frames, height, width
@@ -35,8 +35,10 @@ class FakeReader:
         frames[:, 2] = torch.arange(self.width, dtype=torch.uint8)
         return frames
 
-    def plan(self, plan: Callable[[int, float], list[list[int]]], *, frame_seconds: None) -> list[list[int]]:
-        return plan(self.num_frames, 25.0)
+    def sample_indices(
+        self, index_fn: Callable[[int, float], list[list[int]]], *, frame_seconds: None
+    ) -> list[list[int]]:
+        return index_fn(self.num_frames, 25.0)
 
     def __enter__(self) -> "FakeReader":
         return self
@@ -47,14 +49,14 @@ class FakeReader:
 def coordinates(
     monkeypatch: pytest.MonkeyPatch, plan: MultiViewConfig, *video: int
 ) -> list[tuple[list[int], int, int]]:
-    """(frames, top, left) of each view of a video."""
+    """Return (frames, top, left) of each view of a video."""
     monkeypatch.setattr(views_module, "open_video", lambda *args, **kwargs: FakeReader(*video))
     clips = (build_views(decode_views("x.mp4", plan=plan), plan=plan) * 255).round().int()
     return [(clip[:, 0, 0, 0].tolist(), int(clip[0, 1, 0, 0]), int(clip[0, 2, 0, 0])) for clip in clips]
 
 
 def published(num_frames: int, height: int, width: int, *, segments: int, crops: int, side: int) -> list[tuple]:
-    """The test views of a video at its size, by the formulas of traps 33 and 37."""
+    """Return the test views of a video at its size, by the published formulas (traps 33 and 37)."""
     kept = list(range(0, num_frames, 4))
     kept += [kept[-1]] * (16 - len(kept))
     found = []
@@ -68,7 +70,7 @@ def published(num_frames: int, height: int, width: int, *, segments: int, crops:
 
 @pytest.mark.parametrize("video", [(250, 64, 97), (250, 103, 64), (70, 64, 64), (9, 64, 85)])
 @pytest.mark.parametrize(("segments", "crops"), [(5, 3), (2, 3), (10, 3)])
-def test_views_are_those_of_the_published_test(
+def test_views_match_the_published_test(
     monkeypatch: pytest.MonkeyPatch, video: tuple[int, int, int], segments: int, crops: int
 ) -> None:
     plan = MultiViewConfig(clip=ClipSampler(views=segments), crops=crops, size=(64, 64), **PLAIN)
@@ -85,7 +87,7 @@ def test_uniform_views_and_a_single_one(monkeypatch: pytest.MonkeyPatch) -> None
     assert (frames[0], frames[-1], top, left) == (68, 131, 0, 18)
 
 
-def test_the_short_side_is_resized_without_a_filter() -> None:
+def test_short_side_is_resized_without_antialiasing() -> None:
     frames = torch.rand(1, 2, 3, 100, 151)
     plain, filtered = (
         resize_views(
@@ -94,7 +96,7 @@ def test_the_short_side_is_resized_without_a_filter() -> None:
         for antialias in (False, True)
     )
     assert plain.shape == filtered.shape == (2, 3, 40, 60)
-    # OpenCV's INTER_LINEAR: two neighbours in each direction around (i + 0.5) * scale - 0.5, whatever the scale.
+    # OpenCV's INTER_LINEAR: two neighbors in each direction around (i + 0.5) * scale - 0.5, whatever the scale.
     row, column = (np.array([7 + 0.5, 11 + 0.5]) * np.array([100 / 40, 151 / 60])) - 0.5
     top, left = int(row), int(column)
     a, b = row - top, column - left
@@ -104,14 +106,14 @@ def test_the_short_side_is_resized_without_a_filter() -> None:
     assert (plain - filtered).abs().max() > 0.05
 
 
-def test_rectangles_are_covered_and_grey_views_are_luma() -> None:
+def test_rectangles_are_covered_and_gray_views_are_luma() -> None:
     plan = MultiViewConfig(clip=ClipSampler(num_frames=2), size=(40, 90), crops=2, image_mean=(0.5,), image_std=(0.5,))
     views = build_views(resize_views(torch.full((1, 2, 3, 100, 151), 0.75), plan=plan), plan=plan)
     assert views.shape == (2, 2, 1, 40, 90)
     torch.testing.assert_close(views, torch.full_like(views, 0.5))
 
 
-def test_bytes_and_normalisation() -> None:
+def test_views_of_bytes_are_normalized() -> None:
     frames = np.full((20, 3, 64, 64), 128, dtype=np.uint8)
     plan = MultiViewConfig(clip=ClipSampler(num_frames=8, stride=2, views=2), size=(32, 32))
     read = decode_views(encode_clip(frames), plan=plan)
@@ -128,7 +130,7 @@ def test_views_are_parsed(text: object, pair: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["5", "5x", "0x3", "5x3x1", "-5x3", "a lot", (5,), (5, 0)])
-def test_views_that_make_no_sense_are_refused(text: object) -> None:
+def test_invalid_views_are_refused(text: object) -> None:
     with pytest.raises(ValueError, match="5x3"):
         parse_views(text)
     with pytest.raises(ValueError, match="crops"):
@@ -139,7 +141,7 @@ def test_views_that_make_no_sense_are_refused(text: object) -> None:
     ("total", "hop", "starts"),
     [(64, None, [0, 3]), (61, None, [0]), (61 + 130, None, [0, 64, 128, 130]), (20, 7, [0]), (70, 4, [0, 4, 8, 9])],
 )
-def test_windows_slide_and_the_last_ends_with_the_video(total: int, hop: int | None, starts: list[int]) -> None:
+def test_last_sliding_window_ends_with_the_video(total: int, hop: int | None, starts: list[int]) -> None:
     windows = sliding_window_indices(total, hop=hop)
     assert [window[0] for window in windows] == starts
     for window in windows:

@@ -126,7 +126,7 @@ class EndpointHandler:
                 pixels=settings.max_pixels,
                 frames=settings.max_frames,
                 clip_bytes=settings.max_clip_bytes,
-                until=deadline,
+                deadline=deadline,
             ):
                 return make_view_clips(video, processor=self._processor_for(parameters), views=parameters.views)
         except VideoDecodeError as error:

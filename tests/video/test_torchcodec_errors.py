@@ -1,4 +1,4 @@
-"""The one real cause out of torchcodec's report, in the forms in which its releases write it."""
+"""Test how the real cause is found in torchcodec's report, as each release writes it."""
 
 import subprocess
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from hf_videomae.video._torchcodec_errors import loader_errors, summarize_load_error
+from hf_videomae.video._torchcodec_errors import parse_load_errors, summarize_load_error
 
 ABSENT = "{lib}: cannot open shared object file: No such file or directory"
 AVUTIL = {8: "libavutil.so.60", 7: "libavutil.so.59", 6: "libavutil.so.58", 5: "libavutil.so.57", 4: "libavutil.so.56"}
 
 
 def report(errors: dict[int, str]) -> str:
-    """As torchcodec 0.11 and later write it: per version a chain of two errors, the loader's own first."""
+    """Return a report as torchcodec 0.11 and later write it: two chained errors per version, the loader's first."""
     sections = [
         f"""FFmpeg version {version}:
 Traceback (most recent call last):
@@ -50,10 +50,10 @@ def absent(*versions: int) -> dict[int, str]:
     return {version: ABSENT.format(lib=AVUTIL[version]) for version in versions}
 
 
-def test_no_ffmpeg_at_all() -> None:
-    said = report(absent(8, 7, 6, 5, 4))
-    assert loader_errors(said) == absent(8, 7, 6, 5, 4)
-    assert summarize_load_error(said) == "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
+def test_missing_ffmpeg_is_named() -> None:
+    message = report(absent(8, 7, 6, 5, 4))
+    assert parse_load_errors(message) == absent(8, 7, 6, 5, 4)
+    assert summarize_load_error(message) == "no FFmpeg libraries are found; torchcodec tried versions 4 to 8"
 
 
 @pytest.mark.parametrize(
@@ -65,37 +65,41 @@ def test_no_ffmpeg_at_all() -> None:
         "/lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by libavutil.so.58)",
     ],
 )
-def test_the_error_of_the_installed_version_is_the_real_one(real: str) -> None:
+def test_error_of_the_installed_ffmpeg_is_chosen(real: str) -> None:
     errors = {version: real if version == 6 else error for version, error in absent(8, 7, 6, 5, 4).items()}
     assert summarize_load_error(report(errors)) == f"{real} (with FFmpeg 6)"
 
 
-def test_what_all_versions_lack_is_said_once() -> None:
+def test_library_missing_for_all_versions_is_named_once() -> None:
     real = ABSENT.format(lib="libcudart.so.13")
     assert summarize_load_error(report(dict.fromkeys(AVUTIL, real))) == real
 
 
-def test_older_releases_give_one_line_per_version() -> None:
+def test_older_releases_with_one_line_per_version_are_parsed() -> None:
     errors = {**absent(8, 7, 5, 4), 6: "undefined symbol: x"}
     lines = "\n".join(f"        FFmpeg version {version}: {error}" for version, error in errors.items())
-    said = f"Could not load libtorchcodec.\n[start of libtorchcodec loading traceback]\n{lines}\n[end of libtorchcodec"
-    assert loader_errors(said) == errors
-    assert summarize_load_error(said) == "undefined symbol: x (with FFmpeg 6)"
+    message = (
+        f"Could not load libtorchcodec.\n[start of libtorchcodec loading traceback]\n{lines}\n[end of libtorchcodec"
+    )
+    assert parse_load_errors(message) == errors
+    assert summarize_load_error(message) == "undefined symbol: x (with FFmpeg 6)"
 
 
-def test_a_report_that_only_names_a_file_is_asked_about(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_report_with_a_path_alone_asks_the_loader(tmp_path) -> None:  # type: ignore[no-untyped-def]
     library = tmp_path / "libtorchcodec_core8.so"
     library.write_bytes(b"no library")
-    said = f"[start of libtorchcodec loading traceback]\n FFmpeg version 8: Could not load this library: {library}\n"
-    assert str(library) in summarize_load_error(said) and "Could not load this library" not in summarize_load_error(
-        said
+    message = (
+        f"[start of libtorchcodec loading traceback]\n FFmpeg version 8: Could not load this library: {library}\n"
+    )
+    assert str(library) in summarize_load_error(message) and "Could not load this library" not in summarize_load_error(
+        message
     )
 
 
-def test_macos_words() -> None:
+def test_macos_messages_are_parsed() -> None:
     missing = "dlopen(libtorchcodec_core8.dylib, 0x0006): Library not loaded: @rpath/libavutil.60.dylib"
-    said = report({8: missing, 7: "Symbol not found: __ZN3c10"})
-    assert summarize_load_error(said) == "Symbol not found: __ZN3c10 (with FFmpeg 7)"
+    message = report({8: missing, 7: "Symbol not found: __ZN3c10"})
+    assert summarize_load_error(message) == "Symbol not found: __ZN3c10 (with FFmpeg 7)"
 
 
 def test_other_messages_stay_in_one_line() -> None:
@@ -132,7 +136,7 @@ CLIP = Path(__file__).resolve().parents[2] / "hf_videomae" / "doctor" / "clip.mp
 @pytest.mark.fault
 @pytest.mark.parametrize("before", ["", "_torchcodec.why_missing = lambda: None"], ids=["at a probe", "at a video"])
 @pytest.mark.parametrize("in_message", [True, False], ids=["in its message", "in its cause"])
-def test_a_torchcodec_imported_without_ffmpeg_is_a_missing_backend(before: str, in_message: bool) -> None:
+def test_torchcodec_without_ffmpeg_is_a_missing_backend(before: str, in_message: bool) -> None:
     real = "libavdevice.so.60: cannot open shared object file: No such file or directory"
     full = report({**absent(8, 7, 5, 4), 6: real})
     message = full if in_message else "Could not load libtorchcodec."

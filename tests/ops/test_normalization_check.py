@@ -1,4 +1,4 @@
-"""Clips that were never normalized are refused or warned about, once and without slowing anything."""
+"""Test that clips that were never normalized are refused or warned about, once and at no cost."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ def test_whole_numbers_are_refused(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("top", "word"), [(255.0, "to 25[0-9]"), (1.0, "to (1|0.99)")])
-def test_raw_floats_are_warned_about_once(top: float, word: str, dtype: torch.dtype, caplog) -> None:
+def test_raw_floats_warn_once(top: float, word: str, dtype: torch.dtype, caplog) -> None:
     model = classifier().to(dtype)
     with caplog.at_level(logging.WARNING, logger="hf_videomae"):
         for _ in range(4):
@@ -40,7 +40,7 @@ def test_raw_floats_are_warned_about_once(top: float, word: str, dtype: torch.dt
     assert re.search(word, found)
 
 
-def test_normalized_clips_are_not_warned_about(caplog) -> None:
+def test_normalized_clips_do_not_warn(caplog) -> None:
     clip = (pixels(top=1.0) - 0.45) / 0.225
     with caplog.at_level(logging.WARNING, logger="hf_videomae"):
         model = classifier()
@@ -51,7 +51,7 @@ def test_normalized_clips_are_not_warned_about(caplog) -> None:
     assert not caplog.records
 
 
-def test_raw_clips_after_normalized_ones_are_seen(caplog) -> None:
+def test_raw_clips_after_normalized_ones_warn(caplog) -> None:
     model = classifier()
     with caplog.at_level(logging.WARNING, logger="hf_videomae"):
         for _ in range(3):
@@ -69,7 +69,7 @@ def test_few_calls_read_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read) == 10  # 1, 2, 4, ..., 512
 
 
-def test_nothing_is_read_without_values() -> None:
+def test_tensors_without_values_are_not_read() -> None:
     with torch.device("meta"):
         clips = torch.empty(2, 8, 3, 64, 64)
         assert classifier()(clips).logits.is_meta

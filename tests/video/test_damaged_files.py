@@ -1,4 +1,4 @@
-"""Damage that ended a run with a traceback: of each kind a small file, made here."""
+"""Test damaged files that once ended a run with a traceback; each is made here."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ UNKNOWN_CODECS = {
 
 @pytest.mark.parametrize("backend", ["auto", *[with_pyav(name) for name in BACKENDS]])
 @pytest.mark.parametrize("container", UNKNOWN_CODECS)
-def test_a_codec_that_no_decoder_knows(
+def test_unknown_codec_is_a_decode_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str, backend: str
 ) -> None:
     monkeypatch.setattr(_h264_skip, "_MIN_FILE_BYTES", 0)
@@ -39,7 +39,7 @@ def test_a_codec_that_no_decoder_knows(
 
 
 @needs_pyav
-def test_the_codec_is_named_as_the_reason() -> None:
+def test_unknown_codec_is_named_in_the_error() -> None:
     damaged = numbered_video().replace(b"avc1", b"zzzz")
     with pytest.raises(VideoDecodeError, match="no decoder for its codec"):
         open_video(damaged, backend="pyav")
@@ -47,7 +47,7 @@ def test_the_codec_is_named_as_the_reason() -> None:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi", "mpegts"])
-def test_files_that_end_anywhere(monkeypatch: pytest.MonkeyPatch, container: str) -> None:
+def test_truncated_files_decode_or_raise_decode_error(monkeypatch: pytest.MonkeyPatch, container: str) -> None:
     """Cut at sixteen places, with the ways of short and of long files."""
     whole, numbers = numbered_video(8, container=container), random.Random(0)
     for number in range(16):
@@ -61,13 +61,13 @@ def test_files_that_end_anywhere(monkeypatch: pytest.MonkeyPatch, container: str
             assert error.reason
 
 
-def test_a_million_lines_are_too_many_though_the_pixels_are_not() -> None:
+def test_frame_with_a_million_lines_is_refused() -> None:
     with pytest.raises(LimitExceeded, match="64 x 1048624 pixels.*MAX_SIDE"):
         limits.check_frame_size(2**20 + 48, 64)
     limits.check_frame_size(limits.MAX_SIDE, 64)
 
 
-def test_an_avi_of_a_million_lines_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+def test_avi_with_a_million_lines_is_refused_before_opening(tmp_path: Path) -> None:
     content = bytearray(numbered_video(container="avi"))
     place = content.index(b"strf") + 16  # the height in the header of the picture
     content[place : place + 4] = (2**20 + 48).to_bytes(4, "little")

@@ -1,4 +1,4 @@
-"""Cubes, targets and positions against plain loops."""
+"""Test cubes, targets and positions against plain loops."""
 
 import math
 
@@ -10,7 +10,7 @@ from hf_videomae.ops import patches
 CUBE = (2, 4, 4)
 
 
-def test_cubes_are_in_raster_order_and_come_back() -> None:
+def test_cubes_are_in_raster_order_and_round_trip() -> None:
     video = torch.randn(2, 4, 3, 8, 12)
     cut = patches.patchify(video, CUBE)
     assert cut.shape == (2, 12, 3, 32)
@@ -19,19 +19,19 @@ def test_cubes_are_in_raster_order_and_come_back() -> None:
     assert torch.equal(patches.unpatchify(cut, CUBE, (2, 2, 3)), video)
 
 
-def test_picked_cubes_are_the_cut_ones() -> None:
+def test_gathered_patches_match_patchify() -> None:
     video = torch.randn(2, 4, 3, 8, 12)
     index = torch.tensor([[0, 5, 11], [8, 3, 4]])
     expected = torch.stack([patches.patchify(video, CUBE)[b, index[b]] for b in range(2)])
     assert torch.equal(patches.gather_patches(video, CUBE, index), expected)
 
 
-def test_targets_against_a_loop() -> None:
-    """Per channel, over the cube's pixels, unbiased, epsilon outside the root, channels last."""
+def test_targets_match_a_loop() -> None:
+    """Targets are per channel, over the cube's pixels, unbiased, epsilon outside the root, channels last."""
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
     video = torch.rand(1, 2, 3, 4, 4)
-    normalised = (video - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    found = patches.pixel_targets(patches.patchify(normalised, CUBE), mean=mean, std=std, normalize=True)
+    normalized = (video - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    found = patches.pixel_targets(patches.patchify(normalized, CUBE), mean=mean, std=std, normalize=True)
     assert found.shape == (1, 1, 96)
     for channel in range(3):
         values = video[0, :, channel].flatten().tolist()
@@ -41,11 +41,11 @@ def test_targets_against_a_loop() -> None:
             assert found[0, 0, 3 * place + channel].item() == pytest.approx((value - center) / scale, abs=1e-4)
 
 
-def test_pixel_targets_without_normalisation_are_the_pixels() -> None:
+def test_pixel_targets_without_normalization_are_the_pixels() -> None:
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
     video = torch.rand(1, 2, 3, 4, 4)
-    normalised = (video - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    found = patches.pixel_targets(patches.patchify(normalised, CUBE), mean=mean, std=std, normalize=False)
+    normalized = (video - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    found = patches.pixel_targets(patches.patchify(normalized, CUBE), mean=mean, std=std, normalize=False)
     expected = video.permute(0, 1, 3, 4, 2).reshape(1, 1, 96)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -59,12 +59,12 @@ def test_targets_are_float32_and_flat_cubes_are_finite() -> None:
 
 
 def test_predicting_zero_scores_one() -> None:
-    """The predict-the-mean line: 1 less the unbiased variance's 1 / P, on cubes that are not flat."""
+    """Predicting the mean has a loss of 1 minus the unbiased variance's 1 / P, on cubes that are not flat."""
     target = patches.pixel_targets(torch.randn(2, 5, 3, 512), mean=[0.5] * 3, std=[0.5] * 3, normalize=True)
     assert target.square().mean().item() == pytest.approx(511 / 512, abs=1e-4)
 
 
-def test_sinusoid_is_over_the_flat_number() -> None:
+def test_sinusoid_is_over_the_flat_token_number() -> None:
     table = patches.sinusoid_table(30, 6)
     for n in (0, 1, 7, 29):
         for j in range(6):
@@ -73,7 +73,7 @@ def test_sinusoid_is_over_the_flat_number() -> None:
             assert table[n, j].item() == pytest.approx(expected, abs=1e-7)
 
 
-def test_interpolation_keeps_the_own_grid_to_the_bit_and_smooth_tables_nearly() -> None:
+def test_interpolation_keeps_equal_grids_and_smooth_tables() -> None:
     table = patches.sinusoid_table(32, 8)
     assert patches.interpolate_positions(table, source=(2, 4, 4), target=(2, 4, 4)) is table
     rows = torch.arange(4.0)[None, :, None].expand(2, 4, 4)  # the table of a quantity that grows along h alone
@@ -91,6 +91,6 @@ def test_interpolation_over_time_alone_is_linear() -> None:
 @pytest.mark.parametrize(
     ("frames", "height", "width", "word"), [(3, 8, 8, "frames"), (4, 9, 8, "height"), (4, 8, 0, "width")]
 )
-def test_clips_that_cannot_be_cut(frames: int, height: int, width: int, word: str) -> None:
+def test_clips_that_cannot_be_cut_are_refused(frames: int, height: int, width: int, word: str) -> None:
     with pytest.raises(ValueError, match=f"{word} = "):
         patches.token_grid(num_frames=frames, height=height, width=width, cube=CUBE)

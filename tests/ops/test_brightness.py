@@ -1,4 +1,4 @@
-"""Brightness continued across the borders of cubes."""
+"""Test brightness continued across the borders of cubes."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ CUBE, GRID = (2, 8, 8), (3, 4, 5)
 
 
 def smooth_clip() -> Tensor:
-    """(2, 6, 3, 32, 40): two moving blobs over gradients."""
+    """Return (2, 6, 3, 32, 40): two moving blobs over gradients."""
     t, y, x = torch.meshgrid(torch.arange(6.0), torch.arange(32.0), torch.arange(40.0), indexing="ij")
     clips = []
     for left in (10.0, 22.0):
@@ -20,7 +20,7 @@ def smooth_clip() -> Tensor:
     return torch.stack(clips)
 
 
-def test_a_hidden_picture_comes_back_from_its_structure_alone() -> None:
+def test_masked_brightness_is_recovered_from_structure_alone() -> None:
     clip = smooth_clip()
     cubes = patchify(clip, CUBE)
     center, scale = cube_statistics(cubes)
@@ -43,8 +43,8 @@ def test_a_hidden_picture_comes_back_from_its_structure_alone() -> None:
     assert (painted - clip).square().mean() < 0.1 * (guessed - clip).square().mean()
 
 
-def test_the_solution_is_the_best_one() -> None:
-    """Any other brightness of a hidden cube costs more: borders that differ, and distance from the guess."""
+def test_solution_minimizes_the_least_squares_error() -> None:
+    """Any other brightness of a masked cube has a larger error at borders or a larger distance from the guess."""
     generator = torch.Generator().manual_seed(1)
     cubes = patchify(smooth_clip()[:1, :, :1].double(), CUBE)
     center, scale = cube_statistics(cubes)
@@ -69,7 +69,7 @@ def test_the_solution_is_the_best_one() -> None:
         assert slope[masked_tokens].abs().max() < 1e-4
 
 
-def test_nothing_hidden_and_all_hidden() -> None:
+def test_no_masked_and_all_masked_cubes_are_handled() -> None:
     normal, center = torch.randn(1, 60, 2, 128), torch.rand(1, 60, 2, 1)
     for masked_tokens in (torch.zeros(1, 60, dtype=torch.bool), torch.ones(1, 60, dtype=torch.bool)):
         mean, contrast = match_brightness(normal, masked_tokens, center=center, scale=center, cube=CUBE, grid=GRID)

@@ -1,4 +1,4 @@
-"""RandAugment and erasing: Pillow's pixels, one draw for all frames, the published ranges."""
+"""Test RandAugment and random erasing: Pillow's pixels, one draw for all frames, the published ranges."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Picture = Image.Image
 
 
 def clip(frames: int = 3, height: int = 40, width: int = 56) -> Tensor:
-    """Smooth colours with some noise: resampling noise alone would say nothing."""
+    """Return smooth colors with some noise; noise alone would hide resampling errors."""
     coarse = torch.rand(frames, 3, 5, 7) * 200 + 20
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
     return (smooth + 6 * torch.randn(frames, 3, height, width)).clamp(0, 255).to(torch.uint8)
@@ -52,7 +52,7 @@ AT_SEVEN: dict[str, tuple[float, Callable[[Picture], Picture]]] = {
 
 
 @pytest.mark.parametrize("name", list(OPERATIONS))
-def test_operations_are_pillows(name: str) -> None:
+def test_operations_match_pillow(name: str) -> None:
     argument, reference = AT_SEVEN[name]
     assert OPERATIONS[name].argument(0.7) == pytest.approx(argument)
     frames = clip()
@@ -69,20 +69,20 @@ def test_enhancements_go_both_ways(name: str, change: float) -> None:
     assert (apply_operation(frames, Operation(name, change)).int() - expected.int()).abs().max() <= 1
 
 
-def test_flat_and_tiny_frames_stay_what_they_are() -> None:
+def test_flat_and_tiny_frames_stay_unchanged() -> None:
     flat = torch.full((2, 3, 2, 2), 9, dtype=torch.uint8)
     for name in ("auto_contrast", "equalize", "sharpness"):
         assert torch.equal(apply_operation(flat, Operation(name, 0.5)), flat)
 
 
-def test_what_lies_outside_is_grey() -> None:
+def test_geometry_fills_outside_with_gray() -> None:
     frames = torch.zeros(2, 3, 10, 20, dtype=torch.uint8)
     for interpolation in ("bilinear", "bicubic"):
         moved = apply_operation(frames, Operation("translate_x", 0.45), interpolation=interpolation)  # type: ignore[arg-type]
         assert (moved[..., :11] == 0).all() and (moved[..., 11:] == 128).all()  # by 9 pixels
 
 
-def test_bicubic_is_sharper_than_bilinear_and_close_to_pillows() -> None:
+def test_bicubic_is_sharper_than_bilinear_and_close_to_pillow() -> None:
     frames = clip()
     argument, _ = AT_SEVEN["rotate"]
     ours = apply_operation(frames, Operation("rotate", argument))
@@ -90,7 +90,7 @@ def test_bicubic_is_sharper_than_bilinear_and_close_to_pillows() -> None:
     assert (ours.int() - cubic.int()).abs().float().mean() < 1.5
 
 
-def test_one_draw_for_all_frames() -> None:
+def test_all_frames_get_the_same_draw() -> None:
     augment = RandAugment.parse("rand-m7-n4-mstd0.5-inc1")
     still = clip(frames=1).expand(4, -1, -1, -1)
     for seed in range(20):
@@ -98,7 +98,7 @@ def test_one_draw_for_all_frames() -> None:
         assert all(torch.equal(frame, augmented[0]) for frame in augmented)
 
 
-def test_the_published_policy_draws_in_its_ranges() -> None:
+def test_published_policy_draws_within_its_ranges() -> None:
     augment = RandAugment.parse("rand-m7-n4-mstd0.5-inc1")
     assert (augment.magnitude, augment.num_operations, augment.magnitude_std) == (7, 4, 0.5)
     generator = torch.Generator().manual_seed(0)
@@ -114,24 +114,24 @@ def test_the_published_policy_draws_in_its_ranges() -> None:
     assert min(added) > 0
 
 
-def test_a_seed_says_it_all() -> None:
+def test_same_seed_draws_the_same_operations() -> None:
     augment, frames = RandAugment(), clip()
     one, again, other = (augment(frames, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, again) and not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("text", ["rand", "rand-m7-n4", "augmix-m3", "rand-m7-n4-inc1-w0", "rand-m11-inc1", ""])
-def test_other_policies_are_refused(text: str) -> None:
+def test_unknown_policies_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="RandAugment"):
         RandAugment.parse(text)
 
 
-def test_it_wants_decoded_frames() -> None:
+def test_frames_that_are_not_uint8_rgb_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         RandAugment()(torch.zeros(2, 3, 8, 8))
 
 
-def test_erasing_is_the_same_box_in_all_frames_with_noise_of_each() -> None:
+def test_erasing_uses_one_box_and_new_noise_per_frame() -> None:
     frames, generator = torch.full((6, 3, 32, 48), 7.0), torch.Generator().manual_seed(0)
     for _ in range(20):
         erased = random_erasing(frames, probability=1.0, generator=generator)
@@ -145,15 +145,15 @@ def test_erasing_is_the_same_box_in_all_frames_with_noise_of_each() -> None:
     assert (frames == 7).all()
 
 
-def test_a_quarter_is_erased() -> None:
+def test_a_quarter_of_clips_is_erased() -> None:
     frames, generator = torch.zeros(1, 1, 16, 16), torch.Generator().manual_seed(0)
     hits = sum(bool(random_erasing(frames, generator=generator).any()) for _ in range(1000))
     assert 200 < hits < 300
     assert random_erasing(frames, probability=0.0) is frames
 
 
-def test_erasing_wants_normalised_frames() -> None:
-    with pytest.raises(ValueError, match="normalised"):
+def test_erasing_refuses_uint8_frames() -> None:
+    with pytest.raises(ValueError, match="normalized"):
         random_erasing(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="probability"):
         random_erasing(torch.zeros(1, 3, 8, 8), probability=2)

@@ -1,4 +1,4 @@
-"""Clips planned in seconds: by time stamps where the frame rate is uneven, as ever where it is constant."""
+"""Test clips sampled in seconds: by time stamps at an uneven frame rate, by index at a constant one."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def mean_rate(times: list[float]) -> float:
 
 @pytest.mark.parametrize("seconds", [0.04, 0.1, 0.25])
 @pytest.mark.parametrize("times", [SCREEN, PHONE], ids=["screen", "phone"])
-def test_a_clip_of_an_uneven_video_lies_at_the_planned_times(times: list[float], seconds: float) -> None:
+def test_clip_of_uneven_video_has_frames_at_the_sampled_times(times: list[float], seconds: float) -> None:
     fps = mean_rate(times)
     start = 0
 
@@ -62,26 +62,26 @@ def test_a_clip_of_an_uneven_video_lies_at_the_planned_times(times: list[float],
 @pytest.mark.parametrize("fps", [15.0, 24000 / 1001, 25.0, 30000 / 1001, 60.0])
 @pytest.mark.parametrize("clock", [1e-9, 1e-3])
 @pytest.mark.parametrize("frame_seconds", [0.05, 2 / 15, 0.5])
-def test_constant_rates_keep_their_frames(fps: float, clock: float, frame_seconds: float) -> None:
+def test_constant_rate_keeps_its_indices(fps: float, clock: float, frame_seconds: float) -> None:
     times = [round(place / fps / clock) * clock for place in range(300)]
     plan = ClipSampler(num_frames=16, frame_seconds=frame_seconds, views=5)
     assert resolve_frame_indices(
-        video(times, fps), plan.test_indices, frame_seconds=plan.seconds
+        video(times, fps), plan.test_indices, frame_seconds=plan.stride_seconds
     ) == plan.test_indices(300, fps)
 
 
-def test_plans_in_frames_keep_the_tables_of_an_uneven_video() -> None:
+def test_sampling_in_frames_ignores_time_stamps() -> None:
     plan = ClipSampler(num_frames=8, stride=2, views=3)
     uneven = video(SCREEN, mean_rate(SCREEN))
-    assert plan.seconds is None and ClipSampler(mode="uniform", frame_seconds=0.1).seconds is None
-    assert resolve_frame_indices(uneven, plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(
+    assert plan.stride_seconds is None and ClipSampler(mode="uniform", frame_seconds=0.1).stride_seconds is None
+    assert resolve_frame_indices(uneven, plan.test_indices, frame_seconds=plan.stride_seconds) == plan.test_indices(
         len(SCREEN)
     )
 
 
 @pytest.mark.parametrize("frame_seconds", [0.01, 0.04, 0.3, 2.0, 100.0])
 @pytest.mark.parametrize("times", [SCREEN, PHONE, [0.0, 7.0], [0.0, 0.001, 5.0]])
-def test_every_plan_stays_in_the_video(times: list[float], frame_seconds: float) -> None:
+def test_indices_stay_within_the_video(times: list[float], frame_seconds: float) -> None:
     clip = ClipSampler(num_frames=8, frame_seconds=frame_seconds, views=3)
     uneven = video(times, 100.0 if len(times) > 3 else mean_rate(times))
 
@@ -97,25 +97,25 @@ def test_every_plan_stays_in_the_video(times: list[float], frame_seconds: float)
         assert 0 <= indices[0] and indices[-1] < len(times)
 
 
-def test_a_video_of_one_frame_needs_no_rate() -> None:
+def test_video_of_one_frame_needs_no_rate() -> None:
     plan = ClipSampler(num_frames=4, frame_seconds=0.1)
     assert resolve_frame_indices(video([0.0], 0.0), plan.test_indices, frame_seconds=0.1) == [[0, 0, 0, 0]]
 
 
-def test_time_stamps_that_squeeze_the_video_are_refused() -> None:
+def test_implausibly_short_time_stamps_are_refused() -> None:
     squeezed = video([place / 90000 for place in range(200)], 90000.0)
     plan = ClipSampler(num_frames=4, frame_seconds=0.1)
     with pytest.raises(UnknownFrameRateError, match=r"90000 per second.*stride in frames"):
-        resolve_frame_indices(squeezed, plan.test_indices, frame_seconds=plan.seconds)
+        resolve_frame_indices(squeezed, plan.test_indices, frame_seconds=plan.stride_seconds)
     in_frames = ClipSampler(num_frames=4, stride=4)
-    assert resolve_frame_indices(squeezed, in_frames.test_indices, frame_seconds=in_frames.seconds)
+    assert resolve_frame_indices(squeezed, in_frames.test_indices, frame_seconds=in_frames.stride_seconds)
     high_speed = ClipSampler(num_frames=4, frame_seconds=0.0002)
     assert resolve_frame_indices(squeezed, high_speed.test_indices, frame_seconds=0.0002) == high_speed.test_indices(
         200, 90000
     )
 
 
-def test_a_plan_for_the_first_frames_reaches_no_further() -> None:
+def test_first_limits_the_sampled_frames() -> None:
     def slide(total: int, fps: float) -> list[list[int]]:
         return sliding_window_indices(
             total, num_frames=4, stride=ClipSampler(frame_seconds=0.1).stride_at_fps(fps), hop=2
@@ -125,12 +125,12 @@ def test_a_plan_for_the_first_frames_reaches_no_further() -> None:
     assert 30 < max(map(max, windows)) <= 39
 
 
-def test_the_nearest_frame() -> None:
+def test_nearest_frame_prefers_the_earlier() -> None:
     times = torch.tensor([0.0, 0.1, 0.5])
     assert [nearest_frame(times, time) for time in (0.0, 0.04, 0.06, 0.29, 0.31, 9.0)] == [0, 0, 1, 1, 2, 2]
 
 
-def test_half_a_frame_is_where_a_constant_rate_ends() -> None:
+def test_constant_rate_allows_less_than_half_a_frame() -> None:
     even = torch.arange(10, dtype=torch.float64) / 25
     assert has_constant_rate(even, fps=25)
     assert has_constant_rate(even + torch.tensor([0, 0.019] * 5), fps=25)
@@ -138,7 +138,7 @@ def test_half_a_frame_is_where_a_constant_rate_ends() -> None:
     assert not has_constant_rate(even, fps=30)
 
 
-def test_times_of_windows() -> None:
+def test_window_seconds_of_uneven_and_even_videos() -> None:
     even, uneven = video([0.0, 0.04, 0.08, 0.12], 25.0), video([0.0, 0.1, 0.9, 1.0], 3.0)
     windows = torch.tensor([[0, 1], [2, 3]])
     assert window_seconds(even, windows).tolist() == [[0.0, 0.08], [0.08, 0.16]]
@@ -159,14 +159,14 @@ def uneven_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_ffmpeg_command
 @each_backend
-def test_a_test_clip_of_an_uneven_file(uneven_file: Path, backend: str) -> None:
-    plan = ClipSampler(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipPlan
+def test_test_clip_of_uneven_file_follows_its_times(uneven_file: Path, backend: str) -> None:
+    plan = ClipSampler(num_frames=4, frame_seconds=1.0)  # 0, 1.33, 2.66, 4 s spread over the window; see ClipSampler
     with open_video(uneven_file, backend=backend) as reader:
-        (clip,) = reader.plan(plan.test_indices, frame_seconds=plan.seconds)
+        (clip,) = reader.sample_indices(plan.test_indices, frame_seconds=plan.stride_seconds)
         shown = reader.timestamps[clip].tolist()
         frames = reader.frames(clip)
         one_second = [nearest_frame(reader.timestamps, time) for time in (0.0, 1.0, 2.0, 3.0)]
-        exact = reader.plan(
+        exact = reader.sample_indices(
             lambda total, fps: [place * plan.stride_at_fps(fps) for place in range(4)], frame_seconds=1.0
         )
     assert exact == one_second and [round(SCREEN[index], 2) for index in exact] == [0.0, 1.4, 1.78, 3.0]
@@ -180,7 +180,7 @@ def test_a_test_clip_of_an_uneven_file(uneven_file: Path, backend: str) -> None:
 
 
 @needs_ffmpeg_command
-def test_views_of_an_uneven_file_are_planned_by_time(uneven_file: Path) -> None:
+def test_views_of_uneven_file_follow_its_times(uneven_file: Path) -> None:
     plan = MultiViewConfig(clip=ClipSampler(num_frames=4, frame_seconds=0.4, views=2), crops=1, size=(32, 32))
     read = decode_views(uneven_file, plan=plan)
     in_frames = decode_views(
@@ -189,8 +189,10 @@ def test_views_of_an_uneven_file_are_planned_by_time(uneven_file: Path) -> None:
     assert read.frames.shape[0] > 4 and in_frames.frames.shape[0] == 4
 
 
-def test_a_file_of_constant_rate_is_planned_as_without_seconds() -> None:
+def test_file_of_constant_rate_samples_as_in_frames() -> None:
     data = numbered_video()  # 24 frames, 12 per second
     plan = ClipSampler(num_frames=4, frame_seconds=1 / 6, views=3)
     with open_video(data) as reader:
-        assert reader.plan(plan.test_indices, frame_seconds=plan.seconds) == plan.test_indices(24, 12.0)
+        assert reader.sample_indices(plan.test_indices, frame_seconds=plan.stride_seconds) == plan.test_indices(
+            24, 12.0
+        )

@@ -1,4 +1,4 @@
-"""Model folders from anyone: odd configurations and damaged weights are refused in one line, and quickly."""
+"""Test model folders from anyone: odd configurations and damaged weights are refused in one line, and quickly."""
 
 import json
 import os
@@ -111,7 +111,9 @@ ODD_FIELDS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "words"), ODD_FIELDS, ids=[str(fields)[:60] for fields, _ in ODD_FIELDS])
-def test_odd_configurations_are_one_line(sound: Path, tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+def test_odd_configurations_are_refused_in_one_line(
+    sound: Path, tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
     folder = odd(sound, tmp_path, **fields)
     start = time.monotonic()
     with pytest.raises(ValueError, match=words) as caught:
@@ -128,7 +130,7 @@ def test_odd_configurations_are_one_line(sound: Path, tmp_path: Path, fields: di
     ],
     ids=lambda text: repr(text[:12]),
 )  # fmt: skip
-def test_a_config_that_is_no_json_object(sound: Path, tmp_path: Path, text: bytes) -> None:
+def test_config_that_is_no_json_object_is_refused(sound: Path, tmp_path: Path, text: bytes) -> None:
     folder = odd(sound, tmp_path)
     (folder / "config.json").write_bytes(text)
     for use in (predict, extract_features):
@@ -137,7 +139,7 @@ def test_a_config_that_is_no_json_object(sound: Path, tmp_path: Path, text: byte
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "header", "length", "text", "nested", "offsets"])
-def test_damaged_weights_are_one_line(sound: Path, tmp_path: Path, kind: str) -> None:
+def test_damaged_weights_are_refused_in_one_line(sound: Path, tmp_path: Path, kind: str) -> None:
     folder = odd(sound, tmp_path)
     path = folder / "model.safetensors"
     whole = path.read_bytes()
@@ -158,13 +160,15 @@ def test_damaged_weights_are_one_line(sound: Path, tmp_path: Path, kind: str) ->
         assert len(str(caught.value)) < 600
 
 
-def test_the_command_line_ends_with_one_line(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_odd_configuration_in_one_line(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = odd(sound, tmp_path, num_labels=10**9, id2label=None)
     for command in ("predict", "features"):
         with pytest.raises(SystemExit) as ended:
             main([command, "--model", str(folder), str(tmp_path / "a.mp4"), *_output(command, tmp_path)])
-        said = capsys.readouterr().err.strip().splitlines()
-        assert ended.value.code == 2 and "num_labels" in said[-1] and len(said) <= 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert ended.value.code == 2 and "num_labels" in lines[-1] and len(lines) <= 2
 
 
 def _output(command: str, folder: Path) -> list[str]:
@@ -183,7 +187,7 @@ def test_large_research_models_are_within_the_limits() -> None:
     VideoMAEConfig(num_channels=224, image_size=224)
 
 
-def test_a_fresh_decoder_is_not_counted_against_the_file(sound: Path, tmp_path: Path) -> None:
+def test_fresh_decoder_is_not_counted_against_the_file(sound: Path, tmp_path: Path) -> None:
     folder = odd(sound, tmp_path, decoder_num_hidden_layers=40, decoder_hidden_size=384, decoder_num_attention_heads=6)
     with pytest.raises(ValueError, match="do not belong together"):
         VideoMAEForPreTraining.from_pretrained(folder)
@@ -191,7 +195,7 @@ def test_a_fresh_decoder_is_not_counted_against_the_file(sound: Path, tmp_path: 
     assert model.config.decoder_num_hidden_layers == 40
 
 
-def test_other_shapes_are_named(sound: Path, tmp_path: Path) -> None:
+def test_weights_of_other_shapes_are_named(sound: Path, tmp_path: Path) -> None:
     folder = odd(sound, tmp_path, intermediate_size=256)
     with pytest.raises(ValueError, match=r"\[512, 128\] in the file and \[256, 128\] in the model") as caught:
         VideoMAEModel.from_pretrained(folder)
@@ -215,7 +219,9 @@ ODD_SETTINGS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "words"), ODD_SETTINGS, ids=[str(odd)[:50] for odd, _ in ODD_SETTINGS])
-def test_odd_processors_are_one_line(sound: Path, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+def test_odd_processors_are_refused_in_one_line(
+    sound: Path, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
     path = Path(shutil.copytree(sound, tmp_path / "odd")) / "video_preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
     with pytest.raises(ValueError, match=words) as caught:
@@ -223,7 +229,7 @@ def test_odd_processors_are_one_line(sound: Path, tmp_path: Path, settings: dict
     assert len(str(caught.value)) < 400
 
 
-def test_a_processor_file_that_is_nested_or_no_object(sound: Path, tmp_path: Path) -> None:
+def test_nested_or_non_object_processor_file_is_refused(sound: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(sound, tmp_path / "odd")) / "video_preprocessor_config.json"
     for text in (b"[" * 10**5, b"[]", b"3", b"{", b"\xff"):
         path.write_bytes(text)
@@ -243,10 +249,10 @@ def test_a_processor_file_that_is_nested_or_no_object(sound: Path, tmp_path: Pat
         (json.dumps({"metadata": {}, "weight_map": {"a": 5}}), "names 5"),
         (json.dumps({"metadata": {}, "weight_map": {"a": "../sound/model.safetensors"}}), r"\.\./sound"),
         (json.dumps({"metadata": {}, "weight_map": {"a": "/etc/passwd"}}), "/etc/passwd"),
-        (json.dumps({"metadata": {}, "weight_map": {"a": "x" * 10**5}}), "beside it"),
+        (json.dumps({"metadata": {}, "weight_map": {"a": "x" * 10**5}}), "file of weights in its folder"),
     ],
 )
-def test_an_index_of_weights_names_files_beside_it_alone(sound: Path, tmp_path: Path, text: str, named: str) -> None:
+def test_weight_index_must_name_files_in_its_folder(sound: Path, tmp_path: Path, text: str, named: str) -> None:
     folder = odd(sound, tmp_path)
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(text)
@@ -255,7 +261,7 @@ def test_an_index_of_weights_names_files_beside_it_alone(sound: Path, tmp_path: 
     assert "index.json" in str(caught.value) and len(str(caught.value)) < 500
 
 
-def test_weights_in_several_files_are_read(sound: Path, tmp_path: Path) -> None:
+def test_sharded_weights_are_read(sound: Path, tmp_path: Path) -> None:
     model = VideoMAEForVideoClassification.from_pretrained(sound)
     model.save_pretrained(tmp_path, max_shard_size="500KB")
     assert (tmp_path / "model.safetensors.index.json").is_file()
@@ -266,7 +272,7 @@ def test_weights_in_several_files_are_read(sound: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings", [{"num_frames": 65000}, {"crop_size": {"height": 16000, "width": 16000}}, {"crop_size": 16000}]
 )
-def test_clips_of_a_processor_fit_into_memory(sound: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_processor_clips_beyond_memory_are_refused(sound: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     folder = odd(sound, tmp_path)
     file = next(folder.glob("*preprocessor_config.json"))
     file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
@@ -315,7 +321,7 @@ def test_models_that_return_attentions_are_saved(sound: Path, tmp_path: Path) ->
     assert len(read(torch.zeros(1, 8, 3, 64, 64)).attentions) == 3
 
 
-def test_a_pipe_is_no_checkpoint(sound: Path, tmp_path: Path) -> None:
+def test_named_pipe_is_no_checkpoint(sound: Path, tmp_path: Path) -> None:
     folder = odd(sound, tmp_path)
     (folder / "model.safetensors").unlink()
     os.mkfifo(folder / "model.safetensors")
@@ -326,7 +332,7 @@ def test_a_pipe_is_no_checkpoint(sound: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"), [("", "config.json"), ("[]", "JSON object"), ("[" * 100_000, "config.json")]
 )
-def test_a_run_names_the_configuration_that_it_cannot_read(sound: Path, tmp_path: Path, text: str, named: str) -> None:
+def test_run_names_the_configuration_that_it_cannot_read(sound: Path, tmp_path: Path, text: str, named: str) -> None:
     folder = odd(sound, tmp_path)
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=named):

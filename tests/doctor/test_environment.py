@@ -1,4 +1,4 @@
-"""The command on this machine, and on genuinely broken ones: other libraries, a closed port, a small /dev/shm."""
+"""Test the command on this machine, and on broken ones: other libraries, a closed port, a small /dev/shm."""
 
 import http.server
 import json
@@ -31,7 +31,7 @@ needs_torchcodec = pytest.mark.skipif(
 
 
 def doctor(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command, from the root of the project; costs one import of torch."""
+    """Run the command from the root of the project; takes one import of torch."""
     command = [*before, sys.executable, "-m", "hf_videomae.cli", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(**variables))
 
@@ -48,14 +48,14 @@ def no_hub_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def hub_finding(token: str | None) -> Finding:
-    """What is said of the Hub that the environment names, asked by the real client."""
+    """Return the finding about the Hub that the environment names, asked by the real client."""
     (finding,) = check_hub(machine(hub=probe("hub")["hub"], token=token))
     return finding
 
 
 @contextmanager
 def hub(status: int, body: bytes = b"{}") -> Iterator[tuple[str, list[str | None]]]:
-    """A server that answers everything alike, and notes the tokens that it was shown."""
+    """Serve one answer to every request, and record the tokens received."""
     shown: list[str | None] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ def hub(status: int, body: bytes = b"{}") -> Iterator[tuple[str, list[str | None
 
 
 @needs_torchcodec
-def test_this_machine_in_words(tmp_path: Path) -> None:
+def test_doctor_reports_this_machine(tmp_path: Path) -> None:
     done = doctor("--offline", "--output_dir", str(tmp_path / "not" / "there" / "yet"))
     lines = done.stdout.splitlines()
     assert lines[0].startswith("hf_videomae ") and "Python 3" in lines[0]
@@ -94,20 +94,20 @@ def test_this_machine_in_words(tmp_path: Path) -> None:
 
 @linux
 @needs_torchcodec
-def test_a_machine_on_which_much_is_broken(tmp_path: Path) -> None:
-    """Libraries that do not load, no second decoder, a closed port, and the /dev/shm of a container where we may."""
+def test_doctor_reports_several_broken_parts(tmp_path: Path) -> None:
+    """Libraries that do not load, no second decoder, a closed port, and a container's /dev/shm if permitted."""
     damaged_torchcodec(tmp_path, {b"libavutil.so.": b"libavutil.xx."})
     (tmp_path / "av.py").write_text("raise ImportError('DLL load failed')")
     variables = {"HF_ENDPOINT": CLOSED, "HF_TOKEN": SECRET, "HF_HOME": str(tmp_path / "home")}
     done = doctor("--json", before=small_shared_memory(), PYTHONPATH=f"{tmp_path}:{ROOT}", **variables)
-    said = json.loads(done.stdout)
-    findings = {finding["about"]: finding for finding in said["findings"]}
-    assert done.returncode == 1 and said["healthy"] is False
-    assert SECRET not in done.stdout + done.stderr and said["facts"]["token"] == "HF_TOKEN"
+    report = json.loads(done.stdout)
+    findings = {finding["about"]: finding for finding in report["findings"]}
+    assert done.returncode == 1 and report["healthy"] is False
+    assert SECRET not in done.stdout + done.stderr and report["facts"]["token"] == "HF_TOKEN"
     assert findings["torch"]["status"] == "ok"
     assert findings["torchcodec"]["status"] == "broken"
     assert "no FFmpeg libraries are found" in findings["torchcodec"]["found"] and "Likely causes" not in done.stdout
-    assert "DLL load failed" in said["facts"]["pyav"]["missing"]
+    assert "DLL load failed" in report["facts"]["pyav"]["missing"]
     assert "refused" in findings["hub"]["found"] and "unset HF_ENDPOINT" in findings["hub"]["fix"]
     if small_shared_memory():
         assert findings["shared memory"]["status"] == "broken"
@@ -115,7 +115,7 @@ def test_a_machine_on_which_much_is_broken(tmp_path: Path) -> None:
 
 
 def small_shared_memory() -> tuple[str, ...]:
-    """What to put before a command, so that it sees a /dev/shm as small as Docker makes it; empty where forbidden."""
+    """Return a command prefix for a /dev/shm as small as Docker's; empty if forbidden."""
     small = "mount -t tmpfs -o size=64m tmpfs /dev/shm"
     unshare = ("unshare", "-rm", "sh", "-c", f'{small} && exec "$@"', "sh")
     allowed = shutil.which("unshare") and subprocess.run([*unshare, "true"], capture_output=True).returncode == 0
@@ -124,7 +124,7 @@ def small_shared_memory() -> tuple[str, ...]:
 
 @linux
 @needs_torchcodec
-def test_a_torchcodec_made_for_another_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchcodec_for_another_torch_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged_torchcodec(tmp_path, {b"aoti_torch_abi_version": b"aoti_torch_abi_verXXXX"})
     monkeypatch.syspath_prepend(tmp_path)
     answer = probe("torchcodec")["torchcodec"]
@@ -133,7 +133,7 @@ def test_a_torchcodec_made_for_another_torch(tmp_path: Path, monkeypatch: pytest
     assert finding.fix is not None and "--force-reinstall --no-deps torchcodec==" in finding.fix
 
 
-def test_a_decoder_that_crashes_takes_nothing_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crashing_decoder_does_not_stop_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torchcodec").mkdir()
     (tmp_path / "torchcodec" / "__init__.py").write_text("import ctypes; ctypes.string_at(0)")
     (tmp_path / "av.py").write_text("raise ImportError('DLL load failed')")
@@ -143,7 +143,7 @@ def test_a_decoder_that_crashes_takes_nothing_along(tmp_path: Path, monkeypatch:
     assert answers["pyav"]["missing"] == "DLL load failed"
 
 
-def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_probe_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "huggingface_hub").mkdir()
     (tmp_path / "huggingface_hub" / "__init__.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
@@ -160,7 +160,7 @@ def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (200, b"<html>log in to this hotel</html>", "broken", "cannot be reached"),
     ],
 )
-def test_what_the_hub_says_of_the_token(
+def test_hub_answer_about_the_token_is_reported(
     monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, expected: str, words: str
 ) -> None:
     with hub(status, body) as (endpoint, shown):
@@ -173,7 +173,7 @@ def test_what_the_hub_says_of_the_token(
 
 
 @pytest.mark.usefixtures("no_hub_settings")
-def test_without_a_token_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_is_sent_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with hub(401) as (endpoint, shown):
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
         finding = hub_finding(None)
@@ -182,7 +182,7 @@ def test_without_a_token_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_hub_settings")
-def test_a_hub_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_hub_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes the connection and says nothing
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         finding = hub_finding(None)
@@ -192,9 +192,7 @@ def test_a_hub_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("no_hub_settings")
 @pytest.mark.parametrize("token", [SECRET + "\ninjected: header", SECRET + "\x01", "ünicode-" + SECRET])
-def test_a_token_that_makes_no_header_is_not_quoted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
-) -> None:
+def test_invalid_token_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     (tmp_path / "token").write_text(token, encoding="utf-8")
     monkeypatch.setenv("HF_ENDPOINT", CLOSED)
     finding = hub_finding(_token_source(tmp_path / "token"))
@@ -204,7 +202,7 @@ def test_a_token_that_makes_no_header_is_not_quoted(
 
 @pytest.mark.usefixtures("no_hub_settings")
 @pytest.mark.parametrize("environment_forbids", [True, False])
-def test_no_network_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch, environment_forbids: bool) -> None:
+def test_offline_doctor_uses_no_network(monkeypatch: pytest.MonkeyPatch, environment_forbids: bool) -> None:
     asked: list[str] = []
     monkeypatch.setattr(environment_module, "run_probes", lambda names: asked.extend(names) or {})
     if environment_forbids:
@@ -215,7 +213,7 @@ def test_no_network_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch, envi
     assert check_hub(collected)[0].status == "note"
 
 
-def test_space_of_places_that_are_not_there_yet(tmp_path: Path) -> None:
+def test_disk_space_of_missing_folders_is_that_of_their_parent(tmp_path: Path) -> None:
     space = _disk_space(tmp_path / "a" / "b")
     assert space.error is None and space.total == shutil.disk_usage(tmp_path).total
     (tmp_path / "file").write_text("")

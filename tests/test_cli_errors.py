@@ -1,4 +1,4 @@
-"""The command ends in order when its output is not read, its folder cannot be made, or a flag would play no part."""
+"""Test that the command fails cleanly on a closed pipe, an unusable folder, a full disk or conflicting flags."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--overwrite", "--license", "mit"], "--license and --overwrite"),
     ],
 )
-def test_flags_beside_check_are_refused(
+def test_flags_with_check_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], named: str
 ) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -40,7 +40,7 @@ def test_flags_beside_check_are_refused(
     assert f"so {named} would have no effect" in printed
 
 
-def test_a_number_of_classes_is_refused_by_convert(
+def test_convert_refuses_a_number_of_classes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, fixtures_dir: Path
 ) -> None:
     for name in ("original_finetune.pth", "original_pretrain_tube90.pth"):
@@ -50,7 +50,7 @@ def test_a_number_of_classes_is_refused_by_convert(
 
 
 @pytest.mark.parametrize("command", ["convert", "features", "reconstruct"])
-def test_an_output_that_cannot_be_made_is_refused_first(
+def test_output_that_cannot_be_created_is_refused_first(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -67,7 +67,7 @@ COMMAND = [sys.executable, "-m", "hf_videomae.cli", "card", "--check"]
 
 
 @pytest.mark.parametrize("command", ["check", "help"])
-def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path, command: str) -> None:
+def test_closed_pipe_ends_the_command_quietly(tmp_path: Path, command: str) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     arguments = [*COMMAND[:3], "--help"] if command == "help" else [*COMMAND, str(tmp_path)]
     read, write = os.pipe()
@@ -79,7 +79,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path, command: 
     assert (done.returncode, done.stderr) == (0 if command == "help" else 141, "")
 
 
-def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
+def test_full_disk_is_one_line(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -91,7 +91,7 @@ def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_conversion_that_does_not_fit_leaves_nothing(
+def test_conversion_on_full_disk_leaves_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, fixtures_dir: Path
 ) -> None:
     with small_disk(tmp_path / "disk", megabytes=0.1) as disk:
@@ -104,7 +104,7 @@ def test_a_conversion_that_does_not_fit_leaves_nothing(
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "safetensors"])
-def test_features_that_do_not_fit_are_written_by_the_same_command_later(
+def test_features_on_full_disk_are_written_by_a_later_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, file_format: str
 ) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1)

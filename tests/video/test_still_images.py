@@ -1,4 +1,4 @@
-"""Still pictures and sound with a cover picture are no videos; motion in a picture format is one."""
+"""Test that still images and sound with a cover are refused, and animated images are videos."""
 
 import io
 from pathlib import Path
@@ -52,7 +52,7 @@ STILLS = [
 
 @each_backend
 @pytest.mark.parametrize(("kind", "options"), STILLS)
-def test_a_still_picture_is_no_video(tmp_path: Path, backend: str, kind: str, options: dict) -> None:
+def test_still_image_is_refused(tmp_path: Path, backend: str, kind: str, options: dict) -> None:
     path = tmp_path / f"x.{kind.lower()}"
     path.write_bytes(saved(kind, **options))
     with pytest.raises(VideoDecodeError, match="still picture|cannot decode") as error:
@@ -60,7 +60,7 @@ def test_a_still_picture_is_no_video(tmp_path: Path, backend: str, kind: str, op
     assert "still picture" in error.value.reason or kind in ("TGA", "PCX", "ICO"), error.value.reason
 
 
-def test_a_still_picture_with_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
+def test_still_image_named_like_a_video_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.mp4"
     path.write_bytes(saved("JPEG"))
     with pytest.raises(VideoDecodeError, match="still picture"):
@@ -84,25 +84,25 @@ def test_a_still_picture_with_the_name_of_a_video_is_refused(tmp_path: Path) -> 
         (b"\x89PNG\r\n\x1a\n", "PNG"),
     ],
 )
-def test_kinds_by_their_first_bytes(head: bytes, kind: str | None) -> None:
+def test_formats_are_recognized_by_their_first_bytes(head: bytes, kind: str | None) -> None:
     assert find_still_format(io.BytesIO(head)) == kind
 
 
 @each_backend
 @pytest.mark.parametrize("kind", ["GIF", "PNG"])
-def test_animated_pictures_are_videos(backend: str, kind: str) -> None:
+def test_animated_images_are_videos(backend: str, kind: str) -> None:
     with open_video(saved(kind, frames=3, duration=100), backend=backend) as reader:
         assert reader.num_frames == 3 and reader.fps == pytest.approx(10, rel=0.05)
         assert not torch.equal(*reader.frames([0, 2]).split(1))
 
 
-def test_animated_webp_is_named_with_its_remedy() -> None:
+def test_animated_webp_is_refused_with_a_remedy() -> None:
     with pytest.raises(VideoDecodeError, match=r"animated WebP.*GIF"):
         open_video(saved("WEBP", frames=3, duration=100))
 
 
 @needs_avif
-def test_animated_avif_is_no_still_picture() -> None:
+def test_animated_avif_is_no_still_image() -> None:
     try:
         with open_video(saved("AVIF", frames=3, duration=100)) as reader:
             assert reader.num_frames == 3
@@ -115,7 +115,7 @@ def test_animated_avif_is_no_still_picture() -> None:
 @pytest.mark.parametrize(
     ("ending", "codec"), [("mp4", "libx264"), ("mov", "png"), ("avi", "mjpeg"), ("mkv", "mjpeg"), ("mov", "mjpeg")]
 )
-def test_a_video_of_one_frame_is_a_video(tmp_path: Path, backend: str, ending: str, codec: str) -> None:
+def test_video_of_one_frame_is_a_video(tmp_path: Path, backend: str, ending: str, codec: str) -> None:
     with open_video(make_video(tmp_path / f"x.{ending}", "-c:v", codec, frames=1), backend=backend) as reader:
         assert reader.num_frames == 1 and reader.frames([0]).shape == (1, 3, 48, 64)
         assert reader.timestamps.tolist() == [0.0] and reader.fps == pytest.approx(25, abs=0.1)
@@ -123,7 +123,7 @@ def test_a_video_of_one_frame_is_a_video(tmp_path: Path, backend: str, ending: s
 
 @needs_ffmpeg_command
 @each_backend
-def test_jpeg_pictures_one_after_the_other_are_a_video(tmp_path: Path, backend: str) -> None:
+def test_consecutive_jpeg_images_are_a_video(tmp_path: Path, backend: str) -> None:
     path = make_video(tmp_path / "x.mjpeg", "-c:v", "mjpeg", frames=4)
     with open_video(path, backend=backend) as reader:
         assert reader.num_frames == 4
@@ -147,9 +147,7 @@ COVERS = [
 @needs_ffmpeg_command
 @each_backend
 @pytest.mark.parametrize(("ending", "audio", "codec"), COVERS)
-def test_sound_with_a_cover_picture_is_no_video(
-    folder: Path, backend: str, ending: str, audio: str, codec: str
-) -> None:
+def test_sound_with_cover_image_is_refused(folder: Path, backend: str, ending: str, audio: str, codec: str) -> None:
     cover, path = folder / f"cover.{'jpg' if codec == 'mjpeg' else codec}", folder / f"{codec}.{ending}"
     if not path.exists():
         ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", cover)
@@ -163,7 +161,7 @@ def test_sound_with_a_cover_picture_is_no_video(
 
 @needs_ffmpeg_command
 @each_backend
-def test_a_video_with_a_cover_picture_is_a_video(folder: Path, backend: str) -> None:
+def test_video_with_cover_image_is_a_video(folder: Path, backend: str) -> None:
     cover, path = folder / "cover.jpg", folder / "x.mkv"
     ffmpeg("-f", "lavfi", "-i", "color=red:s=256x256", "-frames:v", "1", cover)
     video = make_video(folder / "video.mp4", "-c:v", "libx264")

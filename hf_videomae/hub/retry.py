@@ -155,6 +155,8 @@ def retry_after(error: BaseException) -> float | None:
 class RetryPolicy:
     """Exponential backoff with jitter between attempts, bounded by a time without progress.
 
+    The waits double from 0.5-1, 1-2, 2-4 seconds up to 15-30 seconds, unless the server asks for another wait.
+
     Args:
         name: what is being read, for messages.
         seconds: time without progress until it gives up; by default `outage_retry_seconds()`. A rate limit (429) gets

@@ -169,7 +169,9 @@ def prepare(
     _check_license(input_dataset, settings)
     new_settings = {"source": input_dataset.name, **settings.to_dict()}
     if previous is not None:
-        _check_same_settings(previous, new_settings, destination)
+        changes = _changed_settings({"source": previous["source"], **previous["settings"]}, new_settings)
+        if changes:
+            raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
         if _is_up_to_date(previous, input_dataset, new_settings, destination):
             return PrepareResult(report=previous, is_unchanged=True, reused=previous["kept"])
     create_folder(destination, flag="the folder", kind=DataError)
@@ -246,12 +248,6 @@ def _check_destination(source: str, destination: Path) -> dict[str, Any] | None:
     if others and WORK_FOLDER not in others:
         raise DataError(f"{destination} holds other files ({sorted(others)[0]}, ...); give an empty or new folder")
     return None
-
-
-def _check_same_settings(previous: dict[str, Any], new_settings: dict[str, Any], destination: Path) -> None:
-    changes = _changed_settings({"source": previous["source"], **previous["settings"]}, new_settings)
-    if changes:
-        raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
 
 
 def _changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -386,6 +382,8 @@ def _write_shards(
     transcoder: Transcoder, shards: list[Shard], *, features: Any, shard_plan: Any, destination: Path
 ) -> dict[str, Path]:
     """Return where each shard is: in the work folder, or in its final place if a killed call moved it there."""
+    # The plan is saved before any shard. A killed call leaves shards in the work folder and, once moving began, in
+    # their final place; they are reused if the plan is the same, and removed otherwise.
     shard_plan = json.loads(json.dumps([shard_plan, features.to_dict()]))
     plan_file = transcoder.folder / "plan.json"
     if _read_shard_plan(plan_file) != shard_plan:

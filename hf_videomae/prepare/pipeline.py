@@ -127,13 +127,7 @@ def prepare(
             Hub.
         destination: a folder that is empty, does not exist, or was made by this function.
         settings: what the dataset looks like.
-        index: a CSV or JSONL file with labels and splits; it and the five arguments that follow are as for
-            `open_input_dataset`.
-        config: configuration of a dataset that has several.
-        revision: branch, tag or commit of a Hub dataset.
-        video_column: default: found by its type.
-        label_column: default: found by its type or name.
-        allow_paths: hosts, folders and URL prefixes that rows may name.
+        index, config, revision, video_column, label_column, allow_paths: as for `open_input_dataset`.
         publish: the dataset will be published: refuse a folder with links that lead out of it, other than to
             `allow_paths`.
         jobs: videos encoded at a time; default: one per core. It does not change the result.
@@ -149,7 +143,7 @@ def prepare(
     if jobs is not None and jobs < 1:
         raise DataError(f"{jobs} videos at a time are not possible; give 1 or more jobs")
     _require_datasets()
-    encoder()
+    encoder()  # raises if there is none
     previous = _check_destination(source, destination)
     input_dataset = open_input_dataset(
         source,

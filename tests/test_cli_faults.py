@@ -45,7 +45,7 @@ def test_a_number_of_classes_is_refused_by_convert(
 ) -> None:
     for name in ("original_finetune.pth", "original_pretrain_tube90.pth"):
         printed = refused(capsys, "convert", str(fixtures_dir / name), str(tmp_path / "out"), "--num_labels", "7")
-        assert "num_labels 7 plays no part" in printed and "--head_indices" in printed
+        assert "num_labels 7 " in printed and "--head_indices" in printed
     assert not (tmp_path / "out").exists()
 
 

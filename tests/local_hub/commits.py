@@ -151,10 +151,10 @@ class Writer:
             if key == "file":
                 changes[path] = base64.b64decode(value["content"])
             elif key == "lfsFile":
-                found = objects.find(value["oid"])
-                if found is None:
+                file = objects.find(value["oid"])
+                if file is None:
                     raise CommitRefused(400, f"LFS pointer pointed to a file that does not exist: {path}")
-                changes[path] = found.read_bytes()
+                changes[path] = file.read_bytes()
             else:
                 changes |= dict.fromkeys(_deleted_paths(head, path, folder=key == "deletedFolder"))
         return changes

@@ -231,8 +231,10 @@ def test_model_is_pushed_and_loaded(hub: LocalHub, stock: bool) -> None:
     assert hub.is_private("models/org/tiny")
     loaded = (Stock if stock else VideoMAEForPreTraining).from_pretrained("org/tiny", token=hub.token)
     weights = original.state_dict()
-    found = {name: value for name, value in loaded.state_dict().items() if name in weights}
-    assert len(found) > 50 and all(torch.equal(value, weights[name]) for name, value in found.items())
+    loaded_weights = {name: value for name, value in loaded.state_dict().items() if name in weights}
+    assert len(loaded_weights) > 50 and all(
+        torch.equal(value, weights[name]) for name, value in loaded_weights.items()
+    )
     assert VideoMAEVideoProcessor.from_pretrained("org/tiny", token=hub.token).num_frames == config.num_frames
 
 

@@ -160,7 +160,7 @@ def test_upload_of_many_segments_is_read_from_its_shards(hub: LocalHub, api: HfA
         handles = [commit.start_upload_bytes(content, sha256=hf_xet.COMPUTE_SHA256) for content in contents]
     names = [handle.result().xet_info.sha256 for handle in handles]
     uploads.collect(["0" * 64, *names])
-    found = [LfsStore(uploads.repo).find(name) for name in names]
-    assert [path and path.read_bytes() for path in found] == contents
+    paths = [LfsStore(uploads.repo).find(name) for name in names]
+    assert [path and path.read_bytes() for path in paths] == contents
     assert LfsStore(uploads.repo).find("0" * 64) is None
     assert len(list((uploads.repo.history / "xet").iterdir())) == 1, "no copy is left"

@@ -55,9 +55,9 @@ class XetUploads:
         objects = LfsStore(self.repo)
         missing = {sha256 for sha256 in wanted if objects.find(sha256) is None}
         for folder in self._folder.glob("upload-*"):
-            found = {file.sha256: file for file in _files_in_folder(folder) if file.sha256 in missing}
-            if found:
-                with _read(folder, list(found.values())) as contents:
+            files = {file.sha256: file for file in _files_in_folder(folder) if file.sha256 in missing}
+            if files:
+                with _read(folder, list(files.values())) as contents:
                     missing -= {sha256 for sha256, path in contents.items() if objects.add(sha256, path.read_bytes())}
 
     @property

@@ -271,7 +271,7 @@ def _preparation_section(report: dict[str, Any]) -> list[str | None]:
     settings, source = report["settings"], _source(report)
     commit = f", commit {code_span(source.revision)}" if source.revision else ""
     origin_text = (
-        f"From the data set {code_span(source.hub_id)} of the Hub{commit}:" if source.hub_id else "From a folder:"
+        f"From the dataset {code_span(source.hub_id)} of the Hub{commit}:" if source.hub_id else "From a folder:"
     )
     return [
         origin_text,

@@ -132,7 +132,7 @@ def test_damaged_run_record_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_resume_from_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(RunError, match="no complete checkpoint-STEP directory is in there"):
+    with pytest.raises(RunError, match="holds no complete checkpoint-STEP"):
         toy_train(tmp_path / "run", resume=str(tmp_path / "other"))
 
 

@@ -324,7 +324,7 @@ def _describe_hub_error(error: Exception, repo: str) -> str:
         return "the Hub does not know your token; log in with `hf auth login`, or correct HF_TOKEN"
     remedy = "or give a local checkpoint directory"
     if refused is not None:
-        return f"the Hub refuses it ({root_cause_message(error)}); try again later, {remedy}"
+        return f"the Hub does not give it ({root_cause_message(error)}); try again later, {remedy}"
     if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
         return f"{error.filename} cannot be written ({error.strerror}); free space, or give another --output_dir"
     return f"the Hub cannot be reached ({root_cause_message(error)}); check the network, {remedy}"

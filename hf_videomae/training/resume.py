@@ -83,21 +83,20 @@ def resolve_resume_checkpoint(recipe: RunRecipe) -> Path | None:
             log_main(f"note: --resume: no checkpoint in {recipe.output_dir} yet, starting at step 0")
         return None
     _check_resume_compatible(read_state(checkpoint), recipe, name=str(checkpoint))
-    if not recipe.overwrite:
-        _check_nothing_is_dropped(checkpoint, Path(recipe.output_dir))
+    _check_nothing_is_dropped(checkpoint, Path(recipe.output_dir), overwrite=recipe.overwrite)
     return checkpoint
 
 
-def _check_nothing_is_dropped(checkpoint: Path, output_dir: Path) -> None:
-    """Refuse to resume if that would remove another run, or later checkpoints of this one."""
-    if has_other_run(output_dir, checkpoint):
+def _check_nothing_is_dropped(checkpoint: Path, output_dir: Path, *, overwrite: bool) -> None:
+    """Raise if a resume would remove another run, or later checkpoints of this one, without `--overwrite`."""
+    if has_other_run(output_dir, checkpoint) and not overwrite:
         raise CheckpointError(
             f"{output_dir} holds another run than that of {checkpoint}; give another --output_dir, or --overwrite to "
             f"drop what is there"
         )
     step = checkpoint_step(checkpoint.resolve()) or 0
     later = [path for path in list_checkpoints(output_dir) if (checkpoint_step(path) or 0) > step]
-    if later and checkpoint != find_checkpoint(AUTO, output_dir=output_dir):
+    if later and checkpoint != find_checkpoint(AUTO, output_dir=output_dir) and not overwrite:
         raise CheckpointError(
             f"{output_dir} holds {later[-1].name}, later than {checkpoint.name}; resume that one, give another "
             f"--output_dir, or --overwrite to drop the later ones"

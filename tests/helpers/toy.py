@@ -1,7 +1,10 @@
 """A run small enough to test the trainer: a linear model, batches from a pure function of their position."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -159,3 +162,16 @@ def toy_run(
 
 def toy_train(output_dir: Path, **options: Any) -> TrainResult:
     return toy_run(output_dir, **options).train()
+
+
+def run_in_processes(count: int, output_dir: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Train the toy in processes of its own (`toy_main.py`), connected if there are several."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
+    program = Path(__file__).with_name("toy_main.py")
+    return subprocess.run(
+        [sys.executable, *launch, str(program), str(output_dir), json.dumps(options)],
+        env={**os.environ, "PYTHONPATH": str(program.parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )

@@ -14,10 +14,9 @@ from hf_videomae.checkpoint_dir import incomplete_reason, latest_checkpoint
 from hf_videomae.run_files import read_jsonl
 from hf_videomae.training import CheckpointError, PretrainRecipe, RunRecipe, parse_recipe, resolve_resume_checkpoint
 from hf_videomae.training.hub_checkpoints import download_checkpoint, latest_hub_checkpoint
-from tests.helpers.toy import toy_train
+from tests.helpers.toy import run_in_processes, toy_train
 from tests.local_hub import LocalHub
 from tests.local_hub.runs import BRANCH, push_state
-from tests.training.test_distributed import in_two_processes
 
 REPO = "org/name"
 
@@ -202,15 +201,15 @@ def test_hub_errors_are_one_line(hub: LocalHub, first: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_two_processes_wait_for_the_download(hub: LocalHub, tmp_path: Path) -> None:
-    in_two_processes(tmp_path / "first", stop_at_step=4, log_samples=True)
+    run_in_processes(2, tmp_path / "first", stop_at_step=4, log_samples=True)
     push_state(hub, tmp_path / "first" / "checkpoint-4")
     # Longer than the heartbeat of the first process.
     hub.stall("GET /cdn/.*/optimizer.safetensors", seconds=7)
-    done = in_two_processes(tmp_path / "second", resume=REPO, log_samples=True)
+    done = run_in_processes(2, tmp_path / "second", resume=REPO, log_samples=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("fetching checkpoint-4") == 1
     assert len(hub.requests("GET /cdn/.*/optimizer.safetensors")) == 1
-    in_two_processes(tmp_path / "straight", log_samples=True)
+    run_in_processes(2, tmp_path / "straight", log_samples=True)
     same_end(tmp_path / "straight", tmp_path / "second")
     ids = [(tmp_path / name / "samples-1.jsonl").read_text() for name in ("straight", "second")]
     assert ids[0] == ids[1]
@@ -219,7 +218,7 @@ def test_two_processes_wait_for_the_download(hub: LocalHub, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_two_processes_fail_in_one_line(hub: LocalHub, first: Path, tmp_path: Path) -> None:
     hub.fail("GET /cdn/.*/optimizer.safetensors", status=404, times=None)
-    done = in_two_processes(tmp_path / "second", resume=REPO)
+    done = run_in_processes(2, tmp_path / "second", resume=REPO)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and "--resume org/name" in errors[0], done.stderr

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from hf_videomae.checkpoint_dir import latest_checkpoint
 from hf_videomae.run_files import read_jsonl
 from hf_videomae.training import RunError
-from tests.helpers.toy import toy_train
-from tests.training.test_distributed import in_two_processes
+from tests.helpers.toy import run_in_processes, toy_train
 
 pytestmark = pytest.mark.fault
 
@@ -63,11 +62,11 @@ def test_data_error_in_first_step_saves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_data_error_in_one_process_saves_both(tmp_path: Path) -> None:
-    in_two_processes(tmp_path / "straight", log_samples=True)
-    done = in_two_processes(tmp_path / "run", broken=3, log_samples=True)
+    run_in_processes(2, tmp_path / "straight", log_samples=True)
+    done = run_in_processes(2, tmp_path / "run", broken=3, log_samples=True)
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "a.mp4 cannot be decoded" in line and "checkpoint-3 is saved" in line
-    done = in_two_processes(tmp_path / "run", resume="auto", log_samples=True)
+    done = run_in_processes(2, tmp_path / "run", resume="auto", log_samples=True)
     assert done.returncode == 0, done.stderr
     same_end(tmp_path / "straight", tmp_path / "run", processes=2)

@@ -14,18 +14,10 @@ from safetensors.torch import load_file
 
 from hf_videomae.run_files import read_jsonl
 from hf_videomae.training import RunError
-from tests.helpers.toy import toy_run, toy_train
+from tests.helpers.toy import run_in_processes, toy_run, toy_train
 
 pytestmark = pytest.mark.fault
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).parents[1] / "helpers" / "toy_main.py"
-
-
-def in_processes(count: int, output_dir: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    command = [*(launch if count > 1 else [sys.executable]), str(PROGRAM), str(output_dir), json.dumps(settings)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -72,10 +64,10 @@ def test_signal_right_after_resume_keeps_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("everywhere", [True, False])
 def test_signal_while_waiting_rolls_back_step_in_both_processes(tmp_path: Path, everywhere: bool) -> None:
     """The second process is in its backward pass and waits for the gradients of the first one."""
-    done = in_processes(2, tmp_path / "parts", stopped=3, everywhere=everywhere)
+    done = run_in_processes(2, tmp_path / "parts", stopped=3, everywhere=everywhere)
     assert done.returncode != 0 and "stopped by SIGTERM after step 3 of 6; saved checkpoint-3" in done.stdout
-    assert in_processes(2, tmp_path / "parts", resume="auto").returncode == 0
-    assert in_processes(2, tmp_path / "straight").returncode == 0
+    assert run_in_processes(2, tmp_path / "parts", resume="auto").returncode == 0
+    assert run_in_processes(2, tmp_path / "straight").returncode == 0
     assert_same_end(tmp_path / "parts", tmp_path / "straight")
 
 
@@ -140,7 +132,7 @@ def test_damaged_run_record_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_resume_from_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(RunError, match="no complete checkpoint-STEP directory is in there"):
+    with pytest.raises(RunError, match="holds no complete checkpoint-STEP"):
         toy_train(tmp_path / "run", resume=str(tmp_path / "other"))
 
 
@@ -155,7 +147,7 @@ def test_second_run_in_same_folder_is_refused(tmp_path: Path, options: dict[str,
     toy_train(tmp_path, stop_at_step=3)
     run = toy_run(tmp_path, resume="auto")
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    second = in_processes(1, tmp_path, **options)
+    second = run_in_processes(1, tmp_path, **options)
     assert second.returncode == 2, second.stdout
     assert f"process {os.getpid()} on " in second.stderr and second.stderr.count("\n") == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files

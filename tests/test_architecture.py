@@ -58,7 +58,7 @@ HEAVY = ("torch", "transformers", "datasets", "accelerate", "torchcodec", "numpy
 FORBIDDEN = {"torchvision", "decord", "einops", "timm", "cv2"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = sorted((ROOT / "examples").rglob("*.py"))
+SCRIPTS = [*sorted((ROOT / "examples").rglob("*.py")), ROOT / "model_cards" / "render.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 

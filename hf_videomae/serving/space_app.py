@@ -301,10 +301,8 @@ class SpacePage:
         try:
             if self.settings.model is not None:
                 timeline = self.analyzer.classify_over_time(path)
-                message, names = (
-                    describe_coverage(timeline),
-                    [timeline.labels[label] for label in timeline.top(_NUM_CLASSES)],
-                )
+                message = describe_coverage(timeline)
+                names = [timeline.labels[label] for label in timeline.top(_NUM_CLASSES)]
                 others = [name for name in timeline.labels if name not in names]
                 yield {
                     self.chart: draw_timeline(timeline, count=_NUM_CLASSES),

@@ -169,8 +169,9 @@ def compare_with_paper(metadata: RunMetadata) -> str | None:
     )
     return (
         f"The recipe {code_span(recipe)} is published with {paper_result.top1} top-1{top5} on {paper_result.data}, "
-        f"{paper_result.views} views ({paper_result.source}). Measured here: {measured}, {format_views(evaluation)} views, "
-        f"{evaluation['counts']['videos']} videos. The two mean the same only where the data do."
+        f"{paper_result.views} views ({paper_result.source}). Measured here: {measured}, "
+        f"{format_views(evaluation)} views, {evaluation['counts']['videos']} videos. "
+        "The two mean the same only where the data do."
     )
 
 

@@ -155,11 +155,9 @@ def compare_with_paper(metadata: RunMetadata) -> str | None:
     """Return a line for a run of a recipe with a published number that was tested in the same way, else None."""
     evaluation, recipe = metadata.evaluation, recipe_name(metadata.run)
     paper_result = PAPER_RESULTS.get(recipe or "")
-    if (
-        evaluation is None
-        or paper_result is None
-        or not _is_comparable_to_paper(metadata.run, evaluation, paper_result)
-    ):
+    if evaluation is None or paper_result is None:
+        return None
+    if not _is_comparable_to_paper(metadata.run, evaluation, paper_result):
         return None
     top5 = "" if paper_result.top5 is None else f" / {paper_result.top5} top-5"
     measured = " / ".join(

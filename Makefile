@@ -89,6 +89,7 @@ quality: $(STAMP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy model_cards/render.py
 
 cards: $(STAMP)  ## render model_cards/*.md and the tables of examples/recipes/README.md from their YAML files
 	$(BIN)/python model_cards/render.py

@@ -83,7 +83,7 @@ BANNED_WORDS_LEFT = (
 ).split()
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = sorted((ROOT / "examples").rglob("*.py"))
+SCRIPTS = [*sorted((ROOT / "examples").rglob("*.py")), ROOT / "model_cards" / "render.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 

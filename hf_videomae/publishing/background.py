@@ -208,7 +208,9 @@ class BackgroundPublisher:
         }
         return shlex.join([*words, *(flag for flag, is_set in flags.items() if is_set)])
 
-    # The thread.
+    # The thread. At most one job is pending: if step 4 waits while step 2 is pushed, step 6 replaces it, and step 4 is
+    # never pushed. Enqueuing sets `_wake`, which ends two waits of the job in the thread: that for a Hub that fails
+    # (by `cancel_waits_on`) and that for the spacing of commits. Either way, that job gives way to the newer one.
 
     def _enqueue(self, step: int, checkpoint: Path | None, *, is_last: bool) -> _PublishJob:
         with_state = self.strategy == "checkpoint"

@@ -64,14 +64,14 @@ _SIZE_CHECK = """<script>
     if (!large) return;
     event.stopImmediatePropagation();
     event.preventDefault();
-    const said = document.createElement("p");
-    said.id = "too-large";
+    const notice = document.createElement("p");
+    notice.id = "too-large";
     const size = Math.ceil(large.size / 1e6);
-    said.textContent = `${large.name} has ${size} MB, and files up to MEGABYTES MB are taken. ` +
+    notice.textContent = `${large.name} has ${size} MB, and files up to MEGABYTES MB are taken. ` +
       "Please cut it, or give a smaller one.";
-    said.setAttribute("role", "alert");
-    said.style.fontWeight = "bold";
-    document.getElementById("video").after(said);
+    notice.setAttribute("role", "alert");
+    notice.style.fontWeight = "bold";
+    document.getElementById("video").after(notice);
     if (event.target.files) event.target.value = "";
   };
   document.addEventListener("change", check, true);
@@ -301,10 +301,8 @@ class SpacePage:
         try:
             if self.settings.model is not None:
                 timeline = self.analyzer.classify_over_time(path)
-                message, names = (
-                    describe_coverage(timeline),
-                    [timeline.labels[label] for label in timeline.top(_NUM_CLASSES)],
-                )
+                message = describe_coverage(timeline)
+                names = [timeline.labels[label] for label in timeline.top(_NUM_CLASSES)]
                 others = [name for name in timeline.labels if name not in names]
                 yield {
                     self.chart: draw_timeline(timeline, count=_NUM_CLASSES),

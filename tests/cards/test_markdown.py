@@ -1,4 +1,4 @@
-"""The text of cards, and the mark by which an edited one is known."""
+"""Test the text of cards, and the checksum that tells whether a card was edited."""
 
 from pathlib import Path
 

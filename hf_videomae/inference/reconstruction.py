@@ -137,10 +137,10 @@ def _build_reconstruction(
         return Reconstruction(
             render_clip(cubes[:, :0]), render_clip(gray), inpainted, inpainted, inpainted, mask, loss, False
         )
-    # With normalized targets a cube is center + scale * structure, and the model predicts the structure of masked ones.
-    # Example: the structure -1, 0, 1 of a cube with center 0.4 and scale 0.1 gives the pixels 0.3, 0.4, 0.5. The
-    # center and scale of masked cubes are the true ones, or estimated: interpolated from visible cubes, then adjusted
-    # until the pixels match across the borders of cubes.
+    # With normalized targets a cube is center + scale * structure, and the model predicts the structure. Example: the
+    # structure -1, 0, 1 of a cube with center 0.4 and scale 0.1 gives the pixels 0.3, 0.4, 0.5. The center and
+    # scale of masked cubes are the true ones, or estimated: interpolated from visible cubes, then adjusted until the
+    # pixels match across the borders of cubes.
     center, scale = cube_statistics(cubes)
     index = masked_tokens[:, :, None, None].expand(-1, -1, config.num_channels, 1)
     structure = ((cubes - center) / scale).scatter(1, index.expand_as(predicted), predicted)

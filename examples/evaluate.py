@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from transformers import PreTrainedModel
+
+from hf_videomae import VideoMAEVideoProcessor
 from hf_videomae.console import log_main
 from hf_videomae.data import DataError, describe_source, open_source, source_notes
+from hf_videomae.data.source import AnySource
 from hf_videomae.evaluation import BaseEvaluation, evaluate, find_sampling_mismatches, parse_views
 from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_write_errors
 from hf_videomae.folder_lock import lock_folder
@@ -25,7 +30,7 @@ from hf_videomae.inference import get_problem_type, load_classifier, load_proces
 from hf_videomae.provenance import describe_hardware, redacted_command_line
 from hf_videomae.training import RunError, build_accelerator, exit_on_user_error, option, parse_recipe
 from hf_videomae.video.decoding import VideoBackendError
-from hf_videomae.video.sampling import check_frame_seconds
+from hf_videomae.video.sampling import ClipSampler, check_frame_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,38 @@ def save(result: BaseEvaluation, output_dir: str, *, extra: dict[str, Any]) -> l
             lock.release()
 
 
+def load_inputs(
+    recipe: EvaluationRecipe, device: torch.device
+) -> tuple[PreTrainedModel, AnySource, VideoMAEVideoProcessor, ClipSampler]:
+    """Load the model, the data set and the processor, and print what they are."""
+    model = load_classifier(recipe.model)
+    kind = get_problem_type(model.config)
+    source = open_source(
+        recipe.dataset,
+        split=recipe.split,
+        require_labels=True,
+        label_kind=kind,
+        cache_dir=recipe.cache_dir,
+        video_column=recipe.video_column,
+        label_column=recipe.label_column,
+        allow_paths=recipe.allow_paths,
+    )
+    model = model.to(device)
+    processor = load_processor(recipe.model, model)
+    sampler = processor.clip_sampler.with_overrides(
+        mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
+    )
+    log_main(f"{describe_source(source)}; split {recipe.split}")
+    for note in source_notes(source):
+        log_main(f"note: {note}")
+    if recipe.sampling is None:
+        for line in find_sampling_mismatches(recipe.model, model.config, sampler):
+            log_main(f"warning: {line}")
+    outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
+    log_main(f"{recipe.model}: {outputs}; {recipe.views} views, {sampler.mode}")
+    return model, source, processor, sampler
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, and return the exit code, 0."""
     recipe = parse_recipe(EvaluationRecipe, arguments, description=__doc__)
@@ -121,31 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     with exit_on_user_error():
         check_folder_writable(recipe.output_dir, kind=RunError)
         accelerator = build_accelerator(recipe)
-        model = load_classifier(recipe.model)
-        kind = get_problem_type(model.config)
-        source = open_source(
-            recipe.dataset,
-            split=recipe.split,
-            require_labels=True,
-            label_kind=kind,
-            cache_dir=recipe.cache_dir,
-            video_column=recipe.video_column,
-            label_column=recipe.label_column,
-            allow_paths=recipe.allow_paths,
-        )
-        model = model.to(accelerator.device)
-        processor = load_processor(recipe.model, model)
-        plan = processor.clip_sampler.with_overrides(
-            mode=recipe.sampling, stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
-        )
-        log_main(f"{describe_source(source)}; split {recipe.split}")
-        for note in source_notes(source):
-            log_main(f"note: {note}")
-        if recipe.sampling is None:
-            for line in find_sampling_mismatches(recipe.model, model.config, plan):
-                log_main(f"warning: {line}")
-        outputs = "a number or numbers" if kind == "regression" else f"{len(model.config.id2label)} classes"
-        log_main(f"{recipe.model}: {outputs}; {recipe.views} views, {plan.mode}")
+        model, source, processor, sampler = load_inputs(recipe, accelerator.device)
 
     def progress(done: int, total: int | None) -> None:
         if done % recipe.log_every == 0:
@@ -156,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
             model,
             source,
             processor=processor,
-            plan=plan,
+            plan=sampler,
             views=recipe.views,
             batch_size=recipe.batch_size,
             num_workers=recipe.num_workers,

@@ -58,21 +58,7 @@ def _add_convert(commands: Any) -> None:
         help="positions of an image model: its own, repeated in every slice in time, stored and trained, for this "
         "package alone (default); or VideoMAE's fixed sinusoid, for stock transformers too",
     )
-    convert.add_argument(
-        "--head_indices",
-        "--head-indices",
-        metavar="FILE.json",
-        help="JSON list of the classes to keep, in order: a K710 head becomes one for Kinetics 400, 600 or 700 by the "
-        "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
-    )
-    convert.add_argument(
-        "--classes",
-        metavar="FILE",
-        help="names of the classes to keep, in order (JSON list, or text with one per line): a K710 head becomes one "
-        "for Kinetics 400, 600 or 700, whatever the order of its classes; V2's own checkpoints have no names: give "
-        "them with --id2label label_map_k710.txt of its repository",
-    )
-    convert.add_argument("--id2label", metavar="FILE", help="names of the classes: JSON, or text with one per line")
+    _add_class_options(convert)
     convert.add_argument(
         "--sampling",
         choices=("dense", "uniform"),
@@ -89,6 +75,24 @@ def _add_convert(commands: Any) -> None:
     )
     convert.add_argument("--json", action="store_true", help="print the report as one JSON object")
     convert.set_defaults(run=_convert, accepts_config_fields=True)
+
+
+def _add_class_options(convert: argparse.ArgumentParser) -> None:
+    convert.add_argument(
+        "--head_indices",
+        "--head-indices",
+        metavar="FILE.json",
+        help="JSON list of the classes to keep, in order: a K710 head becomes one for Kinetics 400, 600 or 700 by the "
+        "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
+    )
+    convert.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="names of the classes to keep, in order (JSON list, or text with one per line): a K710 head becomes one "
+        "for Kinetics 400, 600 or 700, whatever the order of its classes; V2's own checkpoints have no names: give "
+        "them with --id2label label_map_k710.txt of its repository",
+    )
+    convert.add_argument("--id2label", metavar="FILE", help="names of the classes: JSON, or text with one per line")
 
 
 def _add_reconstruct(commands: Any) -> None:

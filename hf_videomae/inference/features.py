@@ -140,7 +140,7 @@ class FeatureExtractor:
         self.pool, self.hop, self.batch_size = pool, hop, batch_size
         # The frames of sliding windows are a stride apart, even if the model samples uniformly over whole videos.
         mode: Any = "dense" if hop is not None and stride is not None else None
-        self.plan = self.processor.clip_sampler.with_overrides(mode=mode, stride=stride)
+        self.sampler = self.processor.clip_sampler.with_overrides(mode=mode, stride=stride)
         if device is not None:
             self.network.to(device)  # type: ignore[arg-type]
 
@@ -164,11 +164,11 @@ class FeatureExtractor:
             "pool": self.pool,
             "layer": self.layer,
             "hop": self.hop,
-            "num_frames": self.plan.num_frames,
-            "stride": self.plan.stride,
-            "frame_seconds": self.plan.frame_seconds,
-            "sampling": self.plan.mode,
-            "views": self.plan.views,
+            "num_frames": self.sampler.num_frames,
+            "stride": self.sampler.stride,
+            "frame_seconds": self.sampler.frame_seconds,
+            "sampling": self.sampler.mode,
+            "views": self.sampler.views,
         }
 
     def _from_file(self, video: Any, name: str) -> VideoFeatures:
@@ -195,15 +195,14 @@ class FeatureExtractor:
     @property
     def _frame_seconds(self) -> float | None:
         """Return the time between two frames in seconds, if set; sliding windows are dense in every sampling mode."""
-        return self.plan.stride_seconds if self.hop is None else self.plan.frame_seconds
+        return self.sampler.stride_seconds if self.hop is None else self.sampler.frame_seconds
 
     def _window_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
-        plan = self.plan
-        if self.hop is not None:
-            return sliding_window_indices(
-                total, num_frames=plan.num_frames, stride=plan.stride_at_fps(fps), hop=self.hop
-            )
-        return plan.test_indices(total, fps)
+        sampler = self.sampler
+        if self.hop is None:
+            return sampler.test_indices(total, fps)
+        stride = sampler.stride_at_fps(fps)
+        return sliding_window_indices(total, num_frames=sampler.num_frames, stride=stride, hop=self.hop)
 
     def _forward(self, clips: Tensor) -> Tensor:
         """Return the features of windows (W, T, C, H, W), on the CPU."""

@@ -26,7 +26,7 @@ from ..ops.patches import (
 )
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .images import draw_frame_grid, evenly_spaced_indices, to_uint8_frames
-from .model_loading import load_pretrained
+from .model_loading import evaluation_mode, load_pretrained
 from .output_checks import check_finite
 from .video_inputs import log_remote_host
 
@@ -113,17 +113,11 @@ def reconstruct(
         ratio = config.mask_ratio if mask_ratio is None else mask_ratio
         bool_masked_pos = make_mask(config.mask_type, grid, ratio, batch_size=len(clip), generator=generator)
     mask = bool_masked_pos.to(clip.device)
-    training = network.training
-    network.eval()
-    try:
-        # decode all that is hidden, and nothing else
-        outputs = network(clip, mask, bool_decoder_masked_pos=~mask, return_dict=True)
-    finally:
-        network.train(training)
+    with evaluation_mode(network):
+        outputs = network(clip, mask, bool_decoder_masked_pos=~mask, return_dict=True)  # decode exactly what is masked
     check_finite(outputs.logits, what="predictions", video="the clip")
-    return _build_reconstruction(
-        config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item()
-    )
+    logits, loss = outputs.logits.float().cpu(), outputs.loss.item()
+    return _build_reconstruction(config, grid, clip.cpu(), mask.cpu(), logits, loss)
 
 
 def _build_reconstruction(
@@ -143,6 +137,10 @@ def _build_reconstruction(
         return Reconstruction(
             render_clip(cubes[:, :0]), render_clip(gray), inpainted, inpainted, inpainted, mask, loss, False
         )
+    # With normalized targets a cube is center + scale * structure, and the model predicts the structure. Example: the
+    # structure -1, 0, 1 of a cube with center 0.4 and scale 0.1 gives the pixels 0.3, 0.4, 0.5. The center and
+    # scale of masked cubes are the true ones, or estimated: interpolated from visible cubes, then adjusted until the
+    # pixels match across the borders of cubes.
     center, scale = cube_statistics(cubes)
     index = masked_tokens[:, :, None, None].expand(-1, -1, config.num_channels, 1)
     structure = ((cubes - center) / scale).scatter(1, index.expand_as(predicted), predicted)

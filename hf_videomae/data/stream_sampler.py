@@ -195,7 +195,7 @@ class StreamSampler:
                     )
                 assert stream is not None
                 opened[part, number] = CanonicalRank(
-                    stream,
+                    source=stream,
                     number=number,
                     num_canonical_ranks=num_canonical_ranks,
                     seed=self.rank_info.seed,

@@ -209,6 +209,7 @@ class StreamSampler:
     # Batches.
 
     def _read_batch_specs(self, cursor: Cursor) -> Iterator[BatchSpec]:
+        """Yield the specs of this rank: take the slots of a step, read its samples, and record where all stand."""
         size, step = self.rank_info.batch_size, self.rank_info.global_batch
         num_canonical_ranks = len(cursor["dealt"][0])
         is_even = step % num_canonical_ranks == 0 and cursor["position"] % num_canonical_ranks == 0

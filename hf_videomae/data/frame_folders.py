@@ -1,4 +1,4 @@
-"""Recognize videos that were taken apart into pictures, and say how to make videos of them."""
+"""Describe how to make videos from folders of frames, which cannot be read as images."""
 
 import os
 import re

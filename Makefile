@@ -90,7 +90,7 @@ quality: $(STAMP)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-cards: $(STAMP)  ## render model_cards/*.md and the tables of examples/recipes/README.md from the YAML files beside them
+cards: $(STAMP)  ## render model_cards/*.md and the tables of examples/recipes/README.md from their YAML files
 	$(BIN)/python model_cards/render.py
 	$(BIN)/python examples/recipes/render.py
 

@@ -422,8 +422,12 @@ def _render_index(all_facts: Sequence[CheckpointFacts]) -> str:
     ]
     return (
         "# Cards of the published checkpoints\n\n"
-        "Rendered by `make cards` from the YAML files beside them; edit those. No number was measured by us: each has "
-        "its source in its card. All weights are non-commercial (CC-BY-NC-4.0).\n\n"
+        "`make cards` renders these pages from the YAML files of this folder: edit those. Each number has its source "
+        "in its\ncard, and none was measured by us. All weights are non-commercial (CC-BY-NC-4.0).\n\n"
+        "A card also lists the known problems of its checkpoint. Above all, the small models of the Hub\n"
+        "[load with a wrong number of heads](videomae-small-finetuned-kinetics.md).\n\n"
+        "To add a card, write a YAML file like the others, with a source for each number, and run `make cards`. The\n"
+        "texts of known problems are in `known_issues.yaml`.\n\n"
         f"{table(('card', 'what it is', 'published top-1 (%)'), rows)}\n"
     )
 

@@ -63,12 +63,12 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """A Hub on loopback, empty, with the clients of this process turned to it; `hub.environment()` for others."""
-    from tests.local_hub.clients import forget_connections, turn_to
+    from tests.local_hub.clients import forget_connections, patch_clients
 
     hub = LocalHub(tmp_path / "hub", home=tmp_path / "hf_home")
     hub.start()
     try:
-        turn_to(hub, monkeypatch)
+        patch_clients(hub, monkeypatch)
         yield hub
     finally:
         hub.stop()

@@ -1,4 +1,4 @@
-"""Credentials in texts that are printed, written or published."""
+"""Test the redaction of credentials in texts that are printed, written or published."""
 
 import json
 
@@ -47,7 +47,7 @@ SECRET = "S3cr3tS3cr3tS3cr3tS3cr3t"
         "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
     ],
 )
-def test_tokens_of_many_makers(token: str) -> None:
+def test_tokens_of_many_services_are_redacted(token: str) -> None:
     for text in (token, f"it failed ({token})", f"https://host/{token}/a.mp4", f"x={token}", f"my_{token}"):
         assert token not in redact_credentials(text) and "TOKEN" in redact_credentials(text)
         assert token not in redact_secrets(text) and token not in redact_text(text)
@@ -84,7 +84,7 @@ def test_tokens_of_many_makers(token: str) -> None:
         f"password: {SECRET}",
     ],
 )
-def test_credentials_by_their_place(text: str) -> None:
+def test_credentials_are_recognized_by_context(text: str) -> None:
     for shown in (redact_credentials(text), redact_text(text), redact_secrets(text), redact_values({"a": text})["a"]):
         assert SECRET not in shown
     assert SECRET not in redact_command(text)
@@ -104,22 +104,22 @@ def test_credentials_by_their_place(text: str) -> None:
         "a@b.mp4",
     ],
 )
-def test_what_is_no_credential_stays(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert redact_credentials(text) == text
 
 
-def test_json_stays_json() -> None:
+def test_redacted_json_is_still_json() -> None:
     values = {"path": f'https://a:{SECRET}@h/x?sig={SECRET}"\\', "list": [f"token={SECRET}"], "n": 1.5}
     clean = json.loads(redact_credentials(json.dumps(values)))
     assert SECRET not in json.dumps(clean) and clean["n"] == 1.5 and clean.keys() == values.keys()
 
 
-def test_a_long_text_takes_no_long_time() -> None:
+def test_long_text_is_redacted_quickly() -> None:
     for text in ("-.-" * 100_000, "a_" * 100_000, "https://" + "a" * 300_000, "token" * 60_000):
         assert redact_credentials(text) == text
 
 
-def test_errors_name_a_url_without_user_and_query() -> None:
+def test_redact_url_removes_user_and_query() -> None:
     assert redact_url(f"https://anna:{SECRET}@host:8000/a b.mp4?sig={SECRET}") == "https://host:8000/a b.mp4?..."
     assert redact_url("hf://datasets/org/name@main/a@b.mp4") == "hf://datasets/org/name@main/a@b.mp4"
     assert redact_url("clips/a.mp4") == "clips/a.mp4"
@@ -128,5 +128,5 @@ def test_errors_name_a_url_without_user_and_query() -> None:
 @pytest.mark.parametrize(
     "url", ["file:///home/anna/x", "FILE:///home/anna/x", "file:/home/anna/x", "git+File:///home/anna/x"]
 )
-def test_file_urls_hold_no_homes(url: str) -> None:
+def test_file_urls_are_redacted(url: str) -> None:
     assert "anna" not in redact_text(f"see {url} there") and "anna" not in redact_command(f"run --x {url}")

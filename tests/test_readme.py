@@ -26,6 +26,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted(EXAMPLES.rglob("*.md")),
     *sorted((ROOT / "hf_videomae").rglob("*.md")),
+    ROOT / "model_cards" / "README.md",
 ]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 MARK = "--- next ---"

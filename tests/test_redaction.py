@@ -1,4 +1,4 @@
-"""Nothing of the machine gets into a published text."""
+"""Test that local paths do not get into published texts."""
 
 import pytest
 
@@ -29,11 +29,11 @@ from hf_videomae.redaction import redact_command, redact_path, redact_text, reda
         ("hf_" + "a" * 30, "TOKEN"),
     ],
 )
-def test_path(path: str, shown: str) -> None:
+def test_redact_path(path: str, shown: str) -> None:
     assert redact_path(path) == shown
 
 
-def test_command() -> None:
+def test_redact_command() -> None:
     command = (
         "python /home/anna/p/examples/pretrain.py --dataset '/data/anna b/k 400' --model=/data/team/m --recipe tiny "
         f"HF_TOKEN=hf_{'a' * 30}"
@@ -43,12 +43,12 @@ def test_command() -> None:
     assert "anna" not in redact_command("python '/home/anna/x.py")  # a quote that is not closed
 
 
-def test_text() -> None:
+def test_redact_text() -> None:
     text = "no frame in '/home/anna b/x.mp4' and/or /mnt/anna/y.mp4 (3/4 of it), see https://host.org/a?key=secret"
     assert redact_text(text) == "no frame in 'path/to/x.mp4' and/or path/to/y.mp4 (3/4 of it), see https://host.org/a"
 
 
-def test_values_are_reached_wherever_they_are() -> None:
+def test_redact_values_reaches_nested_values() -> None:
     values = {"a": ["/home/anna/x", {"command": "run --x=/home/anna/y"}], "b": 1.5, "c": None, "d": "Linux-6"}
     assert redact_values(values) == {
         "a": ["path/to/x", {"command": "run --x=path/to/y"}],

@@ -1,1 +1,1 @@
-"""Hold what the comparison scripts share and the package does not need: baselines, tables and charts."""
+"""Share what the comparison scripts need and the package does not: stages, baselines, tables and figures."""

@@ -1,4 +1,4 @@
-"""What a result must be read beside: a single frame, and what a video's shape and length give away by themselves.
+"""Compute baselines of a comparison: what a single frame gives, and what a video's shape and length give away.
 
 Shapes: S training videos, Q test videos, F features, K classes, B clips, T frames.
 """
@@ -18,10 +18,10 @@ from hf_videomae.video.transforms import center_crop, resize, to_float
 
 @contextmanager
 def repeat_middle_frame(model: nn.Module) -> Iterator[None]:
-    """Within the block the model sees one frame: the middle frame of every clip, repeated over its whole length.
+    """Let the model see only the middle frame of every clip within the block, repeated over the clip's length.
 
-    Whatever it still gets right is in a single picture and not in the motion. Evaluate with one view, because several
-    views would show it several frames.
+    What it still gets right is in a single image and not in the motion. Evaluate with one view: several views would
+    show it several frames.
     """
 
     def pre_hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -37,15 +37,15 @@ def repeat_middle_frame(model: nn.Module) -> Iterator[None]:
 
 
 def expand_middle_frame(pixel_values: Tensor) -> Tensor:
-    """(B, T, C, H, W) -> the same shape, with the middle frame everywhere."""
+    """Return clips (B, T, C, H, W) with the middle frame everywhere."""
     middle = pixel_values.shape[1] // 2
     return pixel_values[:, middle : middle + 1].expand_as(pixel_values).contiguous()
 
 
 def video_geometry(source: Source, indices: Sequence[int]) -> Tensor:
-    """Aspect ratio (width / height) and number of frames of some videos, (S, 2): all that a player's window shows.
+    """Return the aspect ratio (width / height) and the number of frames of some videos, (S, 2).
 
-    Where clips were cut by hand they often give the class away, and a model that squashes frames, or sees the whole
+    In clips that were cut by hand they often give the class away, and a model that squashes frames, or sees the whole
     of every video, may read them.
     """
     rows = []
@@ -57,7 +57,7 @@ def video_geometry(source: Source, indices: Sequence[int]) -> Tensor:
 
 
 def middle_frame_features(source: Source, indices: Sequence[int]) -> Tensor:
-    """The middle frame's centre square as 8 x 8 grey values and 4 x 4 x 8 histograms of gradients, (S, 192)."""
+    """Return 8 x 8 gray values and 4 x 4 x 8 gradient histograms of the middle frame's center square, (S, 192)."""
     return torch.stack([_frame_features(source[index]) for index in indices])
 
 
@@ -77,20 +77,19 @@ def _frame_features(sample: Sample) -> Tensor:
 def kernel_ridge(
     train: Tensor, labels: Tensor, test: Tensor, *, num_classes: int, gamma: float = 0.3, ridge: float = 0.1
 ) -> Tensor:
-    """Kernel ridge regression on class indicators, with a Gaussian kernel. Features are standardised first.
+    """Classify standardized features by kernel ridge regression on class indicators, with a Gaussian kernel.
 
     Args:
         train: (S, F).
-        labels: (S,) class numbers.
+        labels: (S,) class indices.
         test: (Q, F).
         num_classes: K.
-        gamma: of the kernel exp(-gamma d^2), d^2 the squared distance per two features.
-        ridge: the regularisation. Of gammas from 0.1 to 10 and ridges from 0.01 to 10 the defaults are the best for
-            the geometry of the UT-Interaction folds *on their test clips*: what was chosen, was in the baseline's
-            favour.
+        gamma: of the kernel exp(-gamma d^2), where d^2 is the squared distance per two features.
+        ridge: the regularization. Of gammas from 0.1 to 10 and ridges from 0.01 to 10 the defaults are the best for
+            the geometry of the UT-Interaction folds *on their test clips*, so the choice favors the baseline.
 
     Returns:
-        (Q,) predicted class numbers.
+        (Q,) predicted class indices.
     """
     mean, std = train.double().mean(0), train.double().std(0, correction=0)
     std = torch.where(std > 1e-12, std, torch.ones_like(std))
@@ -103,8 +102,5 @@ def kernel_ridge(
 
 
 def _gaussian(left: Tensor, right: Tensor, gamma: float) -> Tensor:
-    """(Q, F), (S, F) -> (Q, S)."""
+    """Return the kernel (Q, S) between rows (Q, F) and (S, F)."""
     return (-gamma * torch.cdist(left, right).square() * (2 / left.shape[1])).exp()
-
-
-__all__ = ["expand_middle_frame", "kernel_ridge", "middle_frame_features", "repeat_middle_frame", "video_geometry"]

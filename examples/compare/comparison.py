@@ -1,4 +1,4 @@
-"""Several ways to train, several seeds: means, standard errors, one table and one picture."""
+"""Compare several ways to train over several seeds: means, standard errors, a table and a figure."""
 
 import math
 import os
@@ -11,12 +11,12 @@ from hf_videomae.inference.figure_text import figure_fonts
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One way to do it.
+    """The accuracies of one way to train.
 
     Attributes:
-        name: of the row.
+        name: name of the way.
         values: one accuracy per seed, in [0, 1].
-        is_baseline: drawn apart, because nothing was pre-trained or fine-tuned for it.
+        is_baseline: whether it is drawn in another color, as nothing was pre-trained or fine-tuned for it.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ComparisonRow:
 
 
 def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error (sample deviation / square root of n); no error of a single value."""
+    """Return the mean and its standard error (sample deviation / square root of n); a single value has no error."""
     count = len(values)
     mean = sum(values) / count
     if count < 2:
@@ -38,10 +38,10 @@ def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float | Non
 
 
 def paired_difference(first: ComparisonRow, second: ComparisonRow) -> tuple[float, float | None]:
-    """How much the first is above the second: mean of the differences seed by seed, and its standard error.
+    """Return by how much the first is above the second: the mean difference per seed, and its standard error.
 
     Raises:
-        ValueError: for rows of different seeds.
+        ValueError: for rows of different numbers of seeds.
     """
     if len(first.values) != len(second.values):
         raise ValueError(
@@ -51,23 +51,23 @@ def paired_difference(first: ComparisonRow, second: ComparisonRow) -> tuple[floa
 
 
 def binomial_standard_error(accuracy: float, count: int) -> float:
-    """The standard error that the number of test videos alone gives."""
+    """Return the standard error of an accuracy that comes from the number of test videos alone."""
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
 def format_mean_and_error(values: Sequence[float]) -> str:
-    """`0.512 ± 0.013`, or `0.512` of one value."""
+    """Format values as `0.512 ± 0.013`, or one value as `0.512`."""
     mean, error = mean_and_standard_error(values)
     return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
 
 
 def markdown_table(entries: Sequence[ComparisonRow], *, seeds: Sequence[int], first_column: str = "") -> str:
-    """A table of all rows: a column per seed, and the mean with its standard error where there are several."""
+    """Return a table of all rows: a column per seed, and the mean with its standard error if there are several."""
     several = len(seeds) > 1
     heads = [first_column, *(f"seed {seed}" for seed in seeds), *(["mean ± standard error"] if several else [])]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for entry in entries:
-        # A baseline without chance in it has one value for all seeds.
+        # A deterministic baseline has one value for all seeds.
         values = entry.values if len(entry.values) == len(seeds) else entry.values[:1] * len(seeds)
         cells = [
             entry.name,
@@ -79,7 +79,7 @@ def markdown_table(entries: Sequence[ComparisonRow], *, seeds: Sequence[int], fi
 
 
 def draw_comparison(entries: Sequence[ComparisonRow], path: Path, *, title: str, chance: float) -> None:
-    """A bar for each row with its seeds as dots and its standard error, and a line at chance."""
+    """Draw a bar for each row with its seeds as dots and its standard error, and a line at chance."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -88,14 +88,14 @@ def draw_comparison(entries: Sequence[ComparisonRow], path: Path, *, title: str,
     with figure_fonts([title, *(entry.name for entry in entries)]) as show:
         figure = Figure(figsize=(8, 0.55 * len(entries) + 1.6), layout="constrained")
         axes = figure.subplots()
-        for place, entry in enumerate(entries):
+        for row, entry in enumerate(entries):
             mean, error = mean_and_standard_error(entry.values)
             color = "tab:gray" if entry.is_baseline else "tab:blue"
-            axes.barh(place, mean, xerr=error, color=color, alpha=0.6, height=0.65, capsize=4)
-            axes.plot(entry.values, [place] * len(entry.values), "o", color="black", markersize=3)
+            axes.barh(row, mean, xerr=error, color=color, alpha=0.6, height=0.65, capsize=4)
+            axes.plot(entry.values, [row] * len(entry.values), "o", color="black", markersize=3)
             axes.text(
                 max(mean + (error or 0), *entry.values) + 0.015,
-                place,
+                row,
                 format_mean_and_error(entry.values),
                 va="center",
             )
@@ -109,14 +109,3 @@ def draw_comparison(entries: Sequence[ComparisonRow], path: Path, *, title: str,
         temporary = path.with_name(f".unfinished-{path.name}")
         figure.savefig(temporary, dpi=120, format="png")
     os.replace(temporary, path)
-
-
-__all__ = [
-    "ComparisonRow",
-    "paired_difference",
-    "binomial_standard_error",
-    "draw_comparison",
-    "markdown_table",
-    "mean_and_standard_error",
-    "format_mean_and_error",
-]

@@ -1,4 +1,4 @@
-"""What cards of models and of data are made of alike: sections, headers, licences, origins, nothing private."""
+"""Build cards of models and data sets: text, YAML header, license, lineage, and nothing private."""
 
 from ..redaction import redact_command, redact_path, redact_text, redact_values
 from .escaping import code_span, escape_markdown, escape_to_one_line

@@ -1,4 +1,4 @@
-"""What an evaluation says, for a card: the results of the header, the tables, and the line beside the paper's."""
+"""Render the evaluation of a run for its card: results for the header, tables, comparison with the paper."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from .run_metadata import CONFUSION_FILE, RunMetadata
 
 _MAX_CLASSES, _MAX_FAILED = 20, 20
 
-# What of a recipe may be set anew with its number still meant, besides what does not change numbers at all.
+# Fields of a recipe that may be overridden in a run that is still compared with the recipe's published number.
 _OVERRIDABLE_FIELDS = {
     *("model", "dataset", "split", "seed", "batch_size", "gradient_accumulation"),
     *("gradient_checkpointing", "mixed_precision", "compile"),
 }
 
-# Key in evaluation.json -> (metric as the Hub calls it, its name here).
+# Key in evaluation.json -> (metric in the Hub's spelling, its name here).
 _METRICS = {
     "top1": ("accuracy", "top-1 accuracy"),
     "top5": ("accuracy", "top-5 accuracy"),
@@ -34,43 +34,43 @@ NON_NUMERIC_FLAGS = frozenset(
         "push_to_hub report_to resume save_every stop_at_step test_dataset test_split tuned_batch views "
     ).split()
 )
-"""Flags of fine-tuning that change no number of the training (`affects_numerics` in the recipe)."""
+"""Flags of fine-tuning that do not change the numbers of the training (`affects_numerics` in the recipe)."""
 
 
 def build_eval_results(metadata: RunMetadata) -> list[Any]:
-    """An EvalResult for each number of the evaluation."""
+    """Return an `EvalResult` of huggingface_hub for each number of the evaluation."""
     from huggingface_hub import EvalResult
 
-    found = metadata.evaluation
-    if found is None or metadata.evaluation_dataset is None:
+    found, dataset = metadata.evaluation, metadata.evaluation_dataset
+    if found is None or dataset is None:
         return []
     counts = found["counts"]
     return [
         EvalResult(
             task_type="video-classification",
-            dataset_type=metadata.evaluation_dataset.hub_id or metadata.evaluation_dataset.name,
-            dataset_name=metadata.evaluation_dataset.name,
+            dataset_type=dataset.hub_id or dataset.name,
+            dataset_name=dataset.name,
             dataset_split=found["data"].get("split"),
-            metric_type=kind,
+            metric_type=metric_type,
             metric_name=name,
             metric_value=round(found["metrics"][key], 4),
             metric_args={"views": format_views(found), "videos": counts["videos"], "failed": counts["failed"]},
         )
-        for key, (kind, name) in _METRICS.items()
+        for key, (metric_type, name) in _METRICS.items()
         if found["metrics"].get(key) is not None
     ]
 
 
 def format_views(found: dict[str, Any]) -> str:
-    """The views of an evaluation, as 5x3."""
+    """Return the views of an evaluation, such as 5x3."""
     return f"{found['views']['temporal']}x{found['views']['spatial']}"
 
 
-def evaluation(metadata: RunMetadata) -> list[str | None]:
-    """The paragraphs of the evaluation: how it was done, the numbers, what failed, each class."""
+def render_evaluation(metadata: RunMetadata) -> str:
+    """Return the paragraphs of the evaluation: the protocol, the numbers, the failed videos, the classes."""
     found = metadata.evaluation
     if found is None:
-        return []
+        return ""
     error = found["metrics"].get("top1_standard_error")
     rows = []
     for key, (_, name) in _METRICS.items():
@@ -79,13 +79,14 @@ def evaluation(metadata: RunMetadata) -> list[str | None]:
             margin = f" ± {error:.4f} (standard error)" if key == "top1" and error is not None else ""
             rows.append((name, f"{value:.4f}{margin}"))
     picture = f"![Confusion matrix]({CONFUSION_FILE})" if CONFUSION_FILE in metadata.files else None
-    return [
+    paragraphs = [
         _protocol_sentence(metadata, found),
         table(("metric", "value"), rows),
         *_failed_videos_table(found),
         *_per_class_table(found),
         picture,
     ]
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def _protocol_sentence(metadata: RunMetadata, found: dict[str, Any]) -> str:
@@ -98,12 +99,13 @@ def _protocol_sentence(metadata: RunMetadata, found: dict[str, Any]) -> str:
     elif views.get("frame_seconds") is not None:
         frame_spacing = f"{views['frame_seconds']:g} s apart"
     size = "x".join(map(str, views.get("size", ())))
-    chance_sentence = ""
+    chance = ""
     if data.get("classes") and "top1" in found["metrics"]:
-        chance_sentence = f" Chance is {1 / data['classes']:.3f}."
+        chance = f" Chance is {1 / data['classes']:.3f}."
     return (
         f"{counts['videos']} videos{where}{split}; {format_views(found)} views (temporal x spatial) of "
-        f"{views.get('frames')} frames, {frame_spacing}, {size} pixels; {views.get('merge')}. {_decoded_sentence(found)}{chance_sentence}"
+        f"{views.get('frames')} frames, {frame_spacing}, {size} pixels; {views.get('merge')}. "
+        f"{_decoded_sentence(found)}{chance}"
     )
 
 
@@ -123,7 +125,7 @@ def _failed_videos_table(found: dict[str, Any]) -> list[str | None]:
 
 
 def _per_class_table(found: dict[str, Any]) -> list[str | None]:
-    """A row for each class or output, or for the worst where there are many."""
+    """Return a table with a row for each output or class, or for the worst classes if there are many."""
     rows, outputs = found.get("per_class") or [], found.get("per_output") or []
     if outputs:
         cells = [
@@ -138,21 +140,11 @@ def _per_class_table(found: dict[str, Any]) -> list[str | None]:
     shown = rows if shows_all else sorted(rows, key=lambda row: row[score])[:_MAX_CLASSES]
     lead_in = None if shows_all else f"The {_MAX_CLASSES} classes of {len(rows)} that it knows least:"
     if score == "accuracy":
-        cells = [
-            (
-                escape_markdown(row["name"]),
-                row["videos"],
-                _format_score(row[score]),
-                escape_markdown(row.get("mistaken_for") or ""),
-            )
-            for row in shown
-        ]
-        return [lead_in, table(("class", "videos", "accuracy", "most often taken for"), cells)]
-    cells = [
-        (escape_markdown(row["name"]), row["videos"], _format_score(row[score]), _format_score(row.get("f1")))
-        for row in shown
-    ]
-    return [lead_in, table(("class", "videos", "average precision", "F1 at 0.5"), cells)]
+        head, last = ("accuracy", "most often taken for"), lambda row: escape_markdown(row.get("mistaken_for") or "")
+    else:
+        head, last = ("average precision", "F1 at 0.5"), lambda row: _format_score(row.get("f1"))
+    cells = [(escape_markdown(row["name"]), row["videos"], _format_score(row[score]), last(row)) for row in shown]
+    return [lead_in, table(("class", "videos", *head), cells)]
 
 
 def _format_score(value: float | None) -> str:
@@ -160,7 +152,7 @@ def _format_score(value: float | None) -> str:
 
 
 def compare_with_paper(metadata: RunMetadata) -> str | None:
-    """A line, where the run is one of a recipe that has a published number, and was tested as that was."""
+    """Return a line for a run of a recipe with a published number that was tested in the same way, else None."""
     found, recipe = metadata.evaluation, recipe_name(metadata.run)
     paper_result = PAPER_RESULTS.get(recipe or "")
     if found is None or paper_result is None or not _is_comparable_to_paper(metadata.run, found, paper_result):
@@ -190,13 +182,13 @@ def _is_comparable_to_paper(run: dict[str, Any], found: dict[str, Any], paper_re
 
 
 def recipe_name(run: dict[str, Any]) -> str | None:
-    """The recipe of a run without folder and ending; None: its settings were given one by one."""
+    """Return the name of a run's recipe without folder and ending; None: the run has no recipe."""
     name = run.get("recipe_name")
     return name.split("/")[-1].removesuffix(".yaml") if name else None
 
 
 def describe_weakest_class(found: dict[str, Any] | None) -> str | None:
-    """A sentence on how unlike the classes are, where they are."""
+    """Return a sentence that compares the best and the worst class; None if they do not differ."""
     rows = [row for row in (found or {}).get("per_class") or [] if "accuracy" in row]
     if len(rows) < 2:
         return None

@@ -68,8 +68,8 @@ def print_notes(notes: Sequence[str]) -> None:
         print(f"note: {escape_control_characters(redact_credentials(note))}", file=sys.stderr)
 
 
-def device() -> str:
-    """Where models run: the accelerator that is there, or the CPU."""
+def default_device() -> str:
+    """Return where models run: the accelerator if there is one, or the CPU."""
     import torch
 
     return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"

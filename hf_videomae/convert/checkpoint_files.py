@@ -92,8 +92,8 @@ def read_checkpoint_source(source: str, *, revision: str | None = None) -> Sourc
         weights=weights,
         training=training,
         left_out=left_out,
-        config=_read_json(folder / "config.json") if has_config else {},
-        preprocessor=_read_json(folder / "preprocessor_config.json") if has_config else {},
+        config=read_optional_json(folder / "config.json") if has_config else {},
+        preprocessor=read_optional_json(folder / "preprocessor_config.json") if has_config else {},
         folder=folder if has_config else None,
         hashes={file.name: sha256_of(file) for file in files},
         license=_read_license(folder / "README.md") if has_config else None,
@@ -206,7 +206,7 @@ def _find_weight_files(folder: Path) -> list[Path]:
 
 
 def _find_shards(folder: Path, index: Path) -> list[Path]:
-    names = _read_json(index).get("weight_map")
+    names = read_optional_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{index} names no shards: download it again")
     if not all(isinstance(name, str) for name in names.values()):
@@ -260,7 +260,8 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
     raise ValueError(f"{source} on the Hub holds neither {' nor '.join((*_SINGLE_FILES, *_INDEXES))}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_optional_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty if there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -364,5 +365,6 @@ __all__ = [
     "count_layers",
     "describe_first_keys",
     "read_checkpoint_source",
+    "read_optional_json",
     "read_weights",
 ]

@@ -90,7 +90,10 @@ def convert_image(
     Raises:
         ValueError: for weights that have no place in the model, or sizes that do not fit.
     """
-    _check_choices(inflate, positions)
+    if inflate not in INFLATE:
+        raise ValueError(f"inflate={inflate!r} is not known; choose one of {', '.join(INFLATE)}")
+    if positions not in POSITIONS:
+        raise ValueError(f"positions={positions!r} are not known; choose one of {', '.join(POSITIONS)}")
     check_config_fields(fields)
     names = timm_names(source.weights)
     weights = {names[key]: value for key, value in source.weights.items()}
@@ -110,13 +113,6 @@ def convert_image(
     return model.eval(), report, image_positions[None]
 
 
-def _check_choices(inflate: str, positions: str) -> None:
-    if inflate not in INFLATE:
-        raise ValueError(f"inflate={inflate!r} is not known; choose one of {', '.join(INFLATE)}")
-    if positions not in POSITIONS:
-        raise ValueError(f"positions={positions!r} are not known; choose one of {', '.join(POSITIONS)}")
-
-
 def _image_positions(source: SourceCheckpoint, weights: StateDict) -> tuple[Tensor, tuple[int, int]]:
     """Return the positions of the patches (N, D), without those of tokens before them, and their grid (H', W')."""
     table = weights.get("pos_embed")
@@ -130,6 +126,8 @@ def _image_positions(source: SourceCheckpoint, weights: StateDict) -> tuple[Tens
         height, width = (size, size) if isinstance(size, int) else size
         grid = height // patch, width // patch
         return table[len(table) - grid[0] * grid[1] :], grid
+    # Without a known image size: drop as few leading tokens as leave a square. Example: 197 positions and one [CLS]
+    # token; 197 is not a square, 196 = 14 x 14 is.
     for extra in range(before + 1):
         side = math.isqrt(len(table) - extra)
         if side * side == len(table) - extra:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..modeling_videomae import VideoMAEForVideoClassification
-from ..run_files import read_json
 from ..video.sampling_protocols import (
     KINETICS,
     PROTOCOL_BY_NUM_CLASSES,
@@ -15,7 +14,7 @@ from ..video.sampling_protocols import (
     find_sampling_protocol,
 )
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .checkpoint_files import SourceCheckpoint
+from .checkpoint_files import SourceCheckpoint, read_optional_json
 from .key_report import ConversionReport
 from .originals import ConvertedModel
 from .stock import is_stock
@@ -84,7 +83,7 @@ def choose_processor(
     """
     own = _load_own_processor(source, model)
     has_override = mode is not None or stride is not None
-    if own is not None and _has_sampling(source) and not has_override:
+    if own is not None and source.folder and _has_sampling(source.folder) and not has_override:
         config = SamplingConfig(
             mode=own.clip_sampler.mode, stride=own.frame_stride, views=None, source="its processor"
         )
@@ -128,9 +127,9 @@ def _load_own_processor(source: SourceCheckpoint, model: ConvertedModel) -> Vide
     return processor if fits and processor.num_frames == model.config.num_frames else None
 
 
-def _has_sampling(source: SourceCheckpoint) -> bool:
-    """Return whether a processor of the source says how it samples, as ours do and stock's do not."""
-    return source.folder is not None and any("sampling_mode" in _read(source.folder / name) for name in _PROCESSORS)
+def _has_sampling(folder: Path) -> bool:
+    """Return whether a processor says how it samples, as ours do and stock's do not."""
+    return any("sampling_mode" in read_optional_json(folder / name) for name in _PROCESSORS)
 
 
 def _sampling_from_args(training: argparse.Namespace | None) -> SamplingConfig | None:
@@ -183,10 +182,6 @@ def _dataset_hint(source: SourceCheckpoint) -> str:
 
 def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, remedy="download it again, or take it out of the folder") if path.is_file() else {}
 
 
 __all__ = ["SamplingMode", "SamplingConfig", "choose_processor", "infer_sampling"]

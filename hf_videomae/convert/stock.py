@@ -40,12 +40,12 @@ class ConfigProblem:
     """A field of config.json that the weights contradict, or that no published model has."""
 
     field: str
-    found: int
-    wanted: int
-    why: str
+    value: int
+    expected: int
+    reason: str
 
     def __str__(self) -> str:
-        return f"{self.field} {self.found} should be {self.wanted}: {self.why}"
+        return f"{self.field} {self.value} should be {self.expected}: {self.reason}"
 
 
 def is_stock(weights: StateDict) -> bool:
@@ -92,7 +92,7 @@ def convert_stock(
     report = begin_report(source, "a VideoMAE of transformers")
     config = VideoMAEConfig.from_dict(source.config)
     problems = find_config_problems(config, source.weights)
-    fixed_values = {problem.field: problem.wanted for problem in problems} if fix else {}
+    fixed_values = {problem.field: problem.expected for problem in problems} if fix else {}
     config = VideoMAEConfig.from_dict(source.config, **{**fixed_values, **fields})
     model = _model_class(source.weights)(config)
     weight_mapping = _map_weights(source.weights, config, model)
@@ -137,17 +137,17 @@ def _compare_models(against: str, model: ConvertedModel, reference: torch.nn.Mod
 
 
 def _heads_problem(field: str, width: int, config: VideoMAEConfig, heads: dict[int, int]) -> ConfigProblem | None:
-    found, wanted = getattr(config, field), heads.get(width)
-    if wanted is None or found == wanted:
+    value, expected = getattr(config, field), heads.get(width)
+    if expected is None or value == expected:
         return None
-    why = f"every published VideoMAE {width} wide has {wanted}, and the weights do not tell (yours may differ)"
-    return ConfigProblem(field, found, wanted, why)
+    reason = f"every published VideoMAE {width} wide has {expected}, and the weights do not tell (yours may differ)"
+    return ConfigProblem(field, value, expected, reason)
 
 
 def _depth_problem(field: str, config: VideoMAEConfig, weights: StateDict, pattern: str) -> ConfigProblem | None:
     depth = count_layers(weights, pattern)
-    found = getattr(config, field)
-    return None if found == depth else ConfigProblem(field, found, depth, f"the file holds {depth} layers")
+    value = getattr(config, field)
+    return None if value == depth else ConfigProblem(field, value, depth, f"the file holds {depth} layers")
 
 
 def _decoder_depth_problem(config: VideoMAEConfig, weights: StateDict) -> ConfigProblem | None:
@@ -162,8 +162,10 @@ def _decoder_depth_problem(config: VideoMAEConfig, weights: StateDict) -> Config
         trained -= 1
     if trained in (0, depth):
         return None
-    why = f"layers {trained} to {depth - 1} of the file were never trained (norms of exactly 1, biases of exactly 0)"
-    return ConfigProblem(field, depth, trained, why)
+    reason = (
+        f"layers {trained} to {depth - 1} of the file were never trained (norms of exactly 1, biases of exactly 0)"
+    )
+    return ConfigProblem(field, depth, trained, reason)
 
 
 def _is_untrained(weights: StateDict, layer: int) -> bool:
@@ -173,12 +175,12 @@ def _is_untrained(weights: StateDict, layer: int) -> bool:
 
 
 def _unused_decoder_problem(config: VideoMAEConfig) -> ConfigProblem | None:
-    wanted = _DECODER_LAYERS.get(config.decoder_hidden_size)
-    found = config.decoder_num_hidden_layers
-    if wanted is None or found == wanted:
+    expected = _DECODER_LAYERS.get(config.decoder_hidden_size)
+    value = config.decoder_num_hidden_layers
+    if expected is None or value == expected:
         return None
-    why = f"published with {wanted}; the file holds no decoder, so this only shapes a new one"
-    return ConfigProblem("decoder_num_hidden_layers", found, wanted, why)
+    reason = f"published with {expected}; the file holds no decoder, so this only shapes a new one"
+    return ConfigProblem("decoder_num_hidden_layers", value, expected, reason)
 
 
 def _has_decoder(weights: StateDict) -> bool:
@@ -198,7 +200,8 @@ def _map_weights(weights: StateDict, config: VideoMAEConfig, model: ConvertedMod
     own = model.state_dict()
     backbone = "" if isinstance(model, VideoMAEModel) else "videomae."
     for key, value in weights.items():
-        name = backbone + key.removeprefix("videomae.") if _is_backbone(key) else key
+        is_backbone = key.startswith(("videomae.", "embeddings.", "encoder.", "layernorm."))
+        name = backbone + key.removeprefix("videomae.") if is_backbone else key
         name = name.replace("attention.attention.q_bias", "attention.attention.query.bias")
         name = name.replace("attention.attention.v_bias", "attention.attention.value.bias")
         layer = re.match(r"decoder\.decoder_layers\.(\d+)\.", name)
@@ -213,10 +216,6 @@ def _map_weights(weights: StateDict, config: VideoMAEConfig, model: ConvertedMod
     return weight_mapping
 
 
-def _is_backbone(key: str) -> bool:
-    return key.startswith(("videomae.", "embeddings.", "encoder.", "layernorm."))
-
-
 def _report_problems(
     report: ConversionReport, problems: list[ConfigProblem], *, fix: bool, fields: dict[str, Any]
 ) -> None:
@@ -224,7 +223,7 @@ def _report_problems(
         if problem.field in fields:
             continue
         if fix:
-            report.assumed.append(f"{problem.field} {problem.wanted} instead of {problem.found}: {problem.why}")
+            report.assumed.append(f"{problem.field} {problem.expected} instead of {problem.value}: {problem.reason}")
         else:
             report.warnings.append(f"config.json looks wrong: {problem}. Nothing was changed; --fix corrects it")
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from .. import stop_signals
 from ..credentials import redact_credentials
 from ..data.labels import LabelEncoder
-from ..data.source import AnySource, Label, Sample, Source
+from ..data.source import AnySource, Label, Sample, Source, StreamedSource
 from ..data.url_videos import retry_video
 from ..data.workers import TRIM_EVERY_NUM_VIDEOS, Workers, trim_malloc
 from ..errors import DataError
@@ -30,10 +30,11 @@ _Content = TypeVar("_Content")
 
 @dataclass(frozen=True, slots=True)
 class _VideoRef:
-    """One video to read: its position, and the sample itself if the source is streamed."""
+    """One video to read: its position, and of a streamed source the sample itself, or why it could not be read."""
 
     key: VideoKey
     sample: Sample | None = None
+    error: DataError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class _VideoDataset(Dataset[DecodedVideo[_Content]], Generic[_Content]):
         if self._num_decoded % TRIM_EVERY_NUM_VIDEOS == 0:
             trim_malloc()
         try:
+            if video_ref.error is not None:
+                raise video_ref.error
             sample = video_ref.sample
             if sample is None:
                 assert isinstance(self.source, Source)
@@ -172,6 +175,12 @@ class _RankSampler:
         if isinstance(source, Source):
             yield from (_VideoRef((0, row)) for row in range(self.rank, len(source), self.world_size))
             return
+        try:
+            yield from self._read_shards(source)
+        except DataError as error:  # raised here, it would end the DataLoader while it starts its workers
+            yield _VideoRef((source.num_shards, 0), error=error)
+
+    def _read_shards(self, source: StreamedSource) -> Iterator[_VideoRef]:
         # Example with two ranks: of 3 shards rank 0 reads shards 0 and 2, rank 1 reads shard 1. Of a single shard both
         # read all rows, and rank 0 keeps the even ones, rank 1 the odd ones.
         splits_shards = source.num_shards < self.world_size

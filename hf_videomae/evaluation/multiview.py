@@ -21,7 +21,7 @@ from ..data.source import AnySource, Label, Sample, Source
 from ..data.workers import Workers
 from ..errors import DataError
 from ..inference.model_loading import as_videomae_config, evaluation_mode, get_problem_type
-from ..inference.prediction import make_view_config
+from ..inference.prediction import compute_view_logits, make_view_config
 from ..ops.view_scores import average_view_scores
 from ..stop_signals import SignalInterrupt
 from ..video.decoding import VideoBackendError
@@ -182,7 +182,7 @@ def _output_indices(source: AnySource, config: Any, *, kind: LabelKind, matching
         return list(range(len(config.id2label)))
     if source.class_names is None:
         raise DataError(
-            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in the README"
+            f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in examples/README.md"
         )
     return match_classes(source.class_names, config.id2label, matching=matching)
 
@@ -230,12 +230,9 @@ def _compute_scores(
     """Return (2, K) for each video: the mean of its views' softmax (sigmoid, numbers) and the mean of their logits."""
     if not videos:
         return []
-    weights = next(model.parameters())
-    views = [build_views(video.content, plan=view_config, device=weights.device) for video in videos if video.content]
-    clips = torch.cat(views).to(weights.dtype)
-    logits = torch.cat(
-        [model(pixel_values=part, return_dict=True).logits.float().cpu() for part in clips.split(batch_size)]
-    )
+    device = next(model.parameters()).device
+    views = [build_views(video.content, plan=view_config, device=device) for video in videos if video.content]
+    logits = compute_view_logits(model, torch.cat(views), batch_size=batch_size)
     per_video = logits.view(len(videos), view_config.num_views, -1)
     merged = average_view_scores(per_video, problem_type=get_problem_type(model.config))
     return list(torch.stack([merged, per_video.mean(1)], dim=1))

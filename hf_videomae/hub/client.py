@@ -16,9 +16,7 @@ from .retry import NOT_THE_HUB, cause_chain, http_status, root_cause_message
 
 _UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED = 401, 403, 412
 
-_CHECKED_METHODS = (
-    *("whoami", "model_info", "dataset_info", "create_repo", "create_branch", "preupload_lfs_files", "create_commit"),
-)
+_CHECKED_METHODS = "whoami model_info dataset_info create_repo create_branch preupload_lfs_files create_commit".split()
 # How the client words an answer of another shape.
 _MALFORMED_MESSAGES = ("improperly formatted", "Malformed response")
 

@@ -158,10 +158,13 @@ class HubCommit(Generic[_BranchHead]):
             PushError: when the Hub keeps moving under the commit, or `open` refuses.
             SourceUnavailable: when the retries are used up or canceled.
         """
+        from tqdm import tqdm
+
         changes = retry_transient(lambda: self.changes(self.open()), self.retry_policy)
         self.retry_policy.reset()
         sizes = {path: content_size(self.contents[path]) for path in changes.added}
-        with _progress_bar(sum(sizes.values()), name=self.id, shown=progress) as bar:
+        options: dict[str, Any] = {"unit": "B", "unit_scale": True, "dynamic_ncols": True, "disable": not progress}
+        with tqdm(total=sum(sizes.values()), desc=self.id, **options) as bar:
             for group in _split_uploads(sizes):
                 retry_transient(lambda group=group: self._send(group), self.retry_policy)  # type: ignore[misc]
                 self.retry_policy.reset()
@@ -228,9 +231,3 @@ def _split_uploads(sizes: dict[str, int]) -> Iterator[list[str]]:
             group, total = [], 0
     if group:
         yield group
-
-
-def _progress_bar(num_bytes: int, *, name: str, shown: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=num_bytes, unit="B", unit_scale=True, dynamic_ncols=True, desc=name, disable=not shown)

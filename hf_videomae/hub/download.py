@@ -99,30 +99,22 @@ def download(
         try:
             file = Path(hf_hub_download(repo, path, **named, **options))
         except OSError as error:
-            if not is_size_mismatch(error):
+            # How the client rejects a file whose size is not the announced one.
+            if error.errno is not None or "Consistency check failed" not in str(error):
                 raise
             reason = root_cause_message(error)
         else:
             if matches_checksum(file):
                 return file
             reason = "its content does not match the Hub's checksum"
-            _remove_cached_file(file)
+            # Processes that have the file open can still read it.
+            file.resolve().unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         logger.warning("%s of %s is damaged and is downloaded again: %s", path, repo, reason)
     raise DamagedDownload(
         f"{path} of {repo} came damaged {MAX_DOWNLOAD_ATTEMPTS} times ({reason}); check the network (a proxy may "
         f"change files) and the disk, then try again"
     )
-
-
-def is_size_mismatch(error: OSError) -> bool:
-    """Return whether the client rejected a download because its size was not the announced one."""
-    return error.errno is None and "Consistency check failed" in str(error)
-
-
-def _remove_cached_file(path: Path) -> None:
-    """Remove a damaged file from the cache; processes that have it open can still read it."""
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
 
 
 def download_model(name: str) -> None:

@@ -155,6 +155,8 @@ def retry_after(error: BaseException) -> float | None:
 class RetryPolicy:
     """Exponential backoff with jitter between attempts, bounded by a time without progress.
 
+    The waits double from 0.5-1, 1-2, 2-4 seconds up to 15-30 seconds, unless the server asks for another wait.
+
     Args:
         name: what is being read, for messages.
         seconds: time without progress until it gives up; by default `outage_retry_seconds()`. A rate limit (429) gets
@@ -179,14 +181,11 @@ class RetryPolicy:
             SourceUnavailable: when the time is used up.
         """
         now = time.monotonic()
-        first = self._failing_since is None
+        is_first = self._failing_since is None
         self._failing_since = now if self._failing_since is None else self._failing_since
-        requested_wait = retry_after(error)
-        wait = (
-            self._backoff * self._random.uniform(0.5, 1.0)
-            if requested_wait is None
-            else requested_wait + self._random.uniform(0.0, 1.0)
-        )
+        requested = retry_after(error)
+        jittered_backoff = self._backoff * self._random.uniform(0.5, 1.0)
+        wait = jittered_backoff if requested is None else requested + self._random.uniform(0.0, 1.0)
         self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
         is_rate_limited = any(http_status(cause) == _TOO_MANY_REQUESTS for cause in cause_chain(error))
         seconds = max(self.seconds, outage_retry_seconds()) if is_rate_limited else self.seconds
@@ -195,7 +194,7 @@ class RetryPolicy:
                 f"the network kept failing for {now - self._failing_since:.0f} s while {self.name} was read "
                 f"({root_cause_message(error)}); run again when it is back (a training run continues with --resume)"
             ) from error
-        if first:
+        if is_first:
             logger.warning("%s: %s; trying again for %.0f s", self.name, root_cause_message(error), seconds)
         _sleep(wait)
 

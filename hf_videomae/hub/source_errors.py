@@ -4,7 +4,7 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from tarfile import TarError
 from typing import TypeVar
 
@@ -137,7 +137,7 @@ def source_refused_error(
     """
     from huggingface_hub.errors import GatedRepoError
 
-    status = next((found for cause in cause_chain(error) if (found := http_status(cause)) is not None), None)
+    status = next((code for cause in cause_chain(error) if (code := http_status(cause)) is not None), None)
     if status is None and not _is_not_found(error):
         return SourceRefused(_describe_damage(error, dataset_name, shard, is_local=is_local))
     message = _response_text(error)
@@ -146,24 +146,23 @@ def source_refused_error(
             f"{dataset_name} is gated ({message}): accept its terms on its page on the Hub, then log in with "
             f"`hf auth login`"
         )
-    if status == _UNAUTHORIZED and not _is_not_found(error):
-        return SourceRefused(
-            f"{dataset_name}: the Hub refuses {shard} ({message}): the token has expired or was revoked, or the "
-            f"repository was made private; log in with `hf auth login`, or set HF_TOKEN to a valid one"
-        )
+    verb = "refuses"
     if status == _FORBIDDEN:
-        return SourceRefused(
-            f"{dataset_name}: the Hub refuses {shard} ({message}): ask for access on its page, or take a token "
-            f"that may read it"
+        advice = ": ask for access on its page, or take a token that may read it"
+    elif status == _NOT_FOUND or _is_not_found(error):
+        verb = "does not have"
+        advice = (
+            ": it was deleted, renamed or made private; look at its page, and for a private one log in with "
+            "`hf auth login`"
         )
-    if status == _NOT_FOUND or _is_not_found(error):
-        return SourceRefused(
-            f"{dataset_name}: the Hub does not have {shard} ({message}): it was deleted, renamed or made private; "
-            f"look at its page, and for a private one log in with `hf auth login`"
+    elif status == _UNAUTHORIZED:
+        advice = (
+            ": the token has expired or was revoked, or the repository was made private; log in with `hf auth login`, "
+            "or set HF_TOKEN to a valid one"
         )
-    return SourceRefused(
-        f"{dataset_name}: the Hub refuses {shard} ({message}); look at its page, or get it from elsewhere"
-    )
+    else:
+        advice = "; look at its page, or get it from elsewhere"
+    return SourceRefused(f"{dataset_name}: the Hub {verb} {shard} ({message}){advice}")
 
 
 def not_the_hub_error(error: BaseException, name: str) -> DataError:
@@ -241,7 +240,8 @@ def _describe_damage(error: BaseException, dataset_name: str, shard: str, *, is_
 
 def _response_text(error: BaseException) -> str:
     """Return the status and the server's message, without the URL, which may be signed."""
-    for cause in _server_message_first(error):
+    # The Hub's own error has the server's message; what it was raised from repeats the URL.
+    for cause in sorted(cause_chain(error), key=lambda cause: not hasattr(cause, "server_message")):
         response = getattr(cause, "response", None)
         if response is not None:
             message = str(getattr(cause, "server_message", None) or "").strip()
@@ -254,9 +254,3 @@ def _response_text(error: BaseException) -> str:
 
 def _short_message(error: BaseException) -> str:
     return " ".join(root_cause_message(error).split())[:200]
-
-
-def _server_message_first(error: BaseException) -> Iterator[BaseException]:
-    chain = list(cause_chain(error))
-    # The Hub's own error has the server's message; what it was raised from repeats the URL.
-    return iter(sorted(chain, key=lambda cause: not hasattr(cause, "server_message")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -167,11 +167,12 @@ def _predict_one(
     return Prediction(labels=labels, scores=best.values.tolist(), probabilities=scores, **common)
 
 
-def compute_view_logits(network: PreTrainedModel, clips: Tensor, *, batch_size: int) -> Tensor:
-    """Return the logits of the views of one video, (V, T, channels, H, W): (V, K) float32 on the CPU."""
-    clips = clips.to(network.dtype)
+def compute_view_logits(network: nn.Module, clips: Tensor, *, batch_size: int) -> Tensor:
+    """Return the logits (V, K), float32 on the CPU, of clips (V, T, channels, H, W)."""
+    weights = next(network.parameters())
+    clips = clips.to(weights.dtype)
     parts = [
-        network(pixel_values=part.to(network.device), return_dict=True).logits.float().cpu()
+        network(pixel_values=part.to(weights.device), return_dict=True).logits.float().cpu()
         for part in clips.split(batch_size)
     ]
     return torch.cat(parts)

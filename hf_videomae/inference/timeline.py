@@ -23,6 +23,7 @@ from .figure_text import figure_fonts
 from .images import evenly_spaced_indices
 from .model_loading import evaluation_mode, get_problem_type, load_classifier, load_processor, resolve_device
 from .output_checks import check_finite
+from .prediction import compute_view_logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -138,7 +139,9 @@ def predict_timeline(
         ]
         clips = read_windows(reader, selected_windows, processor=processor, batch_size=batch_size)
         with evaluation_mode(network):
-            scores = torch.cat([_score_windows(network, batch) for batch in clips])
+            logits = torch.cat([compute_view_logits(network, batch, batch_size=batch_size) for batch in clips])
+        kind = get_problem_type(network.config)
+        scores = average_view_scores(logits[:, None], problem_type=kind)
         check_finite(scores, what="scores", video=reader.name)
         frames = torch.tensor(selected_windows)
         ends = window_seconds(reader, torch.tensor([[reader.num_frames - 1], [covered_frames - 1]]))
@@ -148,7 +151,7 @@ def predict_timeline(
             frames=frames,
             fps=reader.fps or _DEFAULT_FPS,
             labels=[network.config.id2label[index] for index in range(scores.shape[1])],
-            kind=get_problem_type(network.config),
+            kind=kind,
             num_frames=reader.num_frames,
             num_frames_covered=covered_frames,
             num_skipped_windows=len(windows) - len(selected_windows),
@@ -163,13 +166,6 @@ def _frames_before(reader: VideoReader | SegmentReader, seconds: float) -> int:
     if has_constant_rate(reader.timestamps, fps=reader.fps or _DEFAULT_FPS):
         return min(reader.num_frames, max(1, int(seconds * (reader.fps or _DEFAULT_FPS))))
     return max(1, int((reader.timestamps < seconds).sum()))
-
-
-def _score_windows(network: PreTrainedModel, clips: Tensor) -> Tensor:
-    """Return the scores (W, K) of windows (W, T, C, H, W)."""
-    clips = clips.to(device=network.device, dtype=network.dtype)
-    logits = network(pixel_values=clips, return_dict=True).logits.float().cpu()
-    return average_view_scores(logits[:, None], problem_type=get_problem_type(network.config))
 
 
 def draw_timeline(timeline: Timeline, *, count: int = 5) -> "Image":

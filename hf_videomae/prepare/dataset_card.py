@@ -20,7 +20,7 @@ from ..cards.markdown import (
     write_readme,
 )
 from ..errors import DataError
-from .layout import read_report
+from .layout import list_shards, read_report
 from .shards import build_features
 
 _SIZE_CATEGORIES = (
@@ -139,7 +139,7 @@ def render_card(report: dict[str, Any], *, id: str | None = None, license: str |
             section("Left out", *_skipped_section(report)),
             section("License", resolved_license.reason, "The rights of the videos stay with their owners."),
             section("Limits and biases", _limits_text(report)),
-            section("Versions", _versions_text(report)),
+            section("Versions", ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."),
             section("Use", *_usage_section(report)),
         ],
     )
@@ -156,26 +156,23 @@ def _header(report: dict[str, Any], license: License) -> str:
     from huggingface_hub import DatasetCardData
 
     splits, source = report["splits"], _source(report)
+    data_files = [{"split": name, "path": f"data/{name}-*"} for name in splits]
+    num_videos = sum(split["videos"] for split in splits.values())
     data = DatasetCardData(
         **license_header_fields(license.name),  # type: ignore[arg-type]
         pretty_name=escape_to_one_line(report["source"]),
         task_categories=["video-classification"] if _is_labeled(report) else None,
-        size_categories=[_size_category(sum(split["videos"] for split in splits.values()))],
+        size_categories=[next((name for limit, name in _SIZE_CATEGORIES if num_videos < limit), "1B<n<10B")],
         tags=["video", *(["webdataset"] if report["settings"]["format"] == "webdataset" else [])],
         source_datasets=[source.hub_id] if source.hub_id else None,
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": name, "path": f"data/{name}-*"} for name in splits],
-            }
-        ],
+        configs=[{"config_name": "default", "data_files": data_files}],
     )
     infos = SplitDict()
     for name, split in splits.items():
         infos.add(SplitInfo(name=name, num_bytes=split["bytes"], num_examples=split["videos"]))
     sizes = {
         "dataset_size": sum(split["bytes"] for split in splits.values()),
-        "download_size": _total_file_bytes(report),
+        "download_size": sum(shard["file_bytes"] for shard in list_shards(report)),
     }
     info = DatasetInfo(features=_features(report), splits=infos, **sizes)
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
@@ -190,14 +187,6 @@ def _features(report: dict[str, Any]) -> Any:
 
 def _is_labeled(report: dict[str, Any]) -> bool:
     return not report["unlabelled"]
-
-
-def _size_category(videos: int) -> str:
-    return next((name for limit, name in _SIZE_CATEGORIES if videos < limit), "1B<n<10B")
-
-
-def _total_file_bytes(report: dict[str, Any]) -> int:
-    return sum(shard["file_bytes"] for split in report["splits"].values() for shard in split["shards"])
 
 
 def check_dataset_card(text: str, folder: str | Path | None = None) -> list[str]:
@@ -343,10 +332,6 @@ def _limits_text(report: dict[str, Any]) -> str:
         f"pixels on the short side, and no sound.",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _versions_text(report: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."
 
 
 def _usage_section(report: dict[str, Any]) -> list[str]:

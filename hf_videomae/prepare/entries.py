@@ -46,12 +46,12 @@ class InputEntry:
         return Trim(start=self.start or 0.0, end=self.end)
 
 
-def entries_from_folder(found: FolderVideos) -> list[InputEntry]:
+def entries_from_folder(videos: FolderVideos) -> list[InputEntry]:
     """Return the videos of a folder with their classes and splits."""
-    labels = [""] * len(found.paths) if found.labels is None else list(map(escape_non_utf8, found.labels))
+    labels = [""] * len(videos.paths) if videos.labels is None else list(map(escape_non_utf8, videos.labels))
     return [
         InputEntry(path=path, label=label, split=split)
-        for path, label, split in zip(found.paths, labels, found.splits, strict=True)
+        for path, label, split in zip(videos.paths, labels, videos.splits, strict=True)
     ]
 
 

@@ -127,13 +127,7 @@ def prepare(
             Hub.
         destination: a folder that is empty, does not exist, or was made by this function.
         settings: what the dataset looks like.
-        index: a CSV or JSONL file with labels and splits; it and the five arguments that follow are as for
-            `open_input_dataset`.
-        config: configuration of a dataset that has several.
-        revision: branch, tag or commit of a Hub dataset.
-        video_column: default: found by its type.
-        label_column: default: found by its type or name.
-        allow_paths: hosts, folders and URL prefixes that rows may name.
+        index, config, revision, video_column, label_column, allow_paths: as for `open_input_dataset`.
         publish: the dataset will be published: refuse a folder with links that lead out of it, other than to
             `allow_paths`.
         jobs: videos encoded at a time; default: one per core. It does not change the result.
@@ -149,7 +143,7 @@ def prepare(
     if jobs is not None and jobs < 1:
         raise DataError(f"{jobs} videos at a time are not possible; give 1 or more jobs")
     _require_datasets()
-    encoder()
+    encoder()  # raises if there is none
     previous = _check_destination(source, destination)
     input_dataset = open_input_dataset(
         source,
@@ -169,7 +163,9 @@ def prepare(
     _check_license(input_dataset, settings)
     new_settings = {"source": input_dataset.name, **settings.to_dict()}
     if previous is not None:
-        _check_same_settings(previous, new_settings, destination)
+        changes = _changed_settings({"source": previous["source"], **previous["settings"]}, new_settings)
+        if changes:
+            raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
         if _is_up_to_date(previous, input_dataset, new_settings, destination):
             return PrepareResult(report=previous, is_unchanged=True, reused=previous["kept"])
     create_folder(destination, flag="the folder", kind=DataError)
@@ -246,12 +242,6 @@ def _check_destination(source: str, destination: Path) -> dict[str, Any] | None:
     if others and WORK_FOLDER not in others:
         raise DataError(f"{destination} holds other files ({sorted(others)[0]}, ...); give an empty or new folder")
     return None
-
-
-def _check_same_settings(previous: dict[str, Any], new_settings: dict[str, Any], destination: Path) -> None:
-    changes = _changed_settings({"source": previous["source"], **previous["settings"]}, new_settings)
-    if changes:
-        raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
 
 
 def _changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -386,6 +376,8 @@ def _write_shards(
     transcoder: Transcoder, shards: list[Shard], *, features: Any, shard_plan: Any, destination: Path
 ) -> dict[str, Path]:
     """Return where each shard is: in the work folder, or in its final place if a killed call moved it there."""
+    # The plan is saved before any shard. A killed call leaves shards in the work folder and, once moving began, in
+    # their final place; they are reused if the plan is the same, and removed otherwise.
     shard_plan = json.loads(json.dumps([shard_plan, features.to_dict()]))
     plan_file = transcoder.folder / "plan.json"
     if _read_shard_plan(plan_file) != shard_plan:

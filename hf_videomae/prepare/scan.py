@@ -155,7 +155,9 @@ def _open_source(
     elif os.path.isfile(path) and is_list_file(path):
         if index:
             raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
-        return _open_list(Path(path), kind=label_kind)
+        listed = read_video_list(Path(path))
+        video_index = listed.index(split=None, kind=label_kind)
+        return _input_from_index(video_index, root=listed.root, kind=label_kind, split=listed.split)
     elif not is_hub_id(source):
         raise DataError(
             f"there is no folder {source}; give a folder of videos, a list of them (CSV), or org/name of the Hub"
@@ -226,12 +228,6 @@ def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Seque
         f"{len(outside)} of the videos lie outside of {escape_non_utf8(str(root))} (links lead there), the first is "
         f"{escape_non_utf8(outside[0])}; they are published only with {ALLOW_PATHS_FLAG} {escape_non_utf8(folder)}"
     )
-
-
-def _open_list(file: Path, *, kind: LabelKind) -> InputDataset:
-    """Return the videos of a list file that the user named."""
-    listed = read_video_list(file)
-    return _input_from_index(listed.index(split=None, kind=kind), root=listed.root, kind=kind, split=listed.split)
 
 
 def _input_from_index(index: VideoIndex, *, root: Path, kind: LabelKind, split: str = "train") -> InputDataset:

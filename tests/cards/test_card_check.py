@@ -1,4 +1,4 @@
-"""The check of a card's header: it finds what is wrong, and its names are those of the Hub."""
+"""Test the check of a card's header, and that its names are those of the Hub."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def card(**fields: object) -> str:
     return f"---\n{yaml.safe_dump({**GOOD, **fields}, sort_keys=False)}---\n\n# A model\n"
 
 
-def test_a_good_one(tmp_path: Path) -> None:
+def test_valid_card_has_no_problems(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"video")
     assert check_card(card(), tmp_path) == []
     assert check_card(card()) == []
@@ -50,29 +50,29 @@ def test_a_good_one(tmp_path: Path) -> None:
         ({"library_name": "hf_videomae"}, "library_name 'hf_videomae' is not one"),
         ({"license": "cc-by-4"}, "license 'cc-by-4' is not one"),
         ({"license": "other"}, "say which in license_name"),
-        ({"base_model": "/home/anna/model"}, "base_model '/home/anna/model' is no name"),
-        ({"datasets": ["a/b/c"]}, "datasets 'a/b/c' is no name"),
+        ({"base_model": "/home/anna/model"}, "base_model '/home/anna/model' is not the name"),
+        ({"datasets": ["a/b/c"]}, "datasets 'a/b/c' is not the name"),
         ({"widget": [{"src": "b.mp4"}]}, "b.mp4, which is not in the folder"),
         ({"widget": [{"text": "hello"}]}, "has no src"),
         ({"widget": [{"src": "a.mp4", "output": {"label": "run"}}]}, "not a list of label"),
         ({"widget": [{"src": "a.mp4", "output": [{"label": "run", "score": "0.5"}]}]}, "not a list of label"),
         ({"model-index": [{"results": []}]}, "model-index cannot be read"),
-        ({"model-index": [{**GOOD["model-index"][0], "extra": 1}]}, "model-index loses something"),  # type: ignore[index]
+        ({"model-index": [{**GOOD["model-index"][0], "extra": 1}]}, "model-index changes"),  # type: ignore[index]
     ],
 )
-def test_what_is_wrong(fields: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_invalid_field_gives_one_problem(fields: dict[str, object], words: str, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"video")
     (problem,) = check_card(card(**fields), tmp_path)
     assert words in problem
 
 
-def test_no_header() -> None:
+def test_card_without_valid_header_has_problems() -> None:
     assert "not YAML" in check_card("---\na: [\n---\n")[0]
     assert len(check_card("# A model\n")) == 2
 
 
-def test_names_are_those_of_the_package() -> None:
-    """Against the package itself, where it is unpacked: its folder in HUGGINGFACE_TASKS."""
+def test_hub_names_match_huggingface_tasks() -> None:
+    """Compare with the package itself, if HUGGINGFACE_TASKS names its folder."""
     folder, node = os.environ.get("HUGGINGFACE_TASKS"), shutil.which("node")
     if folder is None or node is None:
         pytest.skip("needs node, and the folder of the package @huggingface/tasks in HUGGINGFACE_TASKS")

@@ -1,4 +1,4 @@
-"""The licence of a model follows from what it was made of."""
+"""Test that the license of a model follows from what it was made of."""
 
 import pytest
 
@@ -28,23 +28,23 @@ DATA_NC = Ancestor(name="org/videos", hub_id="org/videos", license="cc-by-nc-sa-
         ([], "apache-2.0", "apache-2.0"),
     ],
 )
-def test_inherited(lineage: list[Ancestor], requested: str | None, name: str | None) -> None:
+def test_inherited_license(lineage: list[Ancestor], requested: str | None, name: str | None) -> None:
     assert inherit_license(lineage, requested=requested).name == name
 
 
 @pytest.mark.parametrize("lineage", [[PUBLISHED], [FREE, DATA_NC]])
-def test_non_commercial_stays(lineage: list[Ancestor]) -> None:
-    with pytest.raises(LicenseError, match="apache-2.0.*cc-by-nc.*leave the licence out"):
+def test_non_commercial_license_cannot_be_replaced(lineage: list[Ancestor]) -> None:
+    with pytest.raises(LicenseError, match="apache-2.0.*cc-by-nc.*leave the license out"):
         inherit_license(lineage, requested="apache-2.0")
 
 
-def test_what_is_not_known_is_said() -> None:
+def test_unknown_license_is_stated() -> None:
     assert "checkpoint `mine` is not known" in inherit_license([UNKNOWN, DATA]).reason
-    assert inherit_license([]).reason == "No licence is stated."
+    assert inherit_license([]).reason == "No license is stated."
     assert "no commercial use" in inherit_license([PUBLISHED]).reason
 
 
-def test_published_weights() -> None:
+def test_known_checkpoints_are_non_commercial() -> None:
     assert known_checkpoint_license("MCG-NJU/videomae-base-finetuned-kinetics") == "cc-by-nc-4.0"
     assert known_checkpoint_license("OpenGVLab/VideoMAEv2-Base") == "cc-by-nc-4.0"
     assert known_checkpoint_license("org/videomae-base") is None

@@ -1,4 +1,4 @@
-"""The cards of the published checkpoints: as rendered, every number with a source, and the same in all places."""
+"""Test `model_cards/render.py`: the cards on disk are current, and each number has one source and one value."""
 
 import json
 import re
@@ -38,8 +38,8 @@ FILES = list_fact_files(CARDS)
 SMALL = "videomae-small-finetuned-kinetics"
 
 
-def test_the_cards_are_those_of_their_facts() -> None:
-    """`make cards` mends it."""
+def test_cards_on_disk_match_their_facts() -> None:
+    """Run `make cards` if this fails."""
     texts = render_all_cards(CARDS)
     assert {path.name for path in texts} == {path.name for path in CARDS.glob("*.md")}
     for path, text in texts.items():
@@ -47,7 +47,7 @@ def test_the_cards_are_those_of_their_facts() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_header(path: Path) -> None:
+def test_published_card_header_passes_check(path: Path) -> None:
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     assert check_card(card) == []
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-nc-4.0"
@@ -55,13 +55,13 @@ def test_the_header(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_its_recipes_are_there(path: Path) -> None:
+def test_recipes_of_training_stages_exist(path: Path) -> None:
     for step in read_checkpoint_facts(path).training:
         assert step.recipe is None or (ROOT / "examples" / "recipes" / f"{step.recipe}.yaml").is_file()
 
 
-def test_the_numbers_agree_with_the_recipes() -> None:
-    """What a recipe is to reach stands in three places: here, in its own file, and where a run's card compares."""
+def test_facts_and_paper_results_agree() -> None:
+    """Compare the facts with the results that cards of runs are compared with."""
     seen = set()
     for facts in map(read_checkpoint_facts, FILES):
         recipe = facts.training[-1].recipe
@@ -75,7 +75,7 @@ def test_the_numbers_agree_with_the_recipes() -> None:
 
 
 @pytest.mark.parametrize("name", PAPER_RESULTS)
-def test_what_a_recipe_says_that_it_reaches(name: str) -> None:
+def test_recipe_about_block_agrees_with_paper_results(name: str) -> None:
     about = yaml.safe_load((ROOT / "examples" / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))["about"]
     published = PAPER_RESULTS[name]
     found = re.match(r"([\d.]+) top-1(?: / ([\d.]+) top-5)?.*?(\d+x\d+) views", about["reaches"], flags=re.DOTALL)
@@ -91,7 +91,7 @@ COUNTED = [path for path in FILES if "source: counted" in path.read_text(encodin
 
 
 @pytest.mark.parametrize("path", COUNTED, ids=lambda path: path.stem)
-def test_counted_parameters(path: Path) -> None:
+def test_counted_parameters_match_the_model(path: Path) -> None:
     facts = read_checkpoint_facts(path)
     counted = [number.value for number in facts.numbers if number.source == "counted"]
     kind = VideoMAEForVideoClassification if facts.classifier else VideoMAEForPreTraining
@@ -111,7 +111,7 @@ def facts() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda facts: facts.update(colour="red"), "unknown key 'colour'; CheckpointFacts has name"),
+        (lambda facts: facts.update(color="red"), "unknown key 'color'; CheckpointFacts has name"),
         (lambda facts: facts["results"][0].update(metrik=1), "unknown key 'metrik'"),
         (lambda facts: facts["results"][0].pop("source"), r"results\[0\].value is 79.0 without a source"),
         (lambda facts: facts["numbers"][0].update(source="memory"), "the source 'memory', which is not among"),
@@ -125,7 +125,7 @@ def facts() -> dict[str, Any]:
         (lambda facts: facts.update(training=["a"]), "mapping of data, source"),
     ],
 )
-def test_bad_facts_are_refused(
+def test_invalid_facts_raise(
     facts: dict[str, Any], spoil: Callable[[dict[str, Any]], object], words: str, tmp_path: Path
 ) -> None:
     spoil(facts)
@@ -135,7 +135,7 @@ def test_bad_facts_are_refused(
         read_checkpoint_facts(path)
 
 
-def test_rendering_a_folder(facts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_renders_a_folder(facts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2 and "holds no .yaml file" in capsys.readouterr().err
     (tmp_path / f"{SMALL}.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
     assert main([str(tmp_path)]) == 0
@@ -143,12 +143,12 @@ def test_rendering_a_folder(facts: dict[str, Any], tmp_path: Path, capsys: pytes
     assert SMALL in (tmp_path / INDEX_FILE).read_text()
 
 
-def test_every_problem_is_somebodys() -> None:
+def test_every_known_issue_is_used() -> None:
     assert {name for path in FILES for name in read_checkpoint_facts(path).problems} == load_known_issues().keys()
 
 
 def save(folder: Path, *, classifier: bool, **fields: Any) -> Path:
-    """A tiny model of 16 frames under the name of a published one, with what a card's code needs."""
+    """Save a tiny model of 16 frames with everything that a card's code needs."""
     kind, task = (VideoMAEForPreTraining, "pretraining")
     if classifier:
         kind, task = (VideoMAEForVideoClassification, "classification")
@@ -166,7 +166,7 @@ def save(folder: Path, *, classifier: bool, **fields: Any) -> Path:
     "name",
     ["videomae-base", "videomae-base-finetuned-ssv2", "videomaev2-hub-base", "videomaev2-small-distilled-k710"],
 )
-def test_the_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_card_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = read_checkpoint_facts(CARDS / f"{name}.yaml")
     model = save(tmp_path / "model", classifier=facts.classifier)
     (tmp_path / "clip.mp4").write_bytes(MotionSource(split="test")[0].video)
@@ -176,8 +176,8 @@ def test_the_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(found) == (3 if name == "videomae-base" else 2)
 
 
-def test_the_small_models_trap_and_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a wrong number of heads the weights load and answer otherwise; the card's line mends that."""
+def test_small_model_card_code_fixes_number_of_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load a model with a wrong number of heads, which answers differently, and with the card's code."""
     folder = save(tmp_path / "model", classifier=True, hidden_size=192, num_attention_heads=6, intermediate_size=64)
     right = VideoMAEForVideoClassification.from_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -191,6 +191,6 @@ def test_the_small_models_trap_and_its_remedy(tmp_path: Path, monkeypatch: pytes
     kinds = (VideoMAEForVideoClassification, transformers.VideoMAEForVideoClassification)
     with torch.no_grad():
         wanted = right(clip).logits
-        for kind, mended in zip(kinds, (ours["model"], stock["model"]), strict=True):
+        for kind, fixed in zip(kinds, (ours["model"], stock["model"]), strict=True):
             assert not torch.allclose(kind.from_pretrained(folder)(clip).logits, wanted, atol=1e-3)
-            torch.testing.assert_close(mended(clip).logits, wanted, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(fixed(clip).logits, wanted, atol=1e-4, rtol=1e-4)

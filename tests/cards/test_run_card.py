@@ -1,4 +1,4 @@
-"""The card of a real run: what is in it, what is not, and that its code runs."""
+"""Test the card of a real run: its content, what it leaves out, and that its code runs."""
 
 import dataclasses
 import importlib.util
@@ -29,11 +29,11 @@ from tests.helpers.snippets import run_snippets
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--max_steps", "2"]
-SECRET = "anna"  # stands in a path of the machine, and must not be in a card
+SECRET = "anna"  # part of a local path, so it must not be in a card
 
 
 def example(name: str) -> Callable[..., int]:
-    """The main of a script, in this process."""
+    """Return the main function of an example script, to call it in this process."""
     spec = importlib.util.spec_from_file_location(f"{name}_for_cards", ROOT / "examples" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -44,7 +44,7 @@ def example(name: str) -> Callable[..., int]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips, one broken in each split, a pre-trained model, and one fine-tuned from it with its test."""
+    """Make clips with one broken in each split, a pre-trained model, and one fine-tuned from it and evaluated."""
     home = tmp_path_factory.mktemp(SECRET)
     rows = ["path,label,split"]
     for split, count in (("train", 16), ("test", 8)):
@@ -76,7 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fine(home: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the fine-tuned run, beside the other folders."""
+    """Copy the fine-tuned run."""
     shutil.copytree(home / "fine", tmp_path / "fine")
     yield tmp_path / "fine"
 
@@ -85,7 +85,7 @@ def header(card: str) -> dict[str, Any]:
     return yaml.safe_load(card.split("---\n")[1])
 
 
-def test_it_says_what_was_measured(home: Path) -> None:
+def test_finetune_card_shows_measured_results(home: Path) -> None:
     card = render_run_card(read_run_metadata(home / "fine", model_id="org/motions"))
     found = json.loads((home / "fine" / "evaluation.json").read_text())
     assert header(card)["model-index"][0]["results"][0]["metrics"][0] == {
@@ -107,7 +107,7 @@ def test_it_says_what_was_measured(home: Path) -> None:
     assert (header(card)["pipeline_tag"], header(card)["library_name"]) == ("video-classification", "transformers")
 
 
-def test_a_pretrained_one(home: Path) -> None:
+def test_pretrain_card_shows_reconstruction_and_no_evaluation(home: Path) -> None:
     card = render_run_card(read_run_metadata(home / "pre"))
     assert header(card)["pipeline_tag"] == "feature-extraction" and "model-index" not in header(card)
     assert "![Reconstruction](reconstruction-1.gif)" in card and "## Evaluation" not in card
@@ -116,7 +116,7 @@ def test_a_pretrained_one(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pre", "fine"])
-def test_nothing_of_the_machine(home: Path, name: str) -> None:
+def test_card_contains_no_local_paths(home: Path, name: str) -> None:
     card = render_run_card(read_run_metadata(home / name))
     assert not [word for word in (SECRET, str(home), str(ROOT), f"{Path.home()}/") if word in card]
     assert SECRET in (home / name / "run.json").read_text()
@@ -124,7 +124,7 @@ def test_nothing_of_the_machine(home: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pre", "fine"])
-def test_the_header_passes_both_checks(home: Path, name: str) -> None:
+def test_header_passes_our_check_and_huggingface_hub(home: Path, name: str) -> None:
     card = render_run_card(read_run_metadata(home / name))
     assert check_card(card, home / name) == []
     data = ModelCard(card).data
@@ -132,7 +132,7 @@ def test_the_header_passes_both_checks(home: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pre", "fine"])
-def test_the_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_card_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.mp4").write_bytes(MotionSource(split="test")[0].video)
     card = render_run_card(read_run_metadata(home / name, model_id="org/motions"))
     stock, ours, *more = run_snippets(
@@ -147,7 +147,7 @@ def test_the_code_runs(home: Path, name: str, tmp_path: Path, monkeypatch: pytes
     assert len(more) == (0 if name == "fine" else 1)
 
 
-def test_the_same_files_give_the_same_card(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_card_command_is_deterministic(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["card", str(fine)]) == 0
     first = (fine / "README.md").read_bytes()
     assert capsys.readouterr().out == f"{fine / 'README.md'}\n"
@@ -155,7 +155,7 @@ def test_the_same_files_give_the_same_card(fine: Path, capsys: pytest.CaptureFix
     assert (fine / "README.md").read_bytes() == first
 
 
-def test_an_edited_card_is_not_lost(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_card_command_keeps_edited_card(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_card(fine)
     path = fine / "README.md"
     path.write_text(path.read_text().replace("# fine", "# My model"))
@@ -170,11 +170,11 @@ def test_an_edited_card_is_not_lost(fine: Path, capsys: pytest.CaptureFixture[st
     ("arguments", "words"),
     [
         (["missing"], "missing holds no run.json"),
-        (["--model_id", "a b"], "a b is no name"),
+        (["--model_id", "a b"], "a b is not the name"),
         (["--check"], "there is no"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_card_command_reports_mistakes_in_one_line(
     fine: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -183,7 +183,7 @@ def test_mistakes_are_told_in_one_line(
     assert stop.value.code == 2 and words in errors and errors.count("\n") == 1
 
 
-def test_a_run_that_was_cut_off(fine: Path) -> None:
+def test_truncated_run_record_raises(fine: Path) -> None:
     (fine / "run.json").write_text('{"status": ')
     with pytest.raises(ValueError, match="not a JSON object"):
         write_card(fine)
@@ -193,7 +193,7 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_an_evaluation_of_another_model_is_left_out(fine: Path) -> None:
+def test_evaluation_of_another_model_is_left_out(fine: Path) -> None:
     change(fine / "evaluation.json", date="2000-01-01T00:00:00+00:00")
     facts = read_run_metadata(fine)
     assert facts.evaluation is None and "older than the model" in facts.notes[0]
@@ -202,8 +202,8 @@ def test_an_evaluation_of_another_model_is_left_out(fine: Path) -> None:
     assert "another model (org/other)" in read_run_metadata(fine).notes[0]
 
 
-def test_the_licence_of_the_first_parent_stays(fine: Path, home: Path, tmp_path: Path) -> None:
-    """A fine-tune of a checkpoint that went on from a published one, without a card in between."""
+def test_license_of_first_ancestor_is_inherited(fine: Path, home: Path, tmp_path: Path) -> None:
+    """Fine-tune a checkpoint that continued a published one, with no card in between."""
     shutil.copytree(home / "pre", tmp_path / "pre")
     change(tmp_path / "pre" / "run.json", parents=[{"model": "MCG-NJU/videomae-base", "license": None}])
     change(fine / "run.json", parents=[{"model": "pre", "license": None}])
@@ -218,8 +218,8 @@ NC = {"model": "org/first", "hub_id": "org/first", "revision": "a" * 40, "licens
 PARENT = {"model": "outputs/pre", "hub_id": None, "revision": None, "license": "mit", "ancestors": [NC]}
 
 
-def test_what_the_run_wrote_down_needs_no_folder(fine: Path) -> None:
-    """Parents and data are gone, and a data set has the form of a folder's name."""
+def test_recorded_lineage_needs_no_folders(fine: Path) -> None:
+    """Render after the folders of parents and data are gone; a data set's id looks like a folder."""
     data = {"dataset": "org/videos", "hub_id": "org/videos", "revision": "b" * 40, "license": "cc-by-4.0"}
     change(fine / "run.json", parents=[PARENT], data={**data, "videos": 16, "split": "train"})
     card = render_run_card(read_run_metadata(fine))
@@ -233,7 +233,7 @@ def test_what_the_run_wrote_down_needs_no_folder(fine: Path) -> None:
     assert check_card(card, fine) == []
 
 
-def test_each_data_set_of_a_mix(fine: Path) -> None:
+def test_card_names_each_data_set_of_a_mix(fine: Path) -> None:
     videos = {"dataset": "org/videos", "hub_id": "org/videos", "revision": None, "license": "cc-by-nc-4.0"}
     mix = [{"dataset": "motion", "name": "motion"}, videos, {**videos, "dataset": "/data/mine", "hub_id": None}]
     change(fine / "run.json", data={"dataset": [part["dataset"] for part in mix], "mix": mix})
@@ -242,15 +242,15 @@ def test_each_data_set_of_a_mix(fine: Path) -> None:
     assert "on `org/videos` and `mine` and the built-in motion videos of hf_videomae." in card
 
 
-def test_licences_that_the_hub_has_no_name_for(fine: Path) -> None:
-    change(fine / "run.json", parents=[{**PARENT, "license": "team-licence", "ancestors": []}])
+def test_license_unknown_to_the_hub_becomes_other(fine: Path) -> None:
+    change(fine / "run.json", parents=[{**PARENT, "license": "team-license", "ancestors": []}])
     found = header(render_run_card(read_run_metadata(fine)))
-    assert (found["license"], found["license_name"]) == ("other", "team-licence")
-    with pytest.raises(ValueError, match="'cc-by' is no licence that the Hub knows; did you mean"):
+    assert (found["license"], found["license_name"]) == ("other", "team-license")
+    with pytest.raises(ValueError, match="'cc-by' is not a license .*; did you mean"):
         write_card(fine, license="cc-by")
 
 
-def test_folders_are_no_repositories(fine: Path) -> None:
+def test_local_folders_are_not_taken_for_hub_ids(fine: Path) -> None:
     change(fine / "run.json", parents=[{"model": "outputs/pre", "license": None}], recipe={"output_dir": "outputs/x"})
     assert "base_model" not in header(render_run_card(read_run_metadata(fine)))
     change(fine / "run.json", parents=[{"model": "org/pre", "license": "mit"}])
@@ -258,7 +258,7 @@ def test_folders_are_no_repositories(fine: Path) -> None:
     assert (found["base_model"], found["license"]) == ("org/pre", "mit")
 
 
-def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_become_widget_entries(fine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (fine / "example.mp4").write_bytes(MotionSource(split="test")[0].video)
     assert main(["predict", str(fine / "example.mp4"), "--model", str(fine), "--json", "--device", "cpu"]) == 0
     others = [{"video": "gone.mp4", "predictions": []}, {"video": "example.mp4", "predictions": [{"label": "a"}]}]
@@ -276,13 +276,13 @@ def test_examples_get_into_the_header(fine: Path, capsys: pytest.CaptureFixture[
     assert "the widget shows example.mp4, which is not in the folder" in capsys.readouterr().out
 
 
-def test_the_endpoint_is_named_where_there_is_one(fine: Path) -> None:
+def test_card_mentions_endpoint_only_with_handler(fine: Path) -> None:
     assert "Inference Endpoints" not in render_run_card(read_run_metadata(fine))
     write_endpoint(fine)
     assert "`handler.py` serves it on Inference Endpoints" in render_run_card(read_run_metadata(fine))
 
 
-def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
+def test_paper_comparison_needs_same_data_views_and_recipe(fine: Path) -> None:
     change(fine / "run.json", recipe_name="/home/anna/v1-k400-base-finetune.yaml", recipe_flags=["batch_size"])
     found = json.loads((fine / "evaluation.json").read_text())
     metrics = {**found["metrics"], "top1": 0.8123, "top5": 0.9501}
@@ -303,8 +303,8 @@ def test_the_paper_is_named_where_it_can_be_compared(fine: Path) -> None:
     assert "Compared with the paper" not in render_run_card(read_run_metadata(fine))
 
 
-def test_other_answers_than_one_class(fine: Path) -> None:
-    """What the evaluations of several classes per video and of numbers write is shown, too."""
+def test_multi_label_and_regression_evaluations_are_shown(fine: Path) -> None:
+    """Render evaluations of several classes per video and of regression."""
     views = {"temporal": 1, "spatial": 1, "frames": 8, "stride": 3, "sampling": "dense", "size": [64, 64]}
     common: dict[str, Any] = {
         "sample_ids": ["a", "b", "c"],
@@ -332,12 +332,12 @@ def test_other_answers_than_one_class(fine: Path) -> None:
     assert check_card(card, fine) == [] and set(header(card)["metrics"]) == {"mae", "rmse", "r_squared", "pearsonr"}
 
 
-def test_a_run_that_goes_on(fine: Path) -> None:
+def test_running_run_shows_last_step(fine: Path) -> None:
     change(fine / "run.json", status="running", steps=0, total_steps=20)  # as it was written at the start
     assert "**The run goes on: step 8 of 20.**" in render_run_card(read_run_metadata(fine))
 
 
-def test_a_run_that_is_not_done(fine: Path) -> None:
+def test_stopped_run_without_model_has_short_card(fine: Path) -> None:
     change(fine / "run.json", status="stopped", steps=3)
     for name in ("config.json", "model.safetensors", "evaluation.json", "loss.png"):
         (fine / name).unlink()
@@ -346,6 +346,6 @@ def test_a_run_that_is_not_done(fine: Path) -> None:
     assert "## Use" not in card and "loss.png" not in card and check_card(card, fine) == []
 
 
-def test_flags_that_change_no_number_are_those_of_the_recipe() -> None:
+def test_non_numeric_flags_match_the_recipe() -> None:
     numeric = {field.name for field in dataclasses.fields(FinetuneRecipe) if field.metadata["affects_numerics"]}
     assert {field.name for field in dataclasses.fields(FinetuneRecipe)} - numeric == NON_NUMERIC_FLAGS

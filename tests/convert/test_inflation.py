@@ -119,15 +119,15 @@ def test_sinusoid_positions_load_in_stock(tmp_path: Path) -> None:
     stock = transformers.VideoMAEModel.from_pretrained(tmp_path / "out").eval()
     clip = torch.randn(1, 16, 3, 32, 32)
     with torch.no_grad():
-        found, expected = stock(clip).last_hidden_state, done.model(clip).last_hidden_state
-    torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
+        features, expected = stock(clip).last_hidden_state, done.model(clip).last_hidden_state
+    torch.testing.assert_close(features, expected, atol=5e-5, rtol=0)
     assert vit.embeddings.position_embeddings.shape[1] == 17
 
 
 def as_timm(vit: torch.nn.Module) -> dict[str, Tensor]:
     """Return the state dict of a timm ViT with the same weights."""
     embeddings = vit.embeddings
-    found = {
+    weights = {
         "cls_token": embeddings.cls_token,
         "pos_embed": embeddings.position_embeddings,
         "patch_embed.proj.weight": embeddings.patch_embeddings.projection.weight,
@@ -139,18 +139,18 @@ def as_timm(vit: torch.nn.Module) -> dict[str, Tensor]:
         modules = {"attn.proj": attention.o_proj, "norm1": layer.layernorm_before, "norm2": layer.layernorm_after}
         modules |= {"mlp.fc1": layer.mlp.fc1, "mlp.fc2": layer.mlp.fc2}
         for leaf in ("weight", "bias"):
-            found[f"blocks.{number}.attn.qkv.{leaf}"] = torch.cat([getattr(part, leaf) for part in parts])
-            found |= {f"blocks.{number}.{name}.{leaf}": getattr(module, leaf) for name, module in modules.items()}
-    found |= {"norm.weight": vit.layernorm.weight, "norm.bias": vit.layernorm.bias}
-    return {name: value.detach().clone() for name, value in found.items()}
+            weights[f"blocks.{number}.attn.qkv.{leaf}"] = torch.cat([getattr(part, leaf) for part in parts])
+            weights |= {f"blocks.{number}.{name}.{leaf}": getattr(module, leaf) for name, module in modules.items()}
+    weights |= {"norm.weight": vit.layernorm.weight, "norm.bias": vit.layernorm.bias}
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 @pytest.fixture
 def vit(tmp_path: Path) -> torch.nn.Module:
-    found = write_image_model(tmp_path / "image", "vit")
-    if not hasattr(found, "layers"):
+    model = write_image_model(tmp_path / "image", "vit")
+    if not hasattr(model, "layers"):
         pytest.skip("the names of an older release of transformers")
-    return found
+    return model
 
 
 def test_timm_names_are_converted(vit: torch.nn.Module, tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_timm_names_are_converted(vit: torch.nn.Module, tmp_path: Path) -> None:
     done = convert_checkpoint(tmp_path / "timm.pth", num_attention_heads=3, layer_norm_eps=1e-12)
     image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        found = done.model(still(image, 2)).last_hidden_state
-    torch.testing.assert_close(found, features_without_cls(vit, image), atol=1e-4, rtol=0)
+        features = done.model(still(image, 2)).last_hidden_state
+    torch.testing.assert_close(features, features_without_cls(vit, image), atol=1e-4, rtol=0)
     assert "key's third" in next(
         key_mapping.note for key_mapping in done.report.keys if key_mapping.key == "blocks.0.attn.qkv.bias"
     )

@@ -81,11 +81,11 @@ def test_heads_of_published_sizes(preset: str, heads: int, decoder_heads: int) -
         f"decoder.blocks.{config.decoder_num_hidden_layers - 1}.norm1.weight": (config.decoder_hidden_size,),
         "decoder.blocks.0.mlp.fc1.weight": (config.decoder_intermediate_size, config.decoder_hidden_size),
     }
-    found = infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
-    assert (found["num_attention_heads"], found["decoder_num_attention_heads"]) == (heads, decoder_heads)
+    inferred = infer_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    assert (inferred["num_attention_heads"], inferred["decoder_num_attention_heads"]) == (heads, decoder_heads)
     expected = config.to_dict()
-    assert {name: expected[name] for name in found if name != "final_layer_norm_eps"} == {
-        name: value for name, value in found.items() if name != "final_layer_norm_eps"
+    assert {name: expected[name] for name in inferred if name != "final_layer_norm_eps"} == {
+        name: value for name, value in inferred.items() if name != "final_layer_norm_eps"
     }
 
 

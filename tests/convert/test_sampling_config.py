@@ -160,8 +160,8 @@ class TestAssumptions:
     ],
 )
 def test_dataset_is_found_in_model_name(name: str, dataset_name: str | None) -> None:
-    found = find_sampling_protocol(name)
-    assert (found and found.name) == dataset_name
+    protocol = find_sampling_protocol(name)
+    assert (protocol and protocol.name) == dataset_name
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_dataset_is_found_in_model_name(name: str, dataset_name: str | None) -> 
 def test_sampling_mismatch_is_found_before_evaluation(
     name: str, labels: list[str], mode: str, mismatch: str | None
 ) -> None:
-    found = find_sampling_mismatches(name, VideoMAEConfig(id2label=dict(enumerate(labels))), ClipSampler(mode=mode))
-    assert (mismatch is None) == (found == [])
-    assert all(mismatch in line and name in line for line in found)
+    lines = find_sampling_mismatches(name, VideoMAEConfig(id2label=dict(enumerate(labels))), ClipSampler(mode=mode))
+    assert (mismatch is None) == (lines == [])
+    assert all(mismatch in line and name in line for line in lines)
 
 
 def test_predict_warns_of_sampling_mismatch(tmp_path: Path, caplog) -> None:

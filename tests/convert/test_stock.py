@@ -190,8 +190,8 @@ class TestV2Repository:
         assert done.report.differences[0].largest < 1e-5
         for family in (VideoMAEForVideoClassification, transformers.VideoMAEForVideoClassification):
             with torch.no_grad():
-                found = family.from_pretrained(out).eval()(tensors["pixel_values"]).logits
-            torch.testing.assert_close(found, tensors["pooled"], atol=5e-5, rtol=0)
+                logits = family.from_pretrained(out).eval()(tensors["pixel_values"]).logits
+            torch.testing.assert_close(logits, tensors["pooled"], atol=5e-5, rtol=0)
         assert (out / "README.md").read_text().startswith("---\nlicense: cc-by-nc-4.0\n---\n")
         return done.report.to_dict()
 
@@ -232,8 +232,8 @@ class TestHeadIndices:
         tensors = load_file(fixtures_dir / "original_finetune.safetensors")
         stock = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path / "out").eval()
         with torch.no_grad():
-            found = stock(tensors["pixel_values"]).logits
-        torch.testing.assert_close(found, tensors["logits"][:, [4, 0, 2]], atol=5e-5, rtol=0)
+            logits = stock(tensors["pixel_values"]).logits
+        torch.testing.assert_close(logits, tensors["logits"][:, [4, 0, 2]], atol=5e-5, rtol=0)
         assert stock.config.id2label == {0: "waving", 1: "boxing", 2: "running fast"}
 
     @pytest.mark.parametrize(

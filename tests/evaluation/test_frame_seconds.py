@@ -17,7 +17,7 @@ from tests.helpers.videos import Listed, classifier
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """One video of 48 pictures at 15 fps, and with each picture twice at 30 fps."""
+    """Write one video of 48 frames at 15 fps, and the same with each frame twice at 30 fps."""
     folder = tmp_path_factory.mktemp("copies")
     frames = np.concatenate([MotionSource(split="test").frames(number) for number in (0, 1)])
     for rate, repeats in ((15, 1), (30, 2)):
@@ -27,7 +27,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    """A saved model that was trained on frames 2 / 15 s apart."""
+    """Save a model whose clips have frames 2 / 15 s apart."""
     model = classifier()
     model.save_pretrained(tmp_path)
     VideoMAEVideoProcessor.from_config(model.config, frame_seconds=2 / 15).save_pretrained(tmp_path)
@@ -36,7 +36,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoded_indices(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The frames that are decoded, of each video in turn."""
+    """Record the frame indices that are decoded, of each video in turn."""
     result: list[list[int]] = []
     frames = VideoReader.frames
 

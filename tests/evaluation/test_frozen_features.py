@@ -24,7 +24,7 @@ def processor() -> VideoMAEVideoProcessor:
 
 
 class Broken:
-    """Motion videos of which some are not videos."""
+    """A source of motion videos, some of which are broken."""
 
     name, class_names = "broken", MotionSource().class_names
 
@@ -40,7 +40,7 @@ class Broken:
 
 
 class Sharded:
-    """The same videos, shard by shard."""
+    """A streamed source of motion videos."""
 
     name, class_names, num_shards = "sharded", MotionSource().class_names, 3
 
@@ -99,7 +99,7 @@ def test_augmented_clips_are_random_and_repeatable(processor: VideoMAEVideoProce
     assert not torch.equal(first[0], first[1])
     assert torch.equal(AugmentedClips(processor, count=1, seed=5)(sample)[0], first[0])
     assert not torch.equal(AugmentedClips(processor, count=1, seed=6)(sample)[0], first[0])
-    assert abs(float(first.mean())) < 2 and 0.2 < float(first.std()) < 2  # normalised once
+    assert abs(float(first.mean())) < 2 and 0.2 < float(first.std()) < 2  # normalized once
 
 
 def test_model_keeps_its_training_mode(model: VideoMAEModel, processor: VideoMAEVideoProcessor) -> None:

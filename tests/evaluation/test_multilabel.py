@@ -42,7 +42,7 @@ def test_failed_video_counts_as_missed() -> None:
 
 
 def case() -> MultiLabelEvaluation:
-    """Four videos: run+jump, jump, run (not decoded), none; nobody sits."""
+    """Return the result for four videos: run+jump, jump, run (not decoded), none; no video has sit."""
     return MultiLabelEvaluation(
         sample_ids=["a", "b", "c", "d"],
         labels=torch.tensor([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool),

@@ -24,7 +24,7 @@ CLASSES = ["a", "b", "c"]
 
 
 def features_of(labels: Tensor, *, shape: tuple[int, ...], noise: float = 0.3, shift: float = 0.0) -> FrozenFeatures:
-    """Classes along the first axes of the width, the last of `shape`."""
+    """Return features whose class shows in the first axes of the width, the last of `shape`."""
     generator = torch.Generator().manual_seed(len(labels))
     features = noise * torch.randn(len(labels), *shape, generator=generator)
     features[torch.arange(len(labels)), ..., labels] += 1 + shift

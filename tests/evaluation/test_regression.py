@@ -13,7 +13,7 @@ from tests.helpers.videos import Listed, classifier, processor, samples
 
 
 def case() -> RegressionEvaluation:
-    """Two outputs of four videos, the third not decoded; the second output is always 5 in truth."""
+    """Return two outputs for four videos, the third not decoded; the true second output is always 5."""
     return RegressionEvaluation(
         sample_ids=["a", "b", "c", "d"],
         labels=torch.tensor([[1.0, 5], [2, 5], [100, 5], [3, 5]]),

@@ -13,7 +13,7 @@ NAMES = ["run", "walk", "jump", "sit", "fall", "wave", "rest"]
 
 
 def case() -> Evaluation:
-    """Five videos: run (right), run (walk), run (not decoded), walk (right), jump (run; jump sixth)."""
+    """Return five answers: run (right), run (walk), run (not decoded), walk (right), jump (run; jump sixth)."""
     scores = torch.tensor(
         [
             [0.9, 0.1, 0, 0, 0, 0, 0],

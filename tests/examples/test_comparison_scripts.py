@@ -6,7 +6,7 @@ from pathlib import Path
 import compare_motion as motion
 import compare_ut_interaction as interaction
 import pytest
-import stages
+from compare import stages
 from compare.comparison import ComparisonRow
 
 from hf_videomae.data import DataError, Source, open_source

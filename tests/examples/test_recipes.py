@@ -1,8 +1,9 @@
-"""Test the recipe files: they are complete, load, add up, and match the papers' scripts."""
+"""The recipe files: each is whole, loads, adds up, and says what the papers' scripts say."""
 
 import argparse
-import importlib
+import importlib.util
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from hf_videomae.training import PretrainRecipe
-from hf_videomae.training.recipe import load_recipe_file
+from hf_videomae.training.recipe_cli import load_recipe_file
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = EXAMPLES / "recipes"
@@ -63,29 +64,38 @@ def recipe_class(script: str) -> Any:
     if script == "pretrain":
         return PretrainRecipe
     if script == "finetune":
-        return pytest.importorskip("hf_videomae.training.finetune_task").FinetuneRecipe
+        return pytest.importorskip("hf_videomae.training.finetune_recipe").FinetuneRecipe
+    if script.startswith("compare"):
+        pytest.importorskip("hf_videomae.evaluation.multiview")
+    if str(EXAMPLES) not in sys.path:
+        sys.path.insert(0, str(EXAMPLES))  # as for a script that is run
+    spec = importlib.util.spec_from_file_location(f"{script}_example", EXAMPLES / f"{script}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
     names = {
         "probe": "ProbeRecipe",
         "compare_motion": "MotionComparison",
         "compare_ut_interaction": "InteractionComparison",
     }
-    return getattr(importlib.import_module(script), names[script])
+    return getattr(module, names[script])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_recipe_is_complete(path: Path) -> None:
+def test_every_shipped_recipe_is_whole(path: Path) -> None:
     about = content(path.stem)["about"]
     assert {"title", "command", "hardware", "cost", "reaches"} <= about.keys()
     assert f"--recipe {path.stem} " in f"{about['command']} "
-    recipe_type = recipe_class(script_of(path.stem))
-    recipe = recipe_type(**load_recipe_file(path, recipe_type))
+    kind = recipe_class(script_of(path.stem))
+    recipe = kind(**load_recipe_file(path, kind))
     for field in ("pretrain_recipe", "finetune_recipe", "motion_recipe"):
         assert getattr(recipe, field, "tiny") in [file.stem for file in FILES]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_command_uses_existing_flags(path: Path) -> None:
-    from hf_videomae.training.recipe import build_parser
+def test_commands_name_flags_that_exist(path: Path) -> None:
+    from hf_videomae.training.recipe_cli import build_parser
 
     command = content(path.stem)["about"]["command"].partition(".py ")[2].split()
     parser = build_parser(recipe_class(script_of(path.stem)))
@@ -93,48 +103,44 @@ def test_command_uses_existing_flags(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_numbers_match_the_published_scripts(name: str) -> None:
-    recipe = content(name)
+def test_numbers_are_those_of_the_scripts(name: str) -> None:
+    found = content(name)
     total, base_lr, epochs, layer_decay, drop_path, head_dropout, num_sample, views = PUBLISHED[name]
-    assert (recipe["tuned_batch"], float(recipe["base_lr"]), recipe["epochs"]) == (total, base_lr, epochs)
-    assert (recipe["layer_decay"], recipe["drop_path"], recipe["head_dropout"]) == (
-        layer_decay,
-        drop_path,
-        head_dropout,
-    )
-    assert (recipe["num_sample"], recipe["views"]) == (num_sample, views)
-    assert recipe["rand_augment"] == "rand-m7-n4-mstd0.5-inc1" and recipe["reprob"] == 0.25
-    assert (recipe["mixup"], recipe["cutmix"], recipe["label_smoothing"]) == (0.8, 1.0, 0.1)
-    assert recipe["warmup_epochs"] == (1 if epochs == 3 else 5) and recipe["betas"] == [0.9, 0.999]
+    assert (found["tuned_batch"], float(found["base_lr"]), found["epochs"]) == (total, base_lr, epochs)
+    assert (found["layer_decay"], found["drop_path"], found["head_dropout"]) == (layer_decay, drop_path, head_dropout)
+    assert (found["num_sample"], found["views"]) == (num_sample, views)
+    assert found["rand_augment"] == "rand-m7-n4-mstd0.5-inc1" and found["reprob"] == 0.25
+    assert (found["mixup"], found["cutmix"], found["label_smoothing"]) == (0.8, 1.0, 0.1)
+    assert found["warmup_epochs"] == (1 if epochs == 3 else 5) and found["betas"] == [0.9, 0.999]
     on_ssv2 = "ssv2" in name
-    assert recipe["sampling"] == ("uniform" if on_ssv2 else "dense") and recipe["flip"] == (0.0 if on_ssv2 else 0.5)
+    assert found["sampling"] == ("uniform" if on_ssv2 else "dense") and found["flip"] == (0.0 if on_ssv2 else 0.5)
     giant_on_kinetics = "giant" in name and ("k400" in name or "k600" in name or "k710" in name)
-    assert recipe["weight_decay"] == (0.1 if giant_on_kinetics else 0.05)
-    assert "differs" in recipe["about"] and "source" in recipe["about"]
+    assert found["weight_decay"] == (0.1 if giant_on_kinetics else 0.05)
+    assert "differs" in found["about"] and "source" in found["about"]
 
 
-def test_every_published_finetuning_has_a_recipe() -> None:
+def test_every_published_fine_tuning_has_a_recipe() -> None:
     assert {path.stem for path in FILES if path.stem.endswith("-finetune") and path.stem[:2] in ("v1", "v2")} == set(
         PUBLISHED
     )
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if "tuned_batch" in path.read_text()], ids=lambda p: p.stem)
-def test_command_gives_the_tuned_batch(path: Path) -> None:
-    recipe = content(path.stem)
-    processes = int(re.findall(r"--num_processes (\d+)", recipe["about"]["command"])[-1])
-    batch = processes * recipe["batch_size"] * recipe.get("gradient_accumulation", 1)
-    assert batch == recipe["tuned_batch"]
-    stated = re.findall(r"(\d+) per step: learning rate ([\d.e-]+) x (\d+) / 256 = ([\d.e-]+)\.\n", path.read_text())
-    assert stated, "the file says how its learning rate comes about"
-    assert int(stated[0][0]) == int(stated[0][2]) == batch
-    assert float(stated[0][1]) == pytest.approx(float(recipe["base_lr"]), rel=0.01)
-    assert float(stated[0][3]) == pytest.approx(float(recipe["base_lr"]) * batch / 256, rel=0.01)
+def test_the_command_makes_the_batch(path: Path) -> None:
+    found = content(path.stem)
+    processes = int(re.findall(r"--num_processes (\d+)", found["about"]["command"])[-1])
+    batch = processes * found["batch_size"] * found.get("gradient_accumulation", 1)
+    assert batch == found["tuned_batch"]
+    shown = re.findall(r"(\d+) per step: learning rate ([\d.e-]+) x (\d+) / 256 = ([\d.e-]+)\.\n", path.read_text())
+    assert shown, "the file says how its learning rate comes about"
+    assert int(shown[0][0]) == int(shown[0][2]) == batch
+    assert float(shown[0][1]) == pytest.approx(float(found["base_lr"]), rel=0.01)
+    assert float(shown[0][3]) == pytest.approx(float(found["base_lr"]) * batch / 256, rel=0.01)
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_recipe_states_how_its_data_are_prepared(path: Path) -> None:
+def test_recipes_say_how_their_data_are_prepared(path: Path) -> None:
     about = content(path.stem)["about"]
     if "--dataset DIR" not in about["command"] and "KINETICS" not in about["command"]:
         return
@@ -157,7 +163,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 @pytest.mark.fault
-def test_recipes_set_less_common_published_options() -> None:
+def test_published_settings_that_were_left_out() -> None:
     for name in ("v2-k710-k400-giant-finetune", "v2-k710-k600-giant-finetune"):
         assert content(name)["head"] == "pick" and "--head pick" in content(name)["about"]["command"]
     for name in PUBLISHED:
@@ -174,5 +180,5 @@ def test_recipes_set_less_common_published_options() -> None:
 @pytest.mark.parametrize(
     "path", [path for path in FILES if re.search(r"\b(8|16|24|32)01\b", path.read_text())], ids=lambda p: p.stem
 )
-def test_extra_epoch_is_explained(path: Path) -> None:
+def test_the_extra_epoch_is_explained(path: Path) -> None:
     assert "crash" in content(path.stem)["about"]["differs"]

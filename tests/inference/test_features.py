@@ -165,7 +165,7 @@ def test_features_of_other_settings_are_refused(
 
 
 def test_weights_and_features_get_the_mode_of_other_files(pretrained: Path, video: Path, tmp_path: Path) -> None:
-    """safetensors shuts everybody else out of what it writes."""
+    """safetensors writes files that only their owner may read."""
     save_features(FeatureExtractor(pretrained), [video], tmp_path, model="m", file_format="safetensors")
     for folder, weights in ((pretrained, "model.safetensors"), (tmp_path, "part-00000.safetensors")):
         modes = {path.stat().st_mode for path in folder.iterdir() if path.is_file()}

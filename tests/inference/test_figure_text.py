@@ -19,7 +19,7 @@ NAMES = ["$\\frac{$", "a$b$", "\\$x$", "two\nlines", "\x1b[31m", "中文", "日�
 
 
 def draw(names: list[str], path: Path) -> list[str]:
-    """A picture of names, in which every warning is an error."""
+    """Draw a figure of names, with every warning an error, and return its texts."""
     with warnings.catch_warnings(), figure_fonts(names) as escape:
         warnings.simplefilter("error")
         figure = Figure(figsize=(8, 8), layout="constrained")

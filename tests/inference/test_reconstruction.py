@@ -22,7 +22,7 @@ def clip(pixels: torch.Tensor, config: VideoMAEConfig) -> torch.Tensor:
 
 
 def masked_pixels(mask: torch.Tensor) -> torch.Tensor:
-    """(B, N) on the 4x4x4 grid -> (B, T, 1, H, W)."""
+    """Expand a mask (B, N) on the 4x4x4 grid to pixels (B, T, 1, H, W)."""
     return mask.view(-1, 4, 1, 4, 4).repeat_interleave(2, 1).repeat_interleave(16, 3).repeat_interleave(16, 4)
 
 
@@ -41,7 +41,7 @@ def test_visible_pixels_are_those_of_the_clip() -> None:
 
 
 def test_perfect_prediction_gives_back_the_clip() -> None:
-    """With the true statistics and the true targets the picture is the original: the two formulas are inverses."""
+    """With true statistics and true targets the result is the original: the two formulas are inverses."""
     network = model()
     pixels = torch.rand(1, 8, 3, 64, 64)
     values = clip(pixels, network.config)

@@ -58,7 +58,7 @@ def test_relevance_peaks_at_the_cube_that_decides(tmp_path: Path) -> None:
         network.fc_norm.weight.fill_(1.0)
         bright = network.videomae.embeddings.patch_embeddings.projection.weight.sum((1, 2, 3, 4))
         network.classifier.weight[2] = bright
-    frames = np.full((8, 3, 64, 64), 118, dtype=np.uint8)  # about the mean of the normalisation: tokens near 0
+    frames = np.full((8, 3, 64, 64), 118, dtype=np.uint8)  # about the mean of the normalization: tokens near 0
     frames[4:6, :, 32:48, 16:32] = 255
     path = tmp_path / "bright.mp4"
     path.write_bytes(encode_clip(frames))

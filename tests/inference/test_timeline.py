@@ -19,7 +19,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """72 frames, 12 each second; a window of 8 frames, 2 apart, spans 15."""
+    """Write a video of 72 frames at 12 fps; a window of 8 frames, 2 apart, spans 15."""
     return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=3)
 
 

@@ -1,4 +1,4 @@
-"""Answers of a Hub that are none: a commit is looked for on its branch, and what an earlier push left there goes."""
+"""Test pushes to a Hub that gives invalid answers, and which files of earlier pushes are deleted."""
 
 from pathlib import Path
 
@@ -39,14 +39,14 @@ def files(hub: LocalHub) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("done", [True, False])
 @pytest.mark.parametrize("text", ["<html>Log in</html>", "", "{}", "[]", "null", '"done"', '{"commitUrl": 3}'])
-def test_a_commit_without_a_commit_in_its_answer_is_looked_for(hub: LocalHub, text: str, done: bool) -> None:
+def test_commit_with_invalid_answer_is_found_on_branch(hub: LocalHub, text: str, done: bool) -> None:
     hub.answer_page(COMMIT, text=text, done=done)
     commit = push({**FILES})
     assert files(hub) == FILES and commit == HfApi().model_info("org/model").sha
     assert len(HfApi().list_repo_commits("org/model")) == 2  # the empty repository, and this one
 
 
-def test_a_commit_that_never_comes_is_no_success(hub: LocalHub) -> None:
+def test_commit_that_never_happens_raises(hub: LocalHub) -> None:
     hub.answer_page(COMMIT, times=None)
     with pytest.raises(SourceUnavailable, match="is not the Hub"):
         push({**FILES}, seconds=0.5)
@@ -55,23 +55,23 @@ def test_a_commit_that_never_comes_is_no_success(hub: LocalHub) -> None:
 
 @pytest.mark.parametrize("question", ["GET /api/models", "repos/create", "preupload", "info/lfs"])
 @pytest.mark.parametrize("text", ["<html>", "{}"])
-def test_other_answers_that_are_none_are_asked_for_again(hub: LocalHub, question: str, text: str) -> None:
+def test_other_invalid_answers_are_retried(hub: LocalHub, question: str, text: str) -> None:
     hub.answer_page(question, text=text)
     push({**FILES})
     assert files(hub) == FILES
 
 
-# What an earlier push left.
+# Files of earlier pushes.
 
 
-def test_an_endpoint_of_an_earlier_push_goes(hub: LocalHub) -> None:
+def test_handler_of_earlier_push_is_deleted(hub: LocalHub) -> None:
     push({**FILES, "handler.py": _HANDLER_SOURCE.encode(), "requirements.txt": b"hf-videomae[av]==1.0\n"})
     assert "handler.py" in files(hub)
     push({**FILES})
     assert files(hub) == FILES
 
 
-def test_a_handler_of_somebody_else_stays(hub: LocalHub) -> None:
+def test_foreign_handler_is_kept(hub: LocalHub) -> None:
     push({**FILES})
     theirs = {"handler.py": b"class EndpointHandler: ...\n", "requirements.txt": b"hf-videomae\n"}
     for name, content in theirs.items():
@@ -80,7 +80,7 @@ def test_a_handler_of_somebody_else_stays(hub: LocalHub) -> None:
     assert files(hub) == {**FILES, **theirs, "config.json": b'{"a": 1}'}
 
 
-def test_requirements_of_somebody_else_stay(hub: LocalHub) -> None:
+def test_foreign_requirements_are_kept(hub: LocalHub) -> None:
     push({**FILES, "handler.py": _HANDLER_SOURCE.encode(), "requirements.txt": b"hf-videomae\nnumpy\n"})
     push({**FILES})
     assert files(hub) == {**FILES, "requirements.txt": b"hf-videomae\nnumpy\n"}

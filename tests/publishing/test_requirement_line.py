@@ -1,4 +1,4 @@
-"""Requirements that everyone may read hold no credentials."""
+"""Test that published requirements hold no credentials and no local paths."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ SECRET = "hf_" + "Ab1" * 12
         f"hf-videomae\nother @ https://{SECRET}@host/a.whl",
     ],
 )
-def test_a_package_with_credentials_is_refused_and_not_shown(package: str, tmp_path: Path) -> None:
+def test_package_with_credentials_is_refused_without_showing_them(package: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["VideoMAEForVideoClassification"]}))
     with pytest.raises(ValueError, match="the package .*requirements") as caught:
         write_endpoint(tmp_path, package=package)
@@ -48,7 +48,7 @@ def test_a_package_with_credentials_is_refused_and_not_shown(package: str, tmp_p
         "hf-videomae @ https://host/a.whl",
     ],
 )
-def test_a_package_without_credentials_is_written_as_it_is(package: str) -> None:
+def test_package_without_credentials_is_unchanged(package: str) -> None:
     assert check_requirement_line(f" {package}\n".strip("\n")) == package and not has_credentials(package)
     assert package in render_space_requirements(package).splitlines()
 
@@ -64,7 +64,7 @@ def test_a_package_without_credentials_is_written_as_it_is(package: str) -> None
         "~/anna/x",
     ],
 )
-def test_a_path_of_this_machine_is_no_package_for_others(package: str) -> None:
+def test_local_path_is_refused(package: str) -> None:
     with pytest.raises(ValueError, match="path of this machine") as caught:
         check_requirement_line(package)
     assert "home" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The files that make a model's repository an endpoint: they serve, and do not write over others."""
+"""Test the files of an endpoint: they serve, and replace no other files."""
 
 import json
 import os
@@ -11,19 +11,9 @@ import pytest
 from hf_videomae import predict
 from hf_videomae.cli import main
 from hf_videomae.serving.endpoint import EndpointHandler, write_endpoint
-from tests.helpers.models import save_model, write_video
+from tests.helpers.models import save_model
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=2)
 
 
 TOOLKIT = """
@@ -40,7 +30,9 @@ for inputs in (base64.b64encode(open(sys.argv[1], "rb").read()).decode(), "http:
 """
 
 
-def test_the_files_serve_as_in_the_toolkit(model_dir: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_written_handler_serves_as_in_the_toolkit(
+    model_dir: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["endpoint", str(model_dir)]) == 0
     assert capsys.readouterr().out.split() == [str(model_dir / name) for name in ("handler.py", "requirements.txt")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -54,7 +46,7 @@ def test_the_files_serve_as_in_the_toolkit(model_dir: Path, video: Path, capsys:
     assert answers[2]["error"].startswith("bad request: inputs must be the video")
 
 
-def test_other_files_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_need_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_model(tmp_path / "model")
     handler, requirements = write_endpoint(folder, package="hf-videomae @ https://example.org/a.whl")
     assert requirements.read_text() == "hf-videomae @ https://example.org/a.whl\n"
@@ -68,7 +60,7 @@ def test_other_files_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureF
     assert "EndpointHandler" in handler.read_text() and requirements.read_text().startswith("hf-videomae[av]==")
 
 
-def test_only_a_classifier_gets_them(tmp_path: Path) -> None:
+def test_only_classifiers_get_handler_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no .*config.json; give the folder of a fine-tuned VideoMAE"):
         write_endpoint(tmp_path)
     pretrained = save_model(tmp_path / "pretrained", task="pretraining")

@@ -1,4 +1,4 @@
-"""The files of a Space, as `hf-videomae space` writes them; integration/test_space_page.py tries the page itself."""
+"""Test the files of a Space; integration/test_space_page.py tests the page itself."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A classifier and a pre-trained model, in folders."""
+    """Save a classifier and a pre-trained model."""
     root = tmp_path_factory.mktemp("models")
     VideoMAEForVideoClassification(VideoMAEConfig.from_preset("tiny", task="classification")).save_pretrained(
         root / "finetuned"
@@ -37,15 +37,15 @@ def header(folder: Path) -> dict[str, object]:
     return found
 
 
-def test_a_whole_space(models: tuple[str, str], tmp_path: Path) -> None:
+def test_space_with_both_models(models: tuple[str, str], tmp_path: Path) -> None:
     finetuned, pretrained = models
     folder = tmp_path / "space"
     space = write_space(folder, model=finetuned, pretrained=pretrained, title="Motions: seen")
     assert {"app.py", "space.json", "requirements.txt", "packages.txt", "README.md"} <= set(space.files)
     facts = header(folder)
     assert facts["sdk"] == "gradio" and facts["app_file"] == "app.py" and facts["title"] == "Motions: seen"
-    assert facts["license"] == "cc-by-nc-4.0"  # that of the model that forbids most
-    assert "models" not in facts  # folders are no ids, and their paths are nobody's business
+    assert facts["license"] == "cc-by-nc-4.0"  # the most restrictive license of the models
+    assert "models" not in facts  # folders are not ids, and their paths are private
     assert str(tmp_path.parent) not in (folder / "README.md").read_text()
     assert json.loads((folder / "space.json").read_text())["pretrained"] == pretrained
     assert (folder / "app.py").read_text() == (ROOT / "hf_videomae" / "serving" / "space_app.py").read_text()
@@ -56,18 +56,18 @@ def test_a_whole_space(models: tuple[str, str], tmp_path: Path) -> None:
         assert re.search(rf"^{name}==[\d.]+$", (folder / "requirements.txt").read_text(), flags=re.MULTILINE)
 
 
-def test_one_version_of_gradio_everywhere() -> None:
+def test_gradio_version_matches_constraints() -> None:
     assert f"gradio=={GRADIO_VERSION}\n" in (ROOT / "constraints.txt").read_text() + "\n"
 
 
-def test_the_package_from_elsewhere(models: tuple[str, str], tmp_path: Path) -> None:
+def test_package_argument_replaces_copy_of_package(models: tuple[str, str], tmp_path: Path) -> None:
     spec = "hf-videomae @ git+https://example.org/hf_videomae@v1"
     space = write_space(tmp_path, model=models[0], package=spec, license="mit")
     assert len(space.files) == 5 and spec in (tmp_path / "requirements.txt").read_text().splitlines()
     assert header(tmp_path)["license"] == "mit"
 
 
-def test_what_is_there_is_kept(models: tuple[str, str], tmp_path: Path) -> None:
+def test_edited_files_need_overwrite(models: tuple[str, str], tmp_path: Path) -> None:
     write_space(tmp_path, model=models[0])
     write_space(tmp_path, model=models[0])  # the same again is no change
     (tmp_path / "app.py").write_text("mine")
@@ -79,7 +79,7 @@ def test_what_is_there_is_kept(models: tuple[str, str], tmp_path: Path) -> None:
     assert (tmp_path / "app.py").read_text() != "mine" and (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_models_of_the_wrong_kind(models: tuple[str, str], tmp_path: Path) -> None:
+def test_models_of_the_wrong_kind_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
     finetuned, pretrained = models
     for options, said in (
         ({"model": pretrained}, "no classifier"),
@@ -93,7 +93,7 @@ def test_models_of_the_wrong_kind(models: tuple[str, str], tmp_path: Path) -> No
     assert not (tmp_path / "space").exists()
 
 
-def test_the_command(models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_space_command(models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["space", str(tmp_path / "space"), "--model", models[0]]) == 0
     output, notes = capsys.readouterr()
     assert "app.py" in output and "upload it" in notes
@@ -102,7 +102,7 @@ def test_the_command(models: tuple[str, str], tmp_path: Path, capsys: pytest.Cap
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_visitor_hears_nothing_of_the_machine() -> None:
+def test_error_messages_contain_no_local_paths() -> None:
     pytest.importorskip("gradio")
     from hf_videomae.serving.space_app import format_error
 
@@ -111,12 +111,12 @@ def test_a_visitor_hears_nothing_of_the_machine() -> None:
     assert format_error(ValueError("17 is no class")) == "**That did not work:** 17 is no class"
 
 
-def test_the_licence_of_the_first_parent_stays(models: tuple[str, str], tmp_path: Path) -> None:
-    """A run writes no card by itself: what it came from is in run.json."""
+def test_license_of_first_ancestor_is_inherited(models: tuple[str, str], tmp_path: Path) -> None:
+    """Read the ancestors from run.json, because a run writes no card."""
     shutil.copytree(models[0], tmp_path / "finetuned")
     parents = [{"model": "org/pre", "hub_id": "org/pre", "license": "mit", "ancestors": [NON_COMMERCIAL]}]
     (tmp_path / "finetuned" / "run.json").write_text(json.dumps({"parents": parents}))
-    with pytest.raises(LicenseError, match="the licence cannot be mit: MCG-NJU/videomae-base is cc-by-nc-4.0"):
+    with pytest.raises(LicenseError, match="cannot be mit: MCG-NJU/videomae-base is cc-by-nc-4.0"):
         write_space(tmp_path / "space", model=str(tmp_path / "finetuned"), license="mit")
     write_space(tmp_path / "space", model=str(tmp_path / "finetuned"))
     assert header(tmp_path / "space")["license"] == "cc-by-nc-4.0"
@@ -138,21 +138,21 @@ print(hf_videomae.__file__, len(answer.scores))
 """
 
 
-def test_the_copy_works_alone(models: tuple[str, str], tmp_path: Path) -> None:
+def test_copied_package_works_alone(models: tuple[str, str], tmp_path: Path) -> None:
     write_space(tmp_path / "space", model=models[0])
     (tmp_path / "clip.mp4").write_bytes(encode_clip(MotionSource(split="test").frames(0)))
     finished = in_process(tmp_path / "space", "-c", ALONE, models[0], str(tmp_path / "clip.mp4"))
     assert Path(finished.stdout.split()[0]) == tmp_path / "space" / "hf_videomae" / "__init__.py"
 
 
-def test_writing_needs_no_gradio(models: tuple[str, str], tmp_path: Path) -> None:
+def test_writing_a_space_does_not_import_gradio(models: tuple[str, str], tmp_path: Path) -> None:
     code = "import sys; from hf_videomae.cli import main; main(sys.argv[1:]); assert 'gradio' not in sys.modules"
     in_process(ROOT, "-c", code, "space", str(tmp_path / "space"), "--model", models[0])
     assert (tmp_path / "space" / "app.py").is_file()
 
 
 def in_process(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A process that sees the package of one folder alone."""
+    """Run Python with only the package of one folder on its path."""
     variables = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, *arguments]
     finished = subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=300)

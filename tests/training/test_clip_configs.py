@@ -1,4 +1,4 @@
-"""Frames as the published runs take them: a stride for each data set of a mix, short videos padded in front."""
+"""Clip configurations of published runs: a stride for each data set of a mix, padding of short videos."""
 
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ CONFIG = VideoMAEConfig.from_preset("tiny")
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
-    """The frames that are decoded, by the number of frames of the video that they are planned for."""
-    found: dict[str, list[int]] = {}
+    """Return the indices of the decoded frames, by the name of the video; filled while clips are made."""
+    indices: dict[str, list[int]] = {}
 
     def decode(video: Any, plan: Any, *, name: str | None, **options: Any) -> torch.Tensor:
-        found[str(name)] = plan(int(video), 12.0)
-        return torch.zeros(len(found[str(name)]), 3, 64, 64, dtype=torch.uint8)
+        indices[str(name)] = plan(int(video), 12.0)
+        return torch.zeros(len(indices[str(name)]), 3, 64, 64, dtype=torch.uint8)
 
     monkeypatch.setattr("hf_videomae.data.clips.decode_clip", decode)
-    return found
+    return indices
 
 
 def distances(indices: list[int]) -> set[int]:
@@ -40,7 +40,7 @@ def frames_of(sample_id: str, total: int, settings: Any, planned: dict[str, list
     return planned[sample_id]
 
 
-def test_each_data_set_of_a_mix_has_its_stride(tmp_path: Path, planned: dict[str, list[int]]) -> None:
+def test_clip_config_has_stride_of_each_dataset(tmp_path: Path, planned: dict[str, list[int]]) -> None:
     kinetics, ssv2 = write_folder(tmp_path / "kinetics"), write_folder(tmp_path / "ssv2")
     names = (str(kinetics), str(ssv2), "motion")
     recipe = PretrainRecipe(dataset=names, dataset_strides=(4, 2, 3), frame_stride=7)
@@ -52,7 +52,7 @@ def test_each_data_set_of_a_mix_has_its_stride(tmp_path: Path, planned: dict[str
     assert distances(frames_of("elsewhere/a.mp4", 400, settings, planned)) == {7}
 
 
-def test_the_loader_decodes_with_them(tmp_path: Path) -> None:
+def test_loader_decodes_each_dataset_with_its_stride(tmp_path: Path) -> None:
     names = (str(write_folder(tmp_path / "a")), str(write_folder(tmp_path / "b")))
     batches = []
     for strides in ((1, 1), (1, 2)):
@@ -79,7 +79,7 @@ def test_the_loader_decodes_with_them(tmp_path: Path) -> None:
         ({"dataset": ("a", "b"), "dataset_strides": (4, 2), "frame_seconds": 0.2}, "frame_seconds"),
     ],
 )
-def test_strides_that_cannot_be_are_refused(settings: dict, word: str) -> None:
+def test_invalid_dataset_strides_are_refused(settings: dict, word: str) -> None:
     with pytest.raises(RecipeError, match=word):
         PretrainRecipe(**settings)
 
@@ -93,7 +93,7 @@ def test_strides_that_cannot_be_are_refused(settings: dict, word: str) -> None:
         (False, 5, [0] * 8),
     ],
 )
-def test_short_videos_of_uniform_clips(
+def test_uniform_clips_of_short_videos_follow_front_pad(
     front_pad: bool, total: int, frames: list[int], planned: dict[str, list[int]]
 ) -> None:
     recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
@@ -101,16 +101,17 @@ def test_short_videos_of_uniform_clips(
     assert frames_of("x.mp4", total, settings, planned) == frames
 
 
-def test_uniform_clips_of_long_videos_are_the_same(planned: dict[str, list[int]]) -> None:
-    found = []
+def test_front_pad_does_not_change_long_videos(planned: dict[str, list[int]]) -> None:
+    indices = []
     for front_pad in (False, True):
         recipe = FinetuneRecipe(model="tiny", sampling="uniform", front_pad=front_pad)
         settings = build_finetune_clip_config(recipe, CONFIG, class_names=None, stride=4)
-        found.append(frames_of("x.mp4", 100, settings, planned))
-    assert found[0] == found[1] and all(12 * place <= index < 12 * place + 12 for place, index in enumerate(found[0]))
+        indices.append(frames_of("x.mp4", 100, settings, planned))
+    assert indices[0] == indices[1]
+    assert all(12 * segment <= index < 12 * segment + 12 for segment, index in enumerate(indices[0]))
 
 
-def test_settings_that_play_no_part_are_refused() -> None:
+def test_settings_without_effect_are_refused() -> None:
     with pytest.raises(RecipeError, match="front_pad"):
         FinetuneRecipe(model="tiny", front_pad=True)
     with pytest.raises(RecipeError, match="dataset_strides"):

@@ -1,4 +1,4 @@
-"""Runs that are stopped while they wait, killed before they saved, or started twice in one directory."""
+"""Runs that are stopped while they wait, killed before a checkpoint, or started twice in one folder."""
 
 import json
 import os
@@ -35,14 +35,14 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-# Stopped while it waits for a batch.
+# A signal while waiting for a batch.
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_step_without_its_batch_is_dropped_and_the_last_one_saved(tmp_path: Path, accumulation: int) -> None:
+def test_signal_while_waiting_rolls_back_step_and_saves_last(tmp_path: Path, accumulation: int) -> None:
     options = {"gradient_accumulation": accumulation, "log_samples": True}
-    outcome = toy_train(tmp_path / "parts", stopped=5, **options)
-    assert (outcome.step, outcome.exit_code) == (5 // accumulation, 143)
+    result = toy_train(tmp_path / "parts", stopped=5, **options)
+    assert (result.step, result.exit_code) == (5 // accumulation, 143)
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
     assert not (tmp_path / "parts/.lock").exists()
     toy_train(tmp_path / "parts", resume="auto", **options)
@@ -52,26 +52,26 @@ def test_a_step_without_its_batch_is_dropped_and_the_last_one_saved(tmp_path: Pa
     assert samples[0] == samples[1]
 
 
-def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = toy_train(tmp_path, stopped=1, gradient_accumulation=2)
-    assert (outcome.step, outcome.exit_code) == (0, 143) and not list(tmp_path.glob("checkpoint-*"))
+def test_signal_before_first_step_saves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = toy_train(tmp_path, stopped=1, gradient_accumulation=2)
+    assert (result.step, result.exit_code) == (0, 143) and not list(tmp_path.glob("checkpoint-*"))
     assert "there is nothing to save yet" in capsys.readouterr().out
     assert toy_train(tmp_path, resume="auto", gradient_accumulation=2).step == 6
 
 
-def test_a_resumed_run_that_did_nothing_keeps_its_checkpoint(tmp_path: Path) -> None:
+def test_signal_right_after_resume_keeps_checkpoint(tmp_path: Path) -> None:
     options = {"gradient_accumulation": 2, "log_samples": True}
     toy_train(tmp_path, stop_at_step=2, **options)
     state = tmp_path / "checkpoint-2/run_state.json"
     before = state.stat().st_mtime_ns
-    outcome = toy_train(tmp_path, resume="auto", stopped=5, **options)
-    assert (outcome.step, outcome.exit_code) == (2, 143) and state.stat().st_mtime_ns == before
+    result = toy_train(tmp_path, resume="auto", stopped=5, **options)
+    assert (result.step, result.exit_code) == (2, 143) and state.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_two_processes_drop_the_step_together(tmp_path: Path, everywhere: bool) -> None:
-    """The second one is in the middle of its backward pass, and waits for the first one's gradients."""
+def test_signal_while_waiting_rolls_back_step_in_both_processes(tmp_path: Path, everywhere: bool) -> None:
+    """The second process is in its backward pass and waits for the gradients of the first one."""
     done = in_processes(2, tmp_path / "parts", stopped=3, everywhere=everywhere)
     assert done.returncode != 0 and "stopped by SIGTERM after step 3 of 6; saved checkpoint-3" in done.stdout
     assert in_processes(2, tmp_path / "parts", resume="auto").returncode == 0
@@ -79,15 +79,15 @@ def test_two_processes_drop_the_step_together(tmp_path: Path, everywhere: bool) 
     assert_same_end(tmp_path / "parts", tmp_path / "straight")
 
 
-# One command line for the first and every later start.
+# The same command line for the first and every later start.
 
 
-def test_resume_starts_where_there_is_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_without_output_dir_starts_new_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert toy_train(tmp_path / "new", resume="auto").step == 6
     assert f"note: --resume: no checkpoint in {tmp_path / 'new'} yet" in capsys.readouterr().out
 
 
-def test_resume_starts_anew_after_a_kill_before_the_first_checkpoint(
+def test_resume_restarts_after_kill_before_first_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def kill(call: int) -> None:
@@ -99,17 +99,17 @@ def test_resume_starts_anew_after_a_kill_before_the_first_checkpoint(
     (tmp_path / ".unfinished-3").mkdir()
     run_id = json.loads((tmp_path / "run.json").read_text())["run_id"]
     assert len(read_jsonl(tmp_path / "metrics.jsonl")) == 3
-    with pytest.raises(RunError, match="go on with --resume"):
+    with pytest.raises(RunError, match="an earlier run; .* --resume"):
         toy_train(tmp_path)
     assert toy_train(tmp_path, resume="auto").step == 6
     assert "was interrupted before its first checkpoint" in capsys.readouterr().out
     assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
-    # The repository that it took on the Hub is still its own.
+    # Its Hub repository is still its own.
     assert json.loads((tmp_path / "run.json").read_text())["run_id"] == run_id
 
 
 @pytest.mark.parametrize("left", ["result", "finished", "damaged", "other"])
-def test_resume_leaves_what_is_worth_something(tmp_path: Path, left: str) -> None:
+def test_resume_does_not_overwrite_results(tmp_path: Path, left: str) -> None:
     run = {"run_id": "a", "status": "finished" if left == "finished" else "failed", "task": "pretrain"}
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
@@ -119,17 +119,17 @@ def test_resume_leaves_what_is_worth_something(tmp_path: Path, left: str) -> Non
         (tmp_path / "checkpoint-9").mkdir()
     if left == "other":
         from hf_videomae.training import FinetuneRecipe
-        from hf_videomae.training.run_setup import is_fresh_restart
+        from hf_videomae.training.resume import is_fresh_restart
 
         assert not is_fresh_restart(FinetuneRecipe(output_dir=str(tmp_path), resume="auto"))
         return
-    with pytest.raises(RunError, match="an earlier run without a whole checkpoint"):
+    with pytest.raises(RunError, match="an earlier run without a complete checkpoint"):
         toy_train(tmp_path, resume="auto")
     assert (tmp_path / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"run_id": "a", ', b"[]", b"\xff\xfe"])
-def test_a_damaged_record_is_named(tmp_path: Path, content: bytes) -> None:
+def test_damaged_run_record_is_named(tmp_path: Path, content: bytes) -> None:
     record = tmp_path / "run.json"
     record.write_bytes(content)
     with pytest.raises(RunError, match=r"run\.json is damaged.*--overwrite"):
@@ -138,20 +138,20 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: bytes) -> None:
     assert toy_train(tmp_path, overwrite=True).step == 6
 
 
-def test_a_named_directory_without_a_checkpoint_is_still_refused(tmp_path: Path) -> None:
+def test_resume_from_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(RunError, match="no whole checkpoint-STEP directory is in there"):
+    with pytest.raises(RunError, match="no complete checkpoint-STEP directory is in there"):
         toy_train(tmp_path / "run", resume=str(tmp_path / "other"))
 
 
-# One run owns its directory.
+# A run locks its folder.
 
 
 @pytest.mark.parametrize(
     "options",
     [{"overwrite": True}, *(pytest.param(options, marks=pytest.mark.slow) for options in ({}, {"resume": "auto"}))],
 )
-def test_a_second_run_is_refused_and_changes_nothing(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_second_run_in_same_folder_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     toy_train(tmp_path, stop_at_step=3)
     run = toy_run(tmp_path, resume="auto")
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -162,7 +162,7 @@ def test_a_second_run_is_refused_and_changes_nothing(tmp_path: Path, options: di
     assert run.train().step == 6 and not (tmp_path / ".lock").exists()
 
 
-def test_a_kill_leaves_no_lock(tmp_path: Path) -> None:
+def test_kill_releases_the_lock(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -184,7 +184,7 @@ time.sleep(60)
             toy_train(tmp_path, overwrite=True)
         process.kill()
         process.wait()
-        # Its forked process is still there, as a worker may be for a while.
+        # Its forked process still runs, like a worker that has not ended yet.
         assert toy_train(tmp_path, resume="auto").step == 6
     finally:
         os.killpg(process.pid, signal.SIGKILL)

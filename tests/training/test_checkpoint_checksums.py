@@ -1,4 +1,4 @@
-"""A checkpoint that was damaged at its full size is not called whole: neither here nor from the Hub."""
+"""Checkpoints that were damaged at their full size are found, here and on the Hub."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ REPO = "org/name"
 
 
 def flip(path: Path, at: float = 0.9) -> None:
-    """Change one byte near the end, where safetensors hold numbers; a digit or letter of JSON."""
+    """Change one byte near the end: a number in safetensors, a digit or letter in JSON."""
     content = bytearray(path.read_bytes())
     place = int(len(content) * at)
     while path.suffix == ".json" and not chr(content[place]).isdigit():
@@ -31,13 +31,13 @@ def flip(path: Path, at: float = 0.9) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Checkpoints of steps 2 and 4."""
+    """Return a run with checkpoints of steps 2 and 4."""
     toy_train(tmp_path / "run", stop_at_step=4, save_every=2, keep_checkpoints=3)
     return tmp_path / "run"
 
 
 def without_checksums(checkpoint: Path) -> None:
-    """As checkpoints were written before."""
+    """Remove the checksums, as in older checkpoints."""
     path = checkpoint / "run_state.json"
     state = json.loads(path.read_text())
     for name in ("sha256", "state_sha256"):
@@ -46,23 +46,25 @@ def without_checksums(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_next_older_whole_one_is_taken(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_takes_older_checkpoint_if_newest_is_damaged(
+    run: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     flip(run / "checkpoint-4" / name)
     assert latest_checkpoint(run) == run / "checkpoint-2"
     printed = capsys.readouterr().out
-    assert "checkpoint-4 is not whole" in printed and name in printed
+    assert "checkpoint-4 is incomplete" in printed and name in printed
     toy_train(run, resume="auto", save_every=2)
     assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 6
     assert json.loads((run / "run.json").read_text())["resumed_from"].endswith("checkpoint-2")
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(run: Path) -> None:
+def test_damaged_checkpoint_given_by_path_is_refused(run: Path) -> None:
     flip(run / "checkpoint-4" / "optimizer.safetensors")
     with pytest.raises(CheckpointError, match=r"optimizer.safetensors is damaged.*checkpoint-2"):
         find_checkpoint(str(run / "checkpoint-4"), output_dir=run)
 
 
-def test_a_checkpoint_without_checksums_is_whole(run: Path) -> None:
+def test_checkpoint_without_checksums_is_complete(run: Path) -> None:
     without_checksums(run / "checkpoint-4")
     assert incomplete_reason(run / "checkpoint-4") is None
     toy_train(run, resume="auto")
@@ -77,7 +79,7 @@ def test_unreadable_files_are_found_without_checksums(run: Path, name: str, cont
     assert latest_checkpoint(run) == run / "checkpoint-2"
 
 
-def test_a_state_whose_checksums_were_taken_out_is_not_whole(run: Path) -> None:
+def test_state_with_removed_checksums_is_damaged(run: Path) -> None:
     path = run / "checkpoint-4" / "run_state.json"
     state = json.loads(path.read_text())
     del state["state_sha256"]
@@ -85,7 +87,7 @@ def test_a_state_whose_checksums_were_taken_out_is_not_whole(run: Path) -> None:
     assert "run_state.json" in (incomplete_reason(run / "checkpoint-4") or "")
 
 
-def test_the_published_state_is_sealed_without_its_tokens(run: Path, tmp_path: Path) -> None:
+def test_published_state_has_new_checksum_after_redaction(run: Path, tmp_path: Path) -> None:
     path = run / "checkpoint-4" / "run_state.json"
     from hf_videomae.checkpoint_checksums import dump_checksummed_state, is_state_intact
 
@@ -101,7 +103,7 @@ def test_the_published_state_is_sealed_without_its_tokens(run: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "rank-0.json"])
-def test_a_file_that_came_damaged_is_fetched_again(
+def test_damaged_download_is_repeated(
     hub: LocalHub, run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     push_state(hub, run / "checkpoint-4")
@@ -112,7 +114,7 @@ def test_a_file_that_came_damaged_is_fetched_again(
     assert f"{name} of {REPO} came damaged" in capsys.readouterr().out
 
 
-def test_a_file_that_stays_damaged_is_one_line(hub: LocalHub, run: Path, tmp_path: Path) -> None:
+def test_download_that_stays_damaged_is_one_line(hub: LocalHub, run: Path, tmp_path: Path) -> None:
     push_state(hub, run / "checkpoint-4")
     remote = latest_hub_checkpoint(REPO)
     hub.corrupt(r"GET .*/optimizer.safetensors", after_bytes=64, times=None)
@@ -121,7 +123,7 @@ def test_a_file_that_stays_damaged_is_one_line(hub: LocalHub, run: Path, tmp_pat
     assert not (tmp_path / "other" / "checkpoint-4").exists()
 
 
-def test_a_checkpoint_that_was_pushed_damaged_is_not_placed(hub: LocalHub, run: Path, tmp_path: Path) -> None:
+def test_checkpoint_damaged_on_hub_is_not_installed(hub: LocalHub, run: Path, tmp_path: Path) -> None:
     flip(run / "checkpoint-4" / "model.safetensors")
     push_state(hub, run / "checkpoint-4")
     with pytest.raises(CheckpointError, match="model.safetensors is damaged"):

@@ -1,4 +1,4 @@
-"""Settings: defaults, YAML, command line; what cannot be is refused with a remedy."""
+"""Settings from defaults, YAML and the command line; invalid ones are refused with a remedy."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from hf_videomae.checkpoint_dir import STATE_FORMAT
 from hf_videomae.training import PretrainRecipe, parse_recipe
-from hf_videomae.training.recipe import RecipeError, changed_settings, load_recipe_file
+from hf_videomae.training.recipe import RecipeError, changed_settings
+from hf_videomae.training.recipe_cli import load_recipe_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 
@@ -30,20 +31,20 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return captured.err
 
 
-def test_command_line_wins_over_file_wins_over_defaults(tmp_path: Path) -> None:
+def test_command_line_wins_over_file_and_file_over_defaults(tmp_path: Path) -> None:
     file = write(tmp_path / "r.yaml", "batch_size: 8\nbase_lr: 1e-4\ncompile: true\nbetas: [0.9, 0.999]\n")
     recipe = parse("--recipe", file, "--batch_size", "4", "--no_compile")
     assert (recipe.batch_size, recipe.base_lr, recipe.compile, recipe.betas) == (4, 1e-4, False, (0.9, 0.999))
     assert recipe.weight_decay == 0.05
 
 
-def test_flags_with_hyphens_and_equals() -> None:
+def test_flags_accept_hyphens_and_equals() -> None:
     recipe = parse("--output-dir=here", "--max-steps", "7", "--report_to", "trackio", "tensorboard")
     assert (recipe.output_dir, recipe.max_steps, recipe.report_to) == ("here", 7, ("trackio", "tensorboard"))
 
 
 @pytest.mark.parametrize(("arguments", "value"), [([], None), (["--resume"], "auto"), (["--resume", "auto"], "auto")])
-def test_bare_resume_means_auto(arguments: list[str], value: str | None, tmp_path: Path) -> None:
+def test_resume_without_value_means_auto(arguments: list[str], value: str | None, tmp_path: Path) -> None:
     assert parse("--output_dir", str(tmp_path), *arguments).resume == value
 
 
@@ -57,13 +58,13 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--recipe" in text
 
 
-def test_unknown_key_names_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_unknown_key_suggests_similar_ones(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = write(tmp_path / "r.yaml", "mask_ration: 0.9\n")
     error = refused(capsys, "--recipe", file)
     assert "unknown setting mask_ration; did you mean mask_ratio" in error and "r.yaml" in error
 
 
-def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_flag_suggests_similar_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown flag --batchsize; did you mean --batch_size" in refused(capsys, "--batchsize", "3")
     assert "unexpected argument 'data'" in refused(capsys, "data")
 
@@ -78,7 +79,7 @@ def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["--mask_type", "tubes"], "choose one of tube, random, frame, running_cell"),
         (["--mask_ratio", "1.5"], "mask_ratio is 1.5"),
         (["--mixed_precision", "fp16"], "choose one of no, bf16"),
-        (["--max_bad_share", "2"], "max_bad_share is 2.0, but it is a share"),
+        (["--max_bad_share", "2"], "max_bad_share is 2.0, but it is a fraction"),
         (["--report_to", "mlflow"], "report_to names 'mlflow'"),
         (["--dataset", "a", "b", "--dataset_weights", "1"], "dataset_weights has 1 values and dataset 2"),
         (["--dataset", "a", "b", "--dataset_weights", "1", "0"], "dataset_weights are 1.0 0.0; give numbers above 0"),
@@ -87,7 +88,7 @@ def test_unknown_flag_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["--resume", "/nowhere/checkpoint-3"], "there is no such directory"),
     ],
 )
-def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+def test_invalid_values_are_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert message in refused(capsys, *arguments)
 
 
@@ -106,19 +107,19 @@ def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: li
         ("about: {price: 3}", "`about` may hold"),
     ],
 )
-def test_files_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_recipe_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe_file(write(tmp_path / "r.yaml", text), PretrainRecipe)
 
 
-def test_yaml_words_are_read_as_meant(tmp_path: Path) -> None:
-    # YAML 1.1 reads `no` as false and 1e-4 as a text.
+def test_yaml_numbers_and_booleans_are_converted(tmp_path: Path) -> None:
+    # YAML 1.1 reads `no` as false and 1e-4 as a string.
     file = write(tmp_path / "r.yaml", "mixed_precision: no\nbase_lr: 1e-4\nclip_grad: null\nnorm_pix_loss: false\n")
     values = load_recipe_file(file, PretrainRecipe)
     assert values == {"mixed_precision": "no", "base_lr": 1e-4, "clip_grad": None, "norm_pix_loss": False}
 
 
-def test_one_data_set_is_a_text_and_several_are_a_list(tmp_path: Path) -> None:
+def test_one_dataset_is_a_string_and_several_are_a_list(tmp_path: Path) -> None:
     assert parse().dataset == "motion" and parse("--dataset", "none, or two").dataset == "none, or two"
     assert parse("--dataset", "none").dataset == "none"
     mixed = parse("--dataset", "a", "b c", "--dataset_weights", "0.6", "0.4")
@@ -127,7 +128,7 @@ def test_one_data_set_is_a_text_and_several_are_a_list(tmp_path: Path) -> None:
     file = write(tmp_path / "r.yaml", "dataset: [a, b]\ndataset_weights: [3, 1]\n")
     assert parse("--recipe", file).dataset == ("a", "b")
     assert load_recipe_file(write(tmp_path / "one.yaml", "dataset: [a]\n"), PretrainRecipe) == {"dataset": "a"}
-    # As a checkpoint remembers it, and takes it over.
+    # As a checkpoint stores it and a resumed run reads it.
     assert (
         PretrainRecipe(
             **load_recipe_file(write(tmp_path / "j.yaml", json.dumps(mixed.numeric_settings())), PretrainRecipe)
@@ -136,7 +137,7 @@ def test_one_data_set_is_a_text_and_several_are_a_list(tmp_path: Path) -> None:
     )
 
 
-def test_epochs_of_a_later_layer_win_over_steps_of_an_earlier(tmp_path: Path) -> None:
+def test_epochs_of_later_layer_win_over_steps_of_earlier_one(tmp_path: Path) -> None:
     file = write(tmp_path / "r.yaml", "max_steps: 100\nwarmup_steps: 10\n")
     recipe = parse("--recipe", file, "--epochs", "3", "--warmup_epochs", "1")
     assert (recipe.max_steps, recipe.epochs, recipe.warmup_steps, recipe.warmup_epochs) == (None, 3.0, None, 1.0)
@@ -150,21 +151,21 @@ def whole_checkpoint(folder: Path, recipe: dict[str, object]) -> Path:
     return folder
 
 
-def test_resume_takes_the_settings_of_the_checkpoint(tmp_path: Path) -> None:
+def test_resume_takes_settings_of_checkpoint(tmp_path: Path) -> None:
     checkpoint = whole_checkpoint(tmp_path / "run" / "checkpoint-3", {"batch_size": 5, "seed": 9, "gone": 1})
     recipe = parse("--resume", str(checkpoint), "--seed", "2")
     assert (recipe.batch_size, recipe.seed, recipe.output_dir) == (5, 2, str(tmp_path / "run"))
     assert parse("--resume", "--output_dir", str(tmp_path / "run")).batch_size == 5
 
 
-def test_resume_with_a_recipe_file_takes_the_file(tmp_path: Path) -> None:
+def test_resume_with_recipe_file_takes_settings_of_file(tmp_path: Path) -> None:
     whole_checkpoint(tmp_path / "checkpoint-3", {"batch_size": 5, "seed": 9})
     file = write(tmp_path / "r.yaml", "batch_size: 6\n")
     recipe = parse("--resume", "--output_dir", str(tmp_path), "--recipe", file)
     assert (recipe.batch_size, recipe.seed) == (6, 0)
 
 
-def test_changes_are_named() -> None:
+def test_changed_settings_are_named() -> None:
     assert changed_settings({"a": 1, "b": [1], "c": 2}, {"a": 1, "b": [2], "d": 3}) == {
         "b": ([1], [2]),
         "d": (None, 3),

@@ -1,4 +1,4 @@
-"""Pre-training as a task: the model that a recipe means, its loss, its baseline, accumulation on the real model."""
+"""Pre-training as a task: the model of a recipe, its loss, its baseline, accumulation on the real model."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def task_for(model: VideoMAEForPreTraining, **settings: object) -> PretrainTask:
     return PretrainTask(PretrainRecipe(**settings), model=model, source=NoSource())
 
 
-def test_defaults_are_those_of_the_model_size() -> None:
+def test_defaults_depend_on_model_size() -> None:
     tiny, base = PretrainRecipe(), PretrainRecipe(model="base", max_steps=5)
     assert (tiny.base_lr, tiny.frame_stride, tiny.max_steps) == (1.2e-2, 2, 1700)
     assert (base.base_lr, base.frame_stride) == (1.5e-4, 4)
@@ -48,7 +48,7 @@ def test_defaults_are_those_of_the_model_size() -> None:
     assert PretrainRecipe(base_lr=1.0, frame_stride=7).base_lr == 1.0
 
 
-def test_recipe_sets_the_model(tmp_path: Path) -> None:
+def test_recipe_sets_model_config(tmp_path: Path) -> None:
     settings = {"mask_type": "random", "mask_ratio": 0.5, "decoder_mask_type": "running_cell", "norm_pix_loss": False}
     recipe = PretrainRecipe(num_frames=4, image_size=32, decoder_layers=1, decoder_width=48, **settings)
     config = build_pretraining_model(recipe).config
@@ -58,7 +58,7 @@ def test_recipe_sets_the_model(tmp_path: Path) -> None:
     assert config.decoder_mask_type == "running_cell" and config.hidden_size == 128
 
 
-def test_start_from_a_checkpoint_and_from_an_encoder(tmp_path: Path) -> None:
+def test_model_starts_from_checkpoint_or_encoder(tmp_path: Path) -> None:
     config = VideoMAEConfig.from_preset("tiny", **SMALL)
     saved = VideoMAEForPreTraining(config)
     saved.save_pretrained(tmp_path / "whole")
@@ -79,7 +79,7 @@ def test_start_from_a_checkpoint_and_from_an_encoder(tmp_path: Path) -> None:
     ("name", "message"),
     [("smal", "neither a preset .tiny, small"), ("./nowhere", "neither a preset"), ("a/b/c", "neither a preset")],
 )
-def test_names_that_are_no_model(name: str, message: str) -> None:
+def test_invalid_model_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
         build_pretraining_model(PretrainRecipe(model=name, max_steps=1))
 
@@ -92,14 +92,14 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         build_pretraining_model(PretrainRecipe(model=str(tmp_path), max_steps=1))
 
 
-def test_a_classifier_is_no_pretraining_checkpoint(tmp_path: Path) -> None:
+def test_classifier_checkpoint_is_refused(tmp_path: Path) -> None:
     config = VideoMAEConfig.from_preset("tiny", task="classification", num_labels=2, **SMALL)
     VideoMAEForVideoClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="classifier|decoder"):
         build_pretraining_model(PretrainRecipe(model=str(tmp_path), max_steps=1))
 
 
-def test_several_clips_of_each_decoded_video_differ_in_their_masks() -> None:
+def test_num_sample_draws_different_masks() -> None:
     recipe = PretrainRecipe(num_sample=3, batch_size=2, max_steps=1)
     settings = build_pretrain_clip_config(recipe, VideoMAEConfig.from_preset("tiny"))
     batch = next(iter(build_loader(MotionSource(num_videos=4), clip_config=settings, batch_size=2, seed=0)))
@@ -109,7 +109,7 @@ def test_several_clips_of_each_decoded_video_differ_in_their_masks() -> None:
         PretrainRecipe(num_sample=0, max_steps=1)
 
 
-def test_clips_per_video_leave_the_first_clip_alone_and_share_the_label() -> None:
+def test_clips_per_video_keep_first_clip_and_label() -> None:
     source, config = MotionSource(num_videos=4), VideoMAEConfig.from_preset("tiny")
 
     def batch(clips: int, repeats: int) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def test_clips_per_video_leave_the_first_clip_alone_and_share_the_label() -> Non
         PretrainRecipe(clips_per_video=0, max_steps=1)
 
 
-def test_clips_per_video_have_starts_of_their_own() -> None:
-    """Frame i of the video is grey of value i, so a clip's brightness says which frames it holds."""
+def test_clips_per_video_have_different_starts() -> None:
+    """Frame i of the video is gray with value i, so the brightness of a clip shows which frames it holds."""
     from torchcodec.encoders import VideoEncoder
 
     levels = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous()
@@ -143,7 +143,7 @@ def test_clips_per_video_have_starts_of_their_own() -> None:
 
 
 @pytest.mark.fault
-def test_a_model_that_returns_tuples_has_the_same_loss() -> None:
+def test_loss_is_equal_for_model_that_returns_tuples() -> None:
     model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL)).eval()
     task, batch = task_for(model), batch_of(2)
     expected = task.loss(model, batch)
@@ -151,13 +151,13 @@ def test_a_model_that_returns_tuples_has_the_same_loss() -> None:
     assert torch.equal(task.loss(model, batch), expected)
 
 
-def test_baseline_is_the_loss_of_predicting_nothing() -> None:
+def test_baseline_is_about_one_for_normalized_targets() -> None:
     task = task_for(VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL)))
-    # Normalised per cube and channel over 512 pixels with the unbiased variance: the mean square is 511 / 512.
+    # Normalized per cube and channel over 512 pixels with the unbiased variance: the mean square is 511 / 512.
     assert task.baseline(batch_of(2)) == pytest.approx(511 / 512, abs=1e-4)
 
 
-def test_baseline_of_plain_pixels_is_their_variance_within_cubes() -> None:
+def test_baseline_of_plain_pixels_is_variance_within_cubes() -> None:
     model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", norm_pix_loss=False, **SMALL))
     batch = batch_of(2)
     expected = torch.tensor(model.config.image_std).square().mean() * 511 / 512  # unit noise, brought back to [0, 1]
@@ -166,7 +166,7 @@ def test_baseline_of_plain_pixels_is_their_variance_within_cubes() -> None:
     assert task_for(model).baseline(batch) == pytest.approx(0, abs=1e-10)
 
 
-def test_accumulation_equals_the_large_batch_on_the_model() -> None:
+def test_accumulation_equals_large_batch() -> None:
     config = VideoMAEConfig.from_preset("tiny", **SMALL)
     results = []
     for parts in (1, 2):
@@ -189,7 +189,7 @@ def test_accumulation_equals_the_large_batch_on_the_model() -> None:
         assert torch.allclose(results[0][1][name], results[1][1][name], atol=1e-5, rtol=0), name
 
 
-def test_the_saved_model_brings_its_processor(tmp_path: Path) -> None:
+def test_saved_model_has_its_processor(tmp_path: Path) -> None:
     from hf_videomae import VideoMAEVideoProcessor
 
     model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
@@ -199,7 +199,7 @@ def test_the_saved_model_brings_its_processor(tmp_path: Path) -> None:
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.hidden_size == 128
 
 
-def test_frames_in_seconds_reach_the_loader_and_the_processor() -> None:
+def test_frame_seconds_reach_loader_and_processor() -> None:
     model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
     task = task_for(model, frame_seconds=0.25)
     assert build_pretrain_clip_config(task.recipe, model.config).frame_seconds == 0.25

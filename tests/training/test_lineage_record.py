@@ -1,4 +1,4 @@
-"""What run.json says of where a run comes from; the Hub is one on loopback."""
+"""What run.json records about the origin of a run; the Hub is a local server."""
 
 import json
 import sys
@@ -36,7 +36,9 @@ def facts_of(output_dir: Path, **settings: Any) -> dict[str, Any]:
     return PretrainTask(recipe, model=build_pretraining_model(recipe), source=source).run_metadata()
 
 
-def test_parent_and_data_of_the_hub(published: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_names_parent_and_data_of_the_hub(
+    published: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["pretrain.py", "--recipe=mine", "--base-lr", "1e-3"])
     run_metadata = facts_of(tmp_path, model="org/pre", dataset="org/videos")
     assert (run_metadata["recipe_name"], run_metadata["recipe_flags"]) == ("mine", ["base_lr"])
@@ -48,7 +50,7 @@ def test_parent_and_data_of_the_hub(published: LocalHub, tmp_path: Path, monkeyp
     assert data["revision"] == HfApi().dataset_info("org/videos").sha and len(data["revision"]) == 40
 
 
-def test_a_run_that_goes_on_keeps_what_it_knew(
+def test_resumed_run_keeps_recorded_parents(
     published: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pretrain.py", "--recipe", "mine"])
@@ -63,7 +65,7 @@ def test_a_run_that_goes_on_keeps_what_it_knew(
     assert facts_of(tmp_path, model="org/pre")["parents"] != before["parents"]
 
 
-def test_a_hub_that_fails_ends_no_run(published: LocalHub, tmp_path: Path) -> None:
+def test_unreachable_hub_leaves_license_unknown(published: LocalHub, tmp_path: Path) -> None:
     recipe = PretrainRecipe(output_dir=str(tmp_path), model="org/pre", dataset="org/videos")
     model, source = build_pretraining_model(recipe), open_mixture(recipe.dataset)
     commits = HfApi().model_info("org/pre").sha, HfApi().dataset_info("org/videos").sha
@@ -71,20 +73,20 @@ def test_a_hub_that_fails_ends_no_run(published: LocalHub, tmp_path: Path) -> No
     task = PretrainTask(recipe, model=model, source=source)
     (parent,) = task.run_metadata()["parents"]
     assert parent["license"] is None and "org/pre" in parent["unknown"]
-    assert (parent["revision"], task.run_metadata()["data"]["revision"]) == commits  # as they were read
+    assert (parent["revision"], task.run_metadata()["data"]["revision"]) == commits  # known from the download
     asked = len(published.requests())
     task.run_metadata()
-    assert len(published.requests()) == asked  # once is enough
+    assert len(published.requests()) == asked  # the metadata is collected once
 
 
-def test_each_data_set_of_a_mix(tmp_path: Path) -> None:
+def test_metadata_lists_each_dataset_of_a_mix(tmp_path: Path) -> None:
     (write_folder(tmp_path / "clips", count=2) / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     data = facts_of(tmp_path / "run", dataset=("motion", str(tmp_path / "clips")))["data"]
     assert [part["dataset"] for part in data["mix"]] == data["dataset"] == ["motion", str(tmp_path / "clips")]
     assert [part.get("license") for part in data["mix"]] == [None, "cc-by-nc-4.0"] and data["videos"] is not None
 
 
-def test_the_recipe_of_a_command_line() -> None:
+def test_parse_recipe_flags_finds_recipe_and_flags() -> None:
     assert parse_recipe_flags(["--recipe", "a/b.yaml", "--num-workers=2", "x"]) == ("a/b.yaml", {"num_workers"})
     assert parse_recipe_flags(["--model", "tiny"]) == (None, {"model"})
     assert parse_recipe_flags(["--recipe"]) == (None, set())

@@ -1,4 +1,4 @@
-"""Fine-tuning in its parts: the recipe, layer decay, heads for the data's classes, targets, first loss, labels."""
+"""Parts of fine-tuning: recipe, layer decay, heads for the classes of the data, targets, first loss, labels."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def batch_of(clips: int) -> dict[str, Any]:
 # The recipe.
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_defaults_are_the_papers() -> None:
     recipe = FinetuneRecipe(model="base", epochs=100)
     assert (recipe.rand_augment, recipe.reprob, recipe.num_sample) == ("rand-m7-n4-mstd0.5-inc1", 0.25, 2)
     assert (recipe.mixup, recipe.cutmix, recipe.mix_prob, recipe.mix_switch_prob) == (0.8, 1.0, 1.0, 0.5)
@@ -79,7 +79,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"batch_size": 1, "num_sample": 1}, "need two clips per forward pass"),
     ],
 )
-def test_what_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(RunError, match=message):
         recipe_of(**wrong)
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
 # Layer-wise learning rates.
 
 
-def test_layer_decay_of_base_is_the_published_table() -> None:
+def test_layer_decay_of_base_equals_published_table() -> None:
     with torch.device("meta"):
         model = VideoMAEForVideoClassification(VideoMAEConfig.from_preset("base", task="classification"))
     scale = layer_decay_scales(model, 0.75)
@@ -105,14 +105,14 @@ def test_layer_decay_of_base_is_the_published_table() -> None:
 # Heads.
 
 
-def test_a_preset_gets_the_classes_of_the_data() -> None:
+def test_preset_gets_classes_of_the_data() -> None:
     model = build_classifier(recipe_of(model="tiny"), class_names=["walk", "run", "fall"])
     assert model.config.id2label == {0: "walk", 1: "run", 2: "fall"} and model.config.label2id["fall"] == 2
     assert model.config.problem_type == "single_label_classification" and model.fc_norm is not None
     assert model.classifier.weight.std().item() == pytest.approx(2e-5, rel=0.2)
 
 
-def test_from_a_pretrained_checkpoint(tmp_path: Path) -> None:
+def test_classifier_from_pretrained_checkpoint_keeps_encoder(tmp_path: Path) -> None:
     torch.manual_seed(1)
     parent = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny", **SMALL))
     parent.save_pretrained(tmp_path)
@@ -125,7 +125,7 @@ def test_from_a_pretrained_checkpoint(tmp_path: Path) -> None:
     assert model.classifier.weight.abs().max() < 2e-4
 
 
-def test_the_head_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_head_option_keeps_or_replaces_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parent = small_classifier()
     parent.save_pretrained(tmp_path)
     same = build_classifier(recipe_of(model=str(tmp_path)), class_names=list(CLASS_NAMES))
@@ -149,20 +149,20 @@ def test_the_head_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[
         build_classifier(recipe_of(model=str(tmp_path), head="keep"), class_names=["grow", "jump"])
 
 
-def test_a_checkpoint_that_reads_token_0_gets_the_mean_with_a_new_head(tmp_path: Path) -> None:
+def test_new_head_on_token_0_checkpoint_uses_mean_pooling(tmp_path: Path) -> None:
     small_classifier(use_mean_pooling=False).save_pretrained(tmp_path)
     model = build_classifier(recipe_of(model=str(tmp_path)), class_names=["a", "b"])
     assert model.fc_norm is not None and model.config.use_mean_pooling
 
 
-def test_classes_are_needed() -> None:
-    with pytest.raises(RunError, match="the one class 'a'"):
+def test_missing_classes_are_refused() -> None:
+    with pytest.raises(RunError, match="the class 'a'"):
         build_classifier(recipe_of(), class_names=["a"])
     with pytest.raises(RunError, match="no labels"):
         build_classifier(recipe_of(), class_names=None)
 
 
-def test_freezing() -> None:
+def test_freeze_layers_excludes_them_from_training() -> None:
     names = {}
     for what in ("0", "1", "encoder"):
         model = small_classifier()
@@ -177,7 +177,7 @@ def test_freezing() -> None:
         freeze_layers(small_classifier(), "3")
 
 
-def test_lora_trains_adapters_and_the_head_and_is_merged_when_saved(tmp_path: Path) -> None:
+def test_lora_trains_adapters_and_head_and_is_merged_on_save(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="the extra hf-videomae[lora] is not installed")
     parent = small_classifier()
     parent.save_pretrained(tmp_path / "parent")
@@ -220,15 +220,15 @@ def test_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("settings", [{}, PLAIN], ids=["mixed and smoothed", "plain"])
-def test_the_first_loss_is_the_logarithm_of_the_number_of_classes(settings: dict[str, Any]) -> None:
+def test_first_loss_is_log_of_number_of_classes(settings: dict[str, Any]) -> None:
     model = build_classifier(recipe_of(model="tiny", **settings), class_names=list(CLASS_NAMES))
     task = task_for(model, **settings)
     assert task.loss(model, batch_of(8)).item() == pytest.approx(math.log(8), abs=2e-3)
     assert task.baseline(batch_of(8)) == pytest.approx(math.log(8))
-    assert model.config.problem_type == "single_label_classification"  # soft targets change nothing
+    assert model.config.problem_type == "single_label_classification"  # soft targets do not change it
 
 
-def test_a_plain_target_is_cross_entropy() -> None:
+def test_loss_without_mixing_is_cross_entropy() -> None:
     model = small_classifier(head_init_scale=50.0).eval()
     batch = batch_of(4)
     expected = torch.nn.functional.cross_entropy(model(batch["pixel_values"]).logits, batch["labels"])
@@ -236,7 +236,7 @@ def test_a_plain_target_is_cross_entropy() -> None:
 
 
 @pytest.mark.fault
-def test_a_model_that_returns_tuples_has_the_same_loss() -> None:
+def test_loss_is_equal_for_model_that_returns_tuples() -> None:
     model = small_classifier().eval()
     task, batch = task_for(model, **PLAIN), batch_of(4)
     expected = task.loss(model, batch)
@@ -244,7 +244,7 @@ def test_a_model_that_returns_tuples_has_the_same_loss() -> None:
     assert torch.equal(task.loss(model, batch), expected)
 
 
-def test_several_classes_and_numbers() -> None:
+def test_targets_of_multilabel_and_regression() -> None:
     several = recipe_of(model="tiny", problem_type="multi_label_classification")
     model = build_classifier(several, class_names=["a", "b", "c"])
     source = MotionSource()
@@ -262,7 +262,7 @@ def test_several_classes_and_numbers() -> None:
     assert task.loss(model, batch).item() == pytest.approx(5.0, abs=1e-2)  # (1 + 9) / 2: the head begins at 0
 
 
-def test_accumulation_equals_the_large_batch_on_the_model() -> None:
+def test_accumulation_equals_large_batch() -> None:
     results = []
     for parts in (1, 2):
         torch.manual_seed(0)
@@ -285,7 +285,7 @@ def test_accumulation_equals_the_large_batch_on_the_model() -> None:
         assert torch.allclose(results[0][1][name], results[1][1][name], atol=1e-5, rtol=0), name
 
 
-def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
+def test_ema_is_saved_and_weights_are_resumed(tmp_path: Path) -> None:
     recipe = recipe_of(model="tiny", ema_decay=0.5)
     model = build_classifier(recipe, class_names=list(CLASS_NAMES))
     task = FinetuneTask(recipe, model=model, source=MotionSource())
@@ -304,8 +304,8 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
     assert torch.equal(again.classifier.bias, model.classifier.bias)
     resumed = FinetuneTask(recipe, model=again, source=MotionSource(), resume=tmp_path)
     resumed.attach_ema(torch.optim.SGD(again.parameters(), lr=0.0))
-    assert resumed.average is not None and task.average is not None
-    assert all(torch.equal(value, task.average.tensors[name]) for name, value in resumed.average.tensors.items())
+    assert resumed.ema is not None and task.ema is not None
+    assert all(torch.equal(value, task.ema.tensors[name]) for name, value in resumed.ema.tensors.items())
     task.finalize_output(tmp_path)
     assert not (tmp_path / "trained.safetensors").exists()
 
@@ -313,7 +313,7 @@ def test_the_average_is_saved_and_the_weights_go_on(tmp_path: Path) -> None:
 # Clips.
 
 
-def test_directions_are_never_flipped() -> None:
+def test_directional_classes_are_not_flipped() -> None:
     recipe, config = recipe_of(), VideoMAEConfig.from_preset("tiny")
     assert has_directional_classes(list(CLASS_NAMES)) and has_directional_classes(
         ["Pushing something from left to right"]
@@ -325,12 +325,12 @@ def test_directions_are_never_flipped() -> None:
         assert build_finetune_clip_config(recipe, config, class_names=names, stride=2).flip == flip
 
 
-def test_a_video_gives_two_clips_of_the_same_frames() -> None:
+def test_num_sample_gives_clips_of_same_frames() -> None:
     settings = build_finetune_clip_config(
         recipe_of(augment="center_crop"), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
     one, other = make_clips(MotionSource()[3], clip_config=settings, seed=0, epoch=0)
-    assert torch.equal(one["pixel_values"], other["pixel_values"])  # no chance in the pixels: the same frames
+    assert torch.equal(one["pixel_values"], other["pixel_values"])  # the same frames, without augmentation
     settings = build_finetune_clip_config(
         recipe_of(), VideoMAEConfig.from_preset("tiny"), class_names=list(CLASS_NAMES), stride=2
     )
@@ -340,13 +340,13 @@ def test_a_video_gives_two_clips_of_the_same_frames() -> None:
     assert torch.equal(first["pixel_values"], again["pixel_values"])
 
 
-def test_the_batch_holds_repeats_side_by_side() -> None:
+def test_batch_holds_repeats_next_to_each_other() -> None:
     source = MotionSource(num_videos=16)
     recipe = recipe_of(num_sample=3, batch_size=4)
     config = VideoMAEConfig.from_preset("tiny")
     loader = build_loader(
         source,
-        clip_config=build_finetune_clip_config(recipe, config, class_names=source.class_names, stride=2),
+        settings=build_finetune_clip_config(recipe, config, class_names=source.class_names, stride=2),
         labels=build_label_encoder(recipe, source.class_names),
         batch_size=4,
         seed=0,
@@ -359,7 +359,7 @@ def test_the_batch_holds_repeats_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("sampling", ["dense", "uniform"])
-def test_videos_shorter_than_the_clip_are_padded(sampling: Any) -> None:
+def test_short_videos_are_padded(sampling: Any) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_frames=48)
     recipe = recipe_of(sampling=sampling)
     settings = build_finetune_clip_config(recipe, config, class_names=None, stride=4)
@@ -367,7 +367,7 @@ def test_videos_shorter_than_the_clip_are_padded(sampling: Any) -> None:
     assert clip["pixel_values"].shape == (48, 3, 64, 64)
 
 
-def test_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     from hf_videomae.data import clips
 
     settings = build_finetune_clip_config(
@@ -391,7 +391,7 @@ def test_seconds_follow_the_frame_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert windows == [8 * 3, 8 * 8, 8 * 15, 8 * 1]
 
 
-def test_the_saved_model_samples_in_seconds_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_saved_processor_keeps_frame_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = recipe_of(frame_seconds=0.2)
     task_for(build_classifier(recipe, class_names=MotionSource().class_names), frame_seconds=0.2).save(tmp_path)
     saved = VideoMAEVideoProcessor.from_pretrained(tmp_path)
@@ -400,7 +400,7 @@ def test_the_saved_model_samples_in_seconds_too(tmp_path: Path, capsys: pytest.C
     assert "0.2 s apart (--frame_seconds)" in capsys.readouterr().out
 
 
-def test_the_stride_is_that_of_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stride_defaults_to_that_of_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = VideoMAEConfig.from_preset("tiny")
     VideoMAEVideoProcessor.from_config(config, frame_stride=3).save_pretrained(tmp_path)
     assert resolve_frame_stride(recipe_of(model=str(tmp_path))) == 3
@@ -428,7 +428,7 @@ def videos(folder: Path, rows: list[tuple[str, str]], *, index: str = "index.csv
     return str(folder)
 
 
-def test_labels_of_every_kind(tmp_path: Path) -> None:
+def test_label_encoding_of_every_kind(tmp_path: Path) -> None:
     plain = open_source(videos(tmp_path / "plain", [("a.mp4", "10"), ("b.mp4", "9"), ("c.mp4", "10")]))
     assert plain.class_names == ["9", "10"] and [plain[i].label for i in range(3)] == [1, 0, 1]
     rows = [("a.mp4", "run|jump"), ("b.mp4", "walk")]
@@ -463,7 +463,7 @@ def test_bad_labels_are_named(tmp_path: Path, labels: tuple[str, str], kind: Any
 @pytest.mark.parametrize(
     ("kind", "label", "message"),
     [
-        ("single_label_classification", None, "clip-7 has no label"),
+        ("single_label_classification", None, "clip-7 has no label; mend its label or remove it"),
         ("single_label_classification", 3, "clip-7 has the label 3, but the classes are 0 to 2"),
         ("single_label_classification", "run", "one class number of 0 to 2 is wanted"),
         ("single_label_classification", (1,), "one class number"),
@@ -474,14 +474,14 @@ def test_bad_labels_are_named(tmp_path: Path, labels: tuple[str, str], kind: Any
         ("regression", "tall", "a finite number"),
     ],
 )
-def test_a_label_in_a_batch_is_checked(kind: Any, label: Any, message: str) -> None:
+def test_label_in_a_batch_is_checked(kind: Any, label: Any, message: str) -> None:
     good = {"regression": 0.5, "multi_label_classification": (0, 2)}.get(kind, 2)
     coding = LabelEncoder(kind=kind, num_classes=1 if kind == "regression" else 3)
-    assert coding.encode([Sample("clip-6", b"", good)]).shape[0] == 1
+    assert coding.tensor([Sample("clip-6", b"", good)]).shape[0] == 1
     with pytest.raises(DataError, match=message):
-        coding.encode([Sample("clip-6", b"", good), Sample("clip-7", b"", label)])
+        coding.tensor([Sample("clip-6", b"", good), Sample("clip-7", b"", label)])
 
 
 def test_several_labels_are_zeros_and_ones() -> None:
     coding = LabelEncoder(kind="multi_label_classification", num_classes=3)
-    assert coding.encode([Sample("a", b"", (0, 2)), Sample("b", b"", ())]).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert coding.tensor([Sample("a", b"", (0, 2)), Sample("b", b"", ())]).tolist() == [[1, 0, 1], [0, 0, 0]]

@@ -1,4 +1,4 @@
-"""Runs go on from the Hub: the checkpoint comes whole or not at all, and whatever is wrong is one line."""
+"""Resume from the Hub: the checkpoint is downloaded completely or not at all, and errors are one line."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def first(hub: LocalHub, tmp_path: Path) -> Path:
-    """Four of six steps, and on the Hub what it left."""
+    """Train four of six steps and push the checkpoint to the Hub."""
     toy_train(tmp_path / "first", stop_at_step=4, log_samples=True)
     push_state(hub, tmp_path / "first" / "checkpoint-4")
     return tmp_path / "first"
@@ -43,7 +43,7 @@ def same_end(one: Path, other: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_it_goes_on_elsewhere_as_if_never_interrupted(hub: LocalHub, first: Path, tmp_path: Path) -> None:
+def test_resume_from_hub_equals_uninterrupted_run(hub: LocalHub, first: Path, tmp_path: Path) -> None:
     toy_train(tmp_path / "straight", log_samples=True)
     toy_train(tmp_path / "second", resume=REPO, log_samples=True)
     same_end(tmp_path / "straight", tmp_path / "second")
@@ -53,7 +53,7 @@ def test_it_goes_on_elsewhere_as_if_never_interrupted(hub: LocalHub, first: Path
     assert not list((tmp_path / "second").glob(".unfinished*"))
 
 
-def test_the_checkpoint_is_the_one_that_was_pushed(first: Path, tmp_path: Path) -> None:
+def test_downloaded_checkpoint_equals_pushed_one(first: Path, tmp_path: Path) -> None:
     checkpoint = download_checkpoint(latest_hub_checkpoint(REPO), tmp_path / "second")
     fetched = contents(checkpoint)
     assert json.loads(fetched.pop("fetched_from.json"))["repository"] == REPO
@@ -63,16 +63,16 @@ def test_the_checkpoint_is_the_one_that_was_pushed(first: Path, tmp_path: Path) 
     }
 
 
-def test_settings_come_from_the_hub(first: Path, tmp_path: Path) -> None:
+def test_resume_takes_settings_from_hub(first: Path, tmp_path: Path) -> None:
     recipe = parse_recipe(RunRecipe, ["--resume", REPO, "--output_dir", str(tmp_path / "second"), "--log_every", "7"])
     assert (recipe.batch_size, recipe.base_lr, recipe.max_steps, recipe.log_every) == (4, 6.4, 6, 7)
     assert recipe.output_dir == str(tmp_path / "second") and not (tmp_path / "second").exists()
 
 
-# What is in the output directory.
+# The output folder holds something.
 
 
-def test_a_newer_one_of_the_same_run_is_not_replaced(
+def test_newer_local_checkpoint_of_same_run_wins(
     first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toy_train(first, resume="auto", stop_at_step=5, log_samples=True)
@@ -85,8 +85,8 @@ def test_a_newer_one_of_the_same_run_is_not_replaced(
     same_end(tmp_path / "straight", first)
 
 
-def test_an_older_one_of_the_same_run_takes_the_hubs(hub: LocalHub, first: Path, tmp_path: Path) -> None:
-    # Begun here, gone on with elsewhere, and back.
+def test_older_local_checkpoint_of_same_run_is_replaced(hub: LocalHub, first: Path, tmp_path: Path) -> None:
+    # Started here, continued elsewhere, and resumed here.
     toy_train(tmp_path / "second", resume=REPO, stop_at_step=5, log_samples=True)
     push_state(hub, tmp_path / "second" / "checkpoint-5")
     toy_train(first, resume=REPO, log_samples=True)
@@ -95,7 +95,7 @@ def test_an_older_one_of_the_same_run_takes_the_hubs(hub: LocalHub, first: Path,
     same_end(tmp_path / "straight", first)
 
 
-def test_another_run_is_not_written_over(first: Path, tmp_path: Path) -> None:
+def test_download_into_folder_of_another_run_is_refused(first: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     toy_train(other, stop_at_step=2, seed=9)
     before = contents(other)
@@ -107,17 +107,17 @@ def test_another_run_is_not_written_over(first: Path, tmp_path: Path) -> None:
     same_end(tmp_path / "straight", other)
 
 
-def test_a_run_of_another_task_is_refused_before_it_is_fetched(hub: LocalHub, first: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_task_is_refused_before_download(hub: LocalHub, first: Path, tmp_path: Path) -> None:
     recipe = PretrainRecipe(resume=REPO, output_dir=str(tmp_path / "second"))
     hub.forget()
-    with pytest.raises(CheckpointError, match="checkpoint-4 of org/name is of a toy run, it cannot go on as pretrain"):
+    with pytest.raises(CheckpointError, match="checkpoint-4 of org/name is of a toy run, .* as pretrain"):
         resolve_resume_checkpoint(recipe)
     assert not hub.requests("optimizer") and not (tmp_path / "second").exists()
     with pytest.raises(CheckpointError, match="is of a toy run"):
         resolve_resume_checkpoint(replace(recipe, resume=str(first)))
 
 
-# What fails on the way.
+# Failures.
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_run_of_another_task_is_refused_before_it_is_fetched(hub: LocalHub, fi
     ids=["500", "429", "reset", "truncate"],
 )
 @pytest.mark.parametrize("pattern", ["GET /cdn/", "optimizer.safetensors"], ids=["content", "any"])
-def test_a_download_that_breaks_is_gone_on_with(
+def test_interrupted_download_continues(
     hub: LocalHub, first: Path, tmp_path: Path, kind: str, fault: dict[str, Any], pattern: str
 ) -> None:
     remote = latest_hub_checkpoint(REPO)
@@ -140,7 +140,7 @@ def test_a_download_that_breaks_is_gone_on_with(
     assert [request for request in hub.requests(pattern) if request.fault]
 
 
-def test_a_hub_that_goes_away_leaves_nothing_to_pick(
+def test_failed_download_leaves_no_checkpoint(
     hub: LocalHub, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hf_videomae.hub.retry.OUTAGE_SECONDS", 2.0)
@@ -154,7 +154,7 @@ def test_a_hub_that_goes_away_leaves_nothing_to_pick(
     assert incomplete_reason(download_checkpoint(remote, tmp_path / "second")) is None
 
 
-def test_a_half_pushed_checkpoint_is_passed_over(
+def test_incomplete_hub_checkpoint_is_skipped(
     hub: LocalHub, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api = HfApi(token=hub.token)
@@ -163,18 +163,16 @@ def test_a_half_pushed_checkpoint_is_passed_over(
     (later / "optimizer.safetensors").write_bytes(b"short")
     api.upload_folder(repo_id=REPO, folder_path=later, path_in_repo=later.name, revision=BRANCH)
     assert latest_hub_checkpoint(REPO).step == 4
-    assert "checkpoint-5 of org/name is not whole (optimizer.safetensors has 5 bytes" in capsys.readouterr().out
+    assert "checkpoint-5 of org/name is incomplete (optimizer.safetensors has 5 bytes" in capsys.readouterr().out
     api.delete_file("checkpoint-4/rank-0.json", repo_id=REPO, revision=BRANCH)
-    with pytest.raises(CheckpointError, match=r"no whole checkpoint \(checkpoint-4 is not whole: rank-0.json is miss"):
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint \(checkpoint-4 is incomplete: rank-0.json is"):
         latest_hub_checkpoint(REPO)
     api.delete_file("checkpoint-4/run_state.json", repo_id=REPO, revision=BRANCH)
-    with pytest.raises(CheckpointError, match=r"not whole: it has no run_state.json"):
+    with pytest.raises(CheckpointError, match=r"incomplete: it has no run_state.json"):
         latest_hub_checkpoint(REPO)
 
 
-def test_what_the_hub_does_not_give_is_one_line(
-    hub: LocalHub, first: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_hub_errors_are_one_line(hub: LocalHub, first: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refused(repo: str = REPO) -> str:
         with pytest.raises(CheckpointError) as caught:
             toy_train(tmp_path / "second", resume=repo)
@@ -188,7 +186,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     assert "org/weights has no branch training-state" in refused("org/weights")
     assert "start a new run from its weights with --model org/weights" in refused("org/weights")
     api.create_branch("org/weights", branch=BRANCH)
-    assert "holds no whole checkpoint (it has no checkpoint-STEP folder)" in refused("org/weights")
+    assert "holds no complete checkpoint (it has no checkpoint-STEP folder)" in refused("org/weights")
     hub.hide(f"models/{REPO}")
     assert "log in with `hf auth login`" in refused()
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
@@ -203,10 +201,10 @@ def test_what_the_hub_does_not_give_is_one_line(
 
 
 @pytest.mark.slow
-def test_two_processes_wait_for_one(hub: LocalHub, tmp_path: Path) -> None:
+def test_two_processes_wait_for_the_download(hub: LocalHub, tmp_path: Path) -> None:
     in_two_processes(tmp_path / "first", stop_at_step=4, log_samples=True)
     push_state(hub, tmp_path / "first" / "checkpoint-4")
-    # Longer than the first process is silent.
+    # Longer than the heartbeat of the first process.
     hub.stall("GET /cdn/.*/optimizer.safetensors", seconds=7)
     done = in_two_processes(tmp_path / "second", resume=REPO, log_samples=True)
     assert done.returncode == 0, done.stderr

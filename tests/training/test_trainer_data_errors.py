@@ -1,4 +1,4 @@
-"""Data that fail in the middle of a run: the steps so far are saved, and a resumed run is the one without a fault."""
+"""Data errors during training: the steps done are saved, and a resumed run equals one without the error."""
 
 import json
 from pathlib import Path
@@ -27,10 +27,10 @@ def same_end(one: Path, other: Path, *, processes: int = 1) -> None:
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_run_is_saved_and_goes_on_as_if_nothing_was(tmp_path: Path, accumulated: int) -> None:
+def test_resume_after_data_error_equals_uninterrupted_run(tmp_path: Path, accumulated: int) -> None:
     settings = {"log_samples": True, "gradient_accumulation": accumulated}
     toy_train(tmp_path / "straight", **settings)
-    # With two batches per step the second one of a step is missing.
+    # With two batches per step, the second one of step 4 fails.
     with pytest.raises(RunError, match=r"a.mp4 cannot be decoded.*checkpoint-3 is saved.*--resume"):
         toy_train(tmp_path / "run", broken=3 * accumulated + accumulated - 1, **settings)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
@@ -39,14 +39,14 @@ def test_a_run_is_saved_and_goes_on_as_if_nothing_was(tmp_path: Path, accumulate
     same_end(tmp_path / "straight", tmp_path / "run")
 
 
-def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
+def test_data_error_does_not_rewrite_saved_step(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="checkpoint-2 is saved"):
         toy_train(tmp_path, broken=2, save_every=2)
     saved = latest_checkpoint(tmp_path)
     assert saved is not None and saved.name == "checkpoint-2"
 
 
-def test_a_fault_in_the_first_step_after_a_resume_keeps_the_checkpoint(tmp_path: Path) -> None:
+def test_data_error_right_after_resume_keeps_checkpoint(tmp_path: Path) -> None:
     toy_train(tmp_path / "straight", log_samples=True)
     toy_train(tmp_path / "run", stop_at_step=2, log_samples=True)
     with pytest.raises(ValueError, match="a.mp4 cannot be decoded"):
@@ -55,14 +55,14 @@ def test_a_fault_in_the_first_step_after_a_resume_keeps_the_checkpoint(tmp_path:
     same_end(tmp_path / "straight", tmp_path / "run")
 
 
-def test_a_fault_in_the_first_step_has_nothing_to_save(tmp_path: Path) -> None:
+def test_data_error_in_first_step_saves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a.mp4 cannot be decoded"):
         toy_train(tmp_path, broken=0)
     assert latest_checkpoint(tmp_path) is None
 
 
 @pytest.mark.slow
-def test_a_fault_of_one_process_saves_the_run_of_both(tmp_path: Path) -> None:
+def test_data_error_in_one_process_saves_both(tmp_path: Path) -> None:
     in_two_processes(tmp_path / "straight", log_samples=True)
     done = in_two_processes(tmp_path / "run", broken=3, log_samples=True)
     assert done.returncode != 0

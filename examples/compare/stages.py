@@ -1,4 +1,4 @@
-"""What the comparisons share: stages that are run as a user runs them and kept once done, their test, their report."""
+"""Run the stages of a comparison as a user runs them, keep finished ones, test their models and write the report."""
 
 import hashlib
 import json
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compare.baselines import repeat_middle_frame
-from compare.comparison import ComparisonRow, draw_comparison, markdown_table
 from transformers.utils import logging
 
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
@@ -24,37 +22,40 @@ from hf_videomae.provenance import command_line, versions
 from hf_videomae.run_files import RUN_FILE, read_run_status, write_json
 from hf_videomae.training import RecipeError
 
-EXAMPLES = Path(__file__).resolve().parent
+from .baselines import repeat_middle_frame
+from .comparison import ComparisonRow, draw_comparison, markdown_table
+
+EXAMPLES = Path(__file__).resolve().parents[1]
 STAGE_FILE = "stage.json"
 
 
 def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path) -> Path:
     """Run an example script into a directory, unless the same command has finished there.
 
-    A stage that was interrupted goes on where it stopped; one of another command, of a recipe file that was changed or
-    of a model that was trained anew begins anew.
+    An interrupted stage resumes. A stage starts over if its command, its recipe file or the model it starts from has
+    changed.
 
     Args:
-        script: name of a file of `examples/`.
-        arguments: its flags, all but `--output_dir`, `--overwrite` and `--resume`.
-        output_dir: of this stage alone.
+        script: name of a file in `examples/`.
+        arguments: its flags, except `--output_dir`, `--overwrite` and `--resume`.
+        output_dir: the output directory, used by this stage alone.
 
     Returns:
         the output directory, which holds the model.
 
     Raises:
-        SystemExit: with the script's exit code, where it is not 0; it has said why.
+        SystemExit: with the script's exit code, if it is not 0; the script has printed the reason.
     """
     flags = [str(argument) for argument in arguments]
-    wanted = {"command": [script, *flags], "inputs": _input_fingerprints(flags)}
-    known = output_dir / STAGE_FILE
-    same = known.exists() and json.loads(known.read_text(encoding="utf-8")) == wanted
-    if same and read_run_status(output_dir) == "finished":
+    request = {"command": [script, *flags], "inputs": _input_fingerprints(flags)}
+    record = output_dir / STAGE_FILE
+    is_same = record.exists() and json.loads(record.read_text(encoding="utf-8")) == request
+    if is_same and read_run_status(output_dir) == "finished":
         log_main(f"kept: {output_dir} is finished")
         return output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(known, wanted)
-    resume = same and any(output_dir.glob("checkpoint-*"))
+    write_json(record, request)
+    resume = is_same and any(output_dir.glob("checkpoint-*"))
     flags = [*flags, "--output_dir", str(output_dir), "--resume" if resume else "--overwrite"]
     log_main(f"\n$ python examples/{shlex.join([script, *flags])}")
     code = _run([sys.executable, str(EXAMPLES / script), *flags])
@@ -64,42 +65,40 @@ def run_stage(script: str, arguments: Sequence[str | Path], *, output_dir: Path)
 
 
 def _run(command: list[str]) -> int:
-    """Run a script; a stop signal is passed on, and the script saves what it has and leaves by itself."""
+    """Run a script and return its exit code; a stop signal is passed on, so that the script saves and exits itself."""
     process = subprocess.Popen(command)
     try:
         return process.wait()
     except KeyboardInterrupt as error:
-        if getattr(error, "number", signal.SIGINT) != signal.SIGINT:  # Ctrl-C reaches it as well
+        if getattr(error, "number", signal.SIGINT) != signal.SIGINT:  # Ctrl-C reaches the script by itself
             process.send_signal(signal.SIGTERM)
         process.wait()
         raise
 
 
 def _input_fingerprints(flags: Sequence[str]) -> dict[str, str]:
-    """What a command depends on besides its words: recipe files, and when the models it starts from were trained."""
-    found = {}
+    """Return what a command depends on besides its flags: recipe files, and when its input models were trained."""
+    fingerprints = {}
     for flag in flags:
         recipe, run = EXAMPLES / "recipes" / f"{flag}.yaml", Path(flag) / RUN_FILE
         if recipe.is_file():
-            found[flag] = hashlib.blake2b(recipe.read_bytes(), digest_size=8).hexdigest()
+            fingerprints[flag] = hashlib.blake2b(recipe.read_bytes(), digest_size=8).hexdigest()
         elif run.is_file():
-            found[flag] = json.loads(run.read_text(encoding="utf-8"))["updated"]
-    return found
+            fingerprints[flag] = json.loads(run.read_text(encoding="utf-8"))["updated"]
+    return fingerprints
 
 
 def optional_flag(flag: str, value: object) -> list[str]:
-    """`--flag value`, or nothing for None."""
+    """Return `--flag value`, or nothing for None."""
     return [] if value is None else [f"--{flag}", str(value)]
 
 
-# Testing what the stages made.
+# The test and the report.
 
 
 @dataclass(frozen=True)
-class TestConfig:
+class EvalSettings:
     """How models are tested: (temporal views, crops), clips per forward pass, decoding processes."""
-
-    __test__ = False  # a name that pytest would collect
 
     views: tuple[int, int]
     batch_size: int
@@ -107,7 +106,7 @@ class TestConfig:
 
 
 def parse_views_setting(text: str) -> tuple[int, int]:
-    """`5x3` -> (5, 3).
+    """Parse views such as `5x3` to (5, 3).
 
     Raises:
         RecipeError: for anything else.
@@ -118,22 +117,22 @@ def parse_views_setting(text: str) -> tuple[int, int]:
         raise RecipeError(f"views: {error}") from None
 
 
-def measure_accuracy(folder: Path, source: AnySource, *, test: TestConfig, repeat_frame: bool = False) -> float:
-    """Top-1 accuracy of a fine-tuned model; with `repeat_frame` it sees the middle frame repeated, in one view."""
-    logging.disable_progress_bar()  # a bar for a second of loading
+def measure_accuracy(folder: Path, source: AnySource, *, settings: EvalSettings, repeat_frame: bool = False) -> float:
+    """Return the top-1 accuracy of a fine-tuned model; with `repeat_frame` it sees the middle frame of one view."""
+    logging.disable_progress_bar()  # loading takes a second
     model = VideoMAEForVideoClassification.from_pretrained(folder)
     with repeat_middle_frame(model) if repeat_frame else nullcontext():
-        found = evaluate(
+        evaluation = evaluate(
             model,
             source,
             processor=VideoMAEVideoProcessor.from_pretrained(folder),
-            views=(1, 1) if repeat_frame else test.views,
-            batch_size=test.batch_size,
-            num_workers=test.num_workers,
+            views=(1, 1) if repeat_frame else settings.views,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
             antialias=True,  # as the clips of these trainings were resized
         )
-    assert isinstance(found, Evaluation)  # these trainings have one class per video
-    return found.top1
+    assert isinstance(evaluation, Evaluation)  # these trainings have one class per video
+    return evaluation.top1
 
 
 def write_comparison(
@@ -146,7 +145,7 @@ def write_comparison(
     facts: dict[str, Any],
     remarks: Sequence[str],
 ) -> None:
-    """The table on the screen and as comparison.md, the picture comparison.png, the numbers comparison.json."""
+    """Print the table, and write it to comparison.md, the figure to comparison.png, the numbers to comparison.json."""
     table = markdown_table(entries, seeds=seeds, first_column="top-1 accuracy")
     text = "\n".join([table, "", *remarks])
     log_main(f"\n{text}\n")

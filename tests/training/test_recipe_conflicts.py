@@ -1,4 +1,4 @@
-"""Settings that would play no part are refused; the log of samples goes on with its run."""
+"""Settings without an effect are refused; a resumed run keeps logging its samples."""
 
 from pathlib import Path
 
@@ -14,28 +14,26 @@ pytestmark = pytest.mark.fault
 
 
 def refused(capsys: pytest.CaptureFixture[str], recipe_class: type[RunRecipe], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as caught:
         parse_recipe(recipe_class, arguments)
     printed = capsys.readouterr().err
-    assert left.value.code == 2 and printed.startswith("error: ") and printed.count("\n") == 1
+    assert caught.value.code == 2 and printed.startswith("error: ") and printed.count("\n") == 1
     return printed
 
 
 @pytest.mark.parametrize("recipe_class", [PretrainRecipe, FinetuneRecipe])
-def test_two_distances_of_frames_are_refused(
-    capsys: pytest.CaptureFixture[str], recipe_class: type[RunRecipe]
-) -> None:
+def test_two_frame_spacings_are_refused(capsys: pytest.CaptureFixture[str], recipe_class: type[RunRecipe]) -> None:
     printed = refused(capsys, recipe_class, "--frame_stride", "4", "--frame-seconds=0.1")
     assert "frame_stride 4 and frame_seconds 0.1" in printed and "give one of them" in printed
 
 
-def test_two_distances_in_a_recipe_file_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_two_frame_spacings_in_recipe_file_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("frame_stride: 4\nframe_seconds: 0.1\n")
     assert str(file) in refused(capsys, PretrainRecipe, "--recipe", str(file))
 
 
-def test_a_flag_takes_the_place_of_the_other_distance_of_a_file(tmp_path: Path) -> None:
+def test_frame_spacing_flag_replaces_the_other_one_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("frame_seconds: 0.1\n")
     recipe = parse_recipe(PretrainRecipe, ["--recipe", str(file), "--frame_stride", "8"])
@@ -46,19 +44,21 @@ def test_a_flag_takes_the_place_of_the_other_distance_of_a_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("flag", ["--frame_stride=4", "--frame_seconds=0.1"])
-def test_a_distance_beside_uniform_sampling_is_refused(
+def test_frame_spacing_with_uniform_sampling_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, flag: str
 ) -> None:
     file = tmp_path / "own.yaml"
-    file.write_text("sampling: uniform\nframe_stride: 2\n")  # as the shipped recipes say it
+    file.write_text("sampling: uniform\nframe_stride: 2\n")  # like the shipped recipes
     assert parse_recipe(FinetuneRecipe, ["--recipe", str(file)]).sampling == "uniform"
     for arguments in (["--recipe", str(file), flag], ["--sampling", "uniform", flag]):
-        assert "plays no part in uniform sampling" in refused(capsys, FinetuneRecipe, *arguments)
+        assert f"{flag.partition('=')[0]} has no effect on uniform sampling" in refused(
+            capsys, FinetuneRecipe, *arguments
+        )
     assert parse_recipe(FinetuneRecipe, ["--recipe", str(file), flag, "--sampling", "dense"]).sampling == "dense"
 
 
-def test_a_resumed_run_may_change_its_distance(tmp_path: Path) -> None:
-    """A checkpoint remembers both: one that was given, and one that was filled in."""
+def test_resumed_run_may_change_frame_spacing(tmp_path: Path) -> None:
+    """A checkpoint stores both: the one that was given, and the default of the other one."""
     toy_train(tmp_path, stop_at_step=2)
     state_file = tmp_path / "checkpoint-2/run_state.json"
     state = read_state(tmp_path / "checkpoint-2")
@@ -70,7 +70,7 @@ def test_a_resumed_run_may_change_its_distance(tmp_path: Path) -> None:
     assert (recipe.frame_stride, recipe.frame_seconds) == (2, None)
 
 
-def test_the_log_of_samples_goes_on_with_its_run(tmp_path: Path) -> None:
+def test_resumed_run_keeps_log_samples(tmp_path: Path) -> None:
     toy_train(tmp_path / "logs", stop_at_step=2, log_samples=True)
     toy_train(tmp_path / "none", stop_at_step=2)
     assert parse_recipe(RunRecipe, ["--resume", "--output_dir", str(tmp_path / "logs")]).log_samples
@@ -79,7 +79,7 @@ def test_the_log_of_samples_goes_on_with_its_run(tmp_path: Path) -> None:
     assert not parse_recipe(RunRecipe, arguments).log_samples
 
 
-def test_a_stride_beside_the_model_s_own_uniform_sampling_is_refused() -> None:
+def test_stride_with_uniform_sampling_of_model_is_refused() -> None:
     plan = ClipSampler(num_frames=8, mode="uniform")
     for distance in ({"stride": 4}, {"frame_seconds": 0.1}):
         with pytest.raises(ValueError, match="uniform sampling of the model.*--sampling dense"):

@@ -1,12 +1,12 @@
-"""What the Hub answers, as a function of its folder: no sockets here."""
+"""Build the Hub's response to each request from its folder, without sockets."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 from .access import Access
-from .commits import Objects
-from .messages import Answer, Question, as_json, refuse
+from .commits import LfsStore
+from .messages import HubRequest, HubResponse, json_response, refuse
 from .storage import MAIN, Entry, Repo, Revision
 from .uploads import Uploads
 
@@ -14,13 +14,13 @@ _KINDS = ("models", "datasets")
 
 
 @dataclass
-class Answers:
-    """Answers out of a folder.
+class Router:
+    """Responses from a folder.
 
     Attributes:
         root: holds `models/org/name` and `datasets/org/name`.
-        access: who may read and write what.
-        uploads: the answers to those who write.
+        access: what each token may read and write.
+        uploads: the responses to writing requests.
         cdn: `http://host:port` of the second host, to which large files are redirected.
     """
 
@@ -33,69 +33,69 @@ class Answers:
     def __post_init__(self) -> None:
         self.uploads = Uploads(self.root, self.access)
 
-    def listen_at(self, endpoint: str, cdn: str) -> None:
-        """Give these addresses out."""
+    def set_addresses(self, endpoint: str, cdn: str) -> None:
+        """Set the addresses that responses refer to."""
         self.cdn = self.uploads.cdn = cdn
         self.uploads.endpoint = endpoint
 
-    def answer(self, question: Question) -> Answer:
-        """The response to a request."""
-        parts = question.parts
+    def answer(self, request: HubRequest) -> HubResponse:
+        """Return the response to a request."""
+        parts = request.parts
         if parts[0] == "cdn":
-            return self._from_cdn(question)
-        if parts[0] == "cdn-upload" and question.method == "PUT":
-            return self.uploads.to_cdn(question)
-        wrong = self.access.wrong_token(question)
+            return self._serve_cdn(request)
+        if parts[0] == "cdn-upload" and request.method == "PUT":
+            return self.uploads.receive_upload(request)
+        wrong = self.access.check_token(request)
         if wrong is not None:
             return wrong
         if parts[0] == "api":
-            return self._api(question, parts[1:])
+            return self._api(request, parts[1:])
         kind = "datasets" if parts[0] == "datasets" else "models"
         parts = parts[1:] if kind == "datasets" else parts
         repo = Repo(self.root, kind, "/".join(parts[:2]).removesuffix(".git"))
-        if parts[1:4] == [f"{repo.id.rpartition('/')[2]}.git", "info", "lfs"] and question.method == "POST":
-            return self.uploads.of_lfs(question, repo, parts[4:])
-        if len(parts) >= 5 and parts[2] == "resolve" and question.method in ("GET", "HEAD"):
-            return self._resolve(question, repo, parts[3], "/".join(parts[4:]))
-        return refuse(404, "", f"no such address: {question.path}")
+        if parts[1:4] == [f"{repo.id.rpartition('/')[2]}.git", "info", "lfs"] and request.method == "POST":
+            return self.uploads.handle_lfs(request, repo, parts[4:])
+        if len(parts) >= 5 and parts[2] == "resolve" and request.method in ("GET", "HEAD"):
+            return self._resolve(request, repo, parts[3], "/".join(parts[4:]))
+        return refuse(404, "", f"no such address: {request.path}")
 
-    def _api(self, question: Question, parts: list[str]) -> Answer:
+    def _api(self, request: HubRequest, parts: list[str]) -> HubResponse:
         if parts == ["whoami-v2"]:
-            return self.access.whoami(question)
+            return self.access.whoami(request)
         if parts == ["validate-yaml"]:
-            return self.uploads.of_card(question)
+            return self.uploads.validate_card(request)
         if parts in (["repos", "create"], ["repos", "delete"]):
-            return self.uploads.of_repos(question)
+            return self.uploads.create_or_delete_repo(request)
         if len(parts) < 3 or parts[0] not in _KINDS:
-            return refuse(404, "", f"no such address: {question.path}")
+            return refuse(404, "", f"no such address: {request.path}")
         repo, rest = Repo(self.root, parts[0], "/".join(parts[1:3])), parts[3:]
-        written = self.uploads.of_api(question, repo, rest)
-        return self._of_repo(question, repo, rest) if written is None else written
+        written = self.uploads.handle_api(request, repo, rest)
+        return self._read_repo(request, repo, rest) if written is None else written
 
-    def _of_repo(self, question: Question, repo: Repo, rest: list[str]) -> Answer:
+    def _read_repo(self, request: HubRequest, repo: Repo, rest: list[str]) -> HubResponse:
         content = rest[:1] in (["tree"], ["paths-info"], ["auth-check"])
-        refused = self.access.no_reading(question, repo, content=content)
+        refused = self.access.check_read(request, repo, content=content)
         if refused is not None:
             return refused
         if rest == ["auth-check"]:
-            return as_json({})
+            return json_response({})
         if rest == ["refs"]:
-            return as_json(_refs(repo, with_requests=question.asks("include_prs")))
+            return json_response(_refs(repo, with_requests=request.has_flag("include_prs")))
         what, name = (rest[0], rest[1]) if len(rest) > 1 else ("revision", MAIN)
         revision = repo.revision(name)
         if revision is None:
             return refuse(404, "RevisionNotFound", f"Invalid rev id: {name}")
         if what == "revision":
-            return as_json(self._info(repo, revision))
+            return json_response(self._info(repo, revision))
         if what == "commits":
-            return as_json(_commits(repo, name, revision))
+            return json_response(_commits(repo, name, revision))
         if what == "tree":
-            return _tree(revision, "/".join(rest[2:]), recursive=question.asks("recursive"))
-        if what == "paths-info" and question.method == "POST":
-            paths = parse_qs(question.body.decode()).get("paths", [])
-            found = (revision.describe(path) for path in paths)
-            return as_json([entry for entry in found if entry is not None])
-        return refuse(404, "", f"no such address: {question.path}")
+            return _tree(revision, "/".join(rest[2:]), recursive=request.has_flag("recursive"))
+        if what == "paths-info" and request.method == "POST":
+            paths = parse_qs(request.body.decode()).get("paths", [])
+            entries = (revision.describe(path) for path in paths)
+            return json_response([entry for entry in entries if entry is not None])
+        return refuse(404, "", f"no such address: {request.path}")
 
     def _info(self, repo: Repo, revision: Revision) -> dict[str, object]:
         entries = revision.entries
@@ -116,8 +116,8 @@ class Answers:
             "siblings": [{"rfilename": entry.path, "size": entry.size, "blobId": entry.oid} for entry in entries],
         }
 
-    def _resolve(self, question: Question, repo: Repo, name: str, path: str) -> Answer:
-        refused = self.access.no_reading(question, repo, content=True)
+    def _resolve(self, request: HubRequest, repo: Repo, name: str, path: str) -> HubResponse:
+        refused = self.access.check_read(request, repo, content=True)
         if refused is not None:
             return refused
         revision = repo.revision(name)
@@ -127,9 +127,9 @@ class Answers:
         entry = revision.entry(path)
         if entry is None:
             return refuse(404, "EntryNotFound", "Entry not found", **commit)
-        return self._elsewhere(repo, entry, commit) if entry.is_large else _content(entry, **commit)
+        return self._redirect_to_cdn(repo, entry, commit) if entry.is_large else _content(entry, **commit)
 
-    def _elsewhere(self, repo: Repo, entry: Entry, commit: dict[str, str]) -> Answer:
+    def _redirect_to_cdn(self, repo: Repo, entry: Entry, commit: dict[str, str]) -> HubResponse:
         self._large[entry.sha256] = repo, entry.file
         headers = {
             **commit,
@@ -139,32 +139,32 @@ class Answers:
             "ETag": f'"{entry.oid}"',
             "Accept-Ranges": "bytes",
         }
-        return Answer(302, headers)
+        return HubResponse(302, headers)
 
-    def _from_cdn(self, question: Question) -> Answer:
-        if question.token is not None:
+    def _serve_cdn(self, request: HubRequest) -> HubResponse:
+        if request.token is not None:
             return refuse(400, "", "a token of the Hub was sent to another host")
-        sha256 = question.parts[1]
-        if sha256 not in self._large or question.host not in self.cdn:
+        sha256 = request.parts[1]
+        if sha256 not in self._large or request.host not in self.cdn:
             return refuse(403, "", "this address was not given out")
         repo, file = self._large[sha256]
-        # A commit may have taken the file away since.
-        found = file if file.is_file() else Objects(repo).find(sha256)
-        return refuse(404, "", "gone") if found is None else _content(Entry(question.parts[2], found))
+        # A commit may have removed the file since.
+        existing = file if file.is_file() else LfsStore(repo).find(sha256)
+        return refuse(404, "", "gone") if existing is None else _content(Entry(request.parts[2], existing))
 
 
-def _content(entry: Entry, **headers: str) -> Answer:
-    return Answer(200, {**headers, "ETag": f'"{entry.etag}"', "Accept-Ranges": "bytes"}, file=entry.file)
+def _content(entry: Entry, **headers: str) -> HubResponse:
+    return HubResponse(200, {**headers, "ETag": f'"{entry.etag}"', "Accept-Ranges": "bytes"}, file=entry.file)
 
 
-def _tree(revision: Revision, folder: str, *, recursive: bool) -> Answer:
+def _tree(revision: Revision, folder: str, *, recursive: bool) -> HubResponse:
     if not (revision.folder / folder).is_dir():
         return refuse(404, "EntryNotFound", f"{folder} does not exist")
-    return as_json(revision.tree(folder, recursive=recursive))
+    return json_response(revision.tree(folder, recursive=recursive))
 
 
 def _refs(repo: Repo, *, with_requests: bool) -> dict[str, list[dict[str, str]]]:
-    heads = {name: found.sha for name, found in repo.branches()}
+    heads = {name: revision.sha for name, revision in repo.branches()}
     requests = {name: sha for name, sha in heads.items() if name.startswith("refs/pr/")}
     named = {name: sha for name, sha in heads.items() if name not in requests}
     refs = {"branches": _named(named, "refs/heads/"), "tags": _named(repo.tags(), "refs/tags/"), "converts": []}
@@ -176,7 +176,7 @@ def _named(shas: dict[str, str], prefix: str) -> list[dict[str, str]]:
 
 
 def _commits(repo: Repo, branch: str, revision: Revision) -> list[dict[str, object]]:
-    """The last first; what lay in the folder before is the initial commit."""
+    """Return the commits, newest first; the oldest is what the folder held before any upload."""
     log = repo.commits(branch)
     shas = [revision.sha, *(commit["parent"] for commit in reversed(log) if commit["parent"])]
     titles = [*(commit["title"] for commit in reversed(log)), "initial commit"]

@@ -1,4 +1,4 @@
-"""Errors of a user's input end a process in order."""
+"""Errors of user input end a process in order."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from hf_videomae.training import RunError, exit_on_user_error
 
 
 @pytest.mark.parametrize("kinds", [(), (RunError,)])
-def test_the_other_processes_are_left_before_the_interpreter_ends(
+def test_user_error_destroys_process_group(
     tmp_path: Path, kinds: tuple[type[Exception], ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Threads of gloo that end after it abort the process."""
+    """Threads of gloo that end after the interpreter abort the process."""
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
-        with pytest.raises(SystemExit) as left, exit_on_user_error(*kinds):
+        with pytest.raises(SystemExit) as caught, exit_on_user_error(*kinds):
             raise RunError("no such\nthing")
-        assert left.value.code == 2 and capsys.readouterr().err == "error: no such thing\n"
+        assert caught.value.code == 2 and capsys.readouterr().err == "error: no such thing\n"
         assert not distributed.is_initialized()
     finally:
         if distributed.is_initialized():

@@ -50,10 +50,11 @@ class TooFewReplacementsError(DataError):
     """The replacements ran out before there were enough bad videos to conclude that none decodes."""
 
 
+@dataclass(kw_only=True, eq=False)
 class BatchBuilder(Dataset[WorkerResult]):
     """Build batches from their specs, in any process. A decoder ends with its clip, so processes share none.
 
-    Args:
+    Attributes:
         batch_sampler: of the specs.
         clip_config: what the model wants.
         seed: of clips, crops and masks.
@@ -63,22 +64,15 @@ class BatchBuilder(Dataset[WorkerResult]):
         on_bad_video: what happens for a bad video.
     """
 
-    def __init__(
-        self,
-        batch_sampler: BatchSampler,
-        *,
-        clip_config: ClipConfig,
-        seed: int,
-        name: str,
-        labels: LabelEncoder | bool,
-        max_consecutive_bad: int,
-        on_bad_video: BadVideoPolicy,
-    ) -> None:
-        self.batch_sampler, self.clip_config, self.seed = batch_sampler, clip_config, seed
-        self.name, self.labels, self.on_bad_video = name, labels, on_bad_video
-        self.max_consecutive_bad = max_consecutive_bad
-        self._bytes = 0
-        self._timer = StageTimer()
+    batch_sampler: BatchSampler
+    clip_config: ClipConfig
+    seed: int
+    name: str
+    labels: LabelEncoder | bool
+    max_consecutive_bad: int
+    on_bad_video: BadVideoPolicy
+    _bytes: int = field(default=0, init=False)
+    _timer: StageTimer = field(default_factory=StageTimer, init=False)
 
     def __getitem__(self, batch_spec: BatchSpec) -> WorkerResult:
         bad: list[dict[str, str]] = []

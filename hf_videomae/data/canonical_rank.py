@@ -16,6 +16,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import Any
 
@@ -35,44 +36,36 @@ SHUFFLE_BUFFER_BYTES = 128 * 2**20
 SHUFFLE_BUFFER_SAMPLES = 8192
 
 
+@dataclass(kw_only=True, eq=False)
 class CanonicalRank:
     """One of the endless sequences that a streamed source is split into, read from a state on.
 
     With at least as many shards as canonical ranks, each epoch shares out the shards; with fewer, every canonical rank
     reads all shards and takes each `num_canonical_ranks`-th sample.
 
-    Args:
+    Attributes:
         source: what to read.
         number: this canonical rank, counted from 0.
         num_canonical_ranks: how many there are.
         seed: of the order.
         shuffle_buffer_bytes: encoded videos held to shuffle.
-        state: where to begin.
+        state: where to begin; then where it stands, behind the last sample taken.
         is_sole_reader: whether only one process reads this canonical rank. Several readers must see the same order,
             so they wait for a shard and never defer it.
         min_samples: samples that an epoch must have.
-
-    Attributes:
-        state: where it stands, behind the last sample taken.
     """
 
-    def __init__(
-        self,
-        source: StreamedSource,
-        *,
-        number: int,
-        num_canonical_ranks: int,
-        seed: int,
-        shuffle_buffer_bytes: int,
-        state: CanonicalRankState,
-        is_sole_reader: bool,
-        min_samples: int,
-    ) -> None:
-        self.source, self.number, self.num_canonical_ranks, self.seed = source, number, num_canonical_ranks, seed
-        self.shuffle_buffer_bytes, self.min_samples = shuffle_buffer_bytes, min_samples
-        self.is_sole_reader = is_sole_reader
-        self.state = state
-        self._stream = self._iter_sample_refs(state)
+    source: StreamedSource
+    number: int
+    num_canonical_ranks: int
+    seed: int
+    shuffle_buffer_bytes: int
+    state: CanonicalRankState
+    is_sole_reader: bool
+    min_samples: int
+
+    def __post_init__(self) -> None:
+        self._stream = self._iter_sample_refs(self.state)
         self._peeked: deque[tuple[SampleRef, CanonicalRankState]] = deque()
 
     def take(self) -> SampleRef:

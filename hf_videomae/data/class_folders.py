@@ -148,13 +148,13 @@ def _find_numbered_series(folders: Iterable[FolderNames]) -> set[FolderNames]:
             by_depth.setdefault(depth, set()).add(parts[depth])
     top = {parts[0] for parts in folders}
     is_parts = len(top) > 1 and _is_series(top) and any(_GROUP_WORDS & set(split_into_words(name)) for name in top)
-    found: set[FolderNames] = {(name,) for name in top} if is_parts else set()
+    series: set[FolderNames] = {(name,) for name in top} if is_parts else set()
     for depth, names in by_depth.items():
         parents = [parent for parent in children if len(parent) == depth]
         alike = len(parents) > 1 and len(names) == 1
         if alike or all(_is_series(children[parent]) for parent in parents):
-            found |= {(*parent, child) for parent in parents for child in children[parent]}
-    return found
+            series |= {(*parent, child) for parent in parents for child in children[parent]}
+    return series
 
 
 def _is_series(names: set[str]) -> bool:

@@ -5,7 +5,7 @@ draws the masks for training.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -206,16 +206,7 @@ def make_clips(
         suffix = clip_suffix + (f" {repeat}" if repeat else "")
         with timer("transform"):
             pixels = _transform(frames, clip_config, generator=generator("pixels" + suffix))
-            clips.append(
-                {
-                    "pixel_values": pixels,
-                    **_draw_masks(
-                        clip_config,
-                        generator=generator("mask" + suffix),
-                        decoder_generator=generator("decoder mask" + suffix),
-                    ),
-                }
-            )
+            clips.append({"pixel_values": pixels, **_draw_masks(clip_config, generator, suffix)})
     return clips
 
 
@@ -234,17 +225,18 @@ def _sample_frame_indices(
     return sampler.train_indices(total, fps, generator=generator)
 
 
-def _draw_masks(
-    config: ClipConfig, *, generator: torch.Generator, decoder_generator: torch.Generator
-) -> dict[str, Tensor]:
+def _draw_masks(config: ClipConfig, generator: Callable[[str], torch.Generator], suffix: str) -> dict[str, Tensor]:
     """Draw the masks of one clip for training, (N,) bool each; no masks without a grid."""
     masks: dict[str, Tensor] = {}
     if config.grid is not None:
-        masks["bool_masked_pos"] = make_mask(config.mask_type, config.grid, config.mask_ratio, generator=generator)[0]
+        mask = make_mask(config.mask_type, config.grid, config.mask_ratio, generator=generator("mask" + suffix))
+        masks["bool_masked_pos"] = mask[0]
         if config.decoder_mask_type is not None:
-            masks["bool_decoder_masked_pos"] = make_mask(
+            decoder_generator = generator("decoder mask" + suffix)
+            mask = make_mask(
                 config.decoder_mask_type, config.grid, config.decoder_mask_ratio, generator=decoder_generator
-            )[0]
+            )
+            masks["bool_decoder_masked_pos"] = mask[0]
     return masks
 
 

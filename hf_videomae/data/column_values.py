@@ -4,7 +4,6 @@ import importlib.util
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,9 +61,15 @@ def read_parquet_column(
         name = names[files.index(file)]
         return read_with_retries(read_column, dataset_name=path, file=name, is_local="://" not in file)
 
-    with ThreadPoolExecutor(_NUM_READERS) as pool, _raise_data_errors(path):
-        for name, values in zip(names, pool.map(read, files), strict=True):
-            yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
+    import pyarrow
+
+    try:
+        with ThreadPoolExecutor(_NUM_READERS) as pool:
+            for name, values in zip(names, pool.map(read, files), strict=True):
+                yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
+    # A damaged page is an OSError. Network errors were retried before.
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {_first_line(error)}; download or write its files again") from error
 
 
 def read_tar_member(
@@ -159,9 +164,8 @@ def has_video_paths(root: Path) -> bool:
     except pyarrow.ArrowInvalid:  # not Parquet, whatever its name
         return False
     except (pyarrow.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
-            f"{first} cannot be read: {reason}; get the file again, or remove it from the folder"
+            f"{first} cannot be read: {_first_line(error)}; get the file again, or remove it from the folder"
         ) from error
     return any((root / path).is_file() for path in paths)
 
@@ -175,13 +179,5 @@ def _open_file(file: str) -> Any:
     return fsspec.open(file, "rb", block_size=_BLOCK_BYTES)
 
 
-@contextmanager
-def _raise_data_errors(path: str) -> Iterator[None]:
-    import pyarrow
-
-    try:
-        yield
-    # A damaged page is an OSError. Network errors were retried before.
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(f"{path} cannot be read: {reason}; download or write its files again") from error
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -10,26 +10,15 @@ from ..text import escape_non_utf8
 from .class_folders import innermost_classes
 from .folder_layout import read_split, read_without_splits
 from .frame_folders import describe_frame_folder
-from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index, read_index_columns
+from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index_columns
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from .list_detection import note_unread_lists
-from .metadata_files import (
-    METADATA_FILES,
-    add_folder_splits,
-    find_metadata,
-    read_metadata,
-    select_split,
-)
+from .metadata_files import METADATA_FILES, add_folder_splits, find_metadata, read_metadata, select_split
 from .path_policy import allowed_folders
-from .source import Label, Sample, segment_id
+from .source import Label, Sample, Segment, segment_id
 from .split_folders import find_reached_splits, split_from_name
-from .video_files import (
-    VIDEO_EXTENSIONS,
-    FolderScan,
-    is_video_file,
-    scan_folder,
-)
+from .video_files import VIDEO_EXTENSIONS, FolderScan, is_video_file, scan_folder
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -37,10 +26,6 @@ _GLOB_CHARACTERS = frozenset("*?[")
 def is_glob_pattern(dataset: str) -> bool:
     """Return whether a name is a glob pattern."""
     return not _GLOB_CHARACTERS.isdisjoint(dataset)
-
-
-Segment = tuple[float | None, float | None]
-"""Start and end in seconds."""
 
 
 class FolderSource:
@@ -164,20 +149,20 @@ def _open_without_index(
         source = FolderSource.from_index(dataset, select_split(full_index, split, name=dataset), root=root, kind=kind)
         source.notes += notes
         return source
-    found = read_split(scan.videos, name=dataset, split=split)
-    if not {video for file in metadata for video in file.videos}.isdisjoint(found.paths):
-        listed = read_metadata(root, metadata, found, kind=kind, allowed=allowed)
+    videos = read_split(scan.videos, name=dataset, split=split)
+    if not {video for file in metadata for video in file.videos}.isdisjoint(videos.paths):
+        listed = read_metadata(root, metadata, videos, kind=kind, allowed=allowed)
         source = FolderSource.from_index(dataset, listed, root=root, kind=kind)
-        source.notes += [*found.notes, *notes]
+        source.notes += [*videos.notes, *notes]
         return source
     return FolderSource(
         dataset,
         root=root,
-        paths=found.paths,
-        labels=found.labels,
+        paths=videos.paths,
+        labels=videos.labels,
         kind=kind,
-        notes=[*found.notes, *notes],
-        no_labels_reason=_add_remedy(found.no_labels_reason),
+        notes=[*videos.notes, *notes],
+        no_labels_reason=_add_remedy(videos.no_labels_reason),
     )
 
 
@@ -189,7 +174,8 @@ def _read_top_index(file: Path, *, paths: IndexPathResolver, split: str, kind: L
         with_splits = add_folder_splits(full_index, name=name)
         if with_splits is not full_index:
             return select_split(check_index(with_splits, root=paths.root), split, name=name)
-    return read_index(file, paths=paths, split=split, kind=kind)
+    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
+    return check_index(index, root=paths.root)
 
 
 def open_glob(

@@ -41,8 +41,8 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
     Raises:
         DataError: for a split that is not there, and if only some folders look like splits.
     """
-    found = find_split_folders(videos, name=name)
-    level, notes = found.level, list(found.notes)
+    layout = find_split_folders(videos, name=name)
+    level, notes = layout.level, list(layout.notes)
     if level is None:
         selected, folder = list(videos), name
         notes += _note_folder_split(name, split=split)
@@ -73,8 +73,8 @@ def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:
     Raises:
         DataError: if only some folders look like splits, or several look like the same.
     """
-    found = find_split_folders(videos, name=name, suggest_pattern=False)
-    level, notes = found.level, list(found.notes)
+    layout = find_split_folders(videos, name=name, suggest_pattern=False)
+    level, notes = layout.level, list(layout.notes)
     if level is None:
         splits = ["train"] * len(videos)
         notes += _note_folder_split(name, split="train")
@@ -152,5 +152,5 @@ def _find_sibling_split(path: str, split: str) -> str | None:
     if split_from_name(os.path.basename(path)) is None:
         return None
     parent = os.path.dirname(path)
-    found = sorted(name for name in os.listdir(parent) if split_from_name(name) == split)
-    return next((os.path.join(parent, name) for name in found if os.path.isdir(os.path.join(parent, name))), None)
+    siblings = sorted(name for name in os.listdir(parent) if split_from_name(name) == split)
+    return next((os.path.join(parent, name) for name in siblings if os.path.isdir(os.path.join(parent, name))), None)

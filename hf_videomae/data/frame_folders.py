@@ -1,4 +1,4 @@
-"""Recognize videos that were taken apart into pictures, and say how to make videos of them."""
+"""Describe how to make videos from folders of frames, which cannot be read as images."""
 
 import os
 import re
@@ -33,10 +33,10 @@ def describe_frame_folder(root: Path) -> str:
 
 def _ffmpeg_input(names: list[str], extension: str) -> str:
     """Return FFmpeg's input: in the order of the names, or of their numbers if these have different lengths."""
-    found = [_NUMBER.fullmatch(name) for name in names]
-    stems = {match[1] for match in found if match is not None}
-    lengths = {len(match[2]) for match in found if match is not None}
-    if None not in found and len(stems) == 1 and len(lengths) > 1:
-        first = min(int(match[2]) for match in found if match is not None)
+    matches = [_NUMBER.fullmatch(name) for name in names]
+    stems = {match[1] for match in matches if match is not None}
+    lengths = {len(match[2]) for match in matches if match is not None}
+    if None not in matches and len(stems) == 1 and len(lengths) > 1:
+        first = min(int(match[2]) for match in matches if match is not None)
         return f'-start_number {first} -i "$d/{stems.pop()}%d{extension}"'
     return f'-pattern_type glob -i "$d/*{extension}"'

@@ -41,7 +41,9 @@ def probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) 
     )
 
     try:
-        return _fetch_dataset_info(path, revision=revision)
+        return retry_first_request(
+            lambda: _fetch_dataset_info(path, revision=revision), RetryPolicy(path, seconds=shard_retry_seconds())
+        )
     except GatedRepoError as error:
         raise DataError(
             f"{path} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`"
@@ -78,14 +80,11 @@ def _cached_copy_hint(path: str, cache_dir: str | None) -> str:
 def _fetch_dataset_info(path: str, *, revision: str | None) -> Any:
     from huggingface_hub import HfApi
 
-    def ask() -> Any:
-        info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
-        if info.gated:
-            # Anyone may see a gated data set, but few may read it.
-            HfApi().auth_check(path, repo_type="dataset")
-        return info
-
-    return retry_first_request(ask, RetryPolicy(path, seconds=shard_retry_seconds()))
+    info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
+    if info.gated:
+        # Anyone may see a gated data set, but few may read it.
+        HfApi().auth_check(path, repo_type="dataset")
+    return info
 
 
 def load_builder(path: str, *, config: str | None, revision: str | None) -> tuple[Any, list[str]]:

@@ -26,18 +26,18 @@ def find_video_column(features: Any, *, requested: str | None, path: str) -> str
         if requested in features:
             return requested
         raise DataError(f"{path} has no column {requested!r}: {describe_columns(features)}")
-    found = [name for name, feature in features.items() if isinstance(feature, datasets.Video)]
-    if len(found) == 1 or "video" in found:
-        return "video" if "video" in found else found[0]
-    if not found:
+    typed = [name for name, feature in features.items() if isinstance(feature, datasets.Video)]
+    if len(typed) == 1 or "video" in typed:
+        return "video" if "video" in typed else typed[0]
+    if not typed:
         # Files written without `datasets` hold the bytes in a plain column.
         plain = [name for name in ("video", "mp4", "bytes") if name in features]
         if plain:
             return plain[0]
-    what = "several video columns" if found else "no video column"
-    if found and "__key__" in features:
+    what = "several video columns" if typed else "no video column"
+    if typed and "__key__" in features:
         raise DataError(
-            f"{path} has several videos of one name ({', '.join(found[:3])}): in a tar file the name of a sample ends "
+            f"{path} has several videos of one name ({', '.join(typed[:3])}): in a tar file the name of a sample ends "
             f"at its first dot; rename the members (v.0.mp4 to v_0.mp4), or name one column with --video_column"
         )
     raise DataError(f"{path} has {what}: {describe_columns(features)}; name one with --video_column")

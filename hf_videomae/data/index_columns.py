@@ -121,20 +121,20 @@ def find_columns(table: Table) -> IndexColumns:
     """
     if not table.columns:
         raise DataError(f"{table.file} lists no videos; add a row for each, after a first row such as path,label")
-    found = {role: _find_column(table, role) for role in COLUMN_NAMES}
-    if not found["path"]:
+    roles = {role: _find_column(table, role) for role in COLUMN_NAMES}
+    if not roles["path"]:
         remedy = "name the columns in its first row, or begin each row with a path that has its ending (.mp4)"
         if not table.delimiter:
             remedy = "name the file of each video in a key `path`"
         raise DataError(
             f"{table.file} has no column `path` or `file_name` (its columns: {_format_columns(table)}); {remedy}"
         )
-    found["split"] = found["split"] or _find_split_column(table, used=set(found.values()))
-    _refuse_line_breaks(table, [name for name in found.values() if name])
+    roles["split"] = roles["split"] or _find_split_column(table, used=set(roles.values()))
+    _refuse_line_breaks(table, [name for name in roles.values() if name])
     filled = [name for name in table.columns if _is_filled(table, name)]
     return IndexColumns(
         table=table,
-        **found,
+        **roles,
         unused_times=tuple(name for name in filled if name in _UNUSED_TIME_COLUMNS),
         upload_id_column=next((name for name in filled if name in _UPLOAD_ID_COLUMNS), ""),
     )

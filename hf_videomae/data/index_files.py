@@ -17,11 +17,11 @@ from ..errors import DataError
 from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
 from .index_paths import IndexPathResolver
 from .label_parsing import is_missing_label, parse_label_cells
-from .labels import MISSING_VALUES, SINGLE_LABEL, LabelKind
-from .source import segment_id
+from .labels import MISSING_VALUES, LabelKind
+from .source import Segment, segment_id
 from .split_names import normalize_split
 from .tables import Cell, Table, cell_text
-from .video_ids import has_id_column, resolve_video_ids
+from .video_ids import id_column, resolve_video_ids
 
 INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
 _CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
@@ -95,27 +95,9 @@ class VideoIndex:
         return [entry.path for entry in self.entries]
 
     @property
-    def segments(self) -> list[tuple[float | None, float | None]]:
+    def segments(self) -> list[Segment]:
         """Return start and end of each entry in seconds."""
         return [(entry.start, entry.end) for entry in self.entries]
-
-
-def read_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind = SINGLE_LABEL) -> VideoIndex:
-    """Read the videos of a split from an index file; every row of that split must be usable.
-
-    Args:
-        file: CSV, JSON Lines or JSON.
-        paths: finds the files.
-        split: which rows to read.
-        kind: what the labels mean.
-
-    Raises:
-        DataError: for a file that cannot be read or has no rows of the split, and for the first row that cannot be
-            used.
-    """
-    columns, notes = read_index_columns(file, root=paths.root)
-    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
-    return check_index(index, root=paths.root)
 
 
 def read_index_columns(file: Path, *, root: Path) -> tuple[IndexColumns, list[str]]:
@@ -125,7 +107,7 @@ def read_index_columns(file: Path, *, root: Path) -> tuple[IndexColumns, list[st
         DataError: for a file that cannot be read, or columns that can be read in two ways.
     """
     table = read_index_table(file)
-    if PATH_COLUMNS.isdisjoint(table.columns) and has_id_column(table):
+    if PATH_COLUMNS.isdisjoint(table.columns) and id_column(table) is not None:
         resolved = resolve_video_ids(table, folders=(root,))
         return find_columns(resolved.table), resolved.notes
     return find_columns(table), []
@@ -188,7 +170,7 @@ def _note_shared_videos(columns: IndexColumns) -> list[str]:
             continue
         use = (normalize_split(cell_text(row.get(columns.split))), start or 0.0, math.inf if end is None else end)
         uses.setdefault(path, []).append(use)
-    overlaps = {path: sorted(_find_overlapping_splits(found)) for path, found in uses.items()}
+    overlaps = {path: sorted(_find_overlapping_splits(path_uses)) for path, path_uses in uses.items()}
     shared = {path: splits for path, splits in overlaps.items() if splits}
     if not shared:
         return []
@@ -267,7 +249,7 @@ def _parse_entry(
     return IndexEntry(path=path, cell=label, split=split, start=start, end=end)
 
 
-def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> tuple[float | None, float | None]:
+def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> Segment:
     decimal_comma = columns.table.delimiter in (";", "\t", "|")
     start, end = (
         parse_seconds(cell_text(row.get(name)), decimal_comma=decimal_comma) if name else None

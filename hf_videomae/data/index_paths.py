@@ -55,19 +55,19 @@ class IndexPathResolver:
             raise ValueError("its path holds control characters")
         if "://" in text:
             raise ValueError("it is a URL; an index file lists files: download it and give its path")
-        found = next(filter(None, map(self._existing_file, self._candidate_paths(text))), None)
-        if found is None:
+        path = next(filter(None, map(self._existing_file, self._candidate_paths(text))), None)
+        if path is None:
             outside = os.path.isabs(text) or self._relative_path(text).startswith("../")
             if outside and not self.is_trusted:
                 raise ValueError(self._outside_message(text, "its path leads"))
             raise ValueError("it is listed, but is not there")
-        ending = os.path.splitext(found)[1]
+        ending = os.path.splitext(path)[1]
         if ending.lower() in NON_VIDEO_EXTENSIONS:
             raise ValueError(f"it is no video but a list or playlist ({ending})")
-        if not self.is_trusted and not self.is_within_allowed(found):
-            is_link = not (os.path.isabs(text) or found.startswith("../"))
-            raise ValueError(self._outside_message(found, "a link in its path leads" if is_link else "its path leads"))
-        return found
+        if not self.is_trusted and not self.is_within_allowed(path):
+            is_link = not (os.path.isabs(text) or path.startswith("../"))
+            raise ValueError(self._outside_message(path, "a link in its path leads" if is_link else "its path leads"))
+        return path
 
     def _candidate_paths(self, text: str) -> list[str]:
         """Return the paths that a text may mean, the most likely first."""

@@ -44,14 +44,14 @@ def parse_list_cell(cell: Cell) -> list[str] | None:
     if not (text.startswith("[") and text.endswith("]")) or _UNSEPARATED_STRINGS.search(text):
         return None
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         try:
-            found = ast.literal_eval(text)
+            value = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    is_flat = isinstance(found, list) and all(isinstance(entry, (str, int, float)) for entry in found)
-    return [str(entry).strip() for entry in found] if is_flat else None
+    is_flat = isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value)
+    return [str(entry).strip() for entry in value] if is_flat else None
 
 
 def parse_label_cells(
@@ -75,8 +75,8 @@ def parse_label_cells(
     )
     if kind in (SINGLE_LABEL, "regression"):
         labels = [
-            _parse_single_label(cell, found, file=file, id=id, kind=kind)
-            for cell, found, id in zip(cells, lists, ids, strict=True)
+            _parse_single_label(cell, entries, file=file, id=id, kind=kind)
+            for cell, entries, id in zip(cells, lists, ids, strict=True)
         ]
         if kind != SINGLE_LABEL:
             return labels, []
@@ -85,8 +85,8 @@ def parse_label_cells(
         return _strip_zero_fractions(labels, texts), comma_notes
     separator, notes = _find_separator(texts, file=file)
     split_labels = [
-        found if found is not None else [part.strip() for part in str(cell).split(separator or "\0")]
-        for cell, found in zip(cells, lists, strict=True)
+        entries if entries is not None else [part.strip() for part in str(cell).split(separator or "\0")]
+        for cell, entries in zip(cells, lists, strict=True)
     ]
     odd = next((part for parts in split_labels for part in parts if LABEL_SEPARATOR in part), None)
     if odd is not None:
@@ -115,13 +115,13 @@ def _check_minus_one(labels: Sequence[str], texts: Sequence[str], *, file: Path 
         )
 
 
-def _parse_single_label(cell: Cell, found: list[str] | None, *, file: Path | str, id: str, kind: LabelKind) -> str:
-    if found is None:
+def _parse_single_label(cell: Cell, entries: list[str] | None, *, file: Path | str, id: str, kind: LabelKind) -> str:
+    if entries is None:
         return str(cell).strip()
-    if len(found) != 1:
+    if len(entries) != 1:
         wanted = "a number" if kind == "regression" else f"one class; {_MULTI_LABEL_FLAG} trains on several"
-        raise DataError(f"{file}: the label of {id} is a list of {len(found)} ({', '.join(found)}), not {wanted}")
-    return found[0]
+        raise DataError(f"{file}: the label of {id} is a list of {len(entries)} ({', '.join(entries)}), not {wanted}")
+    return entries[0]
 
 
 def _check_single_labels(
@@ -134,15 +134,15 @@ def _check_single_labels(
 ) -> list[str]:
     """Raise for labels that read as several classes; return a note if commas were taken for part of the names."""
     odd = {text: (sign, parts) for sign in _SEPARATORS for text, parts in _find_separable(texts, sign)}
-    for label, found, id in zip(labels, lists, ids, strict=True):
-        if found is None and label in odd:
+    for label, entries, id in zip(labels, lists, ids, strict=True):
+        if entries is None and label in odd:
             sign, parts = odd[label]
             raise DataError(
                 f"{file}: the label of {id} is {label!r}, which reads as several classes ({', '.join(parts)}); "
                 f"for these separate them by {LABEL_SEPARATOR} and give {_MULTI_LABEL_FLAG}, or rename a single class "
                 f"so that it holds no {sign!r}"
             )
-    commas = sorted({label for label, found in zip(labels, lists, strict=True) if found is None and "," in label})
+    commas = sorted({label for label, entries in zip(labels, lists, strict=True) if entries is None and "," in label})
     if not commas:
         return []
     return [

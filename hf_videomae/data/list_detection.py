@@ -31,8 +31,8 @@ def is_list_file(name: str) -> bool:
 
 def split_from_list_name(file: Path) -> str:
     """Return the split that the name of a list contains; "" unless it is exactly one."""
-    found = {normalize_split(match[1]) for match in _SPLIT_WORD.finditer(file.stem.lower())}
-    return found.pop() if len(found) == 1 else ""
+    splits = {normalize_split(match[1]) for match in _SPLIT_WORD.finditer(file.stem.lower())}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def note_unread_lists(folder: Path) -> str:
@@ -53,28 +53,28 @@ def note_unread_lists(folder: Path) -> str:
 
 
 def _find_lists(folder: Path) -> list[str]:
-    found = []
+    lists = []
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            found += [f"{path.name}/{name}" for name in _find_lists_in_subfolder(path)]
+            lists += [f"{path.name}/{name}" for name in _find_lists_in_subfolder(path)]
         elif _is_video_list(path):
-            found.append(path.name)
-    return list(map(escape_non_utf8, found))
+            lists.append(path.name)
+    return list(map(escape_non_utf8, lists))
 
 
 def _find_lists_in_subfolder(folder: Path) -> list[str]:
-    found = []
+    lists = []
     try:
         for entry in os.scandir(folder):
             if is_video_file(entry.name):
                 return []
             if _is_video_list(Path(entry.path)) and entry.is_file():
-                found.append(entry.name)
+                lists.append(entry.name)
     except OSError:  # a folder that cannot be listed is reported elsewhere
         return []
-    return found
+    return lists
 
 
 def _is_video_list(file: Path) -> bool:

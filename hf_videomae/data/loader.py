@@ -49,19 +49,19 @@ class BadVideoTracker:
         max_share: share of bad videos above which the run stops.
         size: number of videos; None if it is not known.
         drawn: videos drawn so far.
-        found: each bad video by its id: `path`, `id`, `reason`.
+        by_id: each bad video by its id: `path`, `id`, `reason`.
     """
 
     name: str
     max_share: float
     size: int | None
     drawn: int = 0
-    found: dict[str, dict[str, str]] = field(default_factory=dict)
+    by_id: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def record(self, result: WorkerResult) -> None:
         """Remember the bad videos of a batch, each once."""
         for entry in result.bad:
-            self.found.setdefault(entry["id"], entry)
+            self.by_id.setdefault(entry["id"], entry)
 
     def check_bad_share(self, result: WorkerResult, *, batch: Batch) -> None:
         """Count one batch, and raise `DataError` when too many of the videos seen are bad.
@@ -72,10 +72,10 @@ class BadVideoTracker:
         seen = max(self.drawn, _MIN_SEEN_FOR_BAD_SHARE)
         if self.size is not None:
             seen = min(seen, self.size)
-        if len(self.found) > self.max_share * seen:
-            first = next(iter(self.found.values()))
+        if len(self.by_id) > self.max_share * seen:
+            first = next(iter(self.by_id.values()))
             raise DataError(
-                f"{len(self.found)} of the first {min(self.drawn, seen)} videos of {self.name} cannot be decoded, "
+                f"{len(self.by_id)} of the first {min(self.drawn, seen)} videos of {self.name} cannot be decoded, "
                 f"more than the share of {self.max_share:g} allowed; the first is {first['path']} "
                 f"({first['reason']}): repair or remove them, or raise --max_bad_share"
             )
@@ -128,7 +128,7 @@ class Loader:
     @property
     def bad_videos(self) -> list[dict[str, str]]:
         """Return each bad video of this rank, once: `path`, `id`, `reason`."""
-        return list(self._bad_videos.found.values())
+        return list(self._bad_videos.by_id.values())
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self._iter_batches()
@@ -213,7 +213,7 @@ class Loader:
         self._cursor = self._batch_sampler.merge_cursors([state["cursor"] for state in states])
         self._step = states[0]["step"]
         self._bad_videos.drawn = own_state["drawn"]
-        self._bad_videos.found = {entry["id"]: entry for entry in own_state["bad_videos"]}
+        self._bad_videos.by_id = {entry["id"]: entry for entry in own_state["bad_videos"]}
 
     def _check_state(self, state: dict[str, Any]) -> None:
         """Raise `DataError` for a position in other data. Earlier releases saved only the number of videos."""
@@ -231,10 +231,10 @@ class Loader:
 def _split_bad_videos(states: Sequence[dict[str, Any]], rank_info: RankInfo) -> dict[str, Any]:
     """Return one rank's part of `drawn` and `bad_videos` of a run with other ranks: the sums stay what they were."""
     drawn = sum(state["drawn"] for state in states)
-    found = {entry["id"]: entry for state in states for entry in state["bad_videos"]}
+    by_id = {entry["id"]: entry for state in states for entry in state["bad_videos"]}
     return {
         "drawn": len(range(rank_info.rank, drawn, rank_info.world_size)),
-        "bad_videos": list(found.values())[rank_info.rank :: rank_info.world_size],
+        "bad_videos": list(by_id.values())[rank_info.rank :: rank_info.world_size],
     }
 
 
@@ -311,7 +311,7 @@ def build_loader(
             parts, rank_info, weights=weights, start_step=start_step, shuffle_buffer_bytes=shuffle_buffer_bytes
         )
     batch_builder = BatchBuilder(
-        batch_sampler,
+        batch_sampler=batch_sampler,
         clip_config=clip_config,
         seed=seed,
         name=source.name,

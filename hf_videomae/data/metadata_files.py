@@ -63,15 +63,15 @@ def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tu
         while folder and folder not in by_folder:
             folder = os.path.dirname(folder)
         owned.setdefault(folder, []).append(video)
-    found, notes = [], []
+    tables, notes = [], []
     for folder in sorted(by_folder.keys() & owned.keys()):
         chosen = min(by_folder[folder], key=lambda file: METADATA_FILES.index(os.path.basename(file)))
         table = _read_parquet(root / chosen) if chosen.endswith(".parquet") else read_index_table(root / chosen)
         if not table.rows or not {"path", "file_name"} & set(table.columns):
             notes.append(f"{escape_non_utf8(chosen)} has no column `path` or `file_name`, so it is not read")
             continue
-        found.append(MetadataFile(folder, find_columns(table), owned[folder]))
-    return found, notes
+        tables.append(MetadataFile(folder, find_columns(table), owned[folder]))
+    return tables, notes
 
 
 def _read_parquet(file: Path) -> Table:

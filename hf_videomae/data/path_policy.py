@@ -279,14 +279,14 @@ def _read_folder_cards(folder: Path) -> list[dict[str, Any]]:
     import yaml
 
     card, settings = folder / "README.md", folder / ".huggingface.yaml"
-    found = [parse_header_or_empty(card.read_text(encoding="utf-8", errors="replace"))] if card.is_file() else []
+    cards = [parse_header_or_empty(card.read_text(encoding="utf-8", errors="replace"))] if card.is_file() else []
     if settings.is_file():
         try:
             fields = yaml.safe_load(settings.read_text(encoding="utf-8", errors="replace"))
         except yaml.YAMLError as error:
             raise DataError(f"{settings} is not YAML ({' '.join(str(error).split())}); fix or remove it") from error
-        found += [fields] if isinstance(fields, dict) else []
-    return found
+        cards += [fields] if isinstance(fields, dict) else []
+    return cards
 
 
 def _list_card_data_files(fields: dict[str, Any]) -> list[str]:

@@ -5,10 +5,10 @@ from typing import Any
 from ..video.url_allowlist import BlockedVideo
 from .index_columns import COLUMN_NAMES
 from .index_files import check_segment, parse_seconds
+from .source import Segment
 from .tables import normalize_column_name
 
-Segment = tuple[float | None, float | None]
-WHOLE_VIDEO: Segment = (None, None)
+_WHOLE_VIDEO: Segment = (None, None)
 
 
 class SegmentColumns:
@@ -36,25 +36,17 @@ class SegmentColumns:
                 f"embedded in the rows are used whole"
             )
 
-    def read(self, row: dict[str, Any], video: bytes | str) -> Segment:
-        """Return start and end of a row in seconds, None if they are not given.
-
-        Raises:
-            ValueError: if nothing lies between them.
-        """
-        if not self.columns or not isinstance(video, str):
-            return WHOLE_VIDEO
-        times = [None if column is None or row[column] is None else row[column] for column in (self.start, self.end)]
-        start, end = (None if time is None else parse_seconds(str(time)) for time in times)
-        check_segment(start, end)
-        return start, end
-
     def with_segment(self, row: dict[str, Any], video: bytes | str, *, place: str) -> tuple[bytes | str, Segment]:
         """Return the video of a row and its segment; a bad video if nothing lies between start and end."""
+        if not self.columns or not isinstance(video, str):
+            return video, _WHOLE_VIDEO
+        times = [None if column is None else row[column] for column in (self.start, self.end)]
         try:
-            return video, self.read(row, video)
+            start, end = (None if time is None else parse_seconds(str(time)) for time in times)
+            check_segment(start, end)
         except ValueError as error:
-            return BlockedVideo(place, str(error)), WHOLE_VIDEO
+            return BlockedVideo(place, str(error)), _WHOLE_VIDEO
+        return video, (start, end)
 
 
 def _is_number(feature: Any) -> bool:

@@ -13,6 +13,8 @@ _MAX_UNEVEN_SHARDS = 3
 
 Label = int | float | tuple[int, ...]
 """One class, a number, or several classes (of a multi-label data set)."""
+Segment = tuple[float | None, float | None]
+"""Start and end in seconds of the file; None for its beginning and its end."""
 
 
 def segment_id(path: str, *, start: float | None, end: float | None) -> str:

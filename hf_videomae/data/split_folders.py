@@ -123,8 +123,8 @@ def find_reached_splits(paths: Sequence[str]) -> list[str]:
 
 def split_from_name(folder: str) -> str | None:
     """Return the split that a folder's name alone stands for (`Train`, `val_256`, `test2017`, `trainlist01`)."""
-    found = _parse_name(folder)
-    return found[0] if found is not None and not _informative_words(found[1]) else None
+    parsed = _parse_name(folder)
+    return parsed[0] if parsed is not None and not _informative_words(parsed[1]) else None
 
 
 def _parse_name(folder: str) -> tuple[str, tuple[str, ...]] | None:
@@ -258,10 +258,10 @@ def select_split_folders(level: SplitLevel, split: str, *, name: str) -> tuple[l
     """
     same = [folder for folder in level.folders if folder == split]
     same = same or [folder for folder in level.folders if folder.casefold() == split.casefold()]
-    found = level.by_split()
-    candidates = found.get(normalize_split(split), [])
+    by_split = level.by_split()
+    candidates = by_split.get(normalize_split(split), [])
     if len(same) == 1:
-        others = [folder for folder in found[level.folders[same[0]]] if folder != same[0]]
+        others = [folder for folder in by_split[level.folders[same[0]]] if folder != same[0]]
         return same, [f"{escape_non_utf8(same[0])}/ is read; {_format_folders(others)} left out"] if others else []
     if len(candidates) > 1:
         raise DataError(
@@ -271,9 +271,9 @@ def select_split_folders(level: SplitLevel, split: str, *, name: str) -> tuple[l
             )
         )
     if not candidates:
-        known = ", ".join(sorted(found))
+        known = ", ".join(sorted(by_split))
         classes = ""
-        if len(found) == 1 and not all(folder in _SPLIT_BY_NAME for folder in level.folders):
+        if len(by_split) == 1 and not all(folder in _SPLIT_BY_NAME for folder in level.folders):
             pattern = os.path.join(name, "**/*")
             classes = f", or give the pattern '{pattern}' if {_format_folders(level.folders)} are classes"
         raise DataError(

@@ -30,7 +30,7 @@ from typing import Any
 from ..errors import DataError
 from ..hub.retry import cancel_waits_on
 from .canonical_rank import SHUFFLE_BUFFER_BYTES, CanonicalRank, CanonicalRankState
-from .interleave import InterleaveSchedule, drawn_after_rows
+from .interleave import DrawnCounts, InterleaveSchedule, drawn_after_rows
 from .sampler import (
     BatchSpec,
     Cursor,
@@ -166,7 +166,11 @@ class StreamSampler:
             [None if stream is None else {"epoch": 0, "offset": offset, "put_back": []} for offset in row]
             for stream, row in zip(self._streams, drawn_counts, strict=True)
         ]
-        position = rows * num_canonical_ranks
+        return self._make_cursor(rows * num_canonical_ranks, drawn_counts, states)
+
+    def _make_cursor(
+        self, position: int, drawn_counts: DrawnCounts, states: list[list[CanonicalRankState | None]]
+    ) -> Cursor:
         return {"position": position, "dealt": drawn_counts, "lanes": states, "weights": list(self.weights)}
 
     def _reader_ranks(self, canonical_rank: int, *, slots_per_step: int | None) -> range:
@@ -195,7 +199,7 @@ class StreamSampler:
                     )
                 assert stream is not None
                 opened[part, number] = CanonicalRank(
-                    stream,
+                    source=stream,
                     number=number,
                     num_canonical_ranks=num_canonical_ranks,
                     seed=self.rank_info.seed,
@@ -209,6 +213,7 @@ class StreamSampler:
     # Batches.
 
     def _read_batch_specs(self, cursor: Cursor) -> Iterator[BatchSpec]:
+        """Yield the specs of this rank: take the slots of a step, read its samples, and record where all stand."""
         size, step = self.rank_info.batch_size, self.rank_info.global_batch
         num_canonical_ranks = len(cursor["dealt"][0])
         is_even = step % num_canonical_ranks == 0 and cursor["position"] % num_canonical_ranks == 0
@@ -231,16 +236,11 @@ class StreamSampler:
                 self._take_ref(opened.get((slot.part, slot.canonical_rank)), part=slot.part, number=slot.number)
                 for slot in slots
             ][skip : skip + size]
-            states = [
+            states: list[list[CanonicalRankState | None]] = [
                 [opened[part, n].state if (part, n) in opened else None for n in range(num_canonical_ranks)]
                 for part in range(len(self.names))
             ]
-            next_cursor = {
-                "position": schedule.position,
-                "dealt": schedule.drawn_counts,
-                "lanes": states,
-                "weights": list(self.weights),
-            }
+            next_cursor = self._make_cursor(schedule.position, schedule.drawn_counts, states)
             last = slots[skip + size - 1].canonical_rank
             replacement_refs = self._peek_replacements(schedule, opened, canonical_rank=last)
             yield BatchSpec(next_cursor, sample_refs=tuple(sample_refs), replacement_refs=replacement_refs)

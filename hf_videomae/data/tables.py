@@ -122,12 +122,12 @@ def _parse_json_lines(text: str) -> Iterator[object]:
 
 
 def _parse_json_array(text: str) -> Iterator[object]:
-    found = json.loads(text)
-    if isinstance(found, dict) and found and all(map(_is_kinetics_entry, found.values())):
-        found = [_kinetics_row(name, value) for name, value in found.items()]
-    if not isinstance(found, list):
+    content = json.loads(text)
+    if isinstance(content, dict) and content and all(map(_is_kinetics_entry, content.values())):
+        content = [_kinetics_row(name, value) for name, value in content.items()]
+    if not isinstance(content, list):
         raise json.JSONDecodeError('not a list of objects, as in [{"path": "a.mp4", "label": "run"}]', text[:1], 0)
-    yield from found
+    yield from content
 
 
 def _is_kinetics_entry(value: object) -> bool:
@@ -144,10 +144,10 @@ def _kinetics_row(name: str, value: dict[str, Any]) -> dict[str, Any]:
 
 def _table_from_objects(file: Path, objects: Iterable[object]) -> Table:
     rows, columns = [], dict[str, None]()
-    for number, found in enumerate(objects, start=1):
-        if not isinstance(found, dict):
+    for number, entry in enumerate(objects, start=1):
+        if not isinstance(entry, dict):
             raise json.JSONDecodeError(f"row {number} is not a JSON object", "", 0)
-        cells = list(_flatten(found))
+        cells = list(_flatten(entry))
         names = [name for name, _ in cells]
         _refuse_duplicate_columns(file, names)
         rows.append({name: _json_cell(value) for name, value in cells})

@@ -30,12 +30,8 @@ class ResolvedIds:
     notes: list[str]
 
 
-def has_id_column(table: Table) -> bool:
-    """Return whether a table has a column of ids."""
-    return _id_column(table) is not None
-
-
-def _id_column(table: Table) -> str | None:
+def id_column(table: Table) -> str | None:
+    """Return the column of ids; None if there is none."""
     return next((name for name in _ID_COLUMNS if name in table.columns), None)
 
 
@@ -49,26 +45,26 @@ def resolve_video_ids(table: Table, *, folders: Sequence[Path]) -> ResolvedIds:
     Raises:
         DataError: if no file is found, or a video is found twice.
     """
-    file, id_column = table.file, _id_column(table)
-    assert id_column is not None
+    file, column = table.file, id_column(table)
+    assert column is not None
     table, class_names = apply_something_labels(table)
-    names = _candidate_stems(id_column)
+    names = _candidate_stems(column)
     root, files = _find_files(file, {name for row in table.rows for name in names(row)}, folders=folders)
     rows, row_numbers, missing = [], [], []
     for number, row in zip(table.row_numbers, table.rows, strict=True):
-        found = next((files[name] for name in names(row) if name in files), [])
-        if len(found) > 1:
+        paths = next((files[name] for name in names(row) if name in files), [])
+        if len(paths) > 1:
             raise DataError(
-                f"{file}: the video {cell_text(row.get(id_column))} is there more than once "
-                f"({escape_non_utf8(found[0])}, {escape_non_utf8(found[1])}); put the list next to the right folder, "
+                f"{file}: the video {cell_text(row.get(column))} is there more than once "
+                f"({escape_non_utf8(paths[0])}, {escape_non_utf8(paths[1])}); put the list next to the right folder, "
                 f"or write a CSV file with the columns path,label"
             )
-        if found:
-            rows.append({**row, "path": found[0]})
+        if paths:
+            rows.append({**row, "path": paths[0]})
             row_numbers.append(number)
         else:
-            missing.append(cell_text(row.get(id_column)))
-    notes = [f"{file} names its videos by `{id_column}`; their files are in {root}"]
+            missing.append(cell_text(row.get(column)))
+    notes = [f"{file} names its videos by `{column}`; their files are in {root}"]
     if missing:
         notes.append(
             f"left out: {len(missing)} of the {len(table.rows)} videos in {file}, which are not there; the first is "

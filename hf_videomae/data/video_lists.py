@@ -25,7 +25,7 @@ from .list_detection import split_from_list_name
 from .metadata_files import add_folder_splits, select_split
 from .split_names import normalize_split
 from .tables import cell_text
-from .video_ids import has_id_column, resolve_video_ids
+from .video_ids import id_column, resolve_video_ids
 
 # HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file name.
 _HMDB_LIST = re.compile(r".*_test_split\d\.txt")
@@ -113,7 +113,7 @@ def read_video_list(file: Path) -> VideoList:
         )
     table = read_index_table(file)
     if not PATH_COLUMNS & set(table.columns):
-        if has_id_column(table):
+        if id_column(table) is not None:
             ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
             return VideoList(
                 columns=find_columns(ids.table), root=ids.root, class_names=ids.class_names, notes=ids.notes
@@ -149,10 +149,10 @@ def _find_root(file: Path, paths: Sequence[str]) -> Path:
         return Path(os.path.commonpath(absolute))
     sample, best, most = _sample_evenly(relative or paths), file.parent, 0
     for folder in _candidate_folders(file):
-        found = sum(_has_file(folder, path) for path in sample)
-        if found > most:
-            best, most = folder, found
-        if found == len(sample):
+        count = sum(_has_file(folder, path) for path in sample)
+        if count > most:
+            best, most = folder, count
+        if count == len(sample):
             break
     if not most:
         places = ", ".join(map(str, dict.fromkeys((file.parent, file.parent.parent, Path.cwd()))))

@@ -77,7 +77,7 @@ def test_skip_makes_smaller_batches_of_the_same_clips(tmp_path: Path, workers: i
     assert {len(batch["pixel_values"]) for batch in whole} == {4}
     for full, batch in zip(whole, less, strict=True):
         assert len(batch["sample_ids"]) == len(batch["labels"]) == len(batch["bool_masked_pos"])
-        # The very clips that they would have been.
+        # The same clips as with replacement.
         pairs = zip(full["sample_ids"], full["pixel_values"], strict=True)
         rows = {(name, clip.sum().item()) for name, clip in pairs}
         assert {(n, c.sum().item()) for n, c in zip(batch["sample_ids"], batch["pixel_values"], strict=True)} <= rows

@@ -94,7 +94,7 @@ def test_splits_under_each_class_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("beside", "named"),
+    ("sibling", "named"),
     [
         ("extra/a.mp4", "extra/"),
         ("intro.mp4", "intro.mp4"),
@@ -102,8 +102,8 @@ def test_splits_under_each_class_are_found(tmp_path: Path) -> None:
         ("unlabelled/run/a.mp4", "unlabelled/"),
     ],
 )
-def test_splits_next_to_other_folders_raise(tmp_path: Path, beside: str, named: str) -> None:
-    root = write(tmp_path, [*of_splits("train", "test"), beside])
+def test_splits_next_to_other_folders_raise(tmp_path: Path, sibling: str, named: str) -> None:
+    root = write(tmp_path, [*of_splits("train", "test"), sibling])
     for labels in (True, False):
         message = refused(root, labels=labels)
         assert named in message and f"{root}/train" in message and "index.csv" in message

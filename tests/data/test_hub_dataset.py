@@ -12,12 +12,12 @@ from typing import Any
 import datasets
 import pytest
 
-from hf_videomae.data import ClipConfig, DataError, MotionSource, StreamedSource, build_loader, open_source
+from hf_videomae.data import DataError, MotionSource, StreamedSource, build_loader, open_source
 from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from tests.helpers.loaders import SMALL_CLIPS
 from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 def videos(count: int) -> list[bytes]:
@@ -77,7 +77,7 @@ def test_webdataset_on_hub_is_streamed(hub: LocalHub) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_videofolder_on_hub_is_streamed(hub: LocalHub, workers: int) -> None:
     write_videofolder(hub.dataset("org/set"))
-    loader = build_loader(open_source("org/set"), clip_config=SETTINGS, batch_size=2, seed=0, num_workers=workers)
+    loader = build_loader(open_source("org/set"), clip_config=SMALL_CLIPS, batch_size=2, seed=0, num_workers=workers)
     hub.forget()
     batches = list(islice(loader, 3))
     assert len({name for batch in batches for name in batch["sample_ids"]}) == 6

@@ -9,7 +9,7 @@ import pytest
 
 from hf_videomae.data import DataError, describe_source, open_source, source_notes
 from hf_videomae.data.index_files import parse_seconds
-from tests.helpers.datasets_on_disk import write_folder
+from tests.helpers.datasets_on_disk import write_folder, write_names
 from tests.helpers.loaders import ids, load, take
 
 pytestmark = pytest.mark.fault
@@ -20,14 +20,6 @@ A, B, C, D = "class_0/000.mp4", "class_1/001.mp4", "class_0/002.mp4", "class_1/0
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_names(tmp_path / "set", A, B, C, D)
-
-
-def write_names(root: Path, *names: str) -> Path:
-    """Write files that are never decoded."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"video")
-    return root
 
 
 def write_index(folder: Path, text: str | bytes, name: str = "index.csv") -> Path:

@@ -7,18 +7,11 @@ import pytest
 
 from hf_videomae.data import DataError, open_source, source_notes
 from hf_videomae.prepare.scan import open_input_dataset
+from tests.helpers.datasets_on_disk import write_names
 
 pytestmark = pytest.mark.fault
 
 CLASSES = ["run/0.mp4", "run/1.mp4", "jump/0.mp4", "jump/1.mp4"]
-
-
-def write_names(root: Path, *names: str) -> Path:
-    """Write files that are never decoded."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"video")
-    return root
 
 
 def write_text(file: Path, text: str) -> Path:

@@ -54,7 +54,7 @@ def test_batch_has_documented_shapes(source: Any) -> None:
     assert batch["bool_masked_pos"].sum(1).tolist() == [12, 12, 12]
     assert not torch.equal(batch["bool_masked_pos"][0], batch["bool_masked_pos"][1])
     assert batch["labels"].shape == (3,) and len(batch["sample_ids"]) == 3
-    # Normalised with ImageNet's numbers: the pictures' mean is near the middle.
+    # Normalized with ImageNet's values, the mean of the images is near 0.
     assert batch["pixel_values"].mean().abs() < 1
 
 
@@ -134,7 +134,7 @@ def test_order_mixes_shards(parquet: Any) -> None:
     drawn = ids(take(load(parquet), 6))
     files = [name.split("#")[0] for name in drawn]
     assert drawn != sorted(drawn)
-    assert len(set(files[:7])) > 1  # the window mixes shards
+    assert len(set(files[:7])) > 1  # the shuffle buffer mixes shards
 
 
 def test_each_epoch_draws_new_clips_and_masks(motion: MotionSource) -> None:
@@ -144,7 +144,7 @@ def test_each_epoch_draws_new_clips_and_masks(motion: MotionSource) -> None:
     ]
     clips = [batch["pixel_values"][place] for batch, place in zip(batches, places, strict=True)]
     masks = [batch["bool_masked_pos"][place] for batch, place in zip(batches, places, strict=True)]
-    # A clip may happen to be cut alike twice, and of these small masks there are only four.
+    # Two epochs may draw the same crop, and there are only four of these small masks.
     assert (clips[0] != clips[1]).flatten(1).any(1).sum() >= 18
     assert (masks[0] != masks[1]).any(1).sum() >= 8
 
@@ -269,7 +269,7 @@ def test_seeds_do_not_depend_on_the_process() -> None:
     assert answer.stdout.strip() == str(stable_seed(1, "a", 2)), answer.stderr
 
 
-# The window.
+# The shuffle buffer.
 
 
 def test_shuffle_buffer_is_bounded_in_bytes() -> None:
@@ -285,7 +285,7 @@ def test_shuffle_buffer_is_bounded_in_bytes() -> None:
 
     order = []
     for sample in shuffle_with_buffer(reading(), rng=random.Random(1), max_bytes=1000):
-        # One video is read before another makes room for it.
+        # One video is read before another leaves the buffer.
         assert read - given <= 1000 + 100
         given += sample.num_bytes
         order.append(int(sample.id))
@@ -318,14 +318,16 @@ class LiveSource:
 def test_stream_holds_only_shuffle_buffer_and_pending_batches() -> None:
     """All live videos are counted, wherever they are held, over three epochs of 20 kB each."""
     Live.held = Live.most = 0
-    window, batch = 2000, 4
-    batch_sampler = StreamSampler([LiveSource()], RankInfo(batch_size=batch, seed=0), shuffle_buffer_bytes=window)
+    buffer_bytes, batch = 2000, 4
+    batch_sampler = StreamSampler(
+        [LiveSource()], RankInfo(batch_size=batch, seed=0), shuffle_buffer_bytes=buffer_bytes
+    )
     batch_specs = batch_sampler.iter_batch_specs(batch_sampler.start)
     names = [sample_ref.sample.id for batch_spec in islice(batch_specs, 300) for sample_ref in batch_spec.sample_refs]
     batch_specs.close()  # type: ignore[attr-defined]
     assert len(set(names[:400])) == 400
-    # The batch in use, the one that waits, the one that is read; its spare, and the video that is to find room.
-    assert window - LiveSource.largest < Live.most <= window + (3 * batch + 2) * LiveSource.largest
+    # The batch in use, the waiting one, the one being read, its replacement, and the video entering the buffer.
+    assert buffer_bytes - LiveSource.largest < Live.most <= buffer_bytes + (3 * batch + 2) * LiveSource.largest
     del batch_specs, batch_sampler
     deadline = time.monotonic() + 10
     while Live.held and time.monotonic() < deadline:  # the thread that reads ahead ends in its own time
@@ -360,7 +362,7 @@ def test_seconds_are_counted_by_stage(source: Any, workers: int) -> None:
     next(batches)
     first = dict(loader.seconds)
     next(batches)
-    # The parts of all workers, divided by their number, fit into the time that passed.
+    # The stages of all workers, divided by their number, fit into the wall-clock time.
     work = {part: value for part, value in loader.seconds.items() if part != "read"}
     assert 0 < sum(work.values()) < time.perf_counter() - began
     batches.close()
@@ -446,5 +448,5 @@ def test_position_in_other_hub_data_set_raises(hub: Any) -> None:
         write_parquet(hub.dataset(name), rows=(6,))
     saved = load(open_source("org/one")).state_dict()
     load(open_source("org/one")).load_state_dict(saved)
-    with pytest.raises(DataError, match="saved in org/one, and this is org/two: that is another data set of the Hub"):
+    with pytest.raises(DataError, match="saved in org/one, and this is org/two: it is another data set of the Hub"):
         load(open_source("org/two")).load_state_dict(saved)

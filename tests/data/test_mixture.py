@@ -25,7 +25,7 @@ from hf_videomae.data.sampler import Cursor, MapStyleSampler, RankInfo, SampleRe
 from hf_videomae.data.stream_sampler import StreamSampler
 from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
-SETTINGS = ClipConfig(num_frames=2, stride=2, image_size=16)
+CLIP_CONFIG = ClipConfig(num_frames=2, stride=2, image_size=16)
 WEIGHTS = (6, 3, 1)
 
 
@@ -185,7 +185,9 @@ def test_mix_replaces_bad_videos(tmp_path: Path, workers: int) -> None:
     (folder / "class_0" / "004.mp4").write_bytes(b"this is no video" * 20)
     parquet = write_parquet(tmp_path / "parquet", rows=(5, 7), bad=(3,))
     mixture = open_mixture([str(folder), str(parquet)], weights=[1, 1])
-    loader = build_loader(mixture, clip_config=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.2)
+    loader = build_loader(
+        mixture, clip_config=CLIP_CONFIG, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.2
+    )
     assert loader.steps_per_epoch is None  # this Parquet does not say its size
     batches = list(islice(loader, 14))
     assert loader.epoch == 2
@@ -193,7 +195,7 @@ def test_mix_replaces_bad_videos(tmp_path: Path, workers: int) -> None:
     bad = {f"{folder}:class_0/004.mp4", f"{parquet}:data/train-00000-of-00002.parquet#3"}
     assert {entry["id"] for entry in loader.bad_videos} == bad
     assert not bad & {id for batch in batches for id in batch["sample_ids"]}
-    again = build_loader(mixture, clip_config=SETTINGS, batch_size=4, seed=0, max_bad_share=0.2)
+    again = build_loader(mixture, clip_config=CLIP_CONFIG, batch_size=4, seed=0, max_bad_share=0.2)
     assert [batch["sample_ids"] for batch in islice(again, 14)] == [batch["sample_ids"] for batch in batches]
 
 
@@ -230,12 +232,12 @@ def test_impossible_mixes_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the weight 0 of a data set is not above 0"):
         open_mixture([two, three], weights=[1, 0])
     with pytest.raises(DataError, match=r"two has 6 videos, too few for its 9 of a batch of 12; lower its weight"):
-        build_loader(open_mixture([two, three], weights=[3, 1]), clip_config=SETTINGS, batch_size=12, seed=0)
+        build_loader(open_mixture([two, three], weights=[3, 1]), clip_config=CLIP_CONFIG, batch_size=12, seed=0)
     from tests.helpers.datasets_on_disk import write_webdataset
 
     with pytest.raises(DataError, match="web does not say how many videos it has.*--dataset_weights"):
         open_mixture([two, str(write_webdataset(web))])
-    loader = build_loader(open_mixture([two, str(web)], weights=[1, 1]), clip_config=SETTINGS, batch_size=2, seed=0)
+    loader = build_loader(open_mixture([two, str(web)], weights=[1, 1]), clip_config=CLIP_CONFIG, batch_size=2, seed=0)
     assert loader.steps_per_epoch is None and len(next(iter(loader))["sample_ids"]) == 2
 
 

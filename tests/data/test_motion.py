@@ -66,7 +66,7 @@ def estimate_motion(frames: np.ndarray) -> int:
         columns = torch.stack([-dx, -dy, v * dx - u * dy, -(u * dx + v * dy)], -1)[moved]
         found.append(torch.linalg.lstsq(columns, change[moved][:, None]).solution[:, 0])
     motion = torch.stack(found).median(0).values
-    typical = torch.tensor([1.25, 1.25, 2.2, 0.22])  # pixels a frame; 20 pixels from the centre for the last two
+    typical = torch.tensor([1.25, 1.25, 2.2, 0.22])  # pixels a frame; 20 pixels from the center for the last two
     axis = int((motion / typical).abs().argmax())
     names = [("move_left", "move_right"), ("move_up", "move_down")]
     names += [("rotate_counterclockwise", "rotate_clockwise"), ("shrink", "grow")]

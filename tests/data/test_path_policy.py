@@ -13,18 +13,18 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from hf_videomae.data import ClipConfig, DataError, MotionSource, build_loader, open_source
+from hf_videomae.data import DataError, MotionSource, build_loader, open_source
 from hf_videomae.data.path_policy import RowPathResolver, parse_allowed_paths, redact_allowed_path
 from hf_videomae.prepare import PrepareSettings, prepare
 from hf_videomae.video.decoding import VideoDecodeError, open_video
 from hf_videomae.video.encoding import EncodeSettings
 from hf_videomae.video.url_allowlist import AllowedURL, BlockedVideo
+from tests.helpers.loaders import SMALL_CLIPS
 from tests.local_hub import LocalHub
 
 pytestmark = pytest.mark.fault
 SHA = "a" * 40
 HUB_ROOT = f"hf://datasets/org/set@{SHA}"
-SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 def video(number: int = 0) -> bytes:
@@ -241,7 +241,7 @@ def test_blocked_path_is_bad_video_with_reason(tmp_path: Path) -> None:
     private = tmp_path / "private.mp4"
     private.write_bytes(video())
     root = write_rows(tmp_path / "set", [*map(video, range(8)), str(private), "../private.mp4", None])
-    loader = build_loader(open_source(str(root)), clip_config=SETTINGS, batch_size=11, seed=0, max_bad_share=0.5)
+    loader = build_loader(open_source(str(root)), clip_config=SMALL_CLIPS, batch_size=11, seed=0, max_bad_share=0.5)
     batch = next(iter(loader))
     assert {entry["id"] for entry in loader.bad_videos} == {f"data/train.parquet#{row}" for row in (8, 9, 10)}
     reasons = {entry["path"]: entry["reason"] for entry in loader.bad_videos}
@@ -268,7 +268,7 @@ def test_data_set_of_urls_raises_unless_host_is_allowed(tmp_path: Path, web: Ser
         open_source(root)
     assert "\n" not in str(caught.value) and web.asked == []
     loader = build_loader(
-        open_source(root, allow_paths=[web.host]), clip_config=SETTINGS, batch_size=4, seed=0, num_workers=1
+        open_source(root, allow_paths=[web.host]), clip_config=SMALL_CLIPS, batch_size=4, seed=0, num_workers=1
     )
     assert len(next(iter(loader))["sample_ids"]) == 4 and loader.bad_videos == [] and len(web.asked) >= 4
 

@@ -12,7 +12,7 @@ from hf_videomae.data.sampler import Cursor, RankInfo, SampleRef
 from hf_videomae.data.stream_sampler import StreamSampler
 from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
-SETTINGS = ClipConfig(num_frames=2, stride=2, image_size=16)
+CLIP_CONFIG = ClipConfig(num_frames=2, stride=2, image_size=16)
 ROWS = {"few": (10, 10), "many": (4, 4, 4, 4, 4)}
 SIZE = 20
 
@@ -42,7 +42,7 @@ def source(request: pytest.FixtureRequest) -> Any:
 def ranks_of(source: Any, processes: int, *, clips: int = 12, **options: Any) -> list[Loader]:
     assert clips % processes == 0
     shares: dict[str, Any] = {"batch_size": clips // processes, "world_size": processes, "seed": 3, **options}
-    return [build_loader(source, clip_config=SETTINGS, rank=rank, **shares) for rank in range(processes)]
+    return [build_loader(source, clip_config=CLIP_CONFIG, rank=rank, **shares) for rank in range(processes)]
 
 
 def steps_of(loaders: list[Loader], steps: int) -> list[list[str]]:
@@ -75,7 +75,7 @@ def test_resume_on_other_world_size_repeats_uninterrupted_steps(source: Any, bef
     taken = steps_of(first, 1)
     second = resumed(source, first, after)
     taken += steps_of(second, 1)
-    # And back, with what all ranks of the second saved.
+    # And back, with the states of all ranks of the second run.
     taken += steps_of(resumed(source, second, before), 2)
     assert taken == straight
     assert len({name for step in straight for name in step}) == SIZE
@@ -91,7 +91,7 @@ def test_resume_with_other_batch_size_keeps_order(source: Any, before: int, afte
     second = resumed(source, first, after, clips=clips)
     while sum(map(len, taken)) < total:
         taken += steps_of(second, 1)
-        # Each step by itself: a resume at every one.
+        # Resume at every step.
         second = resumed(source, second, after, clips=clips)
     assert Counter(sum(taken, [])) == Counter(sum(straight, []))
     assert all(len(step) == clips for step in taken[1:])

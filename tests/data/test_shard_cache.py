@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from hf_videomae.data import ClipConfig, DataError, build_loader, describe_source, open_source
+from hf_videomae.data import DataError, build_loader, describe_source, open_source
 from hf_videomae.hub import retry
 from tests.helpers.datasets_on_disk import write_parquet, write_videofolder, write_webdataset
+from tests.helpers.loaders import SMALL_CLIPS
 from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 SHARDS = r"GET .*(parquet|tar)"
 WRITERS: dict[str, Any] = {"parquet": write_parquet, "webdataset": write_webdataset}
 
@@ -26,7 +26,7 @@ def read_all(source: Any) -> list[Any]:
 
 
 def drawn(source: Any, *, batches: int, **options: Any) -> list[list[str]]:
-    loader = build_loader(source, clip_config=SETTINGS, batch_size=3, seed=0, max_bad_share=0, **options)
+    loader = build_loader(source, clip_config=SMALL_CLIPS, batch_size=3, seed=0, max_bad_share=0, **options)
     taken = iter(loader)
     try:
         return [batch["sample_ids"] for batch in islice(taken, batches)]

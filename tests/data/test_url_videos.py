@@ -11,7 +11,6 @@ import torch
 
 from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel, VideoMAEVideoProcessor
 from hf_videomae.data import (
-    ClipConfig,
     DataError,
     MotionSource,
     Sample,
@@ -27,10 +26,10 @@ from hf_videomae.hub import retry
 from hf_videomae.hub.source_errors import SourceRefused
 from hf_videomae.video.decoding import VideoDecodeError
 from tests.helpers.datasets_on_disk import write_videofolder, write_webdataset
+from tests.helpers.loaders import SMALL_CLIPS
 from tests.local_hub import LocalHub
 
 pytestmark = pytest.mark.fault
-SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
 # huggingface_hub does not try again after this one by itself.
 AT_ONCE = 520
 
@@ -92,7 +91,9 @@ STORES = (
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_odd_url_is_bad_video(hub: LocalHub, address: str, workers: int) -> None:
     source: Any = Listed({3: address})
-    loader = build_loader(source, clip_config=SETTINGS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.5)
+    loader = build_loader(
+        source, clip_config=SMALL_CLIPS, batch_size=4, seed=0, num_workers=workers, max_bad_share=0.5
+    )
     list(islice(loader, 3))
     (bad,) = loader.bad_videos
     assert bad["id"] == source[3].id and "\n" not in bad["reason"]
@@ -100,7 +101,7 @@ def test_odd_url_is_bad_video(hub: LocalHub, address: str, workers: int) -> None
 
 def test_video_on_dead_host_is_bad_after_retries(hub: LocalHub, dead: str) -> None:
     source: Any = Listed({3: dead, 5: f"{dead}?2"})
-    loader = build_loader(source, clip_config=SETTINGS, batch_size=4, seed=0, max_bad_share=0.5)
+    loader = build_loader(source, clip_config=SMALL_CLIPS, batch_size=4, seed=0, max_bad_share=0.5)
     seen = {name for batch in islice(loader, 4) for name in batch["sample_ids"]}
     assert len(seen) == 6 and sorted(bad["path"] for bad in loader.bad_videos) == [dead, f"{dead}?2"]
     assert all("refused" in bad["reason"] for bad in loader.bad_videos)
@@ -145,7 +146,7 @@ def test_refused_data_set_raises_instead_of_bad_videos(hub: LocalHub, status: in
     source = open_source("org/set")
     hub.fail("GET .*mp4", status=status, times=None)
     with pytest.raises(DataError, match=rf"org/set: the Hub refuses train/.*HTTP {status}") as caught:
-        next(iter(build_loader(source, clip_config=SETTINGS, batch_size=2, seed=0)))
+        next(iter(build_loader(source, clip_config=SMALL_CLIPS, batch_size=2, seed=0)))
     assert isinstance(caught.value, SourceRefused)
 
 

@@ -210,7 +210,7 @@ def test_save_to_disk_folders_are_read(tmp_path: Path) -> None:
     whole = datasets.Dataset.from_dict(columns, features=features)
     datasets.DatasetDict({"train": whole, "val": whole.select([1])}).save_to_disk(tmp_path / "both")
     whole.save_to_disk(tmp_path / "one", num_shards=2)
-    # What `map` leaves beside the data is no part of it.
+    # Cache files of `map` are not part of the data.
     (tmp_path / "one" / "cache-0123.arrow").write_bytes((tmp_path / "one" / "data-00000-of-00002.arrow").read_bytes())
     for path, split, labels in (
         ("both", "train", [0, 1, 0]),

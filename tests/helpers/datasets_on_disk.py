@@ -19,6 +19,14 @@ def write_folder(root: Path, *, count: int = 8, classes: int = 2) -> Path:
     return root
 
 
+def write_names(root: Path, *names: str) -> Path:
+    """Write files that are never decoded."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"video")
+    return root
+
+
 DAMAGES = ("truncated", "empty", "text", "audio only")
 
 

@@ -1,6 +1,5 @@
 """Build cards of models and data sets: text, YAML header, license, lineage, and nothing private."""
 
-from ..redaction import redact_command, redact_path, redact_text, redact_values
 from .escaping import code_span, escape_markdown, escape_to_one_line
 from .header import check_header, parse_header_or_empty, to_yaml
 from .license import Ancestor, License, LicenseError, inherit_license, known_checkpoint_license
@@ -28,10 +27,6 @@ __all__ = [
     "License",
     "LicenseError",
     "parse_header_or_empty",
-    "redact_command",
-    "redact_path",
-    "redact_text",
-    "redact_values",
     "resolve_dataset_lineage",
     "resolve_model_lineage",
     "section",

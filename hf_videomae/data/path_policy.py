@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..cards import redact_path
 from ..cards.header import parse_header_or_empty
 from ..credentials import redact_credentials
 from ..errors import DataError
+from ..redaction import redact_path
 from ..video.url_allowlist import (
     ALLOWED_SCHEMES,
     AllowedURL,

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..cards import Ancestor, LicenseError, inherit_license, redact_text
+from ..cards import Ancestor, LicenseError, inherit_license
 from ..data.labels import SINGLE_LABEL, LabelKind
 from ..errors import DataError
 from ..filesystem import check_folder_writable, create_folder, sync_folder, wrap_write_errors
 from ..folder_lock import LOCK_FILE, check_folder_unlocked, lock_folder
+from ..redaction import redact_text
 from ..run_files import read_json, write_atomic, write_json
 from ..video.encoding import EncodeSettings, Trim, find_encoder
 from .dataset_card import update_dataset_card

@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from ..cards import redact_text
 from ..provenance import package_versions
+from ..redaction import redact_text
 from ..video.encoding import find_encoder
 from .entries import SkippedVideo
 from .scan import InputDataset

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..cards import is_hub_id, redact_path, resolve_dataset_lineage
+from ..cards import is_hub_id, resolve_dataset_lineage
 from ..data.column_values import has_video_paths
 from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folders import describe_frame_folder
@@ -28,6 +28,7 @@ from ..data.video_files import FolderScan, scan_folder
 from ..data.video_lists import read_video_list
 from ..errors import DataError
 from ..hub.retry import RetryPolicy, disable_datasets_retries, retry_transient, shard_retry_seconds
+from ..redaction import redact_path
 from ..text import escape_non_utf8
 from ..video.encoding import Trim
 from .entries import InputEntry, SkippedVideo, entries_from_folder, entries_from_index, skipped_in_folder

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import run_files
-from ..cards import redact_path
 from ..console import log_main
 from ..data import describe_epoch, describe_shards, describe_source, source_notes
+from ..redaction import redact_path
 from ..stop_signals import signal_name
 from .distributed import available_cores, local_world_size
 from .optim import CosineSchedule

@@ -135,7 +135,7 @@ def test_killed_in_the_middle_of_a_push(place: Place, logged_in: LocalHub) -> No
         run.until(lambda: (place.run / "published.jsonl").exists() and "commit" in last_line(place.run))
         logged_in.stall("/commit/", seconds=20)
         logged_in.forget()
-        run.until(lambda: logged_in.record._under_way and logged_in.record.requests)
+        run.until(lambda: logged_in.record._num_in_progress and logged_in.record.requests)
         time.sleep(0.5)
         run.kill()
     before = titles()

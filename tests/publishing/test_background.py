@@ -102,7 +102,7 @@ def test_newer_checkpoint_replaces_waiting_one(logged_in: LocalHub, run: Path) -
         begun = time.monotonic()
         made.publish_checkpoint(save(run, step=step))
         if step == 2:
-            wait_for(lambda: logged_in.record._under_way)
+            wait_for(lambda: logged_in.record._num_in_progress)
     assert time.monotonic() - begun < 5, "nobody waited for the Hub"
     wait_for(lambda: made.last_published_step == 6)
     assert titles() == ["Step 6", "Step 2"]

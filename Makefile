@@ -89,9 +89,11 @@ quality: $(STAMP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy model_cards/render.py
 
-cards: $(STAMP)  ## render model_cards/*.md from the YAML files beside them
-	$(BIN)/python -m hf_videomae.cards.published model_cards
+cards: $(STAMP)  ## render model_cards/*.md and the tables of examples/recipes/README.md from their YAML files
+	$(BIN)/python model_cards/render.py
+	$(BIN)/python examples/recipes/render.py
 
 bench: $(STAMP)  ## what is claimed to be fast, measured side by side with what it replaces
 	@for script in $(filter-out %/stream_memory.py,$(wildcard examples/benchmarks/*.py)); do $(BIN)/python "$$script" || exit 1; done

@@ -1,4 +1,4 @@
-"""The page of a Space on your own machine: what a VideoMAE makes of a video that you drop there.
+"""Serve the page of a Space on your own machine: drop a video there and see what a VideoMAE predicts.
 
     python examples/app.py --model org/my-finetuned --pretrained org/my-videomae
 

@@ -1,24 +1,31 @@
-"""Does pre-training help? On the built-in motion videos, whose label is in no single frame, at equal budgets.
+"""Measure whether pre-training helps, on the built-in motion videos, whose label is in no single frame.
 
     python examples/compare_motion.py --output_dir outputs/motion                          # one seed
     python examples/compare_motion.py --recipe compare-motion --output_dir outputs/motion  # three seeds
 
-For each seed: pre-train without labels, fine-tune that encoder and a fresh one with the same labels, steps and
-settings, and test both on the test videos with several views. A third row shows the pre-trained model one frame of
-each video, repeated: what it gets right then is in the picture and not in the motion. The stages are the other
-examples, run as a user runs them; one that is done is kept, so an interrupted comparison goes on.
+For each seed it pre-trains without labels, fine-tunes that encoder and an untrained one with the same labels, steps
+and settings, and tests both on the test videos with several views. A third row shows the pre-trained model one frame
+of each video, repeated: what it still gets right is in a single image and not in the motion. The stages are the other
+example scripts, run as a user runs them. Finished ones are kept, so an interrupted comparison resumes.
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import TestConfig, measure_accuracy, optional_flag, parse_views_setting, run_stage, write_comparison
+from compare.comparison import ComparisonRow, format_mean_and_error, paired_difference
+from compare.stages import (
+    EvalSettings,
+    measure_accuracy,
+    optional_flag,
+    parse_views_setting,
+    run_stage,
+    write_comparison,
+)
 
 from hf_videomae.console import log_main
 from hf_videomae.data import DataError, open_source
 from hf_videomae.data.source import AnySource
-from hf_videomae.evaluation.comparison import ComparisonRow, format_mean_and_error, paired_difference
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 
 PRETRAINED, SCRATCH, REPEATED_FRAME = (
@@ -32,20 +39,20 @@ PRETRAINED, SCRATCH, REPEATED_FRAME = (
 class MotionComparison:
     """Settings of the comparison."""
 
-    seeds: tuple[int, ...] = option((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
-    model: str = option("tiny", "preset that is pre-trained, and that starts from scratch", group="runs")
+    seeds: tuple[int, ...] = option((0,), "seeds; each is pre-trained and fine-tuned separately", group="runs")
+    model: str = option("tiny", "preset of both models", group="runs")
     pretrained: str | None = option(
         None, "a pre-trained checkpoint instead of pre-training here (one seed)", group="runs"
     )
-    pretrain_recipe: str = option("tiny", "of examples/pretrain.py", group="runs")
-    pretrain_steps: int | None = option(None, "instead of the recipe's", group="runs")
-    finetune_recipe: str = option("tiny-finetune", "of examples/finetune.py", group="runs")
-    finetune_steps: int | None = option(None, "instead of the recipe's, for both", group="runs")
-    split: str = option("test", "split that is tested", group="test")
+    pretrain_recipe: str = option("tiny", "recipe of examples/pretrain.py", group="runs")
+    pretrain_steps: int | None = option(None, "steps instead of the recipe's", group="runs")
+    finetune_recipe: str = option("tiny-finetune", "recipe of examples/finetune.py", group="runs")
+    finetune_steps: int | None = option(None, "steps instead of the recipe's, for both models", group="runs")
+    split: str = option("test", "split to test on", group="test")
     views: str = option("3x1", "temporal views x crops of the test", group="test")
     batch_size: int = option(32, "clips per forward pass of the test", group="test")
     num_workers: int = option(1, "decoding processes", group="speed")
-    output_dir: str = option("outputs/motion", "where everything is written")
+    output_dir: str = option("outputs/motion", "output directory")
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -56,7 +63,7 @@ class MotionComparison:
 
 
 def finetune_models(settings: MotionComparison, *, seed: int, folder: Path) -> tuple[Path, Path]:
-    """The two models of a seed: from the pre-trained encoder, and from scratch."""
+    """Return the two models of a seed: fine-tuned from the pre-trained encoder, and from scratch."""
     shared = ["--dataset", "motion", "--seed", str(seed), "--num_workers", str(settings.num_workers)]
     encoder = Path(settings.pretrained or folder / "pretrain")
     if settings.pretrained is None:
@@ -71,20 +78,20 @@ def finetune_models(settings: MotionComparison, *, seed: int, folder: Path) -> t
 
 
 def compare(settings: MotionComparison, source: AnySource) -> list[ComparisonRow]:
-    """The rows of the table, the better way first."""
-    test = TestConfig(parse_views_setting(settings.views), settings.batch_size, settings.num_workers)
+    """Return the rows of the table: pre-trained, from scratch, and shown one repeated frame."""
+    eval_settings = EvalSettings(parse_views_setting(settings.views), settings.batch_size, settings.num_workers)
     values: dict[str, list[float]] = {PRETRAINED: [], SCRATCH: [], REPEATED_FRAME: []}
     for seed in settings.seeds:
         pretrained, scratch = finetune_models(settings, seed=seed, folder=Path(settings.output_dir) / f"seed-{seed}")
-        values[PRETRAINED].append(measure_accuracy(pretrained, source, test=test))
-        values[SCRATCH].append(measure_accuracy(scratch, source, test=test))
-        values[REPEATED_FRAME].append(measure_accuracy(pretrained, source, test=test, repeat_frame=True))
-        log_main(f"seed {seed}: " + ", ".join(f"{name} {found[-1]:.3f}" for name, found in values.items()))
-    return [ComparisonRow(name, tuple(found), is_baseline=name == REPEATED_FRAME) for name, found in values.items()]
+        values[PRETRAINED].append(measure_accuracy(pretrained, source, settings=eval_settings))
+        values[SCRATCH].append(measure_accuracy(scratch, source, settings=eval_settings))
+        values[REPEATED_FRAME].append(measure_accuracy(pretrained, source, settings=eval_settings, repeat_frame=True))
+        log_main(f"seed {seed}: " + ", ".join(f"{name} {accuracies[-1]:.3f}" for name, accuracies in values.items()))
+    return [ComparisonRow(name, tuple(row), is_baseline=name == REPEATED_FRAME) for name, row in values.items()]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is missing, print the table, draw the picture; returns the exit code."""
+    """Run the missing stages, and write the table and the figure; return the exit code."""
     folder = Path(__file__).parent / "recipes"
     settings = parse_recipe(MotionComparison, arguments, description=__doc__, folder=folder)
     with exit_on_user_error():

@@ -1,12 +1,13 @@
-"""Does pre-training help on a small real data set? UT-Interaction: 83 clips of two people, 6 interactions.
+"""Measure whether pre-training helps on a small real data set, UT-Interaction: 83 clips of two people, 6 interactions.
 
     python examples/compare_ut_interaction.py --recipe compare-ut-interaction --dataset ../shared/data/ut_interaction
 
-Five folds by recording sequence (the list is `recipes/ut-interaction-folds.csv`). In each fold three models get the
-same labels, steps and settings: from scratch; pre-trained on the fold's training clips; pre-trained on the built-in
-motion videos and then on those clips. No pre-training sees a test clip. Beside them stand what a single frame gives
-(the third model shown one repeated frame, and hand-made features of the middle frame) and what a clip's aspect ratio
-and length give away: these clips were cut by hand. The data set is never copied: folds are folders of links.
+The clips are split into five folds by recording sequence (`recipes/ut-interaction-folds.csv`). In each fold three
+models get the same labels, steps and settings: from scratch; pre-trained on the fold's training clips; pre-trained on
+the built-in motion videos and then on those clips. No pre-training sees a test clip. The table also has what a single
+frame gives (the third model shown one repeated frame, and hand-made features of the middle frame), and what a clip's
+aspect ratio and length give away, as these clips were cut by hand. The data set is never copied: folds are folders of
+links.
 """
 
 import csv
@@ -18,12 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from stages import TestConfig, measure_accuracy, optional_flag, parse_views_setting, run_stage, write_comparison
+from compare.baselines import kernel_ridge, middle_frame_features, video_geometry
+from compare.comparison import ComparisonRow, binomial_standard_error
+from compare.stages import (
+    EvalSettings,
+    measure_accuracy,
+    optional_flag,
+    parse_views_setting,
+    run_stage,
+    write_comparison,
+)
 
 from hf_videomae.console import log_main
 from hf_videomae.data import DataError, Source, open_source
-from hf_videomae.evaluation.baselines import kernel_ridge, middle_frame_features, video_geometry
-from hf_videomae.evaluation.comparison import ComparisonRow, binomial_standard_error
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -36,24 +44,24 @@ GEOMETRY = "aspect ratio and length alone"
 class InteractionComparison:
     """Settings of the comparison."""
 
-    dataset: str = option("../shared/data/ut_interaction", "folder of the clips and their index.csv", group="data")
+    dataset: str = option("../shared/data/ut_interaction", "folder of the clips with their index.csv", group="data")
     folds: str = option("ut-interaction-folds.csv", "fold of each sequence: a file, or one in recipes/", group="data")
-    only_fold: int | None = option(None, "run one fold and stop, e.g. to share the work", group="data")
-    seeds: tuple[int, ...] = option((0,), "of the runs: each is pre-trained and fine-tuned anew", group="runs")
+    only_fold: int | None = option(None, "run one fold only, for example to share the work", group="data")
+    seeds: tuple[int, ...] = option((0,), "seeds; each is pre-trained and fine-tuned separately", group="runs")
     model: str = option("tiny", "preset of all three models", group="runs")
     motion_model: str | None = option(
-        None, "a checkpoint pre-trained on the motion videos instead of pre-training it here (one seed)", group="runs"
+        None, "a checkpoint pre-trained on the motion videos, instead of pre-training it here (one seed)", group="runs"
     )
-    motion_recipe: str = option("tiny", "of pre-training on the motion videos", group="runs")
-    motion_steps: int | None = option(None, "instead of the recipe's", group="runs")
-    pretrain_recipe: str = option("ut-pretrain", "of pre-training on the clips", group="runs")
-    pretrain_steps: int | None = option(None, "instead of the recipe's", group="runs")
-    finetune_recipe: str = option("ut-finetune", "of fine-tuning", group="runs")
-    finetune_steps: int | None = option(None, "instead of the recipe's, for all three", group="runs")
+    motion_recipe: str = option("tiny", "recipe of pre-training on the motion videos", group="runs")
+    motion_steps: int | None = option(None, "steps instead of the recipe's", group="runs")
+    pretrain_recipe: str = option("ut-pretrain", "recipe of pre-training on the clips", group="runs")
+    pretrain_steps: int | None = option(None, "steps instead of the recipe's", group="runs")
+    finetune_recipe: str = option("ut-finetune", "recipe of fine-tuning", group="runs")
+    finetune_steps: int | None = option(None, "steps instead of the recipe's, for all three models", group="runs")
     views: str = option("4x1", "temporal views x crops of the test", group="test")
     batch_size: int = option(16, "clips per forward pass of the test", group="test")
     num_workers: int = option(1, "decoding processes", group="speed")
-    output_dir: str = option("outputs/ut-interaction", "where everything is written")
+    output_dir: str = option("outputs/ut-interaction", "output directory")
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -67,7 +75,7 @@ class InteractionComparison:
 
 
 def read_folds(file: str | Path) -> dict[str, int]:
-    """Sequence -> fold, of a table with the columns fold and sequence.
+    """Return the fold of each sequence, from a table with the columns fold and sequence.
 
     Raises:
         DataError: for a missing file, a missing column, or a sequence in two folds.
@@ -89,7 +97,7 @@ def read_folds(file: str | Path) -> dict[str, int]:
 
 
 def assign_folds(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
-    """Path -> fold of every clip of the data set's index.csv.
+    """Return the fold of every clip, by its path in the data set's index.csv.
 
     Raises:
         DataError: for a missing index, or a clip whose sequence is in no fold.
@@ -99,19 +107,21 @@ def assign_folds(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
         raise DataError(f"{dataset} has no index.csv; give the folder of UT-Interaction with path,label,sequence")
     with open(index, encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    lost = [row["path"] for row in rows if row.get("sequence") not in folds]
-    if lost:
-        raise DataError(f"{len(lost)} clips are of sequences in no fold, the first is {lost[0]}; add them to the list")
+    unassigned = [row["path"] for row in rows if row.get("sequence") not in folds]
+    if unassigned:
+        raise DataError(
+            f"{len(unassigned)} clips are of sequences in no fold, the first is {unassigned[0]}; add them to the list"
+        )
     return {row["path"]: folds[row["sequence"]] for row in rows}
 
 
 def link_fold(dataset: Path, folder: Path, *, fold: int, clips: dict[str, int]) -> Path:
-    """`folder/{train,test}/CLASS/CLIP` as links to the data set: what `--dataset` of the stages names.
+    """Create `folder/{train,test}/CLASS/CLIP` as links to the data set, for `--dataset` of the stages.
 
     Raises:
-        DataError: for a class that is missing in either part.
+        DataError: for a class without a clip in either part, or a folder with clips of another fold.
     """
-    parts = {path: "test" if own == fold else "train" for path, own in clips.items()}
+    parts = {path: "test" if clip_fold == fold else "train" for path, clip_fold in clips.items()}
     classes = {part: {os.path.dirname(path) for path in parts if parts[path] == part} for part in ("train", "test")}
     if classes["train"] != classes["test"]:
         missing = sorted(classes["train"] ^ classes["test"])
@@ -123,8 +133,8 @@ def link_fold(dataset: Path, folder: Path, *, fold: int, clips: dict[str, int]) 
             link.unlink()
         if not link.is_symlink():
             link.symlink_to(target)
-    found = {link.relative_to(folder).as_posix() for link in folder.glob("*/*/*")}
-    foreign = found - {f"{part}/{path}" for path, part in parts.items()}
+    links = {link.relative_to(folder).as_posix() for link in folder.glob("*/*/*")}
+    foreign = links - {f"{part}/{path}" for path, part in parts.items()}
     if foreign:
         raise DataError(f"{folder} holds {min(foreign)} of other folds; give another --output_dir, or remove it")
     return folder
@@ -134,7 +144,7 @@ def link_fold(dataset: Path, folder: Path, *, fold: int, clips: dict[str, int]) 
 
 
 def train_models(settings: InteractionComparison, *, fold: Path, motion: Path, seed: int, folder: Path) -> list[Path]:
-    """The three fine-tuned models of a fold: from scratch, pre-trained, and motion first."""
+    """Return the three fine-tuned models of a fold: from scratch, pre-trained, and pre-trained on motion first."""
     shared = ["--dataset", fold, "--seed", str(seed), "--num_workers", str(settings.num_workers)]
     pretrain = ["--recipe", settings.pretrain_recipe, *shared, *optional_flag("max_steps", settings.pretrain_steps)]
     finetune = ["--recipe", settings.finetune_recipe, *shared, *optional_flag("max_steps", settings.finetune_steps)]
@@ -148,19 +158,19 @@ def train_models(settings: InteractionComparison, *, fold: Path, motion: Path, s
 
 
 def pretrain_on_motion(settings: InteractionComparison, *, seed: int, folder: Path) -> Path:
-    """The model pre-trained on the motion videos, one for all folds of a seed."""
+    """Return the model pre-trained on the motion videos, one for all folds of a seed."""
     if settings.motion_model is not None:
         return Path(settings.motion_model)
-    chosen = ["--recipe", settings.motion_recipe, "--model", settings.model, "--seed", str(seed)]
-    chosen += ["--num_workers", str(settings.num_workers), *optional_flag("max_steps", settings.motion_steps)]
-    return run_stage("pretrain.py", chosen, output_dir=folder / "motion")
+    flags = ["--recipe", settings.motion_recipe, "--model", settings.model, "--seed", str(seed)]
+    flags += ["--num_workers", str(settings.num_workers), *optional_flag("max_steps", settings.motion_steps)]
+    return run_stage("pretrain.py", flags, output_dir=folder / "motion")
 
 
 def evaluate_models(settings: InteractionComparison, folds: Sequence[Path]) -> list[ComparisonRow]:
-    """Accuracy over all clips of all folds, per seed: the three models and the single frame."""
+    """Return the accuracies over all clips of all folds, per seed, of the three models and the repeated frame."""
     names = (SCRATCH, PRETRAINED, MOTION, REPEATED_FRAME)
     right: dict[str, list[float]] = {name: [] for name in names}
-    test = TestConfig(parse_views_setting(settings.views), settings.batch_size, settings.num_workers)
+    eval_settings = EvalSettings(parse_views_setting(settings.views), settings.batch_size, settings.num_workers)
     total = 0
     for seed in settings.seeds:
         root = Path(settings.output_dir) / f"seed-{seed}"
@@ -172,9 +182,9 @@ def evaluate_models(settings: InteractionComparison, folds: Sequence[Path]) -> l
             assert isinstance(source, Source)
             total += len(source)
             for name, model in zip(names, [*models, models[-1]], strict=True):
-                counts[name] += round(
-                    measure_accuracy(model, source, test=test, repeat_frame=name == REPEATED_FRAME) * len(source)
-                )
+                is_repeated = name == REPEATED_FRAME
+                accuracy = measure_accuracy(model, source, settings=eval_settings, repeat_frame=is_repeated)
+                counts[name] += round(accuracy * len(source))
             log_main(f"seed {seed}, fold {fold.name}: {total} clips so far, right: {dict(counts)}")
         for name in names:
             right[name].append(counts[name] / total)
@@ -182,18 +192,18 @@ def evaluate_models(settings: InteractionComparison, folds: Sequence[Path]) -> l
 
 
 def evaluate_baselines(dataset: Path, clips: dict[str, int], *, folds: Sequence[int]) -> list[ComparisonRow]:
-    """Kernel ridge on the middle frame and on the geometry, on the same folds."""
+    """Return the accuracies of kernel ridge on the middle frame and on the geometry, on the same folds."""
     source = open_source(str(dataset), require_labels=True)
     assert isinstance(source, Source) and source.class_names is not None
     samples = [source[index] for index in range(len(source))]
     labels = torch.tensor([sample.label for sample in samples])
-    own = torch.tensor([clips[sample.id] for sample in samples])
+    clip_folds = torch.tensor([clips[sample.id] for sample in samples])
     entries = []
     for name, make in ((FRAME, middle_frame_features), (GEOMETRY, video_geometry)):
         features = make(source, range(len(source)))
         right = tested = 0
         for fold in folds:
-            test = own == fold
+            test = clip_folds == fold
             answers = kernel_ridge(features[~test], labels[~test], features[test], num_classes=len(source.class_names))
             right, tested = right + int((answers == labels[test]).sum()), tested + int(test.sum())
         entries.append(ComparisonRow(name, (right / tested,), is_baseline=True))
@@ -201,7 +211,7 @@ def evaluate_baselines(dataset: Path, clips: dict[str, int], *, folds: Sequence[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is missing, print the table, draw the picture; returns the exit code."""
+    """Run the missing stages, and write the table and the figure; return the exit code."""
     settings = parse_recipe(InteractionComparison, arguments, description=__doc__, folder=RECIPES)
     with exit_on_user_error():
         dataset = Path(settings.dataset)

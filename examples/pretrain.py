@@ -1,17 +1,18 @@
-"""Pre-train a VideoMAE: hide most cubes of each clip, reconstruct them.
+"""Pre-train a VideoMAE: mask most cubes of each clip and reconstruct them.
 
     python examples/pretrain.py                                       # tiny model, built-in data, minutes on a CPU
     python examples/pretrain.py --recipe tiny --output_dir outputs/tiny
-    python examples/pretrain.py --output_dir outputs/tiny --resume    # goes on exactly where it stopped
+    python examples/pretrain.py --output_dir outputs/tiny --resume    # continues exactly where it stopped
     accelerate launch examples/pretrain.py --recipe v1-ucf101-base --dataset DIR
 
-Settings come from defaults, then the recipe file, then the flags. Ctrl-C and SIGTERM save a checkpoint and leave.
+Settings come from the defaults, the recipe file and the flags; later ones win. Ctrl-C and SIGTERM save a checkpoint
+and exit.
 """
 
 import sys
 from pathlib import Path
 
-from hf_videomae.data import DataError, build_loader, open_mixture
+from hf_videomae.data import DataError, open_mixture
 from hf_videomae.training import (
     PretrainRecipe,
     PretrainTask,
@@ -21,6 +22,7 @@ from hf_videomae.training import (
     build_pretrain_clip_config,
     build_pretraining_model,
     build_publisher,
+    build_train_loader,
     exit_on_user_error,
     log_pretrain_summary,
     parse_recipe,
@@ -30,7 +32,7 @@ from hf_videomae.video.decoding import VideoBackendError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Pre-train; returns the exit code: 0, or 128 + the signal that stopped the run."""
+    """Pre-train; return the exit code: 0, or 128 + the signal that stopped the run."""
     recipe = parse_recipe(PretrainRecipe, arguments, description=__doc__, folder=Path(__file__).parent / "recipes")
 
     # Whatever is wrong shows here, in one line, before anything is written.
@@ -47,32 +49,21 @@ def main(arguments: list[str] | None = None) -> int:
         )
         model = build_pretraining_model(recipe, resume)
         log_pretrain_summary(recipe, model=model, source=source, processes=accelerator.num_processes)
-        loader = build_loader(
-            source,
-            settings=build_pretrain_clip_config(recipe, model.config, source),
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            num_workers=recipe.num_workers,
-            prefetch=recipe.prefetch,
-            on_bad_video=recipe.on_bad_video,
-            max_bad_share=recipe.max_bad_share,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-        run = Trainer(
+        clips = build_pretrain_clip_config(recipe, model.config, source)
+        trainer = Trainer(
             recipe,
             accelerator=accelerator,
             model=model,
             task=PretrainTask(recipe, model=model, source=source),
-            loader=loader,
+            loader=build_train_loader(recipe, source, clips, accelerator=accelerator),
             resume=resume,
             publisher=publisher,
         )
+        trainer.setup()
 
-    # From here on only what the data or the numbers do can end the run early.
+    # From here on only the data and the numbers can end the run early.
     with exit_on_user_error(RunError, DataError, VideoBackendError):
-        return run.train().exit_code
+        return trainer.train().exit_code
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Accuracy of a video classifier by stock transformers alone: what somebody gets who does not have this package.
+"""Measure the accuracy of a video classifier with stock transformers alone, as users without this package get it.
 
     python examples/stock_accuracy.py --model org/my-finetuned --dataset org/my-videos --split test
 
-Two ways: `AutoModelForVideoClassification` with `AutoImageProcessor` on frames that `datasets` decodes, and
-`pipeline("video-classification")`, which decodes by itself. Each sees one clip per video, its frames spread over the
-whole of it. Prints one line of JSON; nothing of hf_videomae is imported, and the line says so.
+There are two ways: `AutoModelForVideoClassification` with `AutoImageProcessor` on frames that `datasets` decodes, and
+`pipeline("video-classification")`, which decodes by itself. Each uses one clip per video, its frames spread over the
+whole video. The script prints one line of JSON; it imports nothing of hf_videomae, and the line confirms that.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from transformers.utils import logging
 
 
 class StockModel:
-    """The Auto classes, on frames of `datasets`' decoder."""
+    """Classifies with the Auto classes, on frames decoded by `datasets`."""
 
     def __init__(self, name: str) -> None:
         self.model = AutoModelForVideoClassification.from_pretrained(name).eval()
         self.processor = AutoImageProcessor.from_pretrained(name)
 
     def __call__(self, video: bytes) -> str:
-        """The class of an encoded video."""
+        """Return the class of an encoded video."""
         decoder = Video().decode_example({"bytes": video, "path": None})
-        places = np.linspace(0, len(decoder) - 1, self.model.config.num_frames).astype(int).tolist()
-        frames = decoder.get_frames_at(places).data.permute(0, 2, 3, 1).numpy()
+        indices = np.linspace(0, len(decoder) - 1, self.model.config.num_frames).astype(int).tolist()
+        frames = decoder.get_frames_at(indices).data.permute(0, 2, 3, 1).numpy()
         inputs = self.processor(list(frames), return_tensors="pt")
         with torch.no_grad():
             scores = self.model(**inputs).logits[0]
@@ -40,14 +40,14 @@ class StockModel:
 
 
 class StockPipeline:
-    """`pipeline`, on files; without torchvision it steps by `frame_sampling_rate`, with it, it spreads by itself."""
+    """Classifies files with `pipeline`; it steps by `frame_sampling_rate`, or spreads its frames with torchvision."""
 
     def __init__(self, name: str, *, folder: Path) -> None:
         self.classify = pipeline("video-classification", model=name)
         self.file = folder / "video.mp4"
 
     def __call__(self, video: bytes) -> str:
-        """The class of an encoded video."""
+        """Return the class of an encoded video."""
         self.file.write_bytes(video)
         length = len(Video().decode_example({"bytes": video, "path": None}))
         rate = max(1, length // self.classify.model.config.num_frames)
@@ -55,7 +55,7 @@ class StockPipeline:
 
 
 def count_correct(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Videos, and how many of them each way gets right."""
+    """Count the videos, and how many of them each way gets right."""
     videos = load_dataset(arguments.dataset, split=arguments.split, streaming=True)
     names = videos.features["label"].names
     with tempfile.TemporaryDirectory() as folder:
@@ -69,16 +69,16 @@ def count_correct(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print what was found; returns the exit code."""
+    """Print the counts, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a folder or org/name")
     parser.add_argument("--dataset", required=True, help="org/name with embedded videos: columns video and label")
     parser.add_argument("--split", default="test", help="of the data set (default: test)")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
-    found = count_correct(arguments)
+    counts = count_correct(arguments)
     ours = sorted(name for name in sys.modules if name.partition(".")[0] == "hf_videomae")
-    print(json.dumps({**found, "imported_of_ours": ours}))
+    print(json.dumps({**counts, "imported_of_ours": ours}))
     return 0
 
 

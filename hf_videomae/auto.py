@@ -1,4 +1,4 @@
-"""Our classes behind transformers' Auto classes, only when asked.
+"""Register the package's classes with transformers' Auto classes, on request only.
 
 transformers owns the model type `videomae`. Registering sends every later `AutoModel...from_pretrained` of a VideoMAE
 in this process to the classes of this package, so nothing registers at import.
@@ -10,15 +10,15 @@ logger = logging.getLogger(__name__)
 
 
 def register_auto_classes() -> list[str]:
-    """Let the Auto classes of transformers give the classes of this package for `model_type: videomae`.
+    """Make transformers' Auto classes return the classes of this package for `model_type: videomae`.
 
-    The configuration and all heads are registered together: with some of them missing, transformers would mix its own
-    modeling code with our configuration. May be called again at no harm.
+    All heads are registered with the configuration: if some were missing, transformers would mix its own modeling
+    code with our configuration. A second call changes nothing.
 
     Returns:
-        The names of the Auto classes that now give ours. `AutoVideoProcessor` is among them only where torchvision and
-        Pillow are installed, since transformers refuses its use without them; a warning says so. Without it,
-        `VideoMAEVideoProcessor.from_pretrained` works all the same.
+        The names of the Auto classes that now return ours. `AutoVideoProcessor` is among them only if torchvision and
+        Pillow are installed, because transformers refuses to use it without them; a warning says so. Without it,
+        `VideoMAEVideoProcessor.from_pretrained` still works.
     """
     from transformers import (
         AutoConfig,

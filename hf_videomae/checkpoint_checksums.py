@@ -1,4 +1,4 @@
-"""Checksums of a checkpoint: a file that was damaged later, at its full size, is found before it is read."""
+"""Write and verify checksums of a checkpoint, to find files that were damaged later at their full size."""
 
 import functools
 import hashlib
@@ -18,19 +18,19 @@ _NUM_THREADS = 4
 
 def compute_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of files by their path in a folder."""
-    named = list(names)
+    paths = list(names)
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        return dict(zip(named, pool.map(_sha256, (folder / name for name in named)), strict=True))
+        return dict(zip(paths, pool.map(_sha256, (folder / path for path in paths)), strict=True))
 
 
 def dump_checksummed_state(state: Mapping[str, Any]) -> str:
-    """Return the text of a state file, which holds the checksum of itself."""
+    """Return the text of a state file, with a checksum of its other content."""
     plain = json.loads(json.dumps({name: value for name, value in state.items() if name != _STATE_CHECKSUM_KEY}))
     return json.dumps({**plain, _STATE_CHECKSUM_KEY: _state_digest(plain)}, indent=1)
 
 
 def is_state_intact(state: Mapping[str, Any]) -> bool:
-    """Return whether a state is as it was sealed; True for one of before, which has no checksum."""
+    """Return whether a state is as it was written; True for older ones, which have no checksum."""
     if _STATE_CHECKSUM_KEY not in state:
         return CHECKSUMS_KEY not in state
     return bool(
@@ -40,13 +40,13 @@ def is_state_intact(state: Mapping[str, Any]) -> bool:
 
 
 def find_corruption(checkpoint: Path, state: Mapping[str, Any]) -> str | None:
-    """Return which file is not what it was when the checkpoint was written, or None."""
+    """Return which file has changed since the checkpoint was written, or None."""
     checksums = state.get(CHECKSUMS_KEY)
     if checksums is None:
         return next(filter(None, (_unreadable_reason(checkpoint, name) for name in state["files"])), None)
-    found = compute_checksums(checkpoint, checksums)
-    damaged = [name for name, wanted in checksums.items() if found[name] != wanted]
-    return f"{damaged[0]} is damaged: it is not what was written" if damaged else None
+    current = compute_checksums(checkpoint, checksums)
+    damaged = next((name for name, checksum in checksums.items() if current[name] != checksum), None)
+    return None if damaged is None else f"{damaged} is damaged: it is not what was written"
 
 
 def _state_digest(plain: Mapping[str, Any]) -> str:
@@ -73,5 +73,5 @@ def _sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _sha256_cached(path: Path, inode: int, changed: int, size: int) -> str:
-    """A checkpoint is looked at several times before a run goes on from it."""
+    """Return the SHA-256 of a file; cached, because a checkpoint is verified several times before a resume."""
     return sha256_of(path)

@@ -1,4 +1,4 @@
-"""Find and verify the checkpoints of a run: `OUTPUT_DIR/checkpoint-STEP/`, without loading a tensor."""
+"""Find and verify the checkpoints of a run, `OUTPUT_DIR/checkpoint-STEP/`, without loading a tensor."""
 
 import json
 import re
@@ -22,27 +22,27 @@ class CheckpointError(RunError):
 
 
 def checkpoint_step(folder: Path) -> int | None:
-    """The step in a checkpoint's name, or None for another name."""
+    """Return the step in the name of a checkpoint, or None for another name."""
     match = _CHECKPOINT_NAME.fullmatch(folder.name)
     return int(match.group(1)) if match else None
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
-    """All directories named checkpoint-STEP, oldest first, whole or not."""
+    """Return all folders named checkpoint-STEP, complete or not, sorted by step."""
     root = Path(output_dir)
     if not root.is_dir():
         return []
-    found = [path for path in root.iterdir() if path.is_dir() and checkpoint_step(path) is not None]
-    return sorted(found, key=lambda path: checkpoint_step(path) or 0)
+    checkpoints = [path for path in root.iterdir() if path.is_dir() and checkpoint_step(path) is not None]
+    return sorted(checkpoints, key=lambda path: checkpoint_step(path) or 0)
 
 
 def incomplete_reason(checkpoint: Path, *, contents: bool = True) -> str | None:
-    """Why a checkpoint is not whole, or None when it is: every file that its state names, as it was written.
+    """Return why a checkpoint is incomplete or damaged; None if it has every file that its state names.
 
     Args:
-        checkpoint: the directory.
-        contents: compare what the files hold, not only their sizes; checkpoints of before have no checksums, of them
-            the JSON and the headers of safetensors are read.
+        checkpoint: its folder.
+        contents: compare the contents of the files with their checksums, not only the sizes. In older checkpoints,
+            which have no checksums, the JSON files and the headers of safetensors are read instead.
     """
     try:
         files = (path for path in checkpoint.rglob("*") if path.is_file())
@@ -50,14 +50,14 @@ def incomplete_reason(checkpoint: Path, *, contents: bool = True) -> str | None:
         text = None
         if STATE_FILE in sizes:
             text = (checkpoint / STATE_FILE).read_text(encoding="utf-8", errors="replace")
-        fault = find_listing_error(sizes, text)
-        return find_corruption(checkpoint, json.loads(text or "")) if fault is None and contents else fault
-    except OSError as error:  # of a run that goes on, the oldest is dropped while it is looked at
+        reason = find_listing_error(sizes, text)
+        return find_corruption(checkpoint, json.loads(text or "")) if reason is None and contents else reason
+    except OSError as error:  # a running training may remove its oldest checkpoint in the meantime
         return f"it cannot be read: {error.strerror}: {error.filename}"
 
 
 def find_listing_error(sizes: Mapping[str, int], state_text: str | None) -> str | None:
-    """What is wrong with files of these sizes, by what their state file says; None: nothing."""
+    """Return how files of these sizes disagree with the text of their state file; None if they agree."""
     if state_text is None:
         return f"it has no {STATE_FILE}"
     try:
@@ -67,7 +67,7 @@ def find_listing_error(sizes: Mapping[str, int], state_text: str | None) -> str 
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT or not isinstance(state.get("files"), dict):
         return f"its {STATE_FILE} is of another format"
     if not is_state_intact(state):
-        return f"its {STATE_FILE} is damaged or was edited: its checksum does not fit"
+        return f"its {STATE_FILE} is damaged or was edited: its checksum does not match"
     for name, size in state["files"].items():
         if name not in sizes:
             return f"{name} is missing"
@@ -77,27 +77,27 @@ def find_listing_error(sizes: Mapping[str, int], state_text: str | None) -> str 
 
 
 def latest_checkpoint(output_dir: str | Path, *, contents: bool = True) -> Path | None:
-    """The newest whole checkpoint; half-written and damaged ones are passed over, visibly."""
+    """Return the newest complete checkpoint, or None; print a note for each incomplete or damaged one."""
     for checkpoint in reversed(list_checkpoints(output_dir)):
-        fault = incomplete_reason(checkpoint, contents=contents)
-        if fault is None:
+        reason = incomplete_reason(checkpoint, contents=contents)
+        if reason is None:
             return checkpoint
-        log_main(f"note: {checkpoint} is not whole ({fault}) and is passed over")
+        log_main(f"note: {checkpoint} is incomplete ({reason}) and is skipped")
     return None
 
 
 def find_checkpoint(resume: str, *, output_dir: str | Path) -> Path | None:
-    """The checkpoint that `--resume` means, of those on this machine (of the Hub's: `fetching`).
+    """Return the local checkpoint that `--resume` names.
 
     Args:
-        resume: `auto`, a checkpoint directory, or a directory of checkpoints.
+        resume: `auto`, a checkpoint, or a folder of checkpoints.
         output_dir: where `auto` looks.
 
     Returns:
-        the checkpoint; None when `auto` finds none yet: one command line serves the first and every later start.
+        the checkpoint; None if `auto` finds none yet, so that the same command line works for every start.
 
     Raises:
-        CheckpointError: for a directory that is no checkpoint, holds none, or is not whole.
+        CheckpointError: for a folder that is not a checkpoint, holds none, or is incomplete.
     """
     if resume == "auto":
         return latest_checkpoint(output_dir)
@@ -109,41 +109,40 @@ def find_checkpoint(resume: str, *, output_dir: str | Path) -> Path | None:
     if checkpoint_step(folder.resolve()) is None and not (folder / STATE_FILE).exists():
         newest = latest_checkpoint(folder)
         if newest is None:
-            raise CheckpointError(f"--resume {resume}: no whole checkpoint-STEP directory is in there")
+            raise CheckpointError(f"--resume {resume}: it holds no complete checkpoint-STEP directory")
         return newest
-    fault = incomplete_reason(folder)
-    if fault is not None:
-        older = [path for path in list_checkpoints(folder.resolve().parent) if _is_older(path, folder)]
-        whole = next((path for path in reversed(older) if incomplete_reason(path) is None), None)
-        remedy = "give an earlier one, or auto" if whole is None else f"the newest whole one before it is {whole}"
-        raise CheckpointError(f"--resume {resume}: this checkpoint is not whole: {fault}; {remedy}")
+    reason = incomplete_reason(folder)
+    if reason is not None:
+        step = checkpoint_step(folder.resolve()) or 0
+        older = [path for path in list_checkpoints(folder.resolve().parent) if (checkpoint_step(path) or 0) < step]
+        complete = next((path for path in reversed(older) if incomplete_reason(path) is None), None)
+        remedy = "give an earlier one, or auto"
+        if complete is not None:
+            remedy = f"the newest complete one before it is {complete}"
+        raise CheckpointError(f"--resume {resume}: this checkpoint is incomplete: {reason}; {remedy}")
     return folder
 
 
-def _is_older(path: Path, checkpoint: Path) -> bool:
-    return (checkpoint_step(path) or 0) < (checkpoint_step(checkpoint.resolve()) or 0)
-
-
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `run_state.json` holds: step, counters, recipe, processes, optimizer settings, files."""
+    """Read `run_state.json` of a checkpoint: step, counters, recipe, number of processes, files."""
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
 
 
 def resume_settings(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a resumed run takes over from a checkpoint's state: its recipe, and whether it logs its samples."""
+    """Return the settings that a resumed run takes from a checkpoint: its recipe, and whether it logs its samples."""
     kept = {"log_samples": True} if state.get("log_samples") else {}
     return {**state["recipe"], **kept}
 
 
 def checkpoint_run_id(checkpoint: Path | None) -> str | None:
-    """The id of the run that a checkpoint is of; None for a new run, or one of before there were ids."""
-    found = None if checkpoint is None else read_state(checkpoint).get("run_id")
-    return found if isinstance(found, str) else None
+    """Return the id of the run that wrote a checkpoint; None for a new run, or an older one without an id."""
+    run_id = None if checkpoint is None else read_state(checkpoint).get("run_id")
+    return run_id if isinstance(run_id, str) else None
 
 
 def checkpoint_source(checkpoint: Path) -> str:
-    """Where a checkpoint comes from: `org/name@commit` of one that was fetched, else its path."""
+    """Return where a checkpoint comes from: `org/name@commit` if it was downloaded, else its path."""
     path = checkpoint / FETCHED_FROM_FILE
     if not path.exists():
         return str(checkpoint)

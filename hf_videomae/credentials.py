@@ -2,7 +2,7 @@
 
 import re
 
-# Access tokens by the form that their makers gave them, so that a scanner finds them.
+# Access tokens by the prefixes that services give them so that scanners find them.
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(?:hf|api_org|sk|gh[pousr]|npm|dckr_pat|glsa|glc)_[A-Za-z0-9_]{16,}"  # the Hub, GitHub, npm, Docker, Grafana
@@ -29,10 +29,10 @@ _SECRET_NAME = (
     r"(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key|(?:access|account)[_-]?key)s?"
     r"(?:[_-]?(?:key|id|access[_-]?key))?"
 )
-# In a query short names are enough to know a signature by: Azure's `sig`, Aliyun's `character`, Akamai's `hdnts`.
+# In a query, short names are enough to recognize a signature: Azure's `sig`, Aliyun's `sign`, Akamai's `hdnts`.
 _QUERY = re.compile(
-    rf"([?&;#](?:amp;)?(?:[A-Za-z0-9_.%-]{{0,60}}{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|googleaccessid|key-pair-id|policy|sig|sign|"
-    r"auth|authorization|pass|pwd|jwt|hmac|hdnts|hdnea)=)[^&\s\"'<>#\\]+",
+    rf"([?&;#](?:amp;)?(?:[A-Za-z0-9_.%-]{{0,60}}{_SECRET_NAME}|x-(?:amz|goog|oss|cos|ms|bce)-[a-z-]+|"
+    r"googleaccessid|key-pair-id|policy|sig|sign|auth|authorization|pass|pwd|jwt|hmac|hdnts|hdnea)=)[^&\s\"'<>#\\]+",
     re.IGNORECASE,
 )
 _ASSIGNED_SECRET = re.compile(
@@ -51,16 +51,16 @@ _BEARER = re.compile(r"\b(bearer\s+)[A-Za-z0-9+/=._~-]{12,}", re.IGNORECASE)
 
 
 def redact_tokens(text: str, *known: str | None) -> str:
-    """Return a text without what looks like a token of the Hub or of others, and without those that are known."""
+    """Return a text without known tokens and without anything that looks like a token."""
     for token in filter(None, known):
         text = text.replace(token, "TOKEN")
     return _PRIVATE_KEY.sub("TOKEN", _TOKEN.sub("TOKEN", text))
 
 
 def redact_credentials(text: str, *known: str | None) -> str:
-    """Return a text without tokens, names and passwords in URLs, signatures in their queries, and passwords set in it.
+    """Return a text without tokens, user names, passwords and signatures in URLs, and assigned passwords.
 
-    What else a URL asks for stays: it may be all that tells two videos apart. JSON stays JSON.
+    The rest of a URL's query stays, because only it may distinguish two videos. JSON stays JSON.
     """
     text = _URL_CREDENTIALS.sub(r"\1", redact_tokens(text, *known))
     for pattern in (_QUERY, _QUOTED_QUERY, _LONG_KEY, _ASSIGNED_SECRET, _SECRET_FLAG, _BEARER, _COOKIE, _WEBHOOK):

@@ -1,4 +1,4 @@
-"""What a published text must not hold: paths of this machine, names in them, credentials."""
+"""Redact local paths and credentials in texts that are published."""
 
 import re
 import shlex
@@ -19,18 +19,18 @@ _HOME_FOLDERS = ("home", "users")
 
 
 def redact_path(path: str) -> str:
-    """A path as others may read it: absolute ones keep their last name alone.
+    """Return a path for publication.
 
     Args:
         path: a path, a Hub id, a URL or a plain name.
 
     Returns:
         `path/to/NAME` for an absolute path or one that leaves its folder; `examples/...` for a script of this
-        project; anything else as it is, without credentials.
+        project; anything else unchanged except for credentials.
     """
     if not is_local_path(path):
         return _strip_url_secrets(path)
-    whole = PureWindowsPath(re.sub(rf"^{_FILE_URL}", "", path))  # it splits at both kinds of slashes
+    whole = PureWindowsPath(re.sub(rf"^{_FILE_URL}", "", path))  # it splits at / and \
     parts = [part for part in whole.parts if part != whole.anchor]
     if "examples" in parts[:-1]:
         return "/".join(parts[parts.index("examples") :])
@@ -41,25 +41,24 @@ def redact_path(path: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Free text, such as the reason of an error, with the paths in it shortened."""
-    text = _QUOTED_LOCAL_PATH.sub(
-        lambda found: f"{found[1]}{redact_path(found[0][1:-1])}{found[1]}", _strip_url_secrets(text)
-    )
-    return _LOCAL_PATH_IN_TEXT.sub(lambda found: redact_path(found[0]), text)
+    """Return free text, such as an error message, with its paths redacted."""
+    text = _strip_url_secrets(text)
+    text = _QUOTED_LOCAL_PATH.sub(lambda match: f"{match[1]}{redact_path(match[0][1:-1])}{match[1]}", text)
+    return _LOCAL_PATH_IN_TEXT.sub(lambda match: redact_path(match[0]), text)
 
 
 def redact_command(command: str) -> str:
-    """A command line with the paths in it shortened, words as `--flag=PATH` included."""
+    """Return a command line with its paths redacted, also in words such as `--flag=PATH`."""
     command = redact_credentials(command)
     try:
         words = shlex.split(command)
-    except ValueError:  # an open quote: not written by shlex, so no shell words
+    except ValueError:  # an open quote, so it cannot be split into words
         return redact_text(command)
-    return " ".join(_quote_word(_redact_word(word)) for word in words)
+    return shlex.join(map(_redact_word, words))
 
 
 def redact_values(values: Any) -> Any:
-    """Every text in a JSON value as `redact_path` shows it, where it is a path, and as `redact_text` otherwise."""
+    """Return a JSON value with every path, command and text in it redacted."""
     if isinstance(values, dict):
         return {
             key: redact_command(value) if key == "command" else redact_values(value) for key, value in values.items()
@@ -72,14 +71,14 @@ def redact_values(values: Any) -> Any:
 
 
 def redact_secrets(text: str) -> str:
-    """Return a text without credentials, the token of this machine's user included."""
+    """Return a text without credentials, including the Hub token of this machine's user."""
     from huggingface_hub import get_token
 
     return redact_credentials(text, get_token())
 
 
 def is_local_path(path: str) -> bool:
-    """Whether a text can only be a path of a machine: absolute, or leaving its folder."""
+    """Return whether a text is certainly a local path: absolute, or leaving its folder."""
     return _LOCAL_PATH.fullmatch(path) is not None or "/../" in path
 
 
@@ -90,11 +89,6 @@ def _redact_word(word: str) -> str:
     return redact_path(word)
 
 
-def _quote_word(word: str) -> str:
-    # A shortened path holds nothing that a shell would take for a pattern but `*`, which is quoted again.
-    return shlex.quote(word)
-
-
 def _strip_url_secrets(text: str) -> str:
-    text = _URL.sub(lambda found: found["scheme"] + found["rest"], text)
+    text = _URL.sub(lambda match: match["scheme"] + match["rest"], text)
     return redact_credentials(text)

@@ -52,14 +52,23 @@ def _seeded() -> None:
 
 
 @pytest.fixture
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a twentieth of a second between attempts."""
+    from hf_videomae.hub import retry
+
+    monkeypatch.setattr(retry, "_INITIAL_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "_MAX_BACKOFF", 0.05)
+
+
+@pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """A Hub on loopback, empty, with the clients of this process turned to it; `hub.environment()` for others."""
-    from tests.local_hub.clients import forget_connections, turn_to
+    from tests.local_hub.clients import forget_connections, patch_clients
 
     hub = LocalHub(tmp_path / "hub", home=tmp_path / "hf_home")
     hub.start()
     try:
-        turn_to(hub, monkeypatch)
+        patch_clients(hub, monkeypatch)
         yield hub
     finally:
         hub.stop()

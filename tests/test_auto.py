@@ -1,4 +1,4 @@
-"""Test register_auto_classes, in a process of its own since registering cannot be undone."""
+"""Test register_auto_classes in its own processes, because registering cannot be undone."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ for auto, name in [(AutoConfig, "pretrained"), (AutoModel, "pretrained"), (AutoM
 NAMES = ["VideoMAEConfig", "VideoMAEModel", "VideoMAEForPreTraining", "VideoMAEForVideoClassification"]
 
 
-def test_registered_auto_classes_return_ours(checkpoints: Path) -> None:
+def test_all_auto_classes_return_ours_after_registering(checkpoints: Path) -> None:
     register = "import hf_videomae; print(hf_videomae.register_auto_classes() == hf_videomae.register_auto_classes())"
     output = run(LOAD_ALL.format(register=register), checkpoints)
     assert "True" in output
@@ -49,13 +49,13 @@ def test_registered_auto_classes_return_ours(checkpoints: Path) -> None:
         assert f"hf_videomae {name}" in output
 
 
-def test_unregistered_auto_classes_return_stock(checkpoints: Path) -> None:
+def test_auto_classes_return_stock_without_registering(checkpoints: Path) -> None:
     output = run(LOAD_ALL.format(register="import hf_videomae; hf_videomae.VideoMAEModel"), checkpoints)
     for name in NAMES:
         assert f"transformers {name}" in output
 
 
-def test_missing_video_processor_is_reported(checkpoints: Path) -> None:
+def test_missing_video_processor_is_warned_about(checkpoints: Path) -> None:
     code = """
 import sys
 from transformers.utils import is_torchvision_available

@@ -69,10 +69,10 @@ def test_convert_writes_a_complete_checkpoint(
     ("arguments", "words"),
     [
         (["convert", "missing.pth", "out"], "missing.pth"),
-        (["convert", "missing.pth", "out", "--num_frame", "8"], "no field"),
+        (["convert", "missing.pth", "out", "--num_frame", "8"], "--num_frame is not a field"),
         (["convert", "missing.pth", "out", "--num_frames"], "no value"),
         (["convert", "missing.pth", "out", "stray"], "stray has no value"),
-        (["convert", "missing.pth", "out", "stray", "8"], "stray is no field"),
+        (["convert", "missing.pth", "out", "stray", "8"], "stray is not a field"),
         (["convert"], "required"),
         (
             ["reconstruct", "video.mp4", "--model", "missing-directory", "--output", "x", "--stray", "1"],
@@ -132,7 +132,7 @@ def test_reconstruct_writes_an_image(capsys: pytest.CaptureFixture[str], tmp_pat
     arguments = ["--model", str(tmp_path / "model"), "--output", str(tmp_path / "pictures" / "seen")]
     status, output, _ = run(capsys, "reconstruct", str(tmp_path / "clip.mp4"), *arguments)
     assert status == 0
-    assert "hidden tokens" in output
+    assert "masked tokens" in output
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"seen.png", "seen.gif"}
 
     (tmp_path / "bad.mp4").write_text("no video")

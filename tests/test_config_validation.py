@@ -23,7 +23,7 @@ from hf_videomae import (
 from hf_videomae.cli import main
 from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.convert import load_original_checkpoint
-from hf_videomae.training.pretrain_task import check_model_name
+from hf_videomae.training.model_name import check_model_name
 from tests.helpers.models import save_model
 
 pytestmark = pytest.mark.fault

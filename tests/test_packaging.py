@@ -72,9 +72,10 @@ def run(environment: Path, *command: str) -> str:
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "hf_videomae").rglob("*.py")}
-    others = ("py.typed", "doctor/clip.mp4", "cards/hub_names.json", "cards/known_issues.yaml")
+    others = ("py.typed", "doctor/clip.mp4", "cards/hub_names.json")
     assert sources | {f"hf_videomae/{name}" for name in others} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hf_videomae"}
+    assert not [name for name in names if name.endswith(".md")], "guides stay in the repository"
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -1,16 +1,16 @@
-"""Clips per second and processor core, from an encoded video to a normalised tensor, ours beside the usual ways.
+"""Measure clips per second and core, from encoded video to normalized tensor, of this package and the usual ways.
 
     python examples/benchmarks/clips.py --raw path/to/videos [--prepared path/to/set]
 
-Pre-training clips with the multi-scale crop: 16 frames, 4 apart, at 224 pixels, or what --num_frames, --stride and
---image_size say. Every way decodes and makes the same kind of clip, each in its own process-CPU time on one thread, in
-rounds that take all ways in turn, so that whatever else the machine does falls on all of them. A ratio is the median
-over the rounds, ours over the other. --prepared is what `hf-videomae prepare` made of the videos (Parquet).
+The clips are those of pre-training with the multi-scale crop: 16 frames, 4 apart, at 224 pixels, unless --num_frames,
+--stride or --image_size are given. Every way decodes and makes the same kind of clip, on one thread, measured in
+process CPU time. Each round takes all ways in turn, so that other load on the machine affects all of them. A ratio is
+the median over the rounds, ours over the other. --prepared is the output of `hf-videomae prepare` (Parquet).
 
-With 4 clips per video ours opens a video once for four clips: each with its own start (`--clips_per_video 4`), or all
-of the same frames with other crops (`--num_sample 4`, the paper's repeated augmentation). The others, as their loaders
-do, decode for every clip; only the original's way takes more clips from the same frames, in a row of its own. Those
-ratios are the gain of taking more clips from a video, not of a quicker decoder alone.
+With 4 clips per video our way opens a video once for four clips: each with its own start (`--clips_per_video 4`), or
+all of the same frames with other crops (`--num_sample 4`, the paper's repeated augmentation). The others, like their
+loaders, decode for every clip; only the original's way takes more clips from the same frames, in a row of its own.
+Those ratios are the gain of taking more clips from a video, not of a faster decoder alone.
 """
 
 import argparse
@@ -40,14 +40,14 @@ Frames = np.ndarray  # (T, H, W, 3) uint8
 
 @dataclass(frozen=True)
 class ClipShape:
-    """Of a clip."""
+    """The shape of a clip: frames, stride, and size in pixels."""
 
     num_frames: int
     stride: int
     size: int
 
     def plan(self, total: int, sample: Sample, seed: int) -> list[int]:
-        """Frame indices of a random clip: those that `make_clips` draws, so that all ways read the same frames."""
+        """Return the frame indices that `make_clips` draws, so that all ways read the same frames."""
         generator = sample_generator(sample.id, seed=seed, epoch=0, purpose="frames")
         return sampling.pretrain_indices(total, num_frames=self.num_frames, stride=self.stride, generator=generator)
 
@@ -65,13 +65,13 @@ def ours(shape: ClipShape, *, clips: int = 1, num_sample: int = 1) -> ClipMaker:
     )
 
     def make(sample: Sample, seed: int) -> list[torch.Tensor]:
-        return [clip["pixel_values"] for clip in make_clips(sample, settings=settings, seed=seed, epoch=0)]
+        return [clip["pixel_values"] for clip in make_clips(sample, clip_config=settings, seed=seed, epoch=0)]
 
     return make
 
 
 def our_transform(frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
-    """The transform of `make_clips`, for frames that others decoded."""
+    """Apply the transform of `make_clips` to frames that another way decoded."""
     generator = torch.Generator().manual_seed(seed)
     clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
     clip = transforms.multi_scale_crop(clip, (shape.size, shape.size), generator=generator)
@@ -93,21 +93,21 @@ def decode_with_decord(sample: Sample, shape: ClipShape, seed: int) -> Frames:
 
 
 def decode_with_pyav(sample: Sample, shape: ClipShape, seed: int) -> Frames:
-    """The container's count, then every frame up to the last one wanted; only the wanted are turned to RGB."""
+    """Decode every frame up to the last one needed, by the container's count, and convert the needed ones to RGB."""
     import av
 
     with av.open(_file(sample)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        wanted = shape.plan(stream.frames or _count(sample), sample, seed)
-        found: dict[int, Frames] = {}
-        for number, frame in enumerate(container.decode(stream)):
-            if number in wanted:
-                found[number] = frame.to_ndarray(format="rgb24")
-            if number == wanted[-1]:
+        indices = shape.plan(stream.frames or _count(sample), sample, seed)
+        frames: dict[int, Frames] = {}
+        for index, frame in enumerate(container.decode(stream)):
+            if index in indices:
+                frames[index] = frame.to_ndarray(format="rgb24")
+            if index == indices[-1]:
                 break
-    last = found[max(found)]  # where the container counts frames that are not there
-    return np.stack([found.get(index, last) for index in wanted])
+    last = frames[max(frames)]  # the container may count frames that do not exist
+    return np.stack([frames.get(index, last) for index in indices])
 
 
 def _count(sample: Sample) -> int:
@@ -118,7 +118,7 @@ def _count(sample: Sample) -> int:
 
 
 def decode_with_datasets(sample: Sample, shape: ClipShape, seed: int) -> Frames:
-    """What the `Video` feature of `datasets` gives: a torchcodec decoder with its defaults."""
+    """Decode with the `Video` feature of `datasets`: a torchcodec decoder with its defaults."""
     import datasets
 
     value = sample.video
@@ -135,7 +135,7 @@ def _file(sample: Sample) -> Any:
 
 
 def pil_transform(frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
-    """PIL images, as the original does: one crop for all, resized, stacked along the channels, then normalised."""
+    """Transform PIL images like the original: one crop for all, resized, stacked along the channels, normalized."""
     from PIL import Image
 
     images = [Image.fromarray(frame).convert("RGB") for frame in frames]
@@ -149,7 +149,7 @@ def pil_transform(frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
 
 
 def _random_box(size: tuple[int, int], target: int, rng: random.Random) -> tuple[int, int, int, int]:
-    """(left, upper, right, lower) of a multi-scale crop."""
+    """Return (left, upper, right, lower) of a multi-scale crop."""
     width, height = size
     shapes = transforms.multi_scale_shapes((height, width), (target, target), scales=SCALES)
     crop_height, crop_width = rng.choice(shapes)
@@ -158,7 +158,7 @@ def _random_box(size: tuple[int, int], target: int, rng: random.Random) -> tuple
 
 
 class StockTransform:
-    """The image processor of stock transformers, on PIL: resizes the short side, crops the centre, normalises."""
+    """Transforms with stock transformers' image processor on PIL: resize the short side, center crop, normalize."""
 
     def __init__(self) -> None:
         self._processors: dict[int, Any] = {}
@@ -166,8 +166,8 @@ class StockTransform:
     def __call__(self, frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
         if shape.size not in self._processors:
             self._processors[shape.size] = self._load(shape.size)
-        made = self._processors[shape.size](list(frames), return_tensors="pt")
-        return made["pixel_values"][0]
+        inputs = self._processors[shape.size](list(frames), return_tensors="pt")
+        return inputs["pixel_values"][0]
 
     def _load(self, size: int) -> Any:
         from transformers.models.videomae import image_processing_pil_videomae as stock
@@ -178,7 +178,7 @@ class StockTransform:
 
 @dataclass
 class Row:
-    """One way, and what it took: processor seconds per clip of each round."""
+    """One way to make clips, and its CPU seconds per clip of each round."""
 
     name: str
     way: ClipMaker
@@ -188,7 +188,7 @@ class Row:
 
 
 def build_rows(shape: ClipShape) -> tuple[list[Row], list[str]]:
-    """The ways that this machine has, and a line for each that it has not."""
+    """Return the ways that are installed, and a line for each that is not."""
     others: list[tuple[str, str, Callable[..., Frames], Callable[..., torch.Tensor]]] = [
         ("the original's: decord, PIL transforms", "decord", decode_with_decord, pil_transform),
         ("datasets.Video, stock's PIL processor", "datasets", decode_with_datasets, StockTransform()),
@@ -227,45 +227,37 @@ def _compose(
 
 
 def run_rounds(rows: list[Row], samples: list[Sample], *, rounds: int, shape: ClipShape) -> None:
-    for number in range(-1, rounds):  # the first round is not counted: it loads what is loaded once
+    for number in range(-1, rounds):  # the first round does not count: it pays for imports and caches
         for row in rows:
             spent = 0.0
             failed = 0
-            for place, sample in enumerate(samples):
+            for index, sample in enumerate(samples):
                 start = time.process_time()
                 try:
-                    clips = row.way(sample, 1000 * number + place)
-                except (
-                    RuntimeError,
-                    ValueError,
-                    OSError,
-                    LookupError,
-                ) as error:  # a way that cannot read a file is told, and does not stop the others
+                    clips = row.way(sample, 1000 * number + index)
+                except (RuntimeError, ValueError, OSError, LookupError) as error:  # must not stop the other ways
                     failed += 1
                     if number < 0:
                         print(f"note: {row.name}: {sample.id}: {str(error).splitlines()[0][:100]}")
                 else:
                     spent += time.process_time() - start
-                    wanted = (shape.num_frames, 3, shape.size, shape.size)
-                    assert [clip.shape for clip in clips] == [wanted] * row.clips
+                    clip_shape = (shape.num_frames, 3, shape.size, shape.size)
+                    assert [clip.shape for clip in clips] == [clip_shape] * row.clips
             if number >= 0 and failed < len(samples):
                 row.seconds.append(spent / (row.clips * (len(samples) - failed)))
             row.failed = failed
 
 
 def print_table(title: str, rows: list[Row]) -> None:
-    print(
-        f"\n{title}\n\n| way | clips per second and core | ours is so many times faster | with 4 clips per video |",
-        end="",
-    )
-    print(" with 4 of the same frames |\n|---|---|---|---|---|")
+    columns = ["way", "clips per second and core", "speedup of ours", "with 4 clips per video", "of the same frames"]
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|---|---|---|---|---|")
     mine, others = rows[:3], rows[3:]
     for row in rows:
-        rate = f"{1 / statistics.median(row.seconds):.1f}" if row.seconds else "none decodes"
+        rate = f"{1 / statistics.median(row.seconds):.1f}" if row.seconds else "none decoded"
         note = f" ({row.failed} videos not decoded)" if row.failed else ""
-        # A way that takes four clips from the same frames stands beside ours that does.
-        beside = mine if row.clips == 1 else mine[2:]
-        ratios = [_ratio(row, our) if row in others and row.seconds and our in beside else "" for our in mine]
+        # A way that takes four clips from the same frames is compared with ours that does.
+        comparable = mine if row.clips == 1 else mine[2:]
+        ratios = [_ratio(row, our) if row in others and row.seconds and our in comparable else "" for our in mine]
         print(f"| {row.name}{note} | {rate} | {' | '.join(ratios)} |")
     decoded = [row for row in others if row.seconds and row.clips == 1]
     if decoded:
@@ -296,7 +288,7 @@ def _prepared(folder: Path) -> Iterator[Sample]:
 
 
 def _spread(items: list[Any], limit: int) -> list[Any]:
-    """At most `limit` of them, evenly spread."""
+    """Return at most `limit` of the items, evenly spaced."""
     step = max(1, -(-len(items) // limit))
     return items[::step]
 
@@ -304,11 +296,11 @@ def _spread(items: list[Any], limit: int) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True, help="folder of videos")
-    parser.add_argument("--prepared", type=Path, help="what `hf-videomae prepare` made of them (Parquet)")
+    parser.add_argument("--prepared", type=Path, help="output of `hf-videomae prepare` for them (Parquet)")
     parser.add_argument("--num_frames", type=int, default=16)
     parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--videos", type=int, default=12, help="how many videos of each set are read")
+    parser.add_argument("--videos", type=int, default=12, help="videos to read of each set")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -324,7 +316,7 @@ def main() -> None:
     rates = []
     for title, samples in sets.items():
         if not samples:
-            parser.error(f"{title}: no videos are there")
+            parser.error(f"{title}: there are no videos")
         rows, missing = build_rows(shape)
         run_rounds(rows, samples, rounds=args.rounds, shape=shape)
         print_table(f"{title}, {len(samples)} videos", rows)
@@ -332,7 +324,7 @@ def main() -> None:
             print(line)
         rates.append([statistics.median(row.seconds) for row in rows[:3]])
     if len(rates) == 2:
-        gains = [f"{raw / made:.2f}" for raw, made in zip(*rates, strict=True)]
+        gains = [f"{raw / prepared:.2f}" for raw, prepared in zip(*rates, strict=True)]
         print(
             f"\nprepared against raw, ours: {gains[0]}, 4 clips per video {gains[1]}, 4 of the same frames {gains[2]}"
         )

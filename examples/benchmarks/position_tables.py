@@ -1,8 +1,8 @@
-"""Position tables: ours against stock transformers', side by side, and equal to the bit.
+"""Measure building position tables, ours against stock transformers', and check that they are equal bit for bit.
 
     python examples/benchmarks/position_tables.py
 
-Stock fills the table in a Python loop each time a model is built; ours is one vectorised float64 expression.
+Stock fills the table in a Python loop whenever a model is built; ours is one vectorized float64 expression.
 """
 
 import statistics
@@ -21,7 +21,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {REPEATS} pairs")
     for name, (tokens, width) in SIZES.items():
         ours, stock = [], []
-        for _ in range(REPEATS):  # in pairs: whatever else the machine does falls on both
+        for _ in range(REPEATS):  # in pairs, so that other load on the machine affects both
             start = time.perf_counter()
             table = sinusoid_table(tokens, width)
             middle = time.perf_counter()

@@ -1,11 +1,11 @@
-"""What publishing costs a run: its steps with every save pushed, beside the same steps without.
+"""Measure what publishing costs a run: its steps with every save pushed, against the same steps without.
 
     python examples/benchmarks/publishing.py                     # two minutes
     python examples/benchmarks/publishing.py --pairs 5 --max_steps 200
 
-The same short pre-training, in turn without and with `--push_to_hub --hub_strategy checkpoint`, against the tests' Hub
-on loopback (from a clone: `tests/local_hub`), which takes its share of the same machine. Prints the median step of
-each run, of all runs, and how long each hand-over of a save stopped the training; nothing is asserted.
+The same short pre-training runs in turn without and with `--push_to_hub --hub_strategy checkpoint`, against the tests'
+Hub on loopback (from a clone: `tests/local_hub`), which uses some of the same machine. The script prints the median
+step of each run and of all runs, and how long each save was blocked by its push; it asserts nothing.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-WARMUP_STEPS = 3  # the first steps warm up
+WARMUP_STEPS = 3
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure and print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=2, help="runs of each kind")
     parser.add_argument("--max_steps", type=int, default=60)
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def compare_runs(hub: Any, scratch: Path, arguments: argparse.Namespace) -> None:
-    """Runs in turn, and what they say."""
+    """Run the pairs, and print their times."""
     steps: dict[bool, list[float]] = {False: [], True: []}
     differences, blocked, pushes = [], [], 0
     for pair in range(arguments.pairs):
@@ -63,13 +63,12 @@ def compare_runs(hub: Any, scratch: Path, arguments: argparse.Namespace) -> None
     for publishing, name in ((False, "without"), (True, "publishing")):
         print(f"median step, {name}: {1000 * statistics.median(steps[publishing]):.1f} ms of {len(steps[publishing])}")
     print(f"median difference of a pair: {statistics.median(differences):+.1f} ms; {pushes} pushes")
-    print(
-        f"a hand-over stopped the training for {statistics.median(blocked):.1f} ms (median), {max(blocked):.1f} (most)"
-    )
+    longest = max(blocked)
+    print(f"a push blocked the training for {statistics.median(blocked):.1f} ms (median), {longest:.1f} ms (maximum)")
 
 
 def run(hub: Any, folder: Path, arguments: argparse.Namespace, *, id: str | None) -> None:
-    """One short pre-training."""
+    """Run one short pre-training."""
     settings = {"output_dir": folder, "max_steps": arguments.max_steps, "save_every": arguments.save_every}
     settings |= {"batch_size": arguments.batch_size, "num_workers": 0, "log_every": 1}
     command = [sys.executable, str(ROOT / "examples" / "pretrain.py")]
@@ -78,13 +77,13 @@ def run(hub: Any, folder: Path, arguments: argparse.Namespace, *, id: str | None
         command += ["--push_to_hub", "--hub_model_id", id, "--hub_strategy", "checkpoint"]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     variables = {**hub.environment(), "HF_TOKEN": hub.token, "HF_VIDEOMAE_HUB_SPACING": "0", "PYTHONPATH": path}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"a run failed:\n{done.stdout}{done.stderr}")
+    process = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        raise SystemExit(f"a run failed:\n{process.stdout}{process.stderr}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines."""
+    """Return the objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -1,11 +1,12 @@
-"""The memory of streaming over time: does it grow?
+"""Measure whether the memory of streaming grows over time.
 
     python examples/benchmarks/stream_memory.py                # half an hour
     python examples/benchmarks/stream_memory.py --minutes 5
 
-Makes a data set, serves it on loopback by the tests' Hub (from a clone: `tests/local_hub`), and streams it without end
-in a process of its own, with its workers, through a window small enough to fill. Prints how much memory these
-processes hold and how fast it grows; nothing is asserted. RSS counts shared pages in every process, PSS shares them.
+The script makes a data set, serves it on loopback with the tests' Hub (from a clone: `tests/local_hub`), and streams
+it endlessly in a separate process with its workers, through a shuffle buffer small enough to fill. It prints how much
+memory these processes hold and how fast it grows; it asserts nothing. RSS counts shared pages in every process, PSS
+divides them.
 """
 
 import argparse
@@ -23,13 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_DISTINCT_VIDEOS = 32  # different videos
+NUM_DISTINCT_VIDEOS = 32
 BLOCKS = 20
 STUDENT_T = 2.10  # 97.5 % of Student's distribution with BLOCKS - 2 degrees of freedom
 
 
 class Sample(NamedTuple):
-    """In MiB: RSS and PSS of all processes, PSS of the training process and of its workers."""
+    """Memory in MiB at a time: RSS and PSS of all processes, PSS of the training process and of its workers."""
 
     seconds: float
     rss: float
@@ -39,7 +40,7 @@ class Sample(NamedTuple):
 
 
 def encode_noise(seed: int, *, frames: int = 48, size: tuple[int, int] = (120, 160)) -> bytes:
-    """A video that hardly compresses, so that the window fills."""
+    """Return a video that hardly compresses, so that the buffer fills."""
     import av
 
     random = np.random.default_rng(seed)
@@ -56,15 +57,18 @@ def encode_noise(seed: int, *, frames: int = 48, size: tuple[int, int] = (120, 1
 
 
 def write_set(folder: Path, *, shards: int, videos: int) -> int:
-    """Parquet files of so many videos each; returns all their bytes."""
+    """Write Parquet files of so many videos each, and return their size in bytes."""
     import datasets
 
-    kinds = [encode_noise(seed) for seed in range(NUM_DISTINCT_VIDEOS)]
+    videos_distinct = [encode_noise(seed) for seed in range(NUM_DISTINCT_VIDEOS)]
     (folder / "data").mkdir(parents=True)
     datasets.disable_progress_bars()
     features = datasets.Features({"video": datasets.Video()})
     for shard in range(shards):
-        rows = [{"bytes": kinds[(shard * videos + row) % NUM_DISTINCT_VIDEOS], "path": None} for row in range(videos)]
+        rows = [
+            {"bytes": videos_distinct[(shard * videos + row) % NUM_DISTINCT_VIDEOS], "path": None}
+            for row in range(videos)
+        ]
         table = datasets.Dataset.from_dict({"video": rows}, features=features)
         table.to_parquet(folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet", batch_size=8)
     return sum(file.stat().st_size for file in folder.rglob("*.parquet"))
@@ -76,37 +80,37 @@ def stream(arguments: argparse.Namespace) -> None:
 
     loader = build_loader(
         open_source("org/noise"),
-        settings=ClipConfig(num_frames=16, stride=2, image_size=112, grid=(8, 7, 7)),
+        clip_config=ClipConfig(num_frames=16, stride=2, image_size=112, grid=(8, 7, 7)),
         batch_size=8,
         seed=0,
         num_workers=arguments.num_workers,
         shuffle_buffer_bytes=arguments.window_megabytes * 2**20,
     )
-    clips, said = 0, 0.0
+    clips, printed_at = 0, 0.0
     for batch in loader:
         clips += len(batch["sample_ids"])
-        if time.monotonic() - said > 1:
-            said = time.monotonic()
+        if time.monotonic() - printed_at > 1:
+            printed_at = time.monotonic()
             print(clips, loader.epoch, flush=True)
 
 
 def memory(process: Any, *, begun: float) -> Sample:
-    """Of a process and all below it, now."""
+    """Return the memory of a process and all its children now."""
     import psutil
 
     rss, training, workers = 0, 0, 0
     for member in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = member.memory_full_info()
-            rss += found.rss
-            training += found.pss if member == process else 0
-            workers += found.pss if member != process else 0
+            info = member.memory_full_info()
+            rss += info.rss
+            training += info.pss if member == process else 0
+            workers += info.pss if member != process else 0
     both = training + workers
     return Sample(time.monotonic() - begun, *(value / 2**20 for value in (rss, both, training, workers)))
 
 
 def sample_memory(arguments: argparse.Namespace, environment: dict[str, str]) -> tuple[list[Sample], str]:
-    """Samples over the whole time, and the last line that the measured process wrote."""
+    """Return samples over the whole time, and the last line that the measured process printed."""
     import psutil
 
     command = [sys.executable, __file__, "--measured", *sys.argv[1:]]
@@ -125,16 +129,16 @@ def sample_memory(arguments: argparse.Namespace, environment: dict[str, str]) ->
             child.terminate()
             child.wait()
         if ended:
-            raise SystemExit("streaming ended by itself: see above")
+            raise SystemExit("streaming ended early: see above")
         output.seek(0)
         return samples, output.read().splitlines()[-1]
 
 
 def fit_growth(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Growth per hour and the half width of its 95 % interval.
+    """Return the growth per hour and half the width of its 95 % interval.
 
-    A line through the means of equal stretches of time: neighbouring samples are alike, and many of them would
-    pretend to know more than they do.
+    The line is fitted to the means of equal periods: neighboring samples are correlated, so fitting all of them would
+    make the interval too narrow.
     """
     blocks = [
         (a.mean(), b.mean()) for a, b in zip(*(np.array_split(x, BLOCKS) for x in (seconds, values)), strict=True)
@@ -142,13 +146,13 @@ def fit_growth(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     x, y = np.array(blocks).T
     x = x / 3600 - x.mean() / 3600
     growth = float((x * y).sum() / (x * x).sum())
-    rest = y - y.mean() - growth * x
-    return growth, STUDENT_T * float(np.sqrt((rest**2).sum() / (BLOCKS - 2) / (x * x).sum()))
+    residual = y - y.mean() - growth * x
+    return growth, STUDENT_T * float(np.sqrt((residual**2).sum() / (BLOCKS - 2) / (x * x).sum()))
 
 
-def print_summary(samples: list[Sample], said: str, *, arguments: argparse.Namespace) -> None:
-    """What was measured, in a few lines."""
-    clips, epoch = said.split()
+def print_summary(samples: list[Sample], last_line: str, *, arguments: argparse.Namespace) -> None:
+    """Print the measurement in a few lines."""
+    clips, epoch = last_line.split()
     counted = [sample for sample in samples if sample.seconds >= 60 * arguments.warmup_minutes]
     print(f"{clips} clips, {epoch} whole epochs in {samples[-1].seconds / 60:.1f} minutes")
     if len(counted) < 2 * BLOCKS:
@@ -164,13 +168,15 @@ def print_summary(samples: list[Sample], said: str, *, arguments: argparse.Names
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
-    parser.add_argument("--warmup_minutes", type=float, default=None, help="left out of the slope (default: a fifth)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="duration (default: 30)")
+    parser.add_argument(
+        "--warmup_minutes", type=float, default=None, help="minutes that the slope leaves out (default: a fifth)"
+    )
     parser.add_argument("--every", type=float, default=2.0, help="seconds between samples (default: 2)")
     parser.add_argument("--num_workers", type=int, default=2, help="decoding processes (default: 2)")
-    parser.add_argument("--window_megabytes", type=int, default=32, help="of the shuffle (default: 32)")
-    parser.add_argument("--shards", type=int, default=8, help="of the data set (default: 8)")
-    parser.add_argument("--videos", type=int, default=48, help="of a shard (default: 48)")
+    parser.add_argument("--window_megabytes", type=int, default=32, help="size of the shuffle buffer (default: 32)")
+    parser.add_argument("--shards", type=int, default=8, help="shards of the data set (default: 8)")
+    parser.add_argument("--videos", type=int, default=48, help="videos of a shard (default: 48)")
     parser.add_argument("--csv", type=Path, help="write all samples to this file")
     parser.add_argument("--measured", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -186,13 +192,13 @@ def main() -> None:
         print(f"{arguments.shards} shards, {arguments.shards * arguments.videos} videos, {size / 2**20:.0f} MiB")
         hub.start()
         try:
-            samples, said = sample_memory(arguments, {**hub.environment(), "OMP_NUM_THREADS": "1"})
+            samples, last_line = sample_memory(arguments, {**hub.environment(), "OMP_NUM_THREADS": "1"})
         finally:
             hub.stop()
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:
             csv.writer(file).writerows([Sample._fields, *samples])
-    print_summary(samples, said, arguments=arguments)
+    print_summary(samples, last_line, arguments=arguments)
 
 
 if __name__ == "__main__":

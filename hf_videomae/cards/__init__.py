@@ -1,4 +1,4 @@
-"""What cards of models and of data are made of alike: sections, headers, licences, origins, nothing private."""
+"""Build cards of models and data sets: text, YAML header, license, lineage, and nothing private."""
 
 from ..redaction import redact_command, redact_path, redact_text, redact_values
 from .escaping import code_span, escape_markdown, escape_to_one_line
@@ -15,28 +15,28 @@ from .markdown import (
 )
 
 __all__ = [
-    "CardError",
-    "License",
-    "LicenseError",
     "Ancestor",
+    "CardError",
     "check_header",
     "code_span",
-    "resolve_dataset_lineage",
-    "parse_header_or_empty",
+    "escape_markdown",
+    "escape_to_one_line",
     "inherit_license",
     "is_hub_id",
     "is_unedited",
     "known_checkpoint_license",
-    "resolve_model_lineage",
-    "escape_to_one_line",
-    "escape_markdown",
+    "License",
+    "LicenseError",
+    "parse_header_or_empty",
     "redact_command",
     "redact_path",
     "redact_text",
     "redact_values",
+    "resolve_dataset_lineage",
+    "resolve_model_lineage",
     "section",
-    "with_checksum",
     "table",
     "to_yaml",
+    "with_checksum",
     "write_readme",
 ]

@@ -1,4 +1,4 @@
-"""The YAML header of a model's card, and a check of it that needs no network."""
+"""Check the YAML header of a model card without the network."""
 
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,20 @@ CARD_TAGS = ("videomae", "video")
 
 
 def pipeline_tag(architecture: str) -> str:
-    """The task that the Hub files a model under.
+    """Return the task that the Hub lists a model under.
 
-    A pre-trained checkpoint has no tag of its own: features are what it gives. As `video-classification`, which the
-    published ones say, a stock pipeline would answer with a classifier of random weights.
+    There is no tag for a pre-trained checkpoint, so it is `feature-extraction`. The published ones say
+    `video-classification`; a stock pipeline then answers with a classifier of random weights.
     """
     return "video-classification" if architecture == CLASSIFIER_CLASS else "feature-extraction"
 
 
 def check_card(text: str, folder: str | Path | None = None) -> list[str]:
-    """What is wrong in the header of a model card, as far as that shows without the network.
+    """Return the problems of a model card's header that can be found without the network, one line each.
 
     Args:
         text: the whole card.
-        folder: of the card; files that the header names must be in it. None: they are not looked for.
-
-    Returns:
-        A line for each problem.
+        folder: the card's folder, which must hold the files that the header names; None: they are not checked.
     """
     try:
         fields = parse_header(text)
@@ -63,7 +60,7 @@ def _widget_problems(fields: dict[str, Any], folder: Path | None) -> list[str]:
 
 
 def is_classification_output(output: Any) -> bool:
-    """Whether it is as the task says it: an array of objects, each with a text `label` and a number `score`."""
+    """Return whether a value is a list of objects, each with a text `label` and a number `score`, as the task asks."""
     return isinstance(output, list) and all(
         isinstance(answer, dict)
         and isinstance(answer.get("label"), str)
@@ -74,7 +71,7 @@ def is_classification_output(output: Any) -> bool:
 
 
 def _model_index_problems(fields: dict[str, Any]) -> list[str]:
-    """Whether `model-index` says the same after huggingface_hub has read and written it."""
+    """Check that huggingface_hub can read `model-index` and writes the same again."""
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
     model_index = fields.get("model-index")
@@ -85,4 +82,4 @@ def _model_index_problems(fields: dict[str, Any]) -> list[str]:
         rewritten = eval_results_to_model_index(name, results)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         return [f"model-index cannot be read: {error!r}"]
-    return [] if rewritten == model_index else ["model-index loses something when huggingface_hub reads and writes it"]
+    return [] if rewritten == model_index else ["model-index changes when huggingface_hub reads and writes it"]

@@ -1,17 +1,17 @@
-"""Names that come from data, where they become Markdown: they show as they are and do nothing.
+"""Escape names that come from data, so that Markdown shows them as they are.
 
-A class or a file may be called `<script>`, `[here](http://...)`, `a | b` or hold line breaks. YAML headers are
-written by a YAML writer, which quotes by itself.
+A class or a file may be called `<script>`, `[here](http://...)`, `a | b` or hold line breaks. YAML headers need no
+escaping here, because a YAML writer quotes by itself.
 """
 
 import re
 
 from ..text import escape_control_characters
 
-# What begins markup anywhere in a line. `_` within a word is none.
+# Characters that begin markup anywhere in a line; `_` within a word does not.
 _MARKUP_CHARACTERS = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)")
 _HTML_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "@": "&#64;"}
-# Bare addresses become links by themselves.
+# Addresses become links even without markup.
 _BARE_LINK = re.compile(r"://|\bwww\.", re.IGNORECASE)
 _LINE_START = re.compile(r"^(?:[#+=-]|\d+[.)])")
 
@@ -22,15 +22,15 @@ def escape_to_one_line(text: object) -> str:
 
 
 def escape_markdown(text: object) -> str:
-    """Return Markdown that shows a text as it is, on one line."""
-    shown = _MARKUP_CHARACTERS.sub(lambda found: f"\\{found[0]}", escape_to_one_line(text))
-    shown = "".join(_HTML_ENTITIES.get(sign, sign) for sign in shown)
-    shown = _BARE_LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), shown)
-    return _LINE_START.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", shown)
+    """Return Markdown that shows a text literally, on one line."""
+    shown = _MARKUP_CHARACTERS.sub(lambda match: f"\\{match[0]}", escape_to_one_line(text))
+    shown = "".join(_HTML_ENTITIES.get(character, character) for character in shown)
+    shown = _BARE_LINK.sub(lambda match: match[0].replace(":", "&#58;").replace(".", "&#46;"), shown)
+    return _LINE_START.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", shown)
 
 
 def code_span(text: object) -> str:
-    """Return a text as code within a line, between as many backticks as it takes."""
+    """Return a text as inline code, between enough backticks for those that it contains."""
     shown = escape_to_one_line(text)
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * (longest + 1)

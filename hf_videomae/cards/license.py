@@ -1,4 +1,4 @@
-"""Which licence a model or a data set has: that of what it was made of."""
+"""Decide the license of a model or a data set from the licenses of what it was made of."""
 
 import re
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ _VIDEOMAE_LICENSE = "cc-by-nc-4.0"
 
 
 class LicenseError(ValueError):
-    """A licence was asked for that the parents do not allow."""
+    """Raise for a license that the parents do not allow, or that the Hub does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestor:
-    """Something that a model or a data set was made of.
+    """A checkpoint or a data set that a model or a data set was made of.
 
     Attributes:
         name: as a card shows it.
-        hub_id: its place on the Hub, where it has one.
-        revision: the commit there, where it is known.
+        hub_id: its repository on the Hub; None: it has none.
+        revision: the commit there; None: not known.
         license: as the Hub spells it; None: not known.
-        is_data: a data set and not a checkpoint.
+        is_data: whether it is a data set and not a checkpoint.
     """
 
     name: str
@@ -36,56 +36,47 @@ class Ancestor:
 
 @dataclass(frozen=True, kw_only=True)
 class License:
-    """The licence of a model or a data set, and a sentence that says where it comes from."""
+    """The license of a model or a data set, None if not known, and a sentence that explains it."""
 
     name: str | None
     reason: str
 
 
 def known_checkpoint_license(hub_id: str) -> str | None:
-    """The licence of the published VideoMAE checkpoints; None for others."""
+    """Return the license of a published VideoMAE checkpoint; None for other models."""
     return _VIDEOMAE_LICENSE if _VIDEOMAE_CHECKPOINTS.match(hub_id) else None
 
 
 def inherit_license(lineage: Sequence[Ancestor], *, requested: str | None = None) -> License:
-    """The licence that what is made of `lineage` carries.
+    """Return the license of something that was made of `lineage`.
 
-    One without commercial use stays, wherever it comes from. Otherwise it is what the user states, then that of the
-    checkpoint, then that of the data. It is None, and the reason says so, where it is not known.
+    A non-commercial license of any ancestor is kept. Otherwise the license is the one that the user states, then that
+    of the nearest checkpoint, then that of the data. If it is not known, its name is None and the reason says so.
 
     Args:
         lineage: checkpoints, the nearest first, then the data.
-        requested: what the user says.
+        requested: the license that the user states.
 
     Raises:
-        LicenceError: when the user states another licence than the one that has to stay, or none that the Hub knows.
+        LicenseError: when the user states another license than the non-commercial one, or one unknown to the Hub.
     """
     requested = None if requested is None else _normalize(requested)
-    non_commercial = next(
-        (ancestor for ancestor in lineage if ancestor.license and is_non_commercial(ancestor.license)), None
-    )
-    if non_commercial is not None and non_commercial.license is not None:
-        if requested not in (None, non_commercial.license.lower()):
-            raise LicenseError(
-                f"the licence cannot be {requested}: {non_commercial.name} is {non_commercial.license}, and so is what is made from it; "
-                f"leave the licence out or give {non_commercial.license}"
-            )
-        return License(
-            name=non_commercial.license,
-            reason=f"{code_span(non_commercial.license)}, from {_describe_kind(non_commercial)} {code_span(non_commercial.name)}: {_NON_COMMERCIAL_NOTE}",
-        )
+    for ancestor in lineage:
+        if ancestor.license and is_non_commercial(ancestor.license):
+            if requested not in (None, ancestor.license.lower()):
+                raise LicenseError(
+                    f"the license cannot be {requested}: {ancestor.name} is {ancestor.license}, and so is what is "
+                    f"made from it; leave the license out or give {ancestor.license}"
+                )
+            return License(name=ancestor.license, reason=f"{_describe_origin(ancestor)}: {_NON_COMMERCIAL_NOTE}")
     if requested is not None:
-        return License(
-            name=requested, reason=f"`{requested}`, as stated by who made this card.{_unknown_license_note(lineage)}"
-        )
+        reason = f"`{requested}`, as stated by who made this card.{_unknown_license_note(lineage)}"
+        return License(name=requested, reason=reason)
     unknown = [ancestor for ancestor in lineage if ancestor.license is None and not ancestor.is_data]
     known = [ancestor for ancestor in lineage if ancestor.license is not None]
     if unknown or not known:
-        return License(name=None, reason=f"No licence is stated.{_unknown_license_note(lineage)}")
-    return License(
-        name=known[0].license,
-        reason=f"{code_span(known[0].license)}, from {_describe_kind(known[0])} {code_span(known[0].name)}.",
-    )
+        return License(name=None, reason=f"No license is stated.{_unknown_license_note(lineage)}")
+    return License(name=known[0].license, reason=f"{_describe_origin(known[0])}.")
 
 
 def _normalize(license: str) -> str:
@@ -96,16 +87,18 @@ def _normalize(license: str) -> str:
 
 
 _NON_COMMERCIAL_NOTE = (
-    "no commercial use. Whatever is made of it, by fine-tuning or converting too, has that licence as well."
+    "no commercial use. Whatever is made of it, by fine-tuning or converting too, has that license as well."
 )
 
 
-def _describe_kind(ancestor: Ancestor) -> str:
-    return "the data" if ancestor.is_data else "the checkpoint"
+def _describe_origin(ancestor: Ancestor) -> str:
+    return f"{code_span(ancestor.license)}, from {_describe_ancestor(ancestor)}"
+
+
+def _describe_ancestor(ancestor: Ancestor) -> str:
+    return f"{'the data' if ancestor.is_data else 'the checkpoint'} {code_span(ancestor.name)}"
 
 
 def _unknown_license_note(lineage: Sequence[Ancestor]) -> str:
-    names = [
-        f"{_describe_kind(ancestor)} {code_span(ancestor.name)}" for ancestor in lineage if ancestor.license is None
-    ]
-    return f" The licence of {' and of '.join(names)} is not known here." if names else ""
+    names = [_describe_ancestor(ancestor) for ancestor in lineage if ancestor.license is None]
+    return f" The license of {' and of '.join(names)} is not known here." if names else ""

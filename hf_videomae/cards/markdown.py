@@ -1,4 +1,4 @@
-"""A card as text: sections, tables, code, and a mark by which an edited card is known."""
+"""Write the Markdown of cards: sections, tables, code, and a checksum that tells whether a card was edited."""
 
 import hashlib
 import re
@@ -14,29 +14,29 @@ _CHECKSUM_MARK = "<!-- written by hf-videomae card; "
 
 
 class CardError(ValueError):
-    """A card cannot be written; the message says why and what to do."""
+    """Raise when a card cannot be written; the message says why and what to do."""
 
 
 def code_block(text: str, language: str = "python") -> str:
-    """Return a fenced block, between as many backticks as it takes."""
+    """Return a fenced code block, between enough backticks for those that the text contains."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def section(title: str, *paragraphs: str | None) -> str | None:
-    """A section of a card; None where nothing is in it."""
+    """Return a section of a card, or None if all its paragraphs are empty."""
     nonempty = [paragraph for paragraph in paragraphs if paragraph]
     return "\n\n".join([f"## {title}", *nonempty]) if nonempty else None
 
 
 def join_card(header: str, parts: Iterable[str | None]) -> str:
-    """A whole card of its header and those parts that have something to say."""
+    """Return a whole card: its header and the parts that are not empty."""
     return "\n\n".join([f"---\n{header.strip()}\n---", *filter(None, parts)]) + "\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str | None:
-    """A table; None without a row."""
+    """Return a table, or None if it has no rows."""
     lines = [" | ".join(_escape_cell(value) for value in row) for row in rows]
     if not lines:
         return None
@@ -48,27 +48,27 @@ def _escape_cell(value: object) -> str:
 
 
 def details_block(title: str, *paragraphs: str | None) -> str:
-    """Paragraphs that a reader opens."""
+    """Return a block that is folded until the reader opens it."""
     return "\n\n".join([f"<details><summary>{title}</summary>", *filter(None, paragraphs), "</details>"])
 
 
-# Whether a person has edited it.
+# The checksum.
 
 
 def with_checksum(card: str) -> str:
-    """The card with the mark of its text."""
+    """Return a card with the checksum of its text at the end."""
     text = escape_non_utf8(card.rstrip("\n") + "\n\n")
     return f"{text}{_CHECKSUM_MARK}{_checksum(text)} -->\n"
 
 
 def without_checksum(card: str) -> str:
-    """The card without a mark."""
+    """Return a card without its checksum."""
     body, mark, _ = card.rpartition(_CHECKSUM_MARK)
     return f"{body.rstrip()}\n" if mark else card
 
 
 def is_unedited(card: str) -> bool:
-    """Whether a card is as `with_checksum` gave it."""
+    """Return whether a card is unchanged since `with_checksum` returned it."""
     body, mark, digest = card.rpartition(_CHECKSUM_MARK)
     return bool(mark) and digest.strip() == f"{_checksum(body)} -->"
 
@@ -78,15 +78,15 @@ def _checksum(text: str) -> str:
 
 
 def write_readme(folder: str | Path, card: str, *, overwrite: bool = False) -> Path:
-    """Write README.md, but not over one that a person wrote or edited.
+    """Write README.md, unless there is one that a person wrote or edited.
 
     Args:
-        folder: of the card.
-        card: by `with_checksum`.
-        overwrite: over that one, too.
+        folder: the folder of the model or data set.
+        card: a result of `with_checksum`.
+        overwrite: replace that one, too.
 
     Raises:
-        CardError: when such a README.md is in the way.
+        CardError: when there is such a README.md.
     """
     path = Path(folder) / CARD_FILE
     if not overwrite and path.exists() and not is_unedited(path.read_text(encoding="utf-8", errors="replace")):

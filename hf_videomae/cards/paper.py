@@ -1,4 +1,4 @@
-"""The published accuracies that a shipped recipe is to reach: what a card compares a run with."""
+"""List the published accuracies that the shipped recipes should reach; a run's card compares with them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ _V2 = "the tables of VideoMAE V2's repository"
 
 @dataclass(frozen=True, kw_only=True)
 class PaperResult:
-    """A published result, in percent."""
+    """A published result in percent, with its data, views and source."""
 
     data: str
     classes: int
@@ -58,4 +58,4 @@ PAPER_RESULTS = {
     ),
     "v2-hmdb51-giant-finetune": PaperResult(data="HMDB51", classes=51, top1=88.1, top5=98.5, views="5x3", source=_V2),
 }
-"""Name of the recipe -> what was published for it."""
+"""Name of a recipe -> the published result."""

@@ -1,4 +1,7 @@
-"""The model card of a training run: a pure function of its facts. What was not measured has no place in it."""
+"""Render the model card of a training run from what its files say.
+
+The same metadata gives the same card. What was not measured is not in it.
+"""
 
 import json
 from collections import Counter
@@ -12,14 +15,14 @@ from .evaluation_section import (
     build_eval_results,
     compare_with_paper,
     describe_weakest_class,
-    evaluation,
     format_views,
     recipe_name,
+    render_evaluation,
 )
 from .header import license_header_fields, to_yaml
-from .markdown import CardError, with_checksum, write_readme
+from .markdown import CardError, code_block, details_block, join_card, section, table, with_checksum, write_readme
 from .run_metadata import MOTION, RunMetadata, read_run_metadata
-from .snippets import CLASSIFIER_CLASS, PRETRAINING_CLASS, section, table
+from .snippets import CLASSIFIER_CLASS, PRETRAINING_CLASS
 
 _MAX_CLASSES, _MAX_REASONS = 20, 5
 _PUBLISHING_FIELDS = ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private")
@@ -29,20 +32,20 @@ _HIDDEN_RECIPE_FIELDS = ("output_dir", "overwrite", "resume", "stop_at_step", "r
 def write_card(
     folder: str | Path, *, model_id: str | None = None, license: str | None = None, overwrite: bool = False
 ) -> tuple[Path, tuple[str, ...]]:
-    """Render the card of a run into its folder.
+    """Write the card of a run into its folder.
 
     Args:
         folder: the run's `--output_dir`.
         model_id: where the model is or will be published.
-        license: of the model, as far as its parents leave that open.
-        overwrite: also a README.md that was not written by this function, or was edited since.
+        license: of the model, if its parents leave that open.
+        overwrite: also replace a README.md that was not written by this function, or was edited since.
 
     Returns:
         The file, and notes on what was left out.
 
     Raises:
         CardError: when there is no run, a README.md is in the way, or the card would not pass `check_card`.
-        LicenceError: when the parents forbid that licence.
+        LicenseError: when the parents forbid that license.
     """
     metadata = read_run_metadata(folder, model_id=model_id, license=license)
     text = render_run_card(metadata)
@@ -56,9 +59,9 @@ def write_card(
 
 
 def render_run_card(metadata: RunMetadata) -> str:
-    """The card of a run, as Markdown with a YAML header: the same facts give the same text."""
+    """Return the card of a run, as Markdown with a YAML header."""
     name = metadata.model_id.split("/")[-1]
-    text = snippets.join_card(
+    text = join_card(
         _render_header(metadata, name),
         [
             f"# {name}",
@@ -70,11 +73,11 @@ def render_run_card(metadata: RunMetadata) -> str:
             section("Hardware and cost", _hardware_sentence(metadata.run)),
             section("Loss", *_loss_section(metadata)),
             section("Reconstruction", *_reconstruction_section(metadata)),
-            section("Evaluation", *evaluation(metadata)),
+            section("Evaluation", render_evaluation(metadata)),
             section("Compared with the paper", compare_with_paper(metadata)),
             section("Limits and biases", _limits_section(metadata)),
             section("License", metadata.license.reason, _lineage_table(metadata)),
-            section("Citation", snippets.code_block(snippets.CITE_V1, "bibtex")),
+            section("Citation", code_block(snippets.CITE_V1, "bibtex")),
             section("Versions", _versions_sentence(metadata.run)),
         ],
     )
@@ -131,20 +134,18 @@ def _introduction_sentence(metadata: RunMetadata) -> str:
     parent = next((ancestor.name for ancestor in metadata.lineage if not ancestor.is_data), None)
     data = _describe_datasets(metadata)
     if _is_classifier(metadata):
-        training_kind = f"fine-tuned from {code_span(parent)}" if parent else "trained from scratch"
-        return f"A VideoMAE that {_describe_task(metadata)}{size}, {training_kind} on {data}."
-    training_kind = f", going on from {code_span(parent)}," if parent else ""
-    return (
-        f"A VideoMAE{size} pre-trained{training_kind} on {data}: it learns to reconstruct the hidden parts of a video."
-    )
+        origin = f"fine-tuned from {code_span(parent)}" if parent else "trained from scratch"
+        return f"A VideoMAE that {_describe_task(metadata)}{size}, {origin} on {data}."
+    origin = f", going on from {code_span(parent)}," if parent else ""
+    return f"A VideoMAE{size} pre-trained{origin} on {data}: it learns to reconstruct the hidden parts of a video."
 
 
 def _describe_task(metadata: RunMetadata) -> str:
     count = len((metadata.config or {}).get("id2label", {})) or len(metadata.run.get("data", {}).get("classes") or ())
-    kind = _problem_type(metadata)
-    if kind == "regression":
+    problem_type = _problem_type(metadata)
+    if problem_type == "regression":
         return "gives a video a number" if count == 1 else f"gives a video {count} numbers"
-    if kind == "multi_label_classification":
+    if problem_type == "multi_label_classification":
         return f"says which of {count} classes a video has"
     return f"puts a video into one of {count} classes"
 
@@ -175,24 +176,23 @@ def _status_warning(metadata: RunMetadata) -> str | None:
 def _usage_section(metadata: RunMetadata) -> list[str | None]:
     if metadata.config is None:
         return []
-    if not _is_classifier(metadata):
-        texts = [
-            snippets.FEATURES_WITH_STOCK.format(frames=metadata.config["num_frames"]),
-            snippets.FEATURES_WITH_OURS,
-        ]
-        after = [snippets.code_block(snippets.RECONSTRUCT_WITH_OURS), snippets.PRETRAINED_ONLY_NOTE]
-    else:
-        views = "1x1" if metadata.evaluation is None else format_views(metadata.evaluation)
+    views = "1x1" if metadata.evaluation is None else format_views(metadata.evaluation)
+    values = {"model_id": metadata.model_id, "views": views, "frames": metadata.config["num_frames"]}
+    if _is_classifier(metadata):
         ours = snippets.REGRESS_WITH_OURS if _problem_type(metadata) == "regression" else snippets.CLASSIFY_WITH_OURS
-        texts, after = [snippets.CLASSIFY_WITH_STOCK, ours.format(views=views)], [_stock_frames_note(metadata.config)]
-    stock, ours = (snippets.code_block(snippets.fill_model_id(text, metadata.model_id)) for text in texts)
+        stock, after = snippets.CLASSIFY_WITH_STOCK, [_stock_frames_note(metadata.config)]
+        if snippets.HANDLER_FILE in metadata.files:
+            after.append(snippets.ENDPOINT_NOTE)
+    else:
+        stock, ours = snippets.FEATURES_WITH_STOCK, snippets.FEATURES_WITH_OURS
+        reconstruct = snippets.RECONSTRUCT_WITH_OURS.format(**values)
+        after = [code_block(reconstruct), snippets.PRETRAINED_ONLY_NOTE.format(**values)]
     return [
         "With stock transformers, without hf_videomae:",
-        stock,
+        code_block(stock.format(**values)),
         "With hf_videomae, which takes the frames as in training:",
-        ours,
-        *(snippets.fill_model_id(text, metadata.model_id) for text in after),
-        snippets.ENDPOINT_NOTE if snippets.HANDLER_FILE in metadata.files and _is_classifier(metadata) else None,
+        code_block(ours.format(**values)),
+        *after,
         snippets.NO_WIDGET_NOTE,
     ]
 
@@ -206,66 +206,54 @@ def _stock_frames_note(config: dict[str, Any]) -> str:
 
 
 def _training_data_section(metadata: RunMetadata) -> list[str | None]:
-    data, run = metadata.run.get("data", {}), metadata.run
-    videos = data.get("videos")
-    count = "" if videos is None else f", {videos} videos"
-    lines = [
-        f"{_describe_datasets(metadata)[0].upper()}{_describe_datasets(metadata)[1:]}, split {code_span(data.get('split'))}{count}."
-    ]
+    run, data, names = metadata.run, metadata.run.get("data", {}), _describe_datasets(metadata)
+    count = "" if data.get("videos") is None else f", {data['videos']} videos"
+    sentences = [f"{names[0].upper()}{names[1:]}, split {code_span(data.get('split'))}{count}."]
     if run.get("clips") is not None:
-        lines.append(f"Training saw {run['clips']} clips of them.")
-    if run.get("bad_videos"):
-        lines.append(_bad_videos_sentence(run["bad_videos"]))
-    classes = data.get("classes")
-    classes_sentence = None
+        sentences.append(f"Training saw {run['clips']} clips of them.")
+    bad_videos = run.get("bad_videos")
+    if bad_videos == 1:
+        sentences.append("1 video could not be decoded and was replaced by another.")
+    elif bad_videos:
+        sentences.append(f"{bad_videos} videos could not be decoded and were replaced by others.")
+    reasons = Counter(str(line.get("reason")) for line in metadata.bad_videos).most_common(_MAX_REASONS)
+    classes, classes_sentence = data.get("classes"), None
     if classes and len(classes) <= _MAX_CLASSES:
         classes_sentence = f"Classes: {', '.join(map(code_span, classes))}."
     elif classes:
         classes_sentence = f"{len(classes)} classes; their names are in `config.json`."
     return [
-        " ".join(lines),
-        table(
-            ("why not decoded", "videos"),
-            [(escape_markdown(why), count) for why, count in _count_failure_reasons(metadata)],
-        ),
+        " ".join(sentences),
+        table(("why not decoded", "videos"), [(escape_markdown(reason), count) for reason, count in reasons]),
         classes_sentence,
     ]
 
 
-def _bad_videos_sentence(count: int) -> str:
-    if count == 1:
-        return "1 video could not be decoded and was replaced by another."
-    return f"{count} videos could not be decoded and were replaced by others."
-
-
-def _count_failure_reasons(metadata: RunMetadata) -> list[tuple[str, int]]:
-    return Counter(str(line.get("reason")) for line in metadata.bad_videos).most_common(_MAX_REASONS)
-
-
 def _training_section(metadata: RunMetadata) -> list[str | None]:
-    run, recipe = metadata.run, metadata.run.get("recipe", {})
-    recipe_fields = {name: value for name, value in recipe.items() if name not in _HIDDEN_RECIPE_FIELDS}
-    best = run.get("best_validation")
+    run, best = metadata.run, metadata.run.get("best_validation")
     validation = None
     if best:
         validation = (
             f"The best validation while training was after step {best['step']}: top-1 {best['top1']:.4f}. "
             "What is here is the last step."
         )
-    rows = [
-        (code_span(name), code_span(json.dumps(value))) for name, value in recipe_fields.items() if value is not None
-    ]
-    unset = ", ".join(code_span(name) for name, value in recipe_fields.items() if value is None)
-    recipe_table = table(("setting", "value"), rows)
     return [
         _recipe_sentence(run),
-        snippets.code_block(run["command"], "bash") if run.get("command") else None,
+        code_block(run["command"], "bash") if run.get("command") else None,
         _schedule_sentence(run),
         validation,
-        snippets.details_block("All settings", recipe_table, f"Not set, or none: {unset}." if unset else None)
-        if recipe_table
-        else None,
+        _settings_block(run.get("recipe", {})),
     ]
+
+
+def _settings_block(recipe: dict[str, Any]) -> str | None:
+    shown = {name: value for name, value in recipe.items() if name not in _HIDDEN_RECIPE_FIELDS}
+    rows = [(code_span(name), code_span(json.dumps(value))) for name, value in shown.items() if value is not None]
+    unset = ", ".join(code_span(name) for name, value in shown.items() if value is None)
+    if not rows:
+        return None
+    unset_sentence = f"Not set, or none: {unset}." if unset else None
+    return details_block("All settings", table(("setting", "value"), rows), unset_sentence)
 
 
 def _recipe_sentence(run: dict[str, Any]) -> str | None:
@@ -330,7 +318,7 @@ def _reconstruction_section(metadata: RunMetadata) -> list[str | None]:
 
 
 def _lineage_table(metadata: RunMetadata) -> str | None:
-    """The checkpoints and the data, each with its commit and licence."""
+    """Return a table of the checkpoints and the data that the model was made of."""
     rows = [
         (
             code_span(ancestor.name),
@@ -340,7 +328,7 @@ def _lineage_table(metadata: RunMetadata) -> str | None:
         )
         for ancestor in metadata.lineage
     ]
-    return table(("made of", "what it is", "commit on the Hub", "licence"), rows)
+    return table(("made of", "what it is", "commit on the Hub", "license"), rows)
 
 
 def _limits_section(metadata: RunMetadata) -> str:
@@ -357,8 +345,8 @@ def _limits_section(metadata: RunMetadata) -> str:
     if weakest_class:
         lines.append(weakest_class)
     if metadata.config:
-        height = metadata.config["image_size"]
-        size = "x".join(map(str, height)) if isinstance(height, list) else f"{height}x{height}"
+        side = metadata.config["image_size"]
+        size = "x".join(map(str, side if isinstance(side, list) else [side, side]))
         lines.append(
             f"One view is {metadata.config['num_frames']} frames of {size} pixels: what lies between them, or is "
             "smaller, it does not see. It has no sound."
@@ -371,5 +359,5 @@ def _limits_section(metadata: RunMetadata) -> str:
 
 
 def _versions_sentence(run: dict[str, Any]) -> str | None:
-    found = run.get("versions") or {}
-    return ", ".join(f"{name} {version}" for name, version in found.items()) + "." if found else None
+    versions = run.get("versions")
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) + "." if versions else None

@@ -1,4 +1,4 @@
-"""The facts of a training run, read from the files that it wrote; what is private in them stays behind."""
+"""Read what a card says about a training run from the files of the run, without what is private in them."""
 
 import json
 import math
@@ -17,6 +17,7 @@ from ..run_files import (
     LOSS_CURVE_FILE,
     METRICS_FILE,
     RUN_FILE,
+    read_json,
     read_jsonl,
 )
 from .card_check import is_classification_output
@@ -28,10 +29,10 @@ from .snippets import HANDLER_FILE
 
 CONFIG_FILE = "config.json"
 MOTION = "motion"
-"""The built-in data: made by this package on the spot, so with nobody else's rights."""
+"""The built-in data, which this package generates, so nobody else has rights to it."""
 
 EXAMPLES_FILE = "examples.jsonl"
-"""Example videos of the folder and what the model says of them: the output of `hf-videomae predict --json`."""
+"""Example videos in the folder and the model's answers: the output of `hf-videomae predict --json`."""
 
 _WEIGHTS_FILE = "model.safetensors"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -47,21 +48,21 @@ class WidgetExample:
 
 @dataclass(frozen=True, kw_only=True)
 class RunMetadata:
-    """What a card of a run is made of; nothing in it names this machine.
+    """The content of a run's card; nothing in it names this machine.
 
     Attributes:
-        model_id: how the code in the card calls the model.
+        model_id: the model's name in the code of the card.
         run: `run.json`.
-        config: of the saved model; None: there is none yet.
-        parameters: of the saved model.
-        evaluation: `evaluation.json`; None: there is none of this model.
+        config: the saved model's; None: there is no model yet.
+        parameters: the saved model's number of weights.
+        evaluation: `evaluation.json`; None: this model was not evaluated.
         metrics: the lines of `metrics.jsonl`.
         bad_videos: the lines of `bad_videos.jsonl`.
         examples: example videos.
         files: names of the files in the folder that a card shows.
-        lineage: the checkpoints that the model came from, the nearest first, and its data, but for the built-in.
+        lineage: the checkpoints that the model came from, the nearest first, and its data, except the built-in.
         evaluation_dataset: the data of the evaluation.
-        license: of the model.
+        license: the model's.
         notes: what was left out and why, for the terminal.
     """
 
@@ -81,17 +82,17 @@ class RunMetadata:
 
     @property
     def base_model(self) -> str | None:
-        """The nearest checkpoint of the Hub that the model came from."""
+        """Return the nearest ancestor that is a checkpoint on the Hub."""
         return next((ancestor.hub_id for ancestor in self.lineage if ancestor.hub_id and not ancestor.is_data), None)
 
     @property
     def datasets(self) -> list[Ancestor]:
-        """The data it was trained on, but for the built-in."""
+        """Return the data that the model was trained on, except the built-in."""
         return [ancestor for ancestor in self.lineage if ancestor.is_data]
 
     @property
     def step(self) -> int | None:
-        """The last step that is known: `run.json` is not written anew at each."""
+        """Return the last known step; `metrics.jsonl` may be ahead of `run.json`."""
         steps = [self.run.get("steps"), *(line.get("step") for line in self.metrics[-1:])]
         return max((step for step in steps if step is not None), default=None)
 
@@ -102,30 +103,29 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
     Args:
         folder: the run's `--output_dir`.
         model_id: where the model is or will be published; default: `org/` and the folder's name.
-        license: of the model, as far as its parents leave that open.
+        license: of the model, if its parents leave that open.
 
     Raises:
-        CardError: when the folder holds no run, or a file of it cannot be read.
-        LicenceError: when the parents forbid that licence.
+        CardError: when the folder holds no run, or a file of the run cannot be read.
+        LicenseError: when the parents forbid that license.
     """
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
     if model_id is not None and not is_hub_id(model_id):
-        raise CardError(f"{model_id} is no name of a repository; give org/name")
-    run = read_json(folder / RUN_FILE)
+        raise CardError(f"{model_id} is not the name of a repository; give org/name")
+    run = read_run_json(folder / RUN_FILE)
     lineage = list(_iter_lineage(folder, run))
     evaluation, notes = _read_evaluation(folder, run, model_id)
     examples, example_notes = _read_widget_examples(folder)
-    redact = redact_values
     return RunMetadata(
         model_id=model_id or f"org/{_default_model_name(folder)}",
-        run=redact(run),
-        config=read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
+        run=redact_values(run),
+        config=read_run_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else None,
         parameters=_count_parameters(folder / _WEIGHTS_FILE),
-        evaluation=redact(evaluation),
-        metrics=redact(read_jsonl(folder / METRICS_FILE)),
-        bad_videos=redact(read_jsonl(folder / BAD_VIDEOS_FILE)),
+        evaluation=redact_values(evaluation),
+        metrics=redact_values(read_jsonl(folder / METRICS_FILE)),
+        bad_videos=redact_values(read_jsonl(folder / BAD_VIDEOS_FILE)),
         examples=examples,
         files=frozenset(path.name for path in folder.iterdir() if _is_card_file(path.name)),
         lineage=lineage,
@@ -135,19 +135,13 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of a run.
+def read_run_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run.
 
     Raises:
-        CardError: where it is no JSON object.
+        CardError: when it is not a JSON object.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise CardError(f"{path} is not a JSON object; the run that writes it may have been cut off: run it again")
-    return values
+    return read_json(path, remedy="the run that wrote it may have been cut off: run it again", kind=CardError)
 
 
 def _is_card_file(name: str) -> bool:
@@ -163,18 +157,18 @@ def _default_model_name(folder: Path) -> str:
 
 
 def _count_parameters(path: Path) -> int | None:
-    """The number of weights in a safetensors file, from its header."""
+    """Return the number of weights in a safetensors file, from its header."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > _MAX_HEADER_BYTES:
-            raise CardError(f"{path} is no safetensors file; save the model again")
+            raise CardError(f"{path} is not a safetensors file; save the model again")
         header = json.loads(file.read(size))
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-# Where the model comes from: what the run wrote down, and, for what it could not know, what is at hand.
+# The lineage: from the record of the run, or, for older records, from the folders that are still there.
 
 
 def _iter_lineage(folder: Path, run: dict[str, Any]) -> Iterator[Ancestor]:
@@ -186,7 +180,7 @@ def _iter_lineage(folder: Path, run: dict[str, Any]) -> Iterator[Ancestor]:
 
 
 def _dataset_records(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a run wrote of its data set, or of each of a mix."""
+    """Return the records of a run's data set, or of each data set of a mix."""
     data = run.get("data", {})
     return data.get("mix") or [data]
 
@@ -200,13 +194,8 @@ def _dataset_ancestor(folder: Path, run: dict[str, Any], record: dict[str, Any])
     if "hub_id" in record:
         return _ancestor_from_record(folder, record, name=name, is_data=True)
     local_folder = _find_local_folder(name, folder)
-    return _infer_ancestor(
-        name,
-        run,
-        local_folder=local_folder,
-        license=record.get("license") or _license_of_folder(local_folder),
-        is_data=True,
-    )
+    license = record.get("license") or _license_of_folder(local_folder)
+    return _infer_ancestor(name, run, local_folder=local_folder, license=license, is_data=True)
 
 
 def _evaluation_dataset(folder: Path, run: dict[str, Any], evaluation: dict[str, Any] | None) -> Ancestor | None:
@@ -216,7 +205,7 @@ def _evaluation_dataset(folder: Path, run: dict[str, Any], evaluation: dict[str,
 
 
 def _ancestor_from_record(folder: Path, record: dict[str, Any], *, name: str, is_data: bool) -> Ancestor:
-    """As the run wrote it down; a folder may have got a licence since."""
+    """Return an ancestor as the run recorded it; a local folder may have got a license since."""
     hub_id, license = record.get("hub_id"), record.get("license")
     if license is None and hub_id is None:
         license = _license_of_folder(_find_local_folder(name, folder))
@@ -230,7 +219,7 @@ def _ancestor_from_record(folder: Path, record: dict[str, Any], *, name: str, is
 
 
 def _iter_ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> Iterator[Ancestor]:
-    """The checkpoint that a run started from, and, where its own run is at hand, those before it."""
+    """Yield the checkpoint that a run started from, and its ancestors if the folder of its own run is still there."""
     for parent in run.get("parents", ()):
         if "ancestors" in parent:
             for one in (parent, *parent["ancestors"]):
@@ -241,19 +230,16 @@ def _iter_ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> It
         before: list[Ancestor] = []
         if local_folder is not None and local_folder.resolve() not in seen and (local_folder / RUN_FILE).is_file():
             seen.add(local_folder.resolve())
-            before = list(_iter_ancestors(local_folder, read_json(local_folder / RUN_FILE), seen=seen))
+            before = list(_iter_ancestors(local_folder, read_run_json(local_folder / RUN_FILE), seen=seen))
         yield _infer_ancestor(name, run, local_folder=local_folder, license=license, is_data=False)
         yield from before
 
 
 def _license_of_folder(folder: Path | None) -> str | None:
-    """What the card in a folder, of a model or of data, says its licence is."""
-    path = None if folder is None else folder / CARD_FILE
-    return (
-        license_from_header(parse_header_or_empty(path.read_text(encoding="utf-8")))
-        if path is not None and path.is_file()
-        else None
-    )
+    """Return the license in the card of a folder, or None."""
+    if folder is None or not (folder / CARD_FILE).is_file():
+        return None
+    return license_from_header(parse_header_or_empty((folder / CARD_FILE).read_text(encoding="utf-8")))
 
 
 def _infer_ancestor(
@@ -274,13 +260,13 @@ def _redacted_base_name(path: str) -> str:
 
 
 def _is_under_local_outputs(name: str, run: dict[str, Any]) -> bool:
-    """Whether `outputs/x` lies where the run itself was written, and so is a folder that is gone and not org/name."""
+    """Return whether `outputs/x` lies beside the run's own output folder: a deleted folder, not a Hub id."""
     output = str(run.get("recipe", {}).get("output_dir", ""))
     return not is_local_path(output) and "/" in output and name.split("/")[0] == output.split("/")[0]
 
 
 def _find_local_folder(name: str, folder: Path) -> Path | None:
-    """The folder that a run called `name`: relative to here, or to a folder above the run's own."""
+    """Return the folder that a run called `name`, relative to the current folder or to one above the run's own."""
     for base in (Path("."), *folder.resolve().parents):
         local_folder = base / os.path.expanduser(name)
         if local_folder.is_dir():
@@ -288,23 +274,23 @@ def _find_local_folder(name: str, folder: Path) -> Path | None:
     return None
 
 
-# What may be of another model.
+# The evaluation and the examples.
 
 
 def _read_evaluation(
     folder: Path, run: dict[str, Any], model_id: str | None
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """`evaluation.json`, where it is of the model that lies in the folder now."""
+    """Return `evaluation.json`, and a note instead if it is of another model than the folder holds now."""
     path = folder / EVALUATION_FILE
     if not path.is_file():
         return None, ()
-    found = read_json(path)
-    name = str(found.get("model", {}).get("name", ""))
+    evaluation = read_run_json(path)
+    name = str(evaluation.get("model", {}).get("name", ""))
     if name != model_id and Path(name).name != folder.resolve().name:
         return None, (f"{EVALUATION_FILE} is of another model ({name}), so it is left out; evaluate this one",)
-    if str(found.get("date", "")) < str(run.get("updated", "")):
+    if str(evaluation.get("date", "")) < str(run.get("updated", "")):
         return None, (f"{EVALUATION_FILE} is older than the model, so it is left out; evaluate again",)
-    return found, ()
+    return evaluation, ()
 
 
 def _read_widget_examples(folder: Path) -> tuple[list[WidgetExample], tuple[str, ...]]:

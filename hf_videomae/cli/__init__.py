@@ -80,11 +80,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="find what prevents decoding, training or downloading on this machine, and how to fix it",
-        description="Check torch, the decoders and their FFmpeg, GPU and driver, shared memory, disks and the Hub; "
-        "decode a test clip; and print for each problem the one line that fixes it. No token is ever printed.",
-        epilog="The exit status is 0 if everything that is needed works, even with warnings, and 1 if something "
-        "needed is broken. The Hub counts as needed unless --offline is given or HF_HUB_OFFLINE is set.",
+        help="say what on this machine keeps videos from being decoded, trained on or downloaded, and how to mend it",
+        description="Look at torch, the decoders and their FFmpeg, GPU and driver, shared memory, disks and the Hub; "
+        "decode a test clip; and for each problem say the one line that fixes it. No token is ever printed.",
+        epilog="The exit status is 0 when everything that is needed works, warnings or not, and 1 when something "
+        "needed is broken. The Hub counts as needed unless --offline is given or HF_HUB_OFFLINE is set. Other "
+        "messages and what to do: examples/TROUBLESHOOTING.md in the repository.",
     )
     doctor.add_argument(
         *both_spellings("output_dir"), default=".", help="folder for runs (default: the current folder)"

@@ -73,8 +73,8 @@ def print_notes(notes: Sequence[str]) -> None:
         print(f"note: {escape_control_characters(redact_credentials(note))}", file=sys.stderr)
 
 
-def device() -> str:
-    """Return the device that models run on: the accelerator if there is one, or the CPU."""
+def default_device() -> str:
+    """Return where models run: the accelerator if there is one, or the CPU."""
     import torch
 
     return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"

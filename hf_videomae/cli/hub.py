@@ -1,4 +1,4 @@
-"""What goes to the Hub: card, push, endpoint, space."""
+"""Define the commands for the Hub: card, push, endpoint, space."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from .common import exit_with_error, print_notes
 
 
 def add_commands(commands: Any) -> None:
-    """The commands of this file."""
+    """Add the commands of this module to the parser."""
     _add_card(commands)
     _add_push_run(commands)
     _add_endpoint(commands)
@@ -20,19 +20,21 @@ def _add_card(commands: Any) -> None:
         "card",
         help="write the card of a training run, or of a prepared data set, from its files",
         description="Write README.md, the card, into the folder of a training run, from run.json, metrics.jsonl, "
-        "evaluation.json and the other files of the run, or into that of a set that `hf-videomae prepare` made, from "
-        "its report; without the network. It says what was measured, no more; paths of this machine stay out of it. "
+        "evaluation.json and the other files of the run, or into the folder of a data set from `hf-videomae prepare`, "
+        "from its report. It needs no network, says only what was measured, and contains no paths of this machine. "
         "The same files give the same card.",
-        epilog="Examples with the model's answers come into the header from DIR/examples.jsonl: copy short videos "
-        "into DIR, then hf-videomae predict DIR/*.mp4 --model DIR --json > DIR/examples.jsonl",
+        epilog="To show example videos with the model's answers, copy short videos into DIR, then run: hf-videomae "
+        "predict DIR/*.mp4 --model DIR --json > DIR/examples.jsonl",
     )
     card.add_argument("folder", metavar="DIR", help="the --output_dir of a run, or DST of `hf-videomae prepare`")
     card.add_argument(
         "--model_id", "--model-id", metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
     )
-    card.add_argument("--license", help="in the Hub's spelling (default: of what it was made of: parent, then data)")
+    card.add_argument(
+        "--license", help="license in the Hub's spelling (default: that of the parent model, then of the data)"
+    )
     card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
-    card.add_argument("--check", action="store_true", help="write nothing; say what is wrong in README.md's header")
+    card.add_argument("--check", action="store_true", help="write nothing; report the problems of README.md's header")
     card.set_defaults(run=_card, accepts_config_fields=False)
 
 
@@ -41,8 +43,8 @@ def _add_push_run(commands: Any) -> None:
         "push",
         help="publish a training run on the Hub: model, card, pictures",
         description="Publish the folder of a training run on the Hub: the finished model, or that of the newest "
-        "checkpoint, with its processor, card, pictures and numbers, in one commit. What is there already is not "
-        "sent again: a push that broke off goes on with the same command, and with nothing new it does nothing. A "
+        "checkpoint, with its processor, card, pictures and numbers, in one commit. Files that the Hub has already "
+        "are not sent again: the same command continues an interrupted push, and does nothing if nothing is new. A "
         "card that was edited on the Hub stays as it is.",
     )
     push.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
@@ -57,7 +59,7 @@ def _add_push_run(commands: Any) -> None:
     push.add_argument(
         "--state",
         action="store_true",
-        help="also the newest checkpoint, to the branch training-state: --resume ORG/NAME goes on from it",
+        help="also push the newest checkpoint, to the branch training-state, for --resume ORG/NAME",
     )
     push.add_argument(
         "--overwrite", action="store_true", help="replace the model of another run (it stays in the history)"
@@ -71,42 +73,41 @@ def _add_push_run(commands: Any) -> None:
 def _add_endpoint(commands: Any) -> None:
     endpoint = commands.add_parser(
         "endpoint",
-        help="make a folder of a fine-tuned model one that Inference Endpoints serves",
-        description="Write handler.py and requirements.txt into the folder of a fine-tuned model: with them, "
-        "Inference Endpoints of the Hub serves it. Requests hold a video as base64 text or as a URL. Choose the task "
+        help="prepare the folder of a fine-tuned model for Inference Endpoints",
+        description="Write handler.py and requirements.txt into the folder of a fine-tuned model, so that Inference "
+        "Endpoints of the Hub can serve it. Requests contain a video as base64 text or as a URL. Choose the task "
         "Custom there: for Video Classification the Hub's toolkit refuses text before the handler sees it.",
     )
-    endpoint.add_argument("folder", metavar="DIR", help="of a fine-tuned model")
+    endpoint.add_argument("folder", metavar="DIR", help="folder of a fine-tuned model")
     endpoint.add_argument(
         "--package",
         metavar="REQUIREMENT",
         help="where pip finds hf-videomae, as a line of requirements.txt (default: this version, by name)",
     )
-    endpoint.add_argument("--overwrite", action="store_true", help="replace files of these names that are not of here")
+    endpoint.add_argument("--overwrite", action="store_true", help="replace files of these names with other content")
     endpoint.set_defaults(run=_endpoint, accepts_config_fields=False)
 
 
 def _add_space(commands: Any) -> None:
     space = commands.add_parser(
         "space",
-        help="write a Space, the page where anyone drops a video and sees what your model makes of it",
-        description="Write the files of a Space into DIR: a page with the classes over time, what in the frames "
-        "speaks for them, and the masked reconstruction; its requirements, and a README.md with the header that the "
-        "Hub reads.",
+        help="write a Space, a page where anyone drops a video and sees what your model predicts",
+        description="Write the files of a Space into DIR: a page with the classes over time, their explanation in the "
+        "frames, and the masked reconstruction; its requirements, and a README.md with the header that the Hub reads.",
         epilog="To publish it: hf repos create org/name --repo-type space --space-sdk gradio, then hf upload org/name "
         "DIR . --repo-type space",
     )
-    space.add_argument("folder", metavar="DIR", help="of the Space; made if it is not there")
-    space.add_argument("--model", help="Hub id (or folder) of a fine-tuned VideoMAE: classes, and why")
-    space.add_argument("--pretrained", help="Hub id (or folder) of a pre-trained VideoMAE: reconstructions")
-    space.add_argument("--title", default="What a VideoMAE sees", help="of the page (default: What a VideoMAE sees)")
+    space.add_argument("folder", metavar="DIR", help="folder of the Space; created if it is missing")
+    space.add_argument("--model", help="Hub id (or folder) of a fine-tuned VideoMAE, for classes and explanations")
+    space.add_argument("--pretrained", help="Hub id (or folder) of a pre-trained VideoMAE, for reconstructions")
+    space.add_argument("--title", default="What a VideoMAE sees", help="title of the page (default: %(default)s)")
     space.add_argument(
         "--package",
         metavar="SPEC",
         help="where pip finds hf_videomae, such as git+https://host/repository@commit (default: a copy in the Space)",
     )
-    space.add_argument("--license", help="of the Space, in the Hub's spelling (default: that of the models)")
-    space.add_argument("--overwrite", action="store_true", help="replace files that are in DIR already")
+    space.add_argument("--license", help="license of the Space in the Hub's spelling (default: that of the models)")
+    space.add_argument("--overwrite", action="store_true", help="replace files that exist in DIR")
     space.set_defaults(run=_space, accepts_config_fields=False)
 
 
@@ -123,9 +124,9 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
             exit_with_error(f"there is no {path}; hf-videomae card {arguments.folder} writes it")
         check = check_dataset_card if is_data else check_card
         problems = check(path.read_text(encoding="utf-8"), arguments.folder)
-        print("\n".join(problems) or f"{path}: nothing wrong in the header")
+        print("\n".join(problems) or f"{path}: no problems in the header")
         return 1 if problems else 0
-    options: dict[str, Any] = {"licence": arguments.license, "overwrite": arguments.overwrite}
+    options: dict[str, Any] = {"license": arguments.license, "overwrite": arguments.overwrite}
     if is_data:
         path, notes = write_dataset_card(arguments.folder, id=arguments.model_id, **options)
     else:
@@ -136,12 +137,12 @@ def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _check_no_write_options(arguments: argparse.Namespace) -> None:
-    """Refuse options that say what to write beside one that writes nothing."""
+    """Refuse --check together with options that only matter for writing."""
     values = {"--model_id": arguments.model_id, "--license": arguments.license, "--overwrite": arguments.overwrite}
     given = [name for name, value in values.items() if value not in (None, False)]
     if given:
         exit_with_error(
-            f"--check writes nothing, so {' and '.join(given)} would play no part; leave --check or them out"
+            f"--check writes nothing, so {' and '.join(given)} would have no effect; leave out --check or the others"
         )
 
 
@@ -150,10 +151,10 @@ def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
     target = ModelTarget(id=arguments.hub_model_id, **options)
-    patience = PushTiming.from_environment().patience
-    target, published = push_run(arguments.folder, target, with_state=arguments.state, patience=patience)
-    print_notes(published.notes)
-    print(f"{target.url}: {format_publish_result(published)}")
+    retry_seconds = PushTiming.from_environment().retry_seconds
+    target, result = push_run(arguments.folder, target, with_state=arguments.state, retry_seconds=retry_seconds)
+    print_notes(result.notes)
+    print(f"{target.url}: {format_publish_result(result)}")
     return 0
 
 
@@ -173,5 +174,5 @@ def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
     options = {name: getattr(arguments, name) for name in names}
     space = write_space(arguments.folder, license=arguments.license, **options)
     print_notes(space.notes)
-    print(f"{arguments.folder}: {len(space.files)} files; to see it here: python {arguments.folder}/app.py")
+    print(f"{arguments.folder}: {len(space.files)} files; to try it here: python {arguments.folder}/app.py")
     return 0

@@ -1,4 +1,4 @@
-"""Checkpoints of every kind that a user may hold -> ours: the originals, V2's, transformers' own, image models."""
+"""Convert checkpoints to this package's models: the original VideoMAE's, V2's, transformers', and image models."""
 
 import os
 from dataclasses import dataclass
@@ -39,28 +39,28 @@ logger = logging.get_logger("hf_videomae")
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """A converted checkpoint: the model in evaluation mode, its processor, and what became of what."""
+    """A converted checkpoint: the model in evaluation mode, its processor and the report."""
 
     model: ConvertedModel
     processor: VideoMAEVideoProcessor
     report: ConversionReport
 
     def save(self, out_dir: str | os.PathLike[str]) -> None:
-        """Write weights, config.json, both processor files, conversion.json and README.md (the licence note)."""
+        """Write weights, config.json, both processor files, conversion.json and README.md (the license note)."""
         save_conversion(self.model, self.processor, self.report, out_dir)
 
 
 def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any) -> ConvertedModel:
-    """A checkpoint of the original code as our model, in evaluation mode.
+    """Return a checkpoint of the original VideoMAE or V2 code as one of our models, in evaluation mode.
 
-    The architecture is read off the weights: widths and depths from their shapes, heads from the published sizes. What
-    no weight tells (frames 16, 224 pixels, normalised targets, LayerNorm eps 1e-6) is as published, or as the training
-    arguments in the file or the `config.json` of a V2 repository say. Every weight of the file is used, or the
-    conversion fails naming it.
+    The architecture is inferred from the weights: widths and depths from their shapes, the number of heads from the
+    published sizes. What the weights do not tell (16 frames, 224 pixels, normalized targets, LayerNorm eps 1e-6) is
+    as published, or as the training arguments in the file or the `config.json` of a V2 repository say. Every weight
+    of the file is used, or the conversion fails and names it.
 
     Args:
-        path: a `.pth`, `.pt`, `.bin` or `.safetensors` file, a folder with one, or a V2 repository of the Hub.
-        **config_fields: fields of `VideoMAEConfig`, over what was inferred. Needed for sizes that were never
+        path: a `.pth`, `.pt`, `.bin` or `.safetensors` file, a folder with one, or a V2 repository on the Hub.
+        **config_fields: fields of `VideoMAEConfig` that override what was inferred. Needed for sizes that were never
             published: `num_attention_heads`, `decoder_num_attention_heads`, `image_size`, `num_frames`.
 
     Returns:
@@ -69,18 +69,18 @@ def load_original_checkpoint(path: str | os.PathLike[str], **config_fields: Any)
         `VideoMAEModel` for an encoder alone.
 
     Raises:
-        ValueError: for a file that is missing, unreadable or not of these repositories, weights that cannot be placed,
-            or a size whose heads are not known.
+        ValueError: for a file that is missing, unreadable or not of these repositories, weights that have no place in
+            the model, or a size whose number of heads is not known.
     """
     source = read_checkpoint_source(os.fspath(path))
     model, report = convert_original(source, config_fields)
     logger.info(report.lines()[-1])
-    sampling_info = infer_sampling(source, model)
-    if (sampling_info.mode, sampling_info.stride) != ("dense", 4):
+    sampling = infer_sampling(source, model)
+    if (sampling.mode, sampling.stride) != ("dense", 4):
         logger.warning(
-            f"{source.name} samples its clips {sampling_info.mode}, stride {sampling_info.stride} ({sampling_info.source}): make its "
-            f"processor with VideoMAEVideoProcessor.from_config(model.config, sampling_mode={sampling_info.mode!r}, "
-            f"frame_stride={sampling_info.stride})"
+            f"{source.name} samples its clips {sampling.mode}, stride {sampling.stride} ({sampling.source}): make its "
+            f"processor with VideoMAEVideoProcessor.from_config(model.config, sampling_mode={sampling.mode!r}, "
+            f"frame_stride={sampling.stride})"
         )
     return model
 
@@ -101,49 +101,49 @@ def convert_checkpoint(
     check: bool = True,
     **config_fields: Any,
 ) -> Conversion:
-    """A checkpoint of any supported kind as our model, with its processor and a report of every key.
+    """Return a checkpoint of any supported kind as one of our models, with its processor and a report of every key.
 
     Args:
-        source: a file, a folder, or `org/name` on the Hub: of the original VideoMAE or V2 code, of a V2 repository, of
+        source: a file, a folder, or `org/name` on the Hub: of the original VideoMAE or V2 code, a V2 repository,
             transformers' VideoMAE, or an image model (transformers' ViT, ViTMAE, DeiT, or timm's names).
-        fix: mend a wrong `config.json` of transformers' VideoMAE; it is named in the report in any case.
-        inflate: how a 2-D patch embedding becomes 3-D: `mean` or `center`.
-        positions: of an inflated image model: `image` or `sinusoid`; see `hf_videomae.convert.inflation`.
+        fix: correct a wrong `config.json` of transformers' VideoMAE; the report names what is wrong in any case.
+        inflate: how to make the 2-D patch embedding 3-D: `mean` or `center`.
+        positions: position embeddings of an inflated image model: `image` or `sinusoid`; see
+            `hf_videomae.convert.inflation`.
         head_indices: rows of the classifier to keep, in this order (V2's K710 heads).
-        id2label: names of the classes, of the picked ones where `head_indices` is given.
-        classes: names of the classes to keep, in this order; found by name, after `id2label` has named them.
-        sampling: `dense` or `uniform`: how clips are sampled; as the file's training arguments, its classes or its
-            name say where it is None.
-        frame_stride: of dense clips, likewise.
-        license: of the weights, in the Hub's spelling, where the source does not say it; one without commercial use
-            stays.
+        id2label: class names; with `head_indices`, those of the selected classes.
+        classes: names of the classes to keep, in this order; looked up after `id2label` was applied.
+        sampling: `dense` or `uniform`: how clips are sampled; None: as the file's training arguments, its classes or
+            its name say.
+        frame_stride: of dense clips; None: likewise.
+        license: of the weights, in the Hub's spelling, if the source does not state it; a non-commercial one stays.
         revision: branch, tag or commit on the Hub.
         check: run one random clip through our model and a reference, and report the largest difference.
-        **config_fields: fields of `VideoMAEConfig`, over what was found.
+        **config_fields: fields of `VideoMAEConfig` that override what was found.
 
     Raises:
         ValueError: with one line that says what came, what is wanted and what to do.
     """
     if classes is not None and head_indices is not None:
         raise ValueError("classes and head_indices both say which classes to keep: give one of them")
-    found = read_checkpoint_source(os.fspath(source), revision=revision)
-    if is_stock(found.weights):
-        model, report = _from_stock(found, config_fields, fix=fix, check=check)
-    elif is_image_model(found.weights):
-        model, report = _from_image(found, config_fields, inflate=inflate, positions=positions, check=check)
+    checkpoint = read_checkpoint_source(os.fspath(source), revision=revision)
+    if is_stock(checkpoint.weights):
+        model, report = _from_stock(checkpoint, config_fields, fix=fix, check=check)
+    elif is_image_model(checkpoint.weights):
+        model, report = _from_image(checkpoint, config_fields, inflate=inflate, positions=positions, check=check)
     else:
-        model, report = _from_original(found, config_fields, check=check)
-    report.warnings += _unused_option_warnings(found, fix=fix, inflate=inflate, positions=positions)
-    report.license = _resolve_license(found, requested=license)
+        model, report = _from_original(checkpoint, config_fields, check=check)
+    report.warnings += _unused_option_warnings(checkpoint, fix=fix, inflate=inflate, positions=positions)
+    report.license = _resolve_license(checkpoint, requested=license)
     if head_indices is not None:
         select_classes_by_index(model, head_indices, report)
     if id2label is not None:
         set_class_names(model, id2label, report)
     if classes is not None:
         select_classes_by_name(model, classes, report)
-    is_video_model = is_stock(found.weights) or not is_image_model(found.weights)
+    is_video_model = is_stock(checkpoint.weights) or not is_image_model(checkpoint.weights)
     processor = choose_processor(
-        found, model, report, mode=sampling, stride=frame_stride, trained_on_video=is_video_model
+        checkpoint, model, report, mode=sampling, stride=frame_stride, trained_on_video=is_video_model
     )
     return Conversion(model=model, processor=processor, report=report)
 
@@ -151,16 +151,16 @@ def convert_checkpoint(
 def _unused_option_warnings(
     source: SourceCheckpoint, *, fix: bool, inflate: Inflate, positions: Positions
 ) -> list[str]:
-    """What was asked for, or lies in the file, and plays no part in the conversion."""
+    """Return a line for each option that has no effect here, and for weights of the file that are not converted."""
     lines, name = [], source.name
     if fix and not is_stock(source.weights):
-        lines.append(f"--fix plays no part: it mends a config.json of transformers' VideoMAE, and {name} is none")
+        lines.append(f"--fix has no effect: it corrects a config.json of transformers' VideoMAE, which {name} is not")
     if (inflate, positions) != ("mean", "image") and (is_stock(source.weights) or not is_image_model(source.weights)):
-        lines.append(f"--inflate and --positions play no part: they are for image models, and {name} is none")
+        lines.append(f"--inflate and --positions have no effect: they are for image models, which {name} is not")
     if source.left_out:
         others = " and ".join(source.left_out)
         lines.append(
-            f"{name} holds other weights, too, which were left out: {others}; save them alone to convert them"
+            f"{name} also holds other weights, which were left out: {others}; save them separately to convert them"
         )
     return lines
 
@@ -206,9 +206,9 @@ def _from_original(
 def _can_compare(model: ConvertedModel, report: ConversionReport, *, check: bool) -> bool:
     config = model.config
     if not check:
-        report.unchecked = "as asked for"
+        report.unchecked = "as requested"
     elif config.table_grid != config.grid:
-        report.unchecked = "positions are interpolated, which no reference does"
+        report.unchecked = "positions are interpolated, which the reference does not do"
     return report.unchecked is None
 
 

@@ -1,7 +1,6 @@
-"""What the user named -> weights, configuration and where they came from. Nothing but tensors is ever unpickled."""
+"""Read weights, configuration and origin of a checkpoint file, folder or Hub repository; unpickle only tensors."""
 
 import argparse
-import hashlib
 import json
 import pickle
 import re
@@ -16,11 +15,13 @@ from torch import Tensor
 
 from ..cards import is_hub_id, known_checkpoint_license, parse_header_or_empty
 from ..cards.header import license_from_header
+from ..filesystem import sha256_of
+from ..hub.retry import NOT_THE_HUB
 
 StateDict = dict[str, Tensor]
 
-_TORCH_MAGIC = (b"PK", b"\x80\x02")  # the zip archive of today, and the bare pickle of releases before 1.6
-# What torch's reader makes of a file that is damaged, or was never one.
+_TORCH_MAGIC = (b"PK", b"\x80\x02")  # a zip archive, and the bare pickle of torch before 1.6
+# What torch.load raises for a file that is damaged or not a checkpoint.
 _READ_ERRORS = (
     pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
     ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, NotImplementedError,
@@ -39,18 +40,18 @@ _HUB_PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", _INDEXES[1]]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceCheckpoint:
-    """A checkpoint as it was found.
+    """A checkpoint as read from its source.
 
     Attributes:
         name: what the user gave: a path or a Hub id.
-        weights: tensors by name, without the prefixes of wrappers.
-        config: its `config.json`; empty where there is none.
-        preprocessor: its `preprocessor_config.json`; empty where there is none.
+        weights: tensors by name, without prefixes that DDP, compile and wrappers add.
+        config: its `config.json`; empty if there is none.
+        preprocessor: its `preprocessor_config.json`; empty if there is none.
         training: the training arguments that the original code saves with the weights.
-        left_out: entries of the file with weights other than these, such as `model_ema`.
-        folder: where its configuration lies; None for a file alone.
-        hashes: SHA-256 of the files of weights, by name.
-        license: what its card says, as a licence identifier.
+        left_out: names of other entries of the file that hold weights, such as `model_ema`.
+        folder: the folder with its configuration; None for a file alone.
+        hashes: SHA-256 of the weight files, by name.
+        license: the license identifier in its model card.
         revision: the commit, for a Hub id.
     """
 
@@ -67,23 +68,23 @@ class SourceCheckpoint:
 
 
 def read_checkpoint_source(source: str, *, revision: str | None = None) -> SourceCheckpoint:
-    """Read a checkpoint of any of the supported kinds.
+    """Return the weights, configuration and origin of a checkpoint of any supported kind.
 
     Args:
         source: a file (`.pth`, `.pt`, `.bin`, `.safetensors`), a folder that holds one, or `org/name` on the Hub.
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        ValueError: for what is missing, unreadable or incomplete, or holds objects other than tensors.
+        ValueError: for a source that is missing, unreadable or incomplete, or holds objects other than tensors.
     """
     path, commit = Path(source), None
     if path.exists() and revision is not None:
-        raise ValueError(f"{source} lies here, and revision {revision} is of a repository of the Hub: leave it out")
+        raise ValueError(f"{source} is local, and revision {revision} is for a Hub repository: leave it out")
     if not path.exists():
         path, commit = _download(source, revision)
     folder = path if path.is_dir() else path.parent
     files = _find_weight_files(path) if path.is_dir() else [_reject_single_shard(path)]
-    # A lone .pth has no configuration, whatever else lies in its folder.
+    # A single .pth file has no configuration, whatever else its folder holds.
     has_config = path.is_dir() or path.name in _SINGLE_FILES
     weights, training, left_out = read_weights(files, name=source)
     return SourceCheckpoint(
@@ -91,17 +92,17 @@ def read_checkpoint_source(source: str, *, revision: str | None = None) -> Sourc
         weights=weights,
         training=training,
         left_out=left_out,
-        config=_read_json(folder / "config.json") if has_config else {},
-        preprocessor=_read_json(folder / "preprocessor_config.json") if has_config else {},
+        config=read_optional_json(folder / "config.json") if has_config else {},
+        preprocessor=read_optional_json(folder / "preprocessor_config.json") if has_config else {},
         folder=folder if has_config else None,
-        hashes={file.name: _sha256(file) for file in files},
+        hashes={file.name: sha256_of(file) for file in files},
         license=_read_license(folder / "README.md") if has_config else None,
         revision=commit,
     )
 
 
 def read_weights(files: list[Path], *, name: str) -> tuple[StateDict, argparse.Namespace | None, tuple[str, ...]]:
-    """All tensors of one checkpoint, the training arguments and the names of other weights that lie beside them.
+    """Return all tensors of one checkpoint, the training arguments, and the names of other entries with weights.
 
     Raises:
         ValueError: for a file that cannot be read, or holds no tensors.
@@ -135,21 +136,21 @@ def _is_state_dict(part: Any) -> bool:
 
 
 def describe_first_keys(content: dict[str, Any]) -> str:
-    """What a file begins with, for messages."""
+    """Return what a file begins with, for messages."""
     return f"it begins with {', '.join(map(truncate_key, list(content)[:3])) or 'nothing'}"
 
 
 def truncate_key(name: object) -> str:
-    """Return a name of a file, cut where it goes on for ever: a stranger may have chosen it."""
+    """Return a name from a file on one line and cut to a sensible length."""
     text = " ".join(str(name).split())
     return text if len(text) <= _MAX_KEY_LENGTH else f"{text[:_MAX_KEY_LENGTH]}..."
 
 
 def _check_entries(content: dict[str, Any], *, name: str, num_bytes: int) -> None:
-    """Refuse weights without names, and tensors that are larger than the file that holds them.
+    """Check that weights have names and are plain floating-point tensors no larger than the file.
 
     Raises:
-        ValueError: naming the first of them.
+        ValueError: naming the first bad one.
     """
     for key, value in content.items():
         if not isinstance(value, Tensor):
@@ -160,8 +161,8 @@ def _check_entries(content: dict[str, Any], *, name: str, num_bytes: int) -> Non
                 f"dict, as model.state_dict() makes it"
             )
         if value.layout != torch.strided or value.is_meta:
-            kind = "holds no values (it is on the meta device)" if value.is_meta else "is a sparse tensor"
-            raise ValueError(f"{name}: {truncate_key(key)} {kind}: save the weights of the model as plain tensors")
+            problem = "holds no values (it is on the meta device)" if value.is_meta else "is a sparse tensor"
+            raise ValueError(f"{name}: {truncate_key(key)} {problem}: save the weights of the model as plain tensors")
         if key.endswith(("weight", "bias")) and not value.is_floating_point():
             raise ValueError(
                 f"{name}: {truncate_key(key)} holds {str(value.dtype).removeprefix('torch.')} (quantized?): save the "
@@ -169,35 +170,35 @@ def _check_entries(content: dict[str, Any], *, name: str, num_bytes: int) -> Non
             )
         if value.numel() * value.element_size() > num_bytes:
             raise ValueError(
-                f"{name}: {truncate_key(key)} has {value.numel()} values of shape {truncate_key(list(value.shape))}, more "
-                f"than a file of {num_bytes} bytes can hold: it is no checkpoint of a model"
+                f"{name}: {truncate_key(key)} has {value.numel()} values of shape {truncate_key(list(value.shape))}, "
+                f"more than a file of {num_bytes} bytes can hold: it is not a checkpoint of a model"
             )
 
 
 def _reject_single_shard(path: Path) -> Path:
-    found = _SHARD.search(path.name)
-    if found:
+    shard = _SHARD.search(path.name)
+    if shard:
         raise ValueError(
-            f"{path} is part {int(found[1])} of {int(found[2])} of a sharded checkpoint: give its folder, "
+            f"{path} is part {int(shard[1])} of {int(shard[2])} of a sharded checkpoint: give its folder, "
             f"{path.parent}, with all parts and the index"
         )
     return path
 
 
 def _find_weight_files(folder: Path) -> list[Path]:
-    """The files of weights of a folder: one, or all shards of its index."""
+    """Return the weight files of a folder: a single file, or all shards of its index."""
     for name, index in zip(_SINGLE_FILES, _INDEXES, strict=True):
         if (folder / name).is_file():
             return [folder / name]
         if (folder / index).is_file():
             return _find_shards(folder, folder / index)
-    found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    if any(_SHARD.search(path.name) for path in found):
+    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    if any(_SHARD.search(path.name) for path in files):
         raise ValueError(f"{folder} holds shards without their index: add {' or '.join(_INDEXES)}")
-    if len(found) == 1:
-        return found
-    if found:
-        names = ", ".join(path.name for path in found)
+    if len(files) == 1:
+        return files
+    if files:
+        names = ", ".join(path.name for path in files)
         raise ValueError(f"{folder} holds several files of weights ({names}): give one of them")
     raise ValueError(
         f"{folder} holds no weights: looked for {' or '.join(_SINGLE_FILES)} and for one {', '.join(_SUFFIXES)}"
@@ -205,7 +206,7 @@ def _find_weight_files(folder: Path) -> list[Path]:
 
 
 def _find_shards(folder: Path, index: Path) -> list[Path]:
-    names = _read_json(index).get("weight_map")
+    names = read_optional_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{index} names no shards: download it again")
     if not all(isinstance(name, str) for name in names.values()):
@@ -218,7 +219,7 @@ def _find_shards(folder: Path, index: Path) -> list[Path]:
 
 
 def _download(source: str, revision: str | None) -> tuple[Path, str]:
-    """A Hub repository without its code: texts and weights alone, safetensors before pickles."""
+    """Download weights and configuration of a Hub repository, but no code; safetensors rather than pickles."""
     if not is_hub_id(source) or source.endswith(_SUFFIXES):
         raise ValueError(
             f"there is no checkpoint file at {source}: give a .pth or .safetensors file, a folder, or org/name"
@@ -228,25 +229,26 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
 
     try:
         for weights in (_HUB_SAFETENSORS, _HUB_PICKLES):
-            found = Path(snapshot_download(source, revision=revision, allow_patterns=[*_HUB_METADATA_FILES, *weights]))
-            if any((found / name).is_file() for name in (*_SINGLE_FILES, *_INDEXES)):
-                return found, found.name
+            patterns = [*_HUB_METADATA_FILES, *weights]
+            folder = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+            if any((folder / name).is_file() for name in (*_SINGLE_FILES, *_INDEXES)):
+                return folder, folder.name
     except GatedRepoError as error:
-        raise ValueError(f"{source} asks for its terms to be accepted: do so on its page, then log in") from error
+        raise ValueError(f"{source} is gated: accept its terms on its page, then log in") from error
     except LocalEntryNotFoundError as error:
         raise ValueError(
-            f"{source} is no file or folder here, and the Hub cannot be reached to look for it"
+            f"{source} is not a local file or folder, and the Hub cannot be reached to look for it"
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ValueError(
-            f"{source} is no file or folder here, and the Hub does not give it ({status}): "
-            f"check the name and the revision, and log in where it is private"
+            f"{source} is not a local file or folder, and the Hub does not give it ({status}): "
+            f"check the name and the revision, and log in if it is private"
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{source}: what answers for the Hub is not the Hub ({error}); check the network (a proxy or login page) "
-            f"and HF_ENDPOINT, or give a local folder"
+            f"{source}: {NOT_THE_HUB} ({error}); check the network (a proxy or login page) and HF_ENDPOINT, or give a "
+            f"local folder"
         ) from error
     except OSError as error:
         if error.errno is not None:
@@ -258,29 +260,26 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
     raise ValueError(f"{source} on the Hub holds neither {' nor '.join((*_SINGLE_FILES, *_INDEXES))}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_optional_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty if there is no file."""
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): download it again") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object")
-    return found
+    return content
 
 
 def _read_license(card: Path) -> str | None:
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     fields = parse_header_or_empty(text)
-    named = fields.get("base_model") or []
-    before = [known_checkpoint_license(str(name)) for name in ([named] if isinstance(named, str) else named)]
-    return license_from_header(fields) or next(filter(None, before), None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    base_models = fields.get("base_model") or []
+    names = [base_models] if isinstance(base_models, str) else base_models
+    inherited = (known_checkpoint_license(str(name)) for name in names)
+    return license_from_header(fields) or next(filter(None, inherited), None)
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -300,52 +299,55 @@ def _read_pickle(path: Path) -> Any:
         with path.open("rb") as file:
             start = file.read(2)
         if start not in _TORCH_MAGIC:
-            raise EOFError("it does not begin as a file of torch.save does")
+            raise EOFError("it does not begin like a file of torch.save")
         if start == _TORCH_MAGIC[0]:
             _reject_zip_bomb(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except _READ_ERRORS as error:
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({_describe_read_error(error)}). It may be cut short, or hold objects other "
-            f"than tensors and training arguments, which are never unpickled"
+            f"{path} cannot be read as a checkpoint ({_describe_read_error(error)}). It may be cut short, or hold "
+            f"objects other than tensors and training arguments, which are never unpickled"
         ) from error
 
 
 def _reject_zip_bomb(path: Path) -> None:
-    """Refuse a zip archive that unpacks to more than it has; torch.save packs nothing.
+    """Refuse a zip archive that unpacks to more than its own size; torch.save does not compress.
 
     Raises:
-        EOFError: it does, or is no whole archive.
+        EOFError: when it does, or the archive is damaged.
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > size:
-        raise EOFError(f"its {size} bytes unpack to {unpacked}, and torch.save packs nothing")
+        raise EOFError(f"its {size} bytes unpack to {unpacked}, and torch.save does not compress")
 
 
 def _describe_read_error(error: Exception) -> str:
-    """One line of torch's several; its advice to trust the file is left out."""
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found:
-        return f"it holds a {truncate_key(found[1])}"
-    found = re.search(r"WeightsUnpickler error: (.+)", str(error))
-    if found:
-        return truncate_key(found[1])
+    """Return one line of torch's several, without its advice to trust the file."""
+    if match := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds a {truncate_key(match[1])}"
+    if match := re.search(r"WeightsUnpickler error: (.+)", str(error)):
+        return truncate_key(match[1])
     return truncate_key(next(iter(str(error).splitlines()), type(error).__name__))
 
 
 def _reject_lfs_pointer(path: Path) -> None:
     if not path.is_file():
-        raise ValueError(f"{path} is no regular file; give a checkpoint")
+        raise ValueError(f"{path} is not a regular file; give a checkpoint")
     with path.open("rb") as file:
         if file.read(23) == b"version https://git-lfs":
             raise ValueError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in its folder")
 
 
+def count_layers(weights: StateDict, pattern: str) -> int:
+    """Return the number of layers whose weights match a pattern; its group is the layer's number."""
+    return 1 + max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+
+
 def _without_prefixes(content: dict[str, Any]) -> StateDict:
-    """Tensors by name, without what DDP, compile and wrappers put before every name."""
+    """Return the tensors by name, without what DDP, compile and wrappers put before every name."""
     weights = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     changed = True
     while changed and weights:
@@ -357,4 +359,12 @@ def _without_prefixes(content: dict[str, Any]) -> StateDict:
     return weights
 
 
-__all__ = ["SourceCheckpoint", "StateDict", "describe_first_keys", "read_checkpoint_source", "read_weights"]
+__all__ = [
+    "SourceCheckpoint",
+    "StateDict",
+    "count_layers",
+    "describe_first_keys",
+    "read_checkpoint_source",
+    "read_optional_json",
+    "read_weights",
+]

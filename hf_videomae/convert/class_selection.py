@@ -1,8 +1,8 @@
-"""A classifier cut to the classes of another label set: K710 heads to Kinetics 400, 600 or 700, without training.
+"""Select classes of a classifier, without training: Kinetics-710 heads become those of Kinetics-400, 600 or 700.
 
-Rows are picked by the names of the classes, whatever their order. VideoMAE V2's own checkpoints have no names:
-its repository has them (misc/label_map_k710.txt), and lists of rows in its own order (misc/label_710to400.json,
-...600.json, ...700.json: entry j is the row of the 710 classes that class j of the smaller set is).
+Rows are found by class name, whatever their order. VideoMAE V2's own checkpoints have no names. Its repository has
+them (misc/label_map_k710.txt), and lists of rows in its own order (misc/label_710to400.json, ...600.json,
+...700.json: entry j is the row of the 710 classes for class j of the smaller dataset).
 """
 
 import json
@@ -19,44 +19,44 @@ from .originals import ConvertedModel
 
 
 def read_class_indices(path: str) -> list[int]:
-    """A list of class indices.
+    """Return the class indices in a JSON file.
 
     Raises:
-        ValueError: where the file is not a JSON list of whole numbers.
+        ValueError: if the file is not a JSON list of whole numbers.
     """
-    found = _read_json(path)
-    if not isinstance(found, list) or not found or not all(type(entry) is int for entry in found):
+    indices = _read_json(path)
+    if not isinstance(indices, list) or not indices or not all(type(entry) is int for entry in indices):
         raise ValueError(f"{path} is not a JSON list of class indices, such as [0, 3, 1]")
-    return found
+    return indices
 
 
 def read_class_names(path: str) -> dict[int, str]:
-    """Names of classes: a JSON list, a JSON object id -> name, or a text file with one name a line.
+    """Return the class names in a JSON list, a JSON object id -> name, or a text file with one name per line.
 
     Raises:
-        ValueError: where it is none of these.
+        ValueError: if it is none of these.
     """
     if Path(path).suffix != ".json":
         lines = _read_text(path).splitlines()
         return {number: line.strip() for number, line in enumerate(line for line in lines if line.strip())}
-    found = _read_json(path)
-    if isinstance(found, list) and all(isinstance(name, str) for name in found):
-        return dict(enumerate(found))
-    if isinstance(found, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in found.items()):
-        return {int(key): name for key, name in found.items()}
+    names = _read_json(path)
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return dict(enumerate(names))
+    if isinstance(names, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in names.items()):
+        return {int(key): name for key, name in names.items()}
     raise ValueError(f'{path} is neither a JSON list of names nor an object such as {{"0": "boxing"}}')
 
 
 def select_classes_by_index(model: ConvertedModel, indices: list[int], report: ConversionReport) -> None:
-    """Keep these rows of the classifier, in this order; names follow.
+    """Keep these rows of the classifier, in this order, with their names.
 
     Args:
         model: changed in place.
-        indices: entry j is the present class that becomes class j.
-        report: told of it.
+        indices: entry j is the current class that becomes class j.
+        report: the selection is recorded in it.
 
     Raises:
-        ValueError: for a model without a classifier, or an index that is no class of it.
+        ValueError: for a model without a classifier, or an index that is not one of its classes.
     """
     classifier = _require_classifier(model, report)
     count = classifier.num_labels
@@ -64,7 +64,7 @@ def select_classes_by_index(model: ConvertedModel, indices: list[int], report: C
     if wrong:
         raise ValueError(f"the indices hold {wrong[0]}, but {report.source} has the classes 0 to {count - 1}")
     names = dict(classifier.config.id2label or {})
-    report.assumed.append(f"{len(indices)} of {count} classes were picked by the given indices")
+    report.assumed.append(f"{len(indices)} of {count} classes were selected by index")
     select_classifier_rows(classifier, indices, _remaining_names(names, indices))
 
 
@@ -73,8 +73,8 @@ def select_classes_by_name(model: ConvertedModel, names: list[str], report: Conv
 
     Args:
         model: changed in place.
-        names: of the classes, which it has then.
-        report: told of it.
+        names: the class names, which the model has afterwards.
+        report: the selection is recorded in it.
 
     Raises:
         ValueError: for a model without a classifier or without names, or a class that it does not have.
@@ -82,12 +82,13 @@ def select_classes_by_name(model: ConvertedModel, names: list[str], report: Conv
     classifier = _require_classifier(model, report)
     known = [str(name) for name in (classifier.config.id2label or {}).values()]
     rows = find_class_rows(names, known, owner=report.source)
-    other = [
-        f"{name!r} is {known[row]!r}" for name, row in zip(names, rows, strict=True) if _names_differ(name, known[row])
+    renamed = [
+        f"{name!r} is {known[row]!r}"
+        for name, row in zip(names, rows, strict=True)
+        if normalize_class_name(name) != normalize_class_name(known[row])
     ]
-    report.assumed.append(
-        f"{len(names)} of {len(known)} classes were picked by name" + (f" ({'; '.join(other)})" if other else "")
-    )
+    note = f" ({'; '.join(renamed)})" if renamed else ""
+    report.assumed.append(f"{len(names)} of {len(known)} classes were selected by name{note}")
     select_classifier_rows(classifier, rows, dict(enumerate(names)))
 
 
@@ -105,28 +106,24 @@ def select_classifier_rows(model: VideoMAEForVideoClassification, rows: list[int
 
 def _require_classifier(model: ConvertedModel, report: ConversionReport) -> VideoMAEForVideoClassification:
     if not isinstance(model, VideoMAEForVideoClassification) or not isinstance(model.classifier, nn.Linear):
-        raise ValueError(f"{report.source} has no classifier, so there are no classes to pick: leave the choice out")
+        raise ValueError(f"{report.source} has no classifier, so there are no classes to select: leave the option out")
     return model
 
 
-def _names_differ(name: str, other: str) -> bool:
-    return normalize_class_name(name) != normalize_class_name(other)
-
-
 def set_class_names(model: ConvertedModel, names: dict[int, str], report: ConversionReport) -> None:
-    """Give the classes of the classifier their names.
+    """Set the names of the classifier's classes.
 
     Raises:
-        ValueError: where names and classes differ in number.
+        ValueError: if the number of names differs from the number of classes.
     """
     count = model.num_labels if isinstance(model, VideoMAEForVideoClassification) else 0
     if sorted(names) != list(range(count)):
-        raise ValueError(f"{len(names)} names of classes came, and {report.source} has {count} classes")
+        raise ValueError(f"{len(names)} class names were given, and {report.source} has {count} classes")
     model.config.id2label = names
 
 
 def _remaining_names(names: dict[int, str], indices: list[int]) -> dict[int, str]:
-    """The names of the picked classes; numbered anew where the classes had numbers alone."""
+    """Return the names of the selected classes; placeholders LABEL_n are renumbered."""
     if all(name == f"LABEL_{number}" for number, name in names.items()):
         return {number: f"LABEL_{number}" for number in range(len(indices))}
     return {number: names[index] for number, index in enumerate(indices)}

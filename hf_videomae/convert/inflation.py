@@ -1,6 +1,7 @@
-"""Image models inflated to video: stock ViT, ViTMAE and DeiT, and what names its weights as timm does.
+"""Inflate image models to video: transformers' ViT, ViTMAE and DeiT, and models with timm's names.
 
-The 2-D patch embedding becomes a 3-D one, the blocks stay as they are, and the [CLS] token goes: VideoMAE has none.
+The 2-D patch embedding becomes a 3-D one, the blocks stay as they are, and the [CLS] token is dropped: VideoMAE has
+none.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForVideoClassification, VideoMAEModel
 from .checkpoint_files import SourceCheckpoint, StateDict
-from .key_report import ConversionReport, WeightMapping, begin_report, load_full_state_dict
+from .key_report import KEY_BIAS_REASON, ConversionReport, WeightMapping, begin_report, load_full_state_dict
 from .originals import ENCODER_HEADS, check_config_fields, check_num_heads, infer_transformer_fields, map_weight
 
 Inflate = Literal["mean", "center"]
@@ -24,7 +25,7 @@ POSITIONS: tuple[Positions, ...] = ("image", "sinusoid")
 
 _PROJECTION = "patch_embed.proj.weight"
 _PREFIX_TOKENS = ("cls_token", "dist_token", "reg_token")
-# Names of stock transformers, on disk and in the memory of its newer releases -> timm's.
+# Names of stock transformers, on disk and in memory in its newer releases -> timm's.
 _STOCK_NAMES = (
     (r"^(vit|deit)\.", ""),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -46,79 +47,74 @@ _SKIPPED_KEYS = (
     (r"(cls|dist|reg)_token$", "VideoMAE has no such token"),
     (
         r"mask_token$|decoder",
-        "the decoder of images: begin a new one with VideoMAEForPreTraining.from_pretrained(..., new_decoder=True)",
+        "the image decoder: start a new one with VideoMAEForPreTraining.from_pretrained(..., new_decoder=True)",
     ),
     (r"pooler\.|classifier\.|cls_classifier\.|distillation_classifier\.|head|pre_logits", "reads the [CLS] token"),
 )
-_KEY_BIAS = "softmax takes it away, as it adds the same to all scores of a query"
 
 
 def is_image_model(weights: StateDict) -> bool:
-    """Whether these are weights of an image transformer: 2-D patches under the names of transformers or timm."""
+    """Return whether these are weights of an image transformer: 2-D patches under transformers' or timm's names."""
     names = ("patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight")
     return any(name.endswith(names) and value.dim() == 4 for name, value in weights.items())
 
 
 def timm_names(weights: StateDict) -> dict[str, str]:
-    """Key of the file -> its name as in timm, one to one."""
-    found = {}
+    """Return timm's name for each key of the file, one to one."""
+    names = {}
     for key in weights:
         name = key
         for pattern, replacement in _STOCK_NAMES:
             name = re.sub(pattern, replacement, name)
-        found[key] = name
-    return found
+        names[key] = name
+    return names
 
 
 def convert_image(
     source: SourceCheckpoint, fields: dict[str, Any], *, inflate: Inflate = "mean", positions: Positions = "image"
 ) -> tuple[VideoMAEModel | VideoMAEForVideoClassification, ConversionReport, Tensor]:
-    """An image model as our encoder, in evaluation mode, with the fate of every key.
+    """Return an image model as our encoder in evaluation mode, the report, and the image's positions.
 
     Args:
         source: what was read.
-        fields: of `VideoMAEConfig`, over what was inferred; `num_frames`, `tubelet_size` and `image_size` shape the
-            video.
-        inflate: `mean` gives every frame of a cube the weights / tubelet, `center` all to one frame: on a still video
-            both give what the image gave.
+        fields: of `VideoMAEConfig`, override what was inferred; `num_frames`, `tubelet_size` and `image_size` shape
+            the video.
+        inflate: `mean` gives every frame of a cube the weights divided by `tubelet_size`, `center` gives all of them
+            to one frame; on a still video both give what the image gave.
         positions: `image` repeats the image's positions in every slice, in a table that is stored and trained;
-            `sinusoid` takes VideoMAE's fixed table, which stock transformers has too.
+            `sinusoid` uses VideoMAE's fixed table, which stock transformers has too.
 
     Returns:
-        the model, the report, and the image's positions (1, N, D).
+        The model, the report, and the image's positions (1, N, D).
 
     Raises:
-        ValueError: for weights that cannot be placed, naming them, or sizes that do not fit.
+        ValueError: for weights that have no place in the model, or sizes that do not fit.
     """
-    _check_choices(inflate, positions)
+    if inflate not in INFLATE:
+        raise ValueError(f"inflate={inflate!r} is not known; choose one of {', '.join(INFLATE)}")
+    if positions not in POSITIONS:
+        raise ValueError(f"positions={positions!r} are not known; choose one of {', '.join(POSITIONS)}")
     check_config_fields(fields)
     names = timm_names(source.weights)
     weights = {names[key]: value for key, value in source.weights.items()}
     report = begin_report(source, "an image model, inflated to video")
     image_positions, grid = _image_positions(source, weights)
-    config = _config(source, weights, fields, grid=grid, positions=positions, report=report)
+    config = _infer_config(source, weights, fields, grid=grid, positions=positions, report=report)
     table = image_positions.repeat(config.table_grid[0], 1) if positions == "image" else None
     weight_mapping = _map_weights(source, names, config, inflate=inflate, table=table)
     pooled = "fc_norm.weight" in weights
     model = VideoMAEForVideoClassification(config) if pooled else VideoMAEModel(config)
-    found = weight_mapping.weights
+    mapped = weight_mapping.weights
     if not pooled:
-        found = {name.removeprefix("videomae."): value for name, value in found.items()}
-    load_full_state_dict(model, found, source=source.name)
+        mapped = {name.removeprefix("videomae."): value for name, value in mapped.items()}
+    load_full_state_dict(model, mapped, source=source.name)
     report.model, report.keys = type(model).__name__, weight_mapping.key_mappings
     _add_warnings(report, weights, positions)
     return model.eval(), report, image_positions[None]
 
 
-def _check_choices(inflate: str, positions: str) -> None:
-    if inflate not in INFLATE:
-        raise ValueError(f"inflate={inflate!r} is not known; choose one of {', '.join(INFLATE)}")
-    if positions not in POSITIONS:
-        raise ValueError(f"positions={positions!r} are not known; choose one of {', '.join(POSITIONS)}")
-
-
 def _image_positions(source: SourceCheckpoint, weights: StateDict) -> tuple[Tensor, tuple[int, int]]:
-    """The positions of the patches (N, D), without those of tokens before them, and their grid (H', W')."""
+    """Return the positions of the patches (N, D), without those of tokens before them, and their grid (H', W')."""
     table = weights.get("pos_embed")
     if table is None:
         raise ValueError(f"{source.name} has no position embeddings (rotary or relative ones?): it cannot be inflated")
@@ -130,17 +126,19 @@ def _image_positions(source: SourceCheckpoint, weights: StateDict) -> tuple[Tens
         height, width = (size, size) if isinstance(size, int) else size
         grid = height // patch, width // patch
         return table[len(table) - grid[0] * grid[1] :], grid
+    # Without a known image size: drop as few leading tokens as leave a square. Example: 197 positions and one [CLS]
+    # token; 197 is not a square, 196 = 14 x 14 is.
     for extra in range(before + 1):
         side = math.isqrt(len(table) - extra)
         if side * side == len(table) - extra:
             return table[extra:], (side, side)
     raise ValueError(
-        f"{source.name} has {len(table)} positions and {before} tokens before its patches, which is no square grid: "
-        f"put its config.json with image_size beside it"
+        f"{source.name} has {len(table)} positions and {before} tokens before its patches, which is not a square "
+        f"grid: put its config.json with image_size into its folder"
     )
 
 
-def _config(
+def _infer_config(
     source: SourceCheckpoint,
     weights: StateDict,
     fields: dict[str, Any],
@@ -163,14 +161,13 @@ def _config(
         "use_mean_pooling": "norm.weight" not in weights,
         "layer_norm_eps": eps,
         "final_layer_norm_eps": eps,
-        "num_labels": weights["head.weight"].shape[0] if {"fc_norm.weight", "head.weight"} <= weights.keys() else 0,
         "position_embedding": "learned" if positions == "image" else "sinusoid",
         **_pixel_statistics(source),
     }
     if inferred["image_size"][0] == inferred["image_size"][1]:
         inferred["image_size"] = inferred["image_size"][0]
-    if "fc_norm.weight" not in weights:
-        del inferred["num_labels"]
+    if "fc_norm.weight" in weights:
+        inferred["num_labels"] = weights["head.weight"].shape[0] if "head.weight" in weights else 0
     _record_assumptions(report, {**inferred, **stated}, source, fields)
     config = VideoMAEConfig(**check_num_heads({**inferred, **stated, **fields}, source=source.name))
     if positions == "image" and config.grid[1:] != grid and config.position_grid is None:
@@ -180,10 +177,8 @@ def _config(
 
 
 def _pixel_statistics(source: SourceCheckpoint) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        name: source.preprocessor[name] for name in ("image_mean", "image_std") if name in source.preprocessor
-    }
-    return found if len(found) == 2 else {}
+    names = ("image_mean", "image_std")
+    return {name: source.preprocessor[name] for name in names} if source.preprocessor.keys() >= set(names) else {}
 
 
 def _record_assumptions(
@@ -201,7 +196,7 @@ def _record_assumptions(
         report.assumed.append("hidden_act gelu, the exact one")
     if "image_mean" not in config.keys() | fields.keys():
         report.assumed.append(
-            "pixels normalised by ImageNet's mean and deviation: no preprocessor_config.json says it"
+            "pixels normalized by ImageNet's mean and deviation: there is no preprocessor_config.json"
         )
 
 
@@ -224,21 +219,21 @@ def _map_weights(
             )
         elif re.search(r"\.attn\.(qkv|[qkv])\.", name):
             _map_attention_weights(weight_mapping, key, name, value)
-        elif found := map_weight(name, value):
-            weight_mapping.assign(key, found)
+        elif mapped := map_weight(name, value):
+            weight_mapping.assign(key, mapped)
         else:
             unknown.append(key)
     if unknown:
         raise ValueError(
             f"{source.name} holds weights that a VideoMAE has no place for: {', '.join(sorted(unknown))}. "
-            f"It is no plain ViT (layer scale, relative positions, gated MLP?) and cannot be inflated"
+            f"It is not a plain ViT (layer scale, relative positions, gated MLP?) and cannot be inflated"
         )
     return weight_mapping
 
 
 def _skip_reason(name: str, *, pooled: bool) -> str | None:
     if re.match(r"blocks\.\d+\.attn\.k\.bias$", name):
-        return _KEY_BIAS
+        return KEY_BIAS_REASON
     if pooled and re.match(r"head\.(weight|bias)$", name):
         return None
     return next((reason for pattern, reason in _SKIPPED_KEYS if re.match(pattern, name)), None)
@@ -246,31 +241,30 @@ def _skip_reason(name: str, *, pooled: bool) -> str | None:
 
 def _map_position_embeddings(weight_mapping: WeightMapping, key: str, table: Tensor | None) -> None:
     if table is None:
-        weight_mapping.skip(key, "VideoMAE's fixed sinusoid is taken instead, as asked for")
+        weight_mapping.skip(key, "VideoMAE's fixed sinusoid is used instead, as requested")
     else:
-        note = "those of the patches, the same in every slice of time"
+        note = "those of the patches, the same in every time slice"
         weight_mapping.assign(key, {"videomae.embeddings.position_embeddings": table}, note=note)
 
 
 def _map_attention_weights(weight_mapping: WeightMapping, key: str, name: str, value: Tensor) -> None:
-    """Fused or separate query, key and value; the key's bias is left."""
+    """Map fused or separate query, key and value weights; the key's bias is dropped."""
     stem, _, rest = name.partition(".attn.")
     part, leaf = rest.split(".")
     ours = f"videomae.encoder.layer.{stem.removeprefix('blocks.')}.attention.attention"
     parts = ("query", "key", "value") if part == "qkv" else ({"q": "query", "k": "key", "v": "value"}[part],)
     chunks = value.chunk(len(parts))
-    found = {
+    mapped = {
         f"{ours}.{which}.{leaf}": chunk.contiguous()
         for which, chunk in zip(parts, chunks, strict=True)
         if (which, leaf) != ("key", "bias")
     }
-    weight_mapping.assign(
-        key, found, note=f"without the key's third: {_KEY_BIAS}" if (part, leaf) == ("qkv", "bias") else ""
-    )
+    note = f"without the key's third: {KEY_BIAS_REASON}" if (part, leaf) == ("qkv", "bias") else ""
+    weight_mapping.assign(key, mapped, note=note)
 
 
 def _inflate_weight(weight: Tensor, tubelet: int, inflate: Inflate) -> Tensor:
-    """(D, C, h, w) -> (D, C, t, h, w), so that t equal frames give what one image gave."""
+    """Return (D, C, h, w) as (D, C, t, h, w), so that t equal frames give what one image gave."""
     if inflate == "mean":
         return (weight[:, :, None] / tubelet).repeat(1, 1, tubelet, 1, 1)
     inflated = torch.zeros(*weight.shape[:2], tubelet, *weight.shape[2:], dtype=weight.dtype)
@@ -281,14 +275,14 @@ def _inflate_weight(weight: Tensor, tubelet: int, inflate: Inflate) -> Tensor:
 def _add_warnings(report: ConversionReport, weights: StateDict, positions: Positions) -> None:
     if any(name in weights for name in _PREFIX_TOKENS):
         report.warnings.append(
-            "the image model's patches also attended to its [CLS] token, which is gone: features are those of the "
-            "image model run without it, so fine-tune or pre-train before use"
+            "the image model's patches also attended to its [CLS] token, which was dropped: features "
+            "are those of the image model run without it, so fine-tune or pre-train before use"
         )
     if positions == "image":
         report.stock = False
         report.warnings.append(
-            "every slice of time begins with the same positions: their order is learned in training "
-            "(--positions sinusoid begins with an order, and loads in stock transformers too)"
+            "every time slice starts with the same positions, so their order must be learned in training "
+            "(--positions sinusoid starts with an order, and loads in stock transformers too)"
         )
     else:
         report.warnings.append("the image's positions were replaced, so features are far from the image model's")

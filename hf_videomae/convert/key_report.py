@@ -1,4 +1,4 @@
-"""What became of every key of a checkpoint, what was assumed, and how far the numbers agree."""
+"""Record what became of every key of a checkpoint, what was assumed, and how far outputs differ from a reference."""
 
 import re
 from dataclasses import asdict, dataclass, field
@@ -9,10 +9,15 @@ from torch import nn
 
 from .checkpoint_files import SourceCheckpoint, StateDict
 
+KEY_BIAS_REASON = "softmax cancels it, because it adds the same to all scores of a query"
+"""Why the bias of an attention's keys is dropped."""
+FIXED_POSITIONS_REASON = "the fixed sinusoid, which is computed and never stored"
+"""Why position embeddings are dropped."""
+
 
 @dataclass(frozen=True)
 class KeyMapping:
-    """What became of one key: the weights it is in now, or why it was left out."""
+    """What one key became: the weights that hold it now, or why it was left out."""
 
     key: str
     became: tuple[str, ...] = ()
@@ -21,7 +26,7 @@ class KeyMapping:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The largest difference of two forward passes of the same random clip."""
+    """The largest difference between two forward passes of the same random clip."""
 
     against: str
     largest: float
@@ -31,19 +36,19 @@ class Difference:
 
 @dataclass(kw_only=True)
 class ConversionReport:
-    """The record of one conversion; `conversion.json` in the output.
+    """The record of one conversion, written to `conversion.json`.
 
     Attributes:
-        source: what was converted.
-        kind: what it was found to be.
-        model: the class it became.
-        keys: the fate of every key of the source.
-        assumed: what the source does not say, and what was taken instead.
+        source: the checkpoint that was converted.
+        kind: the kind of checkpoint that it was recognized as.
+        model: the class of the converted model.
+        keys: what became of every key of the source.
+        assumed: what the source does not say, and what was used instead.
         warnings: what the user should know before using the result.
-        differences: forward passes that were compared.
+        differences: the forward passes that were compared.
         unchecked: why none was compared.
-        sampling: how its clips are sampled, the views of its test, and who says so.
-        license: as stated by the source or the user; None where nobody said.
+        sampling: how its clips are sampled, the views of its test, and where that is from.
+        license: as stated by the source or the user; None if not stated.
         stock: whether stock transformers gives the same numbers with the result.
     """
 
@@ -62,26 +67,28 @@ class ConversionReport:
     stock: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For people: what is alike on one line, a line for each thing left out, assumed or compared."""
-        left = [key_mapping for key_mapping in self.keys if not key_mapping.became]
-        found = [f"{self.source}: {self.kind}", *_mapped_lines(self.keys), *_skipped_lines(left)]
-        found += [f"  assumed: {text}" for text in self.assumed]
-        found += _sampling_lines(self.sampling)
-        found += [
+        """Return the report as lines of text: similar keys on one line, a line for each thing left out, assumed or
+        compared.
+        """
+        skipped = [key_mapping for key_mapping in self.keys if not key_mapping.became]
+        lines = [f"{self.source}: {self.kind}", *_mapped_lines(self.keys), *_skipped_lines(skipped)]
+        lines += [f"  assumed: {text}" for text in self.assumed]
+        lines += _sampling_lines(self.sampling)
+        lines += [
             f"  largest difference to {entry.against}: {entry.largest:.1e} (outputs reach {entry.scale:.2g})"
             for entry in self.differences
         ]
-        found += [f"  not compared: {self.unchecked}"] if self.unchecked else []
-        rest = "all used" if not left else f"{len(self.keys) - len(left)} used, {len(left)} left out"
-        return [*found, f"{self.source}: {len(self.keys)} weights read, {rest}, as {self.model}"]
+        lines += [f"  not compared: {self.unchecked}"] if self.unchecked else []
+        rest = f"{len(self.keys) - len(skipped)} used, {len(skipped)} left out" if skipped else "all used"
+        return [*lines, f"{self.source}: {len(self.keys)} weights read, {rest}, as {self.model}"]
 
 
 def _sampling_lines(sampling: dict[str, Any]) -> list[str]:
-    if not sampling or sampling["assumed"]:  # then it stands there
+    if not sampling or sampling["assumed"]:  # then it is among the assumptions
         return []
     how = "uniform over the whole video" if sampling["mode"] == "uniform" else f"dense, stride {sampling['stride']}"
     tested = "" if sampling["views"] is None else f"; test it with --views {sampling['views']}"
@@ -89,7 +96,7 @@ def _sampling_lines(sampling: dict[str, Any]) -> list[str]:
 
 
 def _key_pattern(key: str) -> str:
-    """A key without the number of its layer and without `.weight` or `.bias`."""
+    """Return a key without its layer number and without `.weight` or `.bias`."""
     return re.sub(r"\.(weight|bias)$", "", re.sub(r"\.\d+\.", ".*.", key))
 
 
@@ -117,7 +124,7 @@ def _skipped_lines(key_mappings: list[KeyMapping]) -> list[str]:
 
 
 def _brace_names(names: list[str]) -> str:
-    """`a.query, a.key` as `a.{query,key}`."""
+    """Return `a.query, a.key` as `a.{query,key}`."""
     stems = {name.rpartition(".")[0] for name in names}
     if len(names) == 1 or len(stems) > 1:
         return ", ".join(names)
@@ -129,7 +136,7 @@ def _first_few(names: list[str]) -> str:
 
 
 def begin_report(source: SourceCheckpoint, kind: str) -> ConversionReport:
-    """A report that says where the weights came from."""
+    """Return a report that says where the weights came from."""
     report = ConversionReport(
         source=source.name,
         kind=kind,
@@ -144,27 +151,27 @@ def begin_report(source: SourceCheckpoint, kind: str) -> ConversionReport:
 
 
 class WeightMapping:
-    """Weights under our names, gathered key by key together with the fate of each."""
+    """Weights under our names, collected together with what became of each key."""
 
     def __init__(self) -> None:
         self.weights: StateDict = {}
         self.key_mappings: list[KeyMapping] = []
 
     def assign(self, key: str, weights: StateDict, *, note: str = "") -> None:
-        """The key became these weights.
+        """Record that the key became these weights.
 
         Raises:
-            ValueError: where another key became one of them already.
+            ValueError: if another key became one of them already.
         """
         taken = sorted(self.weights.keys() & weights.keys())
         if taken:
             other = next(key_mapping.key for key_mapping in self.key_mappings if taken[0] in key_mapping.became)
-            raise ValueError(f"{other} and {key} are both {taken[0]}: take the one that is not used out of the file")
+            raise ValueError(f"{other} and {key} are both {taken[0]}: remove the one that is not used from the file")
         self.weights |= weights
         self.key_mappings.append(KeyMapping(key, tuple(weights), note))
 
     def skip(self, key: str, why: str) -> None:
-        """The key is not used."""
+        """Record why the key is not used."""
         self.key_mappings.append(KeyMapping(key, (), why))
 
 
@@ -172,7 +179,7 @@ def load_full_state_dict(model: nn.Module, weights: StateDict, *, source: str) -
     """Load weights that must fill the model exactly.
 
     Raises:
-        ValueError: naming every weight that is missing, has no place or another shape.
+        ValueError: naming every weight that is missing, has no place in the model, or has another shape.
     """
     own = model.state_dict()
     wrong = [
@@ -192,13 +199,15 @@ def load_full_state_dict(model: nn.Module, weights: StateDict, *, source: str) -
     model.load_state_dict(weights)
 
 
-def compare_outputs(against: str, found: torch.Tensor, reference: torch.Tensor) -> Difference:
-    """The largest difference of two outputs."""
-    difference = (found.float() - reference.float()).abs().max().item()
+def compare_outputs(against: str, outputs: torch.Tensor, reference: torch.Tensor) -> Difference:
+    """Return the largest difference between two outputs."""
+    difference = (outputs.float() - reference.float()).abs().max().item()
     return Difference(against=against, largest=difference, scale=reference.abs().max().item())
 
 
 __all__ = [
+    "FIXED_POSITIONS_REASON",
+    "KEY_BIAS_REASON",
     "Difference",
     "KeyMapping",
     "WeightMapping",

@@ -1,8 +1,8 @@
-"""Checkpoints of the original VideoMAE and VideoMAE V2 repositories -> ours.
+"""Convert checkpoints of the original VideoMAE and VideoMAE V2 repositories.
 
 The originals save `.pth` files: `{"model": ...}` from pre-training, `{"module": ...}` from fine-tuning under
-DeepSpeed, with `module.` (DDP) or `_orig_mod.` (compile) before the names. V2's Hub repositories hold an encoder, with
-its `fc_norm`, under the same names, and describe it in a `config.json` of their own (`model_config`).
+DeepSpeed, with `module.` (DDP) or `_orig_mod.` (compile) before the names. V2's Hub repositories hold an encoder with
+its `fc_norm` under the same names, and describe it in a `config.json` of their own (`model_config`).
 """
 
 import argparse
@@ -15,18 +15,18 @@ from torch import Tensor
 from ..configuration_videomae import VideoMAEConfig
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..ops.patches import sinusoid_table
-from .checkpoint_files import SourceCheckpoint, StateDict, describe_first_keys
-from .key_report import ConversionReport, WeightMapping, begin_report, load_full_state_dict
+from .checkpoint_files import SourceCheckpoint, StateDict, count_layers, describe_first_keys
+from .key_report import FIXED_POSITIONS_REASON, ConversionReport, WeightMapping, begin_report, load_full_state_dict
 
 ConvertedModel = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
 
-# Heads of the published sizes by width; 64 channels a head but for huge and giant (and V1's huge decoder).
+# Heads of the published sizes by width: 64 channels per head except for huge and giant (and V1's huge decoder).
 ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 
 _PROJECTION = "patch_embed.proj.weight"
 _STOCK_PROJECTION = "embeddings.patch_embeddings.projection.weight"
-# V2's `model_config` -> ours: what no weight tells. Widths and depths are read off the weights.
+# V2's `model_config` -> ours: what the weights do not tell. Widths and depths are inferred from the weights.
 _V2_CONFIG_KEYS = {
     "img_size": "image_size",
     "num_frames": "num_frames",
@@ -35,7 +35,7 @@ _V2_CONFIG_KEYS = {
     "drop_path_rate": "drop_path_rate",
     "head_drop_rate": "head_dropout",
 }
-# What this package has no place for, with the value that means "not used".
+# Options that this package does not support, with the value that means "not used".
 _V2_UNSUPPORTED = {"init_values": 0, "cos_attn": False, "use_learnable_pos_emb": False, "qk_scale": None}
 
 _MAX_KEYS_SHOWN = 5
@@ -61,30 +61,31 @@ _PREFIX_MAP = (
 
 
 def is_original(weights: StateDict) -> bool:
-    """Whether these are weights of the original VideoMAE code: cubes under its names."""
+    """Return whether these are weights of the original VideoMAE code: 3-D patches under its names."""
     return any(name.endswith(_PROJECTION) and value.dim() == 5 for name, value in weights.items())
 
 
 def convert_original(source: SourceCheckpoint, fields: dict[str, Any]) -> tuple[ConvertedModel, ConversionReport]:
-    """A checkpoint of the original code as our model, in evaluation mode, with the fate of every key.
+    """Return a checkpoint of the original code as our model in evaluation mode, with a report of every key.
 
     Args:
-        source: what was read.
-        fields: of `VideoMAEConfig`, over what was inferred.
+        source: the checkpoint.
+        fields: of `VideoMAEConfig`, override what was inferred.
 
     Raises:
-        ValueError: for a file of another model, weights that cannot be placed, or a size whose heads are not known.
+        ValueError: for a file of another model, weights that have no place in ours, or a size whose number of heads is
+            not known.
     """
     if not is_original(source.weights):
-        of_stock = any(name.endswith(_STOCK_PROJECTION) for name in source.weights)
-        neither = "" if of_stock else f", nor the {_STOCK_PROJECTION} of transformers"
+        has_stock_names = any(name.endswith(_STOCK_PROJECTION) for name in source.weights)
+        neither = "" if has_stock_names else f", nor the {_STOCK_PROJECTION} of transformers"
         raise ValueError(
             f"{source.name} is not a checkpoint of the VideoMAE or VideoMAE V2 repositories: it has no 3-D "
             f"{_PROJECTION}{neither} ({describe_first_keys(source.weights)}). A checkpoint of transformers loads with "
             f"from_pretrained"
         )
     check_config_fields(fields)
-    check_missing_weights(source)
+    _check_missing_weights(source)
     report = begin_report(source, _describe_kind(source))
     inferred = infer_config(source.weights)
     stated = {**_v2_fields(source, report), **_training_fields(source.training)}
@@ -101,10 +102,10 @@ def convert_original(source: SourceCheckpoint, fields: dict[str, Any]) -> tuple[
 
 
 def check_config_fields(fields: dict[str, Any]) -> None:
-    """Refuse what is no field of the configuration, naming it."""
+    """Raise ValueError for a field that the configuration does not have, or that a conversion cannot change."""
     if "num_labels" in fields:
         raise ValueError(
-            f"num_labels {fields['num_labels']} plays no part in a conversion: the classes are those of the weights. "
+            f"num_labels {fields['num_labels']} has no effect in a conversion: the classes are those of the weights. "
             f"Leave it out; keep some of them with --head_indices, or fine-tune for others"
         )
     unknown = sorted(set(fields) - set(VideoMAEConfig().to_dict()))
@@ -112,42 +113,42 @@ def check_config_fields(fields: dict[str, Any]) -> None:
         raise ValueError(f"VideoMAEConfig has no field {', '.join(unknown)}: see VideoMAEConfig for the names")
 
 
-def check_missing_weights(source: SourceCheckpoint) -> None:
-    """Refuse a checkpoint of the original code that lacks weights, naming them as the file would.
+def _check_missing_weights(source: SourceCheckpoint) -> None:
+    """Check that a checkpoint of the original code holds all weights of its model.
 
     Raises:
-        ValueError: with the names.
+        ValueError: with the names of missing weights, as the file would have them.
     """
-    wanted = _expected_keys(source.weights)
-    missing = [name for name in wanted if name not in source.weights]
+    expected = _expected_keys(source.weights)
+    missing = [name for name in expected if name not in source.weights]
     if missing:
         kind = "a pre-trained model" if _is_pretrained(source.weights) else "an encoder"
         more = f" and {len(missing) - _MAX_KEYS_SHOWN} more" if len(missing) > _MAX_KEYS_SHOWN else ""
         raise ValueError(
-            f"{source.name} lacks {', '.join(missing[:_MAX_KEYS_SHOWN])}{more} of the {len(wanted)} weights of "
-            f"{kind} of {_describe_depth(source.weights)}: it was cut or saved in part; take the whole file"
+            f"{source.name} lacks {', '.join(missing[:_MAX_KEYS_SHOWN])}{more} of the {len(expected)} weights of "
+            f"{kind} of {_describe_depth(source.weights)}: it was cut off or saved in part; take the whole file"
         )
 
 
 def _expected_keys(weights: StateDict) -> list[str]:
-    """Return the names that belong to the weights that are there, as the original code has them."""
+    """Return the names that the original code gives the weights of such a model."""
     pretrained = _is_pretrained(weights)
     prefix = "encoder." if pretrained else ""
     biased = any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in weights)
     inner = [f"{module}.{leaf}" for module in _BLOCK_KEYS if "_bias" not in module for leaf in ("weight", "bias")]
     inner += ["attn.qkv.weight", *(["attn.q_bias", "attn.v_bias"] if biased else [])]
-    wanted = [f"{prefix}patch_embed.proj.{leaf}" for leaf in ("weight", "bias")]
+    expected = [f"{prefix}patch_embed.proj.{leaf}" for leaf in ("weight", "bias")]
     towers = [prefix, "decoder."] if pretrained else [prefix]
-    wanted += [
+    expected += [
         f"{tower}blocks.{n}.{name}" for tower in towers for n in range(_num_layers(weights, tower)) for name in inner
     ]
     if pretrained:
-        wanted += ["mask_token", "encoder_to_decoder.weight", "encoder.norm.weight", "encoder.norm.bias"]
-        wanted += [f"decoder.{module}.{leaf}" for module in ("norm", "head") for leaf in ("weight", "bias")]
+        expected += ["mask_token", "encoder_to_decoder.weight", "encoder.norm.weight", "encoder.norm.bias"]
+        expected += [f"decoder.{module}.{leaf}" for module in ("norm", "head") for leaf in ("weight", "bias")]
     for module in ("norm", "fc_norm", "head"):
         pair = [f"{module}.weight", f"{module}.bias"]
-        wanted += pair if any(name in weights for name in pair) else []
-    return wanted
+        expected += pair if any(name in weights for name in pair) else []
+    return expected
 
 
 def _describe_depth(weights: StateDict) -> str:
@@ -157,8 +158,7 @@ def _describe_depth(weights: StateDict) -> str:
 
 
 def _num_layers(weights: StateDict, prefix: str) -> int:
-    pattern = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
-    return 1 + max((int(found[1]) for name in weights if (found := pattern.match(name))), default=-1)
+    return count_layers(weights, re.escape(prefix) + r"blocks\.(\d+)\.")
 
 
 def _is_pretrained(weights: StateDict) -> bool:
@@ -181,7 +181,7 @@ def _model_class(weights: StateDict) -> type[ConvertedModel]:
 
 
 def infer_config(weights: StateDict) -> dict[str, Any]:
-    """What the weights tell of the architecture, and what is as published where no weight tells it."""
+    """Return the configuration that the weights tell, and what is as published where they do not tell it."""
     pretrained = _is_pretrained(weights)
     prefix = "encoder." if pretrained else ""
     width, channels, tubelet, *patch = weights[f"{prefix}{_PROJECTION}"].shape
@@ -206,7 +206,7 @@ def infer_config(weights: StateDict) -> dict[str, Any]:
 def infer_transformer_fields(
     weights: StateDict, prefix: str, width: int, heads: dict[int, int], field: str
 ) -> dict[str, Any]:
-    """Width, depth, heads and MLP of the encoder (field "") or of the decoder (field "decoder_")."""
+    """Return width, depth, heads and MLP size of the encoder (field "") or the decoder (field "decoder_")."""
     fields = {f"{field}hidden_size": width, f"{field}num_hidden_layers": _num_layers(weights, prefix)}
     first = weights.get(f"{prefix}blocks.0.mlp.fc1.weight")
     if first is not None:
@@ -216,22 +216,22 @@ def infer_transformer_fields(
 
 
 def check_num_heads(fields: dict[str, Any], *, source: str) -> dict[str, Any]:
-    """The fields as they came.
+    """Return the fields, if they say how many heads there are.
 
     Raises:
-        ValueError: where no published size says how many heads a width has.
+        ValueError: if no published size tells the number of heads for a width.
     """
     for prefix in ("", "decoder_"):
         if fields.get(f"{prefix}num_attention_heads") == 0:
             raise ValueError(
-                f"{source} is {fields[f'{prefix}hidden_size']} wide{' in the decoder' if prefix else ''}, which is no "
-                f"published size, and no weight tells its heads: give {prefix}num_attention_heads"
+                f"{source} is {fields[f'{prefix}hidden_size']} wide{' in the decoder' if prefix else ''}, which is "
+                f"not a published size, and the weights do not tell its heads: give {prefix}num_attention_heads"
             )
     return fields
 
 
 def _v2_fields(source: SourceCheckpoint, report: ConversionReport) -> dict[str, Any]:
-    """What the `config.json` of a V2 repository says; all of it is optional."""
+    """Return what the `config.json` of a V2 repository says; all of it is optional."""
     stated = source.config.get("model_config")
     if not isinstance(stated, dict):
         return {}
@@ -239,74 +239,76 @@ def _v2_fields(source: SourceCheckpoint, report: ConversionReport) -> dict[str, 
     if used:
         raise ValueError(
             f"{source.name} says {', '.join(f'{name}={stated[name]!r}' for name in used)} in its config.json: a "
-            f"variant that this package does not have"
+            f"variant that this package does not support"
         )
-    found = {ours: stated[theirs] for theirs, ours in _V2_CONFIG_KEYS.items() if stated.get(theirs) is not None}
-    if "layer_norm_eps" in found:
-        found["final_layer_norm_eps"] = found["layer_norm_eps"]
+    fields = {ours: stated[theirs] for theirs, ours in _V2_CONFIG_KEYS.items() if stated.get(theirs) is not None}
+    if "layer_norm_eps" in fields:
+        fields["final_layer_norm_eps"] = fields["layer_norm_eps"]
     report.assumed += [
         f"{name} is not in config.json" for name in _V2_CONFIG_KEYS.keys() - stated.keys() - {"head_drop_rate"}
     ]
-    return found
+    return fields
 
 
 def _training_fields(training: argparse.Namespace | None) -> dict[str, Any]:
-    """What the training arguments in the file say of frames, pixels and masks."""
+    """Return what the training arguments in the file say about frames, pixels and masks."""
     if training is None:
         return {}
     known = vars(training)
     names = {"num_frames": "num_frames", "input_size": "image_size", "mask_ratio": "mask_ratio"}
-    found = {ours: known[theirs] for theirs, ours in names.items() if known.get(theirs) is not None}
-    if isinstance(known.get("num_segments"), int) and "num_frames" in found:
-        found["num_frames"] *= known["num_segments"]  # the originals' `all_frames`
-    # V2 writes decoder_mask_type run_cell and decoder_mask_ratio 0 where it decodes all that is masked.
+    fields = {ours: known[theirs] for theirs, ours in names.items() if known.get(theirs) is not None}
+    if isinstance(known.get("num_segments"), int) and "num_frames" in fields:
+        fields["num_frames"] *= known["num_segments"]  # the originals' `all_frames`
+    # If V2 decodes everything masked, it writes decoder_mask_type run_cell and decoder_mask_ratio 0.
     ratio = known.get("decoder_mask_ratio", 0.5)
     if known.get("decoder_mask_type") == "run_cell" and ratio:
-        found |= {"decoder_mask_type": "running_cell", "decoder_mask_ratio": ratio}
-    return found
+        fields |= {"decoder_mask_type": "running_cell", "decoder_mask_ratio": ratio}
+    return fields
 
 
 def _record_assumptions(
     report: ConversionReport, inferred: dict[str, Any], stated: dict[str, Any], fields: dict[str, Any]
 ) -> None:
-    """What no weight tells and nobody said is taken as published; the report names it."""
+    """Record in the report what neither the weights nor anybody said, and was taken as published."""
     known = stated | fields
     default = VideoMAEConfig()
     for name in ("image_size", "num_frames"):
         if name not in known:
-            report.assumed.append(f"{name} {getattr(default, name)}, as published: no weight tells it")
+            report.assumed.append(f"{name} {getattr(default, name)}, as published: the weights do not tell it")
     for prefix in ("", "decoder_"):
         name = f"{prefix}num_attention_heads"
         if name in inferred and name not in known:
             width = inferred[f"{prefix}hidden_size"]
-            report.assumed.append(f"{name} {inferred[name]}, as published for a width of {width}: no weight tells it")
+            report.assumed.append(
+                f"{name} {inferred[name]}, as published for a width of {width}: the weights do not tell it"
+            )
     if "layer_norm_eps" not in known:
         report.assumed.append("layer_norm_eps 1e-06, as in the original code")
 
 
 def _map_weights(source: SourceCheckpoint) -> WeightMapping:
-    """All weights under our names; the position tables of some exports are compared and left."""
+    """Return all weights under our names; position tables of some exports are verified and dropped."""
     weight_mapping, unknown = WeightMapping(), []
     for name, value in source.weights.items():
         if name.endswith("pos_embed"):
             _check_fixed_positions(name, value, source.name)
-            weight_mapping.skip(name, "the fixed sinusoid, which is computed and never stored")
+            weight_mapping.skip(name, FIXED_POSITIONS_REASON)
             continue
-        found = map_weight(name, value)
-        if found is None:
+        mapped = map_weight(name, value)
+        if mapped is None:
             unknown.append(name)
         else:
-            weight_mapping.assign(name, found)
+            weight_mapping.assign(name, mapped)
     if unknown:
         raise ValueError(
             f"{source.name} holds weights that a VideoMAE has no place for: {', '.join(sorted(unknown))}. "
-            f"It is another model, or a variant (layer scale, cosine attention) that this package does not have"
+            f"It is another model, or a variant (layer scale, cosine attention) that this package does not support"
         )
     return weight_mapping
 
 
 def map_weight(name: str, value: Tensor) -> StateDict | None:
-    """One original weight under our names; None where there is no place for it."""
+    """Return one original weight under our names; None if it has no place in our models."""
     if name == "mask_token":
         return {name: value}
     if name.startswith("decoder.blocks."):
@@ -329,11 +331,8 @@ def _map_block_weight(name: str, value: Tensor, stem: str) -> StateDict | None:
     if rest in _BLOCK_KEYS:
         return {f"{stem}.{_BLOCK_KEYS[rest]}": value}
     module, _, leaf = rest.rpartition(".")
-    return (
-        {f"{stem}.{_BLOCK_KEYS[module]}.{leaf}": value}
-        if module in _BLOCK_KEYS and leaf in ("weight", "bias")
-        else None
-    )
+    is_known = module in _BLOCK_KEYS and leaf in ("weight", "bias")
+    return {f"{stem}.{_BLOCK_KEYS[module]}.{leaf}": value} if is_known else None
 
 
 def _check_fixed_positions(name: str, value: Tensor, source: str) -> None:

@@ -1,6 +1,6 @@
-"""The forward pass of the originals and of image models, written out on the names and weights of the source.
+"""Compute the forward pass of the originals and of image models, written out on the source's own names and weights.
 
-It shares no module with ours, so that a wrong mapping shows as a difference.
+It shares no module with our models, so that a wrong mapping shows up as a difference.
 
 Shapes: N tokens, V visible, M masked, D width; one clip (1, T, C, H, W) at a time.
 """
@@ -21,37 +21,38 @@ from .key_report import Difference, compare_outputs
 from .originals import ConvertedModel
 
 _MAX_VISIBLE_TOKENS = 160
-"""At most so many tokens are compared, as in pre-training at 90 %: a giant takes seconds, and every weight is used."""
+"""Compare at most so many tokens, as in pre-training at 90 %: a giant model takes seconds and uses every weight."""
 
 
 @torch.no_grad()
 def compare_original(model: ConvertedModel, weights: StateDict) -> Difference:
-    """Our outputs of a random clip, against the original forward pass on the weights of the file.
+    """Compare our outputs of a random clip with the original forward pass on the weights of the file.
 
     Args:
         model: the converted model, in evaluation mode.
-        weights: of the file, under their original names.
+        weights: the file's, under their original names.
     """
     config = model.config
     clip, mask = _clip_and_mask(config)
     if isinstance(model, VideoMAEForPreTraining):
-        # The decoder's mask of V2 only chooses what is decoded; all that is masked is compared here.
+        # V2's decoder mask only selects what is decoded; here everything masked is compared.
         decode_all = torch.zeros_like(mask) if config.decoder_mask_type else None
-        found = model(clip, mask, bool_decoder_masked_pos=decode_all, return_dict=True).logits
-        reference = _pretraining(weights, config, clip, mask)
-        return compare_outputs("the original forward pass", found, reference[:, -found.shape[1] :])
-    found = _outputs(model(clip, bool_masked_pos=mask, return_dict=True))
-    return compare_outputs("the original forward pass", found, _classifier(weights, config, clip, mask))
+        outputs = model(clip, mask, bool_decoder_masked_pos=decode_all, return_dict=True).logits
+        reference = _pretraining(weights, config, clip, mask)[:, -outputs.shape[1] :]
+    else:
+        outputs = _outputs(model(clip, bool_masked_pos=mask, return_dict=True))
+        reference = _head(weights, config, _encode_visible(weights, "", config, clip, mask))
+    return compare_outputs("the original forward pass", outputs, reference)
 
 
 @torch.no_grad()
 def compare_image(model: ConvertedModel, weights: StateDict, *, position: Tensor) -> Difference:
-    """Our outputs of a one-slice still clip, against the image model without its [CLS] token.
+    """Compare our outputs of a still clip of one time slice with the image model without its [CLS] token.
 
     Args:
         model: the inflated model, in evaluation mode.
-        weights: of the image model, under timm's names.
-        position: (1, N, D), the positions of its patches.
+        weights: the image model's, under timm's names.
+        position: (1, N, D), the position embeddings of its patches.
     """
     config = model.config
     height, width = (side * size for side, size in zip(config.table_grid[1:], config.cube[1:], strict=True))
@@ -72,12 +73,18 @@ def _outputs(outputs: Any) -> Tensor:
     return outputs.logits if "logits" in outputs else outputs.last_hidden_state
 
 
-def _clip_and_mask(config: VideoMAEConfig) -> tuple[Tensor, Tensor]:
+def random_clip(config: VideoMAEConfig) -> tuple[Tensor, torch.Generator]:
+    """Return a reproducible random clip (1, T, C, H, W) and the generator, to draw a mask from."""
     generator = torch.Generator().manual_seed(0)
-    clip = torch.randn(1, config.num_frames, config.num_channels, *config.image_height_width, generator=generator)
+    shape = (1, config.num_frames, config.num_channels, *config.image_height_width)
+    return torch.randn(shape, generator=generator), generator
+
+
+def _clip_and_mask(config: VideoMAEConfig) -> tuple[Tensor, Tensor]:
+    clip, generator = random_clip(config)
     count = config.grid[0] * config.grid[1] * config.grid[2]
-    hidden = max(1 - _MAX_VISIBLE_TOKENS / count, 0.5)
-    return clip, random_mask(config.grid, hidden, generator=generator)
+    mask_ratio = max(1 - _MAX_VISIBLE_TOKENS / count, 0.5)
+    return clip, random_mask(config.grid, mask_ratio, generator=generator)
 
 
 def _bias(weights: StateDict, stem: str) -> Tensor | None:
@@ -118,7 +125,7 @@ def _blocks(weights: StateDict, prefix: str, tokens: Tensor, config: VideoMAECon
 
 
 def _encode_visible(weights: StateDict, prefix: str, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
-    """What the blocks of the encoder make of the visible cubes: (1, V, D)."""
+    """Return the encoder's tokens of the visible cubes (1, V, D), before the last norm."""
     stem = f"{prefix}patch_embed.proj"
     grid = F.conv3d(clip.transpose(1, 2), weights[f"{stem}.weight"].float(), _bias(weights, stem), config.cube)
     tokens = grid.flatten(2).mT  # (1, N, D)
@@ -127,25 +134,21 @@ def _encode_visible(weights: StateDict, prefix: str, config: VideoMAEConfig, cli
 
 
 def _pretraining(weights: StateDict, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
-    """The decoder's answer at the masked cubes, or at all of them where V2's decoder mask is in use."""
+    """Return the decoder's output at the masked cubes, or at every cube if V2's decoder mask is in use."""
     tokens = _encode_visible(weights, "encoder.", config, clip, mask)
     if "encoder.norm.weight" in weights:
         tokens = _norm(weights, "encoder.norm", tokens, config.layer_norm_eps)
     tokens = _linear(weights, "encoder_to_decoder", tokens)
     positions = sinusoid_table(mask.shape[1], config.decoder_hidden_size)
     decoded = torch.ones_like(mask) if config.decoder_mask_type else mask
-    hidden = weights["mask_token"].float() + positions[decoded[0]]
-    joint = torch.cat((tokens + positions[~mask[0]], hidden), dim=1)
+    masked = weights["mask_token"].float() + positions[decoded[0]]
+    joint = torch.cat((tokens + positions[~mask[0]], masked), dim=1)
     joint = _blocks(weights, "decoder.", joint, config, heads=config.decoder_num_attention_heads)
     return _linear(weights, "decoder.head", _norm(weights, "decoder.norm", joint, config.final_layer_norm_eps))
 
 
-def _classifier(weights: StateDict, config: VideoMAEConfig, clip: Tensor, mask: Tensor) -> Tensor:
-    return _head(weights, config, _encode_visible(weights, "", config, clip, mask))
-
-
 def _head(weights: StateDict, config: VideoMAEConfig, tokens: Tensor) -> Tensor:
-    """Tokens as the blocks leave them -> logits, pooled features, or tokens through the last norm."""
+    """Return logits, pooled features, or normalized tokens from the tokens of the last block."""
     if "fc_norm.weight" in weights:
         pooled = _norm(weights, "fc_norm", tokens.mean(1), config.final_layer_norm_eps)
         return _linear(weights, "head", pooled) if config.num_labels else pooled
@@ -154,4 +157,4 @@ def _head(weights: StateDict, config: VideoMAEConfig, tokens: Tensor) -> Tensor:
     return tokens
 
 
-__all__ = ["compare_image", "compare_original"]
+__all__ = ["compare_image", "compare_original", "random_clip"]

@@ -1,12 +1,11 @@
-"""How the clips of a converted model are sampled: as it was trained, or what was assumed instead."""
+"""Choose how clips of a converted model are sampled: as it was trained, or by an assumption that the report names."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..modeling_videomae import VideoMAEForVideoClassification
-from ..run_files import read_json
 from ..video.sampling_protocols import (
     KINETICS,
     PROTOCOL_BY_NUM_CLASSES,
@@ -15,26 +14,26 @@ from ..video.sampling_protocols import (
     find_sampling_protocol,
 )
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .checkpoint_files import SourceCheckpoint
+from .checkpoint_files import SourceCheckpoint, read_optional_json
 from .key_report import ConversionReport
 from .originals import ConvertedModel
 from .stock import is_stock
 
 SamplingMode = Literal["dense", "uniform"]
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
-_SPARSE_DATASETS = ("Kinetics-400", "MIT")  # V2's code reads sparse_sample for these alone
+_SPARSE_DATASETS = ("Kinetics-400", "MIT")  # V2's code reads sparse_sample for these only
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How a model samples.
+    """How clips of a model are sampled, and where that is known from.
 
     Attributes:
         mode: `dense` or `uniform`.
-        stride: of dense clips.
-        views: of its test, clips x crops; None where nobody says.
-        source: where that is from.
-        assumed: whether nobody says how it was trained.
+        stride: frame stride of dense clips.
+        views: of its test, clips x crops; None if not known.
+        source: where this is known from.
+        assumed: whether it is an assumption.
     """
 
     mode: SamplingMode
@@ -47,22 +46,20 @@ class SamplingConfig:
 def infer_sampling(
     source: SourceCheckpoint, model: ConvertedModel, *, mode: SamplingMode | None = None, stride: int | None = None
 ) -> SamplingConfig:
-    """Return how a checkpoint's clips are sampled: as the user says, its training arguments, or what is assumed.
+    """Return how clips are sampled: as the user says, as the training arguments say, or what is assumed.
 
     Args:
-        source: what was read.
-        model: what it became.
-        mode, stride: as the user says; None: as found.
+        source: the checkpoint.
+        model: the converted model.
+        mode, stride: the user's choice; None: as found.
     """
-    found = _sampling_from_args(source.training)
-    if found is None:
-        found = _default_sampling(source, model)
+    inferred = _sampling_from_args(source.training) or _default_sampling(source, model)
     if mode is None and stride is None:
-        return found
+        return inferred
     overrides = ", ".join(part for part in (mode, None if stride is None else f"stride {stride}") if part)
-    views = found.views if mode in (None, found.mode) else (SSV2 if mode == "uniform" else KINETICS).views
+    views = inferred.views if mode in (None, inferred.mode) else (SSV2 if mode == "uniform" else KINETICS).views
     return SamplingConfig(
-        mode=mode or found.mode, stride=stride or found.stride, views=views, source=f"{overrides}, as asked for"
+        mode=mode or inferred.mode, stride=stride or inferred.stride, views=views, source=f"{overrides}, as requested"
     )
 
 
@@ -75,27 +72,27 @@ def choose_processor(
     stride: int | None = None,
     trained_on_video: bool = True,
 ) -> VideoMAEVideoProcessor:
-    """Return the processor of a converted model, and put into the report how it samples and who says so.
+    """Return the processor of a converted model, and record in the report how it samples and why.
 
     Args:
-        source: what was read; its own processor is taken where it fits the model.
-        model: what it became.
-        report: told of what was assumed.
-        mode, stride: as the user says; None: as found.
-        trained_on_video: False for an image model, which has never sampled anything.
+        source: the checkpoint; its own processor is used if it fits the model.
+        model: the converted model.
+        report: the sampling is recorded in it.
+        mode, stride: the user's choice; None: as found.
+        trained_on_video: False for an image model, which has never sampled clips.
     """
     own = _load_own_processor(source, model)
     has_override = mode is not None or stride is not None
-    if own is not None and _has_sampling(source) and not has_override:
-        sampling_info = SamplingConfig(
+    if own is not None and source.folder and _has_sampling(source.folder) and not has_override:
+        config = SamplingConfig(
             mode=own.clip_sampler.mode, stride=own.frame_stride, views=None, source="its processor"
         )
-        record_sampling(report, sampling_info)
+        _record_sampling(report, config)
         return own
-    sampling_info = infer_sampling(source, model, mode=mode, stride=stride)
+    config = infer_sampling(source, model, mode=mode, stride=stride)
     if trained_on_video or has_override:
-        record_sampling(report, sampling_info)
-    sampling = {"sampling_mode": sampling_info.mode, "frame_stride": sampling_info.stride}
+        _record_sampling(report, config)
+    sampling = {"sampling_mode": config.mode, "frame_stride": config.stride}
     if own is None:
         return VideoMAEVideoProcessor.from_config(model.config, **sampling)
     changed: VideoMAEVideoProcessor = VideoMAEVideoProcessor.from_dict(
@@ -104,47 +101,39 @@ def choose_processor(
     return changed
 
 
-def record_sampling(report: ConversionReport, sampling_info: SamplingConfig) -> None:
-    """Put how the model samples into the report: as an assumption where nobody says."""
-    how = (
-        "uniform over the whole video"
-        if sampling_info.mode == "uniform"
-        else f"dense with stride {sampling_info.stride}"
+def _record_sampling(report: ConversionReport, config: SamplingConfig) -> None:
+    """Record in the report how the model samples, as an assumption if nobody says."""
+    report.sampling = asdict(config)
+    if not config.assumed:
+        return
+    if config.mode == "uniform":
+        how, other = "uniform over the whole video", "--sampling dense"
+    else:
+        how = f"dense with stride {config.stride}"
+        other = "--sampling uniform, as on Something-Something"
+    tested = f"test it with --views {config.views}" if config.views else "test it so"
+    report.assumed.append(
+        f"frames are sampled {how}: {config.source}; {tested}. If it was trained otherwise, convert with {other}"
     )
-    report.sampling = {
-        "mode": sampling_info.mode,
-        "stride": sampling_info.stride,
-        "views": sampling_info.views,
-        "source": sampling_info.source,
-    }
-    report.sampling["assumed"] = sampling_info.assumed
-    if sampling_info.assumed:
-        other = (
-            "--sampling dense" if sampling_info.mode == "uniform" else "--sampling uniform, as on Something-Something"
-        )
-        tested = f"test it with --views {sampling_info.views}" if sampling_info.views else "test it so"
-        report.assumed.append(
-            f"frames are sampled {how}: {sampling_info.source}; {tested}. If it was trained otherwise, convert with {other}"
-        )
 
 
 def _load_own_processor(source: SourceCheckpoint, model: ConvertedModel) -> VideoMAEVideoProcessor | None:
-    """Return the source's processor where it is that of a video model of this size."""
+    """Return the source's processor, if it is that of a video model of this size; otherwise None."""
     if source.folder is None or not source.preprocessor or not is_stock(source.weights):
         return None
-    found: VideoMAEVideoProcessor = VideoMAEVideoProcessor.from_pretrained(source.folder)
+    processor: VideoMAEVideoProcessor = VideoMAEVideoProcessor.from_pretrained(source.folder)
     height, width = model.config.image_height_width
-    fits = dict(found.crop_size or {}) == {"height": height, "width": width}
-    return found if fits and found.num_frames == model.config.num_frames else None
+    fits = dict(processor.crop_size or {}) == {"height": height, "width": width}
+    return processor if fits and processor.num_frames == model.config.num_frames else None
 
 
-def _has_sampling(source: SourceCheckpoint) -> bool:
-    """Return whether a processor of the source says how it samples, as ours do and stock's do not."""
-    return source.folder is not None and any("sampling_mode" in _read(source.folder / name) for name in _PROCESSORS)
+def _has_sampling(folder: Path) -> bool:
+    """Return whether a processor says how it samples, as ours do and stock's do not."""
+    return any("sampling_mode" in read_optional_json(folder / name) for name in _PROCESSORS)
 
 
 def _sampling_from_args(training: argparse.Namespace | None) -> SamplingConfig | None:
-    """Read the arguments of the original training scripts; None where they do not speak of sampling."""
+    """Return the sampling in the arguments of the original training scripts; None if they do not name it."""
     known: dict[str, Any] = {} if training is None else vars(training)
     name, rate = known.get("data_set"), known.get("sampling_rate")
     if name is None and not _is_positive_int(rate):
@@ -164,7 +153,7 @@ def _sampling_from_args(training: argparse.Namespace | None) -> SamplingConfig |
 
 
 def _default_sampling(source: SourceCheckpoint, model: ConvertedModel) -> SamplingConfig:
-    """Take what the published models with these classes or this name have, else what those of Kinetics have."""
+    """Return the sampling of the published models with these classes or this name, otherwise that of Kinetics."""
     names: list[str] = []
     if isinstance(model, VideoMAEForVideoClassification):
         names = list((model.config.id2label or {}).values())
@@ -184,7 +173,7 @@ def _from_protocol(protocol: SamplingProtocol, why: str) -> SamplingConfig:
 
 
 def _dataset_hint(source: SourceCheckpoint) -> str:
-    """Return the name that may tell the data: of a file called `checkpoint.pth`, that of its folder."""
+    """Return the name that may tell the dataset: of a file called `checkpoint.pth`, that of its folder."""
     path = Path(source.name)
     if path.is_file() and find_sampling_protocol(path.stem) is None:
         return path.resolve().parent.name
@@ -195,8 +184,4 @@ def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, remedy="download it again, or take it out of the folder") if path.is_file() else {}
-
-
-__all__ = ["SamplingMode", "SamplingConfig", "choose_processor", "infer_sampling", "record_sampling"]
+__all__ = ["SamplingMode", "SamplingConfig", "choose_processor", "infer_sampling"]

@@ -1,4 +1,4 @@
-"""A converted checkpoint on disk: weights, configuration, processors, the report and the licence note."""
+"""Save a converted checkpoint: weights, configuration, processors, the report and the license note."""
 
 import contextlib
 import os
@@ -17,22 +17,22 @@ from .originals import ConvertedModel
 
 REPORT_FILE = "conversion.json"
 _LEARNED_POSITIONS_NOTE = (
-    "The positions are a table of this model's own: load it with `hf_videomae`. Stock transformers leaves the table "
-    "out and gives other numbers.\n\n"
+    "The position embeddings are a learned table: load the model with `hf_videomae`. Stock transformers drops the "
+    "table and gives other numbers.\n\n"
 )
 
 
 def save_conversion(
     model: ConvertedModel, processor: VideoMAEVideoProcessor, report: ConversionReport, out_dir: str | os.PathLike[str]
 ) -> None:
-    """Write the checkpoint; a README.md that somebody wrote or edited is left as it is.
+    """Write the checkpoint; keep a README.md that somebody wrote or edited.
 
     Raises:
-        ValueError: where `out_dir` cannot be made or written, or is the folder that was converted.
+        ValueError: if `out_dir` cannot be created or written, or is the folder that was converted.
     """
     folder = Path(out_dir)
     if folder.resolve() == Path(report.source).resolve():
-        raise ValueError(f"{folder} is the source itself, which would be written over; give another directory")
+        raise ValueError(f"{folder} is the source itself, which would be overwritten; give another directory")
     create_folder(folder, flag="OUT_DIR")
     unfinished = folder / ".unfinished-model"
     try:
@@ -51,11 +51,11 @@ def save_conversion(
             with contextlib.suppress(CardError):
                 write_readme(folder, render_license_card(report))
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # gives room back where the disk is full
+        shutil.rmtree(unfinished, ignore_errors=True)  # frees space if the disk is full
 
 
 def render_license_card(report: ConversionReport) -> str:
-    """The note on where the weights come from and what licence they carry, with a header that tools read."""
+    """Return the note on where the weights come from and their license, with a header that tools read."""
     fields = license_header_fields(report.license)
     header = f"---\n{to_yaml(**fields).strip()}\n---\n\n" if fields else ""
     hashes = "".join(f"- {code_span(name)}: SHA-256 `{digest}`\n" for name, digest in report.hashes.items())
@@ -66,17 +66,17 @@ def render_license_card(report: ConversionReport) -> str:
         f"{header}# Converted weights\n\n"
         f"Converted from {origin} ({report.kind}). What became of every weight: `{REPORT_FILE}`.\n\n{hashes}\n"
         f"{'' if report.stock else _LEARNED_POSITIONS_NOTE}"
-        f"## Licence\n\n{_license_text(report)}\n"
+        f"## License\n\n{_license_text(report)}\n"
     )
 
 
 def _license_text(report: ConversionReport) -> str:
     if report.license is not None:
         return (
-            f"{report.license}, the licence of the weights that these were converted from: conversion changes nothing."
+            f"{report.license}, the license of the weights that these were converted from: conversion changes nothing."
         )
     return (
-        "Not stated by the source: conversion changes nothing, so the licence of the original weights holds. Those "
+        "Not stated by the source: conversion changes nothing, so the license of the original weights holds. Those "
         "published as `MCG-NJU/videomae-*` and `OpenGVLab/VideoMAEv2-*`, on the Hub or elsewhere, are CC-BY-NC-4.0. "
         "Convert with `--license` to state it."
     )

@@ -1,8 +1,8 @@
-"""A data set -> a stream of batches.
+"""Turn a data set into a stream of batches.
 
-`open_source` opens what the user named, `open_mixture` several of these to mix, `build_loader` makes the endless
-batches of one rank from it: sharded, shuffled, the same whatever the number of workers, resumable at any step, and
-honest about bad videos.
+`open_source` opens a data set by name, `open_mixture` several of them to mix, and `build_loader` makes the endless
+batches of one rank: sharded, shuffled, independent of the number of workers, resumable at any step, with bad videos
+replaced and counted. `loader.py` lists the steps from a data set to a batch.
 """
 
 from ..errors import DataError

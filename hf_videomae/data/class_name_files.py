@@ -1,4 +1,4 @@
-"""Files beside an annotation list that say the names of its classes."""
+"""Read class names from files next to an annotation list: `classInd.txt` and `labels.json`."""
 
 import json
 import re
@@ -13,13 +13,13 @@ _NUMBERED_CLASS = re.compile(r"(\d+)\s+(\S.*)")
 
 
 def apply_class_ind(table: Table) -> tuple[Table, list[str] | None]:
-    """Return a list of UCF101 with the names of its classes, and all classes in order.
+    """Return a list of UCF101 with its class names as labels, and all classes in order.
 
-    The names are in `classInd.txt` beside it, as `1 ApplyEyeMakeup`. Its test lists have no labels: there the folder
-    of each video is its class. Any other list is returned as it is.
+    The names are in `classInd.txt` next to it, as `1 ApplyEyeMakeup`. Its test lists have no labels, so the folder of
+    each video is its class. Any other list is returned unchanged.
 
     Raises:
-        DataError: for a number that `classInd.txt` does not have.
+        DataError: for a number that is not in `classInd.txt`.
     """
     class_file = table.file.parent / CLASS_IND_FILE
     if (
@@ -29,8 +29,8 @@ def apply_class_ind(table: Table) -> tuple[Table, list[str] | None]:
         or not class_file.is_file()
     ):
         return table, None
-    found = (_NUMBERED_CLASS.fullmatch(line.strip()) for line in read_text_file(class_file).splitlines())
-    names = {int(match[1]): match[2] for match in found if match}
+    matches = (_NUMBERED_CLASS.fullmatch(line.strip()) for line in read_text_file(class_file).splitlines())
+    names = {int(match[1]): match[2] for match in matches if match}
     if not names:
         return table, None
     class_names = [names[number] for number in sorted(names)]
@@ -41,7 +41,7 @@ def apply_class_ind(table: Table) -> tuple[Table, list[str] | None]:
         if name not in class_names:
             what = f"the number {text}" if text.isdecimal() else f"the class {name!r}"
             raise DataError(
-                f"{table.file}: row {number} has {what}, which {class_file} does not; take both of one version"
+                f"{table.file}: row {number} has {what}, which {class_file} does not; take both from one version"
             )
         rows.append({**row, "label": name})
     return replace(table, columns=["path", "label"], rows=rows), class_names
@@ -50,11 +50,11 @@ def apply_class_ind(table: Table) -> tuple[Table, list[str] | None]:
 def apply_something_labels(table: Table) -> tuple[Table, list[str] | None]:
     """Return a list of Something-Something with its classes as labels, and all classes in the order of their numbers.
 
-    Its `label` is a caption; the class is the `template` without brackets. The numbers are in `labels.json` beside it.
-    Any other list is returned as it is.
+    Its `label` is a caption; the class is the `template` without brackets. The numbers are in `labels.json` next to
+    it. Any other list is returned unchanged.
 
     Raises:
-        DataError: for a class that `labels.json` does not have.
+        DataError: for a class that is not in `labels.json`.
     """
     if "template" not in table.columns:
         return table, None
@@ -67,14 +67,14 @@ def apply_something_labels(table: Table) -> tuple[Table, list[str] | None]:
     )
     if names is not None and unknown_class is not None:
         raise DataError(
-            f"{table.file}: {class_file} does not have the class {unknown_class!r}; take both of one version"
+            f"{table.file}: {class_file} does not have the class {unknown_class!r}; take both from one version"
         )
     return table, names
 
 
 def _read_numbered_names(file: Path) -> list[str]:
     try:
-        found = json.loads(read_text_file(file))
-        return sorted(found, key=lambda name: int(found[name]))
+        numbers = json.loads(read_text_file(file))
+        return sorted(numbers, key=lambda name: int(numbers[name]))
     except (json.JSONDecodeError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{file} does not hold class names with their numbers ({error}); remove or mend it") from error
+        raise DataError(f"{file} does not hold class names with their numbers ({error}); fix or remove it") from error

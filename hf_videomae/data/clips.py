@@ -1,4 +1,8 @@
-"""One encoded video -> its clips with their masks; several of them -> a batch."""
+"""Decode a video into clips, augment them, draw their masks, and collate the clips of several videos into a batch.
+
+`make_clips` does all but the last, with random numbers that depend on (seed, epoch, sample id) only. `_draw_masks`
+draws the masks for training.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -29,7 +33,7 @@ Sampling = Literal["pretrain", "dense", "uniform"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # ITU-R BT.601, as PIL's mode L.
 _LUMA = (0.299, 0.587, 0.114)
-# What cross-entropy leaves out.
+# Cross-entropy ignores this label.
 IGNORE_INDEX = -100
 
 
@@ -39,30 +43,30 @@ class ClipConfig:
 
     Attributes:
         num_frames: T.
-        stride: distance of neighbouring frames, in frames of the video.
-        set_strides: (name, stride) of data sets of a mix whose stride is another.
+        stride: distance of neighboring frames, in frames of the video.
+        set_strides: (name, stride) for data sets of a mix that have a stride of their own.
         image_size: of the clip, one number or (height, width).
-        image_mean, image_std: per channel, for pixels in [0, 1]. One channel makes the clip grey.
+        image_mean, image_std: per channel, for pixels in [0, 1]. One channel makes the clip gray.
         sampling: `pretrain` (exactly `stride` apart), `dense` (over a window of num_frames * stride) or `uniform` (one
             frame from each of num_frames segments): the paper's tables.
-        front_pad: what `uniform` makes of a video with fewer frames than the clip: its first frame alone, as VideoMAE;
-            or, with this, the first frame repeated and then each once, as VideoMAE V2.
-        frame_seconds: the stride in seconds instead, by each video's own frame rate; plays no part in `uniform`.
+        front_pad: what `uniform` makes of a video with fewer frames than the clip: its first frame only, as VideoMAE;
+            or, if true, the first frame repeated and then each frame once, as VideoMAE V2.
+        frame_seconds: the stride in seconds, by each video's own frame rate; `uniform` ignores it.
         augment: `multi_scale_crop` (the paper's pre-training), `finetune` (its fine-tuning: RandAugment, random
-            resized crop, erasing), `random_resized_crop` alone, or `center_crop` (no chance).
-        rand_augment: policy of `finetune`, in timm's words; None: none.
-        crop_scale: bounds of the crop's share of the frame, of `finetune`.
-        erasing: probability of erasing a box, of `finetune`.
-        clips_per_video: clips with starts of their own, so other frames, from each video; it is opened once, and
-            frames that they share are decoded once.
-        num_sample: times that each clip is made (repeated augmentation): the same frames, other pixels and masks.
+            resized crop, erasing), `random_resized_crop` alone, or `center_crop` (nothing random).
+        rand_augment: policy of `finetune`, in timm's notation; None: none.
+        crop_scale: bounds of the crop's share of the frame, for `finetune`.
+        erasing: probability of erasing a box, for `finetune`.
+        clips_per_video: clips from each video, each with a start of its own. The video is opened once, and frames that
+            the clips share are decoded once.
+        num_sample: how often each clip is augmented (repeated augmentation): the same frames, other pixels and masks.
         flip: probability of a horizontal flip of the whole clip; the published code does not flip in pre-training.
         grid: (T', H', W') tokens of the model; None draws no masks.
         mask_type, mask_ratio: of the encoder's mask.
-        decoder_mask_type, decoder_mask_ratio: of VideoMAE V2's decoder mask, where there is one.
+        decoder_mask_type, decoder_mask_ratio: of VideoMAE V2's decoder mask; a type of None draws none.
 
     Raises:
-        ValueError: when built with values that cannot work.
+        ValueError: when a value cannot work.
     """
 
     num_frames: int = 16
@@ -109,7 +113,7 @@ class ClipConfig:
         if len(self.image_mean) not in (1, 3) or len(self.image_std) != len(self.image_mean):
             raise ValueError(
                 f"image_mean has {len(self.image_mean)} and image_std {len(self.image_std)} values; videos have 3 "
-                f"colour channels, so both need 3 values, or 1 for grey clips"
+                f"color channels, so both need 3 values, or 1 for gray clips"
             )
         if min(self.image_std) <= 0:
             raise ValueError(f"image_std is {tuple(self.image_std)}; every value must be above 0")
@@ -120,9 +124,9 @@ class ClipConfig:
 
     @classmethod
     def from_config(
-        cls, config: "VideoMAEConfig", *, stride: int = 4, masks: bool = True, **settings: Any
+        cls, config: "VideoMAEConfig", *, stride: int = 4, masks: bool = True, **options: Any
     ) -> "ClipConfig":
-        """The clips and masks that a model wants."""
+        """Return the clips and masks that a model wants; `options` are further attributes."""
         return cls(
             **{
                 "num_frames": config.num_frames,
@@ -135,13 +139,13 @@ class ClipConfig:
                 "mask_ratio": config.mask_ratio,
                 "decoder_mask_type": config.decoder_mask_type,
                 "decoder_mask_ratio": config.decoder_mask_ratio,
-                **settings,
+                **options,
             }
         )
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the clip."""
+        """Return (H, W) of the clip."""
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     def stride_for_sample(self, sample_id: str) -> int:
@@ -151,27 +155,27 @@ class ClipConfig:
 
 
 def stable_seed(*parts: object) -> int:
-    """A seed from numbers and text, the same in every process and on every machine (Python's `hash` is not)."""
+    """Return a seed from numbers and text that is the same on every machine (Python's `hash` is not)."""
     key = "\0".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
 
 
 def sample_generator(sample_id: str, *, seed: int, epoch: int, purpose: str) -> torch.Generator:
-    """The source of a sample's own randomness. Each purpose has its own, so that a new crop leaves the masks alone."""
+    """Return a sample's own generator. Each purpose has its own, so that a new crop does not change the masks."""
     return torch.Generator().manual_seed(stable_seed(seed, epoch, purpose, sample_id))
 
 
 def make_clips(
-    sample: Sample, *, settings: ClipConfig, seed: int, epoch: int, timer: StageTimer | None = None
+    sample: Sample, *, clip_config: ClipConfig, seed: int, epoch: int, timer: StageTimer | None = None
 ) -> list[dict[str, Tensor]]:
-    """Decode `clips_per_video` clips, transform each `num_sample` times, draw masks; all by (seed, epoch, sample id).
+    """Decode `clips_per_video` clips, transform each `num_sample` times, and draw masks.
 
-    What decoding and transforming take is added to the stopwatch, if there is one.
+    All random numbers depend on (seed, epoch, sample id). The time of decoding and transforming is added to the timer.
 
     Returns:
-        for each, those of one clip side by side: `pixel_values` (T, C, H, W) float32, normalised; with a grid
-        `bool_masked_pos` (N,) bool, and with a decoder mask `bool_decoder_masked_pos` (N,) bool. The first clip is the
-        one that a single clip would be.
+        one dict for each clip and repeat, the repeats of a clip next to each other: `pixel_values` (T, C, H, W)
+        float32, normalized; with a grid `bool_masked_pos` (N,) bool, and with a decoder mask `bool_decoder_masked_pos`
+        (N,) bool. The first clip does not depend on `clips_per_video` or `num_sample`.
 
     Raises:
         VideoDecodeError: when the video is bad.
@@ -181,103 +185,100 @@ def make_clips(
     def generator(purpose: str) -> torch.Generator:
         return sample_generator(sample.id, seed=seed, epoch=epoch, purpose=purpose)
 
-    stride = settings.stride_for_sample(sample.id)
-    suffixes = ["", *(f" clip {number}" for number in range(1, settings.clips_per_video))]
+    suffixes = ["", *(f" clip {number}" for number in range(1, clip_config.clips_per_video))]
 
     def frame_plan(total: int, fps: float) -> list[int]:
+        stride = clip_config.stride_for_sample(sample.id)
         indices_per_clip = (
-            _sample_frame_indices(total, fps, settings=settings, stride=stride, generator=generator("frames" + suffix))
+            _sample_frame_indices(total, fps, clip_config, stride=stride, generator=generator("frames" + suffix))
             for suffix in suffixes
         )
         return [index for indices in indices_per_clip for index in indices]
 
     timer = timer or StageTimer()
     with timer("decode"):
-        seconds = None if settings.sampling == "uniform" else settings.frame_seconds
+        seconds = None if clip_config.sampling == "uniform" else clip_config.frame_seconds
         name = sample.id if isinstance(sample.video, bytes) else None
         decoded = decode_clip(sample.source, frame_plan, frame_seconds=seconds, name=name)
     clips = []
-    repeats = product(zip(suffixes, decoded.split(settings.num_frames), strict=True), range(settings.num_sample))
+    repeats = product(zip(suffixes, decoded.split(clip_config.num_frames), strict=True), range(clip_config.num_sample))
     for (clip_suffix, frames), repeat in repeats:
         suffix = clip_suffix + (f" {repeat}" if repeat else "")
         with timer("transform"):
-            clip = {"pixel_values": _transform(frames, settings=settings, generator=generator("pixels" + suffix))}
-            clips.append({**clip, **_draw_masks(settings, generator=generator, suffix=suffix)})
+            pixels = _transform(frames, clip_config, generator=generator("pixels" + suffix))
+            clips.append({"pixel_values": pixels, **_draw_masks(clip_config, generator, suffix)})
     return clips
 
 
 def _sample_frame_indices(
-    total: int, fps: float, *, settings: ClipConfig, stride: int, generator: torch.Generator
+    total: int, fps: float, config: ClipConfig, *, stride: int, generator: torch.Generator
 ) -> list[int]:
-    counts: dict[str, Any] = {"stride": stride, "frame_seconds": settings.frame_seconds}
-    if settings.sampling == "pretrain":
-        stride = sampling.stride_at_fps(fps, **counts)
-        return sampling.pretrain_indices(total, num_frames=settings.num_frames, stride=stride, generator=generator)
-    if settings.sampling == "uniform":
-        frames, pad = settings.num_frames, settings.front_pad
-        return sampling.uniform_train_indices(total, num_frames=frames, front_pad=pad, generator=generator)
-    frame_plan = sampling.ClipSampler(num_frames=settings.num_frames, mode=settings.sampling, **counts)
-    return frame_plan.train_indices(total, fps, generator=generator)
+    strides: dict[str, Any] = {"stride": stride, "frame_seconds": config.frame_seconds}
+    if config.sampling == "pretrain":
+        stride = sampling.stride_at_fps(fps, **strides)
+        return sampling.pretrain_indices(total, num_frames=config.num_frames, stride=stride, generator=generator)
+    if config.sampling == "uniform":
+        return sampling.uniform_train_indices(
+            total, num_frames=config.num_frames, front_pad=config.front_pad, generator=generator
+        )
+    sampler = sampling.ClipSampler(num_frames=config.num_frames, mode=config.sampling, **strides)
+    return sampler.train_indices(total, fps, generator=generator)
 
 
-def _draw_masks(
-    settings: ClipConfig, *, generator: Callable[[str], torch.Generator], suffix: str
-) -> dict[str, Tensor]:
-    clip: dict[str, Tensor] = {}
-    if settings.grid is not None:
-        mask = make_mask(settings.mask_type, settings.grid, settings.mask_ratio, generator=generator("mask" + suffix))
-        clip["bool_masked_pos"] = mask[0]
-        if settings.decoder_mask_type is not None:
+def _draw_masks(config: ClipConfig, generator: Callable[[str], torch.Generator], suffix: str) -> dict[str, Tensor]:
+    """Draw the masks of one clip for training, (N,) bool each; no masks without a grid."""
+    masks: dict[str, Tensor] = {}
+    if config.grid is not None:
+        mask = make_mask(config.mask_type, config.grid, config.mask_ratio, generator=generator("mask" + suffix))
+        masks["bool_masked_pos"] = mask[0]
+        if config.decoder_mask_type is not None:
+            decoder_generator = generator("decoder mask" + suffix)
             mask = make_mask(
-                settings.decoder_mask_type,
-                settings.grid,
-                settings.decoder_mask_ratio,
-                generator=generator("decoder mask" + suffix),
+                config.decoder_mask_type, config.grid, config.decoder_mask_ratio, generator=decoder_generator
             )
-            clip["bool_decoder_masked_pos"] = mask[0]
-    return clip
+            masks["bool_decoder_masked_pos"] = mask[0]
+    return masks
 
 
-def _transform(frames: Tensor, *, settings: ClipConfig, generator: torch.Generator) -> Tensor:
-    """(T, 3, H, W) uint8 as decoded -> (T, C, H, W) float32 as the model wants it."""
-    if settings.augment == "finetune":
-        return _finetune_transform(frames, settings=settings, generator=generator)
-    if settings.augment == "multi_scale_crop":
-        clip = transforms.multi_scale_crop(frames, settings.size, generator=generator)
-    elif settings.augment == "random_resized_crop":
-        clip = transforms.random_resized_crop(frames, settings.size, generator=generator)
+def _transform(frames: Tensor, config: ClipConfig, *, generator: torch.Generator) -> Tensor:
+    """Turn decoded frames, (T, 3, H, W) uint8, into what the model wants, (T, C, H, W) float32."""
+    if config.augment == "finetune":
+        return _finetune_transform(frames, config, generator=generator)
+    if config.augment == "multi_scale_crop":
+        clip = transforms.multi_scale_crop(frames, config.size, generator=generator)
+    elif config.augment == "random_resized_crop":
+        clip = transforms.random_resized_crop(frames, config.size, generator=generator)
     else:
-        clip = _center_crop_resize(frames, settings.size)
-    if settings.flip:
-        clip = transforms.horizontal_flip(clip, generator=generator, probability=settings.flip)
-    return _normalize(clip, settings)
+        clip = _center_crop_resize(frames, config.size)
+    if config.flip:
+        clip = transforms.horizontal_flip(clip, generator=generator, probability=config.flip)
+    return _normalize(clip, config)
 
 
-def _finetune_transform(frames: Tensor, *, settings: ClipConfig, generator: torch.Generator) -> Tensor:
-    """The paper's code in its order: the crop comes after the normalisation, and shrinks without a filter."""
-    if settings.rand_augment is not None:
-        frames = RandAugment.parse(settings.rand_augment)(frames, generator=generator)
-    clip = _normalize(frames, settings)
+def _finetune_transform(frames: Tensor, config: ClipConfig, *, generator: torch.Generator) -> Tensor:
+    """Augment in the order of the paper's code: the crop comes after normalization, and shrinks without a filter."""
+    if config.rand_augment is not None:
+        frames = RandAugment.parse(config.rand_augment)(frames, generator=generator)
+    clip = _normalize(frames, config)
     clip = transforms.random_resized_crop(
-        clip, settings.size, generator=generator, scale=settings.crop_scale, antialias=False
+        clip, config.size, generator=generator, scale=config.crop_scale, antialias=False
     )
-    if settings.flip:
-        clip = transforms.horizontal_flip(clip, generator=generator, probability=settings.flip)
-    if settings.erasing:
-        clip = random_erasing(clip, probability=settings.erasing, generator=generator)
+    if config.flip:
+        clip = transforms.horizontal_flip(clip, generator=generator, probability=config.flip)
+    if config.erasing:
+        clip = random_erasing(clip, probability=config.erasing, generator=generator)
     return clip
 
 
-def _normalize(frames: Tensor, settings: ClipConfig) -> Tensor:
-    clip = frames
-    if len(settings.image_mean) == 1:
+def _normalize(clip: Tensor, config: ClipConfig) -> Tensor:
+    if len(config.image_mean) == 1:
         clip = transforms.to_float(clip)
         clip = (clip * clip.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    return transforms.normalize(clip, settings.image_mean, settings.image_std)
+    return transforms.normalize(clip, config.image_mean, config.image_std)
 
 
 def _center_crop_resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """The largest centred part of the wanted shape, resized: nothing is squashed."""
+    """Resize the largest centered part that has the wanted shape, so that nothing is squashed."""
     height, width = frames.shape[-2:]
     scale = min(height / size[0], width / size[1])
     crop = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -285,12 +286,12 @@ def _center_crop_resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def collate(clips: list[list[dict[str, Tensor]]], samples: list[Sample], *, labels: LabelEncoder | bool) -> Batch:
-    """The clips of each sample (R of them, over all its starts and repeats) -> a batch.
+    """Collate the clips of B samples, R of each, into a batch.
 
     Args:
-        clips: by `make_clips`, of each sample.
+        clips: of each sample, by `make_clips`.
         samples: B of them.
-        labels: how to make `labels`; True: class numbers where there are any, `IGNORE_INDEX` elsewhere; False: none.
+        labels: how to make `labels`; True: class numbers, and `IGNORE_INDEX` for samples without one; False: none.
 
     Returns:
         `pixel_values` (B * R, T, C, H, W), masks (B * R, N), `labels` with B * R rows, and `sample_ids`, B strings.
@@ -300,9 +301,10 @@ def collate(clips: list[list[dict[str, Tensor]]], samples: list[Sample], *, labe
     all_clips = [clip for repeats in clips for clip in repeats]
     batch: Batch = {name: torch.stack([clip[name] for clip in all_clips]) for name in all_clips[0]}
     batch["sample_ids"] = [sample.id for sample in samples]
-    if isinstance(labels, LabelEncoder):
-        batch["labels"] = labels.tensor(samples).repeat_interleave(len(clips[0]), 0)
-    elif labels:
-        numbers = torch.tensor([IGNORE_INDEX if sample.label is None else sample.label for sample in samples])
-        batch["labels"] = numbers.repeat_interleave(len(clips[0]), 0)
+    if labels:
+        if isinstance(labels, LabelEncoder):
+            encoded = labels.encode(samples)
+        else:
+            encoded = torch.tensor([IGNORE_INDEX if sample.label is None else sample.label for sample in samples])
+        batch["labels"] = encoded.repeat_interleave(len(clips[0]), 0)
     return batch

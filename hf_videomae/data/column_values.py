@@ -1,10 +1,9 @@
-"""All values of one column of a data set, without its videos."""
+"""Read all values of one column of a data set, without its videos."""
 
 import importlib.util
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,42 +12,41 @@ from ..hub.source_errors import read_with_retries
 from .shard_folders import find_shards
 
 _NUM_READERS = 8
-# Rows of more bytes hold their videos.
+# Larger rows contain their videos.
 _MAX_ROW_BYTES_WITHOUT_VIDEO = 2**16
 _PAGE_BYTES = 2**16
 _NUM_PEEKED_ROWS = 100
 _VIDEO_COLUMN = "video"
-# A table of a folder's videos in the Hub's layout, read as one.
-# Of a file on the Hub little is wanted, from few places.
+# Little of a file on the Hub is needed, from few places.
 _BLOCK_BYTES = 2**20
 
 
 def is_parquet(files: Sequence[str]) -> bool:
-    """Return whether every file is Parquet, by its name."""
+    """Return whether all files are Parquet, by their names."""
     return bool(files) and all(file.endswith(".parquet") for file in files)
 
 
 def is_tar(files: Sequence[str]) -> bool:
-    """Return whether every file is a tar archive, by its name."""
+    """Return whether all files are tar archives, by their names."""
     return bool(files) and all(".tar" in PurePosixPath(file).suffixes for file in files)
 
 
 def read_parquet_column(
     files: Sequence[str], column: str, *, names: Sequence[str], path: str
 ) -> Iterator[tuple[str, Any]]:
-    """Read a column of Parquet files, here or on the Hub.
+    """Yield the values of a column of Parquet files, local or on the Hub.
 
     Args:
         files: paths or URLs.
         column: its name.
-        names: of the files in the ids of samples.
+        names: the names of the files in the ids of samples.
         path: of the data set, for errors.
 
     Yields:
         (sample id, value).
 
     Raises:
-        DataError: for a file that is no Parquet.
+        DataError: for a file that is not Parquet.
     """
 
     def read(file: str) -> list[Any]:
@@ -63,40 +61,46 @@ def read_parquet_column(
         name = names[files.index(file)]
         return read_with_retries(read_column, dataset_name=path, file=name, is_local="://" not in file)
 
-    with ThreadPoolExecutor(_NUM_READERS) as pool, _raise_data_errors(path):
-        for name, values in zip(names, pool.map(read, files), strict=True):
-            yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
+    import pyarrow
+
+    try:
+        with ThreadPoolExecutor(_NUM_READERS) as pool:
+            for name, values in zip(names, pool.map(read, files), strict=True):
+                yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
+    # A damaged page is an OSError. Network errors were retried before.
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {_first_line(error)}; download or write its files again") from error
 
 
 def read_tar_member(
     files: Sequence[str], member: str, *, video: str, names: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
-    """Read a member of each sample of tar files on this disk, skipping over the others.
+    """Yield one member of each sample of local tar files, skipping over the others.
 
     Args:
         files: paths.
         member: its extension, such as `cls`.
-        video: extension of the videos: what has none is no sample.
-        names: of the files in the ids of samples.
+        video: extension of the videos; a key without a video is not a sample.
+        names: the names of the files in the ids of samples.
 
     Yields:
         (sample id, text or None).
 
     Raises:
-        DataError: for a file that is no tar archive.
+        DataError: for a file that is not a complete tar archive.
     """
     for file, name in zip(files, names, strict=True):
         try:
             with tarfile.open(file) as archive:
                 yield from ((f"{name}/{key}", value) for key, value in _iter_members(archive, member, video))
         except tarfile.TarError as error:
-            raise DataError(f"{file} is no whole tar file ({error}); fetch or write it anew") from error
+            raise DataError(f"{file} is not a complete tar file ({error}); download or write it again") from error
 
 
 def _iter_members(archive: tarfile.TarFile, member: str, video: str) -> Iterator[tuple[str, str | None]]:
-    """Samples are neighbors of the same name up to the first dot, as `datasets` groups them."""
+    """Yield (key, text) per sample: consecutive members with the same name up to the first dot, as in `datasets`."""
     current = ""
-    found: dict[str, str | None] = {}
+    members: dict[str, str | None] = {}
     for entry in archive:
         folder, _, base = entry.name.rpartition("/")
         stem, dot, extension = base.partition(".")
@@ -104,26 +108,26 @@ def _iter_members(archive: tarfile.TarFile, member: str, video: str) -> Iterator
             continue
         key = f"{folder}/{stem}" if folder else stem
         if key != current:
-            if video in found:
-                yield current, found.get(member)
-            current, found = key, {}
+            if video in members:
+                yield current, members.get(member)
+            current, members = key, {}
         content = archive.extractfile(entry) if extension == member else None
-        found[extension] = None if content is None else content.read().decode("utf-8", "replace")
-    if video in found:
-        yield current, found.get(member)
+        members[extension] = None if content is None else content.read().decode("utf-8", "replace")
+    if video in members:
+        yield current, members.get(member)
 
 
 def peek_video_paths(file: str, column: str) -> list[str]:
-    """Return the paths in the first rows of a Parquet file whose videos are not embedded; empty where they are.
+    """Return the paths in the first rows of a Parquet file; empty if its videos are embedded.
 
     Raises:
-        OSError: or what the client raises, where the file cannot be read.
+        OSError: or the client's error, if the file cannot be read.
     """
     import pyarrow.parquet
 
     types = pyarrow.types
     with _open_file(file) as content:
-        # Read page by page: a column of videos may be large.
+        # Read page by page, because a column of videos may be large.
         table = pyarrow.parquet.ParquetFile(content, buffer_size=_PAGE_BYTES)
         if column not in table.schema_arrow.names or table.num_row_groups == 0:
             return []
@@ -131,7 +135,7 @@ def peek_video_paths(file: str, column: str) -> list[str]:
         if types.is_struct(kind):
             if not {"bytes", "path"} <= {field.name for field in kind}:
                 return []
-            # Of the whole group: pyarrow aborts the process where it is asked for the size of a damaged column.
+            # The size of the whole group: pyarrow aborts the process if asked for the size of a damaged column.
             group = table.metadata.row_group(0)
             if group.total_byte_size > _MAX_ROW_BYTES_WITHOUT_VIDEO * max(group.num_rows, 1):
                 return []
@@ -146,7 +150,7 @@ def peek_video_paths(file: str, column: str) -> list[str]:
 
 
 def has_video_paths(root: Path) -> bool:
-    """Return whether a Parquet file of a folder names, in its column `video`, video files that lie beside it.
+    """Return whether a Parquet file of a folder names, in its column `video`, video files of the folder.
 
     Such a folder is a data set whose labels are in its columns, not a folder of videos.
     """
@@ -157,18 +161,17 @@ def has_video_paths(root: Path) -> bool:
 
     try:
         paths = peek_video_paths(str(first), _VIDEO_COLUMN)
-    except pyarrow.ArrowInvalid:  # no Parquet at all, whatever its name
+    except pyarrow.ArrowInvalid:  # not Parquet, whatever its name
         return False
     except (pyarrow.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
-            f"{first} cannot be read: {reason}; get the file again, or take it out of the folder"
+            f"{first} cannot be read: {_first_line(error)}; get the file again, or remove it from the folder"
         ) from error
     return any((root / path).is_file() for path in paths)
 
 
 def _open_file(file: str) -> Any:
-    """A file here or on the Hub, as a context manager."""
+    """Open a file, local or on the Hub."""
     if "://" not in file:
         return open(file, "rb")
     import fsspec  # type: ignore[import-untyped]
@@ -176,13 +179,5 @@ def _open_file(file: str) -> Any:
     return fsspec.open(file, "rb", block_size=_BLOCK_BYTES)
 
 
-@contextmanager
-def _raise_data_errors(path: str) -> Iterator[None]:
-    import pyarrow
-
-    try:
-        yield
-    # A damaged page is an OSError; what the network does was waited for before.
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(f"{path} cannot be read: {reason}; fetch or write its files anew") from error
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

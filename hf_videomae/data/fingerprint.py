@@ -1,7 +1,7 @@
-"""Which data a saved position is in: names of files, sizes of some of them, and of a Hub data set its id.
+"""Fingerprint a data set, to refuse a resume in other data: file names, some file sizes, and the id on the Hub.
 
-The number of videos says little: two folders may have as many. A folder that was moved is the same data; one file that
-was replaced or mended in it changes nothing either.
+The number of videos says little, because two folders may have the same. A moved folder is the same data, and so is a
+folder in which one file was replaced or repaired.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _NUM_SIZES = 16
 
 
 def fingerprint_dataset(source: AnyData) -> DatasetFingerprint:
-    """Return what tells a data set from others, as far as that is cheap to know."""
+    """Return what distinguishes a data set from others and is cheap to know."""
     if isinstance(source, Mixture):
         parts = [fingerprint_dataset(part) for part in source.parts]
         return {**_make_fingerprint(source.name, [part["files"] for part in parts]), "parts": parts}
@@ -39,7 +39,7 @@ def _make_fingerprint(name: str, names: Sequence[str]) -> DatasetFingerprint:
 
 
 def _list_files(source: Any) -> tuple[list[str], list[str]]:
-    """The names of a source's files, and the places of some of them that lie here."""
+    """Return the names of a source's files, and the paths of some local ones."""
     if isinstance(source, Source) and hasattr(source, "paths"):
         names = [str(path) for path in source.paths]
         root = getattr(source, "root", ".")
@@ -58,19 +58,16 @@ def _spread_indices(count: int) -> list[int]:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # opening it will say so
+    except OSError:  # opening it reports the error
         return -1
 
 
 def check_same_dataset(saved: DatasetFingerprint | None, current: DatasetFingerprint) -> None:
-    """Refuse to go on in other data than a position was saved in.
+    """Raise `DataError` if a position was saved in other data than the current.
 
     Args:
-        saved: with the position; None in states of releases that did not write it.
-        current: of the data that are here.
-
-    Raises:
-        DataError: naming both.
+        saved: the fingerprint saved with the position; None if an earlier release saved it.
+        current: the fingerprint of the data set.
     """
     if saved is None:
         return
@@ -81,12 +78,12 @@ def check_same_dataset(saved: DatasetFingerprint | None, current: DatasetFingerp
     )
     hub_ids = {saved.get("hub_id"), current["hub_id"]} - {None}
     if other_files or len(hub_ids) > 1:
-        same = " (another set of this name)" if saved["name"] == current["name"] else ""
+        same = " (another data set of this name)" if saved["name"] == current["name"] else ""
         what = "its files have other names" if saved["files"] != current["files"] else "its files have other sizes"
-        what = "that is another data set of the Hub" if len(hub_ids) > 1 else what
+        what = "it is another data set of the Hub" if len(hub_ids) > 1 else what
         raise DataError(
-            f"the position was saved in {saved['name']}, and this is {current['name']}{same}: {what}; give the data set "
-            f"of the run, or start a new run from the weights"
+            f"the position was saved in {saved['name']}, and this is {current['name']}{same}: {what}; give the data "
+            f"set of the run, or start a new run from the weights"
         )
     for one, other in zip(saved.get("parts", ()), current.get("parts", ()), strict=False):
         check_same_dataset(one, other)

@@ -1,4 +1,4 @@
-"""Video files on a disk: a folder, a glob pattern or a single file; labels from class folders or an index file."""
+"""Open local videos: a folder, a glob pattern or a single file, with labels from class folders or an index file."""
 
 import glob
 import os
@@ -10,52 +10,37 @@ from ..text import escape_non_utf8
 from .class_folders import innermost_classes
 from .folder_layout import read_split, read_without_splits
 from .frame_folders import describe_frame_folder
-from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index, read_index_columns
+from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index_columns
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from .list_detection import note_unread_lists
-from .metadata_files import (
-    METADATA_FILES,
-    add_folder_splits,
-    find_metadata,
-    read_metadata,
-    select_split,
-)
+from .metadata_files import METADATA_FILES, add_folder_splits, find_metadata, read_metadata, select_split
 from .path_policy import allowed_folders
-from .source import Label, Sample, segment_id
+from .source import Label, Sample, Segment, segment_id
 from .split_folders import find_reached_splits, split_from_name
-from .video_files import (
-    VIDEO_EXTENSIONS,
-    FolderScan,
-    is_video_file,
-    scan_folder,
-)
+from .video_files import VIDEO_EXTENSIONS, FolderScan, is_video_file, scan_folder
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
 def is_glob_pattern(dataset: str) -> bool:
-    """Whether a name is a glob pattern."""
+    """Return whether a name is a glob pattern."""
     return not _GLOB_CHARACTERS.isdisjoint(dataset)
 
 
-Segment = tuple[float | None, float | None]
-"""Start and end in seconds."""
-
-
 class FolderSource:
-    """Files on a disk as a `Source`, by `open_video_folder`, `open_glob` or `open_video_file`.
+    """Local files as a `Source`; opened by `open_video_folder`, `open_glob` or `open_video_file`.
 
     Args:
         name: what messages call it.
-        root: the paths are relative to it; it is no part of the samples' ids.
-        paths: relative posix paths, which are the samples' ids (bytes that are no UTF-8 are escaped in those).
-        labels: of each path, or None for an unlabelled set.
-        kind: what the labels say.
+        root: the folder that paths are relative to; it is not part of the samples' ids.
+        paths: relative posix paths, which are the samples' ids (with bytes that are not UTF-8 escaped).
+        labels: the label of each path, or None for an unlabeled data set.
+        kind: what the labels mean.
         notes: how the folder was read, for the user.
-        segments: start and end in seconds of each path, None where it is the whole file.
-        unlabelled: why there are no labels, for errors.
-        class_names: all classes in their order, of a set with one class per video; by default those of the labels.
+        segments: start and end of each path in seconds; None if all are whole files.
+        no_labels_reason: why there are no labels, for errors.
+        class_names: all classes in their order, for one class per video; by default those of the labels.
     """
 
     def __init__(
@@ -68,10 +53,10 @@ class FolderSource:
         kind: LabelKind = SINGLE_LABEL,
         notes: Sequence[str] = (),
         segments: Sequence[Segment] | None = None,
-        unlabelled: str = "",
+        no_labels_reason: str = "",
         class_names: Sequence[str] | None = None,
     ) -> None:
-        self.segments, self.unlabelled = segments, unlabelled
+        self.segments, self.no_labels_reason = segments, no_labels_reason
         self.notes = list(notes)
         self.name, self.root, self.paths = escape_non_utf8(name), root, paths
         self.class_names: list[str] | None = None
@@ -98,8 +83,9 @@ class FolderSource:
     def from_index(
         cls, name: str, index: VideoIndex, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
     ) -> "FolderSource":
-        """Return what an index file lists as a source; `class_names` are all classes in order."""
+        """Return the videos of an index file as a source; `class_names` are all classes in order."""
         is_cut = any(segment != (None, None) for segment in index.segments)
+        reason = index.no_labels_reason
         return cls(
             name,
             root=root,
@@ -108,7 +94,7 @@ class FolderSource:
             kind=kind,
             notes=index.notes,
             segments=index.segments if is_cut else None,
-            unlabelled=f"{index.unlabelled}; give every row its class in that column" if index.unlabelled else "",
+            no_labels_reason=f"{reason}; give every row its class in that column" if reason else "",
             class_names=class_names,
         )
 
@@ -124,12 +110,13 @@ def open_video_folder(
     """Open all videos under a folder.
 
     An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
-    says which videos belong to the set. Without one, all videos do: folders called as splits are splits, at any depth
-    (`find_split_folders`), and class folders are classes (`read_classes`). Several classes of one video are separated by `|`.
+    says which videos belong to the data set. Without one, all videos do: folders with the names of splits are splits,
+    at any depth (`find_split_folders`), and class folders are classes (`read_classes`). Several classes of one video
+    are separated by `|`.
 
     Raises:
         DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, folders
-            that can be read in two ways, or missing labels where they are required.
+            that can be read in two ways, or missing labels if they are required.
     """
     root = Path(dataset)
     index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
@@ -147,7 +134,7 @@ def open_video_folder(
         lists = note_unread_lists(root)
         source.notes += [*scan.notes(), *filter(None, [lists])]
         if lists and source.labels is None:
-            source.unlabelled = f"{source.unlabelled or 'its folders name no classes'}; {lists}"
+            source.no_labels_reason = f"{source.no_labels_reason or 'its folders name no classes'}; {lists}"
     return _check_labels(source, require_labels)
 
 
@@ -162,39 +149,41 @@ def _open_without_index(
         source = FolderSource.from_index(dataset, select_split(full_index, split, name=dataset), root=root, kind=kind)
         source.notes += notes
         return source
-    found = read_split(scan.videos, name=dataset, split=split)
-    if not {video for file in metadata for video in file.videos}.isdisjoint(found.paths):
-        listed = read_metadata(root, metadata, found, kind=kind, allowed=allowed)
+    videos = read_split(scan.videos, name=dataset, split=split)
+    if not {video for file in metadata for video in file.videos}.isdisjoint(videos.paths):
+        listed = read_metadata(root, metadata, videos, kind=kind, allowed=allowed)
         source = FolderSource.from_index(dataset, listed, root=root, kind=kind)
-        source.notes += [*found.notes, *notes]
+        source.notes += [*videos.notes, *notes]
         return source
     return FolderSource(
         dataset,
         root=root,
-        paths=found.paths,
-        labels=found.labels,
+        paths=videos.paths,
+        labels=videos.labels,
         kind=kind,
-        notes=[*found.notes, *notes],
-        unlabelled=_add_remedy(found.unlabelled),
+        notes=[*videos.notes, *notes],
+        no_labels_reason=_add_remedy(videos.no_labels_reason),
     )
 
 
 def _read_top_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind, name: str) -> VideoIndex:
-    """Read the index file at the top; where it names no splits and its paths lie in several, their folders do."""
+    """Read the index file at the top. If it names no splits, the folders of its paths may."""
     columns, notes = read_index_columns(file, root=paths.root)
     if not columns.split:
         full_index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
         with_splits = add_folder_splits(full_index, name=name)
         if with_splits is not full_index:
             return select_split(check_index(with_splits, root=paths.root), split, name=name)
-    return read_index(file, paths=paths, split=split, kind=kind)
+    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
+    return check_index(index, root=paths.root)
 
 
 def open_glob(
     pattern: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE_LABEL
 ) -> FolderSource:
-    """Open the videos that a glob pattern matches (`**` is recursive). Ids are relative to the folder before the first
-    sign.
+    """Open the videos that a glob pattern matches (`**` is recursive).
+
+    Ids are relative to the folder before the first wildcard.
 
     Raises:
         DataError: when nothing matches, no match is a video, or labels are required and missing.
@@ -216,10 +205,10 @@ def open_glob(
 
 
 def _describe_pattern_splits(paths: Sequence[str], labels: Sequence[str] | None, *, pattern: str) -> list[str]:
-    """Return a note where a pattern reaches into several splits, which are then one.
+    """Return a note if a pattern matches several splits, which are then read as one.
 
     Raises:
-        DataError: where the classes would be the splits.
+        DataError: when the classes would be the splits.
     """
     named = {split_from_name(label) for label in labels or ()}
     if len(named) > 1 and None not in named:
@@ -234,7 +223,7 @@ def _describe_pattern_splits(paths: Sequence[str], labels: Sequence[str] | None,
 
 
 def open_video_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = SINGLE_LABEL) -> FolderSource:
-    """Open a single video, or the folder of an index file that was named itself.
+    """Open a single video, or the folder of an index file.
 
     Raises:
         DataError: for any other file.
@@ -262,16 +251,16 @@ def _describe_no_videos(root: Path, scan: FolderScan) -> str:
     return escape_non_utf8(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 
-def _add_remedy(unlabelled: str) -> str:
-    if "in no class folder" not in unlabelled:
-        return unlabelled
-    return f"{unlabelled}; move it into the folder of its class or out of here, or add an index.csv (path,label)"
+def _add_remedy(reason: str) -> str:
+    if "in no class folder" not in reason:
+        return reason
+    return f"{reason}; move it into the folder of its class or out of here, or add an index.csv (path,label)"
 
 
 def _check_labels(source: FolderSource, require_labels: bool) -> FolderSource:
     if require_labels and source.labels is None:
-        if source.unlabelled:
-            raise DataError(f"{source.name} has no labels: {source.unlabelled}")
+        if source.no_labels_reason:
+            raise DataError(f"{source.name} has no labels: {source.no_labels_reason}")
         raise DataError(
             f"{source.name} has no labels; put each class's videos into a folder of its name (two or more), or "
             f"add an {INDEX_FILES[0]} with the columns path,label"

@@ -1,4 +1,4 @@
-"""Read a folder of videos without an index file: which videos are of a split, and the class of each."""
+"""Read a folder of videos without an index file: find the videos of a split, and the class of each."""
 
 import os
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ class FolderVideos:
     """Videos of a folder.
 
     Attributes:
-        paths: relative to it, in posix form.
-        labels: of each path; None where the folders name no classes.
-        splits: of each path.
-        unlabelled: why there are no labels; "" where there are, or there are not two class folders.
+        paths: posix paths relative to the folder.
+        labels: the label of each path; None if the folders name no classes.
+        splits: the split of each path.
+        no_labels_reason: why there are no labels; "" if there are, or there are fewer than two class folders.
         notes: how the folder was read, for the user.
     """
 
     paths: list[str]
     labels: list[str] | None
     splits: list[str]
-    unlabelled: str = ""
+    no_labels_reason: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -36,13 +36,13 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
     Args:
         videos: relative paths of all videos under the folder.
         name: path of the folder.
-        split: its name, another word for it, or the very name of its folder.
+        split: its name, another word for it, or the exact name of its folder.
 
     Raises:
-        DataError: for a split that is not there, and where only some folders look like splits.
+        DataError: for a split that is not there, and if only some folders look like splits.
     """
-    found = find_split_folders(videos, name=name)
-    level, notes = found.level, list(found.notes)
+    layout = find_split_folders(videos, name=name)
+    level, notes = layout.level, list(layout.notes)
     if level is None:
         selected, folder = list(videos), name
         notes += _note_folder_split(name, split=split)
@@ -55,15 +55,15 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
     notes += filter(None, [reading.note])
     splits = [normalize_split(split)] * len(selected)
     return FolderVideos(
-        paths=selected, labels=reading.labels, splits=splits, unlabelled=reading.no_labels_reason, notes=notes
+        paths=selected, labels=reading.labels, splits=splits, no_labels_reason=reading.no_labels_reason, notes=notes
     )
 
 
 def read_without_splits(videos: Sequence[str]) -> FolderVideos:
-    """Read all videos as one split, whatever their folders are called: something else says the splits."""
+    """Read all videos as one split, whatever the names of their folders; something else gives the splits."""
     reading = read_classes(_class_folders_of(videos, None), paths=videos)
     return FolderVideos(
-        paths=list(videos), labels=reading.labels, splits=[""] * len(videos), unlabelled=reading.no_labels_reason
+        paths=list(videos), labels=reading.labels, splits=[""] * len(videos), no_labels_reason=reading.no_labels_reason
     )
 
 
@@ -71,10 +71,10 @@ def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:
     """Read the videos of all splits; without folders of splits all are training videos.
 
     Raises:
-        DataError: where only some folders look like splits, or several for the same.
+        DataError: if only some folders look like splits, or several look like the same.
     """
-    found = find_split_folders(videos, name=name, suggest_pattern=False)
-    level, notes = found.level, list(found.notes)
+    layout = find_split_folders(videos, name=name, suggest_pattern=False)
+    level, notes = layout.level, list(layout.notes)
     if level is None:
         splits = ["train"] * len(videos)
         notes += _note_folder_split(name, split="train")
@@ -85,7 +85,11 @@ def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:
     reading = read_classes(_class_folders_of(videos, level), paths=videos)
     notes += filter(None, [reading.note])
     return FolderVideos(
-        paths=list(videos), labels=reading.labels, splits=splits, unlabelled=reading.no_labels_reason, notes=notes
+        paths=list(videos),
+        labels=reading.labels,
+        splits=splits,
+        no_labels_reason=reading.no_labels_reason,
+        notes=notes,
     )
 
 
@@ -110,7 +114,7 @@ def _class_folders_of(paths: Sequence[str], level: SplitLevel | None) -> list[Fo
 def _read_split_classes(
     selected: Sequence[str], videos: Sequence[str], *, level: SplitLevel | None, pattern: str
 ) -> FolderClasses:
-    """Read classes as all splits show them; a split whose own folders differ from the others is read by itself."""
+    """Read classes from the folders of all splits, or from the selected split if those name none."""
     if level is not None:
         whole = read_classes(_class_folders_of(videos, level), paths=videos)
         if whole.labels is not None:
@@ -120,10 +124,10 @@ def _read_split_classes(
 
 
 def _note_folder_split(name: str, *, split: str) -> list[str]:
-    """Return a note where the folder that was named is called as a split.
+    """Return a note if the data set's own folder has the name of a split.
 
     Raises:
-        DataError: where another split is asked for than the folder can be.
+        DataError: when another split is requested than the folder can be.
     """
     path = os.path.abspath(name)
     folder_split, requested_split = split_from_name(os.path.basename(path)), normalize_split(split)
@@ -135,11 +139,11 @@ def _note_folder_split(name: str, *, split: str) -> list[str]:
     if requested_split == "train":
         return []
     sibling = _find_sibling_split(path, requested_split)
-    hint = "" if sibling is None else f"; {sibling} lies beside it: give that, or {os.path.dirname(path)}"
+    hint = "" if sibling is None else f"; {sibling} is next to it: give that, or {os.path.dirname(path)}"
     raise DataError(
         escape_non_utf8(
-            f"{name} has no split {split!r} (it has: {folder_split or 'train'}); name a split that it has, put the split's "
-            f"videos into a folder {split}/, or add a column `split` to its index file{hint}"
+            f"{name} has no split {split!r} (it has: {folder_split or 'train'}); name one of its splits, put the "
+            f"split's videos into a folder {split}/, or add a column `split` to its index file{hint}"
         )
     )
 
@@ -148,5 +152,5 @@ def _find_sibling_split(path: str, split: str) -> str | None:
     if split_from_name(os.path.basename(path)) is None:
         return None
     parent = os.path.dirname(path)
-    found = sorted(name for name in os.listdir(parent) if split_from_name(name) == split)
-    return next((os.path.join(parent, name) for name in found if os.path.isdir(os.path.join(parent, name))), None)
+    siblings = sorted(name for name in os.listdir(parent) if split_from_name(name) == split)
+    return next((os.path.join(parent, name) for name in siblings if os.path.isdir(os.path.join(parent, name))), None)

@@ -1,4 +1,4 @@
-"""Which column of a table of videos says what: found by name, in any case, refused where two could be meant."""
+"""Find the columns of a table of videos by their names, in any case; raise an error if two could be meant."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from ..errors import DataError
 from .split_names import SPLIT_NAMES, normalize_split
 from .tables import Table, cell_text, has_file_extension, read_table
 
-# The names of each column. Those in the first list are meant for certain; of the others a table may have one.
+# The names of each column. A name in the first list is certain; of the others a table may have only one.
 COLUMN_NAMES = {
     "path": (
         ["path", "file_name"],
@@ -20,7 +20,7 @@ COLUMN_NAMES = {
     "end": (["end"], ["end_seconds", "end_second", "end_sec", "end_s"]),
 }
 PATH_COLUMNS = frozenset(name for names in COLUMN_NAMES["path"] for name in names)
-# Times that are places in an uncut original as often as in the file, and frames, which everyone counts differently.
+# Times that often refer to an uncut original, and frame numbers, which have no common convention.
 _UNUSED_TIME_COLUMNS = frozenset(
     "time_start time_end start_time end_time t_start t_end begin begin_time stop stop_time start_frame end_frame "
     "frame_start frame_end start_ms end_ms timestamp timestamp_start timestamp_end segment".split()
@@ -32,11 +32,11 @@ _UPLOAD_ID_COLUMNS = frozenset("youtube_id ytid yt_id youtubeid youtube_url yout
 
 @dataclass(frozen=True, kw_only=True)
 class IndexColumns:
-    """Which column of a table says what; "" where none does.
+    """The columns of a table by their meaning; "" for a missing one.
 
     Attributes:
-        table: whose columns these are.
-        path, label, split, start, end: their names.
+        table: the table.
+        path, label, split, start, end: the names of its columns.
         unused_times: columns with times that are not used.
         upload_id_column: the column with the id of an original upload.
     """
@@ -52,7 +52,7 @@ class IndexColumns:
 
     @property
     def notes(self) -> list[str]:
-        """Return which reading was taken of columns that can be read in two ways."""
+        """Return how columns were read that can be read in two ways, for the user."""
         file, notes = self.table.file, []
         times = ", ".join(f"`{name}`" for name in self.unused_times)
         if not self.split:
@@ -69,8 +69,8 @@ class IndexColumns:
             notes.append(f"{file}: the column `{self.split}` is read as the split; name it `split`")
         if self.unused_times and self.upload_id_column:
             notes.append(
-                f"{file}: {times} are taken for times in the original upload (`{self.upload_id_column}`), so nothing is cut out "
-                f"of the files; to use parts of these files name the columns `start` and `end`, in seconds"
+                f"{file}: {times} are taken for times in the original upload (`{self.upload_id_column}`), so nothing "
+                f"is cut out of the files; to use parts of these files name the columns `start` and `end`, in seconds"
             )
         elif self.unused_times:
             notes.append(
@@ -87,10 +87,10 @@ class IndexColumns:
 
 
 def read_index_table(file: Path) -> Table:
-    """Read an index file; the columns of a list without a header are named by their places.
+    """Read an index file; the columns of a list without a header are named by their positions.
 
     Raises:
-        DataError: for a file that cannot be read, or whose columns nothing names.
+        DataError: for a file that cannot be read, or whose columns have no names.
     """
     table = read_table(file, known=PATH_COLUMNS)
     return table if table.has_header or not table.rows else _name_columns_by_position(table)
@@ -114,34 +114,34 @@ def _name_columns_by_position(table: Table) -> Table:
 
 
 def find_columns(table: Table) -> IndexColumns:
-    """Find which column says what.
+    """Find the columns of a table by their meaning.
 
     Raises:
-        DataError: when no column holds paths, or two columns could be meant.
+        DataError: if no column holds paths, or two columns could be meant.
     """
     if not table.columns:
         raise DataError(f"{table.file} lists no videos; add a row for each, after a first row such as path,label")
-    found = {role: _find_column(table, role) for role in COLUMN_NAMES}
-    if not found["path"]:
+    roles = {role: _find_column(table, role) for role in COLUMN_NAMES}
+    if not roles["path"]:
         remedy = "name the columns in its first row, or begin each row with a path that has its ending (.mp4)"
         if not table.delimiter:
             remedy = "name the file of each video in a key `path`"
         raise DataError(
             f"{table.file} has no column `path` or `file_name` (its columns: {_format_columns(table)}); {remedy}"
         )
-    found["split"] = found["split"] or _find_split_column(table, used=set(found.values()))
-    _refuse_line_breaks(table, [name for name in found.values() if name])
+    roles["split"] = roles["split"] or _find_split_column(table, used=set(roles.values()))
+    _refuse_line_breaks(table, [name for name in roles.values() if name])
     filled = [name for name in table.columns if _is_filled(table, name)]
     return IndexColumns(
         table=table,
-        **found,
+        **roles,
         unused_times=tuple(name for name in filled if name in _UNUSED_TIME_COLUMNS),
         upload_id_column=next((name for name in filled if name in _UPLOAD_ID_COLUMNS), ""),
     )
 
 
 def _refuse_line_breaks(table: Table, names: list[str]) -> None:
-    """Refuse a cell with a line break: after a quotation mark that is not closed it holds the rows that follow."""
+    """Raise for a cell with a line break: after an unclosed quotation mark, it holds the rows that follow."""
     for number, row in zip(table.row_numbers, table.rows, strict=True):
         for name in names:
             cell = row.get(name, "")
@@ -158,7 +158,7 @@ def _format_columns(table: Table) -> str:
 
 
 def _find_column(table: Table, role: str) -> str:
-    """Return the column of one meaning; "" where there is none."""
+    """Return the column for a role; "" if there is none."""
     for names in COLUMN_NAMES[role]:
         candidates = [name for name in names if name in table.columns]
         if len(candidates) > 1:
@@ -169,8 +169,8 @@ def _find_column(table: Table, role: str) -> str:
         if len(candidates) > 1 and not _have_equal_cells(table, candidates):
             both = " and ".join(f"`{name}`" for name in candidates)
             raise DataError(
-                f"{table.file}: {both} could both be the {role} (its columns: {_format_columns(table)}); name the one that is "
-                f"meant `{COLUMN_NAMES[role][0][0]}` and remove or rename the other"
+                f"{table.file}: {both} could both be the {role} (its columns: {_format_columns(table)}); name the "
+                f"right one `{COLUMN_NAMES[role][0][0]}` and remove or rename the other"
             )
         if candidates:
             return candidates[0]
@@ -186,12 +186,12 @@ def _holds_files(table: Table, name: str) -> bool:
 
 
 def _have_equal_cells(table: Table, names: list[str]) -> bool:
-    """Return whether columns say the same in every row; an empty cell says nothing."""
+    """Return whether columns agree in every row; empty cells do not count."""
     return all(len({text for name in names if (text := cell_text(row.get(name)))}) < 2 for row in table.rows)
 
 
 def _may_hold_splits(table: Table, name: str) -> bool:
-    """Return whether a column may tell training from test videos, by its name or its cells."""
+    """Return whether a column may separate training from test videos, by its name or its cells."""
     if _SPLIT_WORDS & set(name.split("_")):
         return True
     values = {cell_text(row.get(name)) for row in table.rows}
@@ -199,7 +199,7 @@ def _may_hold_splits(table: Table, name: str) -> bool:
 
 
 def _find_split_column(table: Table, *, used: set[str]) -> str:
-    """Return a column of any name whose cells all name splits, that of training and at least one other."""
+    """Return a column of any name whose cells all name splits: `train` and at least one other."""
     for name in table.columns:
         splits = {normalize_split(cell_text(row.get(name))) for row in table.rows} if name not in used else set()
         if "train" in splits and len(splits) > 1 and splits <= SPLIT_NAMES.keys():

@@ -1,7 +1,7 @@
-"""Index files: tables of the videos of a folder, with labels, splits and segments, as CSV, JSON Lines or JSON.
+"""Read index files: tables of videos with labels, splits and segments, as CSV, JSON Lines or JSON.
 
-Columns are found by their names, in any case. A row is refused rather than guessed at: a table that can be read in two
-ways is one line that says so, and what to write instead.
+Columns are found by their names, in any case. Nothing is guessed: a table that can be read in two ways raises an error
+that says so, and what to write instead.
 """
 
 import math
@@ -17,11 +17,11 @@ from ..errors import DataError
 from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
 from .index_paths import IndexPathResolver
 from .label_parsing import is_missing_label, parse_label_cells
-from .labels import MISSING_VALUES, SINGLE_LABEL, LabelKind
-from .source import segment_id
+from .labels import MISSING_VALUES, LabelKind
+from .source import Segment, segment_id
 from .split_names import normalize_split
 from .tables import Cell, Table, cell_text
-from .video_ids import has_id_column, resolve_video_ids
+from .video_ids import id_column, resolve_video_ids
 
 INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
 _CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
@@ -31,13 +31,13 @@ InvalidField = Literal["path", "label", "split", "segment"]
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEntry:
-    """A video, or a segment of one, as a row names it.
+    """A video, or a segment of one, that a row lists.
 
     Attributes:
         path: relative to the folder, in posix style.
-        cell: its label as it stands in the row.
-        split: as `normalize_split` gives it; "" where the table has no splits.
-        start, end: of a segment in seconds of the file; None is its beginning, and its end.
+        cell: its label, as written in the row.
+        split: as `normalize_split` returns it; "" if the table has no splits.
+        start, end: of a segment, in seconds of the file; None for the beginning and the end of the file.
     """
 
     path: str
@@ -58,7 +58,7 @@ class InvalidRow:
 
     Attributes:
         row: its path, or `row N`.
-        reason: what is wrong, as in "it has no label".
+        reason: what is wrong, such as "it has no label".
         invalid_field: what the reason is about.
     """
 
@@ -69,16 +69,16 @@ class InvalidRow:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoIndex:
-    """What an index file lists of one split, or of all.
+    """The videos that an index file lists for one split, or for all.
 
     Attributes:
         file: for errors.
-        entries: in the order of the rows, repeated ones too.
-        labels: of each entry, as `parse_labels` takes them; None where no row has one.
+        entries: in the order of the rows, including repeated ones.
+        labels: the label of each entry, as `parse_labels` takes them; None if no row has one.
         refused: rows that cannot be used.
         notes: how the file was read, for the user.
-        unlabelled: why there are no labels; "" where there are.
-        has_unused_times: whether times stand in columns that are not used.
+        no_labels_reason: why there are no labels; "" if there are.
+        has_unused_times: whether there are times in columns that are not used.
     """
 
     file: Path
@@ -86,7 +86,7 @@ class VideoIndex:
     labels: list[str] | None
     refused: list[InvalidRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unlabelled: str = ""
+    no_labels_reason: str = ""
     has_unused_times: bool = False
 
     @property
@@ -95,49 +95,31 @@ class VideoIndex:
         return [entry.path for entry in self.entries]
 
     @property
-    def segments(self) -> list[tuple[float | None, float | None]]:
+    def segments(self) -> list[Segment]:
         """Return start and end of each entry in seconds."""
         return [(entry.start, entry.end) for entry in self.entries]
 
 
-def read_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind = SINGLE_LABEL) -> VideoIndex:
-    """Read the videos of a split from an index file; every row of that split has to be usable.
-
-    Args:
-        file: CSV, JSON Lines or JSON.
-        paths: finds the files.
-        split: of the rows wanted.
-        kind: what the labels say.
-
-    Raises:
-        DataError: for a file that cannot be read or has no rows of the split, and for the first row that cannot be
-            used.
-    """
-    columns, notes = read_index_columns(file, root=paths.root)
-    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
-    return check_index(index, root=paths.root)
-
-
 def read_index_columns(file: Path, *, root: Path) -> tuple[IndexColumns, list[str]]:
-    """Read an index file of a folder, and find its columns; notes where its videos are named by ids.
+    """Read an index file of a folder, and find its columns; return notes if its videos are named by ids.
 
     Raises:
         DataError: for a file that cannot be read, or columns that can be read in two ways.
     """
     table = read_index_table(file)
-    if PATH_COLUMNS.isdisjoint(table.columns) and has_id_column(table):
-        found = resolve_video_ids(table, folders=(root,))
-        return find_columns(found.table), found.notes
+    if PATH_COLUMNS.isdisjoint(table.columns) and id_column(table) is not None:
+        resolved = resolve_video_ids(table, folders=(root,))
+        return find_columns(resolved.table), resolved.notes
     return find_columns(table), []
 
 
 def build_index(
     columns: IndexColumns, *, paths: IndexPathResolver, split: str | None, kind: LabelKind, notes: Sequence[str] = ()
 ) -> VideoIndex:
-    """Return what a table lists of a split (None: of all splits), and which of these rows cannot be used.
+    """Return the videos that a table lists for a split (None: for all), and the rows that cannot be used.
 
     Raises:
-        DataError: where there are no rows of the split, or the labels can be read in two ways.
+        DataError: if there are no rows of the split, or the labels can be read in two ways.
     """
     table = columns.table
     rows = _select_rows(table, columns, split=split)
@@ -170,13 +152,13 @@ def build_index(
         labels=labels,
         refused=refused,
         notes=[*notes, *columns.notes, *label_notes, *_note_shared_videos(columns)],
-        unlabelled="" if is_labeled else _explain_no_labels(table, columns),
+        no_labels_reason="" if is_labeled else _explain_no_labels(table, columns),
         has_unused_times=bool(columns.unused_times),
     )
 
 
 def _note_shared_videos(columns: IndexColumns) -> list[str]:
-    """Return a note on videos, or overlapping segments of one, that are listed in several splits."""
+    """Return a note on videos (or overlapping segments of one) that are listed in several splits."""
     if not columns.split:
         return []
     uses: dict[str, list[tuple[str, float, float]]] = {}
@@ -184,33 +166,30 @@ def _note_shared_videos(columns: IndexColumns) -> list[str]:
         path = os.path.normpath(cell_text(row.get(columns.path)).replace("\\", "/"))
         try:
             start, end = _parse_segment(row, columns)
-        except ValueError:  # refused where the row is read
+        except ValueError:  # reported when the row is read
             continue
         use = (normalize_split(cell_text(row.get(columns.split))), start or 0.0, math.inf if end is None else end)
         uses.setdefault(path, []).append(use)
-    shared = {
-        path: sorted(_find_overlapping_splits(found))
-        for path, found in uses.items()
-        if _find_overlapping_splits(found)
-    }
+    overlaps = {path: sorted(_find_overlapping_splits(path_uses)) for path, path_uses in uses.items()}
+    shared = {path: splits for path, splits in overlaps.items() if splits}
     if not shared:
         return []
     first = next(iter(shared))
     return [
         f"{columns.table.file}: {len(shared)} videos are listed in several splits, the first is {first} "
-        f"({', '.join(shared[first])}); a test on videos of the training says too much: keep each in one split"
+        f"({', '.join(shared[first])}); a test on training videos is too optimistic: keep each in one split"
     ]
 
 
 def _find_overlapping_splits(uses: Sequence[tuple[str, float, float]]) -> set[str]:
-    """Return the splits of segments (split, start, end) that overlap one of another split."""
-    found: set[str] = set()
+    """Return the splits whose segments (split, start, end) overlap a segment of another split."""
+    overlapping: set[str] = set()
     latest: dict[str, float] = {}
     for split, start, end in sorted(uses, key=lambda use: use[1]):
         others = {other for other, other_end in latest.items() if other != split and start < other_end}
-        found |= {split, *others} if others else set()
+        overlapping |= {split, *others} if others else set()
         latest[split] = max(end, latest.get(split, 0.0))
-    return found
+    return overlapping
 
 
 def _explain_no_labels(table: Table, columns: IndexColumns) -> str:
@@ -220,7 +199,7 @@ def _explain_no_labels(table: Table, columns: IndexColumns) -> str:
 
 
 def _select_rows(table: Table, columns: IndexColumns, *, split: str | None) -> list[tuple[int, dict[str, Cell], str]]:
-    """Return (number, row, name of its split) of the rows of a split."""
+    """Return (row number, row, split) for the rows of a split."""
     file = table.file
     if not table.rows:
         raise DataError(f"{file} lists no videos; add a row for each, or remove it to take every video in the folder")
@@ -243,12 +222,12 @@ def _select_rows(table: Table, columns: IndexColumns, *, split: str | None) -> l
     selected = [row for row in rows if row[2].casefold() == normalize_split(split).casefold()]
     if not selected:
         known = ", ".join(sorted(set(names)))
-        raise DataError(f"{file} has no rows of the split {split!r} (it has: {known}); name one of those")
+        raise DataError(f"{file} has no rows of the split {split!r} (it has: {known}); name one of these")
     return selected
 
 
 class _RowError(ValueError):
-    """What is wrong with one row."""
+    """A row cannot be used."""
 
     def __init__(self, reason: str, invalid_field: InvalidField) -> None:
         super().__init__(reason)
@@ -270,7 +249,7 @@ def _parse_entry(
     return IndexEntry(path=path, cell=label, split=split, start=start, end=end)
 
 
-def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> tuple[float | None, float | None]:
+def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> Segment:
     decimal_comma = columns.table.delimiter in (";", "\t", "|")
     start, end = (
         parse_seconds(cell_text(row.get(name)), decimal_comma=decimal_comma) if name else None
@@ -280,7 +259,7 @@ def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> tuple[float |
 
 
 def parse_seconds(text: str, *, decimal_comma: bool = False) -> float | None:
-    """Return a time in seconds, written as a number or as [HOURS:]MINUTES:SECONDS; None for an empty cell.
+    """Parse a time in seconds, written as a number or as [HOURS:]MINUTES:SECONDS; None for an empty cell.
 
     Raises:
         ValueError: for any other text, a negative number or one that is not finite.
@@ -307,16 +286,16 @@ def parse_seconds(text: str, *, decimal_comma: bool = False) -> float | None:
 
 
 def check_segment(start: float | None, end: float | None) -> None:
-    """Raise ValueError where nothing lies between start and end."""
+    """Raise ValueError if nothing lies between start and end."""
     if end is not None and end <= (start or 0.0):
-        raise ValueError(f"nothing lies between {start or 0:g} and {end:g} s; the end has to come after the start")
+        raise ValueError(f"nothing lies between {start or 0:g} and {end:g} s; the end must come after the start")
 
 
 def check_index(index: VideoIndex, *, root: Path) -> VideoIndex:
-    """Return an index all of whose rows can be used, each video or segment once.
+    """Return the index if all of its rows can be used and none is repeated.
 
     Raises:
-        DataError: naming the file, the first bad row and what to do.
+        DataError: otherwise, with the first bad row and what to do.
     """
     file, total = index.file, len(index.entries) + len(index.refused)
     for invalid_field, what, remedy in (
@@ -328,7 +307,7 @@ def check_index(index: VideoIndex, *, root: Path) -> VideoIndex:
         if bad:
             reason = "" if invalid_field == "label" else f" ({bad[0].reason})"
             raise DataError(
-                f"{file}: {len(bad)} of {what.format(total=total)}, the first is {bad[0].row}{reason}; {remedy}: mend "
+                f"{file}: {len(bad)} of {what.format(total=total)}, the first is {bad[0].row}{reason}; {remedy}: fix "
                 f"or remove those rows"
             )
     _refuse_duplicate_entries(index)

@@ -1,7 +1,8 @@
-"""Where the paths of an index file may lead, and which file a path means.
+"""Resolve the paths of an index file, and raise an error for paths that lead out of its folder.
 
-An index file inside a data folder may come from anyone, so it lists files of that folder alone: no `../`, no other
-absolute paths, no links that lead out. `--allow_paths` opens further folders. A list that the user names is his own.
+An index file inside a data folder may come from anyone, so it may list only files of that folder: no `../`, no other
+absolute paths, no links that lead out. `--allow_paths` allows further folders. A list that the user names may name any
+file.
 """
 
 import os
@@ -15,18 +16,18 @@ from .path_policy import ALLOW_PATHS_FLAG
 from .tables import has_file_extension
 from .video_files import PLAYLIST_EXTENSIONS
 
-# Lists of other files, and texts that lie beside videos.
+# Lists of other files, and texts that are often stored with videos.
 NON_VIDEO_EXTENSIONS = PLAYLIST_EXTENSIONS | frozenset(".csv .json .jsonl .md .smi .tsv .txt .xml .yaml .yml".split())
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 class IndexPathResolver:
-    """The files that the rows of an index file may name.
+    """Find the files that the rows of an index file name, if they may name them.
 
     Args:
         root: the folder that paths are relative to.
-        allowed: further folders that the user opened.
+        allowed: further folders that the user allowed.
         is_trusted: the user named the list, so it may name any file.
     """
 
@@ -41,12 +42,12 @@ class IndexPathResolver:
     def resolve_path(self, text: str) -> str:
         """Return the path of a row's file relative to the root, in posix style.
 
-        A path with backslashes, in another Unicode form, without its ending, or that begins with a slash and lies
-        under the root, is found where there is one such file.
+        A path with backslashes, in another Unicode form, without its extension, or with a leading slash but under the
+        root, is resolved if there is exactly one such file.
 
         Raises:
-            ValueError: for a path that is empty, leads to no file, to a playlist, or where it may not lead; the
-                message is to follow the path.
+            ValueError: for a path that is empty, leads to no file, to a playlist or to a forbidden place; the message
+                follows the path in a sentence.
         """
         if not text:
             raise ValueError("it has no path")
@@ -54,22 +55,22 @@ class IndexPathResolver:
             raise ValueError("its path holds control characters")
         if "://" in text:
             raise ValueError("it is a URL; an index file lists files: download it and give its path")
-        found = next(filter(None, map(self._existing_file, self._candidate_paths(text))), None)
-        if found is None:
+        path = next(filter(None, map(self._existing_file, self._candidate_paths(text))), None)
+        if path is None:
             outside = os.path.isabs(text) or self._relative_path(text).startswith("../")
             if outside and not self.is_trusted:
                 raise ValueError(self._outside_message(text, "its path leads"))
             raise ValueError("it is listed, but is not there")
-        ending = os.path.splitext(found)[1]
+        ending = os.path.splitext(path)[1]
         if ending.lower() in NON_VIDEO_EXTENSIONS:
             raise ValueError(f"it is no video but a list or playlist ({ending})")
-        if not self.is_trusted and not self.is_within_allowed(found):
-            is_link = not (os.path.isabs(text) or found.startswith("../"))
-            raise ValueError(self._outside_message(found, "a link in its path leads" if is_link else "its path leads"))
-        return found
+        if not self.is_trusted and not self.is_within_allowed(path):
+            is_link = not (os.path.isabs(text) or path.startswith("../"))
+            raise ValueError(self._outside_message(path, "a link in its path leads" if is_link else "its path leads"))
+        return path
 
     def _candidate_paths(self, text: str) -> list[str]:
-        """Return the paths that a text may mean, the likeliest first."""
+        """Return the paths that a text may mean, the most likely first."""
         plain = os.path.expanduser(text) if self.is_trusted else text
         texts = [plain]
         if "\\" in plain and not _DRIVE.match(plain):
@@ -91,7 +92,7 @@ class IndexPathResolver:
             return relative
         if has_file_extension(relative):
             return None
-        # Lists of ids leave the ending out.
+        # Lists of ids leave out the extension.
         folder, name = posixpath.split(relative)
         if folder not in self._files_by_stem:
             self._files_by_stem[folder] = _list_files_by_stem(os.path.join(self._base, folder))
@@ -99,7 +100,7 @@ class IndexPathResolver:
         return posixpath.join(folder, same[0]) if len(same) == 1 else None
 
     def is_within_allowed(self, relative: str) -> bool:
-        """Return whether a file lies in the root, or in a folder that was opened, once links are followed."""
+        """Return whether a file is in the root or an allowed folder, after links are followed."""
         path = os.path.join(self._base, relative)
         folder, name = os.path.split(path)
         real = os.path.realpath(path) if os.path.islink(path) else os.path.join(self._real_folder(folder), name)
@@ -113,20 +114,20 @@ class IndexPathResolver:
     def _outside_message(self, relative: str, cause: str) -> str:
         folder = os.path.dirname(os.path.realpath(self.root / relative))
         return (
-            f"it lies outside of {self.root.name or self.root}: {cause} out of the data folder; {ALLOW_PATHS_FLAG} {folder} "
-            f"opens that folder"
+            f"it lies outside of {self.root.name or self.root}: {cause} out of the data folder; "
+            f"{ALLOW_PATHS_FLAG} {folder} opens that folder"
         )
 
 
 def _unicode_variants(name: str) -> list[str]:
-    """Return a name in the other Unicode forms: macOS writes accents as letters of their own."""
+    """Return a name in the other Unicode forms, because macOS stores accents as separate characters."""
     forms = [unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
     return [form for form in forms if form != name]
 
 
 def _list_files_by_stem(folder: str) -> dict[str, tuple[str, ...]]:
-    """Return the files of a folder by their names without ending."""
-    found: dict[str, list[str]] = {}
+    """Return the files of a folder by their names without extension."""
+    by_stem: dict[str, list[str]] = {}
     try:
         names = sorted(os.listdir(folder))
     except OSError:  # no such folder: nothing in it is listed
@@ -134,12 +135,12 @@ def _list_files_by_stem(folder: str) -> dict[str, tuple[str, ...]]:
     for name in names:
         stem, ending = os.path.splitext(name)
         if has_file_extension(name) and ending.lower() not in NON_VIDEO_EXTENSIONS:
-            found.setdefault(stem, []).append(name)
-    return {stem: tuple(files) for stem, files in found.items()}
+            by_stem.setdefault(stem, []).append(name)
+    return {stem: tuple(files) for stem, files in by_stem.items()}
 
 
 def _hub_cache_folders(root: Path) -> list[str]:
-    """Return where the files of a snapshot in huggingface_hub's cache lie: they are links to its blobs."""
+    """Return the folders that a snapshot in huggingface_hub's cache links to: its blobs."""
     real = Path(os.path.realpath(root))
     folders = (real, *real.parents)
     return [str(parent.parent.parent / "blobs") for parent in folders if parent.parent.name == "snapshots"]

@@ -1,10 +1,21 @@
-"""Which slot of a run belongs to which data set and which lane: arithmetic on whole numbers, exact at any length.
+"""Schedule the slots of a mix: which data set, and which canonical rank, each slot of a run belongs to.
 
-A run draws from its data sets (its parts) slot by slot, and its slots come in rows of one for each lane. A slot goes
-to a part that is behind its share, of these to the one whose next draw is due first (due: the slot by which it would
-else be a whole sample behind). With that every part is within one sample of its share after every slot; the simpler
-rule, always the part that is furthest behind, fails from six parts on. Within a row the slots are dealt to the lanes
-so that each lane gets about as much of each part as any other; a single part has its lanes in turn.
+A run draws its samples slot by slot. Slots come in rows, with one slot for each canonical rank (a rank that the run
+began with; see `stream_sampler.py`). The schedule is arithmetic on whole numbers, so it is exact at any length.
+
+Example: data sets A and B with weights 2 : 1, two canonical ranks. A3 is the fourth draw from A.
+
+    slot                     0  1 | 2  3 | 4  5
+    data set                 A  A | B  A | A  B      (2 of 3 slots go to A, never more than one slot off)
+    canonical rank 0 draws   A0     B0     A3
+    canonical rank 1 draws      A1     A2     B1
+
+Which data set (`choose_next_source`): among those behind their share, the one whose next draw is due first, where a
+draw is due at the slot by which its data set would be one whole draw behind. So every data set is within one draw of
+its share after every slot. The simpler rule, always the one furthest behind, breaks this bound from six data sets on.
+
+Which canonical rank (`_assign_canonical_ranks`): the one that had least of that data set, so that all get about the
+same mix. A single data set goes to the canonical ranks in turn.
 """
 
 from collections import deque
@@ -12,13 +23,13 @@ from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
 
-# Lanes and parts are few, rows without end.
+# Canonical ranks and data sets are few; rows have no end.
 DrawnCounts = list[list[int]]
-"""Slots of each part (row) that each lane (column) was dealt."""
+"""Slots of each data set (row) that each canonical rank (column) was given."""
 
 
 class ScheduleSlot(NamedTuple):
-    """Slot number `at` of a run: of its lane, of a part, of which it is draw `number` over all lanes."""
+    """Slot `at` of a run, of a canonical rank: it takes draw `number` (over all ranks) of data set `part`."""
 
     canonical_rank: int
     at: int
@@ -27,28 +38,30 @@ class ScheduleSlot(NamedTuple):
 
 
 class InterleaveSchedule:
-    """The slots of some lanes from a position on, without end.
+    """The endless slots of some canonical ranks, from a position on.
 
     Args:
-        weights: whole numbers, one for each part.
-        dealt: at the start of the row that holds the position.
-        position: of the next slot.
-        lanes: whose slots are wanted.
+        weights: whole numbers, one for each data set.
+        drawn_counts: the counts at the start of the row that holds the position.
+        position: the next slot.
+        canonical_ranks: whose slots are wanted.
     """
 
-    def __init__(self, weights: Sequence[int], dealt: DrawnCounts, *, position: int, lanes: range) -> None:
-        self.weights, self.lanes, self.position = tuple(weights), lanes, position
-        self._drawn = [list(row) for row in dealt]
-        self._num_canonical_ranks = len(dealt[0])
+    def __init__(
+        self, weights: Sequence[int], drawn_counts: DrawnCounts, *, position: int, canonical_ranks: range
+    ) -> None:
+        self.weights, self.canonical_ranks, self.position = tuple(weights), canonical_ranks, position
+        self._drawn = [list(row) for row in drawn_counts]
+        self._num_canonical_ranks = len(drawn_counts[0])
         self._pending_rows: deque[tuple[DrawnCounts, list[ScheduleSlot]]] = deque()
 
     @property
-    def dealt(self) -> DrawnCounts:
-        """At the start of the row that holds `position`."""
+    def drawn_counts(self) -> DrawnCounts:
+        """Return the counts at the start of the row that holds `position`."""
         return self._row(0)[0]
 
     def take(self, num_slots: int) -> list[ScheduleSlot]:
-        """Those of the next `num_slots` slots of the run that the lanes have, lane by lane."""
+        """Advance by `num_slots` slots of the run; return the wanted ones, sorted by canonical rank."""
         end = self.position + num_slots
         taken: list[ScheduleSlot] = []
         while self.position < end:
@@ -60,34 +73,29 @@ class InterleaveSchedule:
         return sorted(taken)
 
     def peek(self, canonical_rank: int, num_slots: int) -> list[ScheduleSlot]:
-        """The next slots of one lane, which stay to be taken."""
-        found: list[ScheduleSlot] = []
+        """Return the next slots of one canonical rank without taking them."""
+        slots: list[ScheduleSlot] = []
         for row in count():
-            found += [
-                slot
-                for slot in self._row(row)[1]
-                if slot.canonical_rank == canonical_rank and slot.at >= self.position
-            ]
-            if len(found) >= num_slots:
+            ahead = [slot for slot in self._row(row)[1] if slot.at >= self.position]
+            slots += [slot for slot in ahead if slot.canonical_rank == canonical_rank]
+            if len(slots) >= num_slots:
                 break
-        return found[:num_slots]
+        return slots[:num_slots]
 
     def _row(self, number: int) -> tuple[DrawnCounts, list[ScheduleSlot]]:
+        """Return a row, counted from the one that holds `position`: the counts before it, and its wanted slots."""
         while len(self._pending_rows) <= number:
             before = [list(row) for row in self._drawn]
             self._pending_rows.append((before, self._schedule_row()))
         return self._pending_rows[number]
 
     def _schedule_row(self) -> list[ScheduleSlot]:
-        """The next row: its slots in the lanes that are wanted; the table counts all of it."""
+        """Schedule the next row. Only wanted slots are returned, but the counts include all of them."""
         drawn = [sum(row) for row in self._drawn]
         first = sum(drawn)
         if len(self.weights) == 1:
             self._drawn[0] = [number + 1 for number in self._drawn[0]]
-            return [
-                ScheduleSlot(canonical_rank, first + canonical_rank, 0, first + canonical_rank)
-                for canonical_rank in self.lanes
-            ]
+            return [ScheduleSlot(rank, first + rank, 0, first + rank) for rank in self.canonical_ranks]
         slots_of_part: list[list[tuple[int, int]]] = [[] for _ in drawn]  # (at, number)
         for at in range(first, first + self._num_canonical_ranks):
             part = choose_next_source(self.weights, drawn)
@@ -96,45 +104,43 @@ class InterleaveSchedule:
         return self._assign_canonical_ranks(slots_of_part)
 
     def _assign_canonical_ranks(self, slots_of_part: list[list[tuple[int, int]]]) -> list[ScheduleSlot]:
-        """Each part to the lanes that had least of it; the most unevenly dealt chooses first, then the rarest.
+        """Give each data set's slots to the canonical ranks that had least of it.
 
-        By a fixed turn, a part whose slots always stand at the same place of a row could end in one lane for ever.
+        The most unevenly spread data set chooses first, then the rarest. With fixed turns, a data set whose slots are
+        always at the same place of a row could go to one canonical rank forever.
         """
         free, slots = set(range(self._num_canonical_ranks)), []
         for part in sorted(range(len(slots_of_part)), key=self._assignment_key):
-            dealt = self._drawn[part]
-            chosen = sorted(
-                sorted(free, key=lambda canonical_rank: (dealt[canonical_rank], canonical_rank))[
-                    : len(slots_of_part[part])
-                ]
-            )
+            drawn, part_slots = self._drawn[part], slots_of_part[part]
+            least_first = sorted(free, key=lambda rank: (drawn[rank], rank))
+            chosen = sorted(least_first[: len(part_slots)])
             free.difference_update(chosen)
-            for canonical_rank, (at, number) in zip(chosen, slots_of_part[part], strict=True):
-                dealt[canonical_rank] += 1
-                if canonical_rank in self.lanes:
+            for canonical_rank, (at, number) in zip(chosen, part_slots, strict=True):
+                drawn[canonical_rank] += 1
+                if canonical_rank in self.canonical_ranks:
                     slots.append(ScheduleSlot(canonical_rank, at, part, number))
         return slots
 
     def _assignment_key(self, part: int) -> tuple[int, int, int]:
-        dealt = self._drawn[part]
-        return min(dealt) - max(dealt), self.weights[part], part
+        return min(self._drawn[part]) - max(self._drawn[part]), self.weights[part], part
 
 
 def choose_next_source(weights: Sequence[int], drawn: Sequence[int]) -> int:
-    """The part of the next slot.
+    """Return the data set that the next slot goes to.
 
     Args:
-        weights: of the parts.
-        drawn: draws of each part so far.
+        weights: whole numbers, one for each data set.
+        drawn: draws from each data set so far.
     """
     total, slots = sum(weights), sum(drawn) + 1
     underdrawn = [part for part, weight in enumerate(weights) if weight * slots > drawn[part] * total]
-    # Rounded up: the first slot at which the part's share is one more than it has.
+    # Rounded up: the first slot at which the share is one more than what was drawn.
     return min(underdrawn, key=lambda part: (-(-(drawn[part] + 1) * total // weights[part]), part))
 
 
-def drawn_after_rows(weights: Sequence[int], *, lanes: int, rows: int) -> DrawnCounts:
-    """What the first rows of a run deal."""
-    slots = InterleaveSchedule(weights, [[0] * lanes for _ in weights], position=0, lanes=range(0))
-    slots.take(rows * lanes)
-    return slots.dealt
+def drawn_after_rows(weights: Sequence[int], *, num_canonical_ranks: int, rows: int) -> DrawnCounts:
+    """Return the counts after the first rows of a run."""
+    start = [[0] * num_canonical_ranks for _ in weights]
+    schedule = InterleaveSchedule(weights, start, position=0, canonical_ranks=range(0))
+    schedule.take(rows * num_canonical_ranks)
+    return schedule.drawn_counts

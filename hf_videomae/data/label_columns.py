@@ -1,7 +1,7 @@
-"""Labels in plain columns: texts, whole numbers, bools or floats whose classes are found in their values.
+"""Find the classes of plain label columns (text, whole numbers, bools or floats) in their values.
 
-A column of type `ClassLabel` says its classes. Of any other the whole column is read when the data set is opened,
-without the videos: Parquet stores columns apart, and a tar file on a disk is read from header to header. So all
+A column of type `ClassLabel` lists its classes. Any other column is read completely when the data set is opened,
+without the videos: Parquet stores columns separately, and a local tar file is read from header to header. So all
 processes have the same classes in the same order, that of class folders (`parse_labels`).
 """
 
@@ -17,11 +17,11 @@ from .labels import LABEL_SEPARATOR, MISSING_VALUES, SINGLE_LABEL, LabelKind, no
 from .source import Label
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "label_name", "category")
-"""Plain columns that are taken for labels, and keys of the JSON of a WebDataset; the first that is there."""
+"""Plain columns that are taken for labels, and keys of the JSON of a WebDataset; the first one present is used."""
 LABEL_MEMBERS = ("cls", "label", "class", "label.txt", "class.txt", "json", "txt")
 """Members of a WebDataset that are taken for labels."""
 MULTI_LABEL: LabelKind = "multi_label_classification"
-# Texts of which most are different are captions. Fewer rows say nothing.
+# If most texts are different, they are captions. Fewer rows say nothing.
 _MIN_ROWS_TO_JUDGE, _MAX_DISTINCT_SHARE = 10, 0.5
 _REMEDY = "label all of them, or remove those rows"
 
@@ -32,11 +32,11 @@ class ColumnLabels:
 
     Attributes:
         column: its name.
-        kind: what the labels say.
+        kind: what the labels mean.
         name: of the data set, for errors.
-        ids: of each text in the column, the first sample that has it.
-        class_names: None for numbers.
-        has_lists: whether its values are lists, whose names may hold any sign but one.
+        ids: for each text in the column, the first sample that has it.
+        class_names: None for regression.
+        has_lists: whether its values are lists; their names may hold any character but the separator.
         notes: how the values were read, for the user.
     """
 
@@ -49,16 +49,16 @@ class ColumnLabels:
     notes: list[str] = field(default_factory=list)
     _numbers: dict[str, Label] = field(default_factory=dict)
 
-    def read(self, values: Iterable[tuple[str, Any]], *, require: bool, asked: bool) -> None:
+    def read(self, values: Iterable[tuple[str, Any]], *, require: bool, is_named: bool) -> None:
         """Find the classes in all values of the column.
 
         Args:
             values: (sample id, value) of every sample.
-            require: refuse a column in which labels are missing.
-            asked: whether the user named the column, so that its texts are no captions.
+            require: raise `DataError` if labels are missing.
+            is_named: whether the user named the column, so that its texts are not captions.
 
         Raises:
-            DataError: for labels that are missing where they are required, or that are no classes.
+            DataError: for missing labels if they are required, and for labels that are not classes.
         """
         total, missing = 0, list[str]()
         for id, value in values:
@@ -75,25 +75,26 @@ class ColumnLabels:
                 f"{_REMEDY}"
             )
         num_distinct = len(self.ids)
-        if asked and not num_distinct:
-            raise DataError(f"{self.name}: {self.column!r} says nothing in any of {total} rows; name another column")
+        if is_named and not num_distinct:
+            raise DataError(f"{self.name}: {self.column!r} is empty in all of {total} rows; name another column")
         if (
-            not asked
+            not is_named
             and total >= _MIN_ROWS_TO_JUDGE
             and num_distinct > _MAX_DISTINCT_SHARE * total
             and self.kind == SINGLE_LABEL
         ):
             raise DataError(
-                f"{self.name}: {self.column!r} holds {num_distinct} different texts in {total} rows, more like captions "
-                f"than classes; --label_column {self.column} takes them as classes, --label_column OTHER names others"
+                f"{self.name}: {self.column!r} holds {num_distinct} different texts in {total} rows, more like "
+                f"captions than classes; --label_column {self.column} takes them as classes, --label_column OTHER "
+                f"names others"
             )
         self.find_classes()
 
     def find_classes(self) -> None:
-        """Number the classes of all texts that are known.
+        """Number the classes of all known texts.
 
         Raises:
-            DataError: for a text that reads as several classes where one is wanted, or in two ways.
+            DataError: for a text that reads as several classes if one is wanted, or in two ways.
         """
         texts, ids, self.notes = list(self.ids), list(self.ids.values()), []
         if self.kind != "regression" and not self.has_lists:
@@ -105,10 +106,10 @@ class ColumnLabels:
         self._numbers = dict(zip(self.ids, labels, strict=True))
 
     def label(self, value: Any, *, id: str) -> Label | None:
-        """Return the label of one sample; None where it has none.
+        """Return the label of one sample; None if it has none.
 
         Raises:
-            DataError: for a value that was not there when the column was read, or that is no number.
+            DataError: for a value that was not in the column when it was read, or that is not a number.
         """
         text = self.text(value, id=id)
         if text is None:
@@ -120,10 +121,10 @@ class ColumnLabels:
         return self._numbers[text]
 
     def text(self, value: Any, *, id: str) -> str | None:
-        """Return a value of the column as an index file would have it; None where it says nothing.
+        """Return a value of the column as an index file would write it; None for a missing value.
 
         Raises:
-            DataError: for a value that is no label.
+            DataError: for a value that is not a label.
         """
         column, _, key = self.column.partition(".")
         if column == "json" and isinstance(value, (str, dict)):
@@ -135,10 +136,10 @@ class ColumnLabels:
                 raise self._label_error(value, id, "several labels; give --problem_type multi_label_classification")
             if any(LABEL_SEPARATOR in (text or "") for text in texts):
                 raise self._label_error(
-                    value, id, f"a name with {LABEL_SEPARATOR}, which separates names; write another sign"
+                    value, id, f"a name with {LABEL_SEPARATOR}, which separates names; use another character"
                 )
             joined = LABEL_SEPARATOR.join(text for text in texts if text)
-            # A video of several labels may have none of them: that is an answer, too.
+            # In a multi-label data set, a video may belong to no class.
             return joined if joined or self.kind == MULTI_LABEL else None
         return self._text(value, id=id)
 
@@ -164,30 +165,30 @@ class ColumnLabels:
         )
 
     def _check_minus_one(self) -> None:
-        """Tell -1 as `datasets` writes a missing class from -1 as others write a class."""
+        """Distinguish -1 for a missing class, as `datasets` writes it, from -1 as a class."""
         if self.kind == SINGLE_LABEL and self.ids.keys() == {"-1"}:
             self.ids.clear()
         elif self.kind == SINGLE_LABEL and {"-1", "0"} <= self.ids.keys():
             raise DataError(
-                f"{self.name}: {self.column!r} holds -1 (as in {self.ids['-1']}) beside 0 and more; where it means "
-                f"that there is no label, remove those rows, where it is a class, write the classes as texts"
+                f"{self.name}: {self.column!r} holds -1 (as in {self.ids['-1']}) next to 0 and more; if it means "
+                f"that there is no label, remove those rows; if it is a class, write the classes as text"
             )
 
 
 def _label_from_json(value: str | dict[str, Any], *, key: str, id: str, name: str) -> Any:
-    """The label in a JSON member: that of a key, or the member itself where it is no object."""
+    """Return the label in a JSON member: the value of a key, or the member itself if it is not an object."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise DataError(f"{name}: the .json of {id} is no JSON ({error}); write it anew or remove it") from None
+            raise DataError(f"{name}: the .json of {id} is not JSON ({error}); fix or remove it") from None
     if not isinstance(value, dict):
         return value
     return value.get(key or next((known for known in LABEL_COLUMNS if known in value), ""))
 
 
 def share_classes(parts: Sequence[ColumnLabels]) -> None:
-    """Give all splits of a data set the classes of all of them together."""
+    """Give each split of a data set the classes of all splits together."""
     ids: dict[str, str] = {}
     for part in parts:
         ids = {**part.ids, **ids}
@@ -196,33 +197,35 @@ def share_classes(parts: Sequence[ColumnLabels]) -> None:
         part.find_classes()
 
 
-def find_label_column(features: Any, *, asked: str | None, path: str, kind: LabelKind) -> ColumnLabels | None:
+def find_label_column(features: Any, *, requested: str | None, path: str, kind: LabelKind) -> ColumnLabels | None:
     """Return the plain column that holds the labels.
 
     Args:
         features: of the data set.
-        asked: its name, or `json.KEY` for a key in the JSON of a WebDataset; None: the first of `LABEL_COLUMNS`, in a
-            WebDataset of `LABEL_MEMBERS`.
+        requested: its name, or `json.KEY` for a key in the JSON of a WebDataset; None: the first of `LABEL_COLUMNS`,
+            in a WebDataset of `LABEL_MEMBERS`.
         path: of the data set.
-        kind: what the labels say.
+        kind: what the labels mean.
 
     Raises:
-        DataError: when what was asked for is not there.
+        DataError: if the requested column is not there.
     """
     is_webdataset = "__key__" in features
-    if asked is None:
+    if requested is None:
         known = LABEL_MEMBERS if is_webdataset else LABEL_COLUMNS
-        asked = next((name for name in known if name in features and _is_plain(features[name])), None)
-    if asked is None:
+        requested = next((name for name in known if name in features and _is_plain(features[name])), None)
+    if requested is None:
         return None
-    column = asked if asked in features else asked.partition(".")[0]
-    if column not in features or (column != asked and column != "json"):
+    column = requested if requested in features else requested.partition(".")[0]
+    if column not in features or (column != requested and column != "json"):
         columns = ", ".join(map(str, features))
-        raise DataError(f"{path} has no column {asked!r}: its columns are {columns}; give one of them")
+        raise DataError(f"{path} has no column {requested!r}: its columns are {columns}; give one of them")
     if not _is_plain(features[column]) and column != "json":
         kinds = " of ".join(type(part).__name__ for part in _nested_types(features[column]))
-        raise DataError(f"{path}: column {asked!r} holds {kinds}, no labels for {kind}; name another column or kind")
-    return ColumnLabels(column=asked, kind=kind, name=path)
+        raise DataError(
+            f"{path}: column {requested!r} holds {kinds}, not labels for {kind}; name another column or kind"
+        )
+    return ColumnLabels(column=requested, kind=kind, name=path)
 
 
 def _nested_types(feature: Any) -> list[Any]:
@@ -231,7 +234,7 @@ def _nested_types(feature: Any) -> list[Any]:
 
 
 def _is_plain(feature: Any) -> bool:
-    """Whether a column holds texts, numbers or bools, or lists of them; a `ClassLabel` has names of its own."""
+    """Return whether a column holds text, numbers or bools, or lists of them; a `ClassLabel` has its own names."""
     feature = getattr(feature, "feature", feature)
     if hasattr(feature, "names"):
         return False

@@ -1,4 +1,4 @@
-"""Labels: one class, several classes or a number per video; from texts, and into the tensor of a batch.
+"""Parse labels (one class, several classes or a number per video) and encode them into the tensor of a batch.
 
 Shapes: B clips, K classes.
 """
@@ -20,29 +20,29 @@ from .source import Label, Sample
 LabelKind = Literal["single_label_classification", "multi_label_classification", "regression"]
 SINGLE_LABEL: LabelKind = "single_label_classification"
 LABEL_SEPARATOR = "|"
-# What tables hold where a value is missing, in lower case: pandas, R, SQL, JSON and spreadsheets write these.
+# How pandas, R, SQL, JSON and spreadsheets write a missing value, in lower case.
 MISSING_VALUES = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil"))
 
-# Python reads no numbers of many more digits.
+# Python refuses to parse numbers with many more digits.
 _MAX_DIGITS = 1000
 
 
 def parse_labels(
     texts: Sequence[str], *, kind: LabelKind, ids: Sequence[str], name: str
 ) -> tuple[list[str] | None, list[Label]]:
-    """Labels as they stand in an index file or as folder names.
+    """Parse labels from an index file or from folder names.
 
     Args:
         texts: of each video: a class, classes separated by `|`, or a number.
-        kind: which of these.
+        kind: which of the three.
         ids: of the videos, for errors.
         name: of the data set, for errors.
 
     Returns:
-        class names (numbers in their order, other names sorted; None for numbers as labels), and labels.
+        class names (numbers in their order, other names sorted; None for regression), and labels.
 
     Raises:
-        DataError: for a label that is not a finite number where numbers are wanted.
+        DataError: for a label that is not a finite number, in a regression.
     """
     if kind == "regression":
         return None, [_parse_number(text, id=id, name=name) for text, id in zip(texts, ids, strict=True)]
@@ -57,24 +57,24 @@ def parse_labels(
 
 
 def note_similar_class_names(class_names: Sequence[str] | None, *, name: str) -> list[str]:
-    """Return a note on classes whose names differ in case, blanks or the spelling of accents alone."""
+    """Return a note on classes whose names differ only in case, blanks or the spelling of accents."""
     spellings: dict[str, list[str]] = {}
     for known in class_names or ():
         plain = unicodedata.normalize("NFKC", known).casefold()
         plain = plain.lstrip("0") if plain.isdecimal() else re.sub(r"[\s_-]+", " ", plain).strip()
         spellings.setdefault(plain, []).append(known)
-    found = [names for names in spellings.values() if len(names) > 1]
-    if not found:
+    similar = [names for names in spellings.values() if len(names) > 1]
+    if not similar:
         return []
-    shown = " and ".join(ascii(known) for known in found[0])
+    shown = " and ".join(ascii(known) for known in similar[0])
     return [
-        f"{name}: {len(found)} classes are spelled in several ways and are taken for different classes, such as "
-        f"{shown}; if they are one class give it one name"
+        f"{name}: {len(similar)} classes are spelled in several ways and are taken for different classes, such as "
+        f"{shown}; if they are one class, give it one name"
     ]
 
 
 def _class_sort_key(name: str) -> tuple[bool, int, str]:
-    """Classes that are numbers keep the order of numbers: 10 comes after 9."""
+    """Return a sort key that puts numbers first, in the order of numbers: 10 comes after 9."""
     is_number = name.isdecimal() and len(name) <= _MAX_DIGITS
     return not is_number, int(name) if is_number else 0, name
 
@@ -86,7 +86,7 @@ def _parse_number(text: str, *, id: str, name: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise DataError(
-            f"{name}: the label of {id} is {text!r}, but regression wants a finite number for every video; mend it, "
+            f"{name}: the label of {id} is {text!r}, but regression wants a finite number for every video; fix it, "
             f"or leave --problem_type out to train on classes"
         )
     return value
@@ -94,30 +94,30 @@ def _parse_number(text: str, *, id: str, name: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelEncoder:
-    """How the labels of a batch become a tensor; every sample must have one.
+    """Encode the labels of a batch as a tensor; every sample must have one.
 
     Args:
         kind: of the labels.
-        num_classes: K; of a regression how many numbers each video has.
+        num_classes: K; for regression, the numbers that each video has.
     """
 
     kind: LabelKind = SINGLE_LABEL
     num_classes: int = 1
 
-    def tensor(self, samples: Sequence[Sample]) -> Tensor:
-        """(B,) class numbers, (B, K) zeros and ones, or (B,) numbers ((B, K) where K is above 1).
+    def encode(self, samples: Sequence[Sample]) -> Tensor:
+        """Return (B,) class numbers, (B, K) zeros and ones, or (B,) numbers ((B, K) if K is above 1).
 
         Raises:
-            DataError: naming the sample whose label is missing, of another kind or out of range.
+            DataError: for a label that is missing, of another kind or out of range, with the id of its sample.
         """
         for sample in samples:
             label_error = self.label_error(sample.label)
             if label_error is not None:
-                raise DataError(f"{sample.id} {label_error}; mend its label or remove it")
-        return self.targets([sample.label for sample in samples if sample.label is not None])
+                raise DataError(f"{sample.id} {label_error}; fix its label or remove it")
+        return self.encode_valid([sample.label for sample in samples if sample.label is not None])
 
-    def targets(self, labels: Sequence[Label]) -> Tensor:
-        """The same from labels without a `label_error`."""
+    def encode_valid(self, labels: Sequence[Label]) -> Tensor:
+        """Return the same from labels without a `label_error`."""
         if self.kind == "regression":
             return torch.tensor(labels, dtype=torch.float32)
         if self.kind == SINGLE_LABEL:
@@ -128,7 +128,7 @@ class LabelEncoder:
         return targets
 
     def label_error(self, label: Label | None) -> str | None:
-        """What is wrong with a label, to follow the name of its video; None where nothing is."""
+        """Return what is wrong with a label, to follow the name of its video; None for a valid label."""
         if label is None:
             return "has no label"
         if self.kind == "regression":

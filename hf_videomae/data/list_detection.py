@@ -1,4 +1,4 @@
-"""Files that are lists of videos by their names: `train.csv`, `kinetics400_val_list.txt`, `trainlist01.txt`."""
+"""Recognize lists of videos by their file names: `train.csv`, `kinetics400_val_list.txt`, `trainlist01.txt`."""
 
 import os
 import re
@@ -14,31 +14,31 @@ _SPLIT_WORD = re.compile(
     r"(?<![a-z])(training|train|validation|validate|valid|val|testing|test|eval|dev)(?=list|set|[^a-z]|$)"
 )
 _SPREADSHEET_EXTENSIONS = frozenset((".xlsx", ".xls", ".ods"))
-# What lists of labels are called: labels.csv, annotations.json, Index.CSV, ground_truth.csv.
+# Words in the names of lists of labels: labels.csv, annotations.json, Index.CSV, ground_truth.csv.
 _LIST_WORDS = frozenset(
     "label labels annotation annotations annot index metadata target targets truth list videos clips "
     "dataset splits".split()
 )
-# The classes of Something-Something, and tables that are read where they lie.
+# The classes of Something-Something, and tables that are read in place.
 _KNOWN_TABLES = frozenset(("labels.json", "index.csv", "metadata.csv", "metadata.jsonl", "metadata.parquet"))
 _MAX_SHOWN = 3
 
 
 def is_list_file(name: str) -> bool:
-    """Return whether a file is taken for a list of videos, by its ending."""
+    """Return whether a file is taken for a list of videos, by its extension."""
     return os.path.splitext(name)[1].lower() in LIST_EXTENSIONS
 
 
 def split_from_list_name(file: Path) -> str:
-    """Return the one split that the name of a list tells; "" where it tells none."""
-    found = {normalize_split(match[1]) for match in _SPLIT_WORD.finditer(file.stem.lower())}
-    return found.pop() if len(found) == 1 else ""
+    """Return the split that the name of a list contains; "" unless it is exactly one."""
+    splits = {normalize_split(match[1]) for match in _SPLIT_WORD.finditer(file.stem.lower())}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def note_unread_lists(folder: Path) -> str:
-    """Return which lists of videos lie in a folder, and how to have one read; "" where there are none.
+    """Return a note on the lists of videos in a folder, and how to use one; "" if there are none.
 
-    Looked for are lists of splits and of labels, at the top and in folders there that hold no videos.
+    It looks for lists of splits and of labels, at the top and in its folders without videos.
     """
     names = sorted(_find_lists(folder))
     if not names:
@@ -49,32 +49,32 @@ def note_unread_lists(folder: Path) -> str:
     if not lists:
         return f"{shown} in {folder} {verb} not read; save the table as index.csv there, with the columns path,label"
     first = next((name for name in lists if split_from_list_name(Path(name)) == "train"), lists[0])
-    return f"{shown} in {folder} {verb} not read; to use a list name it instead of the folder, as {folder / first}"
+    return f"{shown} in {folder} {verb} not read; to use a list, name it instead of the folder, as {folder / first}"
 
 
 def _find_lists(folder: Path) -> list[str]:
-    found = []
+    lists = []
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            found += [f"{path.name}/{name}" for name in _find_lists_in_subfolder(path)]
+            lists += [f"{path.name}/{name}" for name in _find_lists_in_subfolder(path)]
         elif _is_video_list(path):
-            found.append(path.name)
-    return list(map(escape_non_utf8, found))
+            lists.append(path.name)
+    return list(map(escape_non_utf8, lists))
 
 
 def _find_lists_in_subfolder(folder: Path) -> list[str]:
-    found = []
+    lists = []
     try:
         for entry in os.scandir(folder):
             if is_video_file(entry.name):
                 return []
             if _is_video_list(Path(entry.path)) and entry.is_file():
-                found.append(entry.name)
-    except OSError:  # a folder that may not be listed, which is told elsewhere
+                lists.append(entry.name)
+    except OSError:  # a folder that cannot be listed is reported elsewhere
         return []
-    return found
+    return lists
 
 
 def _is_video_list(file: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Index files below the top of a data set, as the Hub's `videofolder` has them, and splits by the folders of paths.
+"""Read index files below the top of a data set, as in the Hub's `videofolder`, and find splits in the paths' folders.
 
-`train/metadata.csv` lists videos relative to `train/`. A file says something of the videos in its folder and below;
-the nearest one counts.
+`train/metadata.csv` lists videos relative to `train/`. A file applies to the videos in its folder and below; the
+nearest one counts.
 """
 
 import os
@@ -28,9 +28,9 @@ class MetadataFile:
     """A table of the videos under a folder.
 
     Attributes:
-        folder: that its paths are relative to, relative to the data set; "" is the data set itself.
-        columns: of the table.
-        videos: that lie under the folder, and under no folder with a table of its own.
+        folder: the folder that its paths are relative to, relative to the data set; "" is the data set itself.
+        columns: the columns of the table.
+        videos: the videos under the folder, except under folders with tables of their own.
     """
 
     folder: str
@@ -44,7 +44,7 @@ class MetadataFile:
 
 
 def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tuple[list[MetadataFile], list[str]]:
-    """Find the tables that say something of the videos of a data set, and notes on files that do not.
+    """Find the tables that list videos of a data set; return notes on files that do not.
 
     Args:
         root: the data set.
@@ -63,15 +63,15 @@ def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tu
         while folder and folder not in by_folder:
             folder = os.path.dirname(folder)
         owned.setdefault(folder, []).append(video)
-    found, notes = [], []
+    tables, notes = [], []
     for folder in sorted(by_folder.keys() & owned.keys()):
         chosen = min(by_folder[folder], key=lambda file: METADATA_FILES.index(os.path.basename(file)))
         table = _read_parquet(root / chosen) if chosen.endswith(".parquet") else read_index_table(root / chosen)
         if not table.rows or not {"path", "file_name"} & set(table.columns):
             notes.append(f"{escape_non_utf8(chosen)} has no column `path` or `file_name`, so it is not read")
             continue
-        found.append(MetadataFile(folder, find_columns(table), owned[folder]))
-    return found, notes
+        tables.append(MetadataFile(folder, find_columns(table), owned[folder]))
+    return tables, notes
 
 
 def _read_parquet(file: Path) -> Table:
@@ -81,10 +81,10 @@ def _read_parquet(file: Path) -> Table:
     except ImportError as error:
         raise DataError(f"{file} needs pyarrow to be read ({error}): pip install pyarrow") from error
     try:
-        found = parquet.read_table(file).to_pylist()
+        objects = parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); write it again, or as CSV") from error
-    rows = [{normalize_column_name(name): _cell(value) for name, value in row.items()} for row in found]
+    rows = [{normalize_column_name(name): _cell(value) for name, value in row.items()} for row in objects]
     return Table(
         file=file, columns=list(rows[0]) if rows else [], rows=rows, row_numbers=list(range(1, len(rows) + 1))
     )
@@ -98,47 +98,45 @@ def _cell(value: object) -> str | list[str]:
 
 def read_metadata(
     root: Path,
-    found: Sequence[MetadataFile],
+    files: Sequence[MetadataFile],
     videos: FolderVideos,
     *,
     kind: LabelKind,
     allowed: Sequence[str] = (),
     strict: bool = True,
 ) -> VideoIndex:
-    """Read what tables say of the videos of one split, or of all.
+    """Read what tables say about the videos of one split, or of all.
 
     Args:
         root: the data set.
-        found: by `find_metadata`.
-        videos: of the split, or of all, as their folders say.
-        kind: what the labels say.
-        allowed: folders that the user opened.
-        strict: refuse the whole set where a row cannot be used, instead of naming the row in the result.
+        files: by `find_metadata`.
+        videos: the videos of the split, or of all, as read from their folders.
+        kind: what the labels mean.
+        allowed: folders that the user allowed.
+        strict: raise for a row that cannot be used, instead of listing it in the result.
 
     Returns:
-        entries by their paths in the data set. Labels are those of the tables, or of the folders where no table has
-        any.
+        entries by their paths in the data set. Labels come from the tables, or from the folders if no table has any.
 
     Raises:
-        DataError: for a row that cannot be used, videos that no table is about, and labels in some tables only.
+        DataError: for a row that cannot be used, videos that no table lists, and labels in some tables only.
     """
     split_of = dict(zip(videos.paths, videos.splits, strict=True))
-    used = [file for file in found if any(video in split_of for video in file.videos)]
+    used = [file for file in files if any(video in split_of for video in file.videos)]
     covered = {video for file in used for video in file.videos}
     uncovered = [video for video in videos.paths if video not in covered]
     if uncovered:
         raise DataError(
             escape_non_utf8(
-                f"{used[0].name} is not about {len(uncovered)} of the videos, the first is {uncovered[0]}; write a file for "
-                f"each folder, or one at the top"
+                f"{used[0].name} does not cover {len(uncovered)} of the videos, the first is {uncovered[0]}; write a "
+                f"file for each folder, or one at the top"
             )
         )
     rows: list[tuple[IndexEntry, str | None]] = []
     refused: list[InvalidRow] = []
-    files = ", ".join(escape_non_utf8(file.name) for file in used[:2]) + (
-        f" and {len(used) - 2} more" if used[2:] else ""
-    )
-    notes = [f"which videos are used, and their labels, is read from {files}"]
+    shown = ", ".join(escape_non_utf8(file.name) for file in used[:2])
+    shown += f" and {len(used) - 2} more" if used[2:] else ""
+    notes = [f"which videos are used, and their labels, is read from {shown}"]
     for file in used:
         paths = IndexPathResolver(root / file.folder, allowed=allowed)
         index = build_index(file.columns, paths=paths, split=None, kind=kind)
@@ -162,25 +160,25 @@ def _merge_rows(
     if unlisted:
         notes.append(f"left out: {unlisted} videos that are not listed there")
     if not entries:
-        raise DataError(f"{file} lists none of the videos beside it; its paths are relative to {file.parent}")
+        raise DataError(f"{file} lists none of the videos next to it; its paths are relative to {file.parent}")
     if labels and len(labels) < len(rows):
         raise DataError(f"{file} has labels, and other files like it have none; label all or none")
     if not labels and videos.labels is not None:
         label_of = dict(zip(videos.paths, videos.labels, strict=True))
         labels = [label_of[entry.path] for entry in entries]
         notes.append(f"{escape_non_utf8(file.name)} has no column `label`, so the classes are those of the folders")
-    unlabelled = "" if labels else f"{file.name} has no column `label`"
-    return VideoIndex(file=file, entries=entries, labels=labels or None, notes=notes, unlabelled=unlabelled)
+    reason = "" if labels else f"{file.name} has no column `label`"
+    return VideoIndex(file=file, entries=entries, labels=labels or None, notes=notes, no_labels_reason=reason)
 
 
 # Splits by the folders of the paths that an index file lists.
 
 
 def add_folder_splits(index: VideoIndex, *, name: str) -> VideoIndex:
-    """Return an index whose rows name no splits with those of the folders, where their paths lie in several splits.
+    """Return an index with the splits of its paths' folders, if its rows name no splits and the folders name several.
 
     Raises:
-        DataError: where only some of the folders look like splits.
+        DataError: if only some of the folders look like splits.
     """
     if any(entry.split for entry in index.entries) or not find_reached_splits(index.paths):
         return index
@@ -188,17 +186,17 @@ def add_folder_splits(index: VideoIndex, *, name: str) -> VideoIndex:
     if level is None:
         return index
     entries = [replace(entry, split=level.split_of(entry.path)) for entry in index.entries]
-    note = f"{index.file.name} has no column `split`, so the folders of its paths say it: " + ", ".join(
+    note = f"{index.file.name} has no column `split`, so the folders of its paths give it: " + ", ".join(
         f"{escape_non_utf8(folder)}/ is {split}" for folder, split in sorted(level.folders.items())
     )
     return replace(index, entries=entries, notes=[*index.notes, note])
 
 
 def select_split(index: VideoIndex, split: str, *, name: str) -> VideoIndex:
-    """Return the rows of one split of an index whose rows all have theirs.
+    """Return the rows of one split of an index.
 
     Raises:
-        DataError: where there are none.
+        DataError: if there are none, or a row has no split.
     """
     missing = next((entry.path for entry in index.entries if not entry.split), None)
     if missing is not None:
@@ -209,7 +207,7 @@ def select_split(index: VideoIndex, split: str, *, name: str) -> VideoIndex:
     selected = [position for position, entry in enumerate(index.entries) if entry.split.casefold() == wanted]
     if not selected:
         known = ", ".join(sorted({entry.split for entry in index.entries}))
-        raise DataError(f"{name} has no split {split!r} (it has: {known}); name a split that it has")
+        raise DataError(f"{name} has no split {split!r} (it has: {known}); name one of these")
     entries = [index.entries[position] for position in selected]
     labels = None if index.labels is None else [index.labels[position] for position in selected]
     return replace(index, entries=entries, labels=labels)

@@ -1,16 +1,15 @@
-"""The built-in motion data set: short H.264 clips made on the spot, whose label is the motion alone.
+"""Generate the built-in motion data set: short H.264 clips whose label is the motion alone.
 
-Every clip shows one large glowing ellipse in front of a sky, filmed by a slightly shaking camera. It moves, turns,
-grows or shrinks, and that is the label. One frame says nothing about it, and this holds exactly, by construction:
-where the shape is, how it is turned and how large it is are each a point on a circle (the picture's plane is a torus,
-the angle is an angle, the size runs through a range and begins again), the point starts uniformly, and a constant
-speed along a circle leaves a uniform point uniform. So at any single time all classes look the same, and only time
-tells them apart.
+Every clip shows one large glowing ellipse in front of a sky, filmed by a slightly shaking camera. It moves, rotates,
+grows or shrinks, and that is the label. A single frame says nothing about the label, by construction: the position,
+the angle and the size of the ellipse are each a point on a circle (the image plane is a torus, the angle is an angle,
+the size runs through a range and starts over). The point starts uniformly, and a constant speed along a circle keeps
+it uniform. So at any single time all classes look the same, and only time tells them apart.
 
-What is hidden can be predicted from what surrounds it, as in natural video, and a tiny model learns to within
-minutes: the sky is always lighter below, and the glow says far from the ellipse where it is. With a background of its
-own in every clip, a model learns for a thousand steps how backgrounds go on before it sees the shape; with fine random
-texture, or with flat areas where only codec noise is left, the patch-normalised loss could never leave 1.
+What is masked can be predicted from its surroundings, as in natural video, and a tiny model learns to within minutes:
+the sky is always lighter below, and the glow shows far from the ellipse where it is. With a different background in
+every clip, a model learns for a thousand steps how backgrounds continue before it sees the shape; with fine random
+texture, or with flat areas that contain only codec noise, the patch-normalized loss could never go below 1.
 
 Frames are drawn with plain multiplications and additions from rounded parameters, so they are the same on every
 machine; the encoded bytes also depend on the encoder's version.
@@ -45,12 +44,12 @@ NUM_FRAMES = 24
 FRAME_RATE = 12.0
 IMAGE_SIZE = 64
 
-# The torus is larger than the picture, so that a shape leaves on one side before it enters on the other.
+# The torus is larger than the image, so that a shape leaves on one side before it enters on the other.
 TORUS = 72.0
 MIN_RADIUS, MAX_RADIUS = 18.0, 26.0  # radius of the ellipse along its longer axis, in pixels
 # The ellipse's tint ends softly at its outline, and partly as a wide glow: (share of the tint, width in pixels).
 EDGES = ((0.6, 6.0), (0.4, 40.0))
-# Part of the recipe behind a clip: raise it with any change to what is drawn.
+# Part of the seed of a clip: raise it with any change to what is drawn.
 _VERSION = 3
 
 Field = np.ndarray
@@ -58,7 +57,7 @@ Field = np.ndarray
 
 @dataclass(frozen=True)
 class Motion:
-    """Velocity along each of the circles, per frame: pixels, pixels, radians, share of the range of sizes."""
+    """Velocity along each of the circles, per frame: pixels, pixels, radians, share of the size range."""
 
     x: float = 0.0
     y: float = 0.0
@@ -67,7 +66,7 @@ class Motion:
 
 
 def _draw_motion(label: int, rng: random.Random) -> Motion:
-    # All three speeds are drawn for every class, so that a class draws nothing else than another would.
+    # All three speeds are drawn for every class, so that all classes use the same random numbers.
     pixels, radians, share = rng.uniform(0.9, 1.6), rng.uniform(0.08, 0.14), 1 / rng.uniform(28.0, 40.0)
     return (
         Motion(x=-pixels),
@@ -88,12 +87,12 @@ def _wave(u: Field) -> Field:
 
 
 def _per_frame(values: list[float]) -> Field:
-    # Rounding hides the last-bit differences between the mathematical libraries of two machines.
+    # Rounding hides last-bit differences between the math libraries of two machines.
     return np.array([round(value, 6) for value in values], dtype=np.float32).reshape(-1, 1, 1)
 
 
 def _shake(rng: random.Random, num_frames: int) -> Field:
-    """Offset of a hand-held camera along one axis, (T, 1, 1) in pixels."""
+    """Return the offset of a hand-held camera along one axis, (T, 1, 1) in pixels."""
     waves = [(rng.uniform(0.2, 0.6), rng.uniform(6.0, 18.0), rng.uniform(0, math.tau)) for _ in range(2)]
     return _per_frame(
         [sum(a * math.sin(math.tau * t / period + phase) for a, period, phase in waves) for t in range(num_frames)]
@@ -107,7 +106,7 @@ def _wrap_distance(distance: Field) -> Field:
 
 @dataclass(frozen=True)
 class _Gradient:
-    """Colours along one direction: a straight gradient with soft bands. Slopes are per unit of length."""
+    """Colors along one direction: a linear gradient with soft bands. Slopes are per unit of length."""
 
     direction: tuple[float, float]
     base: tuple[float, ...]
@@ -116,17 +115,17 @@ class _Gradient:
     wavelength: float
 
     def along(self, u: Field, v: Field) -> Field:
-        """Position in the gradient, from coordinates."""
+        """Return the positions in the gradient, from coordinates."""
         position = u * np.float32(self.direction[0]) + v * np.float32(self.direction[1])
         return position + _wave(position * np.float32(1 / self.wavelength)) * np.float32(self.bands)
 
     def color(self, position: Field, channel: int) -> Field:
-        """Brightness of a channel, 0 to 255, at positions in the gradient."""
+        """Return the brightness of a channel, 0 to 255, at positions in the gradient."""
         return position * np.float32(self.slope[channel]) + np.float32(self.base[channel])
 
 
 def _draw_gradients(rng: random.Random) -> tuple[_Gradient, _Gradient]:
-    """The sky (lengths in pixels) and the tint that the ellipse adds to it (lengths in radii)."""
+    """Return the sky (lengths in pixels) and the tint that the ellipse adds to it (lengths in radii)."""
     sky = _Gradient(
         direction=(0.0, 1.0),
         base=tuple(rng.uniform(75, 105) for _ in range(3)),
@@ -146,13 +145,13 @@ def _draw_gradients(rng: random.Random) -> tuple[_Gradient, _Gradient]:
 
 
 def _ellipse(u: Field, v: Field, aspect: float) -> Field:
-    """About the distance to the outline in units of the longer radius, negative inside."""
+    """Return about the distance to the outline in units of the longer radius, negative inside."""
     ratio = np.float32(1 / aspect)
     return (np.sqrt(u * u + (v * ratio) * (v * ratio)) - np.float32(1)) * np.float32(aspect)
 
 
 def _coverage(distance: Field) -> Field:
-    """Signed distance to the outline in pixels -> share of the tint, in [0, 1]."""
+    """Return the share of the tint, in [0, 1], from the signed distance to the outline in pixels."""
     covered = np.zeros_like(distance)
     for share, width in EDGES:
         covered += np.float32(share) * np.clip(np.float32(0.5) - distance * np.float32(1 / width), 0, 1)
@@ -201,10 +200,10 @@ def render_clip(
 
 
 def encode_clip(frames: Field, *, frame_rate: float = FRAME_RATE) -> bytes:
-    """(T, 3, H, W) uint8 -> an MP4 file (H.264, yuv420p), of so high a quality that smooth areas stay smooth.
+    """Encode (T, 3, H, W) uint8 as an MP4 file (H.264, yuv420p), of so high a quality that smooth areas stay smooth.
 
     Raises:
-        VideoBackendError: when nothing here can encode H.264.
+        VideoBackendError: when no H.264 encoder works on this machine.
     """
     failures = []
     for name, encode in (("torchcodec", _encode_with_torchcodec), ("pyav", _encode_with_pyav)):
@@ -219,7 +218,7 @@ def encode_clip(frames: Field, *, frame_rate: float = FRAME_RATE) -> bytes:
     )
 
 
-# One thread: with several, the file depends on how many cores there are.
+# One thread: with several, the file depends on the number of cores.
 _ENCODER_OPTIONS = {"preset": "ultrafast", "qp": "8", "threads": "1"}
 
 
@@ -248,13 +247,13 @@ def _encode_with_pyav(frames: Field, frame_rate: float) -> bytes:
 
 
 class MotionSource:
-    """The motion data set as a `Source`. Clip i is made when it is asked for, from (seed, split, i) alone.
+    """The motion data set as a `Source`. Clip i is made on demand, from (seed, split, i) only.
 
     Args:
         split: one of `SPLIT_SIZES`.
-        seed: another seed is another data set.
-        num_videos: clips in this split; the classes take turns, so that they are balanced.
-        cache_bytes: encoded clips kept in memory, at most this many bytes per process.
+        seed: another seed makes another data set.
+        num_videos: clips in this split; the classes take turns, so they are balanced.
+        cache_bytes: maximum bytes of encoded clips kept in memory per process.
 
     Raises:
         DataError: for an unknown split or fewer than one clip.
@@ -284,7 +283,7 @@ class MotionSource:
         return Sample(id=f"{self.split}/{index}", video=self._cache[index], label=index % len(CLASS_NAMES))
 
     def frames(self, index: int) -> Field:
-        """The clip before it is encoded: (T, 3, H, W) uint8."""
+        """Return the clip before encoding: (T, 3, H, W) uint8."""
         if not 0 <= index < self.num_videos:
             raise IndexError(f"clip {index} of {self.num_videos}")
         key = f"motion {_VERSION} {self.seed} {self.split} {index}".encode()
@@ -298,5 +297,5 @@ class MotionSource:
             self._cache_size -= len(self._cache.popitem(last=False)[1])
 
     def __getstate__(self) -> dict[str, object]:
-        # A spawned worker makes its own clips: cheaper than sending them.
+        # A spawned worker makes its own clips, which is cheaper than sending them.
         return {**self.__dict__, "_cache": OrderedDict(), "_cache_size": 0}

@@ -1,4 +1,4 @@
-"""Open what the user named: the built-in motion set, a folder, a glob pattern, a file, or a data set of the Hub."""
+"""Open a data set by name: the built-in motion set, a folder, a glob pattern, a file, or a data set of the Hub."""
 
 import difflib
 import math
@@ -42,29 +42,29 @@ def open_source(
 ) -> AnySource:
     """Open a data set by the name that the user gave.
 
-    `motion` is the built-in set (a folder of that name is `./motion`). Otherwise a file or folder that exists wins;
-    then comes a pattern, then `org/name` on the Hub.
+    `motion` is the built-in data set (a folder of that name is `./motion`). Otherwise an existing file or folder comes
+    first, then a pattern, then `org/name` on the Hub.
 
     Args:
         dataset: `motion`, a folder (searched at any depth), a glob pattern, a video file, a list of videos (CSV, JSON
             or text; see `hf_videomae.data.video_lists`), or `org/name` of the Hub. A folder that holds Parquet or
             WebDataset files and no videos is read like the Hub's data sets.
-        split: `train` is everything where the data set has no splits.
-        require_labels: refuse a data set without labels.
+        split: `train` is everything if the data set has no splits.
+        require_labels: raise `DataError` for a data set without labels.
         config: of a Hub data set.
         revision: of a Hub data set: branch, tag or commit.
         video_column: of Parquet or WebDataset files; found by its type.
         label_column: of Parquet or WebDataset files; found by its type or name.
         label_kind: one class per video, several, or a number.
         cache_dir: keep the shards of a Hub data set in this folder, or in huggingface_hub's own cache (`hub`).
-        allow_paths: hosts, folders and beginnings of URLs that the rows of Parquet, JSON or CSV files may name, and
-            folders for an index file inside a data folder; without it they may name files of the data set alone.
+        allow_paths: hosts, folders and URL prefixes that the rows of Parquet, JSON or CSV files may name, and folders
+            for an index file inside a data folder; by default they may name only files of the data set.
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
 
     Raises:
-        DataError: in one line, for whatever keeps the data set from being used.
+        DataError: in one line, for anything that prevents using the data set.
     """
     if not dataset.strip():
         raise DataError(
@@ -75,12 +75,12 @@ def open_source(
     named = next((f"--{name} {value}" for name, value in columns.items() if value is not None), None)
     if named is not None and not has_columns(dataset):
         raise DataError(
-            f"{named} names a column of Parquet or WebDataset files, and {dataset} holds none; leave it out (labels "
+            f"{named} names a column of Parquet or WebDataset files, and {dataset} has none; leave it out (labels "
             f"of a folder come from its class folders or the column `label` of its {INDEX_FILES[0]})"
         )
     if dataset == BUILT_IN:
         if label_kind != SINGLE_LABEL:
-            raise DataError(f"the motion data set has one class per video, no labels for {label_kind}")
+            raise DataError(f"the motion data set has one class per video, not labels for {label_kind}")
         return MotionSource(split=split)
     streamed: Callable[[str], HubDataset] = partial(
         HubDataset,
@@ -128,19 +128,19 @@ def open_mixture(
         names: of the data sets, as `open_source` takes them.
         weights: the shares of the draws; they need not add up to 1. None: by the number of videos.
         split: of every data set.
-        require_labels: refuse a data set without labels, and data sets with different classes.
+        require_labels: raise `DataError` for a data set without labels, and for data sets with different classes.
         label_kind: one class per video, several, or a number.
         cache_dir: for the shards of Hub data sets, as `open_source` takes it.
-        video_column: of those that have columns, as `open_source` takes it.
-        label_column: of those that have columns, as `open_source` takes it.
+        video_column: for those with columns, as `open_source` takes it.
+        label_column: for those with columns, as `open_source` takes it.
         allow_paths: for the rows of all of them, as `open_source` takes it.
 
     Returns:
-        The data set itself where there is one, else a `Mixture`.
+        The data set itself if there is only one, else a `Mixture`.
 
     Raises:
-        DataError: in one line, for whatever keeps one of them from being used, for a size that is not known where no
-            weights are given, and for different classes where labels are required.
+        DataError: in one line, for anything that prevents using one of them, for an unknown size if no weights are
+            given, and for different classes if labels are required.
     """
     named = [names] if isinstance(names, str) else list(names)
     if weights is not None and len(weights) != len(named):
@@ -150,7 +150,7 @@ def open_mixture(
     options: dict[str, Any] = {"split": split, "require_labels": require_labels, "label_kind": label_kind}
     options |= {"cache_dir": cache_dir, "allow_paths": allow_paths}
     columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
-    # What none of them has is refused by the first.
+    # If none of them has columns, the first one raises the error.
     have = {name for name in named if has_columns(name)} or set(named)
     parts = tuple(open_source(name, **options, **(columns if name in have else {})) for name in named)
     if len(parts) == 1:
@@ -167,7 +167,7 @@ def _resolve_weights(parts: Sequence[AnySource], requested: Sequence[float] | No
         for weight in requested:
             if not (weight > 0 and math.isfinite(weight)):
                 raise DataError(f"the weight {weight:g} of a data set is not above 0; leave such a data set out")
-        # As they are written: 0.1 is a tenth.
+        # As written: 0.1 is a tenth.
         return [Fraction(repr(float(weight))) for weight in requested]
     sizes = [num_videos(part) for part in parts]
     for part, size in zip(parts, sizes, strict=True):
@@ -186,7 +186,7 @@ def _to_integers(weights: Sequence[Fraction]) -> tuple[int, ...]:
 
 
 def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] | None:
-    """The classes of all parts; without `require`, different ones are none."""
+    """Return the classes of all parts. If they differ: None, or `DataError` if `require`."""
     first = parts[0]
     other = next((part for part in parts if part.class_names != first.class_names), None)
     if other is None:
@@ -202,7 +202,7 @@ def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] |
 
 
 def has_columns(dataset: str) -> bool:
-    """Return whether a name, as `open_source` takes it, is of a data set with columns: not of plain video files."""
+    """Return whether a data set, named as for `open_source`, has columns and is not plain video files."""
     path = os.path.expanduser(dataset)
     if dataset == BUILT_IN or os.path.isfile(path):
         return False
@@ -210,13 +210,13 @@ def has_columns(dataset: str) -> bool:
 
 
 def _is_sharded(folder: str) -> bool:
-    """Return whether a folder holds Parquet, WebDataset or Arrow files, and no videos but those that rows name."""
+    """Return whether a folder holds Parquet, WebDataset or Arrow files, and no videos except those that rows name."""
     root = Path(folder)
     return bool(find_shards(root)) and (not find_videos(root) or has_video_paths(root))
 
 
 def _looks_like_path(dataset: str) -> bool:
-    """Whether a name with a slash can only be meant as a path: `./x`, `/x`, `~/x`, `a/b.mp4`, or its folder exists."""
+    """Return whether a name with a slash must be a path: `./x`, `/x`, `~/x`, `a/b.mp4`, or its folder exists."""
     is_file = is_video_file(os.path.basename(dataset)) or is_list_file(dataset)
     return dataset.startswith((".", "/", "~")) or is_file or os.path.isdir(os.path.dirname(dataset))
 

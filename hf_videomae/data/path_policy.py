@@ -1,8 +1,8 @@
-"""Paths and URLs in the rows of a data set: what lies in the data set is opened, everything else only by a flag.
+"""Decide which paths and URLs in the rows of a data set may be opened: its own files, and what a flag allows.
 
 Anyone can publish a data set whose rows name `/home/you/private.mp4`, `http://127.0.0.1/` or a private repository that
-your token opens. So a row may name files of its own repository or folder. Other hosts, folders and repositories are
-opened by `--allow_paths`, which names them.
+your token can read. So a row may name only files of its own repository or folder. `--allow_paths` allows other hosts,
+folders and repositories.
 """
 
 import os
@@ -37,10 +37,10 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_
 
 
 def parse_allowed_paths(values: Sequence[str]) -> tuple[str, ...]:
-    """Return what `--allow_paths` names: hosts and URL prefixes as they are, folders as absolute paths.
+    """Return the values of `--allow_paths`: hosts and URL prefixes unchanged, folders as absolute paths.
 
     Raises:
-        DataError: for a folder that is not there, or a text that names nothing.
+        DataError: for a folder that does not exist, or a value that is none of these.
     """
     return tuple(_parse_allowed(value.strip()) for value in values)
 
@@ -55,9 +55,7 @@ def _parse_allowed(value: str) -> str:
         if scheme.lower() in _LOCAL_SCHEMES:
             return _require_folder(url2pathname(urlsplit(value).path))
         if not place.strip("/") or not is_plain_url(value) or scheme.lower() not in ALLOWED_SCHEMES:
-            raise DataError(
-                f"{ALLOW_PATHS_FLAG} {value}: give a host, or the beginning of a URL such as s3://bucket/clips"
-            )
+            raise DataError(f"{ALLOW_PATHS_FLAG} {value}: give a host, or a URL prefix such as s3://bucket/clips")
         return value
     folder = os.path.expanduser(value)
     if os.path.isdir(folder):
@@ -70,14 +68,14 @@ def _parse_allowed(value: str) -> str:
 def _require_folder(path: str) -> str:
     if not os.path.isdir(path):
         raise DataError(
-            f"{ALLOW_PATHS_FLAG} {path}: there is no such folder; give hosts (videos.example.org), folders, or the beginning of "
-            f"URLs (hf://datasets/org/name, s3://bucket)"
+            f"{ALLOW_PATHS_FLAG} {path}: there is no such folder; give hosts (videos.example.org), folders, or URL "
+            f"prefixes (hf://datasets/org/name, s3://bucket)"
         )
     return os.path.abspath(path)
 
 
 def allowed_folders(values: Sequence[str]) -> tuple[str, ...]:
-    """Return the folders among what `--allow_paths` names, as absolute paths.
+    """Return the folders among the values of `--allow_paths`, as absolute paths.
 
     Raises:
         DataError: as `parse_allowed_paths` does.
@@ -86,7 +84,7 @@ def allowed_folders(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def redact_allowed_path(value: str) -> str:
-    """Return a value of `--allow_paths` as it may be published: no folder of this machine, no address of a network."""
+    """Return a value of `--allow_paths` for publication, without folders of this machine and network addresses."""
     if "://" in value or not _HOST.fullmatch(value) or os.path.isdir(os.path.expanduser(value)):
         return redact_path(value if "://" in value else os.path.abspath(os.path.expanduser(value)))
     is_address = value.startswith("[") or re.fullmatch(r"[\d.]+(:\d+)?", value) is not None
@@ -94,7 +92,7 @@ def redact_allowed_path(value: str) -> str:
 
 
 class RowPathResolver:
-    """Where the rows of a data set may lead.
+    """Resolve the paths in the rows of a data set, if they may be opened.
 
     Args:
         name: of the data set, for errors.
@@ -110,7 +108,7 @@ class RowPathResolver:
         self._is_local = "://" not in self.root
 
     def resolve(self, path: str) -> str | BlockedVideo:
-        """Return what is to be opened for a path or URL of a row, or why nothing is."""
+        """Return what to open for a path or URL in a row, or a `BlockedVideo` with the reason not to."""
         if len(path) > _MAX_PATH_LENGTH:
             return BlockedVideo(_truncate(path), f"its path is longer than {_MAX_PATH_LENGTH} characters")
         if not path or _CONTROL.search(path):
@@ -127,33 +125,32 @@ class RowPathResolver:
                 os.path.join(self.root, path) if inner.startswith("..") else f"{self.root}/{inner}", path
             )
         if inner in ("..", ".") or inner.startswith("../"):
-            return BlockedVideo(path, "its path leads out of the data set (its repository); write it within")
+            return BlockedVideo(path, "its path leads out of the data set (its repository); use a path inside it")
         return f"{self.root}/{inner}"
 
     def check_files(self, files: Sequence[str]) -> None:
-        """Refuse data files outside of the data set, such as its card may name.
+        """Raise for data files outside of the data set, which its card may name.
 
         Raises:
             DataError: for the first of them.
         """
         for file in files:
-            found = self.resolve(file)
-            if isinstance(found, BlockedVideo):
-                raise DataError(f"{self.name} takes its data from {_truncate(file)}: {found.reason}")
+            resolved = self.resolve(file)
+            if isinstance(resolved, BlockedVideo):
+                raise DataError(f"{self.name} takes its data from {_truncate(file)}: {resolved.reason}")
 
     def check_rows(self, paths: Sequence[str], *, column: str) -> None:
-        """Refuse a data set of which none of the first videos may be opened.
+        """Raise if none of the first videos of a data set may be opened.
 
         Args:
-            paths: of its first rows.
-            column: that they stand in.
+            paths: the paths in its first rows.
+            column: their column.
 
         Raises:
-            DataError: naming the flag that opens them.
+            DataError: with the flag that allows them.
         """
-        found = [self.resolve(path) for path in paths]
-        refused = [video for video in found if isinstance(video, BlockedVideo)]
-        if refused and len(refused) == len(found):
+        refused = [video for video in map(self.resolve, paths) if isinstance(video, BlockedVideo)]
+        if refused and len(refused) == len(paths):
             others = {video.reason for video in refused} - {refused[0].reason}
             more = f" (and {len(others)} other places)" if others else ""
             raise DataError(
@@ -167,16 +164,16 @@ class RowPathResolver:
         return path if self._is_in_allowed_folder(path) else self._refuse_outside(path, folder=os.path.dirname(path))
 
     def _resolve_local(self, file: str, path: str) -> str | BlockedVideo:
-        """A file that has to lie in the data set's folder, wherever links lead."""
+        """Return a file if it is in the data set's folder after links are followed, or in an allowed one."""
         if os.path.normpath(file) == self.root:
-            return BlockedVideo(path, "its path is the data set's folder, no file in it")
+            return BlockedVideo(path, "its path is the data set's folder, not a file in it")
         if is_inside_folder(file, self.root) or self._is_in_cache(file) or self._is_in_allowed_folder(file):
             return file
         how = "a link in its path leads" if os.path.normpath(file).startswith(self.root + os.sep) else ""
         return self._refuse_outside(path, folder=os.path.dirname(os.path.realpath(file)), how=how)
 
     def _is_in_cache(self, file: str) -> bool:
-        """In huggingface_hub's cache the files of a snapshot are links to the blobs of the same repository."""
+        """Return whether the cache of huggingface_hub holds a file: its snapshots link to blobs of the repository."""
         snapshot = Path(os.path.realpath(self.root))
         if snapshot.parent.name != "snapshots" or not os.path.normpath(file).startswith(self.root + os.sep):
             return False
@@ -200,8 +197,8 @@ class RowPathResolver:
             local = url2pathname(urlsplit(path).path) if scheme.lower() == "file" else rest
             if urlsplit(path).netloc not in ("", "localhost") or not os.path.isabs(local):
                 return BlockedVideo(path, f"its path is a {scheme}:// URL; write it relative to the data set")
-            found = self._resolve_absolute(local)
-            return BlockedVideo(path, found.reason) if isinstance(found, BlockedVideo) else found
+            resolved = self._resolve_absolute(local)
+            return BlockedVideo(path, resolved.reason) if isinstance(resolved, BlockedVideo) else resolved
         own = self._own_repo_file(path)
         if own is not None:
             return own
@@ -210,7 +207,7 @@ class RowPathResolver:
         return BlockedVideo(path, self._explain_refused_url(path))
 
     def _own_repo_file(self, url: str) -> str | None:
-        """The file of the data set's own repository that a URL names, at the revision that is read; else None."""
+        """Return the file of the data set's own repository that a URL names, at the revision in use; else None."""
         root = _HUB_ROOT.fullmatch(self.root)
         if root is None:
             return None
@@ -221,18 +218,18 @@ class RowPathResolver:
         return None
 
     def _resolve_archive_member(self, path: str) -> str | BlockedVideo:
-        """A file in a zip archive of the data set, as `datasets` names it; no other chain of file systems."""
+        """Return a file in a zip archive of the data set, as `datasets` names it; no other chain of file systems."""
         first, _, archive = path.partition("::")
         member = first.removeprefix("zip://")
-        found = self.resolve(archive) if member != first and "::" not in archive else archive
-        is_inside = member != first and "::" not in archive and not isinstance(found, (BlockedVideo, AllowedURL))
-        if is_inside and isinstance(found, str) and "://" not in member and ".." not in member.split("/"):
-            return f"{first}::{found}"
+        if member != first and "::" not in archive and "://" not in member and ".." not in member.split("/"):
+            resolved = self.resolve(archive)
+            if not isinstance(resolved, (BlockedVideo, AllowedURL)):
+                return f"{first}::{resolved}"
         return BlockedVideo(path, "its path is a chain of file systems (::) that leads out of the data set")
 
     def _explain_refused_url(self, url: str) -> str:
         if not is_plain_url(url):
-            return "its path is no plain URL (name, password, `..`, spaces or signs that programs read differently)"
+            return "its path is not a plain URL (name, password, `..`, spaces or ambiguous characters)"
         scheme, _, place = url.partition("://")
         if scheme.lower() not in ALLOWED_SCHEMES:
             return f"its path is a {scheme}:// URL, which is never opened"
@@ -250,11 +247,11 @@ def _truncate(text: str) -> str:
 
 
 def check_card_data_files(path: str, info: Any, *, allowed: Sequence[str]) -> None:
-    """Refuse a data set whose card lists data files outside of it, before `datasets` looks for them.
+    """Raise if the card of a data set lists data files outside of it, before `datasets` looks for them.
 
     Args:
-        path: of a folder, or `org/name`.
-        info: what the Hub says of `org/name`; None for a folder.
+        path: a folder, or `org/name`.
+        info: the Hub's information on `org/name`; None for a folder.
         allowed: by `parse_allowed_paths`.
 
     Raises:
@@ -263,7 +260,7 @@ def check_card_data_files(path: str, info: Any, *, allowed: Sequence[str]) -> No
     root = os.path.realpath(path) if info is None else f"hf://datasets/{path}@{info.sha}"
     paths = RowPathResolver(path, root=root, allowed=allowed)
     for fields in [_read_hub_card(info)] if info is not None else _read_folder_cards(Path(path)):
-        # Patterns within the data set need no look: what they match is checked when it is known.
+        # Patterns within the data set are skipped: what they match is checked when it is known.
         paths.check_files(
             [file for file in _list_card_data_files(fields) if "://" in file or "::" in file or _leaves_dataset(file)]
         )
@@ -282,20 +279,20 @@ def _read_folder_cards(folder: Path) -> list[dict[str, Any]]:
     import yaml
 
     card, settings = folder / "README.md", folder / ".huggingface.yaml"
-    found = [parse_header_or_empty(card.read_text(encoding="utf-8", errors="replace"))] if card.is_file() else []
+    cards = [parse_header_or_empty(card.read_text(encoding="utf-8", errors="replace"))] if card.is_file() else []
     if settings.is_file():
         try:
             fields = yaml.safe_load(settings.read_text(encoding="utf-8", errors="replace"))
         except yaml.YAMLError as error:
-            raise DataError(f"{settings} is not YAML ({' '.join(str(error).split())}); mend or remove it") from error
-        found += [fields] if isinstance(fields, dict) else []
-    return found
+            raise DataError(f"{settings} is not YAML ({' '.join(str(error).split())}); fix or remove it") from error
+        cards += [fields] if isinstance(fields, dict) else []
+    return cards
 
 
 def _list_card_data_files(fields: dict[str, Any]) -> list[str]:
-    """All texts under `configs`, `data_files` and `data_dir` of a card: any of them may be a path."""
+    """Return all texts under `configs`, `data_files` and `data_dir` of a card: any of them may be a path."""
     configs = fields.get("configs")
-    found: list[str] = []
+    files: list[str] = []
     for config in configs if isinstance(configs, list) else []:
         values = [config.get(name) for name in ("data_files", "data_dir")] if isinstance(config, dict) else []
         while values:
@@ -305,5 +302,5 @@ def _list_card_data_files(fields: dict[str, Any]) -> list[str]:
             elif isinstance(value, list):
                 values += value
             elif isinstance(value, str):
-                found.append(value)
-    return found
+                files.append(value)
+    return files

@@ -1,7 +1,7 @@
-"""Refuse Parquet and WebDataset files that hold training and test videos together.
+"""Raise an error for Parquet and WebDataset files that hold training and test videos together.
 
-Their splits are files (`train-000.tar`, `test-000.parquet`), so a column `split`, or folders in a tar file, would be
-overlooked and the test videos trained on.
+The splits of such data sets are files (`train-000.tar`, `test-000.parquet`), so a column `split`, or folders in a tar
+file, would be overlooked and the test videos would be used for training.
 """
 
 import tarfile
@@ -19,7 +19,7 @@ _REMEDY = "write the videos of each split into files of their own (train-000{end
 
 
 def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str], path: str) -> list[str]:
-    """Refuse files of one split whose rows are of several; a note where their rows are not looked at.
+    """Raise for files of one split whose rows belong to several; return a note if their rows are not checked.
 
     Args:
         features: of the data set, by `datasets`.
@@ -28,7 +28,7 @@ def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str
         path: of the data set.
 
     Raises:
-        DataError: naming the column or the folders.
+        DataError: with the column or the folders.
     """
     is_local = all("://" not in file for file in files)
     if is_tar(files):
@@ -43,8 +43,10 @@ def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str
         return []
     if not (is_local and is_parquet(files) and len(files) == len(names)):
         return [f"{path}: the column {column!r} is not read, so videos of all its values are used together"]
-    found = {_text(value, features[column]) for _, value in read_parquet_column(files, column, names=names, path=path)}
-    splits = {normalize_split(text) for text in found} & SPLIT_NAMES.keys()
+    values = {
+        _text(value, features[column]) for _, value in read_parquet_column(files, column, names=names, path=path)
+    }
+    splits = {normalize_split(text) for text in values} & SPLIT_NAMES.keys()
     if len(splits) > 1:
         raise DataError(
             f"{path}: the column {column!r} says that one file holds several splits ({', '.join(sorted(splits))}); "
@@ -63,13 +65,13 @@ def _text(value: Any, feature: Any) -> str:
 
 
 def _check_keys(files: Sequence[str], *, path: str) -> None:
-    """Refuse tar files whose members lie in folders of several splits; looked at are the first and the last file."""
+    """Raise for tar files with folders of several splits; only the first and the last file are checked."""
     keys: list[str] = []
     for file in dict.fromkeys((files[0], files[-1])):
         try:
             with tarfile.open(file) as archive:
                 keys += [entry.name.removeprefix("./") for entry in archive if entry.isreg()]
-        except (tarfile.TarError, OSError):  # reading it says what is wrong
+        except (tarfile.TarError, OSError):  # reading it reports the error
             return
     folders = find_reached_splits(keys)
     if folders:

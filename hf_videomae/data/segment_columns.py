@@ -1,21 +1,20 @@
-"""Segments of videos that the rows of a data set name by path: numeric columns `start` and `end`, in seconds."""
+"""Read the segments of videos that rows name by path: numeric columns `start` and `end`, in seconds."""
 
 from typing import Any
 
 from ..video.url_allowlist import BlockedVideo
 from .index_columns import COLUMN_NAMES
 from .index_files import check_segment, parse_seconds
+from .source import Segment
 from .tables import normalize_column_name
 
-Segment = tuple[float | None, float | None]
-WHOLE_VIDEO: Segment = (None, None)
+_WHOLE_VIDEO: Segment = (None, None)
 
 
 class SegmentColumns:
-    """The columns of a data set that say which part of a video a row is.
+    """The columns of a data set that give the part of a video that a row uses.
 
-    A video that is held in its row is taken whole: such clips are cut already, and their times are places in the
-    original.
+    A video embedded in its row is used whole: such clips are cut already, and their times refer to the original.
 
     Args:
         features: of the data set, by `datasets`.
@@ -34,28 +33,20 @@ class SegmentColumns:
             named = " and ".join(f"`{column}`" for column in self.columns)
             self.notes.append(
                 f"{name}: {named} cut segments (in seconds) out of the videos that rows name by path; videos that are "
-                f"held in the rows are taken whole"
+                f"embedded in the rows are used whole"
             )
 
-    def read(self, row: dict[str, Any], video: bytes | str) -> Segment:
-        """Return start and end of a row in seconds, None where they are not given.
-
-        Raises:
-            ValueError: for times between which nothing lies.
-        """
-        if not self.columns or not isinstance(video, str):
-            return WHOLE_VIDEO
-        times = [None if column is None or row[column] is None else row[column] for column in (self.start, self.end)]
-        start, end = (None if time is None else parse_seconds(str(time)) for time in times)
-        check_segment(start, end)
-        return start, end
-
     def with_segment(self, row: dict[str, Any], video: bytes | str, *, place: str) -> tuple[bytes | str, Segment]:
-        """Return the video of a row and its segment; a bad video where nothing lies between start and end."""
+        """Return the video of a row and its segment; a bad video if nothing lies between start and end."""
+        if not self.columns or not isinstance(video, str):
+            return video, _WHOLE_VIDEO
+        times = [None if column is None else row[column] for column in (self.start, self.end)]
         try:
-            return video, self.read(row, video)
+            start, end = (None if time is None else parse_seconds(str(time)) for time in times)
+            check_segment(start, end)
         except ValueError as error:
-            return BlockedVideo(place, str(error)), WHOLE_VIDEO
+            return BlockedVideo(place, str(error)), _WHOLE_VIDEO
+        return video, (start, end)
 
 
 def _is_number(feature: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Shards of a Hub data set that are kept on a disk: fetched once, each whole, by huggingface_hub into its own cache.
+"""Cache the shards of a Hub data set on disk: huggingface_hub downloads each once, into its own cache.
 
-Its cache is known to people and to `hf cache`, is shared by runs, processes and other programs, and takes a file only
-when it is whole. It has no bound: in the end it holds every shard of the split.
+That cache works with `hf cache`, is shared by runs, processes and other programs, and takes only complete files. Its
+size is not limited: in the end it holds every shard of the split.
 """
 
 import contextlib
@@ -15,28 +15,26 @@ from ..hub.download import download
 from ..hub.retry import is_transient
 
 HUB_CACHE = "hub"
-"""As a folder: where huggingface_hub keeps what it downloads (HF_HOME, HF_HUB_CACHE)."""
+"""As a folder name: the cache of huggingface_hub (HF_HOME, HF_HUB_CACHE)."""
 
 _FILE = re.compile(r"hf://datasets/(?P<repo>[^/]+/[^/@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
 
 
 class ShardCache:
-    """The shards of one split, kept in a folder.
+    """The cached shards of one split.
 
     Args:
         folder: in the layout of huggingface_hub's cache; `HUB_CACHE` is that cache.
-        files: of each shard, `hf://datasets/org/name@commit/path`.
+        files: the URL of each shard, `hf://datasets/org/name@commit/path`.
 
     Raises:
-        DataError: when a shard is no file of the Hub.
+        DataError: when a shard is not on the Hub.
     """
 
     def __init__(self, folder: str, *, files: list[str]) -> None:
         self.folder = _resolve_cache_folder(folder)
-        found = [_FILE.fullmatch(file) for file in files]
-        self._hub_files = [
-            (match["repo"], unquote(match["revision"]), match["path"]) for match in found if match is not None
-        ]
+        matches = map(_FILE.fullmatch, files)
+        self._hub_files = [(match["repo"], unquote(match["revision"]), match["path"]) for match in matches if match]
         if len(self._hub_files) < len(files):
             raise DataError(
                 f"{files[0]} lies outside of the Hub, so --cache_dir cannot keep it; leave --cache_dir out"
@@ -47,7 +45,7 @@ class ShardCache:
         ]
 
     def fetch(self, shard: int) -> None:
-        """Download a shard, unless it is there whole; of several processes one downloads and the others wait.
+        """Download a shard, unless it is complete. One of several processes downloads, and the others wait.
 
         Raises:
             DataError: when it cannot be written, or stays damaged.
@@ -56,17 +54,17 @@ class ShardCache:
         self._cache_card()
 
     def __str__(self) -> str:
-        there = [os.path.getsize(path) for path in self.paths if os.path.exists(path)]
-        return f"{len(there)} of {len(self.paths)} shards ({sum(there) / 1e9:.1f} GB) are kept in {self.folder}"
+        sizes = [os.path.getsize(path) for path in self.paths if os.path.exists(path)]
+        return f"{len(sizes)} of {len(self.paths)} shards ({sum(sizes) / 1e9:.1f} GB) are kept in {self.folder}"
 
     def _cache_card(self) -> None:
-        """With its card the folder is a whole data set, for `--dataset` where there is no network."""
+        """Cache the card too, which makes the folder a complete data set for `--dataset` without a network."""
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError
 
         repo, revision, _ = self._hub_files[0]
         known = try_to_load_from_cache(repo, "README.md", self.folder, revision, "dataset")
-        # Neither there, nor known to be nowhere.
+        # Neither in the cache, nor known to be missing on the Hub.
         if known is None:
             with contextlib.suppress(EntryNotFoundError):
                 self._download(repo, revision, "README.md")
@@ -77,7 +75,7 @@ class ShardCache:
         try:
             download(repo, path, repo_type="dataset", revision=revision, cache_dir=self.folder)
         except LocalEntryNotFoundError as error:
-            # Neither here nor to be had: what matters is why.
+            # Neither in the cache nor available: report why.
             raise error.__cause__ or error from None
         except HfHubHTTPError:
             raise
@@ -85,7 +83,7 @@ class ShardCache:
             if is_transient(error):
                 raise
             if error.errno is None:
-                # What came is not what was announced: the client threw it away.
+                # The content was not what was announced, and the client discarded it.
                 raise ConnectionError(str(error)) from error
             raise DataError(
                 f"{path} of {repo} cannot be kept in {self.folder} ({error.strerror}); free space there, give another "
@@ -94,7 +92,7 @@ class ShardCache:
 
 
 def find_cached_snapshot(repo: str, folder: str) -> Path | None:
-    """The newest folder that holds shards of a data set of the Hub, as `--dataset` takes it; None: there is none."""
+    """Return the newest cached snapshot of a Hub data set, as `--dataset` takes it; None if there is none."""
     snapshots = _repo_folder(_resolve_cache_folder(folder), repo) / "snapshots"
     return max(snapshots.glob("*"), key=lambda path: path.stat().st_mtime, default=None)
 

@@ -1,8 +1,7 @@
-"""Find the shards of a data set in a local folder, and the split of each, where `datasets` does not by itself.
+"""Find the shards of a data set in a local folder, and their splits, in cases that `datasets` does not handle.
 
-`datasets` knows the splits of files and folders called `train`, `validation` and so on in small letters, and takes
-every file that it finds. Here the names are compared without case, and of a folder that `save_to_disk` wrote only the
-files that its own list names are taken.
+`datasets` recognizes files and folders called `train`, `validation` and so on only in lower case, and takes all files.
+Here names are compared without case, and in a folder written by `save_to_disk` only the listed files are taken.
 """
 
 import json
@@ -21,16 +20,16 @@ _STATE_FILE, _DATASET_DICT_FILE = "state.json", "dataset_dict.json"
 
 
 def find_shards(root: Path) -> list[str]:
-    """Return relative posix paths of all shards under a folder, sorted; hidden folders are passed over."""
+    """Return the relative posix paths of all shards under a folder, sorted; hidden folders are skipped."""
     saved = saved_splits(root)
     if saved is not None:
         return sorted(file for files in saved.values() for file in files)
-    found = []
+    shards: list[str] = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and not _is_symlink_loop(folder, name)]
         inner = Path(folder).relative_to(root)
-        found += [(inner / name).as_posix() for name in files if _is_shard(name)]
-    return sorted(found)
+        shards += [(inner / name).as_posix() for name in files if _is_shard(name)]
+    return sorted(shards)
 
 
 def _is_shard(name: str) -> bool:
@@ -47,7 +46,7 @@ def saved_splits(root: Path) -> dict[str, list[str]] | None:
     """Return the Arrow files of each split of a folder that `save_to_disk` wrote; None for any other folder.
 
     Raises:
-        DataError: where a file that it lists is not there.
+        DataError: if a listed file is missing.
     """
     if (root / _DATASET_DICT_FILE).is_file():
         names = _read_json(root / _DATASET_DICT_FILE).get("splits")
@@ -55,7 +54,7 @@ def saved_splits(root: Path) -> dict[str, list[str]] | None:
         odd = [name for name in names if not isinstance(name, str) or _is_not_plain_name(name)]
         if odd:
             listing = root / _DATASET_DICT_FILE
-            raise DataError(f"{listing} lists the split {odd[0]!r}, which is no folder of it; {_RESAVE_HINT}")
+            raise DataError(f"{listing} lists the split {odd[0]!r}, which is not a folder of it; {_RESAVE_HINT}")
         return {name: _list_saved_files(root, root / name) for name in names}
     if (root / _STATE_FILE).is_file() and (root / "dataset_info.json").is_file():
         saved = str(_read_json(root / _STATE_FILE).get("_split") or "train")
@@ -65,16 +64,16 @@ def saved_splits(root: Path) -> dict[str, list[str]] | None:
 
 
 def _is_not_plain_name(name: str) -> bool:
-    """Return whether a name is none of a single file or folder, such as `../other`."""
+    """Return whether a name is not that of a single file or folder, such as `../other`."""
     return os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name
 
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); {_RESAVE_HINT}") from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _list_saved_files(root: Path, folder: Path) -> list[str]:
@@ -88,25 +87,25 @@ def _list_saved_files(root: Path, folder: Path) -> list[str]:
 
 
 def shard_splits(root: Path, *, name: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the shards of each split by the names of their folders or files, and notes; empty where there are none.
+    """Return the shards of each split, by the names of their folders or files, and notes; empty without splits.
 
     Raises:
-        DataError: where only some folders look like splits.
+        DataError: if only some folders look like splits.
     """
     shards = find_shards(root)
-    found = find_split_folders(shards, name=name, suggest_pattern=False)
-    if found.level is not None:
-        return _group_by_split(shards, [found.level.split_of(shard) for shard in shards]), found.notes
+    layout = find_split_folders(shards, name=name, suggest_pattern=False)
+    if layout.level is not None:
+        return _group_by_split(shards, [layout.level.split_of(shard) for shard in shards]), layout.notes
     splits = [split_from_name(os.path.splitext(os.path.basename(shard))[0]) for shard in shards]
     if None in splits or len(set(splits)) < 2:
-        return {}, found.notes
+        return {}, layout.notes
     return _group_by_split(shards, [split or "" for split in splits]), [
         "the splits are taken from the names of the files"
     ]
 
 
 def _group_by_split(shards: Sequence[str], splits: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for shard, split in zip(shards, splits, strict=True):
-        found.setdefault(split, []).append(shard)
-    return found
+        by_split.setdefault(split, []).append(shard)
+    return by_split

@@ -1,4 +1,4 @@
-"""What a data set is to the stream: samples, sources, and the one typed error."""
+"""Define samples and sources, the two kinds of data sets that a loader reads, and describe them for the user."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,17 +8,19 @@ from ..credentials import redact_credentials
 from ..video.segments import VideoSegment, VideoSource
 from ..video.url_allowlist import BlockedVideo
 
-# So many shards or one more are still very different.
+# With so few shards for each process, one more makes a large difference.
 _MAX_UNEVEN_SHARDS = 3
 
 Label = int | float | tuple[int, ...]
-"""One class, a number, or several classes (of a multi-label set)."""
+"""One class, a number, or several classes (of a multi-label data set)."""
+Segment = tuple[float | None, float | None]
+"""Start and end in seconds of the file; None for its beginning and its end."""
 
 
 def segment_id(path: str, *, start: float | None, end: float | None) -> str:
-    """Return a path, followed by `@START-END` in seconds where it is a segment: `a.mp4@0.5-2`, `a.mp4@3-`.
+    """Return a path, followed by `@START-END` in seconds for a segment: `a.mp4@0.5-2`, `a.mp4@3-`.
 
-    Prepared sets use the same ids.
+    Prepared data sets use the same ids.
     """
     if start is None and end is None:
         return path
@@ -33,9 +35,9 @@ class Sample:
         id: unique and stable within the data set: the relative path (folder), `file#row` (Parquet), `shard/__key__`
             (WebDataset), `split/index` (motion); followed by `@START-END` for a segment (`segment_id`).
         video: the file's bytes, or a path or URL.
-        label: index (or indices) into the source's `class_names`, or a number, where the source is labelled.
-        start, end: of the segment that the sample is, in seconds after the file's first frame: the frames with
-            start <= time < end. None is the beginning, and the end, of the file.
+        label: index (or indices) into the source's `class_names`, or a number; None if unlabeled.
+        start, end: of a segment, in seconds after the file's first frame: the frames with start <= time < end. None
+            for the beginning and the end of the file.
     """
 
     id: str
@@ -46,27 +48,27 @@ class Sample:
 
     @property
     def source(self) -> VideoSource | VideoSegment:
-        """Return what decodes to the sample's frames: the video, or the segment of it."""
+        """Return what to decode: the video, or the segment of it."""
         if self.start is None and self.end is None:
             return self.video
         return VideoSegment(self.video, start=self.start or 0.0, end=self.end)
 
     @property
     def location(self) -> str:
-        """Where the video lies, without credentials: its path or URL, or the id of one that is held in memory."""
+        """Return the path or URL of the video without credentials, or the id of one that is held in memory."""
         if isinstance(self.video, (str, BlockedVideo)):
             return redact_credentials(self.video if isinstance(self.video, str) else self.video.path)
         return self.id
 
     @property
     def num_bytes(self) -> int:
-        """Bytes this sample holds in memory."""
+        """Return the bytes that this sample holds in memory."""
         return len(self.video)
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A data set whose samples can be had in any order: its order is drawn by the stream, and a resume costs nothing.
+    """A data set whose samples can be read in any order, so a resume costs nothing.
 
     `source[i]` is pure: the same index gives the same sample in every process. Sources travel to worker processes by
     fork or pickle, so they hold no open files.
@@ -84,14 +86,14 @@ class Source(Protocol):
 class StreamedSource(Protocol):
     """A data set that can only be read shard by shard, from the front.
 
-    `read_shard` sits out a network that fails for `retry_seconds` seconds (None: as long as a run may), then raises
+    `read_shard` retries for `retry_seconds` seconds while the network fails (None: as long as a run may), then raises
     `hf_videomae.hub.retry.SourceUnavailable`.
     """
 
     name: str
     class_names: list[str] | None
     num_shards: int
-    num_samples: int | None  # where the data set says so
+    num_samples: int | None  # if known
 
     def read_shard(self, shard: int, *, retry_seconds: float | None = None) -> Iterator[Sample]: ...
 
@@ -101,14 +103,14 @@ AnySource = Source | StreamedSource
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Several data sets to draw from by weights, by `open_mixture`.
+    """Several data sets to draw from by weights; opened by `open_mixture`.
 
     The ids of its samples are `NAME:ID`, with the name of the data set.
 
     Attributes:
         parts: the data sets, of any kind.
-        weights: whole numbers, one for each.
-        class_names: what all parts have; None where they are not labelled alike.
+        weights: whole numbers, one for each part.
+        class_names: the classes that all parts share; None if they differ.
     """
 
     parts: tuple[AnySource, ...]
@@ -117,18 +119,18 @@ class Mixture:
 
     @property
     def name(self) -> str:
-        """All names."""
+        """Return the names of all parts."""
         return " + ".join(part.name for part in self.parts)
 
     @property
     def num_samples(self) -> int | None:
-        """Videos of all parts: so many draws are an epoch of the mix, whichever parts they are of."""
+        """Return the videos of all parts, which is also the number of draws in an epoch of the mix."""
         sizes = [num_videos(part) for part in self.parts]
         return None if None in sizes else sum(size or 0 for size in sizes)
 
     @property
     def shares(self) -> list[float]:
-        """Of the draws, one for each part."""
+        """Return the share of the draws for each part."""
         return [weight / sum(self.weights) for weight in self.weights]
 
 
@@ -136,12 +138,12 @@ AnyData = AnySource | Mixture
 
 
 def num_videos(source: AnyData) -> int | None:
-    """How many videos there are, where that is known."""
+    """Return the number of videos; None if it is not known."""
     return len(source) if isinstance(source, Source) else source.num_samples
 
 
 def describe_source(source: AnyData) -> str:
-    """For people: name, number of videos and classes; of a mix a line for each part, with its share."""
+    """Return a line with name, number of videos and classes; for a mix, one more line for each part with its share."""
     line = f"{source.name}: {_describe_size(num_videos(source))}, {_describe_classes(source)}{_describe_cache(source)}"
     if not isinstance(source, Mixture):
         return line
@@ -149,13 +151,13 @@ def describe_source(source: AnyData) -> str:
 
 
 def source_notes(source: AnyData) -> list[str]:
-    """Return what the user must know of how the data was read, a line each; of a mix those of all parts."""
+    """Return notes for the user on how the data was read, one line each; for a mix, those of all parts."""
     parts = source.parts if isinstance(source, Mixture) else (source,)
     return [note for part in parts for note in getattr(part, "notes", ())]
 
 
 def describe_epoch(source: AnyData) -> str | None:
-    """What an epoch is, where that is not simply every video once."""
+    """Return what an epoch is; None if it is simply every video once."""
     if num_videos(source) is None:
         what = "not every data set of the mix says" if isinstance(source, Mixture) else f"{source.name} does not say"
         return f"an epoch has no known length: {what} how many videos it has"
@@ -165,7 +167,7 @@ def describe_epoch(source: AnyData) -> str | None:
 
 
 def describe_shards(source: AnyData, *, processes: int) -> list[str]:
-    """How the shards of streamed data are shared by several processes, and what to do where that goes badly."""
+    """Return how several processes share the shards of streamed data, and what to do if that is uneven."""
     parts = source.parts if isinstance(source, Mixture) else (source,)
     return [
         _describe_shard_split(part.name, part.num_shards, processes=processes)
@@ -183,7 +185,7 @@ def _describe_shard_split(name: str, shards: int, *, processes: int) -> str:
         return f"warning: {has}, so every process reads all of it; {remedy}"
     if more and each <= _MAX_UNEVEN_SHARDS:
         return (
-            f"note: {has}, {each} or {each + 1} for each, so some are through with theirs long before others; {remedy}"
+            f"note: {has}, {each} or {each + 1} for each, so some processes finish theirs long before others; {remedy}"
         )
     return f"{has}, {each if not more else f'{each} or {each + 1}'} for each; the processes read them, workers decode"
 
@@ -192,7 +194,8 @@ def _describe_part(mixture: Mixture, number: int) -> str:
     part, share = mixture.parts[number], mixture.shares[number]
     size, every = num_videos(part), mixture.num_samples
     passes = "" if not size or every is None else f", {share * every / size:.3g} passes over it in an epoch of the mix"
-    return f"  {100 * share:.3g} % {part.name}: {_describe_size(size)}, {_describe_classes(part)}{passes}{_describe_cache(part)}"
+    classes, cache = _describe_classes(part), _describe_cache(part)
+    return f"  {100 * share:.3g} % {part.name}: {_describe_size(size)}, {classes}{passes}{cache}"
 
 
 def _describe_size(count: int | None) -> str:

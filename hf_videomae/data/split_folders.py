@@ -1,7 +1,7 @@
 """Find the folders of train, validation and test videos among the folders of a data set.
 
-Names are compared without case. Folders are looked at level by level from the top, so that `train/`, `UCF101/train/`
-and `run/train/` are found alike. Where only some folders of a level look like splits, nothing is guessed.
+Names are compared without case. Folders are searched level by level from the top, so that `train/`, `UCF101/train/`
+and `run/train/` are all found. If only some folders of a level look like splits, nothing is guessed.
 """
 
 import os
@@ -15,7 +15,7 @@ from ..text import escape_non_utf8
 from .split_names import SPLIT_NAMES, normalize_split
 
 _SPLIT_BY_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-# What stands beside the split in a folder's name: train_256, videos_train, trainlist01, kinetics400_val.
+# Words next to the split in a folder's name: train_256, videos_train, trainlist01, kinetics400_val.
 _FILLER_WORDS = frozenset(
     "video videos vid vids clip clips data dataset set sets split splits subset list lists file files part parts "
     "frame frames rgb raw full all mini small tiny large resized compressed cropped processed trimmed p px fps hd "
@@ -37,32 +37,32 @@ class SplitLevel:
 
     Attributes:
         depth: number of folders above them.
-        folders: split of each folder's name.
+        folders: the split that each folder's name stands for.
     """
 
     depth: int
     folders: dict[str, str]
 
     def split_of(self, path: str) -> str:
-        """Return the split that a video lies in."""
+        """Return the split that a video belongs to."""
         return self.folders[path.split("/")[self.depth]]
 
     def folders_without_split(self, path: str) -> tuple[str, ...]:
-        """Return the folders of a video, from outside in, without that of the split."""
+        """Return the folders of a video, the outermost first, without the folder of its split."""
         folders = path.split("/")[:-1]
         return (*folders[: self.depth], *folders[self.depth + 1 :])
 
     def by_split(self) -> dict[str, list[str]]:
         """Return the folder names of each split."""
-        found: dict[str, list[str]] = {}
+        by_split: dict[str, list[str]] = {}
         for folder, split in sorted(self.folders.items()):
-            found.setdefault(split, []).append(folder)
-        return found
+            by_split.setdefault(split, []).append(folder)
+        return by_split
 
 
 @dataclass
 class SplitLayout:
-    """How the folders of a data set are read: the level of its splits, if there is one, and notes for the user."""
+    """How to read the folders of a data set: the level of its splits, if there is one, and notes for the user."""
 
     level: SplitLevel | None = None
     notes: list[str] = field(default_factory=list)
@@ -74,10 +74,10 @@ def find_split_folders(paths: Sequence[str], *, name: str, suggest_pattern: bool
     Args:
         paths: relative paths of all videos.
         name: of the data set, for errors.
-        suggest_pattern: whether the user may name a glob pattern instead, for errors.
+        suggest_pattern: whether errors may suggest a glob pattern.
 
     Raises:
-        DataError: where only some of the folders look like splits, or several folds lie side by side.
+        DataError: if only some of the folders look like splits, or there are several folds.
     """
     folder_lists = [path.split("/")[:-1] for path in paths]
     for depth in range(max(map(len, folder_lists), default=0)):
@@ -112,7 +112,7 @@ def find_split_folders(paths: Sequence[str], *, name: str, suggest_pattern: bool
 
 
 def find_reached_splits(paths: Sequence[str]) -> list[str]:
-    """Return the folders at the first level that looks like splits, where there are those of two splits or more."""
+    """Return the folders at the first level that looks like splits, if they belong to two splits or more."""
     folder_lists = [path.split("/")[:-1] for path in paths]
     for depth in range(max(map(len, folder_lists), default=0)):
         matched = _match_split_names({folders[depth] for folders in folder_lists if len(folders) > depth})
@@ -123,12 +123,12 @@ def find_reached_splits(paths: Sequence[str]) -> list[str]:
 
 def split_from_name(folder: str) -> str | None:
     """Return the split that a folder's name alone stands for (`Train`, `val_256`, `test2017`, `trainlist01`)."""
-    found = _parse_name(folder)
-    return found[0] if found is not None and not _informative_words(found[1]) else None
+    parsed = _parse_name(folder)
+    return parsed[0] if parsed is not None and not _informative_words(parsed[1]) else None
 
 
 def _parse_name(folder: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return the split in a folder's name and the other words; None where there is no split or more than one."""
+    """Return the split in a folder's name and the other words; None unless there is exactly one split."""
     if folder.casefold() in _SPLIT_BY_NAME:
         return _SPLIT_BY_NAME[folder.casefold()], ()
     splits, rest = set(), []
@@ -142,7 +142,7 @@ def _parse_name(folder: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _split_in_word(word: str) -> tuple[str | None, str]:
-    """Return the split in a word and what is left of it: `trainlist`, `videotest`."""
+    """Return the split in a word such as `trainlist` or `videotest`, and the rest of the word."""
     if word in _SPLIT_BY_NAME:
         return _SPLIT_BY_NAME[word], ""
     if word == "trainval":
@@ -161,7 +161,7 @@ def _informative_words(words: Iterable[str]) -> list[str]:
 def _match_split_names(names: Iterable[str]) -> dict[str, str]:
     """Return the split of each folder name that looks like one.
 
-    A name counts by itself, or where another has a word in common with it and another split: `indoor_train` and
+    A name counts by itself, or if another name shares a word with it and has another split: `indoor_train` and
     `indoor_test`.
     """
     parsed = {name: found for name in names if (found := _parse_name(name)) is not None}
@@ -179,27 +179,27 @@ def _match_split_names(names: Iterable[str]) -> dict[str, str]:
 def _is_class_folder(
     matched: dict[str, str], others: Sequence[str], outside: Sequence[str], *, lengths: set[int], depth: int
 ) -> bool:
-    """Whether a folder `train` is a class (of vehicles): two or more others beside it hold videos just as it does."""
+    """Return whether a folder `train` is a class (of vehicles): two or more siblings hold videos at the same depth."""
     return set(matched.values()) == {"train"} and len(matched) == 1 and len(others) > 1 and lengths == {depth + 1}
 
 
 def _describe_class_folder(folder: str, name: str) -> str:
     return (
-        f"{escape_non_utf8(folder)}/ is taken for a class, as are the folders beside it; if it is the training split, give "
-        f"that folder itself ({escape_non_utf8(os.path.join(name, folder))})"
+        f"{escape_non_utf8(folder)}/ is taken for a class, as are the folders next to it; if it is the training "
+        f"split, give that folder itself ({escape_non_utf8(os.path.join(name, folder))})"
     )
 
 
 def _describe_mixed_folders(
     matched: dict[str, str], remaining: Sequence[str], *, name: str, one: bool, suggest_pattern: bool
 ) -> str:
-    look, them = ("looks like a split", "it") if len(matched) == 1 else ("look like splits", "them")
+    look = "looks like a split" if len(matched) == 1 else "look like splits"
     more = f" and {len(remaining) - 1} more" if len(remaining) > 1 else ""
     first = min(matched, key=lambda folder: (matched[folder] != "train", folder))
     folder = f"give one folder ({os.path.join(name, escape_non_utf8(first))}), " if one else ""
     classes = f", or give the pattern '{os.path.join(name, '**/*')}' if all are classes" if suggest_pattern else ""
     return (
-        f"{name}: {_format_folders(matched)} {look}, but not what else is beside {them}: {remaining[0]}{more}; {folder}move the "
+        f"{name}: {_format_folders(matched)} {look}, but not the rest: {remaining[0]}{more}; {folder}move the "
         f"rest out, list the videos in an index.csv (path,label,split){classes}"
     )
 
@@ -215,20 +215,20 @@ def _format_folders(names: Iterable[str]) -> str:
 
 
 def _refuse_folds(folder_lists: Sequence[Sequence[str]], *, depth: int, name: str) -> None:
-    """Refuse `split1/train`, `split2/train`: the test videos of one are training videos of another."""
+    """Raise for `split1/train`, `split2/train`: the test videos of one fold are training videos of another."""
     parents = _parents(folder_lists, depth)
     folds = [parent for parent in parents if parent and _FOLD.fullmatch(parent.rsplit("/", 1)[-1])]
     if len(folds) > 1:
         raise DataError(
             escape_non_utf8(
-                f"{name} holds {len(folds)} folds with splits of their own ({_format_folders(folds)}), which share videos; "
-                f"give one of them ({os.path.join(name, folds[0])})"
+                f"{name} holds {len(folds)} folds with their own splits ({_format_folders(folds)}), which share "
+                f"videos; give one of them ({os.path.join(name, folds[0])})"
             )
         )
 
 
 def _describe_splits(matched: dict[str, str], folder_lists: Sequence[Sequence[str]], *, depth: int) -> list[str]:
-    """Return a note on splits that are not simply called `train`, `val`, ... at the top."""
+    """Return a note on splits, unless they are simply called `train`, `val`, ... at the top."""
     if depth == 0 and all(folder in _SPLIT_BY_NAME for folder in matched):
         return []
     parents = _parents(folder_lists, depth)
@@ -239,7 +239,7 @@ def _describe_splits(matched: dict[str, str], folder_lists: Sequence[Sequence[st
     return [f"the folders{where} are read as splits: {read}"]
 
 
-# Choosing one.
+# Choose one split.
 
 
 def select_split_folders(level: SplitLevel, split: str, *, name: str) -> tuple[list[str], list[str]]:
@@ -247,38 +247,38 @@ def select_split_folders(level: SplitLevel, split: str, *, name: str) -> tuple[l
 
     Args:
         level: by `find_split_folders`.
-        split: a split (`validation`), another word for it (`val`), or the very name of a folder.
+        split: a split (`validation`), another word for it (`val`), or the exact name of a folder.
         name: of the data set, for errors.
 
     Returns:
-        names of folders at that level, and notes.
+        folder names at that level, and notes.
 
     Raises:
         DataError: for a split that is not there, or several folders for it.
     """
     same = [folder for folder in level.folders if folder == split]
     same = same or [folder for folder in level.folders if folder.casefold() == split.casefold()]
-    found = level.by_split()
-    candidates = found.get(normalize_split(split), [])
+    by_split = level.by_split()
+    candidates = by_split.get(normalize_split(split), [])
     if len(same) == 1:
-        others = [folder for folder in found[level.folders[same[0]]] if folder != same[0]]
+        others = [folder for folder in by_split[level.folders[same[0]]] if folder != same[0]]
         return same, [f"{escape_non_utf8(same[0])}/ is read; {_format_folders(others)} left out"] if others else []
     if len(candidates) > 1:
         raise DataError(
             escape_non_utf8(
-                f"{name} has {len(candidates)} folders for the split {split!r}: {_format_folders(candidates)}; say which by its "
-                f"name, for example as the split {candidates[0]}, or give that folder itself"
+                f"{name} has {len(candidates)} folders for the split {split!r}: {_format_folders(candidates)}; name "
+                f"one of them, for example as the split {candidates[0]}, or give that folder itself"
             )
         )
     if not candidates:
-        known = ", ".join(sorted(found))
+        known = ", ".join(sorted(by_split))
         classes = ""
-        if len(found) == 1 and not all(folder in _SPLIT_BY_NAME for folder in level.folders):
+        if len(by_split) == 1 and not all(folder in _SPLIT_BY_NAME for folder in level.folders):
             pattern = os.path.join(name, "**/*")
             classes = f", or give the pattern '{pattern}' if {_format_folders(level.folders)} are classes"
         raise DataError(
             escape_non_utf8(
-                f"{name} has no split {split!r} (it has: {known}); name a split that it has, put the split's videos "
+                f"{name} has no split {split!r} (it has: {known}); name one of its splits, put the split's videos "
                 f"into a folder {split}/, add a column `split` to its index file{classes}"
             )
         )

@@ -1,4 +1,4 @@
-"""What people call the splits of a data set."""
+"""Normalize the names of splits: `train`, `validation`, `test`."""
 
 SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
@@ -8,6 +8,6 @@ SPLIT_NAMES = {
 
 
 def normalize_split(text: str) -> str:
-    """Return `train`, `validation` or `test` for their names in any case, and any other text without blanks around."""
+    """Return `train`, `validation` or `test` for any of their names, in any case; any other text stripped."""
     text = text.strip()
     return next((name for name, names in SPLIT_NAMES.items() if text.lower() in names), text)

@@ -1,12 +1,12 @@
-"""Where the time of a batch goes, by part.
+"""Measure where the time of a batch goes, by stage.
 
-| part | what | where |
+| stage | what | where |
 |---|---|---|
 | `read` | shards of a streamed data set, from the network or a disk | one thread of the training process |
-| `fetch` | single videos: downloaded, or made on the spot (a file on a disk is read while it is decoded) | workers |
+| `fetch` | single videos: downloaded, or generated (a file on a disk is read while it is decoded) | workers |
 | `decode` | opening and decoding | workers |
-| `transform` | crops, resizing, augmentation, normalisation, masks | workers |
-| `collate` | clips to a batch | workers |
+| `transform` | crops, resizing, augmentation, normalization, masks | workers |
+| `collate` | stacking clips into a batch | workers |
 """
 
 import time
@@ -18,34 +18,33 @@ Stage = Literal["read", "fetch", "decode", "transform", "collate"]
 
 
 class StageTimer:
-    """Seconds by part, added up."""
+    """Add up seconds by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: Stage) -> Iterator[None]:
-        """Time inside counts for a part, also where it ends in an error."""
-        begun = time.perf_counter()
+        """Add the time inside the `with` block to a stage, even if it ends in an error."""
+        begin = time.perf_counter()
         try:
             yield
         finally:
-            self.add({stage: time.perf_counter() - begun})
+            self.add({stage: time.perf_counter() - begin})
 
     def add(self, seconds: Mapping[str, float], *, share: float = 1.0) -> None:
-        """Add what another watch counted, or a share of it."""
+        """Add the seconds of another timer, or a share of them."""
         for stage, value in seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + share * value
 
 
 def bottleneck(seconds: Mapping[str, float]) -> str | None:
-    """The part that holds up the data: reading and the workers go on side by side, a worker's parts one after another.
+    """Return the stage that limits the speed, or None if no time was counted.
+
+    Reading and the workers run in parallel; the stages of a worker run one after another.
 
     Args:
-        seconds: of `Loader.seconds`, or the difference of two.
-
-    Returns:
-        the name of the part, or None where no time was counted.
+        seconds: `Loader.seconds`, or the difference of two.
     """
     work = {stage: value for stage, value in seconds.items() if stage != "read"}
     if seconds.get("read", 0.0) > sum(work.values()):

@@ -1,6 +1,6 @@
-"""Tables of videos as text: CSV with any usual separator, JSON Lines, JSON, and lists without a header.
+"""Read tables of videos from text: CSV with any usual separator, JSON Lines, JSON, and lists without a header.
 
-`read_table` finds the separator and the header, and refuses what it would have to guess.
+`read_table` finds the separator and the header, and raises an error instead of guessing.
 """
 
 import csv
@@ -17,9 +17,9 @@ from ..errors import DataError
 Cell = str | list[str]
 """The text of a cell, or the texts of a list in JSON."""
 
-# In the order in which they are tried. The first line of "path;label" is one cell when split at commas.
+# In the order in which they are tried. Split at commas, the first line of "path;label" is one cell.
 DELIMITERS = (",", ";", "\t", "|", " ")
-# An ending as files have it: "x.mp4", "x.3gp", and not the fraction of "0.25".
+# A file extension: "x.mp4", "x.3gp", but not the fraction of "0.25".
 _EXTENSION = r"\.(?=[0-9]*[a-z])[a-z0-9]{2,5}"
 _PATH = re.compile(rf".*{_EXTENSION}", flags=re.IGNORECASE)
 _PATH_AND_REST = re.compile(rf"(.*{_EXTENSION})(?:\s+(.*))?", flags=re.IGNORECASE)
@@ -33,10 +33,10 @@ class Table:
 
     Attributes:
         file: for errors.
-        columns: normalized names in their order, by `normalize_column_name`; empty for a list without a header.
-        rows: cells by column, without blanks around them; of a list without a header by "0", "1", ...
-        delimiter: of a CSV file; "" of JSON.
-        row_numbers: of each row in the file, counted from 1 without the header, for errors.
+        columns: names in their order, normalized by `normalize_column_name`; empty for a list without a header.
+        rows: cells by column, without blanks around them; by "0", "1", ... for a list without a header.
+        delimiter: of a CSV file; "" for JSON.
+        row_numbers: the number of each row in the file, counted from 1 without the header, for errors.
     """
 
     file: Path
@@ -54,18 +54,18 @@ class Table:
 def normalize_column_name(name: str) -> str:
     """Return a column's name in lower case, without blanks around it, and with `_` for blanks and dashes inside.
 
-    `Video Path` and ` video-path` are both `video_path`, `fileName` is `filename`.
+    `Video Path` and ` video-path` both become `video_path`, `fileName` becomes `filename`.
     """
     return re.sub(r"[\s\-]+", "_", name.strip().strip("\"'").strip().lower())
 
 
 def has_file_extension(text: str) -> bool:
-    """Return whether a text ends as the name of a file does."""
+    """Return whether a text ends with a file extension."""
     return _PATH.fullmatch(text.strip()) is not None
 
 
 def cell_text(cell: Cell | None) -> str:
-    """Return the text of a cell; that of a list only where it has one entry or none."""
+    """Return the text of a cell; a list with several entries is returned as JSON."""
     if isinstance(cell, list):
         return cell[0] if len(cell) == 1 else json.dumps(cell, ensure_ascii=False) if cell else ""
     return cell or ""
@@ -76,7 +76,7 @@ def read_table(file: Path, *, known: Iterable[str]) -> Table:
 
     Args:
         file: CSV (any suffix), `.jsonl`, `.ndjson` or `.json`.
-        known: column names by which a header is recognized.
+        known: column names that identify a header.
 
     Raises:
         DataError: for a file that cannot be read, is not UTF-8, or whose rows do not fit its header.
@@ -109,7 +109,7 @@ def read_text_file(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise DataError(f"{file} cannot be read ({error}); write it as UTF-8 text") from error
     if "\0" in text:
-        raise DataError(f"{file} cannot be read (it holds NUL bytes, so it is no text); write it as UTF-8 text")
+        raise DataError(f"{file} cannot be read (it holds NUL bytes, so it is not text); write it as UTF-8 text")
     return text
 
 
@@ -122,12 +122,12 @@ def _parse_json_lines(text: str) -> Iterator[object]:
 
 
 def _parse_json_array(text: str) -> Iterator[object]:
-    found = json.loads(text)
-    if isinstance(found, dict) and found and all(map(_is_kinetics_entry, found.values())):
-        found = [_kinetics_row(name, value) for name, value in found.items()]
-    if not isinstance(found, list):
+    content = json.loads(text)
+    if isinstance(content, dict) and content and all(map(_is_kinetics_entry, content.values())):
+        content = [_kinetics_row(name, value) for name, value in content.items()]
+    if not isinstance(content, list):
         raise json.JSONDecodeError('not a list of objects, as in [{"path": "a.mp4", "label": "run"}]', text[:1], 0)
-    yield from found
+    yield from content
 
 
 def _is_kinetics_entry(value: object) -> bool:
@@ -135,7 +135,7 @@ def _is_kinetics_entry(value: object) -> bool:
 
 
 def _kinetics_row(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of Kinetics' JSON with the names of its CSV."""
+    """Return an entry of Kinetics' JSON with the column names of its CSV."""
     segment = value["annotations"].get("segment")
     start, end = segment if isinstance(segment, list) and len(segment) == 2 else (None, None)
     label = value["annotations"].get("label")
@@ -144,10 +144,10 @@ def _kinetics_row(name: str, value: dict[str, Any]) -> dict[str, Any]:
 
 def _table_from_objects(file: Path, objects: Iterable[object]) -> Table:
     rows, columns = [], dict[str, None]()
-    for number, found in enumerate(objects, start=1):
-        if not isinstance(found, dict):
+    for number, entry in enumerate(objects, start=1):
+        if not isinstance(entry, dict):
             raise json.JSONDecodeError(f"row {number} is not a JSON object", "", 0)
-        cells = list(_flatten(found))
+        cells = list(_flatten(entry))
         names = [name for name, _ in cells]
         _refuse_duplicate_columns(file, names)
         rows.append({name: _json_cell(value) for name, value in cells})
@@ -156,7 +156,7 @@ def _table_from_objects(file: Path, objects: Iterable[object]) -> Table:
 
 
 def _flatten(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the columns of a JSON object; `label.name` is what the object in `label` says under `name`."""
+    """Yield the columns of a JSON object; `label.name` is the value of `name` in the object `label`."""
     for key, value in row.items():
         name = prefix + normalize_column_name(key)
         if isinstance(value, dict) and value:
@@ -191,7 +191,7 @@ def _records(text: str, delimiter: str) -> Iterator[list[str]]:
     lines = io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
     for record in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
         cells = [cell.strip() for cell in record]
-        # Splitting at blanks, several of them are one, and those at the end are none.
+        # When splitting at blanks, several blanks count as one, and those at the end do not count.
         yield [cell for cell in cells if cell] if delimiter == " " else cells
 
 
@@ -231,7 +231,7 @@ def _refuse_duplicate_columns(file: Path, names: Sequence[str]) -> None:
 
 
 def _parse_without_header(file: Path, text: str, hint: str | None) -> Table:
-    """Return a list whose first column holds paths, else a table whose header has none of the known names."""
+    """Return a list whose first column holds paths, or else a table whose header has none of the known names."""
     for delimiter in (hint,) if hint else DELIMITERS:
         first = next(_list_records(text, delimiter), None)
         records = list(_list_records(text, delimiter)) if first and has_file_extension(first[0]) else []
@@ -251,8 +251,8 @@ def _list_records(text: str, delimiter: str) -> Iterator[list[str]]:
     if delimiter != " ":
         yield from (record for record in _records(text, delimiter) if any(record))
         return
-    # A path and a label may hold blanks: the path reaches to the last ending in the line.
+    # A path and a label may hold blanks: the path ends at the last file extension in the line.
     for line in filter(str.strip, text.splitlines()):
-        found = _PATH_AND_REST.fullmatch(line.strip())
-        rest = (found and found[2]) or ""
-        yield [found[1] if found else line, *(rest.split() if _NUMBERS.fullmatch(rest) else filter(None, [rest]))]
+        match = _PATH_AND_REST.fullmatch(line.strip())
+        rest = (match and match[2]) or ""
+        yield [match[1] if match else line, *(rest.split() if _NUMBERS.fullmatch(rest) else filter(None, [rest]))]

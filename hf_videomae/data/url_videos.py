@@ -1,8 +1,8 @@
-"""A video that a row names by its address: waited for while the network fails, and no longer than it is worth.
+"""Retry a video that a row names by URL while the network fails, but only as long as that makes sense.
 
-Where the Hub that holds the data set does not answer, nothing can go on: after `network.outage_retry_seconds()` the run
-ends. Another host may be dead for good while everything else is well: its videos are bad videos, after
-`network.shard_retry_seconds()` where other hosts answer, and at once where that host was found dead a while ago.
+Without an answer from the Hub that holds the data set, the run cannot continue: it ends after
+`retry.outage_retry_seconds()`. Another host may be down for good while everything else works. Its videos are bad
+videos, after `retry.shard_retry_seconds()` if other hosts answer, and at once if that host was found dead recently.
 """
 
 import os
@@ -36,23 +36,23 @@ _CONNECT_SECONDS = 5.0
 _NUM_PROBED_HOSTS = 3
 _HUB_FILE = re.compile(r"hf://(?:datasets/)?([^/]+/[^/@]+)(?:@[^/]+)?/(.+)")
 
-# Of this process: hosts that gave a video, and when others were found dead.
+# In this process: hosts that delivered a video, and when others were found dead.
 _reachable_hosts: dict[_Host, float] = {}
 _dead_hosts: dict[_Host, float] = {}
 
 
 def retry_video(sample: Sample, use: Callable[[Sample], _Result], *, name: str | None = None) -> _Result:
-    """Return what `use` makes of a sample, which is used again while the network fails.
+    """Return `use(sample)`, called again while the network fails.
 
     Args:
-        sample: whose video may be an address.
-        use: fetches and decodes it.
-        name: what people call the sample.
+        sample: its video may be a URL.
+        use: downloads and decodes the video.
+        name: what messages call the sample.
 
     Raises:
-        VideoDecodeError: for a video that cannot be had or decoded.
+        VideoDecodeError: for a video that cannot be downloaded or decoded.
         SourceRefused: when the Hub refuses the whole data set.
-        SourceUnavailable: when the Hub kept failing, or the wait was called off.
+        SourceUnavailable: when the Hub kept failing, or the wait was canceled.
     """
     url = sample.video
     if not isinstance(url, str) or "://" not in url:
@@ -63,7 +63,7 @@ def retry_video(sample: Sample, use: Callable[[Sample], _Result], *, name: str |
     reread_policy, rereads = RetryPolicy(name, seconds=_REREAD_SECONDS), 0
     while True:
         try:
-            found = use(sample)
+            result = use(sample)
         except MissingFilesystemError as error:
             raise VideoDecodeError(url, str(error)) from error
         except VideoDecodeError as error:
@@ -77,27 +77,27 @@ def retry_video(sample: Sample, use: Callable[[Sample], _Result], *, name: str |
                 raise
         else:
             _record_answer(host)
-            return found
+            return result
 
 
 class HostRetryPolicy(RetryPolicy):
-    """Of a host beside the Hub: raises the error itself when the time is over."""
+    """The retry policy of a host other than the Hub: it raises the error itself when the time is over."""
 
     def __init__(self, name: str, host: _Host) -> None:
         super().__init__(name, seconds=shard_retry_seconds())
         self._host, self._outage_policy = host, RetryPolicy(name)
 
     def wait(self, error: BaseException) -> None:
-        """Wait before the next try; raise `error` where the host is dead."""
+        """Wait before the next try; raise `error` if the host is dead."""
         if any(http_status(cause) is not None for cause in cause_chain(error)):
-            return self._wait_out_outage(self._outage_policy, error)  # somebody is there
+            return self._wait_out_outage(self._outage_policy, error)  # the host answers
         if time.monotonic() - _dead_hosts.get(self._host, -_DEAD_HOST_SECONDS) < _DEAD_HOST_SECONDS:
             raise error
         try:
             super().wait(error)
         except SourceUnavailable as over:
             if over.__cause__ is None:
-                raise  # called off
+                raise  # canceled
             if _is_network_up(self._host):
                 _dead_hosts[self._host] = time.monotonic()
                 raise error from error.__cause__
@@ -114,24 +114,24 @@ class HostRetryPolicy(RetryPolicy):
 
 
 def _check_refused(url: str, error: VideoDecodeError) -> None:
-    """Raise `SourceRefused` where the Hub refuses not this file alone, but the data set."""
-    found = _HUB_FILE.fullmatch(url)
-    if found is not None and is_access_denied(error):
-        raise source_refused_error(error, found[1], found[2]) from error
+    """Raise `SourceRefused` if the Hub refuses the whole data set, not only this file."""
+    match = _HUB_FILE.fullmatch(url)
+    if match is not None and is_access_denied(error):
+        raise source_refused_error(error, match[1], match[2]) from error
 
 
 def _parse_host(url: str) -> _Host | None:
-    """The host or store of a video; None for the Hub."""
+    """Return the host or store of a video; None for the Hub."""
     scheme, _, rest = url.partition("://")
     if scheme == "hf":
         return None
     name = rest.partition("/")[0]
     try:
         parts = urlsplit(url)
-        found = parts.hostname or name, parts.port or _PORTS.get(scheme.lower(), 0)
+        host = parts.hostname or name, parts.port or _PORTS.get(scheme.lower(), 0)
     except ValueError:
         return name, 0
-    return None if found == _hub_host() else found
+    return None if host == _hub_host() else host
 
 
 def _hub_host() -> _Host:
@@ -142,14 +142,14 @@ def _hub_host() -> _Host:
 
 
 def _record_answer(host: _Host | None) -> None:
-    found = _hub_host() if host is None else host
-    _reachable_hosts.pop(found, None)
-    _reachable_hosts[found] = time.monotonic()
-    _dead_hosts.pop(found, None)
+    host = host or _hub_host()
+    _reachable_hosts.pop(host, None)  # the last one to answer comes last
+    _reachable_hosts[host] = time.monotonic()
+    _dead_hosts.pop(host, None)
 
 
 def _is_network_up(exclude: _Host) -> bool:
-    """Whether another host answers that gave a video before; the Hub, where none did."""
+    """Return whether another host answers that delivered a video before, or the Hub if none did."""
     if {"http", "https", "all"} & urllib.request.getproxies().keys():
         return True  # a proxy answers for the hosts that it cannot reach
     known = [host for host in reversed(_reachable_hosts) if host != exclude][:_NUM_PROBED_HOSTS] or [_hub_host()]

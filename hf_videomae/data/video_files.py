@@ -1,4 +1,4 @@
-"""Find video files under a folder, and count the files that are left out."""
+"""Find the video files under a folder, and count the other files."""
 
 import os
 from collections import Counter
@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from ..text import escape_non_utf8
 
-# Endings of files that the decoders here read; the tests make and decode one of each.
+# Extensions of files that the decoders read; the tests make and decode one of each.
 VIDEO_EXTENSIONS = frozenset(
     ".264 .265 .3g2 .3gp .3gpp .apng .asf .av1 .avi .dav .divx .dv .f4p .f4v .flv .gif .h264 .h265 .hevc .ivf .lrv "
     ".m1v .m2p .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mp4v .mpe .mpeg .mpegts .mpg .mpv .mts .mxf "
     ".nut .obu .ogm .ogv .qt .rm .rmvb .tod .tp .trp .ts .vob .vro .webm .wmv .wtv .xvid .y4m".split()
 )
-# Lists of other files, which FFmpeg would open as well: never a video.
+# Lists of other files, which FFmpeg would open too: never a video.
 PLAYLIST_EXTENSIONS = frozenset(
     ".asx .concat .cue .f4m .ffcat .ffconcat .ism .isml .m3u .m3u8 .mpd .pls .ram .rtsp .sdp .smil .strm .wpl "
     ".xspf".split()
@@ -23,9 +23,9 @@ IMAGE_EXTENSIONS = frozenset(
     ".avif .bmp .heic .heif .jfif .jpe .jpeg .jpg .png .ppm .svg .tga .tif .tiff .webp".split()
 )
 ARCHIVE_EXTENSIONS = frozenset(".7z .bz2 .gz .rar .tgz .xz .zip .zst".split())
-# Sound and shards: counted, but nobody takes them for videos that were lost.
+# Audio and shards: counted, but not reported as possible videos.
 _OTHER_EXTENSIONS = frozenset(".aac .aiff .arrow .flac .m4a .mid .mp3 .oga .ogg .opus .parquet .wav .wma".split())
-# Notes, annotations and programs, which lie beside the videos of most data sets.
+# Notes, annotations and programs, which most data sets contain.
 _ANNOTATION_EXTENSIONS = frozenset(
     ".ass .bat .bib .c .cff .cpp .csv .db .doc .docx .gitattributes .gitignore .h .h5 .hdf5 .htm .html .ini "
     ".ipynb .json .jsonl .log .m .mat .md .md5 .npy .npz .pdf .pickle .pkl .pt .pth .py .rst .safetensors "
@@ -34,7 +34,7 @@ _ANNOTATION_EXTENSIONS = frozenset(
 _ANNOTATION_NAMES = frozenset(
     "authors citation copying dockerfile license licence makefile notice readme _success".split()
 )
-# Folders that archives and file servers leave.
+# Folders that archives and file servers leave behind.
 _SYSTEM_FOLDERS = frozenset(
     ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 )
@@ -42,18 +42,13 @@ _MAX_SHOWN_EXTENSIONS = 8
 
 
 def file_extension(name: str) -> str:
-    """Return the ending of a file name, in lower case, with its dot."""
+    """Return the extension of a file name, in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()
 
 
 def is_video_file(name: str) -> bool:
-    """Whether a file is taken for a video: by its extension, hidden files (macOS leaves `._x.mp4`) left out."""
+    """Return whether a file has a video's extension and is not hidden (macOS leaves `._x.mp4`)."""
     return not name.startswith(".") and file_extension(name) in VIDEO_EXTENSIONS
-
-
-def is_playlist_file(name: str) -> bool:
-    """Whether a file is a list of other files (.m3u8, .mpd, .ffconcat, .sdp ...) by its extension."""
-    return file_extension(name) in PLAYLIST_EXTENSIONS
 
 
 @dataclass
@@ -62,12 +57,12 @@ class FolderScan:
 
     Attributes:
         videos: sorted.
-        other_media: files of endings that are not those of videos, sorted.
-        images, others: numbers of files by ending; `others` are sound and shards.
-        index_files: those with a name in question, at any depth, sorted.
-        duplicate_links: links to videos that are in the folder under another name too.
+        other_media: files with unknown extensions, sorted.
+        images, others: numbers of files by extension; `others` are audio and shards.
+        index_files: files with one of the requested names, at any depth, sorted.
+        duplicate_links: links to videos that are also in the folder under another name.
         unreadable: folders that cannot be listed, with the reason.
-        empty: folders without files or folders, but hidden ones, sorted.
+        empty: folders without files or folders (hidden ones do not count), sorted.
     """
 
     videos: list[str] = field(default_factory=list)
@@ -81,24 +76,24 @@ class FolderScan:
 
     @property
     def is_frame_folder(self) -> bool:
-        """Whether the folder holds pictures and no videos."""
+        """Return whether the folder holds images and no videos."""
         return not self.videos and sum(self.images.values()) > 1
 
     def count_skipped(self) -> Counter[str]:
-        """Return the numbers of files that are no videos by their endings; notes and annotations are not counted."""
+        """Return the numbers of files that are not videos, by extension; notes and annotations do not count."""
         return Counter(map(file_extension, self.other_media)) + self.images + self.others
 
     @property
     def archives(self) -> str:
-        """Return the endings of the archives that are there; "" where there are none."""
+        """Return the extensions of the archives in the folder; "" if there are none."""
         return ", ".join(sorted(ARCHIVE_EXTENSIONS & self.count_skipped().keys()))
 
     def describe_skipped(self) -> str:
-        """Return the files that are no videos, to follow a sentence that says so."""
+        """Return the files that are not videos, to follow a sentence that says so."""
         return f" (but {describe_extensions(self.count_skipped())})" if self.count_skipped() else ""
 
     def notes(self) -> list[str]:
-        """Return what was left out, a line each."""
+        """Return notes on what was left out, one line each."""
         notes = []
         count_skipped = self.count_skipped()
         if count_skipped:
@@ -106,8 +101,8 @@ class FolderScan:
         if self.duplicate_links:
             first = escape_non_utf8(self.duplicate_links[0])
             notes.append(
-                f"left out: {len(self.duplicate_links)} that are the same file as another video here (links), the first "
-                f"is {first}"
+                f"left out: {len(self.duplicate_links)} that are the same file as another video here (links), the "
+                f"first is {first}"
             )
         if self.unreadable:
             notes.append(
@@ -116,8 +111,8 @@ class FolderScan:
             )
         if self.empty:
             notes.append(
-                f"{len(self.empty)} folders are empty, the first is {escape_non_utf8(self.empty[0])}/; a class or split "
-                f"without videos does not count"
+                f"{len(self.empty)} folders are empty, the first is {escape_non_utf8(self.empty[0])}/; a class or "
+                f"split without videos does not count"
             )
         gifs = sum(file_extension(path) == ".gif" for path in self.videos)
         if 0 < gifs < len(self.videos):
@@ -126,7 +121,7 @@ class FolderScan:
 
 
 def describe_extensions(counts: Counter[str]) -> str:
-    """Return file endings with their numbers: `12 .vob, 3 .xyz`."""
+    """Return file extensions with their numbers: `12 .vob, 3 .xyz`."""
     shown = [
         f"{count} {extension or 'without an ending'}" for extension, count in counts.most_common(_MAX_SHOWN_EXTENSIONS)
     ]
@@ -135,15 +130,14 @@ def describe_extensions(counts: Counter[str]) -> str:
 
 
 def find_videos(root: Path) -> list[str]:
-    """Relative posix paths of all videos under a folder, sorted; symbolic links are followed, each folder once."""
+    """Return the relative posix paths of all videos under a folder, sorted. Links are followed, each folder once."""
     return scan_folder(root).videos
 
 
 def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
-    """List the videos under a folder, and what else is there.
+    """List the videos and other files under a folder.
 
-    Symbolic links are followed, each folder once. Hidden files and folders, and those of the system (`__MACOSX`), are
-    passed over.
+    Symbolic links are followed, each folder once. Hidden and system files and folders (`__MACOSX`) are skipped.
 
     Args:
         root: the folder.
@@ -212,10 +206,10 @@ def _count_other(scan: FolderScan, path: str) -> None:
 
 
 def _drop_duplicate_links(scan: FolderScan, links: dict[str, str], *, root: Path) -> None:
-    """Keep one name of each video that lies in the folder itself and is linked there, too.
+    """Keep one name for each video that is in the folder and also linked there.
 
-    The link goes, except where a folder is a mere store: all its videos are linked from other folders, which then say
-    the class and the split.
+    The link is dropped, unless the linked folder is only a store: all its videos are linked from other folders, which
+    then give the class and the split.
     """
     if not links:
         return

@@ -1,4 +1,4 @@
-"""Tables that name videos by ids in place of paths: Kinetics and Something-Something."""
+"""Find the videos of tables with ids instead of paths: Kinetics and Something-Something."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ _ID_COLUMNS = ("youtube_id", "ytid", "yt_id", "youtubeid", "video_id", "videoid"
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedIds:
-    """A table with a column `path` for the videos that are there.
+    """A table with a new column `path`, for the videos that exist.
 
     Attributes:
-        table: without the rows of videos that are not there.
-        root: the paths are relative to it.
-        class_names: all classes in their order, where a file beside the table has them.
+        table: without the rows of missing videos.
+        root: the folder that the paths are relative to.
+        class_names: all classes in their order, if a file next to the table has them.
         notes: how it was read, for the user.
     """
 
@@ -30,12 +30,8 @@ class ResolvedIds:
     notes: list[str]
 
 
-def has_id_column(table: Table) -> bool:
-    """Return whether a table has a column of ids."""
-    return _id_column(table) is not None
-
-
-def _id_column(table: Table) -> str | None:
+def id_column(table: Table) -> str | None:
+    """Return the column of ids; None if there is none."""
     return next((name for name in _ID_COLUMNS if name in table.columns), None)
 
 
@@ -44,31 +40,31 @@ def resolve_video_ids(table: Table, *, folders: Sequence[Path]) -> ResolvedIds:
 
     Args:
         table: with a column of ids.
-        folders: are searched at any depth, the first that holds one of the files is taken.
+        folders: searched at any depth; the first that holds one of the files is used.
 
     Raises:
-        DataError: where no file is there, or a video is there twice.
+        DataError: if no file is found, or a video is found twice.
     """
-    file, id_column = table.file, _id_column(table)
-    assert id_column is not None
+    file, column = table.file, id_column(table)
+    assert column is not None
     table, class_names = apply_something_labels(table)
-    names = _candidate_stems(id_column)
+    names = _candidate_stems(column)
     root, files = _find_files(file, {name for row in table.rows for name in names(row)}, folders=folders)
     rows, row_numbers, missing = [], [], []
     for number, row in zip(table.row_numbers, table.rows, strict=True):
-        found = next((files[name] for name in names(row) if name in files), [])
-        if len(found) > 1:
+        paths = next((files[name] for name in names(row) if name in files), [])
+        if len(paths) > 1:
             raise DataError(
-                f"{file}: the video {cell_text(row.get(id_column))} is there more than once ({escape_non_utf8(found[0])}, "
-                f"{escape_non_utf8(found[1])}); put the list beside the folder that is meant, or write a CSV file with the "
-                f"columns path,label"
+                f"{file}: the video {cell_text(row.get(column))} is there more than once "
+                f"({escape_non_utf8(paths[0])}, {escape_non_utf8(paths[1])}); put the list next to the right folder, "
+                f"or write a CSV file with the columns path,label"
             )
-        if found:
-            rows.append({**row, "path": found[0]})
+        if paths:
+            rows.append({**row, "path": paths[0]})
             row_numbers.append(number)
         else:
-            missing.append(cell_text(row.get(id_column)))
-    notes = [f"{file} names its videos by `{id_column}`; their files are taken from {root}"]
+            missing.append(cell_text(row.get(column)))
+    notes = [f"{file} names its videos by `{column}`; their files are in {root}"]
     if missing:
         notes.append(
             f"left out: {len(missing)} of the {len(table.rows)} videos in {file}, which are not there; the first is "
@@ -79,7 +75,7 @@ def resolve_video_ids(table: Table, *, folders: Sequence[Path]) -> ResolvedIds:
 
 
 def _candidate_stems(id_column: str) -> Callable[[dict[str, Cell]], list[str]]:
-    """Return the names, without ending, that the file of a row may have: `ID_000010_000020` in Kinetics, or `ID`."""
+    """Return a function for the file names, without extension, that a row may have: `ID_000010_000020`, or `ID`."""
 
     def names(row: dict[str, Cell]) -> list[str]:
         name = cell_text(row.get(id_column))
@@ -91,10 +87,10 @@ def _candidate_stems(id_column: str) -> Callable[[dict[str, Cell]], list[str]]:
 
 
 def _find_files(file: Path, wanted: set[str], *, folders: Sequence[Path]) -> tuple[Path, dict[str, list[str]]]:
-    """Return the first of the folders with files of these names, and the files."""
+    """Return the first folder that has files with these names, and the files."""
     for folder in dict.fromkeys(folders):
         if folder.resolve() in (Path(folder.resolve().anchor), Path.home().resolve()):
-            continue  # too much to walk through
+            continue  # too large to search
         files: dict[str, list[str]] = {}
         for path in find_videos(folder):
             inner_path = PurePosixPath(path).with_suffix("")
@@ -104,5 +100,5 @@ def _find_files(file: Path, wanted: set[str], *, folders: Sequence[Path]) -> tup
             return folder, files
     raise DataError(
         f"{file} names its videos by ids, and no file of these names is in {' or '.join(map(str, folders))}; put the "
-        f"list beside the folder of the videos, or write a CSV file with the columns path,label"
+        f"list next to the folder of the videos, or write a CSV file with the columns path,label"
     )

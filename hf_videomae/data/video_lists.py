@@ -1,11 +1,11 @@
-"""Lists of videos that the user names: index files anywhere, and the annotation files of well-known data sets.
+"""Open lists of videos that the user names: index files, and the annotation files of well-known data sets.
 
 - CSV or text with `path label` in each line and no header (VideoMAE, SlowFast, V-JEPA), or with a header.
-- UCF101: `trainlist01.txt`, with the names of the classes in `classInd.txt` beside it.
-- Something-Something: `train.json` with `id` and `template`, the classes in `labels.json` beside it.
+- UCF101: `trainlist01.txt`, with the names of the classes in `classInd.txt` next to it.
+- Something-Something: `train.json` with `id` and `template`, the classes in `labels.json` next to it.
 - Kinetics: CSV or JSON with `youtube_id`, `time_start`, `time_end`; the files are cut already.
 
-A list is the user's own, so it may name any file on this machine.
+The user chose the list, so it may name any file on this machine.
 """
 
 import os
@@ -25,11 +25,11 @@ from .list_detection import split_from_list_name
 from .metadata_files import add_folder_splits, select_split
 from .split_names import normalize_split
 from .tables import cell_text
-from .video_ids import has_id_column, resolve_video_ids
+from .video_ids import id_column, resolve_video_ids
 
-# Of HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file's name.
+# HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file name.
 _HMDB_LIST = re.compile(r".*_test_split\d\.txt")
-# Rows by which the folder of a list's paths is found.
+# Number of rows used to find the folder of a list's paths.
 _SAMPLED_ROWS = 40
 
 
@@ -38,9 +38,9 @@ class VideoList:
     """A list with its files found.
 
     Attributes:
-        columns: of its table.
+        columns: the columns of its table.
         root: the folder that paths are relative to.
-        class_names: all classes in their order, where a file beside the list has them.
+        class_names: all classes in their order, if a file next to the list has them.
         notes: how it was read, for the user.
     """
 
@@ -51,18 +51,18 @@ class VideoList:
 
     @property
     def paths(self) -> IndexPathResolver:
-        """Return what finds the files of its rows."""
+        """Return the resolver of its paths."""
         return IndexPathResolver(self.root, is_trusted=True)
 
     @property
     def split(self) -> str:
-        """Return the split of all rows where none says its own: the one in the file's name, or `train`."""
+        """Return the split of all rows without a column of splits: the one in the file's name, or `train`."""
         return split_from_list_name(self.columns.table.file) or "train"
 
     def index(self, *, split: str | None, kind: LabelKind) -> VideoIndex:
-        """Return the rows of a split (None: of all).
+        """Return the rows of a split (None: all rows).
 
-        Where neither a column nor the file's name says the split, the folders of the paths do, if they lie in several.
+        If neither a column nor the file's name gives the split, the folders of the paths do, if they name several.
         """
         index = build_index(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
         file = self.columns.table.file
@@ -76,27 +76,27 @@ def open_video_list(
 
     Args:
         dataset: the file.
-        split: of the rows, where the list has a column of splits; otherwise `train`, or the split in the file's name.
-        require_labels: refuse a list without labels.
-        kind: what the labels say.
+        split: which rows to use, if the list has a column of splits; else `train`, or the split in the file's name.
+        require_labels: raise `DataError` for a list without labels.
+        kind: what the labels mean.
 
     Raises:
-        DataError: for a file that is no list, videos that are not there, and rows that cannot be used.
+        DataError: for a file that is not a list, missing videos, and rows that cannot be used.
     """
     listed = read_video_list(Path(dataset))
     index = check_index(listed.index(split=split if listed.columns.split else None, kind=kind), root=listed.root)
     if not listed.columns.split and any(entry.split for entry in index.entries):
         index = select_split(index, split, name=dataset)
-    # A list without splits is of one split as a whole; whoever names a list may train on it.
+    # A list without splits is one split as a whole, and the user may train on it.
     elif not listed.columns.split and normalize_split(split) not in (listed.split, "train"):
         raise DataError(
-            f"{dataset} has no column `split`, so all its videos are of the split {listed.split}; {split!r} was asked "
-            f"for: ask for {listed.split}, add that column, or name the list of that split"
+            f"{dataset} has no column `split`, so all its videos are in the split {listed.split}, not in {split!r}: "
+            f"ask for {listed.split}, add that column, or name the list of that split"
         )
     names = listed.class_names if kind == SINGLE_LABEL else None
     source = FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
     if require_labels and source.labels is None:
-        raise DataError(f"{dataset} has no labels: {source.unlabelled}")
+        raise DataError(f"{dataset} has no labels: {source.no_labels_reason}")
     return source
 
 
@@ -104,31 +104,31 @@ def read_video_list(file: Path) -> VideoList:
     """Read a list, and find the folder of its videos.
 
     Raises:
-        DataError: for a file that is no list, or none of whose videos is there.
+        DataError: for a file that is not a list, or if none of its videos is found.
     """
     if _HMDB_LIST.fullmatch(file.name):
         raise DataError(
-            f"{file} looks like a list of HMDB51, whose numbers are splits and no classes; write a CSV file with the "
+            f"{file} looks like a list of HMDB51, whose numbers are splits, not classes; write a CSV file with the "
             f"columns path,label,split from all its lists"
         )
     table = read_index_table(file)
     if not PATH_COLUMNS & set(table.columns):
-        if has_id_column(table):
-            found = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
+        if id_column(table) is not None:
+            ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
             return VideoList(
-                columns=find_columns(found.table), root=found.root, class_names=found.class_names, notes=found.notes
+                columns=find_columns(ids.table), root=ids.root, class_names=ids.class_names, notes=ids.notes
             )
         if file.suffix.lower() == ".txt":
             raise DataError(
-                f"{file} is not a video file, and no list of videos either: a list has `path label` in each line, or "
+                f"{file} is neither a video file nor a list of videos: a list has `path label` in each line, or "
                 f"a first line that names the columns"
             )
     table, class_names = apply_class_ind(table)
     columns = find_columns(table)
-    root = _find_root(file, [cell_text(row.get(columns.path)) for row in table.rows])
-    notes = [] if _is_same_path(root, file.parent) else [f"the paths in {file} are read as relative to {root}"]
-    if all(map(os.path.isabs, _sample_evenly([cell_text(row.get(columns.path)) for row in table.rows]))):
-        notes = []
+    paths = [cell_text(row.get(columns.path)) for row in table.rows]
+    root, notes = _find_root(file, paths), []
+    if not _is_same_path(root, file.parent) and not all(map(os.path.isabs, _sample_evenly(paths))):
+        notes = [f"the paths in {file} are read as relative to {root}"]
     return VideoList(columns=columns, root=root, class_names=class_names, notes=notes)
 
 
@@ -136,10 +136,10 @@ def read_video_list(file: Path) -> VideoList:
 
 
 def _find_root(file: Path, paths: Sequence[str]) -> Path:
-    """Return the folder that a list's paths are relative to: where most of a sample of them are.
+    """Return the folder that a list's paths are relative to: the one with most of a sample of them.
 
-    Looked at are the list's folder, the one above, the working directory, and the folders in the first two; the first
-    of these wins where several hold as many.
+    The candidates are the list's folder, its parent, the working directory, and the folders in the first two. If
+    several have as many files, the first one wins.
     """
     if not paths:
         raise DataError(f"{file} lists no videos; add a row for each, such as `videos/a.mp4 run`")
@@ -149,15 +149,15 @@ def _find_root(file: Path, paths: Sequence[str]) -> Path:
         return Path(os.path.commonpath(absolute))
     sample, best, most = _sample_evenly(relative or paths), file.parent, 0
     for folder in _candidate_folders(file):
-        found = sum(_has_file(folder, path) for path in sample)
-        if found > most:
-            best, most = folder, found
-        if found == len(sample):
+        count = sum(_has_file(folder, path) for path in sample)
+        if count > most:
+            best, most = folder, count
+        if count == len(sample):
             break
     if not most:
         places = ", ".join(map(str, dict.fromkeys((file.parent, file.parent.parent, Path.cwd()))))
         raise DataError(
-            f"{file}: {sample[0]} is not there, nor is any other of its videos that were looked for (in {places} and "
+            f"{file}: {sample[0]} is not there, nor are other videos of the list (searched in {places} and "
             f"the folders within); write paths relative to the list, or absolute ones"
         )
     return best
@@ -175,7 +175,7 @@ def _candidate_folders(file: Path) -> Iterator[Path]:
     for folder in nearby_folders[:2]:
         try:
             inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        except OSError:  # a folder that may not be listed
+        except OSError:  # a folder that cannot be listed
             continue
         yield from (Path(os.path.normpath(folder / name)) for name in inner if not name.startswith("."))
 

@@ -1,7 +1,7 @@
-"""WebDataset by `datasets`, without its decoders: members stay what they are until they are asked for.
+"""Read WebDataset with `datasets`, but without its decoders, so that only the wanted members are decoded.
 
-`datasets` decodes every member of every sample, wanted or not. A class in words (`0001.cls` with `walk`) ends it, as
-does JSON whose keys differ, or a format whose package is not installed.
+`datasets` decodes every member of every sample. It fails on a class in words (`0001.cls` with `walk`), on JSON files
+with different keys, and on a format whose package is not installed.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def _decode_text(data: bytes) -> str:
 
 
 class UndecodedWebDataset(WebDataset):  # type: ignore[misc]
-    """Texts as texts, everything else as bytes."""
+    """A WebDataset reader that keeps texts as texts and everything else as bytes."""
 
     DECODERS: dict[str, Callable[[Any], Any]] = dict.fromkeys(
         ("txt", "text", "transcript", "cls", "cls2", "index", "inx", "id", "json", "jsn", "label", "class"),
@@ -24,7 +24,7 @@ class UndecodedWebDataset(WebDataset):  # type: ignore[misc]
 
 
 def disable_decoders(builder: Any) -> None:
-    """Keep a builder of `datasets` from decoding members, unless the data set's card says what they are."""
+    """Stop a builder of `datasets` from decoding members, unless the data set's card gives their types."""
     if isinstance(builder, WebDataset) and builder.info.features is None:
         # The decoders are an attribute of the class, and its methods are class methods.
         builder.__class__ = UndecodedWebDataset

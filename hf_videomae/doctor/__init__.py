@@ -29,6 +29,8 @@ def to_table(findings: Sequence[Finding]) -> str:
         lines.append(f"{_STATUS_LABELS[finding.status]:8} {finding.about:{width}}  {finding.found}")
         if finding.fix is not None:
             lines.append(f"{'':8} {'':{width}}  -> {finding.fix}")
+    if not is_healthy(list(findings)):
+        lines.append("other messages and what to do: examples/TROUBLESHOOTING.md in the repository")
     return "\n".join([*lines, _summary_line(findings)])
 
 

@@ -1,4 +1,4 @@
-"""How good a classifier is, by the paper's protocol: S x C views of every video, and nothing left out of the count."""
+"""Measure how good a classifier is by the paper's protocol: S x C views of every video, and bad videos counted."""
 
 from ..inference.sampling_check import find_sampling_mismatches
 from ..ops.view_scores import average_view_scores
@@ -12,22 +12,22 @@ from .results import BaseEvaluation, Evaluation, FailedVideo
 
 __all__ = [
     "BaseEvaluation",
+    "ClassMismatchError",
     "ClassScore",
     "Evaluation",
     "FailedVideo",
-    "ClassMismatchError",
     "LabelScore",
     "MultiLabelEvaluation",
     "OutputScore",
     "RegressionEvaluation",
     "average_precision",
-    "score_classes",
+    "average_view_scores",
     "confusion_matrix",
     "evaluate",
+    "find_sampling_mismatches",
     "match_classes",
     "mean_class_accuracy",
-    "average_view_scores",
     "parse_views",
-    "find_sampling_mismatches",
+    "score_classes",
     "top_k_accuracy",
 ]

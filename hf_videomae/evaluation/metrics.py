@@ -1,4 +1,4 @@
-"""Numbers from scores. A video that could not be decoded is a wrong answer in all of them.
+"""Compute accuracies and the confusion matrix from scores. A video that could not be decoded counts as wrong.
 
 Shapes: N videos, K classes.
 """
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScore:
-    """One class: how many videos it has, how many were recognised, how many failed to decode.
+    """The accuracy of one class.
 
     Attributes:
-        name: of the class.
-        videos: of this class, the failed ones included.
-        correct: of them.
-        failed: of them.
-        mistaken_for: the most frequent wrong answer, where there is one.
+        name: the class.
+        videos: number of its videos, including those that could not be decoded.
+        correct: number of them with a correct answer.
+        failed: number of them that could not be decoded.
+        mistaken_for: the most frequent wrong answer, if any.
     """
 
     name: str
@@ -30,18 +30,18 @@ class ClassScore:
 
     @property
     def accuracy(self) -> float:
-        """Share of all its videos."""
+        """Return the share of correct answers among all videos of the class."""
         return self.correct / self.videos
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, *, decoded: Tensor, k: int = 1) -> float:
-    """Share of the videos whose class is among the `k` best.
+    """Return the share of videos whose class is among the `k` best.
 
     Args:
         scores: (N, K).
-        labels: (N,) classes.
-        decoded: (N,) bool; the rest count as wrong.
-        k: taken as K where it is larger.
+        labels: (N,) class indices.
+        decoded: (N,) bool; the other videos count as wrong.
+        k: number of answers; all K if it is larger.
     """
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices  # (N, k)
     hits = (best == labels[:, None]).any(1) & decoded
@@ -49,14 +49,14 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, *, decoded: Tensor, k: int = 
 
 
 def confusion_matrix(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> Tensor:
-    """(K, K) counts, row: true class, column: best class. Videos that were not decoded are in no column."""
+    """Count the videos by true class (row) and best class (column), (K, K); videos not decoded are left out."""
     num_classes = scores.shape[1]
     cells = labels[decoded] * num_classes + scores[decoded].argmax(1)
     return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def mean_class_accuracy(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> float:
-    """The mean over classes (those with videos) of each one's accuracy: rare classes count like frequent ones."""
+    """Return the mean accuracy of the classes that have videos: rare classes count like frequent ones."""
     videos = torch.bincount(labels, minlength=scores.shape[1])
     correct = confusion_matrix(scores, labels, decoded=decoded).diagonal()
     present = videos > 0
@@ -64,21 +64,21 @@ def mean_class_accuracy(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> f
 
 
 def score_classes(scores: Tensor, labels: Tensor, *, decoded: Tensor, class_names: Sequence[str]) -> list[ClassScore]:
-    """A row for each class that has videos, in the model's order."""
+    """Return a row for each class that has videos, in the model's order."""
     videos = torch.bincount(labels, minlength=scores.shape[1])
     failed = torch.bincount(labels[~decoded], minlength=scores.shape[1])
     confusion = confusion_matrix(scores, labels, decoded=decoded)
     wrong = confusion.clone().fill_diagonal_(0)
     rows = []
-    for number in videos.nonzero().flatten().tolist():
-        other = int(wrong[number].argmax())
+    for index in videos.nonzero().flatten().tolist():
+        answer = int(wrong[index].argmax())
         rows.append(
             ClassScore(
-                name=class_names[number],
-                videos=int(videos[number]),
-                correct=int(confusion[number, number]),
-                failed=int(failed[number]),
-                mistaken_for=class_names[other] if wrong[number, other] > 0 else None,
+                name=class_names[index],
+                videos=int(videos[index]),
+                correct=int(confusion[index, index]),
+                failed=int(failed[index]),
+                mistaken_for=class_names[answer] if wrong[index, answer] > 0 else None,
             )
         )
     return rows

@@ -1,6 +1,6 @@
-"""The result for models that may see several classes in a video: mean average precision, and F1 at a threshold.
+"""Hold the result for models that may give a video several classes: mean average precision, and F1 at a threshold.
 
-The labels of a video that could not be decoded are never found, at any threshold.
+The labels of a video that could not be decoded count as missed at every threshold.
 
 Shapes: N videos, K classes.
 """
@@ -13,26 +13,25 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..cards.escaping import escape_to_one_line
 from ..run_files import EVALUATION_FILE
-from .results import BaseEvaluation
+from .results import BaseEvaluation, format_name, mean_of_defined, worst_rows
 
 THRESHOLD = 0.5
-_TOP_K = 5  # classes in a line of predictions.jsonl, where fewer reach the threshold
+_TOP_K = 5  # classes in a line of predictions.jsonl if fewer reach the threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScore:
-    """One class that has videos.
+    """The scores of one class that has videos.
 
     Attributes:
-        name: of the class.
-        videos: that have it, the failed ones included.
-        failed: of them.
-        average_precision: over all thresholds; see the function.
-        precision: share of the answers of 0.5 or more that are right; None where there is none.
-        recall: share of its videos that are answered with 0.5 or more.
-        f1: harmonic mean of both.
+        name: the class.
+        videos: number of videos that have it, including those that could not be decoded.
+        failed: number of them that could not be decoded.
+        average_precision: over all thresholds; see `average_precision`.
+        precision: share of correct ones among the answers of 0.5 or more; None if there are none.
+        recall: share of its videos with an answer of 0.5 or more.
+        f1: harmonic mean of precision and recall.
     """
 
     name: str
@@ -45,9 +44,13 @@ class LabelScore:
 
 
 def average_precision(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> float | None:
-    """The mean over the videos of a class of the precision at each one's score: the area under the step-wise curve.
+    """Return the average precision of a class: the area under the stepwise precision-recall curve.
 
-    Videos of one score are taken together, so their order plays no part. A video that was not decoded counts 0.
+    It is the mean, over the videos that have the class, of the precision at the score of each. Videos with equal
+    scores are counted together, so their order does not matter. A video that was not decoded counts 0.
+
+    Example: the scores 0.9, 0.8, 0.7 of videos that have the class, do not, do. At 0.9 one of one answer is right, at
+    0.7 two of three, so the average precision is (1 + 2/3) / 2.
 
     Args:
         scores: (N,) of one class.
@@ -55,7 +58,7 @@ def average_precision(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> flo
         decoded: (N,) bool.
 
     Returns:
-        in [0, 1]; None where no video has the class.
+        a number in [0, 1]; None if no video has the class.
     """
     if not labels.any():
         return None
@@ -65,19 +68,19 @@ def average_precision(scores: Tensor, labels: Tensor, *, decoded: Tensor) -> flo
 
 
 def f1_score(right: Tensor, wrong: Tensor, missed: Tensor) -> Tensor:
-    """2 right / (2 right + wrong + missed), of any shape; 0 where there is nothing at all."""
+    """Return 2 right / (2 right + wrong + missed) for counts of any shape; 0 if all three are 0."""
     return 2 * right.double() / (2 * right + wrong + missed).clamp(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabelEvaluation(BaseEvaluation):
-    """What a model of several classes per video answered.
+    """The result of a model that may give a video several classes.
 
-    A class that the data set does not know counts as absent from every video.
+    A class that the data set does not have counts as absent from every video.
 
     Attributes:
         labels: (N, K) bool, in the model's order of classes.
-        probabilities: (N, K) the mean of the views' sigmoid; zeros where the video was not decoded.
+        probabilities: (N, K) the mean of the views' sigmoid; zeros if the video was not decoded.
         logits: (N, K) the mean of the views' logits, likewise; the metrics do not use them.
     """
 
@@ -88,50 +91,50 @@ class MultiLabelEvaluation(BaseEvaluation):
 
     @cached_property
     def classes(self) -> list[LabelScore]:
-        """A row for each class that has videos, in the model's order."""
+        """Return a row for each class that has videos, in the model's order."""
         right, wrong, missed = self._confusion_counts.tolist()
         rows = []
-        for number in self._present_classes:
-            labels, answers = self.labels[:, number], right[number] + wrong[number]
-            precision = average_precision(self.probabilities[:, number], labels, decoded=self.decoded)
+        for index in self._present_classes:
+            labels, num_answers = self.labels[:, index], right[index] + wrong[index]
+            precision = average_precision(self.probabilities[:, index], labels, decoded=self.decoded)
             assert precision is not None
             rows.append(
                 LabelScore(
-                    name=self.class_names[number],
+                    name=self.class_names[index],
                     videos=int(labels.sum()),
                     failed=int((labels & ~self.decoded).sum()),
                     average_precision=precision,
-                    precision=right[number] / answers if answers else None,
-                    recall=right[number] / (right[number] + missed[number]),
-                    f1=float(f1_score(*self._confusion_counts[:, number])),
+                    precision=right[index] / num_answers if num_answers else None,
+                    recall=right[index] / (right[index] + missed[index]),
+                    f1=float(f1_score(*self._confusion_counts[:, index])),
                 )
             )
         return rows
 
     @property
     def classes_without_videos(self) -> list[str]:
-        """Classes that no video has, which have no average precision: left out of the means over classes."""
+        """Return the classes that no video has: they have no average precision and are left out of the means."""
         present = set(self._present_classes)
-        return [name for number, name in enumerate(self.class_names) if number not in present]
+        return [name for index, name in enumerate(self.class_names) if index not in present]
 
     @property
     def mean_average_precision(self) -> float | None:
-        """The mean over the classes that have videos."""
-        return _mean([row.average_precision for row in self.classes])
+        """Return the mean of the average precision over the classes that have videos."""
+        return mean_of_defined([row.average_precision for row in self.classes])
 
     @property
     def micro_f1(self) -> float:
-        """F1 at 0.5 of all answers together."""
+        """Return F1 at 0.5 over all answers together."""
         return float(f1_score(*self._confusion_counts.sum(1)))
 
     @property
     def macro_f1(self) -> float | None:
-        """The mean of F1 at 0.5 over the classes that have videos."""
-        return _mean([row.f1 for row in self.classes])
+        """Return the mean of F1 at 0.5 over the classes that have videos."""
+        return mean_of_defined([row.f1 for row in self.classes])
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """Mean average precision, micro and macro F1."""
+        """Return mean average precision, micro and macro F1."""
         return {
             "mean_average_precision": self.mean_average_precision,
             "micro_f1": self.micro_f1,
@@ -139,7 +142,7 @@ class MultiLabelEvaluation(BaseEvaluation):
         }
 
     def details(self) -> dict[str, Any]:
-        """Each class, and those that had to be left out."""
+        """Return the scores of each class, and the classes that were left out."""
         return {
             "threshold": THRESHOLD,
             "per_class": [asdict(row) for row in self.classes],
@@ -147,16 +150,14 @@ class MultiLabelEvaluation(BaseEvaluation):
         }
 
     def table(self, *, limit: int | None = 20) -> str:
-        """The per-class table as text, the worst classes first where there are more than `limit`."""
-        rows = self.classes
-        if limit is not None and len(rows) > limit:
-            rows = sorted(rows, key=lambda row: row.average_precision)[:limit]
-        width = max(len("class"), *(len(escape_to_one_line(row.name)) for row in rows)) if rows else len("class")
+        """Return the table of classes as text, only the worst if there are more than `limit`."""
+        rows = worst_rows(self.classes, lambda row: row.average_precision, limit=limit)
+        width = max([len("class"), *(len(format_name(row.name)) for row in rows)])
         lines = [f"{'class':{width}}  videos  failed  average precision  precision  recall      F1"]
         for row in rows:
             precision = "-" if row.precision is None else f"{row.precision:.3f}"
             lines.append(
-                f"{escape_to_one_line(row.name):{width}}  {row.videos:6d}  {row.failed or '-':>6}  "
+                f"{format_name(row.name):{width}}  {row.videos:6d}  {row.failed or '-':>6}  "
                 f"{row.average_precision:17.3f}  {precision:>9}  {row.recall:6.3f}  {row.f1:6.3f}"
             )
         if len(rows) < len(self.classes):
@@ -164,37 +165,37 @@ class MultiLabelEvaluation(BaseEvaluation):
         return "\n".join(lines)
 
     def headline(self) -> str:
-        """The metrics in words, with the number of classes that they are of."""
+        """Return the metrics in words, with the number of classes that they cover."""
         without = self.classes_without_videos
         if not self.classes:
             return f"no average precision (no video has any of the {len(without)} classes)"
-        left = f" ({len(without)} without a video left out: {_join_names(without)})" if without else ""
+        left_out = f" ({len(without)} without a video left out: {_join_names(without)})" if without else ""
         return (
-            f"mAP {self.mean_average_precision:.4f} over {len(self.classes)} classes{left}, "
+            f"mAP {self.mean_average_precision:.4f} over {len(self.classes)} classes{left_out}, "
             f"F1 at {THRESHOLD:g}: micro {self.micro_f1:.4f}, macro {self.macro_f1:.4f}"
         )
 
     def predictions(self) -> list[dict[str, Any]]:
-        """The true classes of each video, and its answers: the five best, or all of 0.5 and more."""
+        """Return the true classes of each video, and its answers: the five best, or all of 0.5 or more."""
         lines = []
-        for number, sample_id in enumerate(self.sample_ids):
-            labels = [self.class_names[place] for place in self.labels[number].nonzero().flatten().tolist()]
-            answers = self._answers(number) if self.decoded[number] else None
+        for row, sample_id in enumerate(self.sample_ids):
+            labels = [self.class_names[index] for index in self.labels[row].nonzero().flatten().tolist()]
+            answers = self._answers(row) if self.decoded[row] else None
             lines.append({"id": sample_id, "labels": labels, "predictions": answers})
         return lines
 
-    def _answers(self, number: int) -> list[dict[str, Any]]:
-        scores = self.probabilities[number]
+    def _answers(self, row: int) -> list[dict[str, Any]]:
+        scores = self.probabilities[row]
         count = max(min(_TOP_K, len(scores)), int((scores >= THRESHOLD).sum()))
         best = scores.topk(count)
         return [
-            {"label": self.class_names[place], "score": score}
-            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            {"label": self.class_names[index], "score": score}
+            for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
     @cached_property
     def _confusion_counts(self) -> Tensor:
-        """(3, K) answers of 0.5 or more that are right, those that are wrong, and labels that are missed."""
+        """Return (3, K) counts: right answers of 0.5 or more, wrong ones, and missed labels."""
         answers = (self.probabilities >= THRESHOLD) & self.decoded[:, None]
         return torch.stack(
             [(answers & self.labels).sum(0), (answers & ~self.labels).sum(0), (~answers & self.labels).sum(0)]
@@ -204,10 +205,6 @@ class MultiLabelEvaluation(BaseEvaluation):
     def _present_classes(self) -> list[int]:
         present: list[int] = self.labels.any(0).nonzero().flatten().tolist()
         return present
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _join_names(names: Sequence[str], *, shown: int = 3) -> str:

@@ -1,15 +1,15 @@
-"""Probes: how much a frozen encoder's features say of the class, without any training of the encoder.
+"""Probe a frozen encoder: measure how much its features say about the class, without training the encoder.
 
-Three ways to ask, from the plainest to the richest: k nearest neighbours (nothing is trained), a linear layer on the
-pooled features (the paper's recipe, appendix), and an attentive probe (one learned query over all tokens), which is
-the fairer question to a model whose tokens were never asked to average well. Frozen features of a masked auto-encoder
-of pixels are weak: 38.9 on Something-Something V2 where fine-tuning reaches 69.6 (paper, table 3).
+There are three probes, from the plainest to the richest: k nearest neighbors (nothing is trained), a linear layer on
+the pooled features (the paper's recipe, appendix), and an attentive probe (one learned query over all tokens), which
+is fairer to a model that was never trained to give good averages. Frozen features of a masked autoencoder of pixels
+are weak: 38.9 on Something-Something V2, where fine-tuning reaches 69.6 (paper, table 3).
 
-Shapes: S videos, V clips of each, N tokens of a clip, D width, K classes, B of a batch.
+Shapes: S training videos, Q test videos, V clips of each, N tokens of a clip, D width, K classes, B clips of a batch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,18 +25,18 @@ ProbeKind = Literal["linear", "attentive", "knn"]
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """How a probe is trained.
+    """The training settings of a probe.
 
     Attributes:
         optimizer: `sgd` or `adamw`.
         learning_rate: the peak, at `batch_size` videos per step.
-        momentum: of SGD.
-        weight_decay: on all but biases and norms.
+        momentum: momentum of SGD.
+        weight_decay: decay of all parameters but biases and norms.
         batch_size: videos per step; a smaller training set is one batch.
-        epochs, warmup_epochs: warm-up from 0, then a cosine to 0, per step.
-        standardize: bring features to mean 0 and deviation 1 over the training set first. It is a linear map, so the
-            probe stays linear; the paper's text does not speak of it.
-        seed: of the probe's weights and the order of the videos.
+        epochs, warmup_epochs: linear warm-up from 0, then a cosine to 0, per step.
+        standardize: first scale features to mean 0 and deviation 1 over the training set. This is a linear map, so
+            the probe stays linear; the paper does not mention it.
+        seed: seed of the probe's weights and the order of the videos.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -64,21 +64,21 @@ PAPER_LINEAR_CONFIG = ProbeConfig()
 ATTENTIVE_CONFIG = ProbeConfig(
     optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, batch_size=128, epochs=50, warmup_epochs=5
 )
-"""Not of the paper, which has no attentive probe."""
+"""The attentive probe, which the paper does not have."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe answers on the test videos.
+    """The answers of a probe on the test videos.
 
     Attributes:
-        kind: of the probe.
-        probabilities: (S, K), the mean over a video's clips.
-        labels: (S,).
-        sample_ids: S names.
+        kind: the kind of probe.
+        probabilities: (Q, K), the mean over a video's clips.
+        labels: (Q,) class indices.
+        sample_ids: Q names.
         class_names: K names.
         failed: test videos that could not be decoded; each counts as wrong.
-        train_videos: how many the probe was trained on, `train_failed` how many it was not for they do not decode.
+        train_videos, train_failed: number of training videos that were used, and that could not be decoded.
     """
 
     kind: str
@@ -92,28 +92,28 @@ class ProbeResult:
 
     @property
     def num_videos(self) -> int:
-        """Test videos, the failed ones included."""
+        """Return the number of test videos, including the failed ones."""
         return len(self.labels) + len(self.failed)
 
     def top(self, k: int) -> float:
-        """The share of videos whose class is among the k most probable."""
+        """Return the share of videos whose class is among the k most probable."""
         best = self.probabilities.topk(min(k, self.probabilities.shape[1])).indices
         return (best == self.labels[:, None]).any(1).sum().item() / self.num_videos
 
     @property
     def mean_class_accuracy(self) -> float:
-        """The mean of the classes' shares of right answers, over the classes that are tested."""
+        """Return the mean accuracy of the classes that have test videos."""
         right = self.probabilities.argmax(1) == self.labels
         shares = []
-        for number in range(len(self.class_names)):
-            failed = sum(entry["label"] == number for entry in self.failed)
-            class_hits = right[self.labels == number]
+        for index in range(len(self.class_names)):
+            failed = sum(entry["label"] == index for entry in self.failed)
+            class_hits = right[self.labels == index]
             if len(class_hits) + failed:
                 shares.append(class_hits.sum().item() / (len(class_hits) + failed))
         return sum(shares) / len(shares)
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers, as JSON values."""
+        """Return the result as JSON values."""
         return {
             "probe": self.kind,
             "top1": self.top(1),
@@ -133,7 +133,7 @@ def run_probe(
     test: FrozenFeatures,
     *,
     training: ProbeConfig | None = None,
-    neighbours: int = 20,
+    num_neighbors: int = 20,
     temperature: float = 0.07,
     device: str | torch.device = "cpu",
     progress: Callable[[int, float], None] | None = None,
@@ -141,12 +141,12 @@ def run_probe(
     """Train a probe on one set of features and test it on another.
 
     Args:
-        kind: `linear` and `knn` want pooled features (S, V, D), `attentive` tokens (S, V, N, D).
-        train: of the training videos; of several clips each epoch takes the next one.
-        test: of the test videos; the softmax of several clips is averaged.
-        training: of the linear and the attentive probe; None: `PAPER_LINEAR_CONFIG`, `ATTENTIVE_CONFIG`.
-        neighbours, temperature: of `knn`.
-        device: where the probe is trained.
+        kind: `linear` and `knn` take pooled features (S, V, D), `attentive` tokens (S, V, N, D).
+        train: features of the training videos; with several clips each epoch takes the next one.
+        test: features of the test videos; the softmax of several clips is averaged.
+        training: settings of the linear or attentive probe; None: `PAPER_LINEAR_CONFIG` or `ATTENTIVE_CONFIG`.
+        num_neighbors, temperature: settings of `knn`; see `knn_probabilities`.
+        device: where to train the probe.
         progress: called with the epoch and its mean loss.
 
     Raises:
@@ -158,13 +158,9 @@ def run_probe(
         raise DataError("a probe needs videos of at least two classes to tell apart")
     _check_shapes(kind, train.features, test.features)
     if kind == "knn":
+        settings: dict[str, Any] = {"num_neighbors": num_neighbors, "temperature": temperature}
         probabilities = knn_probabilities(
-            train.features,
-            train.labels,
-            test.features,
-            num_classes=len(train.class_names),
-            neighbours=neighbours,
-            temperature=temperature,
+            train.features, train.labels, test.features, num_classes=len(train.class_names), **settings
         )
     else:
         training = training or (PAPER_LINEAR_CONFIG if kind == "linear" else ATTENTIVE_CONFIG)
@@ -184,20 +180,24 @@ def run_probe(
 
 
 def _check_shapes(kind: str, train: Tensor, test: Tensor) -> None:
-    wanted = 4 if kind == "attentive" else 3
+    num_dims = 4 if kind == "attentive" else 3
     for name, features in (("train", train), ("test", test)):
-        if features.dim() != wanted:
-            form = "(videos, clips, tokens, width): pool tokens or per_frame" if wanted == 4 else "pooled by the mean"
+        if features.dim() != num_dims:
+            form = (
+                "(videos, clips, tokens, width): pool tokens or per_frame" if num_dims == 4 else "the mean of tokens"
+            )
             raise ValueError(f"the {name} features have shape {tuple(features.shape)}; a {kind} probe wants {form}")
     if train.shape[-1] != test.shape[-1]:
-        raise ValueError(f"train features are {train.shape[-1]} wide and test features {test.shape[-1]}: one model")
+        raise ValueError(
+            f"train features are {train.shape[-1]} wide and test features {test.shape[-1]}; take both from one model"
+        )
 
 
 # The probes themselves.
 
 
 class _Standardize(nn.Module):
-    """(x - mean) / std per feature, from the training set."""
+    """Scales features: (x - mean) / std, with the statistics of the training set."""
 
     mean: Tensor
     std: Tensor
@@ -206,7 +206,7 @@ class _Standardize(nn.Module):
         super().__init__()
         width = features.shape[-1]
         flat = features.reshape(-1, width)
-        # A feature that never changes says nothing; dividing by its deviation would only raise noise.
+        # A constant feature says nothing; dividing it by its deviation would only amplify noise.
         mean = flat.float().mean(0) if on else torch.zeros(width)
         std = flat.float().std(0, correction=0) if on else torch.ones(width)
         self.register_buffer("mean", mean)
@@ -217,7 +217,7 @@ class _Standardize(nn.Module):
 
 
 class LinearProbe(nn.Module):
-    """(B, D) pooled features -> (B, K) logits."""
+    """Maps pooled features (B, D) to logits (B, K)."""
 
     def __init__(self, features: Tensor, *, num_classes: int, standardize: bool = True) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class LinearProbe(nn.Module):
 
 
 class AttentiveProbe(nn.Module):
-    """(B, N, D) tokens -> (B, K) logits: one learned query attends over the tokens, then an MLP and a linear layer."""
+    """Maps tokens (B, N, D) to logits (B, K): a learned query attends over them, then an MLP and a linear layer."""
 
     def __init__(self, features: Tensor, *, num_classes: int, standardize: bool = True) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class AttentiveProbe(nn.Module):
 
 
 def build_probe(kind: ProbeKind, features: Tensor, *, num_classes: int, training: ProbeConfig) -> nn.Module:
-    """A fresh probe for features (S, V, ..., D), seeded; the global random state is left as it was."""
+    """Return a new seeded probe for features (S, V, ..., D); the global random state does not change."""
     module = LinearProbe if kind == "linear" else AttentiveProbe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
@@ -279,7 +279,7 @@ def train_probe(
     training: ProbeConfig,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train a probe on features (S, V, ..., D) and labels (S,): epoch e takes every video's clip e modulo V."""
+    """Train a probe on features (S, V, ..., D) and labels (S,); epoch e takes clip e modulo V of every video."""
     device = next(head.parameters()).device
     optimizer = _optimizer(head, training)
     batch = min(training.batch_size, len(labels))
@@ -308,7 +308,7 @@ def train_probe(
 
 
 def learning_rate_scale(step: int, *, total: int, warmup: int) -> float:
-    """The share of the peak learning rate at a step: linear from 0, then half a cosine towards 0."""
+    """Return the share of the peak learning rate at a step: linear from 0, then half a cosine toward 0."""
     if step < warmup:
         return step / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
@@ -325,7 +325,7 @@ def _optimizer(head: nn.Module, training: ProbeConfig) -> torch.optim.Optimizer:
 
 @torch.inference_mode()
 def predict_probabilities(head: nn.Module, features: Tensor, *, batch_size: int = 1024) -> Tensor:
-    """Features (S, V, ..., D) -> (S, K): softmax per clip, then the mean over a video's clips."""
+    """Return the softmax of features (Q, V, ..., D), averaged over the clips of each video: (Q, K)."""
     device = next(head.parameters()).device
     head.eval()
     flat = features.flatten(0, 1)
@@ -339,49 +339,37 @@ def knn_probabilities(
     test: Tensor,
     *,
     num_classes: int,
-    neighbours: int = 20,
+    num_neighbors: int = 20,
     temperature: float = 0.07,
 ) -> Tensor:
-    """Weighted k nearest neighbours by cosine similarity of centred features.
+    """Classify by the k nearest neighbors, weighted by the cosine similarity of centered features.
+
+    A neighbor of similarity s votes for its class with exp(s / temperature). Example: with a temperature of 0.5 the
+    similarities 1.0, 0.5 and 0.5 of classes a, b and b weigh 1, 0.37 and 0.37 (relative to the largest), so a gets
+    1 / 1.74 of the votes.
 
     Args:
-        train: (S, V, D), every clip a neighbour of its own.
-        labels: (S,).
+        train: (S, V, D), every clip a neighbor of its own.
+        labels: (S,) class indices.
         test: (Q, V', D).
         num_classes: K.
-        neighbours: k; at most as many as there are clips.
-        temperature: a neighbour of similarity s votes with exp(s / temperature).
+        num_neighbors: k; all clips if there are fewer.
+        temperature: of the votes.
 
     Returns:
         (Q, K) shares of the votes, the mean over a video's clips.
     """
-    if neighbours < 1 or temperature <= 0:
-        raise ValueError(f"neighbours is {neighbours} and temperature {temperature}; give 1 or more and above 0")
+    if num_neighbors < 1 or temperature <= 0:
+        raise ValueError(f"num_neighbors is {num_neighbors} and temperature {temperature}; give 1 or more and above 0")
     clips = train.flatten(0, 1).float()
     center = clips.mean(0)
     train_features = F.normalize(clips - center, dim=-1)  # (S * V, D)
     classes = F.one_hot(labels.repeat_interleave(train.shape[1]), num_classes).float()
     votes = []
-    for queries in _batches(F.normalize(test.flatten(0, 1).float() - center, dim=-1)):
-        similarity, nearest = (queries @ train_features.T).topk(min(neighbours, len(train_features)))
+    for queries in F.normalize(test.flatten(0, 1).float() - center, dim=-1).split(1024):
+        similarity, nearest = (queries @ train_features.T).topk(min(num_neighbors, len(train_features)))
         weights = ((similarity - 1) / temperature).exp()  # the largest is 1: nothing overflows
         votes.append((weights[..., None] * classes[nearest]).sum(1))
     total_votes = torch.cat(votes)
     shares = total_votes / total_votes.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return shares.unflatten(0, test.shape[:2]).mean(1)
-
-
-def _batches(rows: Tensor, size: int = 1024) -> Iterator[Tensor]:
-    yield from rows.split(size)
-
-
-__all__ = [
-    "ATTENTIVE_CONFIG",
-    "PAPER_LINEAR_CONFIG",
-    "AttentiveProbe",
-    "LinearProbe",
-    "ProbeResult",
-    "ProbeConfig",
-    "knn_probabilities",
-    "run_probe",
-]

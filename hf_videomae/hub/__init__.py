@@ -1,1 +1,1 @@
-"""Talk to the Hugging Face Hub: retry what fails for a while, download, upload, commit."""
+"""Talk to the Hugging Face Hub: retry transient failures, download, upload, commit."""

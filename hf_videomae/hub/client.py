@@ -1,4 +1,4 @@
-"""What every upload to the Hub needs: the client, who may write where, what is there already, and errors in words."""
+"""Build the Hub client, check write access, list remote files and describe the Hub's errors."""
 
 import functools
 import hashlib
@@ -11,28 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .retry import cause_chain, http_status, root_cause_message
+from ..filesystem import sha256_of
+from .retry import NOT_THE_HUB, cause_chain, http_status, root_cause_message
 
 _UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED = 401, 403, 412
 
-_CHECKED_METHODS = (
-    *("whoami", "model_info", "dataset_info", "create_repo", "create_branch", "preupload_lfs_files", "create_commit"),
-)
-# Of the client, for answers of another shape.
-_NOT_THE_HUB_MESSAGE = "what answers for the Hub is not the Hub ({})"
+_CHECKED_METHODS = "whoami model_info dataset_info create_repo create_branch preupload_lfs_files create_commit".split()
+# How the client words an answer of another shape.
 _MALFORMED_MESSAGES = ("improperly formatted", "Malformed response")
 
 FileContent = Path | bytes
-"""Of a file that is sent."""
+"""What is uploaded: a file on disk, or the bytes themselves."""
 
 
 class PushError(DataError):
-    """Something is not on the Hub; what lies here is as whole as it was."""
+    """Raised when an upload was refused or given up; the local files are unchanged."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of the Hub; `digest` is the SHA-256 of a large file and git's name of a small one."""
+    """A file on the Hub.
+
+    Attributes:
+        size: in bytes.
+        digest: SHA-256 of a large (LFS) file, git's SHA-1 of a small one.
+        is_large: stored outside of git.
+    """
 
     size: int
     digest: str
@@ -40,11 +44,14 @@ class RemoteFile:
 
 
 class InvalidHubResponse(ConnectionError):
-    """An answer with a good status that is none of the Hub's: a page, nothing, or JSON of another shape."""
+    """Raised for a response with a success status that did not come from the Hub: a web page, no body, other JSON."""
 
 
 def hub_client() -> Any:
-    """The client with the token of `hf auth login` or HF_TOKEN; it raises `InvalidHubResponse` for what is no answer."""
+    """Return the Hub client, which uses the token of `hf auth login` or HF_TOKEN.
+
+    Its methods raise `InvalidHubResponse` if the response is not one of the Hub's.
+    """
     from huggingface_hub import HfApi
 
     from .. import __version__
@@ -63,24 +70,24 @@ def _raise_invalid_response(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*args, **options)
         except (LookupError, TypeError, json.JSONDecodeError, HfUriError) as error:
-            raise InvalidHubResponse(_NOT_THE_HUB_MESSAGE.format(f"{type(error).__name__}: {error}")) from None
+            raise InvalidHubResponse(f"{NOT_THE_HUB} ({type(error).__name__}: {error})") from None
         except ValueError as error:
             if not any(words in str(error) for words in _MALFORMED_MESSAGES):
-                raise  # what the client refuses by itself
-            raise InvalidHubResponse(_NOT_THE_HUB_MESSAGE.format(error)) from None
+                raise  # the client's own validation
+            raise InvalidHubResponse(f"{NOT_THE_HUB} ({error})") from None
 
     return call
 
 
 def resolve_owned_repo_id(id: str, user: dict[str, Any]) -> str:
-    """`org/name`, whole, of a user who may write there as far as the Hub tells beforehand.
+    """Return the full repository id, after checking that the user may write to its namespace.
 
     Args:
-        id: `org/name`, or `name` for one's own.
-        user: `whoami` of the client.
+        id: `org/name`, or `name` in the user's own namespace.
+        user: the result of the client's `whoami`.
 
     Raises:
-        PushError: in one line.
+        PushError: when the token is read-only, or the namespace belongs to somebody else.
     """
     owner, _, name = id.rpartition("/")
     username, organizations = user["name"], [org["name"] for org in user.get("orgs", [])]
@@ -96,7 +103,7 @@ def resolve_owned_repo_id(id: str, user: dict[str, Any]) -> str:
 
 
 def list_files(id: str, *, repo_type: str, revision: str) -> dict[str, RemoteFile]:
-    """The files of a repository, by path."""
+    """Return the files of a repository by path."""
     from huggingface_hub.hf_api import RepoFile
 
     tree = hub_client().list_repo_tree(id, repo_type=repo_type, revision=revision, recursive=True)
@@ -108,12 +115,12 @@ def list_files(id: str, *, repo_type: str, revision: str) -> dict[str, RemoteFil
 
 
 def content_size(content: FileContent) -> int:
-    """Bytes."""
+    """Return the size in bytes."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def has_same_content(content: FileContent, remote_file: RemoteFile | None) -> bool:
-    """Whether the Hub holds this very content."""
+    """Return whether the Hub already holds this content."""
     return (
         remote_file is not None
         and remote_file.size == content_size(content)
@@ -123,8 +130,7 @@ def has_same_content(content: FileContent, remote_file: RemoteFile | None) -> bo
 
 def _digest(content: FileContent, is_large: bool) -> str:
     if is_large and isinstance(content, Path):
-        with content.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(content)
     data = content if isinstance(content, bytes) else content.read_bytes()
     if is_large:
         return hashlib.sha256(data).hexdigest()
@@ -132,7 +138,7 @@ def _digest(content: FileContent, is_large: bool) -> str:
 
 
 def describe_client_error(error: Exception, id: str) -> str | None:
-    """An error of the clients in words; None for what is none of theirs."""
+    """Return a Hub client error as one line; None for an error of another kind."""
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     for cause in cause_chain(error):
@@ -152,7 +158,7 @@ def _describe_status(status: int, message: str, id: str) -> str:
     message = " ".join(message.split())
     if status == _UNAUTHORIZED:
         where = "HF_TOKEN holds" if os.environ.get("HF_TOKEN") else "you are logged in with"
-        return f"the Hub does not know the token that {where} ({message}); `hf auth login` with a valid one that may write"
+        return f"the Hub does not know the token that {where} ({message}); `hf auth login` with one that may write"
     if status == _FORBIDDEN:
         return f"you may not write to {id} ({message}); take a token that may, or another id"
     if status == PRECONDITION_FAILED:
@@ -161,7 +167,7 @@ def _describe_status(status: int, message: str, id: str) -> str:
 
 
 def describe_error(error: Exception, *, id: str) -> str | None:
-    """What the client refuses by itself, a card for example, is told in its words, and so is what it gave up."""
+    """Return an error of an upload as one line; None for an unexpected error."""
     if isinstance(error, ValueError):
         return " ".join(str(error).split())
     return describe_client_error(error, id) or (root_cause_message(error) if isinstance(error, RuntimeError) else None)
@@ -169,7 +175,7 @@ def describe_error(error: Exception, *, id: str) -> str | None:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Without the client's bars, of which each file has its own."""
+    """Hide the client's own progress bars, one per file."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown = not are_progress_bars_disabled()

@@ -1,7 +1,7 @@
-"""Contents brought to a branch of the Hub by one commit.
+"""Upload files and bring them onto a branch of the Hub in a single commit.
 
-Whoever reads the branch sees the old files or the new ones, never some of each. What was sent is not sent again when
-a push is repeated, and a commit whose answer was lost is found to be there.
+Readers of the branch see either the old files or the new ones, never a mix. A repeated push does not upload again what
+already arrived, and it recognizes a commit whose response was lost.
 """
 
 import time
@@ -14,6 +14,7 @@ from .client import (
     PRECONDITION_FAILED,
     FileContent,
     PushError,
+    RemoteFile,
     content_size,
     describe_client_error,
     has_same_content,
@@ -30,37 +31,37 @@ from .retry import (
 
 MAIN_BRANCH = "main"
 GITATTRIBUTES_FILE = ".gitattributes"
-# Nobody waits longer than this to hear that the Hub cannot be reached, before hours of work.
+# The longest wait for an unreachable Hub before hours of work begin.
 CHECK_SECONDS = 20.0
-# What is sent before the bar moves, and before what failed is sent again.
+# Files uploaded in one step: the progress bar moves, and failures are retried, a step at a time.
 _UPLOAD_BATCH_BYTES, _UPLOAD_BATCH_FILES = 64 << 20, 200
-_MAX_COMMIT_CONFLICTS = 5  # of other people, while one commit is made
+_MAX_COMMIT_CONFLICTS = 5  # commits of others while this one is being made
 _NUM_UPLOAD_THREADS = 2
 
 _Result = TypeVar("_Result")
 
 
 class BranchHead(Protocol):
-    """What lies on a branch."""
+    """The state of a branch."""
 
     @property
     def commit(self) -> str:
-        """Its head."""
+        """Return the branch's newest commit."""
 
 
 _BranchHead = TypeVar("_BranchHead", bound=BranchHead)
 
 
 def query_repo(attempt: Callable[[], _Result], id: str, *, otherwise: str) -> _Result:
-    """What a first look at a repository finds; a Hub that does not answer is not waited for long.
+    """Return the result of a first look at a repository; give up early if the Hub does not respond.
 
     Args:
-        attempt: made again while what stops it passes.
-        id: of the repository.
-        otherwise: what to do without the Hub.
+        attempt: called again after each transient error.
+        id: the repository.
+        otherwise: what the user can do without the Hub; part of the message.
 
     Raises:
-        PushError: in one line.
+        PushError: when the Hub cannot be reached or refuses.
     """
     try:
         return retry_transient(attempt, RetryPolicy(f"looking at {id}", seconds=shard_retry_seconds(CHECK_SECONDS)))
@@ -75,7 +76,7 @@ def query_repo(attempt: Callable[[], _Result], id: str, *, otherwise: str) -> _R
 
 @dataclass(frozen=True)
 class FileChanges:
-    """What makes a branch hold the contents: the paths that are new, or other than there, and those that go."""
+    """The changes that turn a branch's files into the new contents."""
 
     added: list[str]
     deleted: list[str]
@@ -85,23 +86,30 @@ class FileChanges:
 
 
 def diff_files(
-    contents: dict[str, FileContent], files: dict[str, Any], *, stale: Callable[[str], bool]
+    contents: dict[str, FileContent], files: dict[str, RemoteFile], *, is_stale: Callable[[str], bool]
 ) -> FileChanges:
-    """What is to be sent and what is to go.
+    """Return which files to upload and which to delete.
 
     Args:
-        contents: by path.
-        files: `RemoteFile`s by path, as they lie on the branch.
-        stale: whether a file that is not among the contents goes.
+        contents: the new content by path.
+        files: the branch's `RemoteFile`s by path.
+        is_stale: whether to delete a remote file that is not in `contents`.
     """
     added = [path for path, content in contents.items() if not has_same_content(content, files.get(path))]
     others = sorted(files.keys() - contents.keys() - {GITATTRIBUTES_FILE})
-    return FileChanges(added, [path for path in others if stale(path)])
+    return FileChanges(added, [path for path in others if is_stale(path)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommitResult:
-    """What a push did: the head of the branch now, the files that were new, their bytes, and the files that went."""
+    """What a push did.
+
+    Attributes:
+        commit: the branch's head now.
+        files: number of new files.
+        num_bytes: their size.
+        removed: number of deleted files.
+    """
 
     commit: str
     files: int
@@ -110,55 +118,59 @@ class CommitResult:
 
     @property
     def changed(self) -> bool:
-        """Whether there was anything to do."""
+        """Return whether the push changed anything."""
         return bool(self.files or self.removed)
 
 
 @dataclass(kw_only=True)
 class HubCommit(Generic[_BranchHead]):
-    """One commit in the making.
+    """One commit to a branch of the Hub, retried until it is made.
 
     Attributes:
         id: `org/name`.
         repo_type: `model` or `dataset`.
-        contents: by path.
-        message: of the commit.
-        patience: how long a Hub that fails is waited for.
-        open: what lies on the branch, which is made where it is missing; raises what is in the way.
-        changes: between the contents and that.
-        branch: to commit to.
+        contents: the new content by path.
+        message: the commit message.
+        retry_policy: how long to retry while the Hub fails.
+        open: returns the branch's state, creating the branch if needed; raises `PushError` if the push must not
+            happen.
+        changes: returns the changes from that state to `contents`.
+        branch: the branch to commit to.
     """
 
     id: str
     repo_type: str
     contents: dict[str, FileContent]
     message: str
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
     open: Callable[[], _BranchHead]
     changes: Callable[[_BranchHead], FileChanges]
     branch: str = MAIN_BRANCH
     _additions: dict[str, Any] = field(default_factory=dict)
 
     def run(self, *, progress: bool = False) -> CommitResult:
-        """Send what is new, then commit it.
+        """Upload the new files, then commit.
 
         Args:
-            progress: show a bar on stderr.
+            progress: show a progress bar on stderr.
 
         Raises:
-            PushError: in one line.
-            SourceUnavailable: when the patience is over, or was called off.
+            PushError: when the Hub keeps moving under the commit, or `open` refuses.
+            SourceUnavailable: when the retries are used up or canceled.
         """
-        changes = retry_transient(lambda: self.changes(self.open()), self.patience)
-        self.patience.progress()
+        from tqdm import tqdm
+
+        changes = retry_transient(lambda: self.changes(self.open()), self.retry_policy)
+        self.retry_policy.reset()
         sizes = {path: content_size(self.contents[path]) for path in changes.added}
-        with _progress_bar(sum(sizes.values()), name=self.id, shown=progress) as bar:
+        options: dict[str, Any] = {"unit": "B", "unit_scale": True, "dynamic_ncols": True, "disable": not progress}
+        with tqdm(total=sum(sizes.values()), desc=self.id, **options) as bar:
             for group in _split_uploads(sizes):
-                retry_transient(lambda group=group: self._send(group), self.patience)  # type: ignore[misc]
-                self.patience.progress()
+                retry_transient(lambda group=group: self._send(group), self.retry_policy)  # type: ignore[misc]
+                self.retry_policy.reset()
                 bar.update(sum(sizes[path] for path in group))
         for _ in range(_MAX_COMMIT_CONFLICTS):
-            commit = retry_transient(self._commit, self.patience)
+            commit = retry_transient(self._commit, self.retry_policy)
             if commit is not None:
                 removed = len(changes.deleted)
                 return CommitResult(commit=commit, files=len(sizes), num_bytes=sum(sizes.values()), removed=removed)
@@ -181,8 +193,7 @@ class HubCommit(Generic[_BranchHead]):
         return self._additions[path]
 
     def _commit(self) -> str | None:
-        """The head of the branch once it holds the contents, by this commit or by one whose answer was lost; None
-        where somebody else came first."""
+        """Return the branch's head once it holds the contents; None if another commit came first."""
         from huggingface_hub import CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -220,9 +231,3 @@ def _split_uploads(sizes: dict[str, int]) -> Iterator[list[str]]:
             group, total = [], 0
     if group:
         yield group
-
-
-def _progress_bar(num_bytes: int, *, name: str, shown: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=num_bytes, unit="B", unit_scale=True, dynamic_ncols=True, desc=name, disable=not shown)

@@ -1,7 +1,7 @@
-"""Files of the Hub, whole: fetched again where a connection breaks, and compared with what the Hub says they are.
+"""Download files of the Hub and verify them: fetch again after a broken connection or a wrong checksum.
 
-huggingface_hub names a file in its cache by what the Hub states of its content: the SHA-256 of a large file, git's
-SHA-1 of a small one. It compares sizes alone, so a file that was damaged on its way, or on the disk since, is used.
+huggingface_hub names a file in its cache by its checksum: the SHA-256 of a large file, git's SHA-1 of a small one. It
+only compares sizes itself, so it would use a file that was damaged in transit, or on disk since.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from .source_errors import not_the_hub_error, source_refused_error
 logger = logging.getLogger(__name__)
 
 MAX_DOWNLOAD_ATTEMPTS = 3
-"""So often a file is fetched before it is called damaged."""
+"""Downloads of a file before it counts as damaged."""
 
 _PROBE_SECONDS = 10.0
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -36,16 +36,16 @@ _CONFIG_FILES = (
     *("config.json", "generation_config.json", "adapter_config.json"),
     *("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"),
 )
-# (path, inode, time, size) of files that were compared in this process.
+# (path, inode, time, size) of the files that were verified in this process.
 _verified_files: set[tuple[str, int, int, int]] = set()
 
 
 class DamagedDownload(DataError):
-    """A file whose content is not what the Hub says, however often it is fetched."""
+    """Raised for a file whose content does not match the Hub's checksum after every attempt."""
 
 
 def git_sha1_of(path: Path) -> str:
-    """Return git's name of a file's content: the SHA-1 of its size and its bytes."""
+    """Return git's checksum of a file: the SHA-1 of its size and its bytes."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while part := file.read(1 << 20):
@@ -54,7 +54,7 @@ def git_sha1_of(path: Path) -> str:
 
 
 def matches_checksum(path: Path) -> bool:
-    """Return whether a file of the client's cache holds what its name there says; True for a file elsewhere."""
+    """Return whether a file in the client's cache matches the checksum in its name; True for files elsewhere."""
     blob_path = path.resolve()
     named = blob_path.name if blob_path.parent.name == "blobs" else ""
     if not (_SHA256.fullmatch(named) or _SHA1.fullmatch(named)):
@@ -78,18 +78,18 @@ def download(
     cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Path:
-    """Return a file of the Hub by way of the client's cache, which is asked once; a damaged one is fetched again.
+    """Return the path of a Hub file in the client's cache; download a damaged file again.
 
     Args:
         repo: `org/name`.
-        path: in the repository.
+        path: the file in the repository.
         repo_type: `model` or `dataset`.
         revision: branch, tag or commit.
-        cache_dir: another cache than the client's own.
-        **options: of `hf_hub_download`.
+        cache_dir: another cache folder than the client's.
+        **options: passed to `hf_hub_download`.
 
     Raises:
-        DamagedDownload: when it stays damaged.
+        DamagedDownload: when every attempt was damaged.
     """
     from huggingface_hub import hf_hub_download
 
@@ -97,53 +97,45 @@ def download(
     reason = ""
     for _ in range(MAX_DOWNLOAD_ATTEMPTS):
         try:
-            found = Path(hf_hub_download(repo, path, **named, **options))
+            file = Path(hf_hub_download(repo, path, **named, **options))
         except OSError as error:
-            if not is_size_mismatch(error):
+            # How the client rejects a file whose size is not the announced one.
+            if error.errno is not None or "Consistency check failed" not in str(error):
                 raise
             reason = root_cause_message(error)
         else:
-            if matches_checksum(found):
-                return found
-            reason = "its content is not what the Hub states"
-            _remove_cached_file(found)
-        logger.warning("%s of %s is damaged and is fetched again: %s", path, repo, reason)
+            if matches_checksum(file):
+                return file
+            reason = "its content does not match the Hub's checksum"
+            # Processes that have the file open can still read it.
+            file.resolve().unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+        logger.warning("%s of %s is damaged and is downloaded again: %s", path, repo, reason)
     raise DamagedDownload(
-        f"{path} of {repo} came damaged {MAX_DOWNLOAD_ATTEMPTS} times ({reason}); check the network (a proxy may change files) and "
-        f"the disk, then try again"
+        f"{path} of {repo} came damaged {MAX_DOWNLOAD_ATTEMPTS} times ({reason}); check the network (a proxy may "
+        f"change files) and the disk, then try again"
     )
 
 
-def is_size_mismatch(error: OSError) -> bool:
-    """Return whether the client threw away what came, because it is not as large as was announced."""
-    return error.errno is None and "Consistency check failed" in str(error)
-
-
-def _remove_cached_file(path: Path) -> None:
-    """Take a damaged file out of the cache; who has it open reads on."""
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-
-
 def download_model(name: str) -> None:
-    """Bring the files of a model of the Hub to the client's cache, whole, for `from_pretrained` to find them there.
+    """Download a Hub model to the client's cache and verify it, for `from_pretrained` to find it there.
 
-    A Hub that is there and fails is waited for; one that does not answer at all leaves the cache to be used as it is.
+    A Hub that responds with errors is retried. If it does not respond at all, the cached files are used.
 
     Args:
         name: `org/name`.
 
     Raises:
-        DamagedDownload: for a file that stays damaged, or is in the cache alone.
-        SourceRefused: when the Hub does not give it.
+        DamagedDownload: for a file that stays damaged, or is damaged in the cache while the Hub is unreachable.
+        SourceRefused: when the Hub refuses a file.
         SourceUnavailable: when the network kept failing.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     def ask() -> list[str]:
-        found = HfApi().model_info(name, timeout=_PROBE_SECONDS).siblings or []
-        return [sibling.rfilename for sibling in found]
+        siblings = HfApi().model_info(name, timeout=_PROBE_SECONDS).siblings or []
+        return [sibling.rfilename for sibling in siblings]
 
     try:
         paths = retry_first_request(ask, RetryPolicy(name, seconds=shard_retry_seconds()))
@@ -152,7 +144,7 @@ def download_model(name: str) -> None:
     except OfflineModeIsEnabled:
         return _verify_cached_model(name)
     except (HTTPError, OSError) as error:
-        # The client itself would try again for half a minute and more, whatever the patience.
+        # The client itself would retry for half a minute and more, whatever the retry policy says.
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):
             raise SourceUnavailable(
                 f"the Hub does not give it: the model {name} is not in the cache, and the Hub cannot be reached "
@@ -171,11 +163,11 @@ def download_model(name: str) -> None:
             retry_transient(lambda path=path: download(name, path), retry_policy)  # type: ignore[misc]
         except HfHubHTTPError as error:
             raise source_refused_error(error, name, path) from error
-        retry_policy.progress()
+        retry_policy.reset()
 
 
 def _select_model_files(paths: list[str]) -> list[str]:
-    """The files that transformers loads: safetensors rather than pickles, whole files rather than parts."""
+    """Return the files that transformers loads: safetensors rather than pickles, one file rather than shards."""
     weights: list[str] = []
     for whole, index in zip(_WEIGHT_FILES, _WEIGHT_INDEX_FILES, strict=True):
         stem, _, suffix = whole.rpartition(".")
@@ -193,9 +185,9 @@ def _verify_cached_model(name: str) -> None:
     from huggingface_hub import try_to_load_from_cache
 
     for path in (*_CONFIG_FILES, *_WEIGHT_FILES, *_WEIGHT_INDEX_FILES):
-        found = try_to_load_from_cache(name, path)
-        if isinstance(found, str) and not matches_checksum(Path(found)):
+        cached = try_to_load_from_cache(name, path)
+        if isinstance(cached, str) and not matches_checksum(Path(cached)):
             raise DamagedDownload(
-                f"{path} of {name} is damaged in {Path(found).parent}, and the Hub cannot be reached to fetch it "
+                f"{path} of {name} is damaged in {Path(cached).parent}, and the Hub cannot be reached to fetch it "
                 f"again; try again with a network"
             )

@@ -1,8 +1,8 @@
-"""Check that files of the Hub come whole, and that tar files are read to their end.
+"""Check that files of the Hub arrive whole, and that tar files are read to their end.
 
-huggingface_hub 1.31 hands on whatever an answer holds: a proxy's page in place of a part of a Parquet file is read as
-that file. And `tarfile` takes a damaged header, or an answer that was cut short between two members, for the end of
-the archive: the other videos would be lost silently.
+huggingface_hub 1.31 returns whatever a response holds: a proxy's page in place of a part of a Parquet file is read as
+that file. And `tarfile` takes a damaged header, or a response that was cut off between two members, for the end of the
+archive: the remaining videos would be lost silently.
 """
 
 import functools
@@ -24,17 +24,17 @@ _HEADER_ERRORS = (_tar.InvalidHeaderError, _tar.TruncatedHeaderError)
 
 
 def install_read_checks() -> None:
-    """Make `datasets` raise `IncompleteReadError` and `tarfile.ReadError` for such files, in this process."""
+    """Make `datasets` raise `IncompleteReadError` or `tarfile.ReadError` for such files, in this process."""
     from datasets.utils.file_utils import ArchiveIterable
     from huggingface_hub.hf_file_system import HfFileSystemFile, HfFileSystemStreamFile
 
-    for kind, name, wrap in (
+    for cls, name, wrap in (
         (HfFileSystemFile, "_fetch_range", _check_range_size),
         (HfFileSystemStreamFile, "read", _check_stream_size),
     ):
-        method = getattr(kind, name)
+        method = getattr(cls, name)
         if not hasattr(method, "__wrapped__"):
-            setattr(kind, name, wrap(method))
+            setattr(cls, name, wrap(method))
     ArchiveIterable._iter_tar = staticmethod(_iter_tar_members)
 
 
@@ -42,9 +42,9 @@ def _check_range_size(fetch: Any) -> Any:
     @functools.wraps(fetch)
     def checked(file: Any, start: int, end: int) -> bytes:
         content: bytes = fetch(file, start, end)
-        wanted = min(end, file.size) - start
-        if len(content) != wanted:
-            raise IncompleteReadError(f"{len(content)} bytes came instead of {wanted}")
+        expected = min(end, file.size) - start
+        if len(content) != expected:
+            raise IncompleteReadError(f"{len(content)} bytes came instead of {expected}")
         return content
 
     return checked
@@ -63,7 +63,7 @@ def _check_stream_size(read: Any) -> Any:
 
 
 class _CheckedTarInfo(tarfile.TarInfo):
-    """A member whose header must be sound, wherever in the archive it is."""
+    """A tar member whose header must be valid, anywhere in the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Any:
@@ -81,7 +81,7 @@ class _CheckedTarInfo(tarfile.TarInfo):
 
 @functools.cache
 def _warn_missing_end_marker(name: str) -> None:
-    logger.warning("%s has no end mark: it may have been cut off, its last videos would be missing", name)
+    logger.warning("%s has no end marker: it may be cut off, with its last videos missing", name)
 
 
 def _iter_tar_members(file: Any) -> Iterator[tuple[str, Any]]:

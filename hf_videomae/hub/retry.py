@@ -1,10 +1,10 @@
-"""A network that fails for a while: what is worth trying again, when, and for how long.
+"""Retry what fails while the network or the Hub is down: which errors, when, and for how long.
 
 What the clients do by themselves (huggingface_hub 2.4, datasets 5.2, tried on a server that fails on purpose):
-huggingface_hub asks again five times within 23 seconds, and heeds Retry-After; then `datasets` asks on for minutes
-after a refused connection, 429 and 504, but gives up at once after 500, 502 and 503. A tar file whose connection
-breaks twice at one place it reads on as if it had ended there: a `tarfile.ReadError`, as of a damaged file. So here
-`datasets` is told not to try again (`disable_datasets_retries`), and what failed is read again from where it was.
+huggingface_hub retries five times within 23 seconds and honors Retry-After. `datasets` retries for minutes after a
+refused connection, 429 and 504, but gives up at once after 500, 502 and 503. If the connection of a tar file breaks
+twice in one place, it reads on as if the file ended there: a `tarfile.ReadError`, as for a damaged file. So here the
+retries of `datasets` are switched off (`disable_datasets_retries`), and a failed read continues from where it was.
 """
 
 import contextlib
@@ -34,28 +34,31 @@ _Result = TypeVar("_Result")
 
 RETRY_SECONDS_VARIABLE = "HF_VIDEOMAE_HUB_PATIENCE"
 OUTAGE_SECONDS = 900.0
-"""Without a single byte for so long, a run gives up, unless HF_VIDEOMAE_HUB_PATIENCE says otherwise."""
+"""A run gives up after so long without a single byte, unless HF_VIDEOMAE_HUB_PATIENCE is set."""
 SHARD_SECONDS = 60.0
-"""After so long another shard is read first."""
+"""After so long without a byte, another shard is read first."""
 
 _INITIAL_BACKOFF, _MAX_BACKOFF = 1.0, 30.0
 _TOO_MANY_REQUESTS = 429
 _TRANSIENT_STATUSES = {408, _TOO_MANY_REQUESTS, 500, 502, 503, 504, 520, 522, 524}
-# `hf_xet` 1.8 makes a refusal, which it tried again itself, a ConnectionError; the status is in its words alone.
+# `hf_xet` 1.8 retries a refusal itself and then raises a ConnectionError with the status in its text only.
 _XET_STATUS = re.compile(r"HTTP status client error \((\d{3})\b")
-# All threads share one client, and where one of them cannot connect, huggingface_hub closes it under the others.
+# All threads share one client: if one thread cannot connect, huggingface_hub closes it for the others too.
 _CLIENT_CLOSED_MESSAGE = "client has been closed"
 
 CLIENT_ERRORS = (HTTPError, OSError, ValueError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
-"""What a failure arrives as: the HTTP client's own errors, and what readers of files (pyarrow, tarfile) and the
-transfer of large files make of them, which depends on the format and on versions. What it means, its causes tell."""
+"""The types that a failed request is raised as: the HTTP client's own, and what pyarrow, tarfile and the transfer of
+large files wrap them in, which depends on formats and versions. The chain of causes tells what happened."""
 
-# Where a thread waits that shall not outlive its purpose; by `cancel_waits_on`.
+NOT_THE_HUB = "what answers for the Hub is not the Hub"
+"""How a response that a proxy or a login page gave is described."""
+
+# Per thread: the event that cancels its waits, set by `cancel_waits_on`.
 _thread_state = threading.local()
 
 
 def read_env_seconds(variable: str, default: float) -> float:
-    """Return the seconds that an environment variable holds, or the default where it is not set.
+    """Return the seconds in an environment variable, or the default if it is not set.
 
     Raises:
         DataError: for anything but a number of 0 or more.
@@ -71,21 +74,21 @@ def read_env_seconds(variable: str, default: float) -> float:
 
 
 def outage_retry_seconds() -> float:
-    """Return for how long a network or a Hub that fails is waited for."""
+    """Return how long to retry while the network or the Hub is down."""
     return read_env_seconds(RETRY_SECONDS_VARIABLE, OUTAGE_SECONDS)
 
 
 def shard_retry_seconds(most: float | None = None) -> float:
-    """Return for how long one shard, or one question to the Hub, is waited for: `SHARD_SECONDS`, or `most`."""
+    """Return how long to retry one shard or one question to the Hub: `SHARD_SECONDS`, or at most `most`."""
     return min(SHARD_SECONDS if most is None else most, outage_retry_seconds())
 
 
 class SourceUnavailable(DataError):
-    """The network kept failing while a data set was read: not the fault of any video."""
+    """Raised when the network kept failing; no video is to blame."""
 
 
 def cause_chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from, outermost first."""
+    """Yield an error and what it was raised from, outermost first."""
     chained: BaseException | None = error
     while chained is not None:
         yield chained
@@ -95,7 +98,7 @@ def cause_chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error of a client is one that time mends: no connection, a broken one, 429, 5xx."""
+    """Return whether retrying may help: no connection, a broken one, 429 or 5xx."""
     return any(_is_transient_cause(cause) for cause in cause_chain(error))
 
 
@@ -112,8 +115,8 @@ def _is_transient_cause(error: BaseException) -> bool:
 
 
 def is_connection_dropped(error: BaseException) -> bool:
-    """Whether a connection that was made broke before the answer: something is there, unlike where none is made."""
-    # The HTTP client's own name for an end without an answer; which client it is depends on the version.
+    """Return whether a connection was made and then broke, so that a server is there."""
+    # By name, because which HTTP client raises it depends on the version.
     return any(
         isinstance(cause, (ConnectionResetError, BrokenPipeError)) or type(cause).__name__ == "RemoteProtocolError"
         for cause in cause_chain(error)
@@ -126,17 +129,17 @@ def _response(error: BaseException) -> Any:
 
 
 def http_status(error: BaseException) -> int | None:
-    """Of the answer that an error is about, where there was one."""
+    """Return the HTTP status that an error is about; None without a response."""
     response = _response(error)
     status = getattr(response, "status_code", None) or getattr(response, "code", None)
     if isinstance(status, int):
         return status
-    refused = _XET_STATUS.search(str(error)) if isinstance(error, ConnectionError) else None
-    return int(refused[1]) if refused else None
+    match = _XET_STATUS.search(str(error)) if isinstance(error, ConnectionError) else None
+    return int(match[1]) if match else None
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that the server asks to wait, where it does: a number or a date."""
+    """Return the seconds that a Retry-After header, a number or a date, asks to wait; None without one."""
     for cause in cause_chain(error):
         headers = getattr(_response(cause), "headers", None) or {}
         value = headers.get("Retry-After")
@@ -150,58 +153,57 @@ def retry_after(error: BaseException) -> float | None:
 
 
 class RetryPolicy:
-    """Waits between tries, each time longer and never twice as long, until its time is over.
+    """Exponential backoff with jitter between attempts, bounded by a time without progress.
+
+    The waits double from 0.5-1, 1-2, 2-4 seconds up to 15-30 seconds, unless the server asks for another wait.
 
     Args:
-        name: what is being read, for people.
-        seconds: without progress until it gives up; None: `outage_retry_seconds()`. A server that asks for patience (429)
-            gets that too: it asks it of everyone, so that another file would be no way out.
+        name: what is being read, for messages.
+        seconds: time without progress until it gives up; by default `outage_retry_seconds()`. A rate limit (429) gets
+            at least that, because it applies to every file alike.
     """
 
     def __init__(self, name: str, *, seconds: float | None = None) -> None:
         self.name, self.seconds = name, outage_retry_seconds() if seconds is None else seconds
-        # Not the global generator: that is the training's.
+        # Not the global generator, whose state belongs to training.
         self._random = random.Random()
-        self.progress()
+        self.reset()
 
-    def progress(self) -> None:
-        """Something came: the time begins anew."""
+    def reset(self) -> None:
+        """Restart the clock and the backoff, after something arrived."""
         self._failing_since: float | None = None
         self._backoff = _INITIAL_BACKOFF
 
     def wait(self, error: BaseException) -> None:
-        """Wait before the next try.
+        """Wait before the next attempt.
 
         Raises:
-            SourceUnavailable: when the time is over.
+            SourceUnavailable: when the time is used up.
         """
         now = time.monotonic()
-        first = self._failing_since is None
+        is_first = self._failing_since is None
         self._failing_since = now if self._failing_since is None else self._failing_since
-        requested_wait = retry_after(error)
-        wait = (
-            self._backoff * self._random.uniform(0.5, 1.0)
-            if requested_wait is None
-            else requested_wait + self._random.uniform(0.0, 1.0)
-        )
+        requested = retry_after(error)
+        jittered_backoff = self._backoff * self._random.uniform(0.5, 1.0)
+        wait = jittered_backoff if requested is None else requested + self._random.uniform(0.0, 1.0)
         self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
         is_rate_limited = any(http_status(cause) == _TOO_MANY_REQUESTS for cause in cause_chain(error))
         seconds = max(self.seconds, outage_retry_seconds()) if is_rate_limited else self.seconds
         if now + wait - self._failing_since > seconds:
             raise SourceUnavailable(
                 f"the network kept failing for {now - self._failing_since:.0f} s while {self.name} was read "
-                f"({root_cause_message(error)}); when it is back, run again (a run goes on with --resume)"
+                f"({root_cause_message(error)}); run again when it is back (a training run continues with --resume)"
             ) from error
-        if first:
+        if is_first:
             logger.warning("%s: %s; trying again for %.0f s", self.name, root_cause_message(error), seconds)
         _sleep(wait)
 
     @contextlib.contextmanager
     def retrying(self, find_transient: Callable[[BaseException], BaseException | None]) -> Iterator[None]:
-        """What time mends ends the block, and is waited for: whoever comes out at its end is to try again.
+        """Wait out a transient error of the block; the caller then tries again.
 
         Raises:
-            SourceUnavailable: when the time is over.
+            SourceUnavailable: when the time is used up.
         """
         try:
             yield
@@ -213,13 +215,13 @@ class RetryPolicy:
 
 
 def root_cause_message(error: BaseException) -> str:
-    """One line: the innermost cause that says something."""
+    """Return one line: the innermost cause that has a message."""
     messages = [line for cause in cause_chain(error) for line in str(cause).splitlines()[:1] if line]
     return redact_credentials(messages[-1] if messages else type(error).__name__)
 
 
 def find_transient_error(error: BaseException) -> BaseException | None:
-    """An error that time mends; a proxy's page, read as JSON, is one."""
+    """Return the error if it is transient, or a proxy's page that was read as JSON; otherwise None."""
     return error if is_transient(error) or isinstance(error, json.JSONDecodeError) else None
 
 
@@ -229,15 +231,15 @@ def retry_transient(
     *,
     find_transient: Callable[[BaseException], BaseException | None] = find_transient_error,
 ) -> _Result:
-    """The result of an attempt, made again for as long as the network or the server fails.
+    """Return the result of an attempt, repeated while the network or the server fails.
 
     Args:
-        attempt: made from its beginning each time.
-        retry_policy: between attempts.
-        find_transient: of an error, what is to be waited for; None: the error is raised.
+        attempt: starts from its beginning each time.
+        retry_policy: how long to wait between attempts.
+        find_transient: returns the error to wait for; None: the error is raised.
 
     Raises:
-        SourceUnavailable: when they kept failing.
+        SourceUnavailable: when the time is used up.
     """
     while True:
         with retry_policy.retrying(find_transient):
@@ -245,8 +247,9 @@ def retry_transient(
 
 
 def retry_first_request(ask: Callable[[], _Result], retry_policy: RetryPolicy) -> _Result:
-    """The answer to a first question. A server that is there and fails is waited for: many processes start at once.
-    One that does not answer at all is not.
+    """Return the answer to a first request; retry a server that fails, but not one that does not respond at all.
+
+    Many processes start at once, so a busy server is expected.
 
     Raises:
         SourceUnavailable: when it kept failing.
@@ -260,7 +263,7 @@ def retry_first_request(ask: Callable[[], _Result], retry_policy: RetryPolicy) -
 
 
 def cancel_waits_on(event: threading.Event) -> None:
-    """In the thread that calls this, waits end when the event is set: it may be called off in the middle of one."""
+    """End the current thread's waits as soon as the event is set."""
     _thread_state.event = event
 
 
@@ -269,14 +272,14 @@ def _sleep(seconds: float) -> None:
     parent = multiprocessing.parent_process()
     deadline = time.monotonic() + seconds
     while (remaining := deadline - time.monotonic()) > 0:
-        # A worker whose training process was killed must not sit out the outage.
+        # A worker must not wait on after its training process was killed.
         if event.wait(min(1.0, remaining)) or (parent is not None and not parent.is_alive()):
-            raise SourceUnavailable("the wait for the network was called off")
+            raise SourceUnavailable("the wait for the network was canceled")
 
 
 @contextlib.contextmanager
 def disable_datasets_retries() -> Iterator[None]:
-    """Within this, `datasets` raises what fails in place of trying again."""
+    """Make `datasets` raise errors immediately instead of retrying."""
     from datasets import config
 
     names = ("STREAMING_READ_MAX_RETRIES", "STREAMING_OPEN_MAX_RETRIES")

@@ -1,4 +1,4 @@
-"""Clips out of one open video, a few at a time: a long video's frames together would take gigabytes.
+"""Read windows of frames from one open video, a few at a time: all frames of a long video would take gigabytes.
 
 Shapes: W windows, T frames of each, C channels, H x W pixels.
 """
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Items in their order, at most `size` at a time."""
+    """Yield the items in order, at most `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -29,20 +29,20 @@ def read_windows(
     processor: VideoMAEVideoProcessor,
     batch_size: int,
 ) -> Iterator[Tensor]:
-    """The windows as the processor makes clips, (W, T, C, H, W) for each group; no frame of a group is read twice.
+    """Yield batches of windows, (W, T, C, H, W) each, as the processor makes clips; no frame is read twice in a batch.
 
     Args:
         reader: the open video.
-        windows: the frames of each, counted from 0.
-        processor: resizes, cuts and normalises them.
-        batch_size: windows of a group.
+        windows: the frame indices of each window, counted from 0.
+        processor: resizes, crops and normalizes the frames.
+        batch_size: windows per batch.
 
     Raises:
-        VideoDecodeError: where the file breaks off.
+        VideoDecodeError: if the file is damaged at one of the frames.
     """
-    for group in batched(windows, batch_size):
-        distinct = sorted({index for window in group for index in window})
-        frames, place = reader.frames(distinct), {index: number for number, index in enumerate(distinct)}
+    for batch in batched(windows, batch_size):
+        distinct = sorted({index for window in batch for index in window})
+        frames, position = reader.frames(distinct), {index: row for row, index in enumerate(distinct)}
         settings = {"do_sample_frames": False, "input_data_format": "channels_first"}
         (pixels,) = processor(frames, **settings)["pixel_values"]
-        yield torch.stack([pixels[[place[index] for index in window]] for window in group])
+        yield torch.stack([pixels[[position[index] for index in window]] for window in batch])

@@ -1,7 +1,8 @@
-"""Features of many videos in files: Parquet or safetensors, a part at a time, resumable.
+"""Save features of many videos to Parquet or safetensors files, part by part, so that an interrupted run can resume.
 
 A folder holds `features.json` (model and settings), `part-00000.parquet` and so on, each written whole or not at all,
-and `bad_videos.jsonl`. Going on with the same settings leaves out what the parts hold; other settings are refused.
+and `bad_videos.jsonl`. A second run with the same settings skips the videos that the parts hold; other settings are
+refused.
 """
 
 import json
@@ -23,8 +24,8 @@ from ..run_files import BAD_VIDEOS_FILE, copy_file_mode, read_json, write_json
 from ..video.decoding import VideoDecodeError
 from ..video.segments import VideoSegment
 from .features import FeatureExtractor, VideoFeatures
-from .model_loading import display_name, find_inputs
 from .output_checks import NonFiniteOutputError
+from .video_inputs import display_name, find_inputs
 
 FeatureFormat = Literal["parquet", "safetensors"]
 FEATURES_METADATA_FILE = "features.json"
@@ -36,10 +37,10 @@ class SaveFeaturesResult:
     """What a call of `save_features` did.
 
     Attributes:
-        written: videos whose features were written now.
-        skipped: videos that were there already.
+        written: number of videos whose features were written now.
+        skipped: number of videos that an earlier run wrote.
         bad: path and reason of each video that could not be decoded, or whose features are not finite.
-        not_finite: how many of them could be decoded.
+        not_finite: number of bad videos that could be decoded.
     """
 
     written: int
@@ -58,38 +59,37 @@ def save_features(
     videos_per_file: int = 32,
     progress: Callable[[str], None] | None = None,
 ) -> SaveFeaturesResult:
-    """Extract and write; what was written before is left out, bad videos are listed and tried again next time.
+    """Extract features and write them; earlier videos are skipped, bad ones are listed and tried again next time.
 
     Args:
-        extractor: the model and what is taken from it.
-        videos: files, URLs, folders, glob patterns, and lists of videos; of those also segments.
-        output_dir: made where it is not there.
-        model: its name, for `features.json`.
+        extractor: the model and its settings.
+        videos: files, URLs, folders, glob patterns and lists of videos, which may name segments.
+        output_dir: the folder of the files, created if needed.
+        model: the model's name, for `features.json`.
         file_format: `parquet` has a row per window: `video`, `window`, `first_frame`, `last_frame`, `first_second`,
-            `last_second`, `shape`, and `features` flattened. `safetensors` has a tensor per video under its path, and
-            its frames under `frames of PATH`.
-        videos_per_file: how many are written, and lost by an interruption, together.
+            `last_second`, `shape`, and the flattened `features`. `safetensors` has a tensor per video under its path,
+            and its frames under `frames of PATH`.
+        videos_per_file: videos per part; an interruption loses at most so many.
         progress: called with a line for each video.
 
     Raises:
-        ValueError: for features of other settings in the folder.
+        ValueError: if the folder holds features of other settings.
     """
     if file_format not in ("parquet", "safetensors") or videos_per_file < 1:
         raise ValueError(
-            f"format {file_format!r}, {videos_per_file} videos per file: give parquet or safetensors, >= 1"
+            f"file_format is {file_format!r} and videos_per_file {videos_per_file}; give parquet or safetensors, and "
+            f"1 or more"
         )
     if file_format == "parquet":
         _pyarrow()
     folder = create_folder(Path(output_dir))
     with wrap_write_errors(
-        "the features", folder, also="; what was written stays, and the same command goes on from here"
+        "the features", folder, also="; what was written stays, and the same command resumes from there"
     ):
         lock = lock_folder(folder)
         try:
             _check_or_write_metadata(folder, {"model": model, "format": file_format, **extractor.settings()})
-            return _extract_and_write(
-                extractor, videos, folder, file_format=file_format, videos_per_file=videos_per_file, progress=progress
-            )
+            return _extract_and_write(extractor, videos, folder, file_format, videos_per_file, progress)
         finally:
             lock.release()
 
@@ -98,16 +98,15 @@ def _extract_and_write(
     extractor: FeatureExtractor,
     videos: Sequence[str | os.PathLike[str]],
     folder: Path,
-    *,
     file_format: FeatureFormat,
     videos_per_file: int,
     progress: Callable[[str], None] | None,
 ) -> SaveFeaturesResult:
-    done, bad, not_finite = list_stored_videos(folder), [], 0
+    stored, bad, not_finite = list_stored_videos(folder), [], 0
     pending: list[VideoFeatures] = []
-    wanted = _index_by_name(find_inputs(videos))
-    todo = {name: video for name, video in wanted.items() if name not in done}
-    for number, (name, video) in enumerate(todo.items(), start=1):
+    requested = _index_by_name(find_inputs(videos))
+    todo = {name: video for name, video in requested.items() if name not in stored}
+    for count, (name, video) in enumerate(todo.items(), start=1):
         try:
             pending.append(extractor(video, name=name))
             note = f"{tuple(pending[-1].features.shape)}"
@@ -115,9 +114,9 @@ def _extract_and_write(
             reason = redact_credentials(error.reason)
             bad.append({"path": name, "reason": reason})
             not_finite += isinstance(error, NonFiniteOutputError)
-            note = f"left out: {reason}"
+            note = f"skipped: {reason}"
         if progress is not None:
-            progress(f"{number}/{len(todo)} {name} {note}")
+            progress(f"{count}/{len(todo)} {name} {note}")
         if len(pending) == videos_per_file:
             _write_part(folder, pending, file_format)
             pending = []
@@ -126,22 +125,22 @@ def _extract_and_write(
     text = "".join(json.dumps(line) + "\n" for line in bad)
     (folder / BAD_VIDEOS_FILE).write_text(text, encoding="utf-8")
     return SaveFeaturesResult(
-        written=len(todo) - len(bad), skipped=len(wanted) - len(todo), bad=bad, not_finite=not_finite
+        written=len(todo) - len(bad), skipped=len(requested) - len(todo), bad=bad, not_finite=not_finite
     )
 
 
 def _index_by_name(videos: Sequence[str | VideoSegment]) -> dict[str, str | VideoSegment]:
-    """Return the videos by the names under which their features are written."""
-    named: dict[str, str | VideoSegment] = {}
+    """Map the names under which features are written to the videos."""
+    by_name: dict[str, str | VideoSegment] = {}
     for video in videos:
         name = display_name(video)
-        if named.setdefault(name, video) != video:
+        if by_name.setdefault(name, video) != video:
             raise ValueError(f"{name} is given twice, with different credentials; give each video once")
-    return named
+    return by_name
 
 
 def load_features(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """All features of a folder by video: (W, ...) float32, as `VideoFeatures.features`.
+    """Return the features in a folder by video: (W, ...) float32, like `VideoFeatures.features`.
 
     Raises:
         ValueError: for a folder without features.
@@ -149,14 +148,14 @@ def load_features(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
     parts = _part_files(Path(folder))
     if not parts:
         raise ValueError(f"{folder} holds no features (part-*.parquet or part-*.safetensors); check the path")
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     for part in parts:
-        found |= _read_safetensors(part) if part.suffix == ".safetensors" else _read_parquet(part)
-    return found
+        features |= _read_safetensors(part) if part.suffix == ".safetensors" else _read_parquet(part)
+    return features
 
 
 def list_stored_videos(folder: Path) -> set[str]:
-    """The videos whose features are in a folder, without reading the features."""
+    """Return the names of the videos whose features are in a folder, without reading the features."""
     names: set[str] = set()
     for part in _part_files(folder):
         if part.suffix == ".safetensors":
@@ -170,16 +169,16 @@ def list_stored_videos(folder: Path) -> set[str]:
 
 
 def _check_or_write_metadata(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder, or see that what is in it was made in the same way."""
+    """Write `features.json`, or check that the parts in the folder were made with the same settings."""
     metadata_path = folder / FEATURES_METADATA_FILE
     if not metadata_path.exists():
         if _part_files(folder):
             raise ValueError(
-                f"{folder} holds parts without {FEATURES_METADATA_FILE}, so how they were made is unknown; give another"
+                f"{folder} holds parts without {FEATURES_METADATA_FILE}, so their settings are unknown; give another"
             )
         write_json(metadata_path, {**settings, "date": utc_timestamp(), "versions": package_versions()})
         return
-    existing = read_json(metadata_path, remedy="how the parts beside it were made is unknown; give another folder")
+    existing = read_json(metadata_path, remedy="the settings of the parts next to it are unknown; give another folder")
     mismatches = [
         f"{name} {existing.get(name)} (now {value})" for name, value in settings.items() if existing.get(name) != value
     ]
@@ -219,20 +218,20 @@ def _write_parquet(path: Path, videos: list[VideoFeatures]) -> None:
     arrow = _pyarrow()
     rows = [row for video in videos for row in _feature_rows(video)]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    kinds = {"features": arrow.list_(arrow.float32()), "shape": arrow.list_(arrow.int32())}
-    arrays = {name: arrow.array(values, type=kinds.get(name)) for name, values in columns.items()}
+    types = {"features": arrow.list_(arrow.float32()), "shape": arrow.list_(arrow.int32())}
+    arrays = {name: arrow.array(values, type=types.get(name)) for name, values in columns.items()}
     arrow.parquet.write_table(arrow.table(arrays), path)
 
 
 def _feature_rows(video: VideoFeatures) -> Iterable[dict[str, Any]]:
-    for number, (features, frames) in enumerate(zip(video.features, video.frames.tolist(), strict=True)):
+    for window, (features, frames) in enumerate(zip(video.features, video.frames.tolist(), strict=True)):
         yield {
             "video": video.video,
-            "window": number,
+            "window": window,
             "first_frame": frames[0],
             "last_frame": frames[-1],
-            "first_second": None if video.seconds is None else float(video.seconds[number, 0]),
-            "last_second": None if video.seconds is None else float(video.seconds[number, -1]),
+            "first_second": None if video.seconds is None else float(video.seconds[window, 0]),
+            "last_second": None if video.seconds is None else float(video.seconds[window, -1]),
             "shape": list(features.shape),
             "features": features.flatten().numpy(),
         }

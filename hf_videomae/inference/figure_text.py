@@ -1,8 +1,8 @@
-"""Names that come from data, as the text of pictures: no mathematics, no line breaks, in a font that has their signs.
+"""Draw names that come from data in figures: no TeX, no line breaks, and a font that has their characters.
 
-matplotlib reads what stands between two `$` as TeX, which ends a picture at `$\\frac{$`, and its own font has no
-Chinese, Japanese or Korean: such signs become boxes. An installed font that has them is taken beside it; a sign that
-no font here has is written as its code point (`\\u4e2d`).
+matplotlib reads text between two `$` as TeX, so a name such as `$\\frac{$` would raise an error, and its own font has
+no Chinese, Japanese or Korean: such characters become boxes. An installed font that has them is added; a character
+that no installed font has is written as its code point (`\\u4e2d`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from pathlib import Path
 from ..cards import escape_to_one_line
 from ..credentials import redact_credentials
 
-# Fonts made to have nearly every sign of their scripts; looked at before others.
+# Fonts made to cover nearly every character of their scripts; they are tried first.
 _PAN_UNICODE_FONTS = (
     "noto",
     "cjk",
@@ -26,26 +26,26 @@ _PAN_UNICODE_FONTS = (
     "arial unicode",
     "gothic",
 )
-# It has a box for every sign there is.
+# A font with a box for every character.
 _LAST_RESORT_FONT = "last resort"
 _MAX_TEXT_LENGTH = 80
 
 
 @contextmanager
 def figure_fonts(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
-    """Draw and save a figure within this: its fonts have the signs of the texts.
+    """Let a figure that is drawn and saved within the block use fonts that have the characters of the texts.
 
     Args:
-        texts: from data, as they will be shown.
+        texts: names from data that the figure will show.
 
     Yields:
-        What makes of such a text one that matplotlib shows as it is.
+        a function that escapes such a text, so that matplotlib shows it literally.
     """
     import matplotlib
 
     characters = {character for text in texts for character in _truncate_line(text)}
     base = list(matplotlib.rcParams["font.family"])
-    names, missing = _covering_fonts(frozenset(character for character in characters if not character.isascii()))
+    names, missing = _covering_fonts(_non_ascii(characters))
 
     def escape_text(text: str) -> str:
         return _escape_missing(_truncate_line(text), missing).replace("$", r"\$")
@@ -55,18 +55,22 @@ def figure_fonts(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
 
 
 def resolve_font(text: str) -> tuple[str, Path | None]:
-    """Return a text on one line, and the file of one font that has all its signs; None: the text is ASCII by then."""
+    """Return a text on one line, and the file of a font that has all its characters; None if the result is ASCII."""
     line = _truncate_line(text)
     if line.isascii():
         return line, None
     try:
         from matplotlib import font_manager
     except ImportError:
-        return _escape_missing(line, {character for character in line if not character.isascii()}), None
-    wanted = frozenset(character for character in line if not character.isspace())
+        return _escape_missing(line, _non_ascii(line)), None
+    needed = frozenset(character for character in line if not character.isspace())
     default_font = Path(font_manager.findfont(font_manager.FontProperties()))
-    path = next((path for path in (default_font, *_font_files()) if wanted <= _supported_characters(path)), None)
-    return (line, path) if path is not None else (_escape_missing(line, {s for s in line if not s.isascii()}), None)
+    path = next((path for path in (default_font, *_font_files()) if needed <= _supported_characters(path)), None)
+    return (line, path) if path is not None else (_escape_missing(line, _non_ascii(line)), None)
+
+
+def _non_ascii(characters: Iterable[str]) -> frozenset[str]:
+    return frozenset(character for character in characters if not character.isascii())
 
 
 def _truncate_line(text: str) -> str:
@@ -80,16 +84,16 @@ def _escape_missing(text: str, missing: Iterable[str]) -> str:
 
 @cache
 def _covering_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
-    """The names of fonts that have the signs which matplotlib's own lacks, and the signs that none of them has."""
+    """Return the names of fonts with the characters that matplotlib's own lacks, and the characters that none has."""
     from matplotlib import font_manager
 
     default_font = Path(font_manager.findfont(font_manager.FontProperties()))
     names, missing = [], characters - _supported_characters(default_font)
     for path in _font_files() if missing else ():
-        found = missing & _supported_characters(path)
-        if found:
+        covered = missing & _supported_characters(path)
+        if covered:
             names.append(_registered_name(path))
-            missing -= found
+            missing -= covered
         if not missing:
             break
     return names, missing
@@ -97,7 +101,7 @@ def _covering_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[st
 
 @cache
 def _font_files() -> tuple[Path, ...]:
-    """The fonts of this machine, those with many signs first; installed after matplotlib looked for them, too."""
+    """Return the fonts of this machine, broad ones first, with those installed after matplotlib built its list."""
     from matplotlib import font_manager
 
     known = {entry.fname for entry in font_manager.fontManager.ttflist if _LAST_RESORT_FONT not in entry.name.lower()}
@@ -126,9 +130,9 @@ def _supported_characters(path: Path) -> frozenset[str]:
 
 @cache
 def _registered_name(path: Path) -> str:
-    """Register a font under a name of its own, and return the name.
+    """Register a font under a unique name, and return the name.
 
-    Its family name is not enough: two files may share it (matplotlib's DejaVu Sans and the system's newer one), and
+    Its family name does not do: two files may share it (matplotlib's DejaVu Sans and the system's newer one), and
     matplotlib would take the first.
     """
     from dataclasses import replace

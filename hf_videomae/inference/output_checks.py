@@ -1,13 +1,13 @@
-"""Numbers of a model that are none: not a number, or infinite. They are refused, and never written."""
+"""Refuse model outputs that are not finite, so that NaN and infinity are never written."""
 
 from torch import Tensor
 
 
 class NonFiniteOutputError(ValueError):
-    """What a model gives for a video is not finite.
+    """The model's output for a video is not finite.
 
     Attributes:
-        video: its path, or what it is called.
+        video: the video's path or display name.
         reason: what is wrong, in one line.
     """
 
@@ -17,15 +17,15 @@ class NonFiniteOutputError(ValueError):
 
 
 def check_finite(values: Tensor, *, what: str, video: str) -> None:
-    """Refuse numbers that are not finite.
+    """Raise an error if any output is not finite.
 
     Args:
-        values: of any shape.
-        what: they are, in the plural.
-        video: they are of.
+        values: the outputs, of any shape.
+        what: the name of the outputs in the plural, for the error.
+        video: the video's path or display name.
 
     Raises:
-        NotFiniteOutput: for a NaN or an infinite number among them.
+        NonFiniteOutputError: for a NaN or an infinity among them.
     """
     if not values.isfinite().all():
         raise NonFiniteOutputError(

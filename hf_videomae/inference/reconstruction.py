@@ -1,4 +1,4 @@
-"""Masked reconstruction of a video, as numbers and as pictures.
+"""Reconstruct a masked video with a pre-training model, and draw the result.
 
 Shapes: B clips, T frames, C channels, H x W pixels, N tokens, M masked, P pixels of a cube.
 """
@@ -26,8 +26,9 @@ from ..ops.patches import (
 )
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .images import draw_frame_grid, evenly_spaced_indices, to_uint8_frames
-from .model_loading import load_pretrained, log_remote_host
+from .model_loading import evaluation_mode, load_pretrained
 from .output_checks import check_finite
+from .video_inputs import log_remote_host
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,23 +36,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Hidden cubes predicted from visible ones; visible cubes are shown as they are.
+    """Masked cubes predicted from visible ones; visible cubes are unchanged.
 
-    With normalised targets (`norm_pix_loss`) the model predicts structure without brightness and contrast, which must
-    come from somewhere to make a picture. The fields differ in where from. All but the masks are (B, T, C, H, W) in
-    [0, 1].
+    With normalized targets (`norm_pix_loss`) the model predicts structure without brightness and contrast, which must
+    come from elsewhere to make an image. The clips differ in where they come from. All but the mask are
+    (B, T, C, H, W) in [0, 1].
 
     Attributes:
         original: the clip.
-        masked: hidden cubes in grey.
-        prediction: hidden cubes as predicted, on a fixed grey scale (0.5 + 0.2 x the normalised value): no statistics
-            used. Pixels themselves where targets are not normalised.
-        visible_statistics: mean and deviation of every hidden cube chosen so that the picture goes on across the
-            borders of cubes, from the visible ones inwards: what the model and the visible cubes give alone.
-        true_statistics: the hidden cubes' true mean and deviation, as in the paper's pictures. Uses the ground truth.
-        bool_masked_pos: (B, N) True = hidden.
+        masked: the clip with masked cubes in gray.
+        prediction: the masked cubes as predicted, on a fixed gray scale (0.5 + 0.2 x the normalized value), without
+            any statistics. If targets are not normalized: the predicted pixels.
+        visible_statistics: mean and deviation of every masked cube are chosen so that the image continues across the
+            borders of cubes, from the visible ones inward: what the model and the visible cubes give alone.
+        true_statistics: the true mean and deviation of the masked cubes, as in the paper's figures. Uses the ground
+            truth.
+        bool_masked_pos: (B, N) True = masked.
         loss: the reconstruction loss of these clips.
-        normalized: whether the targets are normalised; if not, the three pictures are one.
+        normalized: whether the targets are normalized; if not, the last three clips are the same.
     """
 
     original: Tensor
@@ -74,23 +76,24 @@ def reconstruct(
     processor: VideoMAEVideoProcessor | None = None,
     seed: int = 0,
 ) -> Reconstruction:
-    """Hide most of a video and let the model paint it (paper, figures 5 to 8).
+    """Mask most of a video and let the model predict it (paper, figures 5 to 8).
 
     Args:
         model: a pre-training model, or the Hub id or folder of one.
-        video: a file, a URL or whatever `VideoMAEVideoProcessor` takes; or (B, T, C, H, W) normalised floating-point
-            `pixel_values`, used as they are.
-        bool_masked_pos: (B, N) which tokens to hide; drawn from the model's config where it is None.
-        mask_ratio: share of hidden tokens instead of the config's.
-        processor: how a video becomes a clip; the one saved with the model, or one made for its config.
-        seed: of the drawn mask.
+        video: a file, a URL or anything that `VideoMAEVideoProcessor` takes; or (B, T, C, H, W) normalized
+            floating-point `pixel_values`, used unchanged.
+        bool_masked_pos: (B, N) which tokens to mask; None draws them as the model's configuration says.
+        mask_ratio: share of masked tokens instead of the configuration's.
+        processor: turns a video into a clip; by default the one saved with the model, or one made for its
+            configuration.
+        seed: seed of the drawn mask.
 
     Returns:
         Reconstruction, on the CPU.
 
     Raises:
-        ValueError: for a model without a decoder, a video or mask of the wrong shape; `VideoDecodeError` for one that
-            cannot be decoded.
+        ValueError: for a model without a decoder, or a video or mask of the wrong shape.
+        VideoDecodeError: for a video that cannot be decoded.
     """
     if isinstance(model, (str, os.PathLike)):
         network = load_pretrained(model)
@@ -110,17 +113,11 @@ def reconstruct(
         ratio = config.mask_ratio if mask_ratio is None else mask_ratio
         bool_masked_pos = make_mask(config.mask_type, grid, ratio, batch_size=len(clip), generator=generator)
     mask = bool_masked_pos.to(clip.device)
-    training = network.training
-    network.eval()
-    try:
-        # decode all that is hidden, and nothing else
-        outputs = network(clip, mask, bool_decoder_masked_pos=~mask, return_dict=True)
-    finally:
-        network.train(training)
+    with evaluation_mode(network):
+        outputs = network(clip, mask, bool_decoder_masked_pos=~mask, return_dict=True)  # decode exactly what is masked
     check_finite(outputs.logits, what="predictions", video="the clip")
-    return _build_reconstruction(
-        config, grid, clip.cpu(), mask.cpu(), outputs.logits.float().cpu(), outputs.loss.item()
-    )
+    logits, loss = outputs.logits.float().cpu(), outputs.loss.item()
+    return _build_reconstruction(config, grid, clip.cpu(), mask.cpu(), logits, loss)
 
 
 def _build_reconstruction(
@@ -140,6 +137,10 @@ def _build_reconstruction(
         return Reconstruction(
             render_clip(cubes[:, :0]), render_clip(gray), inpainted, inpainted, inpainted, mask, loss, False
         )
+    # With normalized targets a cube is center + scale * structure, and the model predicts the structure. Example: the
+    # structure -1, 0, 1 of a cube with center 0.4 and scale 0.1 gives the pixels 0.3, 0.4, 0.5. The center and
+    # scale of masked cubes are the true ones, or estimated: interpolated from visible cubes, then adjusted until the
+    # pixels match across the borders of cubes.
     center, scale = cube_statistics(cubes)
     index = masked_tokens[:, :, None, None].expand(-1, -1, config.num_channels, 1)
     structure = ((cubes - center) / scale).scatter(1, index.expand_as(predicted), predicted)
@@ -165,7 +166,7 @@ def _build_reconstruction(
 
 
 def _inpaint(base: Tensor, masked_tokens: Tensor, values: Tensor, cube: Cube, grid: Grid) -> Tensor:
-    """`base` cubes with `values` at the hidden ones (none where there are none), as clips in [0, 1]."""
+    """Return clips in [0, 1] of the `base` cubes, with `values` (if any) at the masked ones."""
     cubes = base.clone()
     if values.shape[1]:
         cubes.scatter_(1, masked_tokens[:, :, None, None].expand_as(values), values)
@@ -173,12 +174,13 @@ def _inpaint(base: Tensor, masked_tokens: Tensor, values: Tensor, cube: Cube, gr
 
 
 def _interpolate_from_visible(values: Tensor, mask: Tensor, grid: Grid, *, sigma: float = 1.0) -> Tensor:
-    """Every token's value guessed from the visible ones, weighted by a Gaussian of the distance in the grid.
+    """Interpolate a value for every token from the visible ones, weighted by a Gaussian of the distance in the grid.
 
     Args:
         values: (B, N, C, 1).
-        mask: (B, N), True = hidden.
-        sigma: deviation of the Gaussian in tokens.
+        mask: (B, N), True = masked.
+        grid: (T', H', W').
+        sigma: standard deviation of the Gaussian in tokens.
     """
     axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in grid), indexing="ij")
     coordinates = torch.stack(axes, dim=-1).view(-1, 3)  # (N, 3)
@@ -195,14 +197,14 @@ def save_reconstruction(
     columns: int = 8,
     frames_per_second: float = 6.0,
 ) -> list[Path]:
-    """Write a strip of frames (`STEM.png`) and an animation (`STEM.gif`), each row labelled.
+    """Write a strip of frames (`STEM.png`) and an animation (`STEM.gif`), each row labeled.
 
     Args:
-        reconstruction: of `reconstruct`.
-        stem: path without ending (`.png` and `.gif` are taken off); folders are made.
+        reconstruction: the result of `reconstruct`.
+        stem: path without extension (`.png` and `.gif` are removed); folders are created.
         sample: which clip of the batch.
-        columns: frames in the strip, evenly spread.
-        frames_per_second: of the animation.
+        columns: frames in the strip, evenly spaced.
+        frames_per_second: speed of the animation.
 
     Returns:
         the two files.
@@ -229,12 +231,12 @@ def save_reconstruction(
 
 
 def draw_reconstruction(reconstruction: Reconstruction, *, sample: int = 0, columns: int = 8) -> "Image":
-    """The strip of frames as a picture: a labelled row for each of the clips of `reconstruct`.
+    """Draw the strip of frames: a labeled row for each clip of the reconstruction.
 
     Args:
-        reconstruction: of `reconstruct`.
+        reconstruction: the result of `reconstruct`.
         sample: which clip of the batch.
-        columns: frames in the strip, evenly spread.
+        columns: frames in the strip, evenly spaced.
     """
     clips = _labeled_clips(reconstruction, sample)
     shown = evenly_spaced_indices(clips[0][1].shape[0], columns)
@@ -242,20 +244,14 @@ def draw_reconstruction(reconstruction: Reconstruction, *, sample: int = 0, colu
 
 
 def _labeled_clips(reconstruction: Reconstruction, sample: int) -> list[tuple[str, Tensor]]:
-    return [(label, to_uint8_frames(clip[sample])) for label, clip in _panels(reconstruction)]
-
-
-def _panels(found: Reconstruction) -> list[tuple[str, Tensor]]:
-    masked_tokens = round(100 * found.bool_masked_pos.float().mean().item())
-    panels = [("original", found.original), (f"given to the model: {masked_tokens} % hidden", found.masked)]
-    if not found.normalized:
-        return [*panels, ("painted by the model", found.prediction)]
-    return [
-        *panels,
-        ("predicted, normalised cubes (no brightness)", found.prediction),
-        ("painted, brightness continued from visible cubes", found.visible_statistics),
-        ("painted, true brightness (uses ground truth)", found.true_statistics),
-    ]
-
-
-__all__ = ["Reconstruction", "draw_reconstruction", "reconstruct", "save_reconstruction"]
+    masked_percent = round(100 * reconstruction.bool_masked_pos.float().mean().item())
+    clips = [("original", reconstruction.original), (f"input: {masked_percent} % masked", reconstruction.masked)]
+    if not reconstruction.normalized:
+        clips += [("predicted by the model", reconstruction.prediction)]
+    else:
+        clips += [
+            ("predicted, normalized cubes (no brightness)", reconstruction.prediction),
+            ("predicted, brightness continued from visible cubes", reconstruction.visible_statistics),
+            ("predicted, true brightness (uses ground truth)", reconstruction.true_statistics),
+        ]
+    return [(label, to_uint8_frames(clip[sample])) for label, clip in clips]

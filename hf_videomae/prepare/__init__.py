@@ -1,7 +1,7 @@
-"""Prepare a folder of raw videos, or a data set of the Hub, as a small, evenly sharded set that streams well.
+"""Turn a folder of videos, or a Hub dataset, into a smaller, evenly sharded dataset that streams well.
 
-`scan` finds the videos, their labels and splits. `transcoder` encodes each one smaller, in parallel, and remembers
-what is done. `shards` spreads them over Parquet or WebDataset files. `prepare_report` and `dataset_card` describe the
+`scan` finds the videos, their labels and splits. `transcoder` encodes each one smaller, in parallel, and records what
+is done. `shards` distributes them over Parquet or WebDataset files. `prepare_report` and `dataset_card` describe the
 result. `pipeline` runs all of it. `hub_target` and `push_dataset` publish it.
 """
 

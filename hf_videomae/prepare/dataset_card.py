@@ -1,4 +1,4 @@
-"""The data card of a prepared set: a pure function of its report."""
+"""Render the dataset card of a prepared dataset from its report."""
 
 import fnmatch
 import shlex
@@ -20,7 +20,7 @@ from ..cards.markdown import (
     write_readme,
 )
 from ..errors import DataError
-from .layout import read_report
+from .layout import list_shards, read_report
 from .shards import build_features
 
 _SIZE_CATEGORIES = (
@@ -31,39 +31,39 @@ _MAX_CLASSES_SHOWN, _MAX_REASONS_SHOWN = 100, 10
 _ID_PLACEHOLDER = "org/name"
 _FORMATS = {"parquet": "Parquet with embedded videos", "webdataset": "WebDataset (tar)"}
 _COLUMNS = {"parquet": "video", "webdataset": "mp4"}
-# What of a header follows from the files: it is kept true in a card that was edited, too.
+# Header fields that follow from the files: they are updated in an edited card, too.
 _FILE_FIELDS = ("configs", "dataset_info", "size_categories")
 
 
 def write_dataset_card(
     folder: str | Path, *, id: str | None = None, license: str | None = None, overwrite: bool = False
 ) -> tuple[Path, tuple[str, ...]]:
-    """Render the card of a prepared set anew, from its report.
+    """Write the card of a prepared dataset from its report.
 
     Args:
-        folder: of the set.
-        id: where it is or will be published.
-        license: of the videos, as far as their source leaves that open.
-        overwrite: also a README.md that was edited.
+        folder: of the dataset.
+        id: the repository where it is or will be published.
+        license: of the videos, as far as the source leaves that open.
+        overwrite: replace a README.md that was edited.
 
     Returns:
         The file, and notes.
 
     Raises:
-        DataError: when there is no set.
-        CardError: when a README.md is in the way.
-        LicenceError: when the source forbids that licence.
+        DataError: when the folder holds no prepared dataset.
+        CardError: when the README.md was edited or written by somebody else.
+        LicenseError: when the source forbids that license.
     """
     report = read_report(Path(folder))
     if report is None:
-        raise DataError(f"{folder} holds no prepared set; make it with `hf-videomae prepare`")
+        raise DataError(f"{folder} holds no prepared dataset; make one with `hf-videomae prepare`")
     path = write_readme(folder, render_card(report, id=id, license=license), overwrite=overwrite)
-    found = dataset_license(report, requested=license)
-    return path, () if found.name else (f"{found.reason} --license NAME states one",)
+    resolved = dataset_license(report, requested=license)
+    return path, () if resolved.name else (f"{resolved.reason} --license NAME states one",)
 
 
 def update_dataset_card(folder: Path, report: dict[str, Any]) -> tuple[str, ...]:
-    """Write the card of a set that was just made; of one that was edited only renew what tells of the files.
+    """Write the card of a dataset that was just made; in an edited card, update only what describes the files.
 
     Returns:
         Notes for the user.
@@ -76,10 +76,10 @@ def update_dataset_card(folder: Path, report: dict[str, Any]) -> tuple[str, ...]
     try:
         write_readme(folder, _refresh_header(previous, card), overwrite=True)
     except ValueError as error:
-        return (f"{path} was edited and is kept, but {error}; mend it, or `hf-videomae card {folder} --overwrite`",)
+        return (f"{path} was edited and is kept, but {error}; fix it, or run `hf-videomae card {folder} --overwrite`",)
     return (
-        f"{path} was edited and is kept, with the numbers in its header renewed; `hf-videomae card {folder} "
-        f"--overwrite` writes it anew",
+        f"{path} was edited and is kept, with the numbers in its header updated; `hf-videomae card {folder} "
+        f"--overwrite` replaces it",
     )
 
 
@@ -94,21 +94,22 @@ def _refresh_header(previous: str, card: str) -> str:
 
 
 def fill_in_dataset_id(card: str, id: str) -> str:
-    """The card of a published set: its examples name the set."""
+    """Return the card of a published dataset, with the dataset's id in its examples."""
     previous, use, example = (without_checksum(card) if is_unedited(card) else card).rpartition("## Use\n")
     named = f"{previous}{use}{example.replace(_ID_PLACEHOLDER, id)}"
     return with_checksum(named) if is_unedited(card) else named
 
 
 def dataset_license(report: dict[str, Any], *, requested: str | None = None) -> License:
-    """The licence of a set: one without commercial use stays, otherwise what was stated, then its source's.
+    """Return the license of a dataset: a non-commercial one of its source stays, else the stated one, else its
+    source's.
 
     Args:
-        report: as in `report.json`.
-        requested: in place of what was stated when the set was made.
+        report: the content of `report.json`.
+        requested: replaces the license that was stated when the dataset was made.
 
     Raises:
-        LicenceError: when the source forbids the stated one.
+        LicenseError: when the source forbids the stated one.
     """
     return inherit_license([_source(report)], requested=requested or report["settings"]["license"])
 
@@ -120,12 +121,12 @@ def _source(report: dict[str, Any]) -> Ancestor:
 
 
 def render_card(report: dict[str, Any], *, id: str | None = None, license: str | None = None) -> str:
-    """README.md of the set, with the header that the Hub and `datasets` read.
+    """Return README.md of the dataset, with the header that the Hub and `datasets` read.
 
     Args:
-        report: as in `report.json`.
-        id: where the set is published.
-        license: of the videos; None: as stated when the set was made, or as its source has.
+        report: the content of `report.json`.
+        id: the repository where the dataset is published.
+        license: of the videos; None: as stated when the dataset was made, or the source's.
     """
     resolved_license = dataset_license(report, requested=license)
     text = join_card(
@@ -138,7 +139,7 @@ def render_card(report: dict[str, Any], *, id: str | None = None, license: str |
             section("Left out", *_skipped_section(report)),
             section("License", resolved_license.reason, "The rights of the videos stay with their owners."),
             section("Limits and biases", _limits_text(report)),
-            section("Versions", _versions_text(report)),
+            section("Versions", ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."),
             section("Use", *_usage_section(report)),
         ],
     )
@@ -155,26 +156,23 @@ def _header(report: dict[str, Any], license: License) -> str:
     from huggingface_hub import DatasetCardData
 
     splits, source = report["splits"], _source(report)
+    data_files = [{"split": name, "path": f"data/{name}-*"} for name in splits]
+    num_videos = sum(split["videos"] for split in splits.values())
     data = DatasetCardData(
         **license_header_fields(license.name),  # type: ignore[arg-type]
         pretty_name=escape_to_one_line(report["source"]),
         task_categories=["video-classification"] if _is_labeled(report) else None,
-        size_categories=[_size_category(sum(split["videos"] for split in splits.values()))],
+        size_categories=[next((name for limit, name in _SIZE_CATEGORIES if num_videos < limit), "1B<n<10B")],
         tags=["video", *(["webdataset"] if report["settings"]["format"] == "webdataset" else [])],
         source_datasets=[source.hub_id] if source.hub_id else None,
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": name, "path": f"data/{name}-*"} for name in splits],
-            }
-        ],
+        configs=[{"config_name": "default", "data_files": data_files}],
     )
     infos = SplitDict()
     for name, split in splits.items():
         infos.add(SplitInfo(name=name, num_bytes=split["bytes"], num_examples=split["videos"]))
     sizes = {
         "dataset_size": sum(split["bytes"] for split in splits.values()),
-        "download_size": _total_file_bytes(report),
+        "download_size": sum(shard["file_bytes"] for shard in list_shards(report)),
     }
     info = DatasetInfo(features=_features(report), splits=infos, **sizes)
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
@@ -191,20 +189,12 @@ def _is_labeled(report: dict[str, Any]) -> bool:
     return not report["unlabelled"]
 
 
-def _size_category(videos: int) -> str:
-    return next((name for limit, name in _SIZE_CATEGORIES if videos < limit), "1B<n<10B")
-
-
-def _total_file_bytes(report: dict[str, Any]) -> int:
-    return sum(shard["file_bytes"] for split in report["splits"].values() for shard in split["shards"])
-
-
 def check_dataset_card(text: str, folder: str | Path | None = None) -> list[str]:
-    """What is wrong in the header of a data card, as far as that shows without the network.
+    """Return what is wrong in the header of a dataset card, as far as that shows without the network.
 
     Args:
         text: the whole card.
-        folder: of the card; what its `configs` name must be in it. None: it is not looked for.
+        folder: of the card: the files that its `configs` name must be in it. None: this is not checked.
 
     Returns:
         A line for each problem.
@@ -224,7 +214,7 @@ def check_dataset_card(text: str, folder: str | Path | None = None) -> list[str]
 
 
 def _file_problems(fields: dict[str, Any], folder: Path) -> list[str]:
-    """Splits of `configs` that no file is of. What a person wrote in another form is not looked at."""
+    """Return the splits of `configs` without files; an entry that somebody wrote in another form is not checked."""
     existing = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     configs = [config.get("data_files") for config in fields.get("configs") or [] if isinstance(config, dict)]
     named = [entry for entries in configs if isinstance(entries, list) for entry in entries]
@@ -248,7 +238,7 @@ def _introduction_text(report: dict[str, Any]) -> str:
     settings = report["settings"]
     duration = f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
     return (
-        f"{videos} videos{what}, {duration}, made small for training on a stream: short side at most "
+        f"{videos} videos{what}, {duration}, made small for streaming: short side at most "
         f"{settings['short_side']} pixels, in shards of nearly equal bytes with classes mixed "
         f"({_FORMATS[settings['format']]})."
     )
@@ -281,18 +271,18 @@ def _preparation_section(report: dict[str, Any]) -> list[str | None]:
     settings, source = report["settings"], _source(report)
     commit = f", commit {code_span(source.revision)}" if source.revision else ""
     origin_text = (
-        f"From the data set {code_span(source.hub_id)} of the Hub{commit}:" if source.hub_id else "From a folder:"
+        f"From the dataset {code_span(source.hub_id)} of the Hub{commit}:" if source.hub_id else "From a folder:"
     )
     return [
         origin_text,
         code_block(prepare_command(report), "bash"),
         f"H.264 in MP4 with a key frame every {settings['gop']} frames, constant quality (crf {settings['crf']}), no "
-        f"audio, upright{_trim_text(settings)}. Every frame keeps its time stamp.",
+        f"audio, upright{_trim_text(settings)}. Every frame keeps its timestamp.",
     ]
 
 
 def prepare_command(report: dict[str, Any]) -> str:
-    """The command that makes this set, with all that it depends on; folders by their names alone."""
+    """Return the command that makes this dataset, with every option it depends on; folders by name only."""
     settings, source = report["settings"], _source(report)
     options = {
         **report.get("input", {}),
@@ -336,16 +326,12 @@ def _skipped_section(report: dict[str, Any]) -> list[str | None]:
 
 def _limits_text(report: dict[str, Any]) -> str:
     lines = [
-        "What the videos show, and whom, is as in their source: how they were chosen, filmed and labelled was not "
-        "examined here, and what is learnt from them carries it over.",
-        f"They are smaller than the originals and compressed again: nothing finer than a short side of "
-        f"{report['settings']['short_side']} pixels is left, and no sound.",
+        "What and whom the videos show is as in their source: how they were chosen, filmed and labeled was not "
+        "examined here, and models trained on them may inherit their biases.",
+        f"They are smaller than the originals and compressed again: at most {report['settings']['short_side']} "
+        f"pixels on the short side, and no sound.",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _versions_text(report: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."
 
 
 def _usage_section(report: dict[str, Any]) -> list[str]:
@@ -354,12 +340,13 @@ def _usage_section(report: dict[str, Any]) -> list[str]:
     return [
         code_block(
             "import datasets\n\n"
-            f'videos = datasets.load_dataset("{_ID_PLACEHOLDER}", split="{split}", streaming=True)  # or the path of this folder\n'
-            f"for video in videos.decode(False):  # files as they are; decoding all frames of all is seldom wanted\n"
+            "# The path of this folder works too.\n"
+            f'videos = datasets.load_dataset("{_ID_PLACEHOLDER}", split="{split}", streaming=True)\n'
+            "for video in videos.decode(False):  # the encoded files; decoding every frame is rarely needed\n"
             f'    print(len(video["{column}"]["bytes"]))\n'
             "    break"
         ),
-        "With hf_videomae, which decodes the frames of a clip alone:",
+        "With hf_videomae, which decodes only the frames of a clip:",
         code_block(f"accelerate launch examples/{script} --dataset {_ID_PLACEHOLDER}", "bash"),
     ]
 

@@ -1,4 +1,4 @@
-"""The videos of a folder or a list that are to be prepared, with their labels, splits and segments."""
+"""List the videos of a folder or a list file with their labels, splits and segments."""
 
 import math
 import re
@@ -17,7 +17,7 @@ _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
 @dataclass(frozen=True)
 class SkippedVideo:
-    """A video that is left out."""
+    """A video that is left out, and why."""
 
     path: str
     reason: str
@@ -25,7 +25,7 @@ class SkippedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class InputEntry:
-    """A video, or a segment of one, as its folders or its row name it."""
+    """A video, or a segment of one, as its folders or its row in an index file name it."""
 
     path: str
     label: str = ""
@@ -40,26 +40,26 @@ class InputEntry:
 
     @property
     def trim(self) -> Trim | None:
-        """Return what is cut out; None for a whole video."""
+        """Return the segment to keep; None for a whole video."""
         if self.start is None and self.end is None:
             return None
         return Trim(start=self.start or 0.0, end=self.end)
 
 
-def entries_from_folder(found: FolderVideos) -> list[InputEntry]:
+def entries_from_folder(videos: FolderVideos) -> list[InputEntry]:
     """Return the videos of a folder with their classes and splits."""
-    labels = [""] * len(found.paths) if found.labels is None else list(map(escape_non_utf8, found.labels))
+    labels = [""] * len(videos.paths) if videos.labels is None else list(map(escape_non_utf8, videos.labels))
     return [
         InputEntry(path=path, label=label, split=split)
-        for path, label, split in zip(found.paths, labels, found.splits, strict=True)
+        for path, label, split in zip(videos.paths, labels, videos.splits, strict=True)
     ]
 
 
 def skipped_in_folder(scan: FolderScan) -> list[SkippedVideo]:
-    """Return the files whose endings are not taken for those of videos."""
+    """Return the media files whose extensions are not among those of videos."""
     return [
         SkippedVideo(
-            escape_non_utf8(path), f"its ending {file_extension(path) or '(none)'} is not taken for a video's"
+            escape_non_utf8(path), f"its extension {file_extension(path) or '(none)'} is not taken for a video's"
         )
         for path in scan.other_media
     ]
@@ -68,12 +68,12 @@ def skipped_in_folder(scan: FolderScan) -> list[SkippedVideo]:
 def entries_from_index(
     index: VideoIndex, *, kind: LabelKind, split: str
 ) -> tuple[list[InputEntry], list[SkippedVideo]]:
-    """Return the videos of an index file; a row that cannot be used is dropped by itself.
+    """Return the videos of an index file, and the rows that cannot be used.
 
     Args:
-        index: of all splits.
-        kind: what the labels say.
-        split: of all rows, where no row says its own.
+        index: covers all splits.
+        kind: one class per video, several, or a number.
+        split: the split of all rows, if no row names its row_split.
     """
     refused = {escape_non_utf8(row.row): f"{row.reason} ({index.file.name})" for row in index.refused}
     has_splits = any(listed.split for listed in index.entries)
@@ -86,8 +86,8 @@ def entries_from_index(
         if reason:
             refused[escape_non_utf8(listed.path)] = f"{reason} ({index.file.name})"
             continue
-        own = listed.split or split
-        entry = InputEntry(path=listed.path, label=label, split=own, start=listed.start, end=listed.end)
+        row_split = listed.split or split
+        entry = InputEntry(path=listed.path, label=label, split=row_split, start=listed.start, end=listed.end)
         before = kept.setdefault(entry.id, entry)
         if before != entry:
             refused[entry.id] = (
@@ -98,18 +98,18 @@ def entries_from_index(
 
 
 def _find_row_problem(number: str | None, split: str, has_splits: bool) -> str:
-    """Return what is wrong with a row; "" where nothing is."""
+    """Return what is wrong with a row; "" if nothing is."""
     if number is not None and not _is_number(number):
-        return f"its label {number!r} is no finite number"
+        return f"its label {number!r} is not a finite number"
     if has_splits and not split:
-        return "it has no split, though others have"
+        return "it has no split, though other rows have one"
     if split and not _SPLIT_NAME.fullmatch(split):
-        return f"its split {split!r} is no name: letters, digits, _ and . are allowed"
+        return f"its split {split!r} is not a name: letters, digits, _ and . are allowed"
     return ""
 
 
 def _describe_entry(entry: InputEntry) -> str:
-    return f"{entry.label or 'unlabelled'} in {entry.split}"
+    return f"{entry.label or 'unlabeled'} in {entry.split}"
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where on the Hub a set is to go: whether its owner may write there, and what lies there already."""
+"""Check where on the Hub a dataset can be published: write access, and what is there already."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,18 @@ from ..hub.client import PushError, RemoteFile, hub_client, list_files, resolve_
 from ..hub.commit import GITATTRIBUTES_FILE, query_repo
 from .layout import CARD, REPORT_FILE, parse_report
 
-# What the Hub, or whoever made an empty repository on its pages, put there.
+# The files of a repository that was just created, by the client or on the Hub's web pages.
 _INITIAL_FILES = {GITATTRIBUTES_FILE, CARD}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubTarget:
-    """A data set of the Hub that may be written.
+    """A dataset repository on the Hub that the user may write to.
 
     Attributes:
         id: `org/name`.
-        private: make it private, where it has to be made.
-        overwrite: replace what lies there, if it is something else than an earlier push of this set.
+        private: create it as private, if it does not exist.
+        overwrite: replace its content, if that is something other than an earlier push of this dataset.
     """
 
     id: str
@@ -30,13 +30,13 @@ class HubTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteDataset:
-    """What lies on the Hub.
+    """The state of a dataset repository on the Hub.
 
     Attributes:
         commit: the head of `main`.
-        private: as it is there.
+        private: whether it is private.
         files: by path.
-        report: of a prepared set, or None.
+        report: the content of its `report.json`; None if it is not a prepared dataset.
     """
 
     commit: str
@@ -45,43 +45,39 @@ class RemoteDataset:
     report: dict[str, Any] | None
 
     def is_empty_or_from(self, source: str) -> bool:
-        """Whether it is empty, or an earlier push of the set of this name."""
+        """Return whether the repository is empty, or an earlier push of the dataset with this name."""
         if self.report is not None:
             return bool(self.report.get("source") == source)
         return self.files.keys() <= _INITIAL_FILES
 
 
 def check_dataset_target(id: str, *, source: str, private: bool = False, overwrite: bool = False) -> HubTarget:
-    """See whether a set can be published, before hours are spent on making it. Nothing is changed.
+    """Check that a dataset can be published, before hours are spent on making it; change nothing.
 
     Args:
-        id: `org/name`, or `name` for one's own.
-        source: name of the set, as in its report.
-        private: make it private, where it has to be made.
-        overwrite: replace what lies there, whatever it is; it stays in the history.
+        id: `org/name`, or `name` in the user's own namespace.
+        source: name of the dataset, as in its report.
+        private: create it as private, if it does not exist.
+        overwrite: replace whatever is there; it stays in the history.
 
     Raises:
-        PushError: in one line, for whatever is in the way.
+        PushError: when something prevents it.
     """
     if not is_hub_id(id if "/" in id else f"me/{id}"):
-        raise PushError(f"{id!r} is no id of the Hub; give org/name, or name for one of your own")
-    target = HubTarget(id=id, private=private, overwrite=overwrite)
+        raise PushError(f"{id!r} is not a Hub id; give org/name, or name for one of your own")
 
-    def find() -> HubTarget:
-        named = _with_owner(target, hub_client().whoami())
-        check_remote_dataset(named, read_remote_dataset(named.id), source=source)
-        return named
+    def check() -> HubTarget:
+        full_id = resolve_owned_repo_id(id, hub_client().whoami())
+        target = HubTarget(id=full_id, private=private, overwrite=overwrite)
+        check_remote_dataset(target, read_remote_dataset(full_id), source=source)
+        return target
 
-    otherwise = "without --push_to_hub the set is made here, and the command with it publishes it later"
-    return query_repo(find, id, otherwise=otherwise)
-
-
-def _with_owner(target: HubTarget, user: dict[str, Any]) -> HubTarget:
-    return HubTarget(id=resolve_owned_repo_id(target.id, user), private=target.private, overwrite=target.overwrite)
+    otherwise = "without --push_to_hub the dataset is made locally; the command with it publishes it later"
+    return query_repo(check, id, otherwise=otherwise)
 
 
 def check_remote_dataset(target: HubTarget, remote: RemoteDataset | None, *, source: str) -> None:
-    """Refuse to publish over something else, or to all what was meant for few.
+    """Refuse to publish over another dataset, or to publish a private dataset in a public repository.
 
     Raises:
         PushError: naming what is there.
@@ -90,16 +86,16 @@ def check_remote_dataset(target: HubTarget, remote: RemoteDataset | None, *, sou
         return
     if target.private and not remote.private:
         raise PushError(
-            f"{target.id} is there already, and public; make it private in its settings on the Hub, or leave "
-            f"--private out"
+            f"{target.id} exists already and is public; make it private in its settings on the Hub, or leave out "
+            f"--private"
         )
     if remote.is_empty_or_from(source) or target.overwrite:
         return
     existing = sorted(remote.files.keys() - _INITIAL_FILES)
     what = (
-        f"a set made of {remote.report.get('source')}"
-        if remote.report is not None
-        else f"other files ({existing[0]}, ...)"
+        f"other files ({existing[0]}, ...)"
+        if remote.report is None
+        else f"a dataset made of {remote.report.get('source')}"
     )
     raise PushError(
         f"{target.id} holds {what}, not one made of {source}; give another id, or --overwrite to replace it (it stays "
@@ -108,7 +104,7 @@ def check_remote_dataset(target: HubTarget, remote: RemoteDataset | None, *, sou
 
 
 def read_remote_dataset(id: str) -> RemoteDataset | None:
-    """What lies on the Hub; None where nothing is there under this id."""
+    """Return the state of a dataset repository on the Hub; None if it does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     api = hub_client()

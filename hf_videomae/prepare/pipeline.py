@@ -1,7 +1,7 @@
-"""The way through: find, make small, spread over shards, put in place. Every step can be killed and goes on.
+"""Prepare a dataset: find the videos, encode them, distribute them over shards, put the result in place.
 
-Everything is made under `DESTINATION/.prepare` and put in place at the end, so that a set which is not whole never
-looks like one. That takes twice the space of the result while it works.
+Everything is made under `DESTINATION/.prepare` and put in place at the end, so that an incomplete dataset never looks
+like a complete one. That takes twice the space of the result. Every step can be killed and continued.
 """
 
 import contextlib
@@ -44,25 +44,25 @@ from .shards import (
 from .transcoder import WORK_FOLDER, Transcoder, transcode_all
 
 _SETTINGS_FILE, _MOVE_MARKER = "unfinished.json", "publishing.json"
-# Of the settings, those that a video was made with; the others only say how videos are laid out.
+# The settings that the encoded videos depend on; the others only concern the layout of the files.
 _VIDEO_SETTINGS = ("source", "short_side", "gop", "crf", "start", "end")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings:
-    """What a prepared set looks like.
+    """What a prepared dataset looks like.
 
     Args:
         encode: size, key frames and quality.
-        trim: what is kept of each video.
-        format: of the shards.
-        shard_megabytes: aimed at (10^6 bytes).
-        num_shards: of every split; chosen from the bytes.
+        trim: the seconds to keep of each video.
+        format: `parquet` or `webdataset`.
+        shard_megabytes: target size of a shard (10^6 bytes).
+        num_shards: shards of every split; None: chosen by size.
         label_kind: one class per video, several, or a number.
-        license: named in the data card.
+        license: of the videos, for the dataset card.
 
     Raises:
-        DataError: for settings that make no sense.
+        DataError: for settings that contradict each other or are out of range.
     """
 
     encode: EncodeSettings = field(default_factory=EncodeSettings)
@@ -77,27 +77,25 @@ class PrepareSettings:
         if self.format not in SHARD_EXTENSIONS:
             raise DataError(f"the format is {self.format!r}; give {' or '.join(SHARD_EXTENSIONS)}")
         if self.shard_megabytes <= 0 or (self.num_shards is not None and self.num_shards < 1):
-            raise DataError(
-                f"shards of {self.shard_megabytes:g} MB, {self.num_shards} of them; both must be more than 0"
-            )
+            raise DataError(f"{self.num_shards} shards of {self.shard_megabytes:g} MB; both must be more than 0")
         if self.format == "webdataset" and self.label_kind != SINGLE_LABEL:
-            raise DataError(f"WebDataset holds one class per video, no labels for {self.label_kind}; use parquet")
+            raise DataError(f"WebDataset holds one class per video, not labels for {self.label_kind}; use parquet")
 
     def to_dict(self) -> dict[str, Any]:
-        """For `report.json`, flat."""
+        """Return the settings for `report.json`, flat."""
         values = {name: getattr(self, name) for name in ("format", "shard_megabytes", "num_shards", "label_kind")}
         return {**asdict(self.encode), **asdict(self.trim), **values, "license": self.license}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareResult:
-    """What a call of `prepare` did.
+    """The outcome of `prepare`.
 
     Attributes:
-        report: as in `report.json`.
-        is_unchanged: everything was there already, and nothing was written.
-        reused: videos that an earlier call had made.
-        notes: on the card, for the user.
+        report: the content of `report.json`.
+        is_unchanged: the dataset was up to date, and nothing was written.
+        reused: number of videos that an earlier call encoded.
+        notes: about the dataset card, for the user.
     """
 
     report: dict[str, Any]
@@ -122,33 +120,30 @@ def prepare(
     progress: bool = False,
     on_note: Callable[[str], None] | None = None,
 ) -> PrepareResult:
-    """Make a small, evenly sharded, streamable data set. A killed call is gone on with by the same call.
+    """Make a small, evenly sharded dataset that streams well. The same call continues one that was killed.
 
     Args:
-        source: a folder of videos, a folder of Parquet or WebDataset files, or `org/name` of the Hub.
-        destination: a folder that is empty, not there, or was made by this function.
-        settings: what the set looks like.
-        index: CSV or JSONL with labels and splits; as for `open_input_dataset`, as are the five that follow.
-        config: of a data set with several.
-        revision: of a Hub data set.
-        video_column: found by its type.
-        label_column: found by its type or name.
-        allow_paths: hosts, folders and beginnings of URLs that rows may name.
-        publish: the set is to be published: refuse a folder whose links lead out of it, other than to `allow_paths`.
-        jobs: videos made at a time; one per core. Their number changes nothing in the result.
+        source: a folder of videos, a list of videos, a folder of Parquet or WebDataset files, or `org/name` on the
+            Hub.
+        destination: a folder that is empty, does not exist, or was made by this function.
+        settings: what the dataset looks like.
+        index, config, revision, video_column, label_column, allow_paths: as for `open_input_dataset`.
+        publish: the dataset will be published: refuse a folder with links that lead out of it, other than to
+            `allow_paths`.
+        jobs: videos encoded at a time; default: one per core. It does not change the result.
         progress: show a bar on stderr.
-        on_note: is called with each note on how the source is read, before the work begins.
+        on_note: called with each note on how the source is read, before the work begins.
 
     Raises:
-        DataError: in one line, for whatever keeps the whole set from being made; never for a bad video.
+        DataError: for anything that keeps the dataset from being made, but never for a bad video.
         VideoBackendError: this machine cannot decode or encode.
         OSError: the result cannot be written.
     """
     settings, destination = settings or PrepareSettings(), Path(destination)
     if jobs is not None and jobs < 1:
-        raise DataError(f"{jobs} videos at a time cannot be made; give 1 or more jobs")
+        raise DataError(f"{jobs} videos at a time are not possible; give 1 or more jobs")
     _require_datasets()
-    find_encoder()
+    find_encoder()  # raises if there is none
     previous = _check_destination(source, destination)
     input_dataset = open_input_dataset(
         source,
@@ -168,12 +163,14 @@ def prepare(
     _check_license(input_dataset, settings)
     new_settings = {"source": input_dataset.name, **settings.to_dict()}
     if previous is not None:
-        _check_same_settings(previous, new_settings, destination)
+        changes = _changed_settings({"source": previous["source"], **previous["settings"]}, new_settings)
+        if changes:
+            raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
         if _is_up_to_date(previous, input_dataset, new_settings, destination):
             return PrepareResult(report=previous, is_unchanged=True, reused=previous["kept"])
     create_folder(destination, flag="the folder", kind=DataError)
-    also = "; what was made is kept, and the same command goes on from here"
-    with wrap_write_errors("the data set", destination, kind=DataError, also=also):
+    also = "; what was made is kept, and the same command continues from here"
+    with wrap_write_errors("the dataset", destination, kind=DataError, also=also):
         lock = lock_folder(destination, flag="the folder", kind=DataError)
         try:
             transcoder = _open_transcoder(destination, settings=settings, new_settings=new_settings)
@@ -195,19 +192,19 @@ def _run_pipeline(
     progress: bool,
 ) -> PrepareResult:
     reused = len(list(transcoder.clips.glob("*.mp4")))
-    rows, dropped = _transcode_videos(transcoder, input_dataset, jobs=jobs, progress=progress)
+    rows, skipped = _transcode_videos(transcoder, input_dataset, jobs=jobs, progress=progress)
     if not rows:
         transcoder.close()
-        raise DataError(f"none of the {len(dropped)} videos can be used; {dropped[0].path}: {dropped[0].reason}")
+        raise DataError(f"none of the {len(skipped)} videos can be used; {skipped[0].path}: {skipped[0].reason}")
     report, notes = _write_dataset(
-        transcoder, input_dataset, rows, dropped, settings=settings, destination=destination
+        transcoder, input_dataset, rows, skipped, settings=settings, destination=destination
     )
     transcoder.close()
     return PrepareResult(report=report, reused=min(reused, len(rows)), notes=notes)
 
 
 def _check_license(input_dataset: InputDataset, settings: PrepareSettings) -> None:
-    """Refuse a licence that the source does not allow, before the work begins."""
+    """Refuse a license that the source does not allow, before the work begins."""
     source = Ancestor(name=input_dataset.name, license=input_dataset.origin.get("license"), is_data=True)
     try:
         inherit_license([source], requested=settings.license)
@@ -226,11 +223,11 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# What is there already.
+# An earlier call's result.
 
 
 def _check_destination(source: str, destination: Path) -> dict[str, Any] | None:
-    """The report of the set that lies there, if there is one; a folder with anything else is left alone."""
+    """Return the report of the dataset at the destination, None if there is none; refuse a folder of other files."""
     inside, outside = destination.expanduser().resolve(), Path(source).expanduser().resolve()
     if outside.is_dir() and inside.is_relative_to(outside):
         raise DataError(f"{destination} lies within {source}; give a folder outside of it")
@@ -238,24 +235,18 @@ def _check_destination(source: str, destination: Path) -> dict[str, Any] | None:
         raise DataError(f"{destination} is a file; give a folder")
     check_folder_writable(destination, flag="the folder", kind=DataError)
     check_folder_unlocked(destination, flag="the folder", kind=DataError)
-    found = read_report(destination)
-    if found is not None:
-        return found
+    report = read_report(destination)
+    if report is not None:
+        return report
     others = [path.name for path in destination.iterdir() if path.name != LOCK_FILE] if destination.exists() else []
     if others and WORK_FOLDER not in others:
         raise DataError(f"{destination} holds other files ({sorted(others)[0]}, ...); give an empty or new folder")
     return None
 
 
-def _check_same_settings(previous: dict[str, Any], new_settings: dict[str, Any], destination: Path) -> None:
-    made = {"source": previous["source"], **previous["settings"]}
-    other = [
-        f"{name} {made[name]} (now {new_settings[name]})"
-        for name in _VIDEO_SETTINGS
-        if made[name] != new_settings[name]
-    ]
-    if other:
-        raise DataError(f"{destination} holds a set made with {', '.join(other)}; give another folder or remove it")
+def _changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Return the settings that videos were encoded with and that have changed; "" if none have."""
+    return ", ".join(f"{name} {old[name]} (now {new[name]})" for name in _VIDEO_SETTINGS if old[name] != new[name])
 
 
 def _is_up_to_date(
@@ -269,30 +260,24 @@ def _is_up_to_date(
 
 
 def _open_transcoder(destination: Path, *, settings: PrepareSettings, new_settings: dict[str, Any]) -> Transcoder:
-    """The workshop, new or as a killed call left it; clips made with other settings are refused."""
+    """Open the work folder, new or as a killed call left it; refuse clips that were made with other settings."""
     unfinished = destination / WORK_FOLDER / _SETTINGS_FILE
-    wanted = {name: new_settings[name] for name in _VIDEO_SETTINGS}
     if unfinished.exists():
         unfinished_settings = read_json(unfinished, remedy=f"remove {destination / WORK_FOLDER}", kind=DataError)
-        other = [
-            f"{name} {unfinished_settings[name]} (now {wanted[name]})"
-            for name in _VIDEO_SETTINGS
-            if unfinished_settings[name] != wanted[name]
-        ]
-        if other:
+        if changes := _changed_settings(unfinished_settings, new_settings):
             raise DataError(
-                f"{destination} holds an unfinished run with {', '.join(other)}; finish that one, or remove "
+                f"{destination} holds an unfinished run with {changes}; finish that one, or remove "
                 f"{destination / WORK_FOLDER}"
             )
     transcoder = Transcoder(destination, encode=settings.encode, trim=settings.trim)
-    write_json(unfinished, wanted)
+    write_json(unfinished, {name: new_settings[name] for name in _VIDEO_SETTINGS})
     return transcoder
 
 
 def _restore_previous(transcoder: Transcoder, previous: dict[str, Any] | None, destination: Path) -> None:
-    """Videos of the set that lies there need not be made again when others come or go."""
+    """Reuse the encoded videos of the dataset at the destination."""
     videos = destination / VIDEOS_FILE
-    # A set that is just being replaced is no longer what its report says; its videos are in the workshop.
+    # A dataset that is being replaced no longer matches its report; its videos are in the work folder.
     if previous is None or not videos.exists() or (transcoder.folder / _MOVE_MARKER).exists():
         return
     try:
@@ -300,37 +285,35 @@ def _restore_previous(transcoder: Transcoder, previous: dict[str, Any] | None, d
             PreparedVideo.from_dict(json.loads(line)["row"])
             for line in videos.read_text(encoding="utf-8").splitlines()
         ]
-    except (ValueError, KeyError, TypeError):  # damaged: the clips are made again
+    except (ValueError, KeyError, TypeError):  # damaged: the videos are encoded again
         return
     wanted = {row.id: row for row in rows}
     for shard in find_complete_shards(previous, destination):
         transcoder.restore_clips(shard, wanted)
 
 
-# Making.
+# The work.
 
 
 def _transcode_videos(
     transcoder: Transcoder, input_dataset: InputDataset, *, jobs: int, progress: bool
 ) -> tuple[list[PreparedVideo], list[SkippedVideo]]:
     rows: list[PreparedVideo] = []
-    dropped: list[SkippedVideo] = []
-    made = transcode_all(transcoder, deduplicate_ids(input_dataset.videos), jobs=jobs)
-    for outcome in _with_progress_bar(made, input_dataset, dropped, shown=progress):
-        rows.append(outcome) if isinstance(outcome, PreparedVideo) else dropped.append(outcome)
-    # What is said of them is published.
-    dropped = [
-        SkippedVideo(skipped.path, redact_text(skipped.reason)) for skipped in (*input_dataset.refused, *dropped)
-    ]
+    skipped: list[SkippedVideo] = []
+    outcomes = transcode_all(transcoder, deduplicate_ids(input_dataset.videos), jobs=jobs)
+    for outcome in _with_progress_bar(outcomes, input_dataset, skipped, shown=progress):
+        rows.append(outcome) if isinstance(outcome, PreparedVideo) else skipped.append(outcome)
+    # Reasons and notes are published.
+    skipped = [SkippedVideo(video.path, redact_text(video.reason)) for video in (*input_dataset.refused, *skipped)]
     rows = [replace(row, made=replace(row.made, note=redact_text(row.made.note))) for row in rows]
-    dropped.sort(key=lambda skipped: (skipped.path, skipped.reason))
-    return sorted(rows, key=lambda row: (row.split, row.id)), dropped
+    skipped.sort(key=lambda video: (video.path, video.reason))
+    return sorted(rows, key=lambda row: (row.split, row.id)), skipped
 
 
 def _with_progress_bar(
     outcomes: Iterable[PreparedVideo | SkippedVideo],
     input_dataset: InputDataset,
-    dropped: list[SkippedVideo],
+    skipped: list[SkippedVideo],
     *,
     shown: bool,
 ) -> Iterable[PreparedVideo | SkippedVideo]:
@@ -346,9 +329,8 @@ def _with_progress_bar(
         for outcome in outcomes:
             yield outcome
             size += outcome.made.num_bytes if isinstance(outcome, PreparedVideo) else 0
-            bar.set_postfix_str(
-                f"{size / MEGABYTE:.1f} MB, {len(dropped) + len(input_dataset.refused)} dropped", refresh=False
-            )
+            left_out = len(skipped) + len(input_dataset.refused)
+            bar.set_postfix_str(f"{size / MEGABYTE:.1f} MB, {left_out} left out", refresh=False)
             bar.update()
 
 
@@ -356,26 +338,24 @@ def _write_dataset(
     transcoder: Transcoder,
     input_dataset: InputDataset,
     rows: list[PreparedVideo],
-    dropped: list[SkippedVideo],
+    skipped: list[SkippedVideo],
     *,
     settings: PrepareSettings,
     destination: Path,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The report, and notes on the card."""
-    kind = None if input_dataset.unlabelled else settings.label_kind
+    """Write the dataset; return the report, and notes on the card."""
+    kind = None if input_dataset.no_labels_reason else settings.label_kind
     features = build_features(settings.format, class_names=input_dataset.class_names, kind=kind)
     shard_bytes = round(settings.shard_megabytes * MEGABYTE)
     shards = plan_shards(rows, format=settings.format, shard_bytes=shard_bytes, num_shards=settings.num_shards)
     shard_plan = [[shard.file, [row.to_dict() for row in shard.rows]] for shard in shards]
     shard_files = _write_shards(transcoder, shards, features=features, shard_plan=shard_plan, destination=destination)
-    settings_dict = settings.to_dict()
-    report = build_report(
-        input_dataset, rows, dropped, shards=shards, sizes=_file_sizes(shard_files), settings=settings_dict
-    )
+    sizes = {name: path.stat().st_size for name, path in shard_files.items()}
+    report = build_report(input_dataset, rows, skipped, shards=shards, sizes=sizes, settings=settings.to_dict())
     _move_shards_into_place(transcoder, shards, destination=destination)
     lines = [{"shard": shard.file, "row": row.to_dict()} for shard in shards for row in shard.rows]
     write_atomic(destination / VIDEOS_FILE, _to_json_lines(lines))
-    write_atomic(destination / DROPPED_FILE, _to_json_lines([asdict(skipped) for skipped in dropped]))
+    write_atomic(destination / DROPPED_FILE, _to_json_lines([asdict(video) for video in skipped]))
     notes = update_dataset_card(destination, report)
     write_json(destination / REPORT_FILE, report)
     return report, notes
@@ -385,12 +365,8 @@ def _to_json_lines(objects: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(entry) + "\n" for entry in objects)
 
 
-def _file_sizes(files: dict[str, Path]) -> dict[str, int]:
-    return {name: path.stat().st_size for name, path in files.items()}
-
-
 def _read_shard_plan(path: Path) -> Any:
-    """Return the plan that a killed call left; None where there is none, or a damaged one."""
+    """Return the plan that a killed call left; None if there is none, or it is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     return None
@@ -399,14 +375,16 @@ def _read_shard_plan(path: Path) -> Any:
 def _write_shards(
     transcoder: Transcoder, shards: list[Shard], *, features: Any, shard_plan: Any, destination: Path
 ) -> dict[str, Path]:
-    """Where each shard lies, in the workshop or, where a killed call had begun to publish this plan, in its place."""
+    """Return where each shard is: in the work folder, or in its final place if a killed call moved it there."""
+    # The plan is saved before any shard. A killed call leaves shards in the work folder and, once moving began, in
+    # their final place; they are reused if the plan is the same, and removed otherwise.
     shard_plan = json.loads(json.dumps([shard_plan, features.to_dict()]))
-    kept = transcoder.folder / "plan.json"
-    if _read_shard_plan(kept) != shard_plan:
+    plan_file = transcoder.folder / "plan.json"
+    if _read_shard_plan(plan_file) != shard_plan:
         (transcoder.folder / _MOVE_MARKER).unlink(missing_ok=True)
         for stale in transcoder.shards.iterdir():
             stale.unlink()
-        write_json(kept, shard_plan)
+        write_json(plan_file, shard_plan)
     is_moving = (transcoder.folder / _MOVE_MARKER).exists()
     files = {}
     for shard in shards:
@@ -421,7 +399,7 @@ def _write_shards(
 
 
 def _move_shards_into_place(transcoder: Transcoder, shards: list[Shard], *, destination: Path) -> None:
-    """Put the shards in place of those of an earlier set."""
+    """Put the shards in place of those of an earlier dataset."""
     write_json(transcoder.folder / _MOVE_MARKER, {})
     data = destination / "data"
     data.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What was made of what: `report.json`, and the lines that a person reads."""
+"""Build `report.json` and describe it in lines of text."""
 
 from collections import Counter
 from typing import Any
@@ -14,21 +14,21 @@ from .shards import MEGABYTE, PreparedVideo, Shard
 def build_report(
     input_dataset: InputDataset,
     rows: list[PreparedVideo],
-    dropped: list[SkippedVideo],
+    skipped: list[SkippedVideo],
     *,
     shards: list[Shard],
     sizes: dict[str, int],
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """What was found, kept and left out, and where it lies.
+    """Return what was found, kept and left out, and where it is.
 
     Args:
-        input_dataset: what was to be prepared.
-        rows: what was kept.
-        dropped: what was not.
-        shards: where it is.
+        input_dataset: the source.
+        rows: the videos that were kept.
+        skipped: the videos that were not.
+        shards: where the kept ones are.
         sizes: bytes of each shard's file.
-        settings: of the set, flat.
+        settings: of the prepared dataset, flat.
     """
     notes = [{"path": row.id, "note": row.made.note} for row in rows if row.made.note]
     return {
@@ -37,14 +37,14 @@ def build_report(
         "input": input_dataset.read_options,
         "fingerprint": input_dataset.fingerprint,
         "settings": settings,
-        "found": len(rows) + len(dropped),
+        "found": len(rows) + len(skipped),
         "kept": len(rows),
-        "dropped": len(dropped),
-        "dropped_because": dict(Counter(skipped.reason for skipped in dropped).most_common(20)),
+        "dropped": len(skipped),
+        "dropped_because": dict(Counter(video.reason for video in skipped).most_common(20)),
         "kept_with_a_note": notes,
         "mapped_from_hdr": sum(bool(row.made.hdr) for row in rows),
         "classes": _class_counts(input_dataset, rows),
-        "unlabelled": input_dataset.unlabelled,
+        "unlabelled": input_dataset.no_labels_reason,
         "read_as": [redact_text(note) for note in input_dataset.notes],
         "splits": {split: _summarize_split(split, shards, sizes) for split in sorted({row.split for row in rows})},
         "encoder": find_encoder(),
@@ -75,7 +75,7 @@ def _class_counts(input_dataset: InputDataset, rows: list[PreparedVideo]) -> dic
 
 
 def describe_report(report: dict[str, Any]) -> list[str]:
-    """What was made, in lines for people."""
+    """Return what was made, as lines of text."""
     lines = []
     for name, split in report["splits"].items():
         shards = split["shards"]
@@ -83,7 +83,7 @@ def describe_report(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"{name}: {split['videos']} videos, {split['seconds'] / 60:.1f} minutes, "
             f"{split['bytes'] / MEGABYTE:.1f} MB in {_pluralize(len(shards), 'shard')} of {low:.2f} to {high:.2f} MB; "
-            f"enough for {_pluralize(len(shards), 'process')} with shards of their own, for more: --num_shards"
+            f"enough for {_pluralize(len(shards), 'process')} with shards of their own; for more, give --num_shards"
         )
     if report["unlabelled"]:
         lines.append(f"no labels: {report['unlabelled']}")

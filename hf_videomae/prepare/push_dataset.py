@@ -1,7 +1,7 @@
-"""A prepared set -> the Hub: what is new is sent, then one commit puts it in place and takes away what is stale.
+"""Publish a prepared dataset on the Hub: upload new files, then replace the old dataset in a single commit.
 
-A push that broke off leaves the old set; called again, it sends only what is not there yet. Nothing is written to the
-set that lies here.
+An interrupted push leaves the old dataset. The same call continues it and sends only what is missing. The local
+dataset is not changed.
 """
 
 import fnmatch
@@ -29,15 +29,15 @@ _SHARD_PATTERN = "data/*-of-*"
 
 @dataclass(frozen=True, kw_only=True)
 class PushedDataset:
-    """What a push did.
+    """The outcome of a push.
 
     Attributes:
         id: `org/name`.
-        url: of its page.
+        url: its page.
         commit: the head of `main` now.
-        sent: files that were new.
-        num_bytes: of these.
-        removed: files of an earlier push that are gone.
+        sent: number of new files.
+        num_bytes: their size.
+        removed: number of deleted files of an earlier push.
     """
 
     id: str
@@ -49,20 +49,20 @@ class PushedDataset:
 
 
 def push_dataset(folder: str | Path, target: HubTarget, *, progress: bool = False) -> PushedDataset:
-    """Publish a prepared set. What fails is tried again for 15 minutes; what is there already is not sent.
+    """Publish a prepared dataset. Failures are retried for 15 minutes; files that are there already are not sent.
 
     Args:
-        folder: of the set.
-        target: by `check_dataset_target`.
+        folder: of the dataset.
+        target: from `check_dataset_target`.
         progress: show a bar on stderr.
 
     Raises:
-        PushError: in one line; the set that lies here is as whole as before.
+        PushError: when it was not published; the local dataset is unchanged.
     """
     folder = Path(folder)
     report = read_report(folder)
     if report is None or not is_complete(report, folder):
-        raise DataError(f"{folder} holds no whole set; make it with `hf-videomae prepare`")
+        raise DataError(f"{folder} holds no complete dataset; make it with `hf-videomae prepare`")
     upload = _build_push(_collect_contents(folder, report, id=target.id), target, source=report["source"])
     try:
         with without_progress_bars():
@@ -91,7 +91,7 @@ def push_dataset(folder: str | Path, target: HubTarget, *, progress: bool = Fals
 
 def _push_error(folder: Path, target: HubTarget, reason: str) -> PushError:
     return PushError(
-        f"{folder} is whole, but {target.id} was not published: {reason}; the same command goes on from here"
+        f"{folder} is complete, but {target.id} was not published: {reason}; the same command continues from here"
     )
 
 
@@ -102,15 +102,15 @@ def _build_push(contents: dict[str, FileContent], target: HubTarget, *, source: 
             hub_client().create_repo(target.id, repo_type="dataset", private=target.private, exist_ok=True)
             remote = read_remote_dataset(target.id)
         if remote is None:
-            raise PushError(f"{target.id} was made, but cannot be read; look at its page")
+            raise PushError(f"{target.id} was created, but cannot be read; look at its page")
         check_remote_dataset(target, remote, source=source)
         return remote
 
     def changes(remote: RemoteDataset) -> FileChanges:
-        # In place of another set everything else goes, not only the shards of an earlier push.
+        # When another dataset is replaced, all its files are deleted, not only the shards of an earlier push.
         everything = not remote.is_empty_or_from(source)
         return diff_files(
-            contents, remote.files, stale=lambda path: everything or fnmatch.fnmatchcase(path, _SHARD_PATTERN)
+            contents, remote.files, is_stale=lambda path: everything or fnmatch.fnmatchcase(path, _SHARD_PATTERN)
         )
 
     return HubCommit(
@@ -118,14 +118,14 @@ def _build_push(contents: dict[str, FileContent], target: HubTarget, *, source: 
         repo_type="dataset",
         contents=contents,
         message=f"{source}, by hf-videomae prepare",
-        patience=RetryPolicy(f"publishing {target.id}"),
+        retry_policy=RetryPolicy(f"publishing {target.id}"),
         open=open_remote,
         changes=changes,
     )
 
 
 def _collect_contents(folder: Path, report: dict[str, Any], *, id: str) -> dict[str, FileContent]:
-    """What is published, by its path: the set, and nothing else that may lie in its folder."""
+    """Return what is published, by path: the dataset, and no other file in its folder."""
     names = [*(shard["file"] for shard in list_shards(report)), *METADATA_FILE_NAMES, REPORT_FILE]
     card = fill_in_dataset_id((folder / CARD).read_text(encoding="utf-8"), id)
     return {**{name: folder / name for name in names}, CARD: card.encode("utf-8")}

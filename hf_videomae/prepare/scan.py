@@ -1,4 +1,4 @@
-"""What is to be prepared: every video of every split, with its label, and what is refused before it is opened."""
+"""List the videos to prepare, with their splits and labels, and those that are rejected without being opened."""
 
 import hashlib
 import json
@@ -13,7 +13,8 @@ from ..cards import is_hub_id, redact_path, resolve_dataset_lineage
 from ..data.column_values import has_video_paths
 from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folders import describe_frame_folder
-from ..data.hub_dataset import HubDataset, split_names
+from ..data.hub_builder import split_names
+from ..data.hub_dataset import HubDataset
 from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns
 from ..data.index_paths import IndexPathResolver
 from ..data.label_columns import share_classes
@@ -37,12 +38,12 @@ class InputVideo:
     """One video to prepare.
 
     Attributes:
-        id: relative path, with `@start-end` where an index file cuts a part out; or the id of a streamed sample.
+        id: relative path, with `@start-end` for a segment named by an index file; or the id of a streamed sample.
         video: path, URL or bytes.
-        split: of the data set.
+        split: split of the dataset.
         label: as in `Sample`.
-        stamp: another stamp is another content.
-        trim: what an index file cuts out.
+        stamp: changes whenever the content changes.
+        trim: the segment to keep; None: as the settings say.
     """
 
     id: str
@@ -55,21 +56,21 @@ class InputVideo:
 
 @dataclass(kw_only=True)
 class InputDataset:
-    """Everything that is to be prepared.
+    """Everything to prepare.
 
     Attributes:
-        name: of the data set: the folder's, or `org/name`.
-        videos: to go through once.
-        count: of the videos, where it is known beforehand.
-        fingerprint: another fingerprint is another content.
-        revision: the commit of a data set of the Hub.
-        class_names: of a labelled set.
-        refused: known to be unusable without opening it; of a stream only complete once the stream was read.
-        unlabelled: why there are no labels.
-        origin: what is known of where it comes from, as of `hf_videomae.cards.resolve_dataset_lineage`.
-        read_options: what was said of how to read it, as far as the result depends on that.
+        name: the folder's name, or `org/name`.
+        videos: can be iterated once.
+        count: number of videos, if known beforehand.
+        fingerprint: changes whenever the content changes.
+        revision: the commit of a Hub dataset.
+        class_names: None for a dataset without labels, or with numbers as labels.
+        refused: videos rejected without being opened; for a stream, complete only after the stream was read.
+        no_labels_reason: why there are no labels; "" if there are.
+        origin: where the dataset comes from, as returned by `hf_videomae.cards.resolve_dataset_lineage`.
+        read_options: the user's options for reading it, as far as the result depends on them.
         notes: how it was read, for the user.
-        links_outside: why the set is not to be published: links lead out of the folder; "" where none do.
+        links_outside: why the dataset must not be published: links lead out of the folder; "" if none do.
     """
 
     name: str
@@ -79,7 +80,7 @@ class InputDataset:
     revision: str | None = None
     class_names: list[str] | None = None
     refused: list[SkippedVideo] = field(default_factory=list)
-    unlabelled: str = ""
+    no_labels_reason: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     read_options: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -97,30 +98,32 @@ def open_input_dataset(
     label_column: str | None = None,
     allow_paths: Sequence[str] = (),
 ) -> InputDataset:
-    """Find the videos that are to be prepared, and where they come from.
+    """Return the videos to prepare and where they come from.
 
     Args:
-        source: a folder of videos, a list of videos (`hf_videomae.data.video_lists`), a folder of Parquet or WebDataset
-            files, or `org/name` of the Hub.
-        index: a CSV or JSONL file with `path` (relative to the folder), and `label`, `split`, `start`, `end` (in
-            seconds) as wanted; default is the one at the folder's top, if there is any.
-        label_kind: what the labels say.
-        config: of a data set with several.
-        revision: of a Hub data set.
-        video_column: found by its type.
-        label_column: found by its type or name.
-        allow_paths: hosts, folders and beginnings of URLs that rows may name; see `hf_videomae.data.path_policy`.
+        source: a folder of videos, a list of videos (`hf_videomae.data.video_lists`), a folder of Parquet or
+            WebDataset files, or `org/name` on the Hub.
+        index: a CSV or JSONL file with the column `path` (relative to the folder) and optionally `label`, `split`,
+            `start` and `end` (seconds); default: the one at the top of the folder, if any.
+        label_kind: one class per video, several, or a number.
+        config: configuration of a dataset that has several.
+        revision: branch, tag or commit of a Hub dataset.
+        video_column: default: found by its type.
+        label_column: default: found by its type or name.
+        allow_paths: hosts, folders and URL prefixes that rows may name; see `hf_videomae.data.path_policy`.
 
     Raises:
         DataError: when there is nothing to prepare.
     """
     named = {"config": config, "video_column": video_column, "label_column": label_column}
-    raw = _open_source(source, index=index, label_kind=label_kind, revision=revision, allow_paths=allow_paths, **named)
+    dataset = _open_source(
+        source, index=index, label_kind=label_kind, revision=revision, allow_paths=allow_paths, **named
+    )
     options = {**named, "index": None if index is None else redact_path(os.path.abspath(index))}
     options["allow_paths"] = " ".join(map(redact_allowed_path, allow_paths)) or None
-    raw.read_options = {name: value for name, value in options.items() if value is not None}
-    raw.origin = resolve_dataset_lineage(source, commit=raw.revision)
-    return raw
+    dataset.read_options = {name: value for name, value in options.items() if value is not None}
+    dataset.origin = resolve_dataset_lineage(source, commit=dataset.revision)
+    return dataset
 
 
 def _open_source(
@@ -138,8 +141,8 @@ def _open_source(
     if os.path.isdir(path):
         root = Path(path)
         scan = scan_folder(root, index_names=METADATA_FILES)
-        found = (root / name for name in INDEX_FILES if (root / name).is_file())
-        index_file = Path(index) if index else next(found, None)
+        default_index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
+        index_file = Path(index) if index else default_index
         if index_file is not None or (scan.videos and not has_video_paths(root)):
             return _open_folder(root, scan, index_file=index_file, kind=label_kind, allow_paths=allow_paths)
         if scan.is_frame_folder:
@@ -152,7 +155,9 @@ def _open_source(
     elif os.path.isfile(path) and is_list_file(path):
         if index:
             raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
-        return _open_list(Path(path), kind=label_kind)
+        listed = read_video_list(Path(path))
+        video_index = listed.index(split=None, kind=label_kind)
+        return _input_from_index(video_index, root=listed.root, kind=label_kind, split=listed.split)
     elif not is_hub_id(source):
         raise DataError(
             f"there is no folder {source}; give a folder of videos, a list of them (CSV), or org/name of the Hub"
@@ -162,7 +167,7 @@ def _open_source(
     columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
     if allow_paths:
         columns["allow_paths"] = parse_allowed_paths(allow_paths)
-    # A server that fails just now is waited for, as it is later on; one that is not there at all, not for long.
+    # A server that fails is retried, as later during reading; one that does not respond at all, not for long.
     with disable_datasets_retries():
         return retry_transient(
             lambda: _open_streamed(path, config=config, revision=revision, columns=columns),
@@ -171,9 +176,9 @@ def _open_source(
 
 
 def dataset_display_name(source: str) -> str:
-    """What the set is called: the folder's name, or `org/name`."""
+    """Return the name of a dataset: the folder's name, or `org/name`."""
     path = os.path.expanduser(source)
-    # Not the name of a home: that is a person's.
+    # Redacted, because the name of a home folder is a person's.
     return escape_non_utf8(redact_path(str(Path(path).resolve())).split("/")[-1] if os.path.isdir(path) else source)
 
 
@@ -191,27 +196,29 @@ def _open_folder(
         return _input_from_index(add_folder_splits(index, name=str(root)), root=root, kind=kind)
     metadata, notes = find_metadata(root, scan.index_files, scan.videos)
     has_splits = any(file.columns.split for file in metadata)
-    found = read_without_splits(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
+    folder_videos = read_without_splits(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
     if metadata:
         allowed = allowed_folders(allow_paths)
-        index = read_metadata(root, metadata, found, kind=kind, allowed=allowed, strict=False)
-        prepared = _input_from_index(index, root=root, kind=kind)
-        prepared.refused += skipped_in_folder(scan)
-        prepared.notes += [*found.notes, *notes, *scan.notes()]
-        return prepared
-    unlabelled = found.unlabelled or ("there are no two class folders" if found.labels is None else "")
-    prepared = _build_input_dataset(
-        entries_from_folder(found), skipped_in_folder(scan), root=root, kind=kind, unlabelled=unlabelled
+        index = read_metadata(root, metadata, folder_videos, kind=kind, allowed=allowed, strict=False)
+        dataset = _input_from_index(index, root=root, kind=kind)
+        dataset.refused += skipped_in_folder(scan)
+        dataset.notes += [*folder_videos.notes, *notes, *scan.notes()]
+        return dataset
+    reason = folder_videos.no_labels_reason or (
+        "there are no two class folders" if folder_videos.labels is None else ""
     )
-    prepared.links_outside = _describe_links_outside(root, found.paths, allowed=allowed_folders(allow_paths))
-    more = [f"no labels: {found.unlabelled}"] if found.unlabelled else []
-    more += [*prepared.notes, *scan.notes(), *filter(None, [note_unread_lists(root), prepared.links_outside])]
-    prepared.notes = [*found.notes, *notes, *more]
-    return prepared
+    dataset = _build_input_dataset(
+        entries_from_folder(folder_videos), skipped_in_folder(scan), root=root, kind=kind, no_labels_reason=reason
+    )
+    dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed_folders(allow_paths))
+    more = [f"no labels: {folder_videos.no_labels_reason}"] if folder_videos.no_labels_reason else []
+    more += [*dataset.notes, *scan.notes(), *filter(None, [note_unread_lists(root), dataset.links_outside])]
+    dataset.notes = [*folder_videos.notes, *notes, *more]
+    return dataset
 
 
 def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Sequence[str]) -> str:
-    """Say which videos lie outside of the folder and of those that are allowed; "" where none do."""
+    """Return which videos lie outside of the folder and the allowed folders; "" if none do."""
     paths = IndexPathResolver(root, allowed=allowed)
     outside = [video for video in videos if not paths.is_within_allowed(video)]
     if not outside:
@@ -223,28 +230,22 @@ def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Seque
     )
 
 
-def _open_list(file: Path, *, kind: LabelKind) -> InputDataset:
-    """Return the videos of a list that the user names."""
-    listed = read_video_list(file)
-    return _input_from_index(listed.index(split=None, kind=kind), root=listed.root, kind=kind, split=listed.split)
-
-
 def _input_from_index(index: VideoIndex, *, root: Path, kind: LabelKind, split: str = "train") -> InputDataset:
-    entries, dropped = entries_from_index(index, kind=kind, split=split)
-    prepared = _build_input_dataset(entries, dropped, root=root, kind=kind, unlabelled=index.unlabelled)
-    prepared.notes = [*index.notes, *prepared.notes]
-    return prepared
+    entries, skipped = entries_from_index(index, kind=kind, split=split)
+    dataset = _build_input_dataset(entries, skipped, root=root, kind=kind, no_labels_reason=index.no_labels_reason)
+    dataset.notes = [*index.notes, *dataset.notes]
+    return dataset
 
 
 def _build_input_dataset(
-    entries: list[InputEntry], refused: list[SkippedVideo], *, root: Path, kind: LabelKind, unlabelled: str
+    entries: list[InputEntry], refused: list[SkippedVideo], *, root: Path, kind: LabelKind, no_labels_reason: str
 ) -> InputDataset:
     if not entries:
         reason = f": {refused[0].path}: {refused[0].reason}" if refused else ""
         raise DataError(f"{root} holds no video that can be used{reason}")
     entries = sorted(entries, key=lambda entry: (entry.split, entry.id))
     names, labels, notes = None, None, list[str]()
-    if not unlabelled:
+    if not no_labels_reason:
         texts, ids = [entry.label for entry in entries], [entry.id for entry in entries]
         names, labels = parse_labels(texts, kind=kind, ids=ids, name=str(root))
         notes = note_similar_class_names(names, name=str(root))
@@ -264,11 +265,15 @@ def _build_input_dataset(
         videos=input_videos,
         count=len(input_videos),
         fingerprint=_fingerprint(
-            [names, [[*_video_key(raw)] for raw in input_videos], [[*_skipped_key(skipped)] for skipped in refused]]
+            [
+                names,
+                [[video.id, video.split, video.label, video.stamp] for video in input_videos],
+                [[skipped.path, skipped.reason] for skipped in refused],
+            ]
         ),
         class_names=names,
         refused=refused,
-        unlabelled=unlabelled,
+        no_labels_reason=no_labels_reason,
         notes=notes,
     )
 
@@ -276,12 +281,12 @@ def _build_input_dataset(
 def _file_stamp(path: Path) -> str:
     try:
         status = path.stat()
-    except OSError:  # a link to nothing; opening it will say so
+    except OSError:  # a broken link, which is reported when it is opened
         return "unreadable"
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-# Data sets in Parquet or WebDataset, here or on the Hub.
+# Datasets in Parquet or WebDataset, local or on the Hub.
 
 
 def _open_streamed(path: str, *, config: str | None, revision: str | None, columns: dict[str, Any]) -> InputDataset:
@@ -300,7 +305,7 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
     ]
     plain = [source.plain for source in sources if source.plain is not None]
     if len(plain) == len(sources):
-        # A split may lack a class: all have those of the set.
+        # A split may lack a class, so all splits share the classes of the dataset.
         share_classes(plain)
         for source, labels in zip(sources, plain, strict=True):
             source.set_classes(labels)
@@ -310,18 +315,18 @@ def _open_streamed(path: str, *, config: str | None, revision: str | None, colum
     counts = [source.num_samples for source in sources]
     content = _content_of_shards(path, revision=revision)
     fingerprint = _fingerprint([content, config, columns, [source.split for source in sources]])
-    prepared = InputDataset(
+    dataset = InputDataset(
         name=dataset_display_name(path),
         videos=(),
         count=None if None in counts else sum(filter(None, counts)),
         fingerprint=fingerprint,
         revision=sources[0].revision,
         class_names=names,
-        unlabelled="" if sources[0].label_column else "it has no column of labels",
+        no_labels_reason="" if sources[0].label_column else "it has no column of labels",
         notes=sources[0].notes,
     )
-    prepared.videos = _iter_videos(sources, prepared)
-    return prepared
+    dataset.videos = _iter_videos(sources, dataset)
+    return dataset
 
 
 def _iter_videos(sources: list[HubDataset], input_dataset: InputDataset) -> Iterator[InputVideo]:
@@ -350,22 +355,14 @@ def _content_of_shards(path: str, *, revision: str | None) -> Any:
     return [path, HfApi().dataset_info(path, revision=revision).sha]
 
 
-def _video_key(raw: InputVideo) -> tuple[Any, ...]:
-    return raw.id, raw.split, raw.label, raw.stamp
-
-
-def _skipped_key(skipped: SkippedVideo) -> tuple[str, str]:
-    return skipped.path, skipped.reason
-
-
 def _fingerprint(content: Any) -> str:
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
 def deduplicate_ids(videos: Iterable[InputVideo]) -> Iterator[InputVideo]:
-    """Every video under an id of its own: a WebDataset may hold a key twice."""
+    """Yield every video with a unique id: a WebDataset may hold a key twice."""
     seen: Counter[str] = Counter()
-    for raw in videos:
-        seen[raw.id] += 1
-        yield raw if seen[raw.id] == 1 else replace(raw, id=f"{raw.id}~{seen[raw.id]}")
+    for video in videos:
+        seen[video.id] += 1
+        yield video if seen[video.id] == 1 else replace(video, id=f"{video.id}~{seen[video.id]}")

@@ -1,6 +1,6 @@
-"""Prepared videos to shards of equal bytes: how many, which video where, and the files themselves.
+"""Distribute prepared videos over shards of equal size and write the files.
 
-A shard is written under another name until it is whole. The same videos give the same files, byte for byte.
+A shard has a temporary name until it is whole. The same videos give the same files, byte for byte.
 """
 
 import heapq
@@ -24,24 +24,24 @@ SHARD_EXTENSIONS: dict[str, str] = {"parquet": "parquet", "webdataset": "tar"}
 MEGABYTE = 10**6
 # A reader holds a row group in memory and fetches it in one request.
 _ROW_GROUP_BYTES = 16 * MEGABYTE
-# Where content, not position, ends a page, the Hub stores again only what changed; the sizes are those of `datasets`.
+# Pages end by content, not by position, so that the Hub stores only what changed; the sizes are those of `datasets`.
 _PAGE_CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
-# Small sets are split too, so that several readers have work: so many shards, if each holds so many videos.
+# Small datasets are split too, so that several readers have work: up to 16 shards of at least 4 videos.
 _MIN_SHARDS, _MIN_VIDEOS_PER_SHARD = 16, 4
 _SHARD_MULTIPLE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedVideo:
-    """A prepared video.
+    """An encoded video and where it comes from.
 
     Attributes:
-        id: of the source.
-        split: of the data set.
+        id: the id of the source video.
+        split: split of the dataset.
         label: as in `Sample`.
-        stamp: of the source's content.
-        trim: (start, end) in seconds that an index file cut out.
-        made: what was made of it.
+        stamp: of the source video's content.
+        trim: (start, end) in seconds that an index file named.
+        made: the encoded video.
     """
 
     id: str
@@ -52,12 +52,12 @@ class PreparedVideo:
     made: EncodedVideo
 
     def to_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "PreparedVideo":
-        """Of `to_dict`, through JSON."""
+        """Return the video of a `to_dict` that was read from JSON."""
         label, trim = values["label"], values["trim"]
         return cls(
             id=values["id"],
@@ -71,22 +71,23 @@ class PreparedVideo:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of the data set, and the videos in it in their order."""
+    """A file of the dataset and its videos, in order."""
 
     file: str
     rows: Sequence[PreparedVideo]
 
     @property
     def num_bytes(self) -> int:
-        """Of the videos in it."""
+        """Return the size of its videos in bytes."""
         return sum(row.made.num_bytes for row in self.rows)
 
 
 def choose_num_shards(num_videos: int, num_bytes: int, *, shard_bytes: int) -> int:
-    """How many shards a split gets.
+    """Return the number of shards of a split.
 
-    One for each `shard_bytes`, and of a small split as many as have 4 videos each, up to 16; from 8 on, the next
-    multiple of 8, which divides evenly among the training processes.
+    One for each `shard_bytes`; for a small split as many as have 4 videos each, up to 16. From 8 on it is rounded up
+    to a multiple of 8, which divides evenly among training processes. Example: 1,000 videos of 10 MB in all give 16
+    shards; 10 GB at 100 MB a shard give 100, rounded up to 104.
     """
     count = max(math.ceil(num_bytes / shard_bytes), min(_MIN_SHARDS, num_videos // _MIN_VIDEOS_PER_SHARD), 1)
     if count >= _SHARD_MULTIPLE:
@@ -97,13 +98,13 @@ def choose_num_shards(num_videos: int, num_bytes: int, *, shard_bytes: int) -> i
 def plan_shards(
     rows: Sequence[PreparedVideo], *, format: ShardFormat, shard_bytes: int, num_shards: int | None
 ) -> list[Shard]:
-    """Spread the videos over shards of nearly equal bytes, in an order that knows nothing of classes.
+    """Distribute the videos over shards of nearly equal size, in an order independent of their classes.
 
     Args:
-        rows: of all splits.
+        rows: the videos of all splits.
         format: of the files.
-        shard_bytes: aimed at, where the number is not given.
-        num_shards: of every split; chosen.
+        shard_bytes: target size, if `num_shards` is None.
+        num_shards: for every split; None: chosen by size.
     """
     shards = []
     for split in sorted({row.split for row in rows}):
@@ -118,7 +119,10 @@ def plan_shards(
 
 
 def _balance_bytes(rows: Sequence[PreparedVideo], count: int) -> list[list[PreparedVideo]]:
-    """The largest first, each to the shard that is lightest by then."""
+    """Assign the largest video first, each to the shard that is smallest so far.
+
+    Example: sizes 5, 4, 3, 2 in two shards: 5 -> A, 4 -> B, 3 -> B (4 < 5), 2 -> A, which gives 7 and 7.
+    """
     parts: list[list[PreparedVideo]] = [[] for _ in range(count)]
     heap = [(0, 0, number) for number in range(count)]
     for row in sorted(rows, key=lambda row: (-row.made.num_bytes, row.id)):
@@ -132,12 +136,12 @@ def _balance_bytes(rows: Sequence[PreparedVideo], count: int) -> list[list[Prepa
 
 
 def build_features(format: ShardFormat, *, class_names: list[str] | None, kind: LabelKind | None) -> Any:
-    """The columns as `datasets` writes them down.
+    """Return the columns as `datasets` features.
 
     Args:
         format: of the files.
-        class_names: None for numbers as labels, or none.
-        kind: of the labels; None where there are none.
+        class_names: None if labels are numbers, or there are none.
+        kind: of the labels; None without labels.
     """
     from datasets import ClassLabel, Features, List, Value, Video
 
@@ -173,13 +177,13 @@ def _video_metadata(row: PreparedVideo) -> dict[str, Any]:
 
 
 def write_shard(path: Path, shard: Shard, *, features: Any, read_clip: Callable[[PreparedVideo], bytes]) -> None:
-    """Write one shard, whole or not at all.
+    """Write one shard, completely or not at all.
 
     Args:
-        path: of the file; its extension says the format.
-        shard: what goes into it.
-        features: by `build_features`.
-        read_clip: the bytes of a prepared video.
+        path: its extension gives the format.
+        shard: its videos.
+        features: from `build_features`.
+        read_clip: returns the bytes of a prepared video.
     """
     temporary = path.with_name(path.name + ".unfinished")
     try:
@@ -215,7 +219,7 @@ def _write_parquet(path: Path, shard: Shard, *, schema: Any, read_clip: Callable
 
 
 def _clip_name(row: PreparedVideo) -> str:
-    """`datasets` shows it with the video."""
+    """Return the name that `datasets` shows with the video."""
     return f"{os.path.splitext(os.path.basename(row.id))[0]}.mp4"
 
 
@@ -247,7 +251,7 @@ def _write_tar(path: Path, shard: Shard, *, read_clip: Callable[[PreparedVideo],
 
 
 def iter_shard_clips(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The id and the bytes of each video of a shard, as `write_shard` wrote it."""
+    """Yield the id and the bytes of each video of a shard."""
     if path.suffix == ".parquet":
         from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""The folder in which videos are made small: a clip and a record for each, so that a killed run goes on."""
+"""Encode videos smaller in a work folder, with a record for each, so that a killed run can continue."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ class Transcoder:
     """Clips and their records under `DESTINATION/.prepare`.
 
     Args:
-        destination: of the data set.
-        encode: how videos are made small.
-        trim: what is kept of those that have no bounds of their own.
+        destination: folder of the prepared dataset.
+        encode: size, key frames and quality.
+        trim: the seconds to keep of videos that have no segment of their own.
     """
 
     def __init__(self, destination: Path, *, encode: EncodeSettings, trim: Trim) -> None:
@@ -41,15 +42,15 @@ class Transcoder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Remove it: everything is in the data set."""
+        """Remove the work folder, when everything is in the dataset."""
         shutil.rmtree(self.folder)
 
     def clip_path(self, id: str) -> Path:
-        """Where the small video lies."""
+        """Return the path of the encoded video."""
         return self.clips / f"{_hash_id(id)}.mp4"
 
     def transcode(self, input_video: InputVideo) -> PreparedVideo | SkippedVideo:
-        """The small video of one raw video, or why there is none; made once."""
+        """Return the encoded video, or why there is none; encode only if there is no record of it."""
         recorded = self._read_record(input_video)
         if recorded is not None:
             return recorded
@@ -63,11 +64,11 @@ class Transcoder:
         return _build_row(input_video, made)
 
     def restore_clips(self, shard: Path, wanted: dict[str, PreparedVideo]) -> None:
-        """Take videos that were made before out of a shard of the data set, instead of making them again.
+        """Restore encoded videos from a shard of the dataset, instead of encoding them again.
 
         Args:
             shard: the file.
-            wanted: the rows of the data set by id, as far as they are wanted.
+            wanted: the rows to restore, by id.
         """
         for id, content in iter_shard_clips(shard):
             row = wanted.get(id)
@@ -76,21 +77,18 @@ class Transcoder:
             temporary = self.clip_path(id).with_suffix(".restored")
             temporary.write_bytes(content)
             os.replace(temporary, self.clip_path(id))
-            write_json(
-                self._record_path(id), {"stamp": row.stamp, "trim": row.trim, "made": asdict(row.made)}, sync=False
-            )
+            record = {"stamp": row.stamp, "trim": row.trim, "made": asdict(row.made)}
+            write_json(self._record_path(id), record, sync=False)
 
     def _encode(self, input_video: InputVideo, *, trim: Trim) -> EncodedVideo:
+        clip = self.clip_path(input_video.id)
+        encode = partial(encode_video, settings=self.encode, trim=trim, name=input_video.id)
         if isinstance(input_video.video, str) and "://" not in input_video.video:
-            return encode_video(
-                input_video.video, self.clip_path(input_video.id), settings=self.encode, trim=trim, name=input_video.id
-            )
-        source = self.clip_path(input_video.id).with_suffix(".source")
+            return encode(input_video.video, clip)
+        source = clip.with_suffix(".source")
         try:
             source.write_bytes(_read_content(input_video))
-            return encode_video(
-                source, self.clip_path(input_video.id), settings=self.encode, trim=trim, name=input_video.id
-            )
+            return encode(source, clip)
         finally:
             source.unlink(missing_ok=True)
 
@@ -103,33 +101,27 @@ class Transcoder:
             return None
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:  # damaged: the clip is made again
+        except ValueError:  # damaged: the clip is encoded again
             return None
         if (record["stamp"], record["trim"]) != (input_video.stamp, json.loads(json.dumps(_trim_bounds(input_video)))):
             return None
         if "reason" in record:
             return SkippedVideo(input_video.id, record["reason"])
         made = EncodedVideo(**record["made"])
-        clip_path = self.clip_path(input_video.id)
-        return (
-            _build_row(input_video, made)
-            if clip_path.exists() and clip_path.stat().st_size == made.num_bytes
-            else None
-        )
+        clip = self.clip_path(input_video.id)
+        is_whole = clip.exists() and clip.stat().st_size == made.num_bytes
+        return _build_row(input_video, made) if is_whole else None
 
     def _write_record(self, input_video: InputVideo, outcome: dict[str, Any]) -> None:
-        # One for each video: lost in a power cut, it is made again.
-        write_json(
-            self._record_path(input_video.id),
-            {"stamp": input_video.stamp, "trim": _trim_bounds(input_video), **outcome},
-            sync=False,
-        )
+        # Not synced, because there is one per video: if a power cut loses it, the video is encoded again.
+        record = {"stamp": input_video.stamp, "trim": _trim_bounds(input_video), **outcome}
+        write_json(self._record_path(input_video.id), record, sync=False)
 
 
 def transcode_all(
     transcoder: Transcoder, videos: Iterable[InputVideo], *, jobs: int
 ) -> Iterator[PreparedVideo | SkippedVideo]:
-    """Every video through the workshop, `jobs` at a time, as they are done; few wait in memory."""
+    """Yield the outcome for every video as it is done, `jobs` at a time; few wait in memory."""
     stop_event = threading.Event()
     pool = ThreadPoolExecutor(jobs, "prepare", initializer=cancel_waits_on, initargs=(stop_event,))
     waiting: set[Future[PreparedVideo | SkippedVideo]] = set()
@@ -143,7 +135,7 @@ def transcode_all(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     finally:
-        # Whoever waits for the network need not do so to the end.
+        # Ends the waits for the network.
         stop_event.set()
         pool.shutdown(cancel_futures=True)
 
@@ -177,7 +169,7 @@ def _read_content(input_video: InputVideo) -> bytes:
     from ..video._source import resolve_source
 
     url = input_video.video
-    # Where the network is at fault, not the video, leaving it out would be silent loss.
+    # A network failure is retried: leaving the video out would lose it silently.
     content = retry_video(Sample(input_video.id, url), lambda _: resolve_source(url, name=input_video.id).data)
     assert isinstance(content, bytes)
     return content

@@ -1,4 +1,4 @@
-"""Publish runs on the Hub: snapshots of an output folder, pushed in the background or by `hf-videomae push`."""
+"""Publish runs on the Hub, in the background while they train or afterwards by `hf-videomae push`."""
 
 from .background import BackgroundPublisher, PushTiming
 from .push import PublishResult, format_publish_result, push_run

@@ -1,7 +1,7 @@
-"""A run is published while it trains: in the background, one save at a time, the newest first.
+"""Publish a run while it trains: in the background, one checkpoint at a time.
 
-Training hands a save over (hard links, milliseconds) and goes on. A thread sends it; what fails is tried again, and a
-newer save takes the place of one that still waits. Only the last push is waited for.
+Training hands over a snapshot of hard links, which takes milliseconds, and continues. A thread pushes it and retries
+failures. A newer checkpoint replaces one that is still waiting. The run waits only for its last push.
 """
 
 import logging
@@ -28,7 +28,7 @@ from ..run_files import PUBLISHED_FILE, JsonlWriter
 from ..stop_signals import StopSignal, signal_name
 from .push import PublishResult, format_publish_result, push_snapshot
 from .repo import ModelTarget, claim_repo, is_hub_reachable
-from .snapshot import Snapshot, clear, take_snapshot
+from .snapshot import Snapshot, remove_stale_snapshots, take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -37,33 +37,32 @@ HubStrategy = Literal["end", "every_save", "checkpoint"]
 SPACING_VARIABLE = "HF_VIDEOMAE_HUB_SPACING"
 
 _INTERRUPTED_GRACE_SECONDS = 2.0
-"""How long a stopped run waits for its last push before it looks whether the Hub answers at all."""
+"""How long a stopped run waits for its last push before it checks whether the Hub answers at all."""
 _DEFAULT_COMMIT_SPACING = 45.0
-"""Seconds from one commit to the next, but the last: 80 an hour, where the Hub takes 128 from all runs of a user."""
+"""Seconds between commits, except before the last: 80 an hour; the Hub allows 128 for all runs of a user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PushTiming:
-    """Of pushes, in seconds.
+    """The timing of pushes, in seconds.
 
     Attributes:
-        patience: how long a Hub that fails is waited for.
-        spacing: from one commit to the next; the last push waits for nothing.
+        retry_seconds: how long to wait for a Hub that fails.
+        spacing: minimum time between two commits; the last push does not wait for it.
     """
 
-    patience: float = OUTAGE_SECONDS
+    retry_seconds: float = OUTAGE_SECONDS
     spacing: float = _DEFAULT_COMMIT_SPACING
 
     @classmethod
     def from_environment(cls) -> "PushTiming":
-        """HF_VIDEOMAE_HUB_PATIENCE and HF_VIDEOMAE_HUB_SPACING, where they are set."""
-        return cls(
-            patience=outage_retry_seconds(), spacing=read_env_seconds(SPACING_VARIABLE, _DEFAULT_COMMIT_SPACING)
-        )
+        """Read HF_VIDEOMAE_HUB_PATIENCE and HF_VIDEOMAE_HUB_SPACING, or use the defaults."""
+        spacing = read_env_seconds(SPACING_VARIABLE, _DEFAULT_COMMIT_SPACING)
+        return cls(retry_seconds=outage_retry_seconds(), spacing=spacing)
 
 
 class _RetryLogWatcher(logging.Handler):
-    """Notice, inside a `with` block, that the client tries a request again: it tells it in its log alone."""
+    """Notice, inside a `with` block, that the Hub's client retries a request, which it reports only in its log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -80,26 +79,23 @@ class _RetryLogWatcher(logging.Handler):
         self.seen = self.seen or "Retrying in" in record.getMessage()
 
 
-# In the background.
-
-
 @dataclass
 class _PublishJob:
     snapshot: Snapshot
     is_last: bool
     done: threading.Event = field(default_factory=threading.Event)
-    published: PublishResult | None = None
+    result: PublishResult | None = None
     failure: str | None = None
 
 
 class BackgroundPublisher:
-    """Publishes the saves of one run; made in all processes, used in the first.
+    """Publish the checkpoints of one run. All processes build one; only the first process calls it.
 
     Args:
-        target: by `resolve_model_target`.
-        output_dir: of the run.
-        strategy: `end`, `every_save`, or `checkpoint` (every save with its state).
-        timing: patience and spacing.
+        target: a result of `resolve_model_target`.
+        output_dir: the run's output folder.
+        strategy: `end`, `every_save`, or `checkpoint` (every checkpoint with its state).
+        timing: how long to retry, and how often to commit.
     """
 
     def __init__(
@@ -123,24 +119,26 @@ class BackgroundPublisher:
         self._logged_notes: set[str] = set()
         self._record_file: JsonlWriter | None = None
 
-    # What a run calls.
+    # Called by the trainer.
 
-    def open(self, run_id: str) -> None:
-        """Make the repository, or see that it is this run's.
+    def start(self, run_id: str) -> None:
+        """Create the repository, or check that it is this run's.
 
         Raises:
             PushError: in one line.
         """
         self.run_id = run_id
         claim_repo(self.target, run_id=run_id)
-        clear(self.output_dir)
-        schedule = {"end": "when the run ends", "every_save": "after every save"}
-        log_main(
-            f"publishing to {self.target.url} {schedule.get(self.strategy, 'after every save, with the run state')}"
-        )
+        remove_stale_snapshots(self.output_dir)
+        schedule = {
+            "end": "when the run ends",
+            "every_save": "after every save",
+            "checkpoint": "after every save, with the run state",
+        }
+        log_main(f"publishing to {self.target.url} {schedule[self.strategy]}")
 
-    def saved(self, checkpoint: Path) -> None:
-        """Hand over a save in the middle of the run; what goes wrong is told, and the run goes on."""
+    def publish_checkpoint(self, checkpoint: Path) -> None:
+        """Hand over a checkpoint in the middle of the run; failures are logged and do not end the run."""
         if self.strategy == "end":
             return
         step = checkpoint_step(checkpoint)
@@ -154,12 +152,16 @@ class BackgroundPublisher:
         self._write_record(step, blocked_seconds=round(time.perf_counter() - start_time, 5))
 
     def publish_final(self, step: int, checkpoint: Path | None, *, is_interrupted: bool = False) -> int:
-        """Publish how the run ended and wait for it; returns 0, 1 (not published), or 128 + the signal that came.
+        """Publish the end of the run and wait for the push.
 
         Args:
-            step: the last one done.
-            checkpoint: whose model it is; None: the finished one.
-            is_interrupted: a signal asked to stop: a push that gets on is waited for, a Hub that does not answer is not.
+            step: the last step done.
+            checkpoint: the checkpoint with the model; None: the finished model at the top of the output folder.
+            is_interrupted: a signal asked the run to stop: wait for a push that makes progress, but not for a Hub
+                that does not answer.
+
+        Returns:
+            0; 1 if it is not published; 128 + the signal that ended the wait.
         """
         try:
             job = self._enqueue(step, checkpoint, is_last=True)
@@ -170,46 +172,50 @@ class BackgroundPublisher:
         with StopSignal() as stop, _RetryLogWatcher() as retries:
             while not job.done.wait(0.1):
                 if is_interrupted and time.monotonic() > next_check:
-                    self._wake.set()  # ends the wait between two tries
+                    self._wake.set()  # ends the wait between two attempts
                     if retries.seen or not is_hub_reachable(self.target.id):
                         self._close()
                         self._log_final_failure("the Hub does not answer, and the run was asked to stop")
                         return 1
                     next_check = time.monotonic() + _INTERRUPTED_GRACE_SECONDS
-                self._ensure_thread()  # an earlier push may have ended it
+                self._ensure_thread()  # an unexpected error in an earlier push ends the thread
                 if number := stop.requested_signal():
                     self._close()
                     self._log_final_failure(f"interrupted by {signal_name(number)}")
                     return 128 + number
         self._close()
-        if job.failure is not None or job.published is None:
+        if job.failure is not None or job.result is None:
             self._log_final_failure(job.failure or "the Hub failed, and the run was asked to stop")
             return 1
-        log_main(f"published {self.target.url}: {format_publish_result(job.published)}")
+        log_main(f"published {self.target.url}: {format_publish_result(job.result)}")
         return 0
 
     def report_unpublished(self) -> None:
-        """The run failed: what of its saves is not on the Hub stays here."""
+        """Stop publishing a run that failed, and log whether its newest checkpoint is not on the Hub."""
         self._close()
         newest = latest_checkpoint(self.output_dir, contents=False)
         if newest is not None and checkpoint_step(newest) != self.last_published_step:
-            log_main(f"{newest.name} is not published; to publish it: {self.command}")
+            log_main(f"{newest.name} is not published; to publish it: {self.push_command}")
 
     @property
-    def command(self) -> str:
-        """What publishes the run from its folder."""
-        command = ["hf-videomae", "push", str(self.output_dir), "--hub_model_id", self.target.id]
-        flags = {"--state": self.strategy == "checkpoint", "--private": self.target.private}
-        flags["--overwrite"] = self.target.overwrite
-        return shlex.join([*command, *(flag for flag, wanted in flags.items() if wanted)])
+    def push_command(self) -> str:
+        """Return the command that publishes the run from its folder."""
+        words = ["hf-videomae", "push", str(self.output_dir), "--hub_model_id", self.target.id]
+        flags = {
+            "--state": self.strategy == "checkpoint",
+            "--private": self.target.private,
+            "--overwrite": self.target.overwrite,
+        }
+        return shlex.join([*words, *(flag for flag, is_set in flags.items() if is_set)])
 
-    # The thread.
+    # The thread. At most one job is pending: if step 4 waits while step 2 is pushed, step 6 replaces it, and step 4 is
+    # never pushed. Enqueuing sets `_wake`, which ends two waits of the job in the thread: that for a Hub that fails
+    # (by `cancel_waits_on`) and that for the spacing of commits. Either way, that job gives way to the newer one.
 
     def _enqueue(self, step: int, checkpoint: Path | None, *, is_last: bool) -> _PublishJob:
         with_state = self.strategy == "checkpoint"
-        job = _PublishJob(
-            take_snapshot(self.output_dir, checkpoint=checkpoint, step=step, with_state=with_state), is_last
-        )
+        snapshot = take_snapshot(self.output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
+        job = _PublishJob(snapshot, is_last)
         with self._lock:
             superseded, self._pending = self._pending, job
             self._wake.set()
@@ -236,7 +242,7 @@ class BackgroundPublisher:
                 self._wake.clear()
                 superseded, self._superseded = self._superseded, []
             for snapshot in superseded:
-                snapshot.remove()  # here: letting go of large files takes its time
+                snapshot.remove()  # in this thread, because deleting large files takes time
             try:
                 if job.is_last or not self._wake.wait(max(0.0, self._next_push_time - time.monotonic())):
                     self._push_job(job)
@@ -247,23 +253,25 @@ class BackgroundPublisher:
     def _push_job(self, job: _PublishJob) -> None:
         start_time = time.monotonic()
         try:
-            job.published = push_snapshot(job.snapshot, self.target, run_id=self.run_id, patience=self.timing.patience)
+            job.result = push_snapshot(
+                job.snapshot, self.target, run_id=self.run_id, retry_seconds=self.timing.retry_seconds
+            )
         except SourceUnavailable:
-            return  # a newer save takes its place
+            return  # a newer checkpoint replaces this one
         except (ValueError, OSError) as error:
             job.failure = redact_secrets(" ".join(str(error).split()))
             self._log_failure(job)
             return
         finally:
-            # What nobody expected ends this thread, with its traceback; the next save gets another.
+            # An unexpected error ends this thread with its traceback; the next checkpoint starts another thread.
             unexpected = sys.exception()
             if unexpected is not None:
                 job.failure = redact_secrets(repr(unexpected))
-        # From now on it is this run's own.
+        # From now on the repository holds this run's model, so nothing of another run can be overwritten.
         self.target = replace(self.target, overwrite=False)
         self.last_published_step = job.snapshot.step
-        self._next_push_time = time.monotonic() + self.timing.spacing * job.published.commits
-        self._record_success(job, seconds=time.monotonic() - start_time)
+        self._next_push_time = time.monotonic() + self.timing.spacing * job.result.commits
+        self._record_success(job.snapshot.step, job.result, seconds=time.monotonic() - start_time)
 
     def _log_failure(self, job: _PublishJob) -> None:
         if self._closed.is_set():
@@ -272,21 +280,19 @@ class BackgroundPublisher:
         if not job.is_last:
             logger.warning("step %d is not published: %s", job.snapshot.step, job.failure)
 
-    def _record_success(self, job: _PublishJob, *, seconds: float) -> None:
-        published = job.published
-        assert published is not None
-        facts: dict[str, Any] = {"commit": published.main.commit, "seconds": round(seconds, 3)}
-        facts |= {"files": published.main.files, "bytes": published.main.num_bytes}
-        if published.state is not None:
-            facts["state"] = {"commit": published.state.commit, "bytes": published.state.num_bytes}
-        self._write_record(job.snapshot.step, **facts)
-        for note in published.notes:
+    def _record_success(self, step: int, result: PublishResult, *, seconds: float) -> None:
+        facts: dict[str, Any] = {"commit": result.main.commit, "seconds": round(seconds, 3)}
+        facts |= {"files": result.main.files, "bytes": result.main.num_bytes}
+        if result.state is not None:
+            facts["state"] = {"commit": result.state.commit, "bytes": result.state.num_bytes}
+        self._write_record(step, **facts)
+        for note in result.notes:
             if note not in self._logged_notes:
                 self._logged_notes.add(note)
                 logger.warning("%s", note)
 
     def _write_record(self, step: int, **values: Any) -> None:
-        """Of both threads, and no reason to end either."""
+        """Append a line to `published.jsonl`, from either thread; a failure is only logged."""
         try:
             with self._lock:
                 self._record_file = self._record_file or JsonlWriter(
@@ -301,10 +307,10 @@ class BackgroundPublisher:
             self._closed.set()
             self._wake.set()
             self._lock.notify()
-        clear(self.output_dir)
+        remove_stale_snapshots(self.output_dir)
 
     def _log_final_failure(self, reason: str) -> None:
         log_error(
             f"the run is saved in {self.output_dir}, but its end is not published on {self.target.id}: {reason}; to "
-            f"publish it: {self.command}"
+            f"publish it: {self.push_command}"
         )

@@ -1,4 +1,4 @@
-"""A model's repository on the Hub: whose model lies there, and one commit that puts another in its place."""
+"""Guard and write a model's repository on the Hub: check whose model is there, then replace it in one commit."""
 
 import fnmatch
 import json
@@ -10,33 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..cards import is_hub_id
-from ..cards.markdown import CARD_FILE, is_unedited
+from ..cards import is_hub_id, is_unedited
+from ..cards.markdown import CARD_FILE
 from ..cards.snippets import HANDLER_FILE, HANDLER_MARK, REQUIREMENTS_FILE
-from ..hub.client import (
-    FileContent,
-    PushError,
-    RemoteFile,
-    hub_client,
-    list_files,
-    resolve_owned_repo_id,
-)
-from ..hub.commit import (
-    MAIN_BRANCH,
-    CommitResult,
-    FileChanges,
-    HubCommit,
-    diff_files,
-    query_repo,
-)
+from ..hub.client import FileContent, PushError, RemoteFile, hub_client, list_files, resolve_owned_repo_id
+from ..hub.commit import MAIN_BRANCH, CommitResult, FileChanges, HubCommit, diff_files, query_repo
 from ..hub.download import download
 from ..hub.retry import RetryPolicy
-from ..run_files import RUN_FILE
+from ..run_files import RUN_FILE, STATE_BRANCH
+from .snapshot import is_managed_path
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
 
 _FIRST_SERVER_ERROR = 500
-# The one line that `hf-videomae endpoint` writes, and nothing beside it.
+# A file of exactly the one line that `hf-videomae endpoint` writes.
 _OUR_REQUIREMENT = re.compile(r"[^\n]*hf[-_]videomae[^\n]*\n?\Z")
 
 _Result = TypeVar("_Result")
@@ -44,13 +31,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTarget:
-    """A model of the Hub that may be written.
+    """A model repository on the Hub to publish to.
 
     Attributes:
         id: `org/name`.
-        private: make it private, where it has to be made.
+        private: create the repository as private, if it is new.
         overwrite: replace the model of another run, if there is one.
-        overwrite_card: also a card that somebody edited on the Hub.
+        overwrite_card: also replace a card that was edited on the Hub.
     """
 
     id: str
@@ -60,13 +47,13 @@ class ModelTarget:
 
     @property
     def url(self) -> str:
-        """Of its page."""
+        """Return the address of its page."""
         return f"{hub_client().endpoint}/{self.id}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteBranch:
-    """What lies on a branch: its head, whether all may read it, its files, and the run that it is of."""
+    """The state of a branch: its head, whether the repository is private, its files, and the run it belongs to."""
 
     commit: str
     private: bool
@@ -75,14 +62,14 @@ class RemoteBranch:
 
     @property
     def weights(self) -> list[str]:
-        """Files of whatever model is there."""
+        """Return the weight files of any kind of model, sorted."""
         return sorted(
             path for path in self.files if any(fnmatch.fnmatch(path, pattern) for pattern in _WEIGHT_PATTERNS)
         )
 
 
 def is_hub_reachable(id: str, *, seconds: float = 3.0) -> bool:
-    """Return whether the Hub answers a single question within some seconds; a refusal is an answer."""
+    """Return whether the Hub answers one request within some seconds; a refusal is an answer."""
     request = urllib.request.Request(f"{hub_client().endpoint}/api/models/{id}", headers={"User-Agent": "hf-videomae"})
     try:
         with urllib.request.urlopen(request, timeout=seconds):
@@ -94,12 +81,11 @@ def is_hub_reachable(id: str, *, seconds: float = 3.0) -> bool:
 
 
 def read_branch(id: str, *, revision: str = MAIN_BRANCH) -> RemoteBranch | None:
-    """What lies on a branch of a model's repository; None where either is not there."""
+    """Return the state of a branch; None if the repository or the branch does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    api = hub_client()
     try:
-        info = api.model_info(id, revision=revision)
+        info = hub_client().model_info(id, revision=revision)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return None
     files = list_files(id, repo_type="model", revision=info.sha)
@@ -111,31 +97,31 @@ def read_branch(id: str, *, revision: str = MAIN_BRANCH) -> RemoteBranch | None:
 
 def _parse_run_id(path: Path) -> str | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    found = found.get("run_id") if isinstance(found, dict) else None
-    return found if isinstance(found, str) else None
+    run_id = record.get("run_id") if isinstance(record, dict) else None
+    return run_id if isinstance(run_id, str) else None
 
 
-# Before the work.
+# Before the training.
 
 
 def resolve_model_target(target: ModelTarget, *, run_id: str | None) -> ModelTarget:
-    """See whether a run can be published, before hours are spent on it. Nothing is changed.
+    """Check that a run can be published, before hours are spent on it. This changes nothing on the Hub.
 
     Args:
-        target: `id` may be `name`, for one's own.
-        run_id: of the run, which may go on in its own repository; None: a new one.
+        target: `id` may be `name`, for a repository of your own.
+        run_id: the run's id: a run may replace its own model; None: a new run.
 
     Returns:
-        The target with its whole id.
+        The target with its complete id.
 
     Raises:
-        PushError: in one line, for whatever is in the way.
+        PushError: in one line, for whatever prevents it.
     """
     if not is_hub_id(target.id if "/" in target.id else f"me/{target.id}"):
-        raise PushError(f"{target.id!r} is no id of the Hub; give org/name, or name for one of your own")
+        raise PushError(f"{target.id!r} is not a Hub id; give org/name, or name for one of your own")
 
     def resolve() -> ModelTarget:
         resolved = replace(target, id=resolve_owned_repo_id(target.id, hub_client().whoami()))
@@ -146,7 +132,7 @@ def resolve_model_target(target: ModelTarget, *, run_id: str | None) -> ModelTar
 
 
 def claim_repo(target: ModelTarget, *, run_id: str) -> None:
-    """Make the repository, where it is not there, and see that it is free for this run.
+    """Create the repository if it is missing, and check that this run may write to it.
 
     Raises:
         PushError: in one line.
@@ -168,7 +154,7 @@ def _with_short_retry(attempt: Callable[[], _Result], target: ModelTarget) -> _R
 
 
 def check_may_overwrite(target: ModelTarget, remote: RemoteBranch | None, *, run_id: str | None) -> None:
-    """Refuse to publish over the model of another run, or to all what was meant for few.
+    """Refuse to replace the model of another run, and to publish a private run in a public repository.
 
     Raises:
         PushError: naming what is there.
@@ -177,99 +163,121 @@ def check_may_overwrite(target: ModelTarget, remote: RemoteBranch | None, *, run
         return
     if target.private and not remote.private:
         raise PushError(
-            f"{target.id} is there already, and public; make it private in its settings on the Hub, or leave the wish "
-            f"for privacy (--hub_private, --private) out"
+            f"{target.id} exists already and is public; make it private in its settings on the Hub, or leave out "
+            f"--hub_private or --private"
         )
     if target.overwrite or not remote.weights or (run_id is not None and remote.run_id == run_id):
         return
     raise PushError(
         f"{target.id} holds a model that is not of this run ({remote.weights[0]}); give another --hub_model_id, "
-        f"--resume to go on with that run, or --overwrite to replace it (it stays in the history)"
+        f"--resume to continue that run, or --overwrite to replace it (it stays in the history)"
     )
 
 
-# One commit.
+# The two pushes.
 
 
-@dataclass(kw_only=True)
-class BranchPush:
-    """The files of a branch, to be brought there by one commit.
+def push_model(
+    target: ModelTarget,
+    contents: dict[str, FileContent],
+    *,
+    message: str,
+    retry_policy: RetryPolicy,
+    run_id: str | None = None,
+) -> tuple[CommitResult, bool]:
+    """Replace the model on `main` by one commit.
 
-    Attributes:
-        target: where to.
-        contents: by path.
+    Args:
+        target: the repository, created if it is missing.
+        contents: the files of the model by path.
         message: of the commit.
-        patience: how long a Hub that fails is waited for.
-        run_id: whose model may be replaced.
-        branch: `main`, or the branch of the state, which is made where it is missing.
-        stale: paths on the branch that go when they are not among the contents.
-        skipped_card: set by `run`: somebody's card was left alone.
+        retry_policy: how long to wait for a Hub that fails.
+        run_id: the run whose model may be replaced.
+
+    Returns:
+        What the commit did, and whether a card that was edited on the Hub was left as it is.
+
+    Raises:
+        PushError: in one line.
+        SourceUnavailable: when the retry policy gives up or is canceled.
     """
+    keeps_card = False
 
-    target: ModelTarget
-    contents: dict[str, FileContent]
-    message: str
-    patience: RetryPolicy
-    run_id: str | None = None
-    branch: str = MAIN_BRANCH
-    stale: Callable[[str], bool] = lambda path: False
-    skipped_card: bool = False
-
-    def run(self) -> CommitResult:
-        """Send what is new, then commit it.
-
-        Raises:
-            PushError: in one line.
-            SourceUnavailable: when the patience is over, or was called off.
-        """
-        return HubCommit(
-            id=self.target.id,
-            repo_type="model",
-            contents=self.contents,
-            message=self.message,
-            patience=self.patience,
-            open=self._open_branch,
-            changes=self._compute_changes,
-            branch=self.branch,
-        ).run()
-
-    def _open_branch(self) -> RemoteBranch:
-        api = hub_client()
-        remote = read_branch(self.target.id, revision=self.branch)
-        if remote is None:
-            api.create_repo(self.target.id, private=self.target.private, exist_ok=True)
-            if self.branch != MAIN_BRANCH:
-                api.create_branch(self.target.id, branch=self.branch, exist_ok=True)
-            remote = read_branch(self.target.id, revision=self.branch)
-        if remote is None:
-            raise PushError(f"{self.target.id} was made, but cannot be read; look at its page")
-        if self.branch == MAIN_BRANCH:
-            check_may_overwrite(self.target, remote, run_id=self.run_id)
+    def open_main() -> RemoteBranch:
+        remote = _open_branch(target, MAIN_BRANCH)
+        check_may_overwrite(target, remote, run_id=run_id)
         return remote
 
-    def _compute_changes(self, remote: RemoteBranch) -> FileChanges:
-        found = diff_files(self.contents, remote.files, stale=self.stale)
-        found = replace(found, deleted=[*found.deleted, *self._stale_handler_files(remote)])
-        self.skipped_card = (
-            CARD_FILE in found.added and CARD_FILE in remote.files and not self._is_card_replaceable(remote)
-        )
-        return replace(found, added=[path for path in found.added if not (self.skipped_card and path == CARD_FILE)])
+    def compute_changes(remote: RemoteBranch) -> FileChanges:
+        nonlocal keeps_card
+        changes = diff_files(contents, remote.files, is_stale=is_managed_path)
+        keeps_card = CARD_FILE in changes.added and _has_edited_card(target, remote)
+        added = [path for path in changes.added if not (keeps_card and path == CARD_FILE)]
+        stale_handler = [] if HANDLER_FILE in contents else _our_handler_files(target, remote)
+        return FileChanges(added, [*changes.deleted, *stale_handler])
 
-    def _stale_handler_files(self, remote: RemoteBranch) -> list[str]:
-        """The files of an endpoint that an earlier push put there, where this model has none; never others."""
-        remote_handler_files = [path for path in (HANDLER_FILE, REQUIREMENTS_FILE) if path in remote.files]
-        if self.branch != MAIN_BRANCH or HANDLER_FILE in self.contents or HANDLER_FILE not in remote_handler_files:
-            return []
-        texts = {path: self._read_remote_text(path, remote) for path in remote_handler_files}
-        if HANDLER_MARK not in texts[HANDLER_FILE]:
-            return []
-        return [path for path in remote_handler_files if path == HANDLER_FILE or _OUR_REQUIREMENT.match(texts[path])]
+    result = HubCommit(
+        id=target.id,
+        repo_type="model",
+        contents=contents,
+        message=message,
+        retry_policy=retry_policy,
+        open=open_main,
+        changes=compute_changes,
+    ).run()
+    return result, keeps_card
 
-    def _read_remote_text(self, path: str, remote: RemoteBranch) -> str:
-        found = download(self.target.id, path, revision=remote.commit)
-        return found.read_text(encoding="utf-8", errors="replace")
 
-    def _is_card_replaceable(self, remote: RemoteBranch) -> bool:
-        if self.branch != MAIN_BRANCH or self.target.overwrite_card:
-            return True
-        return is_unedited(self._read_remote_text(CARD_FILE, remote))
+def push_state(
+    target: ModelTarget, contents: dict[str, FileContent], *, message: str, retry_policy: RetryPolicy
+) -> CommitResult:
+    """Replace everything on the branch of the run's state by one commit.
+
+    Raises:
+        PushError: in one line.
+        SourceUnavailable: when the retry policy gives up or is canceled.
+    """
+    return HubCommit(
+        id=target.id,
+        repo_type="model",
+        contents=contents,
+        message=message,
+        retry_policy=retry_policy,
+        open=lambda: _open_branch(target, STATE_BRANCH),
+        changes=lambda remote: diff_files(contents, remote.files, is_stale=lambda path: True),
+        branch=STATE_BRANCH,
+    ).run()
+
+
+def _open_branch(target: ModelTarget, branch: str) -> RemoteBranch:
+    """Read a branch; create it, and its repository, if it is missing."""
+    remote = read_branch(target.id, revision=branch)
+    if remote is None:
+        hub_client().create_repo(target.id, private=target.private, exist_ok=True)
+        if branch != MAIN_BRANCH:
+            hub_client().create_branch(target.id, branch=branch, exist_ok=True)
+        remote = read_branch(target.id, revision=branch)
+    if remote is None:
+        raise PushError(f"{target.id} was created but cannot be read; look at its page")
+    return remote
+
+
+def _has_edited_card(target: ModelTarget, remote: RemoteBranch) -> bool:
+    """Return whether the card on the Hub was edited there, or written by someone else, and is to be kept."""
+    if target.overwrite_card or CARD_FILE not in remote.files:
+        return False
+    return not is_unedited(_read_remote_text(CARD_FILE, target, remote))
+
+
+def _our_handler_files(target: ModelTarget, remote: RemoteBranch) -> list[str]:
+    """Return the endpoint's files that an earlier push left on the Hub; never those of someone else."""
+    if HANDLER_FILE not in remote.files or HANDLER_MARK not in _read_remote_text(HANDLER_FILE, target, remote):
+        return []
+    if REQUIREMENTS_FILE not in remote.files:
+        return [HANDLER_FILE]
+    is_ours = _OUR_REQUIREMENT.match(_read_remote_text(REQUIREMENTS_FILE, target, remote))
+    return [HANDLER_FILE, REQUIREMENTS_FILE] if is_ours else [HANDLER_FILE]
+
+
+def _read_remote_text(path: str, target: ModelTarget, remote: RemoteBranch) -> str:
+    return download(target.id, path, revision=remote.commit).read_text(encoding="utf-8", errors="replace")

@@ -1,7 +1,7 @@
-"""How a run stands at a save: its files, held by hard links, so that nothing that the run does later changes them.
+"""Hold the files of a run as they are at a save, by hard links, so that nothing the run does later changes them.
 
-Training waits for the links alone. What goes on growing (lines of JSON) is cut to its size of that moment afterwards,
-in whatever thread publishes it.
+Training waits only for the links. Files that keep growing (JSON lines) are cut to their size at that moment later, in
+the thread that publishes them.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from ..cards.card_check import check_card
 from ..cards.header import license_from_header, parse_header_or_empty
 from ..cards.markdown import CARD_FILE, is_unedited
 from ..cards.run_card import render_run_card
-from ..cards.run_metadata import EXAMPLES_FILE, RunMetadata, read_json, read_run_metadata
+from ..cards.run_metadata import EXAMPLES_FILE, read_run_json, read_run_metadata
 from ..cards.snippets import HANDLER_FILE, REQUIREMENTS_FILE
 from ..checkpoint_checksums import dump_checksummed_state
 from ..checkpoint_dir import FETCHED_FROM_FILE, STATE_FILE, checkpoint_step
@@ -39,13 +39,18 @@ from ..run_files import (
 from .requirement_line import has_credentials
 
 SNAPSHOT_FOLDER = ".publishing"
-"""The folder of all snapshots, in the run's own: hard links do not leave a file system."""
+"""The folder of all snapshots, inside the run's own: hard links cannot leave a file system."""
 
 _MODEL_PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "*processor_config.json")
 _RUN_STATE_PATTERNS = ("optimizer.safetensors", "rank-*", "run_state.json")
 _FINISHED_RUN_PATTERNS = ("reconstruction-*", EVALUATION_FILE, CONFUSION_FILE, EXAMPLES_FILE)
+_MANAGED_PATTERNS = (
+    *(*_MODEL_PATTERNS, "reconstruction-*", EVALUATION_FILE, CONFUSION_FILE),
+    *(LOSS_CURVE_FILE, METRICS_FILE, RUN_FILE),
+)
 _APPENDED_FILES = (METRICS_FILE, BAD_VIDEOS_FILE, NONFINITE_FILE)
 _SAMPLE_LOGS = "samples-*.jsonl"
+_NO_HARD_LINK_ERRORS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
 
 _snapshot_counter = itertools.count(1)
 
@@ -55,10 +60,10 @@ class Snapshot:
     """A run's files at one step.
 
     Attributes:
-        folder: the model and the run's files, as they lie at the top of a finished run.
+        folder: the model and the run's files, laid out as at the top of a finished run.
         step: of the model.
-        state: a whole checkpoint, where its state is published too.
-        sizes: bytes of each file that goes on growing.
+        state: a complete checkpoint, if its state is published too.
+        sizes: bytes at the time of the snapshot of each file that keeps growing.
     """
 
     folder: Path
@@ -67,17 +72,17 @@ class Snapshot:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def truncate_appended_files(self) -> None:
-        """Make files that grow this snapshot's own, once."""
+        """Replace the link to each growing file by a copy of what it held at the time of the snapshot."""
         for name, size in self.sizes.items():
             path, private_copy = self.folder / name, self.folder / f"{name}.own"
             if path.stat().st_nlink == 1:
-                continue  # another attempt did it, or it was copied
+                continue  # an earlier attempt did it, or the file was copied
             with path.open("rb") as source, private_copy.open("wb") as target:
                 _copy_bytes(source, target, size)
             os.replace(private_copy, path)
 
     def remove(self) -> None:
-        """Let go of the files."""
+        """Delete the links."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
@@ -87,26 +92,29 @@ def _copy_bytes(source: Any, target: Any, size: int) -> None:
         size -= len(part)
 
 
+# Taking a snapshot.
+
+
 def take_snapshot(output_dir: Path, *, checkpoint: Path | None, step: int, with_state: bool = False) -> Snapshot:
     """Hold the files of a run as they are now.
 
     Args:
-        output_dir: of the run.
-        checkpoint: whose model it is; None: the finished one at the top of the directory.
+        output_dir: the run's output folder.
+        checkpoint: the checkpoint with the model; None: the finished model at the top of the output folder.
         step: of that model.
-        with_state: hold the whole checkpoint as well: this, or that of a finished run's last step.
+        with_state: also hold a complete checkpoint: this one, or that of a finished run's last step.
     """
     root = output_dir / SNAPSHOT_FOLDER / f"{step}-{os.getpid()}-{next(_snapshot_counter)}"
     with contextlib.ExitStack() as failed:
-        # Its links would keep the disk full, if that is what went wrong.
+        # If the disk is full, leftover links would keep it full.
         failed.callback(shutil.rmtree, root, ignore_errors=True)
-        linked = _link_files(root, output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
+        snapshot = _link_files(root, output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
         failed.pop_all()
-    return linked
+    return snapshot
 
 
 def _link_files(root: Path, output_dir: Path, *, checkpoint: Path | None, step: int, with_state: bool) -> Snapshot:
-    # Named as the run's own folder: by that name evaluation.json knows its model.
+    # evaluation.json names its model by the folder of the run, so the snapshot's folder has the same name.
     folder = root / output_dir.resolve().name
     folder.mkdir(parents=True)
     for path in _glob_files(checkpoint or output_dir, _MODEL_PATTERNS):
@@ -114,10 +122,8 @@ def _link_files(root: Path, output_dir: Path, *, checkpoint: Path | None, step: 
             _hard_link_or_copy(path, folder / path.name)
     _link_run_record(output_dir, folder, step=step)
     handler_files = (HANDLER_FILE, REQUIREMENTS_FILE) if (output_dir / HANDLER_FILE).is_file() else ()
-    for path in _glob_files(
-        output_dir,
-        (LOSS_CURVE_FILE, CARD_FILE, *handler_files, *(_FINISHED_RUN_PATTERNS if checkpoint is None else ())),
-    ):
+    finished = _FINISHED_RUN_PATTERNS if checkpoint is None else ()
+    for path in _glob_files(output_dir, (LOSS_CURVE_FILE, CARD_FILE, *handler_files, *finished)):
         _hard_link_or_copy(path, folder / path.name)
     for path in _example_videos(folder, output_dir):
         _hard_link_or_copy(path, folder / path.name)
@@ -136,17 +142,16 @@ def _link_files(root: Path, output_dir: Path, *, checkpoint: Path | None, step: 
 
 
 def _link_run_record(output_dir: Path, folder: Path, *, step: int) -> None:
-    """run.json says how far the run got; a run that failed later than its last save is published as of that save."""
+    """Link `run.json`, or write it as of the snapshot's step if the run got further before it failed."""
     path = output_dir / RUN_FILE
-    run = read_json(path) if path.is_file() else {}
+    run = read_run_json(path) if path.is_file() else {}
     if run.get("steps") in (step, None):
         return _hard_link_or_copy(path, folder / RUN_FILE)
     write_json(folder / RUN_FILE, {**run, "steps": step, "clips": None, "loss": None})
 
 
-def _glob_files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    return iter(sorted(found))
+def _glob_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def _example_videos(folder: Path, output_dir: Path) -> Iterator[Path]:
@@ -157,122 +162,106 @@ def _example_videos(folder: Path, output_dir: Path) -> Iterator[Path]:
 
 
 def _hard_link_or_copy(path: Path, destination: Path) -> None:
-    """Where a file system has no hard links the file is copied: it takes the time that copying takes."""
+    """Link a file, or copy it if the file system has no hard links: that takes as long as copying takes."""
     if destination.exists():
         return
     try:
         os.link(path, destination)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES):
+        if error.errno not in _NO_HARD_LINK_ERRORS:
             raise
         shutil.copyfile(path, destination)
 
 
-def clear(output_dir: Path) -> None:
-    """Take away what earlier processes were publishing when they were killed."""
+def remove_stale_snapshots(output_dir: Path) -> None:
+    """Delete the snapshots of earlier processes that were killed while they published."""
     shutil.rmtree(output_dir / SNAPSHOT_FOLDER, ignore_errors=True)
 
 
-# What of it is published.
+# The published contents of a snapshot.
 
 
 def build_main_contents(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str, FileContent], tuple[str, ...]]:
-    """The files of `main`, by path: model, card, pictures, and what the run and its evaluation say, made public.
+    """Collect the files of `main` by path: model, card, pictures, and the redacted records of run and evaluation.
 
     Returns:
-        The files, and notes on what was left out, for people.
+        The files, and notes on what was left out, for the user.
     """
-    snapshot.truncate_appended_files()
     folder = snapshot.folder
-    metadata = read_run_metadata(folder, model_id=model_id, license=_license_from_card(folder))
-    card_files = {name: folder / name for name in sorted(metadata.files)}
-    notes = metadata.notes
-    if HANDLER_FILE in card_files:
-        requirements = list(_glob_files(folder, (REQUIREMENTS_FILE,)))
-        if any(has_credentials(path.read_text(encoding="utf-8", errors="replace")) for path in requirements):
-            del card_files[HANDLER_FILE]
-            notes = (*notes, f"{REQUIREMENTS_FILE} holds credentials, so it and {HANDLER_FILE} are left out")
-        else:
-            card_files |= {path.name: path for path in requirements}
+    card = (folder / CARD_FILE).read_text(encoding="utf-8") if (folder / CARD_FILE).exists() else None
+    # A license that the user gave to `hf-videomae card --license` is only in the card that it wrote.
+    license = None if card is None else license_from_header(parse_header_or_empty(card))
+    metadata = read_run_metadata(folder, model_id=model_id, license=license)
+    if card is None or is_unedited(card):
+        card = render_run_card(metadata)
+    shown = {name: folder / name for name in sorted(metadata.files) if name != HANDLER_FILE}
     if metadata.evaluation is None:
-        card_files.pop(CONFUSION_FILE, None)
+        shown.pop(CONFUSION_FILE, None)
+    handler_files, notes = _collect_handler_files(folder)
     contents: dict[str, FileContent] = {path.name: path for path in _glob_files(folder, _MODEL_PATTERNS)}
-    contents |= {**card_files, **{example.src: folder / example.src for example in metadata.examples}}
+    contents |= {**shown, **handler_files, **{example.src: folder / example.src for example in metadata.examples}}
     if (folder / METRICS_FILE).exists():
         contents[METRICS_FILE] = folder / METRICS_FILE
     contents[RUN_FILE] = _to_redacted_json(metadata.run)
     if metadata.evaluation is not None:
         contents[EVALUATION_FILE] = _to_redacted_json(metadata.evaluation)
-    card, note = _card_or_problem(metadata, folder)
-    if card is not None:
-        contents[CARD_FILE] = card.encode("utf-8")
-    return contents, (*notes, *filter(None, [note]))
+    problems = check_card(card, folder)
+    if problems:
+        notes = [*notes, f"the card is left out, the Hub would not accept it: {'; '.join(problems)}"]
+    else:
+        contents[CARD_FILE] = redact_secrets(card).encode("utf-8")
+    return contents, (*metadata.notes, *notes)
+
+
+def _collect_handler_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the files of an endpoint, unless they would publish credentials, and a note if so."""
+    if not (folder / HANDLER_FILE).is_file():
+        return {}, []
+    paths = _glob_files(folder, (HANDLER_FILE, REQUIREMENTS_FILE))
+    for path in paths:
+        if path.name == REQUIREMENTS_FILE and has_credentials(path.read_text(encoding="utf-8", errors="replace")):
+            return {}, [f"{REQUIREMENTS_FILE} holds credentials, so it and {HANDLER_FILE} are left out"]
+    return {path.name: path for path in paths}, []
 
 
 def is_managed_path(path: str) -> bool:
-    """Whether a file on `main` is one that a push puts there: it goes when the model there now has none."""
-    names = (
-        *_MODEL_PATTERNS,
-        "reconstruction-*",
-        EVALUATION_FILE,
-        CONFUSION_FILE,
-        LOSS_CURVE_FILE,
-        METRICS_FILE,
-        RUN_FILE,
-    )
-    return "/" not in path and any(Path(path).match(name) for name in names)
+    """Return whether a push writes a file of this path on `main`, and deletes it if the new model has none."""
+    return "/" not in path and any(Path(path).match(pattern) for pattern in _MANAGED_PATTERNS)
 
 
-def build_state_contents(snapshot: Snapshot) -> dict[str, FileContent]:
-    """The files of the branch of the state, by path: a whole checkpoint, and the run's files beside it.
+def build_state_contents(snapshot: Snapshot, *, run_record: FileContent) -> dict[str, FileContent]:
+    """Collect the files of the state's branch by path: a complete checkpoint, and the run's files.
 
-    A resumed run needs them as they are, the names of videos and of the data set included; tokens are taken out, and
-    paths of the machine out of run.json, which nothing depends on.
+    A resumed run needs them unchanged, names of videos and of the data set included. Only tokens are removed, and, in
+    `run.json`, the paths of this machine, because nothing depends on them.
+
+    Args:
+        snapshot: one with a state.
+        run_record: the redacted `run.json`, as on `main`.
     """
-    snapshot.truncate_appended_files()
     assert snapshot.state is not None
-    checkpoint, folder = snapshot.state, snapshot.folder
+    checkpoint = snapshot.state
     contents: dict[str, FileContent] = {
         f"{checkpoint.name}/{path.relative_to(checkpoint).as_posix()}": path
         for path in _glob_files(checkpoint, ("**/*",))
         if path.name != FETCHED_FROM_FILE
     }
-    state_file = f"{checkpoint.name}/{STATE_FILE}"
-    contents[state_file] = _redacted_state_file(checkpoint / STATE_FILE)
-    contents |= {name: _redacted_content(folder / name) for name in sorted(snapshot.sizes)}
-    contents[RUN_FILE] = _to_redacted_json(read_run_metadata(folder).run)
-    return contents
+    contents[f"{checkpoint.name}/{STATE_FILE}"] = _redacted_state_file(checkpoint / STATE_FILE)
+    contents |= {name: _redacted_content(snapshot.folder / name) for name in sorted(snapshot.sizes)}
+    return {**contents, RUN_FILE: run_record}
 
 
 def _redacted_content(path: Path) -> FileContent:
     text = path.read_text(encoding="utf-8")
-    clean = redact_secrets(text)
-    return path if clean == text else clean.encode("utf-8")
+    redacted = redact_secrets(text)
+    return path if redacted == text else redacted.encode("utf-8")
 
 
 def _redacted_state_file(path: Path) -> FileContent:
-    """The state file, with the checksum of what is published."""
-    found = _redacted_content(path)
-    return found if isinstance(found, Path) else dump_checksummed_state(json.loads(found)).encode("utf-8")
+    """Return the state file; if redacting changed it, with the checksum of the redacted text."""
+    content = _redacted_content(path)
+    return content if isinstance(content, Path) else dump_checksummed_state(json.loads(content)).encode("utf-8")
 
 
 def _to_redacted_json(values: dict[str, Any]) -> bytes:
     return redact_secrets(json.dumps(values, indent=2) + "\n").encode("utf-8")
-
-
-def _license_from_card(folder: Path) -> str | None:
-    """That of a card which `hf-videomae card --license` wrote into the run's folder."""
-    card = folder / CARD_FILE
-    return license_from_header(parse_header_or_empty(card.read_text(encoding="utf-8"))) if card.is_file() else None
-
-
-def _card_or_problem(metadata: RunMetadata, folder: Path) -> tuple[str | None, str | None]:
-    """The card, and why there is none: one that was edited here goes as it is."""
-    path = folder / CARD_FILE
-    text = path.read_text(encoding="utf-8") if path.exists() else None
-    if text is None or is_unedited(text):
-        text = render_run_card(metadata)
-    problems = check_card(text, folder)
-    if problems:
-        return None, f"the card is left out, the Hub would not accept it: {'; '.join(problems)}"
-    return redact_secrets(text), None

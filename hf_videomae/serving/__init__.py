@@ -1,4 +1,4 @@
-"""Serve a model: `endpoint` for Inference Endpoints, `space` for a page on the Hub.
+"""Serve a model: `endpoint` for Inference Endpoints, `space` for a demo page on the Hub.
 
-Nothing is imported here: a server loads neither the parts that train nor those that write cards.
+This imports nothing, so that a server loads neither the training code nor the cards.
 """

@@ -1,6 +1,6 @@
-"""A Space: a folder with a page (`app.py` of this room) that shows what a model makes of a video.
+"""Write a Space: a folder with a demo page (`space_app.py`) that shows what a model predicts for a video.
 
-Shapes of a Space's files are those of huggingface.co/docs/hub/spaces-config-reference.
+The format of its files is described in huggingface.co/docs/hub/spaces-config-reference.
 """
 
 import json
@@ -20,12 +20,12 @@ from ..cards import (
     resolve_model_lineage,
     to_yaml,
 )
-from ..cards.snippets import join_card
+from ..cards.markdown import join_card
 from ..inference.model_loading import is_headless_checkpoint
 from ..publishing.requirement_line import check_requirement_line
 
 GRADIO_VERSION = "6.31.0"
-"""The release that the page was tested with; constraints.txt has the same."""
+"""The release that the page was tested with, as in constraints.txt."""
 
 _PYTHON_VERSION = "3.11"
 _APP_FILE = Path(__file__).with_name("space_app.py")
@@ -35,7 +35,7 @@ _IGNORED_FILES = re.compile(r"\.git(?:attributes|ignore)?|__pycache__|\.cache")
 
 
 class SpaceError(ValueError):
-    """A Space cannot be written; the message says why and what to do."""
+    """Raise when a Space cannot be written; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class WrittenSpace:
     """A Space that was written.
 
     Attributes:
-        files: of it, by their paths in it.
+        files: their paths in the Space, sorted.
         notes: what its owner should know, for the terminal.
     """
 
@@ -64,18 +64,18 @@ def write_space(
     """Write the files of a Space.
 
     Args:
-        folder: made where it is missing.
-        model: Hub id or folder of a fine-tuned model, for classes over time and what speaks for them.
-        pretrained: Hub id or folder of a pre-trained one, for reconstructions.
-        title: of the page.
-        package: what `pip install` is given for hf_videomae, `git+https://host/repository@commit` for example. None:
-            the package that runs now is copied into the Space.
-        license: of the Space, as far as the models leave that open.
-        overwrite: replace files that are there; others stay.
+        folder: created if it is missing.
+        model: Hub id or folder of a fine-tuned model, for classes over time and explanations.
+        pretrained: Hub id or folder of a pre-trained model, for reconstructions.
+        title: the title of the page.
+        package: the argument of `pip install` for hf_videomae, for example `git+https://host/repository@commit`.
+            None: copy the running package into the Space.
+        license: of the Space, if the models leave that open.
+        overwrite: replace files of the same names; other files stay.
 
     Raises:
-        SpaceError: without a model, with one of the wrong kind, or when other files are in the way.
-        LicenceError: when the models forbid that licence.
+        SpaceError: without a model, for a model of the wrong kind, or if other files are in the way.
+        LicenseError: when the models forbid that license.
     """
     models = {"model": model, "pretrained": pretrained}
     named = {kind: name for kind, name in models.items() if name is not None}
@@ -100,23 +100,19 @@ def write_space(
 
 
 def render_space_requirements(package: str | None) -> str:
-    """`render_space_requirements.txt`: gradio comes with the Space itself, at the version that its header names."""
+    """Return `requirements.txt`, without gradio: the Hub installs the version that the header names."""
     pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _PINNED_PACKAGES]
     lines = [*pins, "pillow>=10,<13  # as gradio wants it", "av>=14,<19  # a second decoder"]
     if package is not None:
-        lines.append(_check_requirement(package))
+        try:
+            lines.append(check_requirement_line(package))
+        except ValueError as error:
+            raise SpaceError(str(error)) from None
     return "\n".join(lines) + "\n"
 
 
-def _check_requirement(package: str) -> str:
-    try:
-        return check_requirement_line(package)
-    except ValueError as error:
-        raise SpaceError(str(error)) from None
-
-
 def render_space_card(*, title: str, models: list[str], license: License) -> str:
-    """`README.md`, with the header that tells the Hub how to run the Space."""
+    """Return `README.md`, with the header that tells the Hub how to run the Space."""
     header = to_yaml(
         title=escape_to_one_line(title),
         colorFrom="yellow",
@@ -138,10 +134,11 @@ def render_space_card(*, title: str, models: list[str], license: License) -> str
         "`space.json` names the models, and the limits of a video: `max_megabytes` (100), `max_seconds` (300) and "
         "`max_windows` (32)."
     )
-    return join_card(header, [f"# {escape_markdown(title)}", text, settings, f"Licence: {license.reason}"])
+    return join_card(header, [f"# {escape_markdown(title)}", text, settings, f"License: {license.reason}"])
 
 
 def _check_model_kinds(named: dict[str, str]) -> None:
+    """Raise SpaceError unless `model` is a classifier, `pretrained` has none, and at least one is given."""
     if not named:
         raise SpaceError("a Space needs a model; give --model, a fine-tuned one, or --pretrained, or both")
     for kind, name in named.items():
@@ -149,34 +146,25 @@ def _check_model_kinds(named: dict[str, str]) -> None:
         if kind == "model" and is_headless:
             raise SpaceError(f"{name} holds no classifier; give it as --pretrained, or fine-tune it first")
         if kind == "pretrained" and not is_headless:
-            raise SpaceError(f"{name} is a classifier, which reconstructs nothing; give it as --model")
+            raise SpaceError(f"{name} is a classifier, which cannot reconstruct; give it as --model")
 
 
 def _model_lineage(name: str) -> list[Ancestor]:
-    """A model with the licence that its card says, in its folder or on the Hub, and those before it that have one."""
-    found = resolve_model_lineage(name)
+    """Return a model with the license in its card, and its ancestors that have a license."""
+    record = resolve_model_lineage(name)
     shown = Path(name).name if Path(name).is_dir() else name
     before = [
-        Ancestor(name=one["hub_id"] or Path(one["model"]).name, license=one["license"])
-        for one in found["ancestors"]
-        if one["license"]
+        Ancestor(name=ancestor["hub_id"] or Path(ancestor["model"]).name, license=ancestor["license"])
+        for ancestor in record["ancestors"]
+        if ancestor["license"]
     ]
-    return [Ancestor(name=shown, license=found["license"]), *before]
+    return [Ancestor(name=shown, license=record["license"]), *before]
 
 
 def _package_sources() -> dict[str, str]:
-    """The package itself, as text, by its paths in the Space."""
-    found = sorted(
-        [
-            *_PACKAGE_FOLDER.rglob("*.py"),
-            *_PACKAGE_FOLDER.rglob("hub_names.json"),
-            *_PACKAGE_FOLDER.rglob("known_issues.yaml"),
-        ]
-    )
-    return {
-        f"{_PACKAGE_FOLDER.name}/{path.relative_to(_PACKAGE_FOLDER).as_posix()}": path.read_text("utf-8")
-        for path in found
-    }
+    """Return the files of this package as text, by their paths in the Space."""
+    paths = sorted([*_PACKAGE_FOLDER.rglob("*.py"), *_PACKAGE_FOLDER.rglob("hub_names.json")])
+    return {path.relative_to(_PACKAGE_FOLDER.parent).as_posix(): path.read_text("utf-8") for path in paths}
 
 
 def _check_no_conflicts(folder: Path, files: dict[str, str]) -> None:
@@ -188,8 +176,8 @@ def _check_no_conflicts(folder: Path, files: dict[str, str]) -> None:
             continue
         if files.get(path.as_posix()) != (folder / path).read_text("utf-8", errors="replace"):
             raise SpaceError(
-                f"{folder} holds {path} already, which is not of this command or was edited; give an empty directory, "
-                f"or --overwrite to replace what has the same name"
+                f"{folder} holds {path} already, which was edited or not written by this command; give an empty "
+                f"directory, or --overwrite to replace files of the same names"
             )
 
 
@@ -199,13 +187,3 @@ def _space_notes(names: list[str], license: License) -> list[str]:
     if license.name is None:
         notes.append(f"{license.reason} --license NAME states one")
     return notes
-
-
-__all__ = [
-    "GRADIO_VERSION",
-    "WrittenSpace",
-    "SpaceError",
-    "render_space_requirements",
-    "render_space_card",
-    "write_space",
-]

@@ -1,12 +1,12 @@
-"""Checkpoints of a run: written whole or not at all, and read without pickle.
+"""Write checkpoints completely or not at all, and read them without pickle.
 
-OUTPUT_DIR/checkpoint-STEP/ holds the model as `from_pretrained` reads it, and beside it the state of the run:
+OUTPUT_DIR/checkpoint-STEP/ holds the model as `from_pretrained` reads it, and the state of the run:
 
     optimizer.safetensors     moments by parameter name
-    rank-R.safetensors, .json generators and position in the data of process R
+    rank-R.safetensors, .json random generators and position in the data of process R
     run_state.json            step, counters, recipe, the other files with size and SHA-256; written last
 
-The directory is filled under a temporary name and renamed when everything is on the disk.
+The folder is filled under a temporary name and renamed when everything is on the disk.
 """
 
 import json
@@ -23,11 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..checkpoint_checksums import (
-    CHECKSUMS_KEY,
-    compute_checksums,
-    dump_checksummed_state,
-)
+from ..checkpoint_checksums import CHECKSUMS_KEY, compute_checksums, dump_checksummed_state
 from ..checkpoint_dir import (
     STATE_FILE,
     STATE_FORMAT,
@@ -39,19 +35,17 @@ from ..checkpoint_dir import (
 from ..errors import RunError
 from ..filesystem import sync_folder, wrap_write_errors
 from ..run_files import copy_file_mode
+from .distributed import raise_on_all_ranks
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TEMPORARY_PREFIX = ".unfinished-"
-
-
-# Finding.
 
 
 # Optimizer state, by parameter name.
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's tensors as `ENTRY/PARAMETER`, on the CPU. Groups carry `names` (`optim.build_param_groups`)."""
+    """Return the optimizer state as ENTRY/PARAMETER -> tensor on the CPU. Its groups have `names` (`optim`)."""
     tensors = {}
     for name, parameter in _named_parameters(optimizer):
         for entry, value in optimizer.state.get(parameter, {}).items():
@@ -60,10 +54,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """The inverse of `optimizer_tensors`.
+    """Fill an optimizer from the result of `optimizer_tensors`.
 
     Raises:
-        CheckpointError: when a tensor's name or shape does not belong to this optimizer.
+        CheckpointError: if a name or shape does not belong to this optimizer.
     """
     by_name: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
@@ -71,9 +65,10 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         by_name.setdefault(name, {})[entry] = value
     known = dict(_named_parameters(optimizer))
     if by_name and by_name.keys() != known.keys():
-        odd = sorted(by_name.keys() ^ known.keys())
+        different = sorted(by_name.keys() ^ known.keys())
         raise CheckpointError(
-            f"the checkpoint's optimizer state is of another model: {odd[0]} and {len(odd) - 1} more differ"
+            f"the checkpoint's optimizer state is of another model: {different[0]} and {len(different) - 1} more "
+            f"differ"
         )
     for name, entries in by_name.items():
         for entry, value in entries.items():
@@ -82,7 +77,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
                     f"the checkpoint's optimizer state for {name} is {tuple(value.shape)}, "
                     f"the parameter {tuple(known[name].shape)}"
                 )
-            # AdamW counts its steps in a tensor that stays on the CPU unless its kernels are fused.
+            # AdamW counts its steps in a scalar tensor that stays on the CPU unless its kernels are fused.
             device = known[name].device if value.ndim or optimizer.defaults.get("fused") else value.device
             optimizer.state[known[name]][entry] = value.to(device)
 
@@ -92,11 +87,11 @@ def _named_parameters(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, t
         yield from zip(group["names"], group["params"], strict=True)
 
 
-# Generators.
+# Random generators.
 
 
 def capture_rng_state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """State of Python's, numpy's and torch's generators of this process: tensors, and JSON values."""
+    """Return the state of the random generators of Python, numpy and torch: tensors by name, and JSON values."""
     tensors = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         tensors["cuda"] = torch.cuda.get_rng_state()
@@ -111,7 +106,7 @@ def capture_rng_state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def restore_rng_state(tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-    """The inverse of `capture_rng_state`."""
+    """Restore the random generators from the result of `capture_rng_state`."""
     torch.set_rng_state(tensors["torch"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])
@@ -121,24 +116,24 @@ def restore_rng_state(tensors: dict[str, torch.Tensor], values: dict[str, Any]) 
     random.setstate((version, tuple(internal), gauss_next))
 
 
-# Writing and reading a whole checkpoint.
+# Checkpoints.
 
 
 def save_rank_state(folder: Path, rank: int, *, stream: dict[str, Any]) -> None:
-    """One process's share: its generators and its position in the data."""
+    """Write the random generators and the position in the data of one process."""
     tensors, values = capture_rng_state()
     save_file(tensors, folder / f"rank-{rank}.safetensors")
     (folder / f"rank-{rank}.json").write_text(json.dumps({"generators": values, "stream": stream}), encoding="utf-8")
 
 
 def load_rank_state(checkpoint: Path, rank: int) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
-    """Generator tensors, generator values and stream state of one process, for `restore_rng_state` and the loader."""
+    """Read what `save_rank_state` wrote: generator tensors and values (`restore_rng_state`), and the loader state."""
     values = read_checkpoint_json(checkpoint / f"rank-{rank}.json")
     return _load_tensors(checkpoint / f"rank-{rank}.safetensors"), values["generators"], values["stream"]
 
 
 def load_loader_states(checkpoint: Path, processes: int) -> list[dict[str, Any]]:
-    """The position in the data of each of the processes that wrote a checkpoint."""
+    """Return the position in the data of each process that wrote a checkpoint."""
     return [read_checkpoint_json(checkpoint / f"rank-{rank}.json")["stream"] for rank in range(processes)]
 
 
@@ -146,7 +141,7 @@ def load_optimizer_state(checkpoint: Path, optimizer: torch.optim.Optimizer) -> 
     """Fill an optimizer from a checkpoint.
 
     Raises:
-        CheckpointError: when the state is damaged or of another model.
+        CheckpointError: if the state is damaged or of another model.
     """
     load_optimizer_tensors(optimizer, _load_tensors(checkpoint / OPTIMIZER_FILE))
 
@@ -167,25 +162,26 @@ def save_checkpoint(
     save_model: Callable[[Path], None],
     stream: dict[str, Any],
     rank: int = 0,
-    raise_on_all_ranks: Callable[[Callable[[], None]], None] = lambda attempt: attempt(),
     keep: int = 2,
 ) -> Path:
-    """Write checkpoint-STEP from all processes, then drop the oldest beyond `keep`.
+    """Write checkpoint-STEP from all processes, then remove the oldest ones beyond `keep`.
 
     Args:
-        output_dir: a directory that all processes share.
+        output_dir: a folder that all processes share.
         step: steps done.
-        state: JSON values that go into `run_state.json`.
-        optimizer: its groups carry `names`.
-        save_model: writes the model (and what belongs to it) into a directory; called in process 0.
-        stream: this process's position in the data.
-        rank: of this process.
-        raise_on_all_ranks: calls its argument in all processes, and raises in all of them what it raises in one.
-        keep: how many checkpoints stay.
+        state: JSON values for `run_state.json`.
+        optimizer: its groups have `names`.
+        save_model: writes the model and what belongs to it into a folder; called in the main process.
+        stream: position in the data of this process.
+        rank: rank of this process.
+        keep: how many checkpoints to keep.
+
+    Returns:
+        the folder of the checkpoint.
 
     Raises:
-        CheckpointError: in one line, where the disk does not take it. What was written of it is removed, and earlier
-            checkpoints are as they were.
+        RunError: in all processes, in one line, if the disk does not accept it in one of them. The unfinished
+            checkpoint is removed, and earlier ones stay as they were.
     """
     final, folder = output_dir / f"checkpoint-{step}", output_dir / f"{TEMPORARY_PREFIX}{step}"
 
@@ -200,7 +196,7 @@ def save_checkpoint(
             save_model(folder)
             save_file(optimizer_tensors(optimizer), folder / OPTIMIZER_FILE)
 
-    def seal() -> None:
+    def finish() -> None:
         if rank == 0:
             _write_manifest(folder, {**state, "format": STATE_FORMAT, "step": step})
             _replace_folder(folder, final)
@@ -208,10 +204,10 @@ def save_checkpoint(
 
     needed_bytes = _estimate_bytes(output_dir, optimizer)
     try:
-        for part in (begin, fill, seal):
+        for part in (begin, fill, finish):
             also = _describe_last_checkpoint(output_dir)
-            raise_on_all_ranks(partial(_write_part, part, final, needed_bytes=needed_bytes, also=also))
-    except RunError:  # of another process, it may be
+            raise_on_all_ranks(partial(_write_part, part, final, needed_bytes=needed_bytes, also=also), RunError)
+    except RunError:  # maybe of another process
         if rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -219,25 +215,15 @@ def save_checkpoint(
 
 
 def save_final_model(output_dir: Path, save_model: Callable[[Path], None]) -> None:
-    """Write the model at the top of the output directory, each file whole or not at all.
+    """Write the model to the top of the output folder, each file completely or not at all.
 
     Raises:
-        CheckpointError: in one line, where the disk does not take it; what was written of it is removed.
+        CheckpointError: in one line, if the disk does not accept it; unfinished files are removed.
     """
     folder = output_dir / f"{TEMPORARY_PREFIX}model"
     needed_bytes = max(
         (path.stat().st_size for path in output_dir.glob("checkpoint-*/model.safetensors")), default=None
     )
-
-    def write() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        save_model(folder)
-        for path in folder.iterdir():
-            _fsync_file(path)
-            path.replace(output_dir / path.name)
-        sync_folder(output_dir)
-        folder.rmdir()
 
     try:
         with wrap_write_errors(
@@ -247,7 +233,14 @@ def save_final_model(output_dir: Path, save_model: Callable[[Path], None]) -> No
             kind=CheckpointError,
             also=_describe_last_checkpoint(output_dir),
         ):
-            write()
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            save_model(folder)
+            for path in folder.iterdir():
+                _fsync_file(path)
+                path.replace(output_dir / path.name)
+            sync_folder(output_dir)
+            folder.rmdir()
     except CheckpointError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -259,13 +252,15 @@ def _write_part(part: Callable[[], None], final: Path, *, needed_bytes: int, als
 
 
 def _describe_last_checkpoint(output_dir: Path) -> str:
-    """Return what a user still has where a checkpoint cannot be written."""
-    whole = [path for path in list_checkpoints(output_dir) if incomplete_reason(path) is None]
-    return f"; {whole[-1].name} is intact, go on from it with --resume" if whole else "; no checkpoint was written yet"
+    """Return which checkpoint a user still has, for the message about one that cannot be written."""
+    complete = [path for path in list_checkpoints(output_dir) if incomplete_reason(path) is None]
+    if not complete:
+        return "; no checkpoint was written yet"
+    return f"; {complete[-1].name} is intact, continue from it with --resume"
 
 
 def _estimate_bytes(output_dir: Path, optimizer: torch.optim.Optimizer) -> int:
-    """Return the bytes of the next checkpoint: those of the last one, or the weights and two moments of each."""
+    """Return the size of the next checkpoint: that of the last one, or of the weights and their two moments."""
     earlier = list_checkpoints(output_dir)
     if earlier:
         return sum(path.stat().st_size for path in earlier[-1].rglob("*") if path.is_file())
@@ -273,7 +268,7 @@ def _estimate_bytes(output_dir: Path, optimizer: torch.optim.Optimizer) -> int:
 
 
 def _write_manifest(folder: Path, state: dict[str, Any]) -> None:
-    """Bring every file to the disk and name them all in the state file, which is written last."""
+    """Sync all files to the disk, then list them with checksums in the state file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         _fsync_file(path)
@@ -286,7 +281,7 @@ def _write_manifest(folder: Path, state: dict[str, Any]) -> None:
 
 
 def rename_into_place(folder: Path, final: Path) -> None:
-    """Give a whole checkpoint that was filled elsewhere on the same disk its name, once it is on the disk."""
+    """Sync a complete checkpoint to the disk, then move it to its final name on the same disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             _fsync_file(path)
@@ -300,7 +295,7 @@ def _fsync_file(path: Path) -> None:
 
 
 def _replace_folder(folder: Path, final: Path) -> None:
-    """Rename; a directory of that name (a resumed run writes a step again) gives way only to the finished one."""
+    """Rename a finished folder; one of that name (a resumed run may write a step again) is replaced."""
     old = _move_aside(final) if final.exists() else None
     folder.rename(final)
     sync_folder(final.parent)
@@ -309,18 +304,18 @@ def _replace_folder(folder: Path, final: Path) -> None:
 
 
 def _move_aside(checkpoint: Path) -> Path:
-    """Take its name away first: killed while it is removed, a run leaves no half of a checkpoint under that name."""
+    """Rename a checkpoint before it is removed, so that a kill leaves no incomplete one under its name."""
     old = checkpoint.with_name(f"{TEMPORARY_PREFIX}old-{checkpoint.name}")
     shutil.rmtree(old, ignore_errors=True)
     return checkpoint.rename(old)
 
 
 def prune_checkpoints(output_dir: Path, *, keep: int) -> None:
-    """Drop the oldest whole checkpoints beyond `keep`, and what an interrupted write left."""
-    whole = [path for path in list_checkpoints(output_dir) if incomplete_reason(path, contents=False) is None]
-    for path in whole[:-keep]:
+    """Remove the oldest complete checkpoints beyond `keep`, and what an interrupted write left."""
+    complete = [path for path in list_checkpoints(output_dir) if incomplete_reason(path, contents=False) is None]
+    for path in complete[:-keep]:
         _move_aside(path)
-    for path in output_dir.glob(f"{TEMPORARY_PREFIX}*"):  # a half-written picture is a file
+    for path in output_dir.glob(f"{TEMPORARY_PREFIX}*"):  # an unfinished image is a file
         if path.is_dir():
             shutil.rmtree(path)
         else:

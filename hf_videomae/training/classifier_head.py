@@ -1,4 +1,4 @@
-"""The model of a fine-tuning: its head for the classes of the data, what of it is trained, and at which rates."""
+"""Build the model to fine-tune: its head for the classes of the data, what is trained, and the rate of each layer."""
 
 import copy
 import importlib.util
@@ -15,32 +15,32 @@ from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..console import log_main
 from ..errors import RunError
 from ..ops.class_names import find_class_rows
-from .pretrain_task import check_model_name
+from .finetune_recipe import FinetuneRecipe
+from .model_name import check_model_name
 
 if TYPE_CHECKING:
     from ..modeling_videomae import VideoMAEForVideoClassification
-    from .finetune_task import FinetuneRecipe
 
 TRAINED_WEIGHTS_FILE = "trained.safetensors"
-"""In a checkpoint whose `model.safetensors` are not the trained weights themselves, but averaged or merged ones."""
+"""Holds the trained weights of a checkpoint whose `model.safetensors` holds averaged or merged ones."""
 
 _LORA_TARGETS = ["query", "value"]
 _HEAD_MODULES = ["fc_norm", "classifier"]
 
 
-def build_classifier(recipe: "FinetuneRecipe", resume: Path | None = None, *, class_names: list[str] | None) -> Any:
-    """The classifier that the recipe names, for the classes of the data set: a preset with fresh weights, a
-    pre-trained or fine-tuned checkpoint, or that of the resumed run.
+def build_classifier(recipe: FinetuneRecipe, resume: Path | None = None, *, class_names: list[str] | None) -> Any:
+    """Return the classifier of the recipe for the classes of the data set.
 
-    A checkpoint that was trained on the same classes keeps its head; otherwise a fresh one is made, and said so.
+    It is a preset with new weights, a pre-trained or fine-tuned checkpoint, or the model of the resumed run. A
+    checkpoint that was trained on the same classes keeps its head; otherwise it gets a new one, with a note.
 
     Args:
-        recipe: of the run.
+        recipe: settings of the run.
         resume: from `resolve_resume_checkpoint`.
-        class_names: of the data set; None for regression.
+        class_names: classes of the data set; None for regression.
 
     Returns:
-        VideoMAEForVideoClassification, within a `peft.PeftModel` where the recipe asks for LoRA.
+        a VideoMAEForVideoClassification, inside a `peft.PeftModel` if the recipe asks for LoRA.
 
     Raises:
         RunError: for a name that is neither a preset nor a checkpoint, or classes that do not fit.
@@ -59,17 +59,17 @@ def build_classifier(recipe: "FinetuneRecipe", resume: Path | None = None, *, cl
     return model.train()
 
 
-def _check_class_names(recipe: "FinetuneRecipe", class_names: list[str] | None) -> list[str]:
+def _check_class_names(recipe: FinetuneRecipe, class_names: list[str] | None) -> list[str]:
     if recipe.problem_type == "regression":
         return ["value"]
     if class_names is None or len(class_names) < (2 if recipe.problem_type.startswith("single") else 1):
-        found = "no labels" if class_names is None else f"the one class {class_names[0]!r}"
-        raise RunError(f"{recipe.dataset_name} has {found}; a classifier needs videos of two classes or more")
+        labels = "no labels" if class_names is None else f"only the class {class_names[0]!r}"
+        raise RunError(f"{recipe.dataset_name} has {labels}; a classifier needs videos of two classes or more")
     return class_names
 
 
 def _load_classifier(
-    recipe: "FinetuneRecipe", resume: Path | None, *, class_names: list[str]
+    recipe: FinetuneRecipe, resume: Path | None, *, class_names: list[str]
 ) -> "VideoMAEForVideoClassification":
     from ..modeling_videomae import VideoMAEForVideoClassification
 
@@ -93,27 +93,27 @@ def _load_classifier(
     if _should_keep_head(recipe, model, trained=trained, class_names=class_names):
         return model
     if model.fc_norm is None:
-        log_main(f"note: {source} reads token 0 alone; the fresh head gets the mean of all tokens, as in the paper")
+        log_main(f"note: {source} reads only token 0; the new head gets the mean of all tokens, as in the paper")
         model = VideoMAEForVideoClassification.from_pretrained(source, use_mean_pooling=True, **options)
     _replace_head(model, class_names)
     return model
 
 
 def _should_keep_head(
-    recipe: "FinetuneRecipe",
+    recipe: FinetuneRecipe,
     model: "VideoMAEForVideoClassification",
     *,
     trained: list[str] | None,
     class_names: list[str],
 ) -> bool:
-    """Whether a checkpoint's head fits the classes of the data; says what happens where it does not."""
+    """Return whether to keep the head of a checkpoint; print a note if its classes do not match those of the data."""
     if recipe.head == "keep":
         unknown = [name for name in class_names if name not in (trained or ())]
         if unknown:
             has = "no classifier" if trained is None else f"{len(trained)} classes, {trained[0]!r} and so on"
             raise RunError(
                 f"--head keep: {recipe.model} has {has}, and none is {unknown[0]!r} of the data set "
-                f"({len(unknown)} such classes); rename them, or leave --head out for a fresh head"
+                f"({len(unknown)} such classes); rename them, or leave --head out for a new head"
             )
         return True
     if trained is None:
@@ -123,14 +123,14 @@ def _should_keep_head(
     if recipe.head == "auto":
         log_main(
             f"note: {recipe.model} was trained on {len(trained)} classes, the data set has {len(class_names)} "
-            f"(others, or in another order): a fresh head is made (--head keep goes on with the old one, --head pick "
-            f"with those of its rows)"
+            f"(others, or in another order): it gets a new head (--head keep keeps the old one, --head pick keeps the "
+            f"rows of these classes)"
         )
     return False
 
 
 def _pick_head(
-    recipe: "FinetuneRecipe",
+    recipe: FinetuneRecipe,
     model: "VideoMAEForVideoClassification",
     *,
     trained: list[str] | None,
@@ -140,11 +140,11 @@ def _pick_head(
     from ..convert.class_selection import select_classifier_rows
 
     if trained is None:
-        raise RunError(f"--head pick: {recipe.model} has no classifier to pick from; leave --head out for a fresh one")
+        raise RunError(f"--head pick: {recipe.model} has no classifier to pick from; leave --head out for a new one")
     try:
         rows = find_class_rows(class_names, trained, owner=recipe.model)
     except ValueError as error:
-        raise RunError(f"--head pick: {error}; or leave --head out for a fresh head") from None
+        raise RunError(f"--head pick: {error}; or leave --head out for a new head") from None
     select_classifier_rows(model, rows, dict(enumerate(class_names)))
     log_main(f"note: {len(rows)} of the {len(trained)} rows of {recipe.model}'s classifier are picked by name")
 
@@ -165,14 +165,14 @@ def _label2id(class_names: list[str]) -> dict[str, int]:
 
 
 def freeze_layers(model: "VideoMAEForVideoClassification", what: str) -> None:
-    """Leave the cube embedding and the first layers as they are.
+    """Exclude the cube embedding and the first layers from training.
 
     Args:
-        model: its parameters are marked.
-        what: how many layers, or `encoder` for all of it: then the head alone is trained.
+        model: `requires_grad` of its parameters is changed.
+        what: number of layers, or `encoder` for all of it, so that only the head is trained.
 
     Raises:
-        RunError: when there are fewer layers.
+        RunError: if the model has fewer layers.
     """
     if what == "encoder":
         model.videomae.requires_grad_(False)
@@ -196,26 +196,29 @@ def _with_lora(model: "VideoMAEForVideoClassification", *, rank: int, alpha: flo
 
 
 def merge_lora(model: Any) -> Any:
-    """The model as it is saved: LoRA's adapters added to the weights, in a copy; any other model as it is."""
+    """Return a copy of a model with its LoRA adapters added to the weights; any other model is returned itself."""
     if not hasattr(model, "merge_and_unload"):
         return model
     return copy.deepcopy(model).merge_and_unload()
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that require gradients, by name."""
+    """Return the parameters that require gradients, by name."""
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
 def save_trainable(folder: Path, **groups: dict[str, Tensor]) -> None:
-    """Write tensors of trained parameters, as GROUP/NAME."""
-    tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(plain, folder / TRAINED_WEIGHTS_FILE)
+    """Write groups of trained parameters, as GROUP/NAME."""
+    tensors = {
+        f"{group}/{name}": value.detach().cpu().contiguous()
+        for group, parameters in groups.items()
+        for name, value in parameters.items()
+    }
+    save_file(tensors, folder / TRAINED_WEIGHTS_FILE)
 
 
 def load_trainable(folder: Path, group: str) -> dict[str, Tensor]:
-    """One group of `save_trainable`, by name."""
+    """Read one group that `save_trainable` wrote, by name."""
     tensors = load_file(folder / TRAINED_WEIGHTS_FILE)
     return {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{group}/")}
 
@@ -224,26 +227,27 @@ def load_trainable(folder: Path, group: str) -> dict[str, Tensor]:
 def _load_trainable_parameters(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     parameters = trainable_parameters(model)
     if tensors.keys() != parameters.keys():
-        odd = sorted(tensors.keys() ^ parameters.keys())
+        different = sorted(tensors.keys() ^ parameters.keys())
         raise RunError(
-            f"the checkpoint trained other weights: {odd[0]} and {len(odd) - 1} more; keep --freeze as it was"
+            f"the checkpoint trained other weights: {different[0]} and {len(different) - 1} more; keep --freeze as it "
+            f"was"
         )
     for name, value in tensors.items():
         parameters[name].copy_(value)
 
 
 def layer_decay_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
-    """Layer-wise learning-rate decay (BEiT; the paper's fine-tuning): the deeper a parameter, the slower.
+    """Return the learning-rate factor of each parameter: layer-wise decay (BEiT; the paper's fine-tuning).
 
-    With L layers the cube embedding gets decay^(L + 1), layer i (from 0) decay^(L - i), norm and head 1. The factor
-    is on every value of the schedule.
+    With L layers the cube embedding gets decay^(L + 1), layer i (from 0) decay^(L - i), norm and head 1. For L = 12
+    and decay 0.75 the embedding trains at 0.024, the last layer at 0.75 of the scheduled rate.
 
     Args:
-        model: whose `config` says how many layers there are.
-        decay: 0.75 in most recipes; 1 gives all the same rate.
+        model: its `config` gives the number of layers.
+        decay: 0.75 in most recipes; 1 for equal rates.
 
     Returns:
-        parameter name -> factor.
+        a function: parameter name -> factor.
     """
     depth: int = model.config.num_hidden_layers  # type: ignore[union-attr, assignment]
 

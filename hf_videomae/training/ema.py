@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is what is saved and evaluated."""
+"""Average the weights of a model over the training steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Exponential moving average of a model's trained parameters, in float32.
+    """Exponential moving average of the trained parameters of a model, in float32.
 
-    After each step: average = decay x average + (1 - decay) x weights, from the first weights on. It remembers about
-    the last 1 / (1 - decay) steps, so a run must be several times that long.
+    After each step, average = decay * average + (1 - decay) * weights, starting from the initial weights. It covers
+    about the last 1 / (1 - decay) steps (0.9999: 10,000), so a run must be several times that long.
 
     Args:
-        model: its parameters that require gradients are followed.
+        model: its parameters that require gradients are averaged.
         decay: in [0, 1), e.g. 0.9999.
 
     Attributes:
@@ -30,28 +30,30 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are now."""
+        """Add the current weights to the average."""
         averages, weights = list(self.tensors.values()), [value.float() for value in self._parameters.values()]
         torch._foreach_lerp_(averages, weights, 1 - self.decay)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from saved averages."""
+        """Load saved averages."""
         if tensors.keys() != self.tensors.keys():
-            odd = sorted(tensors.keys() ^ self.tensors.keys())
-            raise ValueError(f"the saved average is of another model: {odd[0]} and {len(odd) - 1} more differ")
+            different = sorted(tensors.keys() ^ self.tensors.keys())
+            raise ValueError(
+                f"the saved average is of another model: {different[0]} and {len(different) - 1} more differ"
+            )
         for name, value in tensors.items():
             self.tensors[name].copy_(value)
 
     @contextmanager
     @torch.no_grad()
     def average_parameters(self) -> Iterator[None]:
-        """Inside, the model has the average as its weights."""
-        kept = {name: value.detach().clone() for name, value in self._parameters.items()}
+        """Give the model the average as its weights inside the block."""
+        current = {name: value.detach().clone() for name, value in self._parameters.items()}
         try:
             for name, value in self._parameters.items():
                 value.copy_(self.tensors[name])
             yield
         finally:
             for name, value in self._parameters.items():
-                value.copy_(kept[name])
+                value.copy_(current[name])

@@ -1,8 +1,9 @@
-"""`--resume org/name`: the newest checkpoint that a run published on the Hub, brought to this machine.
+"""Download the newest checkpoint that a run published on the Hub, for `--resume org/name`.
 
-The branch `training-state` of a model repository holds `checkpoint-STEP/`, all files of a local checkpoint, and beside
-it the lines that the run wrote. What its state file names is compared with the sizes on the Hub before anything is
-fetched; what came is compared with the digests that the Hub states before the checkpoint gets its name.
+The branch `training-state` of a model repository holds `checkpoint-STEP/` with all files of a local checkpoint, and
+the lines of JSON that the run wrote. Before the download, the files that the state file names are compared with the
+sizes on the Hub; after it, their contents are compared with the checksums of the Hub. Only then does the checkpoint
+get its name.
 """
 
 import json
@@ -43,7 +44,7 @@ from ..hub.source_errors import not_the_hub_error
 from ..run_files import STATE_BRANCH
 from .checkpoints import TEMPORARY_PREFIX, rename_into_place
 
-# Not run.json: a run writes it anew when it starts, and one that says "finished" belongs beside a final model.
+# Not run.json: a run writes a new one when it starts, and one that says "finished" belongs to a final model.
 _LOG_FILES = re.compile(
     "|".join(map(re.escape, (run_files.METRICS_FILE, run_files.BAD_VIDEOS_FILE, run_files.NONFINITE_FILE)))
     + r"|samples-\d+\.jsonl"
@@ -55,20 +56,20 @@ _Result = TypeVar("_Result")
 
 
 def is_hub_resume(resume: str) -> bool:
-    """Whether `--resume` means a repository of the Hub: `org/name`, and neither it nor `org` is a folder here."""
+    """Return whether `--resume` names a Hub repository: `org/name`, if neither it nor `org` is a local folder."""
     return is_hub_id(resume) and not Path(resume).exists() and not Path(resume).parent.is_dir()
 
 
 @dataclass(frozen=True)
 class HubCheckpoint:
-    """A whole checkpoint on the Hub.
+    """A complete checkpoint on the Hub.
 
     Attributes:
         repo: `org/name`.
-        commit: of the branch.
+        commit: commit of the branch.
         name: `checkpoint-STEP`.
-        state: what its `run_state.json` holds.
-        files: to fetch, by their paths in the repository.
+        state: content of its `run_state.json`.
+        files: path in the repository -> file, of all files to download.
     """
 
     repo: str
@@ -79,78 +80,78 @@ class HubCheckpoint:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes to fetch."""
+        """Return the number of bytes to download."""
         return sum(file.size for file in self.files.values())
 
     @property
     def step(self) -> int:
-        """The step that it stands at."""
+        """Return the step of the checkpoint."""
         return checkpoint_step(Path(self.name)) or 0
 
     def is_same_run(self, output_dir: Path) -> bool:
-        """Whether a directory holds the same run, by its record or, until it has one, by its checkpoint."""
-        wanted = self.state.get("run_id")
-        if wanted is None:
+        """Return whether a folder holds the same run, by its `run.json` or, if it has none yet, by its checkpoint."""
+        run_id = self.state.get("run_id")
+        if run_id is None:
             return False
-        return wanted in (run_files.read_run_id(output_dir), checkpoint_run_id(latest_checkpoint(output_dir)))
+        return run_id in (run_files.read_run_id(output_dir), checkpoint_run_id(latest_checkpoint(output_dir)))
 
     def find_local_checkpoint(self, output_dir: Path) -> Path | None:
-        """A directory's own newest checkpoint, where it is of the same run and stands at the same step or later."""
+        """Return the newest checkpoint of a folder, if it is of the same run and of the same step or a later one."""
         local = latest_checkpoint(output_dir) if self.is_same_run(output_dir) else None
         return local if local is not None and (checkpoint_step(local) or 0) >= self.step else None
 
 
-# Looking.
+# Finding.
 
 
 def latest_hub_checkpoint(repo: str) -> HubCheckpoint:
-    """The newest whole checkpoint of a repository; others are passed over, visibly.
+    """Return the newest complete checkpoint of a repository; print a note for each incomplete one.
 
     Raises:
-        CheckpointError: when there is none, or the Hub does not give it.
+        CheckpointError: if there is none, or the Hub does not provide it.
     """
     commit, files = _query_hub(repo, lambda: _list_state_branch(repo))
     sizes = {path: file.size for path, file in files.items()}
     names = {path.partition("/")[0] for path in sizes if "/" in path}
     steps = {step: name for name in names if (step := checkpoint_step(Path(name))) is not None}
-    fault = "it has no checkpoint-STEP folder"
+    reason = "it has no checkpoint-STEP folder"
     for _, name in sorted(steps.items(), reverse=True):
         text, own = _read_state_file(repo, name, commit=commit, sizes=sizes), _files_under(name, sizes)
-        found = find_listing_error(own, text)
-        if found is None and text is not None:
+        error = find_listing_error(own, text)
+        if error is None and text is not None:
             state = json.loads(text)
             wanted = {f"{name}/{file}" for file in (*state["files"], STATE_FILE)}
             chosen = {path: file for path, file in files.items() if path in wanted or _LOG_FILES.fullmatch(path)}
             return HubCheckpoint(repo, commit, name, state, chosen)
-        fault = f"{name} is not whole: {found}"
-        log_main(f"note: {name} of {repo} is not whole ({found}) and is passed over")
+        reason = f"{name} is incomplete: {error}"
+        log_main(f"note: {name} of {repo} is incomplete ({error}) and is skipped")
     raise CheckpointError(
-        f"--resume {repo}: its branch {STATE_BRANCH} holds no whole checkpoint ({fault}); let its run push another, "
-        f"or start a new run from its weights with --model {repo}"
+        f"--resume {repo}: its branch {STATE_BRANCH} holds no complete checkpoint ({reason}); let its run push "
+        f"another, or start a new run from its weights with --model {repo}"
     )
 
 
 def hub_resume_settings(repo: str, *, output_dir: str, overwrite: bool = False) -> dict[str, Any]:
-    """The settings of the run to go on with.
+    """Return the settings of the run to resume.
 
     Args:
         repo: `org/name`.
-        output_dir: where a newer checkpoint may be.
-        overwrite: that one does not count.
+        output_dir: local folder, which may hold a newer checkpoint of the run.
+        overwrite: ignore that one.
 
     Raises:
-        CheckpointError: when there is no such run.
+        CheckpointError: if there is no such run.
     """
     remote = latest_hub_checkpoint(repo)
     local = None if overwrite else remote.find_local_checkpoint(Path(output_dir))
     settings = resume_settings(remote.state if local is None else read_state(local))
-    # A run of before its state told left its lines.
+    # An older run does not say in its state that it logs its samples, but its files are there.
     logs = any(re.fullmatch(r"samples-\d+\.jsonl", path) for path in remote.files)
     return {**settings, "log_samples": True} if logs else settings
 
 
 def _list_state_branch(repo: str) -> tuple[str, dict[str, RemoteFile]]:
-    """The newest commit of the branch, and its files."""
+    """Return the newest commit of the branch, and its files by path."""
     from huggingface_hub import HfApi
 
     commit = HfApi().model_info(repo, revision=STATE_BRANCH, timeout=_PROBE_SECONDS).sha
@@ -166,26 +167,26 @@ def _read_state_file(repo: str, name: str, *, commit: str, sizes: Mapping[str, i
     path = f"{name}/{STATE_FILE}"
     if path not in sizes:
         return None
-    found = _query_hub(repo, lambda: download(repo, path, revision=commit))
-    return found.read_text(encoding="utf-8", errors="replace")
+    local_path = _query_hub(repo, lambda: download(repo, path, revision=commit))
+    return local_path.read_text(encoding="utf-8", errors="replace")
 
 
-# Fetching.
+# Downloading.
 
 
 def download_checkpoint(remote: HubCheckpoint, output_dir: Path, *, replacing: Sequence[Path] = ()) -> Path:
-    """Bring a checkpoint to `OUTPUT_DIR/checkpoint-STEP`, whole or not at all, and beside it the lines of its run.
+    """Download a checkpoint to `OUTPUT_DIR/checkpoint-STEP`, completely or not at all, and the lines of its run.
 
     Args:
         remote: from `latest_hub_checkpoint`.
-        output_dir: made where it is missing.
-        replacing: files of another run, which go once everything is here.
+        output_dir: created if it is missing.
+        replacing: files of another run, which are removed after the download.
 
     Raises:
-        CheckpointError: when the Hub does not give it, or the disk does not take it.
+        CheckpointError: if the Hub does not provide it, or the disk does not accept it.
     """
     log_main(f"fetching {remote.name} of {remote.repo}@{remote.commit[:8]} ({remote.num_bytes / 1e6:.1f} MB)")
-    # Of the same name at the next try, which goes on with what is there.
+    # It has the same name in the next attempt, which continues with the files that are there.
     folder = output_dir / f"{TEMPORARY_PREFIX}{remote.name}-{remote.commit[:12]}"
     retry_policy = RetryPolicy(f"{remote.name} of {remote.repo}")
 
@@ -211,19 +212,19 @@ def _download_files(folder: Path, remote: HubCheckpoint, retry_policy: RetryPoli
         is_hub_error = any(isinstance(cause, (HfHubHTTPError, OfflineModeIsEnabled)) for cause in cause_chain(error))
         if is_hub_error or error.errno is not None:
             raise
-        # What came is not what was announced: the client threw it away.
+        # The client discarded a file that differs from what the Hub announced.
         raise ConnectionError(str(error)) from error
     finally:
         if len(_missing_files(folder, remote)) < before:
-            retry_policy.progress()
-    # Where the Hub does not answer, the client is content with a folder that has something in it.
-    lacking = _missing_files(folder, remote)
-    if lacking:
-        raise ConnectionError(f"{lacking[0]} did not come whole")
+            retry_policy.reset()
+    # If the Hub does not answer, the client accepts a folder that holds any file.
+    missing = _missing_files(folder, remote)
+    if missing:
+        raise ConnectionError(f"{missing[0]} did not come whole")
 
 
 def _delete_corrupt(folder: Path, remote: HubCheckpoint) -> list[str]:
-    """Take away the files whose content is not what the Hub states, so that they are fetched again."""
+    """Delete the files whose content is not what the Hub states, for another download; return their paths."""
     damaged = [path for path, file in remote.files.items() if not has_same_content(folder / path, file)]
     for path in damaged:
         (folder / path).unlink()
@@ -232,18 +233,16 @@ def _delete_corrupt(folder: Path, remote: HubCheckpoint) -> list[str]:
 
 def _report_corrupt(path: str, remote: HubCheckpoint, tries_left: int) -> None:
     if tries_left:
-        log_main(
-            f"note: {path} of {remote.repo} came damaged (its content is not what the Hub states); fetching it again"
-        )
+        log_main(f"note: {path} of {remote.repo} came damaged (its content is not what the Hub states): trying again")
         return
     raise CheckpointError(
-        f"{path} came damaged {MAX_DOWNLOAD_ATTEMPTS} times (its content is not what the Hub states); check the network (a proxy may "
-        f"change files) and the disk, or give a local checkpoint directory"
+        f"{path} came damaged {MAX_DOWNLOAD_ATTEMPTS} times (its content is not what the Hub states); check the "
+        f"network (a proxy may change files) and the disk, or give a local checkpoint directory"
     )
 
 
 def _missing_files(folder: Path, remote: HubCheckpoint) -> list[str]:
-    """Files that are not here in their size."""
+    """Return the files that are missing or have another size."""
     return [
         path
         for path, file in remote.files.items()
@@ -256,10 +255,10 @@ def _escape_glob(path: str) -> str:
 
 
 def _install_checkpoint(folder: Path, remote: HubCheckpoint, output_dir: Path, *, replacing: Sequence[Path]) -> Path:
-    """The checkpoint comes last: without it, the rest is a run that has saved nothing yet."""
-    if (fault := incomplete_reason(folder / remote.name)) is not None:
+    """Move the lines and then the checkpoint into place; without it, they look like a run that has saved nothing."""
+    if (reason := incomplete_reason(folder / remote.name)) is not None:
         raise CheckpointError(
-            f"{remote.name} is not whole on the Hub ({fault}): it was damaged before it was pushed; give a local "
+            f"{remote.name} is incomplete on the Hub ({reason}): it was damaged before it was pushed; give a local "
             f"checkpoint directory, or start a new run from its weights with --model"
         )
     origin = {"repository": remote.repo, "commit": remote.commit}
@@ -274,18 +273,18 @@ def _install_checkpoint(folder: Path, remote: HubCheckpoint, output_dir: Path, *
     return output_dir / remote.name
 
 
-# What goes wrong.
+# Errors.
 
 
 def _query_hub(repo: str, ask: Callable[[], _Result]) -> _Result:
-    """An answer of a Hub that is there."""
+    """Return the answer of the Hub, after retries; raise `CheckpointError` if there is none."""
     retry_policy = RetryPolicy(repo, seconds=shard_retry_seconds())
     return _as_checkpoint_error(repo, lambda: retry_first_request(ask, retry_policy))
 
 
 def _as_checkpoint_error(repo: str, work: Callable[[], _Result]) -> _Result:
-    """What the clients raise becomes a line for the user."""
-    # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
+    """Do something with the Hub; turn an error of its client into a `CheckpointError` in one line."""
+    # HTTPError is that of the HTTP client, which depends on the version of huggingface_hub.
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     try:
@@ -308,23 +307,24 @@ def _describe_hub_error(error: Exception, repo: str) -> str:
     )
 
     chain = list(cause_chain(error))
-    words = {
+    messages = {
         GatedRepoError: f"{repo} is gated: accept its terms on its page on the Hub, then log in with `hf auth login`",
         RevisionNotFoundError: f"{repo} has no branch {STATE_BRANCH}: its run was published without its state; push "
         f"with --hub_strategy checkpoint, or start a new run from its weights with --model {repo}",
         RepositoryNotFoundError: "it is neither a directory here nor a model on the Hub that you may read; check the "
         "name, and for a private one log in with `hf auth login`",
-        OfflineModeIsEnabled: "it is no directory here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or "
+        OfflineModeIsEnabled: "it is not a directory here, and the Hub is switched off (HF_HUB_OFFLINE); unset it, or "
         "give a local checkpoint directory",
     }
-    for kind, text in words.items():
-        if any(isinstance(cause, kind) for cause in chain):
-            return text
+    for error_type, message in messages.items():
+        if any(isinstance(cause, error_type) for cause in chain):
+            return message
     refused = next((cause for cause in chain if isinstance(cause, HfHubHTTPError)), None)
     if refused is not None and refused.response.status_code == _UNAUTHORIZED:
-        return "the Hub does not know your token; log in with `hf auth login`, or mend HF_TOKEN"
+        return "the Hub does not know your token; log in with `hf auth login`, or correct HF_TOKEN"
+    remedy = "or give a local checkpoint directory"
     if refused is not None:
-        return f"the Hub does not give it ({root_cause_message(error)}); try again later, or give a local checkpoint directory"
+        return f"the Hub does not give it ({root_cause_message(error)}); try again later, {remedy}"
     if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
         return f"{error.filename} cannot be written ({error.strerror}); free space, or give another --output_dir"
-    return f"the Hub cannot be reached ({root_cause_message(error)}); check the network, or give a local checkpoint directory"
+    return f"the Hub cannot be reached ({root_cause_message(error)}); check the network, {remedy}"

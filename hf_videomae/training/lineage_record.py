@@ -1,4 +1,4 @@
-"""Where a run's settings, data and model come from: what `run.json` keeps of them for the model's card."""
+"""Record where the settings, data and model of a run come from, in `run.json` and for the model card."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from ..data.source import AnyData, AnySource
 
 LINEAGE_KEY = "origins"
-"""Their name in `run_state.json`."""
+"""Their key in `run_state.json`."""
 
 _LINEAGE_FIELDS = ("recipe_name", "recipe_flags", "parents")
 
 
 def collect_run_metadata(recipe: RunRecipe, *, config: Any, source: "AnyData") -> dict[str, Any]:
-    """Recipe, data and parents for `run.json`. It may ask the Hub, so it is called once, by one process.
+    """Return recipe, data and parents for `run.json`. It may ask the Hub, so call it once, in one process.
 
-    A run that goes on keeps what it wrote of its recipe and parents when it began: the Hub may have moved on.
+    A resumed run keeps the recipe and parents that it recorded when it started: the Hub may have changed since.
 
     Args:
-        recipe: of the run.
-        config: of the model; it may remember the commit that it was loaded from.
+        recipe: settings of the run.
+        config: configuration of the model; it may hold the commit that it was loaded from.
         source: the data.
 
     Returns:
-        `recipe_name` (as given with `--recipe`), `recipe_flags` (what was given besides), `data` and `parents`.
+        `recipe_name` (value of `--recipe`), `recipe_flags` (names of the other flags), `data` and `parents`.
     """
     before = _previous_run_record(recipe)
     name, flags = parse_recipe_flags(sys.argv[1:])
@@ -47,34 +47,34 @@ def collect_run_metadata(recipe: RunRecipe, *, config: Any, source: "AnyData") -
 
 
 def parse_recipe_flags(words: Sequence[str]) -> tuple[str | None, set[str]]:
-    """The name after `--recipe`, and the other flags of a command line."""
+    """Return the value of `--recipe` and the names of the other flags of a command line."""
     name, flags = None, set()
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if not flag.startswith("--"):
             continue
         flag = flag.removeprefix("--").replace("-", "_")
         if flag != "recipe":
             flags.add(flag)
-        elif equals or place + 1 < len(words):
-            name = value if equals else words[place + 1]
+        elif equals or index + 1 < len(words):
+            name = value if equals else words[index + 1]
     return name, flags
 
 
 def collect_data_metadata(recipe: RunRecipe, source: "AnyData") -> dict[str, Any]:
-    """What `run.json` says of the data: name, split, number of videos, commit and licence."""
+    """Return what `run.json` says about the data: name, split, number of videos, commit and license."""
     from ..data import Mixture, num_videos
 
-    asked = recipe.as_dict()["dataset"]
-    run_metadata = {"dataset": asked, "split": recipe.split, "name": source.name, "videos": num_videos(source)}
+    names = recipe.as_dict()["dataset"]
+    metadata = {"dataset": names, "split": recipe.split, "name": source.name, "videos": num_videos(source)}
     if not isinstance(source, Mixture):
-        return {**run_metadata, **_data_lineage(recipe.dataset_name, source)}
-    parts = zip(asked, source.parts, source.shares, strict=True)
+        return {**metadata, **_data_lineage(recipe.dataset_name, source)}
+    parts = zip(names, source.parts, source.shares, strict=True)
     mix = [
         {"dataset": name, "name": part.name, "share": share, "videos": num_videos(part), **_data_lineage(name, part)}
         for name, part, share in parts
     ]
-    return {**run_metadata, "mix": mix}
+    return {**metadata, "mix": mix}
 
 
 def _data_lineage(name: str, source: "AnySource") -> dict[str, Any]:
@@ -87,26 +87,27 @@ def _parents(recipe: RunRecipe, config: Any, before: dict[str, Any]) -> list[dic
     if recipe.model in PRESETS:
         return []
     known: list[dict[str, Any]] = before.get("parents") or []
-    if [parent.get("model") for parent in known] == [recipe.model] and not any("unknown" in one for one in known):
+    is_resolved = not any("unknown" in parent for parent in known)
+    if [parent.get("model") for parent in known] == [recipe.model] and is_resolved:
         return known
-    # Older releases of transformers remember the commit in the configuration.
+    # Older releases of transformers store the commit in the configuration.
     commit = getattr(config, "_commit_hash", None) or find_cached_commit(recipe.model)
     return [resolve_model_lineage(recipe.model, commit=commit)]
 
 
 def lineage_fields(run_metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `run.json`, what a run that goes on elsewhere could not find out again; its checkpoints carry it."""
+    """Return the part of the metadata that checkpoints store: a run resumed elsewhere could not find it out again."""
     return {name: run_metadata[name] for name in _LINEAGE_FIELDS if name in run_metadata}
 
 
 def _previous_run_record(recipe: RunRecipe) -> dict[str, Any]:
-    """What the run wrote before it was interrupted, here or on another machine; nothing of a run that begins."""
+    """Return what the run recorded before it was interrupted, here or on another machine; empty for a new run."""
     path = Path(recipe.output_dir) / RUN_FILE
     if path.is_file():
         return read_json(path, remedy="move it away or give another --output_dir", kind=RunError)
     if recipe.resume is None:
         return {}
-    # One of the Hub lies in the output directory by now.
-    asked = AUTO if is_hub_resume(recipe.resume) else recipe.resume
-    checkpoint = find_checkpoint(asked, output_dir=recipe.output_dir)
+    # A checkpoint of the Hub has been downloaded to the output folder by now.
+    resume = AUTO if is_hub_resume(recipe.resume) else recipe.resume
+    checkpoint = find_checkpoint(resume, output_dir=recipe.output_dir)
     return {} if checkpoint is None else dict(read_state(checkpoint).get(LINEAGE_KEY, {}))

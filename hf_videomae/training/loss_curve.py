@@ -12,17 +12,13 @@ from ..inference.figure_text import figure_fonts
 from ..run_files import LOSS_CURVE_FILE, METRICS_FILE, read_jsonl, validation_history
 from ..text import escape_non_utf8
 
-# The loss picture.
-
 
 def plot_loss_curve(output_dir: Path, *, title: str, baseline_name: str | None) -> None:
-    """loss.png from metrics.jsonl: each logged loss, a running mean, and the loss of the simplest prediction.
-
-    Validations have an axis of their own, on the right.
+    """Draw loss.png from metrics.jsonl: each logged loss, a running mean, the baseline, and the validations.
 
     Args:
-        output_dir: of the run.
-        title: headline.
+        output_dir: output folder of the run.
+        title: title of the figure.
         baseline_name: what the metric `baseline` is, e.g. "predict the mean of each cube"; None: no line.
     """
     logged = read_jsonl(output_dir / METRICS_FILE)
@@ -44,7 +40,7 @@ def plot_loss_curve(output_dir: Path, *, title: str, baseline_name: str | None) 
         if baseline is not None and baseline_name is not None:
             axes.axhline(baseline, color="tab:red", linestyle="--", label=f"{baseline_name}: {baseline:.3f}")
         axes.set(xlabel="step", ylabel="loss", title=show(escape_non_utf8(title)))
-        axes.set_ylim(bottom=0, top=1.05 * axes.get_ylim()[1])  # from 0 on, the margin around a flat line is none
+        axes.set_ylim(bottom=0, top=1.05 * axes.get_ylim()[1])  # from 0 on, a flat line has no margin
         axes.grid(alpha=0.3)
         _plot_validations(axes, validation_history(logged))
         axes.legend()
@@ -58,23 +54,23 @@ def plot_loss_curve(output_dir: Path, *, title: str, baseline_name: str | None) 
             log_main(f"warning: {error}")
 
 
-def _plot_validations(axes: Any, found: list[tuple[int, float]]) -> None:
-    """The accuracy over the steps, on an axis on the right; its name is in the legend of the left."""
-    if not found:
+def _plot_validations(axes: Any, history: list[tuple[int, float]]) -> None:
+    """Plot the accuracy on a second axis on the right, and name it in the legend of the first axis."""
+    if not history:
         return
     right, style = axes.twinx(), {"color": "tab:green", "marker": "o", "markersize": 4}
-    right.plot(*zip(*found, strict=True), **style)
+    right.plot(*zip(*history, strict=True), **style)
     right.set(ylabel="top-1 accuracy", ylim=(0, 1))
     axes.plot([], [], **style, label="validation (right)")
 
 
-def moving_average(values: list[float], share: float = 0.05) -> list[float]:
-    """The mean over the last few values (a share of all), shorter at the start."""
-    width = max(1, round(len(values) * share))
+def moving_average(values: list[float], fraction: float = 0.05) -> list[float]:
+    """Return the running mean over the last values (a fraction of all), over fewer at the start."""
+    width = max(1, round(len(values) * fraction))
     return [sum(window := values[max(0, end - width) : end]) / len(window) for end in range(1, len(values) + 1)]
 
 
 def mean_ignoring_none(values: Iterable[float | None]) -> float | None:
-    """The mean of the numbers among some values."""
+    """Return the mean of the numbers among some values, or None if there are none."""
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers else None

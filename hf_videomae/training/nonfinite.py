@@ -1,63 +1,77 @@
-"""A step whose loss or gradient is not finite: never applied, counted and named."""
+"""Count and name the steps whose loss or gradient is not finite, and end a run that has too many in a row."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .. import run_files
+from accelerate.utils import gather_object
+
+from ..checkpoint_dir import find_checkpoint
+from ..console import is_main_process
 from ..errors import RunError
+from ..run_files import NONFINITE_FILE
+from .run_logger import RunLogger
+from .train_state import StepStats, TrainState
 
 
 class NonFiniteError(RunError):
     """Too many losses or gradients in a row were not finite."""
 
 
-@dataclass(frozen=True)
-class NonFiniteStep:
-    """A step that was not applied.
+class NonFiniteGuard:
+    """Keep account of steps that were not applied because their loss or gradient was not finite.
 
-    Attributes:
-        step: its number.
-        losses: of every process.
-        norm: of the gradient.
-        per_rank: `process` and `sample_ids` of every process.
+    Args:
+        state: of the run; `skipped_steps` and `skipped_in_a_row` are updated.
+        logger: gets a line for each such step.
+        output_dir: output folder of the run.
+        max_in_a_row: so many in a row end the run.
     """
 
-    step: int
-    losses: Sequence[float]
-    norm: float
-    per_rank: Sequence[dict[str, Any]]
+    def __init__(self, state: TrainState, *, logger: RunLogger, output_dir: Path, max_in_a_row: int) -> None:
+        self.state, self.logger, self.output_dir, self.max_in_a_row = state, logger, output_dir, max_in_a_row
 
-    @property
-    def what(self) -> str:
-        """Return what is not finite."""
-        return "loss" if not all(map(math.isfinite, self.losses)) else "gradient"
+    def check(self, stats: StepStats, sample_ids: list[str], *, rank: int, last: bool) -> None:
+        """Count the step that was just done, and log it if it was not finite. Called in all processes.
 
-    @property
-    def samples(self) -> list[dict[str, Any]]:
-        """Return the rows of `per_rank` whose loss is not finite, or all of them."""
-        rows = [row for row in self.per_rank if not math.isfinite(self.losses[row["process"]])]
-        return rows or list(self.per_rank)
+        Args:
+            stats: what the step did.
+            sample_ids: what this process trained on.
+            rank: rank of this process.
+            last: whether the run ends with this step.
 
-    def record(self) -> dict[str, Any]:
-        """Return a line of `nonfinite.jsonl`."""
-        numbers = {"losses": [repr(loss) for loss in self.losses], "grad_norm": repr(self.norm)}
-        return {"step": self.step, "what": self.what, **numbers, "samples": self.samples}
-
-    def warning(self, *, consecutive: int, total_skipped: int) -> str:
-        """Return a line for the user."""
-        return (
-            f"warning: step {self.step}: the {self.what} is not finite and was not applied ({consecutive} in a row, "
-            f"{total_skipped} in all); {run_files.NONFINITE_FILE} has its samples, the first is "
-            f"{self.samples[0]['sample_ids'][0]}"
+        Raises:
+            NonFiniteError: after `max_in_a_row` such steps, or at the end of a run in which no step was applied.
+        """
+        state = self.state
+        if stats.is_finite:
+            state.skipped_in_a_row = 0
+            return
+        state.skipped_steps += 1
+        state.skipped_in_a_row += 1
+        samples = gather_object([{"process": rank, "sample_ids": sample_ids}])
+        bad_samples = [row for row in samples if not math.isfinite(stats.losses[row["process"]])]
+        quantity = "loss" if bad_samples else "gradient"
+        samples = bad_samples or samples
+        self.logger.log_nonfinite(
+            {
+                "step": state.step,
+                "what": quantity,
+                "losses": [repr(loss) for loss in stats.losses],
+                "grad_norm": repr(stats.grad_norm),
+                "samples": samples,
+            },
+            warning=f"step {state.step}: the {quantity} is not finite and was not applied ({state.skipped_in_a_row} "
+            f"in a row, {state.skipped_steps} in all); {NONFINITE_FILE} lists its samples, the first is "
+            f"{samples[0]['sample_ids'][0]}",
         )
+        if state.skipped_in_a_row >= self.max_in_a_row or (last and state.skipped_steps == state.step):
+            raise self._error(quantity)
 
-    def error(self, output_dir: Path, *, consecutive: int, kept: Path | None) -> NonFiniteError:
-        """Return the error that ends the run; `kept` is its last checkpoint."""
+    def _error(self, quantity: str) -> NonFiniteError:
+        checkpoint = find_checkpoint("auto", output_dir=self.output_dir) if is_main_process() else None
+        kept = "no checkpoint was written yet" if checkpoint is None else f"{checkpoint} is intact"
         return NonFiniteError(
-            f"the {self.what} was not finite in {consecutive} steps in a row, up to step {self.step}; "
-            f"{'no checkpoint was written yet' if kept is None else f'{kept} is intact'}. Try a lower --base_lr, "
-            f"--clip_grad 1, or look at the samples in {output_dir / run_files.NONFINITE_FILE}"
+            f"the {quantity} was not finite in {self.state.skipped_in_a_row} steps in a row, up to step "
+            f"{self.state.step}; {kept}. Try a lower --base_lr, --clip_grad 1, or look at the samples in "
+            f"{self.output_dir / NONFINITE_FILE}"
         )

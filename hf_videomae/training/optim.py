@@ -1,4 +1,4 @@
-"""AdamW as in the paper's code: parameter groups, the learning rate by batch size, and the schedule."""
+"""Build the optimizer and the learning-rate schedule as in the paper's code: AdamW, its parameter groups, a cosine."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RunError
+from .recipe import RunRecipe
 
 BASE_BATCH_SIZE = 256
 """Base learning rates are given for this many clips per step."""
@@ -16,9 +17,11 @@ BASE_BATCH_SIZE = 256
 NO_WEIGHT_DECAY = ("mask_token", "pos_embed", "position_embeddings", "cls_token")
 """Names without weight decay although they are not one-dimensional."""
 
+DEFAULT_WARMUP_FRACTION = 0.05
+
 
 def scale_lr(base_lr: float, global_batch: int) -> float:
-    """lr = base lr x clips per step / 256: clips of all processes and accumulated passes."""
+    """Return base_lr * global_batch / 256, where global_batch counts all processes and accumulated passes."""
     return base_lr * global_batch / BASE_BATCH_SIZE
 
 
@@ -31,7 +34,7 @@ class CosineSchedule:
 
     Args:
         peak: learning rate after the warm-up.
-        floor: what the cosine falls towards.
+        floor: learning rate that the cosine approaches.
         total_steps: length of the run.
         warmup_steps: length of the warm-up, part of the total.
     """
@@ -49,21 +52,60 @@ class CosineSchedule:
             )
 
     def __call__(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         if step < self.warmup_steps:
             if step == self.warmup_steps - 1 and step > 0:
                 return self.peak
             return step * (self.peak / max(self.warmup_steps - 1, 1))
-        share = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        return self.floor + 0.5 * (self.peak - self.floor) * (1 + math.cos(math.pi * min(share, 1.0)))
+        progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        return self.floor + 0.5 * (self.peak - self.floor) * (1 + math.cos(math.pi * min(progress, 1.0)))
 
     def values(self) -> list[float]:
-        """The learning rate of every step."""
+        """Return the learning rate of every step."""
         return [self(step) for step in range(self.total_steps)]
 
 
+def build_lr_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: int | None) -> CosineSchedule:
+    """Return the schedule of a run in steps: its length, warm-up and learning rate.
+
+    A warm-up in epochs keeps its fraction of the run if `--max_steps` makes the run shorter or longer than `--epochs`:
+    with 40 of 800 epochs and 50 steps, the warm-up is round(50 * 40 / 800) = 2 steps.
+
+    Args:
+        recipe: settings of the run.
+        global_batch: clips per step, over all processes and accumulated passes.
+        steps_per_epoch: steps of one pass over the data; None if unknown.
+
+    Raises:
+        RunError: if the length cannot be known or the warm-up does not fit.
+    """
+    if recipe.base_lr is None:
+        raise RunError("the learning rate is missing; give --base_lr, for 256 clips per step")
+    total = recipe.max_steps
+    if total is None:
+        if recipe.epochs is None:
+            raise RunError("the length of the run is missing; give --max_steps, or --epochs")
+        if steps_per_epoch is None:
+            raise RunError("--epochs needs a data set of known size, but this one is streamed; give --max_steps")
+        total = max(1, round(recipe.epochs * steps_per_epoch))
+    if recipe.warmup_steps is not None:
+        warmup = recipe.warmup_steps
+    elif recipe.warmup_epochs is not None and recipe.epochs is not None:
+        warmup = round(total * recipe.warmup_epochs / recipe.epochs)
+    elif recipe.warmup_epochs is not None and steps_per_epoch is not None:
+        warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    else:
+        warmup = round(total * DEFAULT_WARMUP_FRACTION)
+    return CosineSchedule(
+        peak=scale_lr(recipe.base_lr, global_batch),
+        floor=scale_lr(recipe.min_lr, global_batch),
+        total_steps=total,
+        warmup_steps=warmup,
+    )
+
+
 def has_weight_decay(name: str, parameter: torch.Tensor) -> bool:
-    """Whether weight decay applies: not to one-dimensional parameters, biases, norms and the mask token."""
+    """Return whether weight decay applies: not to one-dimensional parameters, biases, norms and the mask token."""
     return (
         parameter.ndim > 1
         and not name.endswith(".bias")
@@ -74,15 +116,15 @@ def has_weight_decay(name: str, parameter: torch.Tensor) -> bool:
 def build_param_groups(
     model: nn.Module, *, weight_decay: float, lr_scale: Callable[[str], float] | None = None
 ) -> list[dict[str, Any]]:
-    """Groups for the optimizer, by weight decay and by learning-rate scale.
+    """Return parameter groups for the optimizer, by weight decay and learning-rate scale.
 
     Args:
         model: its parameters that require gradients are taken.
-        weight_decay: for those that take decay (`has_weight_decay`).
-        lr_scale: name -> factor on the schedule's value, e.g. layer-wise decay; None: 1 for all.
+        weight_decay: for parameters with decay (`has_weight_decay`).
+        lr_scale: parameter name -> factor on the learning rate, e.g. layer-wise decay; None: 1 for all.
 
     Returns:
-        groups with `params`, `weight_decay`, `lr_scale` and `names`, the latter in the order of `params`.
+        groups with `params`, `weight_decay`, `lr_scale`, and `names` in the order of `params`.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -101,18 +143,20 @@ def build_param_groups(
 def build_optimizer(
     groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, fused: bool = False
 ) -> torch.optim.AdamW:
-    """AdamW over `build_param_groups`. The learning rate is set before every step (`set_learning_rate`)."""
+    """Return AdamW over `build_param_groups`. The learning rate is set before every step (`set_learning_rate`)."""
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=fused or None)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Give every group the schedule's value times its `lr_scale`."""
+    """Set the learning rate of every group to `value` times its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = value * group.get("lr_scale", 1.0)
 
 
 def clip_grad_norm(parameters: Sequence[Tensor], *, clip: float | None) -> float:
-    """Return the norm of all gradients together, which are scaled down to `clip` where it is above."""
+    """Return the norm of all gradients together; if it exceeds `clip`, scale the gradients down to `clip`."""
     if clip is not None:
         return float(torch.nn.utils.clip_grad_norm_(parameters, clip))
-    return float(torch.nn.utils.get_total_norm([found.grad for found in parameters if found.grad is not None]))
+    return float(
+        torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    )

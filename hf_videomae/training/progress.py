@@ -1,6 +1,5 @@
-"""What a person sees while training: a bar on a terminal, plain lines elsewhere; and the clock behind its numbers."""
+"""Show the progress of a run, as a bar on a terminal or as plain lines, and measure its throughput."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -10,14 +9,15 @@ from typing import Any, NamedTuple
 from ..console import is_main_process, log_main
 from ..data.stage_timer import bottleneck
 from ..video import hdr
+from .distributed import available_cores
 
-# Waiting for data that is worth a word, and that is worth advice.
+# Fractions of time spent waiting for data from which on the slowest stage is named, and advice is given.
 _MIN_NAMED_WAIT, _MIN_ADVICE_WAIT = 0.05, 0.1
-_MIN_SHOWN_SECONDS = 0.05  # seconds
+_MIN_SHOWN_SECONDS = 0.05
 
 _STAGE_NAMES = {
     "read": "reading the shards",
-    "fetch": "getting single videos",
+    "fetch": "fetching single videos",
     "decode": "decoding",
     "transform": "crops and augmentation",
     "collate": "putting batches together",
@@ -32,13 +32,13 @@ _REMEDIES = {
 
 
 class ThroughputStats(NamedTuple):
-    """Of a `ThroughputMeter`, since the one before.
+    """What a `ThroughputMeter` measured since the last reading.
 
     Attributes:
         seconds: that passed.
-        clips_per_second: of this process.
-        data_wait: share of the time that this process waited for data, in [0, 1].
-        data_seconds: what the data took, by part, as `hf_videomae.data.Loader.seconds` counts it.
+        clips_per_second: clips per second of this process.
+        data_wait: fraction of the time that this process waited for data, in [0, 1].
+        data_seconds: seconds of each loading stage, as `hf_videomae.data.Loader.seconds` counts them.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class ThroughputStats(NamedTuple):
 
 
 class ThroughputMeter:
-    """Clips per second, the share of time spent waiting for data, and what the data took, since the last reading."""
+    """Measure clips per second, the fraction of time spent waiting for data, and the time of each loading stage."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -58,28 +58,24 @@ class ThroughputMeter:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time inside counts as waiting for data."""
+        """Count the time inside the block as waiting for data."""
         begun = time.perf_counter()
         yield
         self._waited += time.perf_counter() - begun
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Time inside counts for nothing."""
+    def paused(self) -> Iterator[None]:
+        """Leave out the time inside the block."""
         begun = time.perf_counter()
         yield
         self._start += time.perf_counter() - begun
 
     def count(self, clips: int) -> None:
-        """Clips that a step used."""
+        """Add the clips that a step used."""
         self._clips += clips
 
     def read(self, data: Mapping[str, float]) -> ThroughputStats:
-        """What was measured in this process, to start anew.
-
-        Args:
-            data: `Loader.seconds`, as they stand now.
-        """
+        """Return what was measured in this process since the last reading; `data` is the current `Loader.seconds`."""
         passed = max(time.perf_counter() - self._start, 1e-9)
         parts = {part: value - self._data.get(part, 0.0) for part, value in data.items()}
         reading = ThroughputStats(passed, self._clips / passed, min(self._waited / passed, 1.0), parts)
@@ -89,12 +85,12 @@ class ThroughputMeter:
 
 
 class ProgressBar:
-    """One bar or one line per logged step, from the first process.
+    """Show a bar, or one line per logged step, in the main process.
 
     Args:
-        total: steps of the run.
+        total: number of steps of the run.
         start: steps already done.
-        bar: a bar that redraws itself; None: where the error stream is a terminal.
+        bar: whether to show a bar that redraws itself; None: only if the error stream is a terminal.
     """
 
     def __init__(self, total: int, *, start: int = 0, bar: bool | None = None) -> None:
@@ -106,12 +102,12 @@ class ProgressBar:
             self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05)
 
     def advance(self) -> None:
-        """One step is done."""
+        """Count one step."""
         if self._bar is not None:
             self._bar.update(1)
 
     def show(self, metrics: dict[str, Any]) -> None:
-        """The numbers of a logged step (the keys of metrics.jsonl)."""
+        """Show the metrics of a logged step (the keys of metrics.jsonl)."""
         if self._bar is not None:
             self._bar.set_postfix_str(_format_metrics(metrics))
         elif is_main_process():
@@ -119,8 +115,8 @@ class ProgressBar:
             place = f"step {metrics['step']}/{self._total}"
             log_main(f"{place}  {_format_metrics(metrics)}  lr {metrics['lr']:.2e}  left {_format_duration(left)}")
 
-    def log_main(self, message: str) -> None:
-        """A line that does not break the bar."""
+    def write(self, message: str) -> None:
+        """Print a line without breaking the bar."""
         if self._bar is not None:
             self._bar.write(message)
         else:
@@ -144,20 +140,19 @@ def _format_metrics(metrics: dict[str, Any]) -> str:
 
 
 def describe_data_wait(data_wait: float, data_seconds: Mapping[str, float], *, num_workers: int) -> list[str]:
-    """How long a run waited for its data and what that took; and where it waited long, what to do.
+    """Return how long a run waited for its data and which stages took the time; if it waited long, what to do.
 
     Args:
-        data_wait: share of the time, in [0, 1].
-        data_seconds: by part.
-        num_workers: of each training process.
+        data_wait: fraction of the time, in [0, 1].
+        data_seconds: seconds of each loading stage.
+        num_workers: workers of each training process.
     """
     parts = ", ".join(f"{part} {value:.1f} s" for part, value in data_seconds.items() if value >= _MIN_SHOWN_SECONDS)
     lines = [f"waited for data {100 * data_wait:.0f} % of the time{f' ({parts})' if parts else ''}"]
     part = bottleneck(data_seconds)
     if data_wait > _MIN_ADVICE_WAIT and part is not None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = f"more --num_workers ({num_workers} now, {cores} cores here)"
-        lines.append(f"{_STAGE_NAMES[part]} held it up most: {_REMEDIES[part].format(workers=workers)}")
+        workers = f"more --num_workers ({num_workers} now, {available_cores()} cores here)"
+        lines.append(f"{_STAGE_NAMES[part]} took most of it: {_REMEDIES[part].format(workers=workers)}")
     return lines
 
 
@@ -169,5 +164,5 @@ def _format_duration(seconds: float) -> str:
 
 def hdr_video_notes() -> list[str]:
     """Return a line about the HDR videos that the run has read, if there were any."""
-    found = hdr.hdr_counter.names()
-    return [f"note: {hdr.describe_hdr_videos(found)}"] if found else []
+    names = hdr.hdr_counter.names()
+    return [f"note: {hdr.describe_hdr_videos(names)}"] if names else []

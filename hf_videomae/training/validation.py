@@ -1,4 +1,4 @@
-"""Measuring a classifier on other videos while it is trained, and once more when it is done."""
+"""Evaluate a classifier on a test split while it is trained, and test the final model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +9,9 @@ from ..console import log_main
 from ..errors import RunError
 from ..evaluation import BaseEvaluation, evaluate, match_classes
 from ..video.decoding import VideoBackendError
-from .finetune_task import FinetuneRecipe, FinetuneTask
-from .run_setup import ValidationResult
+from .finetune_recipe import FinetuneRecipe
+from .finetune_task import FinetuneTask
+from .task import ValidationResult
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -20,53 +21,54 @@ if TYPE_CHECKING:
 
 
 class SplitValidator:
-    """The accuracy on `--test_split`: every `--eval_every` steps and after the last in a few views, by default one;
-    and the test of the saved model in all of `--views`.
+    """Measure the accuracy on `--test_split`.
 
-    The processes share the videos and each is counted once. What is measured is what would be saved: the average of
-    the weights, where there is one.
+    Validations come every `--eval_every` steps and after the last step, with `--eval_views` (by default one view per
+    video); the saved model is tested with `--views`. The processes share the videos, and each video is counted once.
+    The weights are those that would be saved: averaged, if the recipe says so.
 
     Args:
-        recipe: with a `test_split`.
+        recipe: settings with a `test_split`.
         task: what is trained.
         source: the videos of that split.
         accelerator: of the run.
 
     Raises:
-        LabelError: when the classes of the split are not the model's.
+        LabelError: if the classes of the split are not those of the model.
     """
 
     def __init__(
         self, recipe: FinetuneRecipe, *, task: FinetuneTask, source: "AnySource", accelerator: "Accelerator"
     ) -> None:
-        # Found now, and not when the training is over.
+        # Checked now, and not when the training is done.
         if recipe.problem_type != "regression":
             match_classes(source.class_names or [], task.model.config.id2label)
         self.recipe, self.task, self.source, self.accelerator = recipe, task, source, accelerator
 
     def is_due(self, step: int, *, last: bool) -> bool:
-        """Whether to measure after this step."""
+        """Return whether to validate after this step."""
         every = self.recipe.eval_every
         return last or (every is not None and step % every == 0)
 
     def validate(self) -> ValidationResult:
-        """The accuracy of the model as it is now; in all processes at once.
+        """Measure the model as it is now. Called in all processes.
 
         Raises:
-            RunError: when the videos, or the numbers of the model, allow no result.
+            RunError: if the videos, or the outputs of the model, allow no result.
         """
         with self.task.inference_model() as model:
-            found = self._evaluate(model, self.task.processor, views=self.recipe.eval_views)
-        summary = found.summary().splitlines()[0]
-        if found.failed:
-            summary += f", {len(found.failed)} of them not decoded ({found.failed_count_as})"
-        return ValidationResult({f"eval_{name}": value for name, value in found.to_dict()["metrics"].items()}, summary)
+            result = self._evaluate(model, self.task.processor, views=self.recipe.eval_views)
+        summary = result.summary().splitlines()[0]
+        if result.failed:
+            summary += f", {len(result.failed)} of them not decoded ({result.failed_count_as})"
+        metrics = {f"eval_{name}": value for name, value in result.to_dict()["metrics"].items()}
+        return ValidationResult(metrics, summary)
 
     def test(self) -> None:
-        """Evaluate the model that was saved by the paper's protocol, and write the result beside it.
+        """Evaluate the saved model by the paper's protocol, and write the result next to it.
 
         Raises:
-            RunError: as above.
+            RunError: like `validate`.
         """
         from ..modeling_videomae import VideoMAEForVideoClassification
         from ..video_processing_videomae import VideoMAEVideoProcessor

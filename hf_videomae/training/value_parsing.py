@@ -1,33 +1,33 @@
-"""Convert what a YAML file or a command line says into the types of a recipe's fields."""
+"""Convert values of a YAML file or a command line to the types of the fields of a recipe."""
 
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
 
 def convert_value(value: Any, hint: Any) -> Any:
-    """Return a YAML value or a text of the command line as the type of a field.
+    """Return a YAML value or a string of the command line as the type of a field.
 
-    Numbers may be texts: YAML reads 1e-4 as a text, and so does a command line.
+    Numbers may be strings: YAML reads 1e-4 as a string, and a command line has only strings.
 
     Raises:
-        ValueError: what was wanted instead.
+        ValueError: says what is wanted instead.
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         if type(None) in args and (value is None or value in ("none", "None", "null")):
             return None
         if str in args and isinstance(value, (list, tuple)):
-            # One or several of something: a list of one is the one.
-            several = convert_value(value, next(arg for arg in args if get_origin(arg) is tuple))
-            return several[0] if len(several) == 1 else several
+            # A field of one string or several: a list of one string is that string.
+            items = convert_value(value, next(arg for arg in args if get_origin(arg) is tuple))
+            return items[0] if len(items) == 1 else items
         return convert_value(value, next(arg for arg in args if arg is not type(None)))
     if origin is Literal:
-        text = (
-            {False: "no"}.get(value, value) if isinstance(value, bool) else value
-        )  # YAML 1.1 reads a bare no as False
-        if text not in args:
+        value = "no" if value is False else value  # YAML 1.1 reads a bare no as False
+        if value not in args:
             raise ValueError(f"choose one of {', '.join(map(str, args))}")
-        return text
+        return value
     if origin is tuple:
         return _convert_tuple(value, args)
     return _convert_scalar(value, hint)
@@ -63,11 +63,8 @@ def _convert_scalar(value: Any, hint: type) -> Any:
     raise ValueError(f"give {_TYPE_NAMES[hint]}")
 
 
-_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _convert_number(value: int | float | str, kind: type[int] | type[float]) -> int | float:
+def _convert_number(value: int | float | str, hint: type[int] | type[float]) -> int | float:
     try:
-        return kind(value)
+        return hint(value)
     except ValueError:
-        raise ValueError(f"give {_TYPE_NAMES[kind]}") from None
+        raise ValueError(f"give {_TYPE_NAMES[hint]}") from None

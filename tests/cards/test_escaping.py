@@ -1,4 +1,4 @@
-"""Names from data show as they are in Markdown, and do nothing."""
+"""Test that names from data are shown literally in Markdown."""
 
 import re
 
@@ -32,7 +32,7 @@ MARKUP = (
 
 
 @pytest.mark.parametrize("name", MARKUP)
-def test_plain_text_holds_no_markup(name: str) -> None:
+def test_escape_markdown_leaves_no_markup(name: str) -> None:
     shown = escape_markdown(name)
     assert len(shown.splitlines()) == 1 and not re.search(r"[<>|\x00-\x1f\u202e]", shown)
     assert not re.search(r"(?<!\\)[`*\[\]~]", shown) and "://" not in shown and "www." not in shown
@@ -40,12 +40,12 @@ def test_plain_text_holds_no_markup(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Playing_Guitar", "apply eye makeup", "a (b), c: d's", "走る", "class 10", "C++"])
-def test_ordinary_names_stay(name: str) -> None:
+def test_ordinary_names_are_unchanged(name: str) -> None:
     assert escape_markdown(name) == name and code_span(name) == f"`{name}`"
 
 
 @pytest.mark.parametrize("name", [*MARKUP, "`", "``a`", ""])
-def test_code_spans_end_where_they_should(name: str) -> None:
+def test_code_span_survives_backticks(name: str) -> None:
     shown = code_span(name)
     fence = re.match(r"`+", shown)
     assert fence and shown.endswith(fence[0]) and len(shown.splitlines()) == 1
@@ -53,25 +53,25 @@ def test_code_spans_end_where_they_should(name: str) -> None:
     assert fence[0] not in re.findall(r"`+", inside) and escape_to_one_line(name) in inside
 
 
-def test_a_table_keeps_its_columns() -> None:
+def test_table_keeps_columns_with_markup_in_cells() -> None:
     rows = [(escape_markdown(name), code_span(name), 1) for name in MARKUP]
     lines = (table(("class", "id", "videos"), rows) or "").splitlines()
     assert len(lines) == 2 + len(MARKUP)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
 
 
-def test_a_fence_holds_a_text_with_fences() -> None:
+def test_code_block_holds_text_with_fences() -> None:
     assert code_block("a\n```\nb", "bash") == "````bash\na\n```\nb\n````"
 
 
-def test_control_signs_do_not_reach_a_terminal() -> None:
+def test_control_characters_are_escaped() -> None:
     assert (
         escape_control_characters("a\x1b[31m\x9b\u202eb\ttab\nline é走\ud800")
         == "a\\x1b[31m\\x9b\\u202eb\ttab\nline é走\\ud800"
     )
 
 
-def test_the_card_of_a_space_with_a_title_of_markup() -> None:
+def test_space_card_escapes_title_with_markup() -> None:
     title = 'A: "x"\n---\nsdk: docker\n# <b>'
     license = inherit_license([Ancestor(name="org/`<b>`", license="mit")])
     card = render_space_card(title=title, models=["org/model"], license=license)

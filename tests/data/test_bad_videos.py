@@ -1,4 +1,4 @@
-"""Bad videos in a training: replaced, skipped, or its end; counted and listed; never what is not their fault."""
+"""Test bad videos in training: they are replaced, skipped or stop the run, and are counted and listed."""
 
 import json
 import time
@@ -20,7 +20,7 @@ def break_files(root: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_video_is_replaced_counted_and_listed_once(tmp_path: Path, workers: int) -> None:
+def test_bad_video_is_replaced_counted_and_listed_once(tmp_path: Path, workers: int) -> None:
     write_folder(tmp_path, count=20)
     break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
     source = open_source(str(tmp_path))
@@ -37,7 +37,7 @@ def test_a_bad_video_is_replaced_counted_and_listed_once(tmp_path: Path, workers
     assert_same(batches, take(load(source, max_bad_share=0.2), 20))
 
 
-def test_replacement_and_account_survive_a_resume(tmp_path: Path) -> None:
+def test_resume_keeps_replacements_and_bad_videos(tmp_path: Path) -> None:
     write_folder(tmp_path, count=12)
     break_files(tmp_path, "class_0/004.mp4")
     source = open_source(str(tmp_path))
@@ -51,7 +51,7 @@ def test_replacement_and_account_survive_a_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_bad_videos_of_a_stream(tmp_path: Path, workers: int) -> None:
+def test_bad_videos_of_stream_are_replaced(tmp_path: Path, workers: int) -> None:
     source = open_source(str(write_parquet(tmp_path, rows=(10, 10), bad=(3, 14))))
     loader = load(source, batch_size=2, num_workers=workers)
     batches = take(loader, 20)
@@ -63,7 +63,7 @@ def test_bad_videos_of_a_stream(tmp_path: Path, workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", ["folder", "stream"])
-def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: int, kind: str) -> None:
+def test_skip_makes_smaller_batches_of_the_same_clips(tmp_path: Path, workers: int, kind: str) -> None:
     if kind == "folder":
         write_folder(tmp_path, count=20)
         break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4", "class_1/013.mp4")
@@ -77,7 +77,7 @@ def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: 
     assert {len(batch["pixel_values"]) for batch in whole} == {4}
     for full, batch in zip(whole, less, strict=True):
         assert len(batch["sample_ids"]) == len(batch["labels"]) == len(batch["bool_masked_pos"])
-        # The very clips that they would have been.
+        # The same clips as with replacement.
         pairs = zip(full["sample_ids"], full["pixel_values"], strict=True)
         rows = {(name, clip.sum().item()) for name, clip in pairs}
         assert {(n, c.sum().item()) for n, c in zip(batch["sample_ids"], batch["pixel_values"], strict=True)} <= rows
@@ -85,7 +85,7 @@ def test_skipping_leaves_smaller_batches_of_the_others(tmp_path: Path, workers: 
     assert found[0] == found[1] and len(found[0]) == 3
 
 
-def test_a_batch_without_a_good_video_gets_one_replacement(tmp_path: Path) -> None:
+def test_skip_replaces_one_video_of_batch_without_good_videos(tmp_path: Path) -> None:
     write_folder(tmp_path, count=20)
     source = open_source(str(tmp_path))
     first = ids(take(load(source), 1))
@@ -96,7 +96,7 @@ def test_a_batch_without_a_good_video_gets_one_replacement(tmp_path: Path) -> No
     assert {entry["id"] for entry in loader.bad_videos} == set(first)
 
 
-def test_skipping_goes_on_exactly(tmp_path: Path) -> None:
+def test_resume_with_skip_is_exact(tmp_path: Path) -> None:
     write_folder(tmp_path, count=12)
     break_files(tmp_path, "class_0/004.mp4")
     source = open_source(str(tmp_path))
@@ -108,21 +108,21 @@ def test_skipping_goes_on_exactly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_video_may_end_the_run(tmp_path: Path, workers: int) -> None:
+def test_raise_stops_at_first_bad_video(tmp_path: Path, workers: int) -> None:
     write_folder(tmp_path, count=100)
     break_files(tmp_path, "class_0/004.mp4", "class_1/011.mp4")
     source = open_source(str(tmp_path))
     order = [source[int(index)].id for index in epoch_permutation(100, seed=0, epoch=0)]
     first = min(("class_0/004.mp4", "class_1/011.mp4"), key=order.index)
     loader = load(source, on_bad_video="raise", num_workers=workers)
-    with pytest.raises(DataError, match=r"cannot be decoded \(.+\): mend it, or .* --on_bad_video replace") as caught:
+    with pytest.raises(DataError, match=r"cannot be decoded \(.+\): .*--on_bad_video replace") as caught:
         take(loader, 34)
     assert str(caught.value).startswith(str(tmp_path / first)) and "\n" not in str(caught.value)
     assert [entry["id"] for entry in loader.bad_videos] == [first]
     assert loader.state_dict()["step"] == order.index(first) // 3
 
 
-def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
+def test_too_many_bad_videos_stop_run(tmp_path: Path) -> None:
     write_folder(tmp_path, count=20)
     break_files(tmp_path, *(f"class_{index % 2}/{index:03d}.mp4" for index in range(0, 20, 4)))
     source = open_source(str(tmp_path))
@@ -134,7 +134,7 @@ def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
     assert len(take(loader, 20)) == 20 and len(loader.bad_videos) == 5
 
 
-def test_no_bad_video_allowed_stops_at_the_first(tmp_path: Path) -> None:
+def test_zero_max_bad_share_stops_at_first_bad_video(tmp_path: Path) -> None:
     write_folder(tmp_path, count=100)
     break_files(tmp_path, "class_0/004.mp4")
     loader = load(open_source(str(tmp_path)), max_bad_share=0, batch_size=10)
@@ -145,7 +145,7 @@ def test_no_bad_video_allowed_stops_at_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("share", [0.1, 1.0])
-def test_a_folder_where_no_video_decodes_fails_at_once(tmp_path: Path, workers: int, share: float) -> None:
+def test_folder_without_decodable_video_fails_at_once(tmp_path: Path, workers: int, share: float) -> None:
     (tmp_path / "a").mkdir()
     break_files(tmp_path, *(f"a/{index:03d}.mp4" for index in range(300)))
     began = time.monotonic()
@@ -155,21 +155,21 @@ def test_a_folder_where_no_video_decodes_fails_at_once(tmp_path: Path, workers: 
     assert "\n" not in str(caught.value)
 
 
-def test_no_row_of_a_stream_decodes(tmp_path: Path) -> None:
+def test_stream_without_decodable_video_fails(tmp_path: Path) -> None:
     source = open_source(str(write_parquet(tmp_path, rows=(4, 4), bad=tuple(range(8)))))
     with pytest.raises(DataError, match="no video of .* decodes"):
         take(load(source, batch_size=2), 1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_bad_neighbours_of_a_stream_do_not_end_a_run_with_small_batches(tmp_path: Path, batch_size: int) -> None:
+def test_adjacent_bad_videos_of_stream_do_not_stop_small_batches(tmp_path: Path, batch_size: int) -> None:
     source = open_source(str(write_parquet(tmp_path, rows=(20,), bad=(3, 7, 14))))
     for seed in range(8):
         batches = take(load(source, batch_size=batch_size, seed=seed, max_bad_share=0.2), 20 // batch_size)
         assert {len(batch["sample_ids"]) for batch in batches} == {batch_size}
 
 
-def test_a_file_that_vanished_is_a_bad_video(tmp_path: Path) -> None:
+def test_vanished_file_is_bad_video(tmp_path: Path) -> None:
     write_folder(tmp_path, count=12)
     source = open_source(str(tmp_path))
     (tmp_path / "class_0" / "004.mp4").unlink()
@@ -179,7 +179,7 @@ def test_a_file_that_vanished_is_a_bad_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, workers: int) -> None:
+def test_missing_decoder_is_not_a_bad_video(monkeypatch, workers: int) -> None:
     def no_decoder(*args: object, **options: object) -> None:
         raise VideoBackendError("no decoder; install FFmpeg")
 
@@ -193,8 +193,8 @@ def test_a_missing_decoder_is_never_a_bad_video(monkeypatch, workers: int) -> No
 @pytest.mark.fault
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_small_batches_of_a_stream_with_many_bad_videos_go_on(tmp_path: Path, batch_size: int, workers: int) -> None:
-    """Seven of ten are bad: a batch of 1 meets six bad ones in a row now and then."""
+def test_small_batches_of_mostly_bad_stream_resume_exactly(tmp_path: Path, batch_size: int, workers: int) -> None:
+    """Seven of ten videos are bad, so a batch of 1 sometimes meets six bad ones in a row."""
     bad = tuple(place for place in range(40) if place % 10 >= 3)
     source = open_source(str(write_parquet(tmp_path, rows=(20, 20), bad=bad)))
 
@@ -207,7 +207,7 @@ def test_small_batches_of_a_stream_with_many_bad_videos_go_on(tmp_path: Path, ba
     good = {f"data/train-{shard:05d}-of-00002.parquet#{row}" for shard in range(2) for row in (0, 1, 2, 10, 11, 12)}
     assert {name for batch in batches for name in batch["sample_ids"]} <= good
     assert not good & {entry["id"] for entry in loader.bad_videos}
-    # A resume in the middle sees the same, though it has to widen its look anew.
+    # A resume in the middle sees the same, though it must read more replacements again.
     first = fresh()
     half = take(first, 12 // batch_size)
     second = fresh()
@@ -216,7 +216,7 @@ def test_small_batches_of_a_stream_with_many_bad_videos_go_on(tmp_path: Path, ba
 
 
 @pytest.mark.fault
-def test_a_stream_without_a_good_video_still_ends(tmp_path: Path) -> None:
+def test_stream_of_bad_videos_ends_with_batch_size_one(tmp_path: Path) -> None:
     source = open_source(str(write_parquet(tmp_path, rows=(30,), bad=tuple(range(30)))))
     with pytest.raises(DataError, match=r"no video of .* decodes: (19|20) in a row failed"):
         take(load(source, batch_size=1, max_bad_share=0.5), 1)

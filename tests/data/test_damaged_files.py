@@ -1,4 +1,4 @@
-"""Each way in which files are damaged: two ranks go on in step, and name what they left out."""
+"""Test damaged files of every kind: two ranks stay in step and list the files they skipped."""
 
 from itertools import islice
 from pathlib import Path
@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
-from hf_videomae.data import ClipConfig, DataError, build_loader, open_source
+from hf_videomae.data import DataError, build_loader, open_source
 from hf_videomae.prepare.scan import open_input_dataset
 from tests.helpers.datasets_on_disk import DAMAGES, damage, write_folder
-
-SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32)
+from tests.helpers.loaders import SMALL_CLIPS
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
-    """40 videos, four of them damaged, and the ids of those."""
+    """Return 40 videos, four of them damaged, and the ids of the damaged ones."""
     root = write_folder(tmp_path_factory.mktemp("clips"), count=40)
     damaged = sorted(root.rglob("*.mp4"))[3::10]
     for kind, path in zip(DAMAGES, damaged, strict=True):
@@ -24,14 +23,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_two_ranks_stay_in_step(clips: tuple[Path, set[str]], workers: int) -> None:
+def test_two_ranks_stay_in_step_with_damaged_files(clips: tuple[Path, set[str]], workers: int) -> None:
     root, damaged = clips
     named: list[dict[str, Any]] = []
     used: list[list[str]] = []
     for rank in range(2):
         loader = build_loader(
             open_source(str(root)),
-            settings=SETTINGS,
+            clip_config=SMALL_CLIPS,
             batch_size=4,
             seed=0,
             rank=rank,
@@ -46,13 +45,13 @@ def test_two_ranks_stay_in_step(clips: tuple[Path, set[str]], workers: int) -> N
     assert {entry["id"] for entry in named} == damaged
     assert all(entry["reason"] and entry["path"] == str(root / entry["id"]) for entry in named)
     assert not damaged & {*used[0], *used[1]}
-    # An epoch of both ranks is the set, and replacements.
+    # An epoch of both ranks is the data set, with replacements.
     assert len(set(used[0][:20]) | set(used[1][:20])) >= 40 - 2 * len(damaged)
 
 
 @pytest.mark.fault
-def test_parquet_whose_levels_do_not_fit_its_schema_is_refused(tmp_path: Path) -> None:
-    # pyarrow aborts the process where it is asked for the size of such a column.
+def test_parquet_with_mismatched_levels_raises(tmp_path: Path) -> None:
+    # pyarrow aborts the process if it is asked for the size of such a column.
     pa = pytest.importorskip("pyarrow", reason="the extra hf-videomae[train] is not installed")
     import pyarrow.parquet
 

@@ -1,4 +1,4 @@
-"""Index files as people write them: headers, cells, separators, splits, segments, and where paths may lead."""
+"""Test index files: headers, cells, separators, splits, segments, and where paths may lead."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from hf_videomae.data import DataError, describe_source, open_source, source_notes
 from hf_videomae.data.index_files import parse_seconds
-from tests.helpers.datasets_on_disk import write_folder
+from tests.helpers.datasets_on_disk import write_folder, write_names
 from tests.helpers.loaders import ids, load, take
 
 pytestmark = pytest.mark.fault
@@ -20,14 +20,6 @@ A, B, C, D = "class_0/000.mp4", "class_1/001.mp4", "class_0/002.mp4", "class_1/0
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_names(tmp_path / "set", A, B, C, D)
-
-
-def write_names(root: Path, *names: str) -> Path:
-    """Write files that are not decoded here."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"video")
-    return root
 
 
 def write_index(folder: Path, text: str | bytes, name: str = "index.csv") -> Path:
@@ -83,7 +75,7 @@ def refusal(folder: Path, **options) -> str:
         f"path,label\n{A},run\n{B},jump\n".encode("utf-16"),
     ],
 )
-def test_tables_with_one_certain_reading(folder: Path, text: str | bytes) -> None:
+def test_unambiguous_tables_are_read(folder: Path, text: str | bytes) -> None:
     assert rows_of(write_index(folder, text)) == [(A, "run"), (B, "jump")]
 
 
@@ -106,7 +98,7 @@ def test_tables_with_one_certain_reading(folder: Path, text: str | bytes) -> Non
         (f"path,label\n,run\n{A},jump\n", ["1 of", "row 1", "no path"]),
     ],
 )
-def test_tables_with_two_readings_are_refused(folder: Path, text: str | bytes, words: list[str]) -> None:
+def test_ambiguous_tables_raise(folder: Path, text: str | bytes, words: list[str]) -> None:
     message = refusal(write_index(folder, text))
     assert all(word in message for word in ["index.csv", *words]), message
 
@@ -117,7 +109,7 @@ def test_path_in_another_unicode_form_is_found(folder: Path) -> None:
     assert rows_of(folder) == [("class_0/cafe\u0301.mp4", "run")]
 
 
-def test_unlabelled_index_names_its_columns(folder: Path) -> None:
+def test_error_for_unlabeled_index_lists_columns(folder: Path) -> None:
     message = refusal(write_index(folder, f"path,tag\n{A},run\n{B},jump\n"), require_labels=True)
     assert (
         "index.csv has no column `label`" in message and "path, tag" in message and "add an index.csv" not in message
@@ -137,7 +129,7 @@ def test_split_cells_ignore_case_and_blanks(folder: Path, words: tuple[str, str]
     assert [row[0] for row in rows_of(folder, split="test")] == [C, D]
 
 
-def test_column_of_another_name_that_holds_splits_is_the_split(folder: Path) -> None:
+def test_column_of_splits_under_other_name_is_used(folder: Path) -> None:
     write_index(folder, f"path,label,Phase\n{A},run,train\n{B},jump,train\n{C},run,val\n{D},jump,val\n")
     assert [row[0] for row in rows_of(folder, split="validation")] == [C, D]
     source = open_source(str(folder))
@@ -145,13 +137,13 @@ def test_column_of_another_name_that_holds_splits_is_the_split(folder: Path) -> 
 
 
 @pytest.mark.parametrize("column", ["is_train", "fold", "split_1"])
-def test_column_that_may_be_a_split_is_named(folder: Path, column: str) -> None:
+def test_possible_split_column_is_noted(folder: Path, column: str) -> None:
     write_index(folder, f"path,label,{column}\n{A},run,1\n{B},jump,2\n")
     (note,) = source_notes(open_source(str(folder)))
     assert f"`{column}` is not read" in note and "`split`" in note
 
 
-def test_empty_split_cell_is_refused(folder: Path) -> None:
+def test_empty_split_cell_raises(folder: Path) -> None:
     message = refusal(write_index(folder, f"path,label,split\n{A},run,train\n{B},jump,\n{C},run,test\n"))
     assert "row 2 has no `split`" in message
     write_index(folder, f"path,label,split\n{A},run,\n{B},jump,\n")
@@ -162,14 +154,14 @@ def test_empty_split_cell_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["None", "NA", "n/a", "null", "NaN", "<NA>", "  ", "#N/A"])
-def test_words_for_a_missing_label_are_no_class(folder: Path, word: str) -> None:
+def test_words_for_missing_label_are_not_classes(folder: Path, word: str) -> None:
     message = refusal(write_index(folder, f"path,label\n{A},run\n{B},{word}\n{C},jump\n"))
     assert "1 of 3 rows have no label" in message and B in message and "another name" in message
     write_index(folder, f"path,label\n{A},{word}\n{B},{word}\n")
     assert open_source(str(folder)).class_names is None
 
 
-def test_numbers_stay_as_they_are_written(folder: Path) -> None:
+def test_numbers_keep_their_spelling(folder: Path) -> None:
     write_index(folder, f"path,label\n{A},10\n{B},9\n{C},0\n")
     assert open_source(str(folder)).class_names == ["0", "9", "10"]
 
@@ -177,7 +169,7 @@ def test_numbers_stay_as_they_are_written(folder: Path) -> None:
 # Segments.
 
 
-def test_segments_have_ids_of_their_own(folder: Path) -> None:
+def test_segments_have_own_ids(folder: Path) -> None:
     write_index(
         folder, f"path,label,start,end\n{A},run,0.2,0.6\n{A},jump,0.6,\n{B},run,,0.5\n{C},jump,,\n{D},run,nan,\n"
     )
@@ -199,16 +191,16 @@ def test_long_times_keep_their_digits(folder: Path) -> None:
     ("text", "seconds"),
     [("1.5", 1.5), (" 2 ", 2.0), ("", None), ("NaN", None), ("01:30", 90.0), ("1:00:02.5", 3602.5), ("1e1", 10.0)],
 )
-def test_times(text: str, seconds: float | None) -> None:
+def test_times_are_parsed(text: str, seconds: float | None) -> None:
     assert parse_seconds(text) == seconds
 
 
-def test_decimal_comma_in_a_table_separated_by_semicolons(folder: Path) -> None:
+def test_decimal_comma_is_read_in_table_with_semicolons(folder: Path) -> None:
     write_index(folder, f"path;start;end\n{A};0,25;0,5\n")
     assert rows_of(folder)[0][0] == f"{A}@0.25-0.5"
 
 
-def test_segments_in_jsonl(folder: Path) -> None:
+def test_segments_in_jsonl_are_read(folder: Path) -> None:
     rows = [
         {"file_name": A, "label": "run", "start": 0.25, "end": None},
         {"file_name": B, "label": "jump", "end": 0.5},
@@ -227,17 +219,17 @@ def test_segments_in_jsonl(folder: Path) -> None:
         ("now,", "'now' is no number of seconds"),
     ],
 )
-def test_impossible_segment_is_refused(folder: Path, cells: str, words: str) -> None:
+def test_impossible_segment_raises(folder: Path, cells: str, words: str) -> None:
     message = refusal(write_index(folder, f"path,start,end\n{B},,\n{A},{cells}\n"))
     assert words in message and A in message and "1 of 2" in message
 
 
-def test_same_segment_twice_is_refused(folder: Path) -> None:
+def test_repeated_segment_raises(folder: Path) -> None:
     message = refusal(write_index(folder, f"path,start,end\n{A},0.2,0.5\n{A},0.20,0.5\n"))
     assert f"the first is {A}@0.2-0.5" in message
 
 
-def test_times_in_the_original_upload_cut_nothing(folder: Path) -> None:
+def test_times_of_original_upload_cut_nothing(folder: Path) -> None:
     write_index(folder, f"path,label,youtube_id,time_start,time_end\n{A},run,abc,10,20\n{B},jump,def,3,13\n")
     source = open_source(str(folder))
     assert [source[place].id for place in range(2)] == [A, B] and source[0].start is None
@@ -246,22 +238,22 @@ def test_times_in_the_original_upload_cut_nothing(folder: Path) -> None:
     )
 
 
-def test_start_and_end_beside_an_upload_are_cut_with_a_note(folder: Path) -> None:
+def test_start_and_end_with_upload_id_cut_with_note(folder: Path) -> None:
     write_index(folder, f"path,youtube_id,start,end\n{A},abc,0.1,0.5\n")
     source = open_source(str(folder))
     assert source[0].start == 0.1 and "remove these columns" in source_notes(source)[0]
 
 
 @pytest.mark.parametrize("columns", ["time_start,time_end", "start_time,end_time", "start_frame,end_frame"])
-def test_other_times_cut_nothing_with_a_note(folder: Path, columns: str) -> None:
+def test_other_time_columns_cut_nothing_with_note(folder: Path, columns: str) -> None:
     write_index(folder, f"path,label,{columns}\n{A},run,1,2\n{B},jump,1,2\n")
     assert "not used" in source_notes(open_source(str(folder)))[0]
     message = refusal(write_index(folder, f"path,label,{columns}\n{A},run,1,2\n{A},jump,2,3\n"))
     assert "more than once" in message and "`start` and `end`" in message
 
 
-def test_training_sees_only_the_segments(tmp_path: Path) -> None:
-    """Each batch has the frames between start and end: the same clips as from a file that holds nothing else."""
+def test_training_sees_only_segments(tmp_path: Path) -> None:
+    """A batch has only frames between start and end: the same clips as from a file cut to the segment."""
     folder = write_folder(tmp_path, count=4)
     write_index(folder, f"path,start,end\n{A},0.25,0.5\n{A},0.5,\n{B},0.9,9\n{C},0.8,0.9\n{D},5,6\n")
     loader = load(open_source(str(folder)), batch_size=2, max_bad_share=0.9)
@@ -288,7 +280,7 @@ def test_training_sees_only_the_segments(tmp_path: Path) -> None:
         ("0;3", "3", "0, 3"),
     ],
 )
-def test_several_classes_in_a_single_label_set_are_refused(folder: Path, first: str, second: str, words: str) -> None:
+def test_several_classes_in_single_label_data_raise(folder: Path, first: str, second: str, words: str) -> None:
     message = refusal(write_index(folder, f"path,label\n{A},{first}\n{B},{second}\n"))
     assert A in message and words in message and "--problem_type multi_label_classification" in message
 
@@ -304,13 +296,13 @@ def test_several_classes_in_a_single_label_set_are_refused(folder: Path, first: 
         ("tying knot (not on a tie)", "high-kick / jump & run"),
     ],
 )
-def test_class_names_with_signs_are_one_class(folder: Path, names: tuple[str, str]) -> None:
+def test_class_names_with_punctuation_are_one_class(folder: Path, names: tuple[str, str]) -> None:
     write_index(folder, f'path,label\n{A},"{names[0]}"\n{B},"{names[1]}"\n')
     assert rows_of(folder) == [(A, names[0]), (B, names[1])]
     assert all("comma" in note for note in source_notes(open_source(str(folder))))
 
 
-def test_list_of_one_is_that_class(folder: Path) -> None:
+def test_list_with_one_entry_is_that_class(folder: Path) -> None:
     rows = [{"path": A, "label": ["run;fast"]}, {"path": B, "label": "jump"}]
     write_index(folder, "".join(json.dumps(row) + "\n" for row in rows), "metadata.jsonl")
     assert rows_of(folder) == [(A, "run;fast"), (B, "jump")]
@@ -328,7 +320,7 @@ def test_list_of_one_is_that_class(folder: Path) -> None:
         ('"Inside, small room;Speech"', "Speech", ["Inside, small room", "Speech"], [(0, 1), (1,)]),
     ],
 )
-def test_several_classes_of_a_multi_label_set(
+def test_multi_label_cells_are_split(
     folder: Path, first: str, second: str, classes: list[str], labels: list[tuple[int, ...]]
 ) -> None:
     write_index(folder, f"path,label\n{A},{first}\n{B},{second}\n")
@@ -336,7 +328,7 @@ def test_several_classes_of_a_multi_label_set(
     assert source.class_names == classes and [source[0].label, source[1].label] == labels
 
 
-def test_empty_list_of_a_multi_label_set_is_a_video_of_no_class(folder: Path) -> None:
+def test_empty_multi_label_list_means_no_class(folder: Path) -> None:
     rows = [{"path": A, "label": ["run", "jump"]}, {"path": B, "label": []}]
     write_index(folder, "".join(json.dumps(row) + "\n" for row in rows), "metadata.jsonl")
     source = open_source(str(folder), label_kind="multi_label_classification")
@@ -351,9 +343,7 @@ def test_empty_list_of_a_multi_label_set_is_a_video_of_no_class(folder: Path) ->
         ('"run|jump,walk"', "walk", "use | everywhere"),
     ],
 )
-def test_unclear_separators_of_a_multi_label_set_are_refused(
-    folder: Path, first: str, second: str, words: str
-) -> None:
+def test_ambiguous_multi_label_separators_raise(folder: Path, first: str, second: str, words: str) -> None:
     write_index(folder, f"path,label\n{A},{first}\n{B},{second}\n")
     assert words in refusal(folder, label_kind="multi_label_classification")
 
@@ -362,7 +352,7 @@ def test_unclear_separators_of_a_multi_label_set_are_refused(
 
 
 @pytest.mark.parametrize("how", ["parent", "absolute", "file link", "folder link"])
-def test_path_out_of_the_data_folder_is_refused_and_opened_by_the_flag(folder: Path, how: str) -> None:
+def test_path_out_of_data_folder_raises_unless_allowed(folder: Path, how: str) -> None:
     secret = write_names(folder.parent / "private", A) / A
     path = {"parent": f"../private/{A}", "absolute": str(secret)}.get(how, "link.mp4")
     if how == "file link":
@@ -379,13 +369,13 @@ def test_path_out_of_the_data_folder_is_refused_and_opened_by_the_flag(folder: P
         open_source(str(folder), allow_paths=[str(folder / "class_0")])
 
 
-def test_absolute_path_into_the_folder_and_links_within_are_fine(folder: Path) -> None:
+def test_absolute_path_and_links_within_folder_are_read(folder: Path) -> None:
     (folder / "link.mp4").symlink_to(folder / B)
     write_index(folder, f"path,label\n{folder / A},run\nlink.mp4,jump\n")
     assert rows_of(folder) == [(A, "run"), ("link.mp4", "jump")]
 
 
-def test_snapshot_of_the_hub_cache_may_link_to_its_blobs(tmp_path: Path) -> None:
+def test_hub_cache_snapshot_may_link_to_its_blobs(tmp_path: Path) -> None:
     blobs, snapshot = tmp_path / "datasets--o--x" / "blobs", tmp_path / "datasets--o--x" / "snapshots" / "abc"
     write_names(blobs, A, B)
     snapshot.mkdir(parents=True)
@@ -396,22 +386,22 @@ def test_snapshot_of_the_hub_cache_may_link_to_its_blobs(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "live.M3U8", "cast.mpd", "x.ffconcat", "s.sdp", "notes.txt"])
-def test_listed_playlist_is_no_video(folder: Path, name: str) -> None:
+def test_listed_playlist_raises(folder: Path, name: str) -> None:
     (folder / name).write_text(f"#EXTM3U\n{A}\n")
     assert "is no video but a list or playlist" in refusal(write_index(folder, f"path\n{A}\n{name}\n"))
 
 
-def test_listed_url_is_refused(folder: Path) -> None:
+def test_listed_url_raises(folder: Path) -> None:
     message = refusal(write_index(folder, f"path,label\n{A},run\nhttp://127.0.0.1/x.mp4,jump\n"))
     assert "it is a URL" in message and "http://127.0.0.1/x.mp4" in message
 
 
-def test_describe_is_unchanged(folder: Path) -> None:
+def test_description_counts_videos_and_classes(folder: Path) -> None:
     write_index(folder, f"path,label\n{A},run\n{B},jump\n")
     assert describe_source(open_source(str(folder))) == f"{folder}: 2 videos, 2 classes"
 
 
-def test_index_of_ids_finds_the_files_of_its_folder(folder: Path) -> None:
+def test_index_of_ids_finds_files_of_its_folder(folder: Path) -> None:
     write_names(folder, "run/abc_000010_000020.mp4", "jump/def.mp4")
     write_index(folder, "label,youtube_id,time_start,time_end\nrun,abc,10,20\njump,def,3,13\nrun,gone,1,2\n")
     assert rows_of(folder) == [("run/abc_000010_000020.mp4", "run"), ("jump/def.mp4", "jump")]
@@ -438,7 +428,7 @@ SCRAPS = (
 
 
 @pytest.mark.parametrize("name", ["index.csv", "metadata.jsonl", "train.csv", "list.json", "videos.txt"])
-def test_damaged_tables_are_read_or_refused_in_one_line(folder: Path, name: str) -> None:
+def test_damaged_tables_are_read_or_raise_one_line(folder: Path, name: str) -> None:
     draw = random.Random(name)
     for turn in range(150):
         content = bytearray(SEEDS[turn % len(SEEDS)].encode())

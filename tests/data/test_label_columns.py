@@ -1,4 +1,4 @@
-"""Labels in plain columns of Parquet and members of WebDataset: classes from values, the same in every process."""
+"""Test labels in plain Parquet columns and WebDataset members: classes from values, the same in every process."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def video(number: int = 0) -> bytes:
 def write_parquet(
     root: Path, labels: list[Any], *, split: str = "train", column: str = "label", kind: Any = None
 ) -> str:
-    """One Parquet file of embedded videos in a plain column of bytes."""
+    """Write one Parquet file of embedded videos in a plain column of bytes."""
     root.mkdir(parents=True, exist_ok=True)
     videos = [video(number) for number in range(len(labels))]
     table = pyarrow.table({"video": videos, column: pyarrow.array(labels, kind)})
@@ -36,7 +36,7 @@ def write_parquet(
 
 
 def write_tar(root: Path, samples: list[dict[str, Any]], *, name: str = "train-000.tar") -> str:
-    """One tar file: members of each sample by their extension."""
+    """Write one tar file, with the members of each sample by their extension."""
     root.mkdir(parents=True, exist_ok=True)
     with tarfile.open(root / name, "w") as tar:
         for number, members in enumerate(samples):
@@ -65,12 +65,14 @@ def labels_of(source: Any) -> list[Any]:
     ],
     ids=["text", "int", "int8", "bool", "float", "minus one", "lists of one"],
 )
-def test_parquet_columns(tmp_path: Path, values: list[Any], kind: Any, names: list[str], labels: list[int]) -> None:
+def test_label_columns_of_parquet_are_read(
+    tmp_path: Path, values: list[Any], kind: Any, names: list[str], labels: list[int]
+) -> None:
     source = open_source(write_parquet(tmp_path, values, kind=kind), require_labels=True)
     assert (source.class_names, labels_of(source)) == (names, labels)
 
 
-def test_a_class_of_the_last_shard_is_known_from_the_start(tmp_path: Path) -> None:
+def test_class_of_last_shard_is_known_from_start(tmp_path: Path) -> None:
     for labels in (["b", "b"], ["b", "c"], ["a", "b"]):
         write_parquet(tmp_path, labels)
     first, second = (open_source(str(tmp_path), require_labels=True) for _ in range(2))
@@ -78,7 +80,7 @@ def test_a_class_of_the_last_shard_is_known_from_the_start(tmp_path: Path) -> No
     assert labels_of(first) == [1, 1, 1, 2, 0, 1]
     loader = build_loader(
         first,
-        settings=ClipConfig(num_frames=4, stride=2, image_size=32),
+        clip_config=ClipConfig(num_frames=4, stride=2, image_size=32),
         batch_size=6,
         seed=0,
         labels=LabelEncoder(num_classes=3),
@@ -89,7 +91,7 @@ def test_a_class_of_the_last_shard_is_known_from_the_start(tmp_path: Path) -> No
         assert numbers[id.split(".")[0]][int(id[-1])] == label
 
 
-def test_a_column_is_chosen_by_name(tmp_path: Path) -> None:
+def test_column_is_chosen_by_name(tmp_path: Path) -> None:
     path = write_parquet(tmp_path, ["x", "y"], column="action")
     with pytest.raises(DataError, match="has no labels .*action.*--label_column"):
         open_source(path, require_labels=True)
@@ -102,7 +104,7 @@ def test_a_column_is_chosen_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "told"),
+    ("values", "kind", "message"),
     [
         (["a", None, "b"], "single_label_classification", "1 of 3 rows have no 'label', the first is .*parquet#1"),
         (["a", " ", "nan"], "single_label_classification", "2 of 3 rows have no 'label'"),
@@ -114,19 +116,19 @@ def test_a_column_is_chosen_by_name(tmp_path: Path) -> None:
         ([f"a caption {number}" for number in range(12)], "single_label_classification", "more like captions"),
     ],
 )
-def test_columns_that_are_no_labels_are_refused_in_a_line(tmp_path: Path, values: Any, kind: Any, told: str) -> None:
+def test_columns_that_are_not_labels_raise_one_line(tmp_path: Path, values: Any, kind: Any, message: str) -> None:
     path = write_parquet(tmp_path, values)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         open_source(path, require_labels=True, label_kind=kind)
     assert "\n" not in str(caught.value)
 
 
-def test_captions_are_classes_where_the_user_says_so(tmp_path: Path) -> None:
+def test_captions_are_classes_if_user_names_column(tmp_path: Path) -> None:
     path = write_parquet(tmp_path, [f"a caption {number}" for number in range(12)])
     assert len(open_source(path, require_labels=True, label_column="label").class_names or []) == 12
 
 
-def test_a_column_of_another_kind_keeps_its_own_names(tmp_path: Path) -> None:
+def test_class_label_column_keeps_its_names(tmp_path: Path) -> None:
     import datasets
 
     names = datasets.ClassLabel(names=["run", "jump"])
@@ -136,15 +138,15 @@ def test_a_column_of_another_kind_keeps_its_own_names(tmp_path: Path) -> None:
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
     path = str(tmp_path)
     assert open_source(path, require_labels=True).class_names == ["run", "jump"]
-    for column, kind, told in (
+    for column, kind, message in (
         ("label", MULTI_LABEL, "ClassLabel"),
         ("tags", "single_label_classification", "List of Class"),
     ):
-        with pytest.raises(DataError, match=f"column '{column}' holds {told}.*, no labels for {kind}"):
+        with pytest.raises(DataError, match=f"column '{column}' holds {message}.*, not labels for {kind}"):
             open_source(path, label_column=column, label_kind=kind)  # type: ignore[arg-type]
 
 
-def test_several_labels_and_numbers(tmp_path: Path) -> None:
+def test_multi_labels_and_numbers_are_read(tmp_path: Path) -> None:
     several = open_source(
         write_parquet(tmp_path / "lists", [["b", "a"], [], ["c"]]), label_kind=MULTI_LABEL, label_column="label"
     )
@@ -170,7 +172,7 @@ def test_several_labels_and_numbers(tmp_path: Path) -> None:
         ([{"cls": 0, "txt": "run"}, {"cls": 1, "txt": "jump"}], "txt", ["jump", "run"], [1, 0]),
     ],
 )
-def test_webdataset_members(
+def test_webdataset_members_are_read_as_labels(
     tmp_path: Path, members: list[dict[str, Any]], column: str | None, names: list[str], labels: list[int]
 ) -> None:
     source = open_source(write_tar(tmp_path, members), require_labels=True, label_column=column)
@@ -178,25 +180,27 @@ def test_webdataset_members(
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "message"),
     [
         ([{"cls": 1}, {"cls": ""}], "1 of 2 rows have no 'cls', the first is train-000.tar/train1"),
-        ([{"json": "{"}, {"json": "{}"}], "json of train-000.tar/train0 is no JSON"),
+        ([{"json": "{"}, {"json": "{}"}], "json of train-000.tar/train0 is not JSON"),
         ([{"json": '{"fps": 25}'}, {"json": '{"fps": 30}'}], "has no labels"),
     ],
 )
-def test_webdataset_members_that_are_no_labels(tmp_path: Path, members: list[dict[str, Any]], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_webdataset_members_that_are_not_labels_raise(
+    tmp_path: Path, members: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
         open_source(write_tar(tmp_path, members), require_labels=True)
 
 
-def test_members_that_nobody_asks_for_are_not_decoded(tmp_path: Path) -> None:
+def test_unused_members_are_not_decoded(tmp_path: Path) -> None:
     samples = [{"cls": "walk", "npy": b"no array", "pth": b"no tensor", "msg": b"\xc1"} for _ in range(2)]
     source = open_source(write_tar(tmp_path, samples))
     assert [sample.video for sample in source.read_shard(0)] == [video(0), video(1)]  # type: ignore[union-attr]
 
 
-def test_classes_of_all_tar_files(tmp_path: Path) -> None:
+def test_classes_of_all_tar_files_are_found(tmp_path: Path) -> None:
     write_tar(tmp_path, [{"cls": "b"}, {"cls": "c"}], name="train-000.tar")
     write_tar(tmp_path, [{"cls": "a"}, {"cls": "b"}], name="train-001.tar")
     source = open_source(str(tmp_path), require_labels=True)
@@ -206,7 +210,7 @@ def test_classes_of_all_tar_files(tmp_path: Path) -> None:
 # On the Hub.
 
 
-def test_labels_of_parquet_on_the_hub_are_read_without_the_videos(hub: LocalHub) -> None:
+def test_parquet_labels_on_hub_are_read_without_videos(hub: LocalHub) -> None:
     root = hub.dataset("org/set")
     big = bytes(3 * 2**20)
     labels = ["b", "a", "b", "c"]
@@ -221,9 +225,9 @@ def test_labels_of_parquet_on_the_hub_are_read_without_the_videos(hub: LocalHub)
     assert labels_of(source) == [1, 0, 1, 2]
 
 
-def test_labels_of_tar_files_on_the_hub_need_a_cache_or_prepare(hub: LocalHub, tmp_path: Path) -> None:
+def test_tar_labels_on_hub_need_cache_or_prepare(hub: LocalHub, tmp_path: Path) -> None:
     write_tar(hub.dataset("org/set"), [{"cls": "b"}, {"cls": "a"}])
-    with pytest.raises(DataError, match="--cache_dir DIR, or make a set with `hf-videomae prepare`"):
+    with pytest.raises(DataError, match="--cache_dir DIR, .*`hf-videomae prepare`"):
         open_source("org/set", require_labels=True)
     kept = open_source("org/set", require_labels=True, cache_dir=str(tmp_path / "cache"))
     assert (kept.class_names, labels_of(kept)) == (["a", "b"], [1, 0])
@@ -234,7 +238,7 @@ def test_labels_of_tar_files_on_the_hub_need_a_cache_or_prepare(hub: LocalHub, t
 # Prepare, mixtures and test splits.
 
 
-def test_prepare_keeps_plain_labels_with_the_classes_of_all_splits(tmp_path: Path) -> None:
+def test_prepare_keeps_plain_labels_of_all_splits(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set", ["run", "jump", "run"], split="train")
     write_parquet(tmp_path / "set", ["walk", "run"], split="test")
     for format in ("parquet", "webdataset"):
@@ -247,14 +251,14 @@ def test_prepare_keeps_plain_labels_with_the_classes_of_all_splits(tmp_path: Pat
         assert sorted(labels_of(train)) == [0, 1, 1] and sorted(labels_of(test)) == [1, 2]
 
 
-def test_prepare_leaves_out_rows_without_a_label(tmp_path: Path) -> None:
+def test_prepare_skips_rows_without_label(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "set", ["a", None, "b"])
     done = prepare(path, tmp_path / "out", settings=PrepareSettings(encode=EncodeSettings(short_side=32)), jobs=1)
     assert (done.report["kept"], done.report["dropped"]) == (2, 1)
     assert json.loads((tmp_path / "out" / "dropped.jsonl").read_text())["path"] == "train-00000.parquet#1"
 
 
-def test_a_mix_needs_the_same_classes(tmp_path: Path) -> None:
+def test_mix_with_different_classes_raises(tmp_path: Path) -> None:
     first = write_parquet(tmp_path / "a", ["run", "jump"], column="action")
     second = write_parquet(tmp_path / "b", ["jump", "run"], column="action")
     other = write_parquet(tmp_path / "c", ["walk", "run"], column="action")
@@ -264,7 +268,7 @@ def test_a_mix_needs_the_same_classes(tmp_path: Path) -> None:
         open_mixture([first, other], weights=[1, 1], require_labels=True, label_column="action")
 
 
-def test_a_column_of_a_folder_of_videos_is_refused(tmp_path: Path) -> None:
+def test_label_column_for_video_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(video())
     for option in ({"label_column": "label"}, {"video_column": "clip"}):
         for dataset in (str(tmp_path), "motion"):

@@ -1,4 +1,4 @@
-"""Index files below the top of a data set: the Hub's videofolder layout."""
+"""Test index files below the top of a data set: the Hub's videofolder layout."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ ROWS = [("run/0.mp4", "A"), ("jump/0.mp4", "B")]
 
 
 def write(root: Path, files: Mapping[str, str]) -> str:
-    """Videos of both classes in both splits, and further files."""
+    """Write videos of both classes in both splits, and further files."""
     for path in [f"{split}/{video}" for split in ("train", "test") for video, _ in ROWS]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(b"")
@@ -37,7 +37,7 @@ def labels_of(source: object) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_labels_of_a_table_in_each_split(tmp_path: Path, kind: str) -> None:
+def test_table_in_each_split_gives_labels(tmp_path: Path, kind: str) -> None:
     root = write(tmp_path, {f"{split}/metadata.{kind}": table(kind) for split in ("train", "test")})
     for split in ("train", "test"):
         source = open_source(root, split=split, require_labels=True)
@@ -47,7 +47,7 @@ def test_labels_of_a_table_in_each_split(tmp_path: Path, kind: str) -> None:
     assert raw.class_names == ["A", "B"] and {video.split for video in raw.videos} == {"train", "test"}
 
 
-def test_a_table_in_parquet(tmp_path: Path) -> None:
+def test_parquet_table_is_read(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet
 
@@ -58,21 +58,21 @@ def test_a_table_in_parquet(tmp_path: Path) -> None:
     assert labels_of(open_source(root, require_labels=True)) == {"train/jump/0.mp4": "B", "train/run/0.mp4": "A"}
 
 
-def test_captions_leave_the_classes_to_the_folders(tmp_path: Path) -> None:
+def test_table_of_captions_leaves_classes_to_folders(tmp_path: Path) -> None:
     root = write(tmp_path, {f"{split}/metadata.csv": table("csv", column="text") for split in ("train", "test")})
     source = open_source(root, require_labels=True)
     assert labels_of(source) == {"train/jump/0.mp4": "jump", "train/run/0.mp4": "run"}
     assert any("no column `label`" in note for note in source_notes(source))
 
 
-def test_videos_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
+def test_unlisted_videos_are_counted(tmp_path: Path) -> None:
     root = write(tmp_path, {f"{split}/metadata.csv": table("csv") for split in ("train", "test")})
     (tmp_path / "train" / "run" / "1.mp4").write_bytes(b"")
     source = open_source(root)
     assert len(source) == 2 and any("left out: 1 videos" in note for note in source_notes(source))  # type: ignore[arg-type]
 
 
-def test_a_missing_video_is_named(tmp_path: Path) -> None:
+def test_missing_video_is_named(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/metadata.csv": table("csv") + "gone.mp4,A\n"})
     with pytest.raises(DataError, match=r"train/metadata\.csv.*gone\.mp4"):
         open_source(root)
@@ -80,19 +80,19 @@ def test_a_missing_video_is_named(tmp_path: Path) -> None:
     assert [drop.path for drop in raw.refused] == ["train/gone.mp4"]
 
 
-def test_a_table_about_one_class_alone_is_refused(tmp_path: Path) -> None:
+def test_table_of_one_class_only_raises(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/run/metadata.csv": "file_name,label\n0.mp4,A\n"})
     with pytest.raises(DataError, match=r"train/run/metadata\.csv.*train/jump/0\.mp4"):
         open_source(root)
 
 
-def test_a_file_of_other_facts_is_passed_over(tmp_path: Path) -> None:
+def test_table_without_paths_is_skipped(tmp_path: Path) -> None:
     source = open_source(write(tmp_path, {"train/run/metadata.csv": "fps,width\n25,320\n"}), require_labels=True)
     assert labels_of(source) == {"train/jump/0.mp4": "jump", "train/run/0.mp4": "run"}
     assert "is not read" in source_notes(source)[0]
 
 
-def test_a_table_with_splits_in_the_only_folder(tmp_path: Path) -> None:
+def test_table_with_splits_in_only_folder_is_read(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "set").mkdir(exist_ok=True)
         (tmp_path / "set" / f"{number}.mp4").write_bytes(b"")

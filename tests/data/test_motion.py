@@ -1,4 +1,4 @@
-"""The built-in motion data set: one frame says nothing, time says all."""
+"""Test the motion data set: a single frame says nothing about the label, the motion says all."""
 
 import hashlib
 import pickle
@@ -19,7 +19,7 @@ TRAIN, TEST = 800, 400
 
 @pytest.fixture(scope="module")
 def single_frames() -> tuple[dict[int, Tensor], Tensor]:
-    """Standardised 16x16 thumbnails of the first, the middle and the last frame, and labels."""
+    """Return standardized 16x16 thumbnails of the first, middle and last frame, and the labels."""
     source = MotionSource(num_videos=TRAIN + TEST)
     times = (0, NUM_FRAMES // 2, NUM_FRAMES - 1)
     frames = torch.from_numpy(np.stack([source.frames(index)[list(times)] for index in range(len(source))])).float()
@@ -44,7 +44,7 @@ def nearest(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("classify", [nearest, kernel_ridge])
 @pytest.mark.parametrize("time", [0, NUM_FRAMES // 2, NUM_FRAMES - 1])
-def test_one_frame_says_nothing(single_frames, time, classify) -> None:
+def test_single_frame_does_not_reveal_label(single_frames, time, classify) -> None:
     features, labels = single_frames
     x = features[time]
     accuracy = (classify(x[:TRAIN], labels[:TRAIN], x[TRAIN:]) == labels[TRAIN:]).float().mean().item()
@@ -52,11 +52,11 @@ def test_one_frame_says_nothing(single_frames, time, classify) -> None:
 
 
 def estimate_motion(frames: np.ndarray) -> int:
-    """The class, from optical flow: the best of translation, rotation and scaling in least squares."""
-    grey = torch.from_numpy(frames).float().mean(1)
+    """Return the class from optical flow: the best fit of translation, rotation and scaling."""
+    gray = torch.from_numpy(frames).float().mean(1)
     y, x = torch.meshgrid(torch.arange(IMAGE_SIZE - 2.0), torch.arange(IMAGE_SIZE - 2.0), indexing="ij")
     found = []
-    for before, after in zip(grey[:-1], grey[1:], strict=True):
+    for before, after in zip(gray[:-1], gray[1:], strict=True):
         change, mean = (after - before)[1:-1, 1:-1], (after + before) / 2
         moved = change.abs() > 2
         if moved.sum() < 20:
@@ -66,14 +66,14 @@ def estimate_motion(frames: np.ndarray) -> int:
         columns = torch.stack([-dx, -dy, v * dx - u * dy, -(u * dx + v * dy)], -1)[moved]
         found.append(torch.linalg.lstsq(columns, change[moved][:, None]).solution[:, 0])
     motion = torch.stack(found).median(0).values
-    typical = torch.tensor([1.25, 1.25, 2.2, 0.22])  # pixels a frame; 20 pixels from the centre for the last two
+    typical = torch.tensor([1.25, 1.25, 2.2, 0.22])  # pixels a frame; 20 pixels from the center for the last two
     axis = int((motion / typical).abs().argmax())
     names = [("move_left", "move_right"), ("move_up", "move_down")]
     names += [("rotate_counterclockwise", "rotate_clockwise"), ("shrink", "grow")]
     return CLASS_NAMES.index(names[axis][int(motion[axis] > 0)])
 
 
-def test_the_label_is_the_motion() -> None:
+def test_label_is_the_motion() -> None:
     source = MotionSource(num_videos=96)
     estimates = torch.tensor([estimate_motion(source.frames(index)) for index in range(96)])
     right = estimates == torch.arange(96) % 8
@@ -83,7 +83,7 @@ def test_the_label_is_the_motion() -> None:
     assert right[~translations].float().mean() > 0.35
 
 
-def test_clips_are_made_independently_and_repeatably() -> None:
+def test_clips_are_independent_and_reproducible() -> None:
     forward, backward = MotionSource(num_videos=4), MotionSource()
     ahead = [forward[index] for index in range(4)]
     assert [backward[index] for index in (3, 2, 1, 0)] == ahead[::-1]
@@ -92,20 +92,20 @@ def test_clips_are_made_independently_and_repeatably() -> None:
     assert len({sample.video for sample in ahead}) == 4
 
 
-def test_frames_are_the_same_on_every_machine() -> None:
+def test_frames_are_same_on_every_machine() -> None:
     frames = MotionSource().frames(5)
     assert frames.shape == (NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert hashlib.sha256(frames.tobytes()).hexdigest()[:16] == "ad16b6c2b4b62b75"
 
 
-def test_splits_and_seeds_are_different_data() -> None:
+def test_splits_and_seeds_give_different_clips() -> None:
     sources = [MotionSource(), MotionSource(split="validation"), MotionSource(seed=1)]
     clips = {source.frames(0).tobytes() for source in sources}
     assert len(clips) == 3
     assert sources[1][7].id == "validation/7"
 
 
-def test_encoding_keeps_the_frames() -> None:
+def test_encoding_keeps_frames() -> None:
     source = MotionSource()
     with open_video(source[9].video) as video:
         assert (video.num_frames, video.fps, video.height, video.width) == (NUM_FRAMES, 12.0, IMAGE_SIZE, IMAGE_SIZE)
@@ -113,8 +113,8 @@ def test_encoding_keeps_the_frames() -> None:
     assert np.abs(decoded - source.frames(9)).mean() < 4
 
 
-def test_hardly_anything_is_flat() -> None:
-    """Cubes have something to predict in every channel, above the codec's noise (which deviates by about 1)."""
+def test_few_patches_are_flat() -> None:
+    """Cubes have something to predict in every channel, above the codec's noise (standard deviation about 1)."""
     source = MotionSource()
     found = []
     for index in range(32):
@@ -124,7 +124,7 @@ def test_hardly_anything_is_flat() -> None:
     assert (torch.cat(found) > 2).float().mean() > 0.95
 
 
-def test_memory_is_bounded() -> None:
+def test_cache_is_bounded_in_bytes() -> None:
     source = MotionSource(cache_bytes=50_000)
     for index in range(12):
         source[index]
@@ -133,14 +133,14 @@ def test_memory_is_bounded() -> None:
     assert 1 < len(held) < 12
 
 
-def test_travels_to_spawned_workers_without_its_cache() -> None:
+def test_pickled_source_has_no_cache() -> None:
     source = MotionSource()
     sample = source[0]
     assert len(pickle.dumps(source)) < 2000
     assert pickle.loads(pickle.dumps(source))[0] == sample
 
 
-def test_encodes_with_pyav_where_torchcodec_cannot(monkeypatch) -> None:
+def test_encodes_with_pyav_if_torchcodec_fails(monkeypatch) -> None:
     pytest.importorskip("av")
 
     def broken(frames: np.ndarray, rate: float) -> bytes:
@@ -150,7 +150,7 @@ def test_encodes_with_pyav_where_torchcodec_cannot(monkeypatch) -> None:
     assert decode_clip(encode_clip(MotionSource().frames(0)), lambda total, fps: range(total)).shape[0] == NUM_FRAMES
 
 
-def test_refuses_unknown_splits() -> None:
+def test_unknown_split_raises() -> None:
     with pytest.raises(DataError, match="no split 'tset'; choose one of train, validation, test"):
         open_source("motion", split="tset")
     with pytest.raises(IndexError):

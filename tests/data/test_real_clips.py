@@ -1,4 +1,4 @@
-"""Real files through the stream, from the sample to the clip: all of them, and the frames that a player shows."""
+"""Test the loader with real files: all of them load, with the frames that a player shows."""
 
 import shutil
 from itertools import islice
@@ -24,9 +24,9 @@ SMALL = ClipConfig(num_frames=4, stride=2, image_size=32)
 
 
 def account(folder: Path, *, max_bad_share: float) -> dict[str, int]:
-    """One epoch in two workers: what became of the files."""
+    """Load one epoch in two workers, and return what happened to the files."""
     source: Any = open_source(str(folder))
-    loader = build_loader(source, settings=SMALL, batch_size=1, seed=0, num_workers=2, max_bad_share=max_bad_share)
+    loader = build_loader(source, clip_config=SMALL, batch_size=1, seed=0, num_workers=2, max_bad_share=max_bad_share)
     batches = list(islice(loader, len(source)))
     assert all(batch["pixel_values"].isfinite().all() for batch in batches)
     used = [batch["sample_ids"][0] for batch in batches]
@@ -42,7 +42,7 @@ def account(folder: Path, *, max_bad_share: float) -> dict[str, int]:
     }
 
 
-def test_every_real_file_goes_through_the_stream(clips_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_every_real_file_is_loaded(clips_dir: Path, data_dir: Path, tmp_path: Path) -> None:
     mixed = tmp_path / "clips and four damaged ones"
     shutil.copytree(clips_dir, mixed)
     for kind in DAMAGES:
@@ -65,7 +65,7 @@ def test_every_real_file_goes_through_the_stream(clips_dir: Path, data_dir: Path
 
 
 def clips_of(path: Path, *, size: tuple[int, int], num_frames: int, stride: int, count: int) -> list[torch.Tensor]:
-    """`count` clips (T, 3, H, W) of one file in levels of 255, from `count` epochs of the stream in two workers."""
+    """Return `count` clips (T, 3, H, W) of one file in levels of 255, from `count` epochs in two workers."""
     settings = ClipConfig(
         num_frames=num_frames,
         stride=stride,
@@ -75,13 +75,13 @@ def clips_of(path: Path, *, size: tuple[int, int], num_frames: int, stride: int,
         image_std=(1.0, 1.0, 1.0),
     )
     loader = build_loader(
-        open_source(str(path)), settings=settings, batch_size=1, seed=0, num_workers=2, max_bad_share=0
+        open_source(str(path)), clip_config=settings, batch_size=1, seed=0, num_workers=2, max_bad_share=0
     )
     return [batch["pixel_values"][0] * 255 for batch in islice(loader, count)]
 
 
 def template(digit: int) -> torch.Tensor:
-    """A digit in the letters of the file: DejaVu Sans, which matplotlib carries, of 30 pixels."""
+    """Return an image of a digit in the font of the file: DejaVu Sans, from matplotlib, 30 pixels high."""
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     picture = Image.new("L", (60, 60))
     ImageDraw.Draw(picture).text((15, 10), str(digit), fill=255, font=ImageFont.truetype(str(font), 30))
@@ -89,23 +89,23 @@ def template(digit: int) -> torch.Tensor:
 
 
 def ink(picture: torch.Tensor) -> torch.Tensor:
-    """The letter alone, of one size."""
+    """Crop the letter and resize it to one size."""
     rows, columns = torch.where(picture > 100)
     letter = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     return torch.nn.functional.interpolate(letter[None, None], size=(24, 16), mode="area").flatten()
 
 
 def read_numbers(clip: torch.Tensor) -> list[int]:
-    """The digits that frames of 128 x 128 pixels print, in white on blue, after the word Frame."""
+    """Read the digits in frames of 128 x 128 pixels, white on blue after the word Frame."""
     place = clip[:, :, 48:82, 100:128].mean(1)
-    letters = [ink((one - 85).clamp(min=0) * 255 / 170) for one in place]  # blue is a grey of 85
+    letters = [ink((one - 85).clamp(min=0) * 255 / 170) for one in place]  # blue is a gray of 85
     alike = torch.corrcoef(torch.stack([*map(template, range(10)), *letters]))[10:, :10]
     assert alike.max(1).values.min() > 0.9
     return alike.argmax(1).tolist()
 
 
-def test_the_numbers_printed_in_the_frames_are_those_of_the_plan(clips_dir: Path) -> None:
-    """Read as letters: nothing here knows what the decoder takes for frame 5."""
+def test_numbers_in_frames_match_planned_indices(clips_dir: Path) -> None:
+    """The numbers are read from the pixels, independently of the decoder."""
     clips = clips_of(clips_dir / "tc_h265_video.mp4", size=(128, 128), num_frames=4, stride=2, count=12)
     found = [read_numbers(clip) for clip in clips]
     print(found)
@@ -117,7 +117,7 @@ def test_the_numbers_printed_in_the_frames_are_those_of_the_plan(clips_dir: Path
 
 
 @needs_ffmpeg
-def test_the_frames_of_a_clip_are_those_that_ffmpeg_plays(clips_dir: Path) -> None:
+def test_clip_frames_equal_ffmpeg_frames(clips_dir: Path) -> None:
     path = clips_dir / "tc_h265_video.mp4"
     played = ffmpeg_frames(path, (128, 128))
     for clip in clips_of(path, size=(128, 128), num_frames=4, stride=2, count=4):
@@ -126,7 +126,7 @@ def test_the_frames_of_a_clip_are_those_that_ffmpeg_plays(clips_dir: Path) -> No
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", [name for name in CLIPS if name.endswith(".mov")])
-def test_clips_of_turned_and_trimmed_files_are_what_a_player_shows(clips_dir: Path, name: str) -> None:
+def test_clips_of_rotated_and_trimmed_files_equal_player_frames(clips_dir: Path, name: str) -> None:
     num_frames, size, _ = CLIPS[name]
     played = ffmpeg_frames(clips_dir / name, size).float()
     plans = [pretrain_indices(num_frames, num_frames=2, stride=1, start=start) for start in range(num_frames - 1)]
@@ -137,8 +137,8 @@ def test_clips_of_turned_and_trimmed_files_are_what_a_player_shows(clips_dir: Pa
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["dec_video_90.mov", "dec_video_180.mov"])
-def test_a_clip_of_a_turned_file_is_not_what_is_coded(clips_dir: Path, name: str) -> None:
-    """Else the test above would say nothing of turning."""
+def test_clip_of_rotated_file_differs_from_coded_frames(clips_dir: Path, name: str) -> None:
+    """Otherwise the test above would not cover rotation."""
     played, coded = (ffmpeg_frames(clips_dir / name, CLIPS[name][1], rotated=rotated) for rotated in (True, False))
     (clip,) = clips_of(clips_dir / name, size=CLIPS[name][1], num_frames=3, stride=1, count=1)
     plan = pretrain_indices(3, num_frames=3, stride=1)

@@ -1,4 +1,4 @@
-"""Files of Parquet and WebDataset that hold training and test videos together, and videos listed in two splits."""
+"""Test files that hold training and test videos together, and videos listed in two splits."""
 
 import io
 import tarfile
@@ -34,21 +34,21 @@ def write_tar(root: Path, keys: list[str], *, name: str = "000.tar") -> str:
 
 @pytest.mark.parametrize("column", ["split", "Subset"])
 @pytest.mark.parametrize("splits", [["train", "train", "test", "test"], ["Training", "val"]])
-def test_parquet_with_a_column_of_splits_is_refused(tmp_path: Path, column: str, splits: list[str]) -> None:
+def test_parquet_with_split_column_raises(tmp_path: Path, column: str, splits: list[str]) -> None:
     dataset = write_parquet(tmp_path, splits, column=column)
     for read in (open_source, open_input_dataset):
         with pytest.raises(DataError, match=rf"column '{column}'.*train.*train-000\.parquet.*remove that column"):
             read(dataset)
 
 
-def test_parquet_files_that_are_splits_may_have_the_column(tmp_path: Path) -> None:
+def test_parquet_files_of_one_split_may_have_split_column(tmp_path: Path) -> None:
     write_parquet(tmp_path, ["train", "train"], name="train-000.parquet")
     dataset = write_parquet(tmp_path, ["test", "test"], name="test-000.parquet")
     assert open_source(dataset, require_labels=True).class_names == ["jump", "run"]
     assert open_source(dataset, split="test").name == dataset
 
 
-def test_tar_with_folders_of_splits_is_refused(tmp_path: Path) -> None:
+def test_tar_with_split_folders_raises(tmp_path: Path) -> None:
     dataset = write_tar(tmp_path / "one", ["train/a", "train/b", "test/a", "test/b"])
     with pytest.raises(DataError, match=r"several splits \(test/, train/\).*train-000\.tar, test-000\.tar"):
         open_source(dataset)
@@ -62,7 +62,7 @@ def test_tar_with_class_folders_is_read(tmp_path: Path) -> None:
     assert [sample.id for sample in source.read_shard(0)][-1] == "000.tar/train/b"
 
 
-def test_dots_in_the_names_of_tar_members_are_named(tmp_path: Path) -> None:
+def test_error_for_dots_in_tar_member_names_suggests_renaming(tmp_path: Path) -> None:
     root = Path(write_tar(tmp_path, ["run/v.0", "run/v.1", "jump/v.0", "jump/v.1"]))
     with pytest.raises(DataError, match=r"0\.mp4, 1\.mp4.*first dot; rename the members"):
         open_source(str(root))
@@ -83,12 +83,12 @@ def write_index(root: Path, *rows: str) -> str:
         ("a.mp4,run,0,1,train", "a.mp4,jump,,,test", "b.mp4,jump,,,train"),
     ],
 )
-def test_videos_of_two_splits_are_noted(tmp_path: Path, rows: tuple[str, ...]) -> None:
+def test_videos_in_two_splits_are_noted(tmp_path: Path, rows: tuple[str, ...]) -> None:
     dataset = write_index(tmp_path, *rows)
     for notes in (source_notes(open_source(dataset)), open_input_dataset(dataset).notes):
         assert any("1 videos" in note and "a.mp4" in note and "train" in note for note in notes)
 
 
-def test_segments_that_do_not_meet_may_be_of_two_splits(tmp_path: Path) -> None:
+def test_disjoint_segments_may_be_in_two_splits(tmp_path: Path) -> None:
     source = open_source(write_index(tmp_path, "a.mp4,run,0,1,train", "a.mp4,jump,1,2,test", "b.mp4,jump,,,train"))
     assert (num_videos(source), source_notes(source)) == (2, [])

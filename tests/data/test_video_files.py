@@ -1,4 +1,4 @@
-"""Which files of a folder are videos: by their endings, each file once, and what is left out is counted."""
+"""Test which files of a folder are videos: by extension, each file once, and the others are counted."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ MADE = {
 
 
 @pytest.mark.parametrize("ending", sorted(MADE))
-def test_files_of_listed_endings_decode(tmp_path: Path, ending: str) -> None:
+def test_files_with_listed_extensions_decode(tmp_path: Path, ending: str) -> None:
     av = pytest.importorskip("av", reason="the extra hf-videomae[av] is not installed")
     assert ending in VIDEO_EXTENSIONS
     path = tmp_path / f"video{ending}"
@@ -79,7 +79,7 @@ def test_files_of_listed_endings_decode(tmp_path: Path, ending: str) -> None:
         assert frames[0].mean() < 70 and frames[1].mean() > 130
 
 
-def test_endings_that_are_left_out_are_counted(tmp_path: Path) -> None:
+def test_skipped_extensions_are_counted(tmp_path: Path) -> None:
     names = [
         "run/0.mp4",
         "jump/0.mp4",
@@ -111,7 +111,7 @@ def test_endings_that_are_left_out_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["list.m3u8", "list.mpd", "list.ffconcat", "list.sdp", "page.tif", "page.jpg", "._a.mp4"]
 )
-def test_playlists_and_pictures_are_no_videos(tmp_path: Path, name: str) -> None:
+def test_playlists_and_images_are_not_videos(tmp_path: Path, name: str) -> None:
     assert not is_video_file(name)
     with pytest.raises(DataError, match="is a video"):
         open_source(str(write(tmp_path, f"run/{name}")))
@@ -120,7 +120,7 @@ def test_playlists_and_pictures_are_no_videos(tmp_path: Path, name: str) -> None
 # Links.
 
 
-def test_a_link_to_a_video_of_the_same_folder_is_not_a_second_video(tmp_path: Path) -> None:
+def test_link_to_video_of_same_folder_is_dropped(tmp_path: Path) -> None:
     write(tmp_path, "run/0.mp4", "jump/1.mp4")
     (tmp_path / "run" / "again.mp4").symlink_to(tmp_path / "run" / "0.mp4")
     scan = scan_folder(tmp_path)
@@ -128,7 +128,7 @@ def test_a_link_to_a_video_of_the_same_folder_is_not_a_second_video(tmp_path: Pa
     assert any("run/again.mp4" in note for note in source_notes(open_source(str(tmp_path))))
 
 
-def test_links_into_a_store_keep_their_classes(tmp_path: Path) -> None:
+def test_links_into_store_keep_classes(tmp_path: Path) -> None:
     write(tmp_path, "all/0.mp4", "all/1.mp4")
     for name, number in (("run", 0), ("jump", 1)):
         (tmp_path / name).mkdir()
@@ -138,7 +138,7 @@ def test_links_into_a_store_keep_their_classes(tmp_path: Path) -> None:
     assert source.class_names == ["jump", "run"]
 
 
-def test_links_to_files_elsewhere_stay(tmp_path: Path) -> None:
+def test_links_to_files_elsewhere_are_kept(tmp_path: Path) -> None:
     write(tmp_path / "store", "a.mp4")
     for name in ("run", "jump"):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_links_to_files_elsewhere_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["img_%05d.jpg", "%d.jpg"])
-def test_folders_of_frames_are_refused_with_a_command_that_works(tmp_path: Path, pattern: str) -> None:
+def test_folder_of_frames_raises_with_working_command(tmp_path: Path, pattern: str) -> None:
     image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
     for video in ("run/a", "jump/b"):
         (tmp_path / "set" / video).mkdir(parents=True)
@@ -158,10 +158,10 @@ def test_folders_of_frames_are_refused_with_a_command_that_works(tmp_path: Path,
             level = 20 * number
             image.new("RGB", (65, 33), (level, level, level)).save(tmp_path / "set" / video / (pattern % number))
     root = str(tmp_path / "set")
-    with pytest.raises(DataError, match="22 pictures") as caught:
+    with pytest.raises(DataError, match="22 images") as caught:
         open_source(root)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="22 pictures"):
+    with pytest.raises(DataError, match="22 images"):
         open_input_dataset(root)
     command = str(caught.value).split("give the folder again: ")[1]
     if subprocess.run(["bash", "-c", "command -v ffmpeg"], capture_output=True).returncode:
@@ -192,7 +192,7 @@ def test_shards_at_any_depth_and_splits_in_any_case(tmp_path: Path) -> None:
         assert "Test/ is test" in source_notes(found)[0]
 
 
-def test_deep_tar_files_are_streamed(tmp_path: Path) -> None:
+def test_nested_tar_files_are_streamed(tmp_path: Path) -> None:
     (tmp_path / "set" / "a" / "b").mkdir(parents=True)
     (tmp_path / "clip.mp4").write_bytes(MotionSource()[0].video)
     with tarfile.open(tmp_path / "set" / "a" / "b" / "000.tar", "w") as tar:
@@ -202,7 +202,7 @@ def test_deep_tar_files_are_streamed(tmp_path: Path) -> None:
     assert [sample.id for sample in source.read_shard(0)] == ["a/b/000.tar/clip"]
 
 
-def test_folders_of_save_to_disk_are_read(tmp_path: Path) -> None:
+def test_save_to_disk_folders_are_read(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="the extra hf-videomae[train] is not installed")
     features = datasets.Features({"video": datasets.Video(), "label": datasets.ClassLabel(names=["run", "jump"])})
     videos = [MotionSource()[index].video for index in range(3)]
@@ -210,7 +210,7 @@ def test_folders_of_save_to_disk_are_read(tmp_path: Path) -> None:
     whole = datasets.Dataset.from_dict(columns, features=features)
     datasets.DatasetDict({"train": whole, "val": whole.select([1])}).save_to_disk(tmp_path / "both")
     whole.save_to_disk(tmp_path / "one", num_shards=2)
-    # What `map` leaves beside the data is no part of it.
+    # Cache files of `map` are not part of the data.
     (tmp_path / "one" / "cache-0123.arrow").write_bytes((tmp_path / "one" / "data-00000-of-00002.arrow").read_bytes())
     for path, split, labels in (
         ("both", "train", [0, 1, 0]),
@@ -249,7 +249,7 @@ def test_save_to_disk_lists_only_names_of_its_folder(tmp_path: Path, file: str, 
     assert str(tmp_path / "set") in str(caught.value) and "\0" not in str(caught.value)
 
 
-def test_videos_beside_shards_are_what_is_read(tmp_path: Path) -> None:
+def test_videos_next_to_shards_win(tmp_path: Path) -> None:
     write_folder(tmp_path, count=2)
     (tmp_path / "facts.parquet").write_bytes(b"PAR1")
     source = open_source(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Several classes per video: average precision and F1 against cases worked out by hand."""
+"""Test average precision and F1 of several classes per video against hand-computed cases."""
 
 import json
 from pathlib import Path
@@ -22,17 +22,19 @@ from tests.helpers.videos import NAMES, Listed, classifier, processor, samples
         ([0.9, 0.5, 0.5, 0.1], [0, 0, 0, 0], None),
     ],
 )
-def test_average_precision_by_hand(scores: list[float], labels: list[int], expected: float | None) -> None:
+def test_average_precision_matches_hand_computed_values(
+    scores: list[float], labels: list[int], expected: float | None
+) -> None:
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        found = average_precision(
+        result = average_precision(
             torch.tensor(scores)[order],
             torch.tensor(labels, dtype=torch.bool)[order],
             decoded=torch.ones(4, dtype=torch.bool),
         )
-        assert found == (None if expected is None else pytest.approx(expected))
+        assert result == (None if expected is None else pytest.approx(expected))
 
 
-def test_a_failed_video_is_never_found_and_helps_nobody() -> None:
+def test_failed_video_counts_as_missed() -> None:
     scores, labels = torch.tensor([0.9, 0.8, 0.0, 0.0]), torch.tensor([True, False, True, False])
     decoded = torch.tensor([True, True, False, False])
     assert average_precision(scores, labels, decoded=decoded) == pytest.approx(1 / 2)
@@ -40,7 +42,7 @@ def test_a_failed_video_is_never_found_and_helps_nobody() -> None:
 
 
 def case() -> MultiLabelEvaluation:
-    """Four videos: run+jump, jump, run (not decoded), none; nobody sits."""
+    """Return the result for four videos: run+jump, jump, run (not decoded), none; no video has sit."""
     return MultiLabelEvaluation(
         sample_ids=["a", "b", "c", "d"],
         labels=torch.tensor([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool),
@@ -53,20 +55,20 @@ def case() -> MultiLabelEvaluation:
     )
 
 
-def test_the_metrics_by_hand() -> None:
-    found = case()
-    run, jump = found.classes
+def test_metrics_match_hand_computed_values() -> None:
+    result = case()
+    run, jump = result.classes
     assert (run.videos, run.failed, run.average_precision) == (2, 1, pytest.approx(1 / 2))
     assert (run.precision, run.recall, run.f1) == (1.0, 0.5, pytest.approx(2 / 3))
     assert jump.average_precision == pytest.approx((1 + 2 / 3) / 2)
     assert (jump.precision, jump.recall, jump.f1) == (0.5, 0.5, pytest.approx(0.5))
-    assert found.classes_without_videos == ["sit"]
-    assert found.mean_average_precision == pytest.approx((1 / 2 + 5 / 6) / 2)
-    assert found.micro_f1 == pytest.approx(2 * 2 / (2 * 2 + 2 + 2))  # sit, seen in b, is a wrong answer too
-    assert found.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result.classes_without_videos == ["sit"]
+    assert result.mean_average_precision == pytest.approx((1 / 2 + 5 / 6) / 2)
+    assert result.micro_f1 == pytest.approx(2 * 2 / (2 * 2 + 2 + 2))  # sit, seen in b, is a wrong answer too
+    assert result.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)
 
 
-def test_the_files(tmp_path: Path) -> None:
+def test_files_hold_labels_and_predictions(tmp_path: Path) -> None:
     files = case().save(tmp_path)
     assert [file.name for file in files] == ["evaluation.json", "predictions.jsonl"]
     facts = json.loads(files[0].read_text())
@@ -82,14 +84,14 @@ def test_the_files(tmp_path: Path) -> None:
     assert case().table(limit=1).splitlines()[1].startswith("run")  # the worst
 
 
-def test_without_any_label_nothing_is_defined(tmp_path: Path) -> None:
-    found = MultiLabelEvaluation(**{**vars(case()), "labels": torch.zeros(4, 3, dtype=torch.bool)})
-    assert found.metrics == {"mean_average_precision": None, "micro_f1": 0.0, "macro_f1": None}
-    assert "no average precision (no video has any of the 3 classes)" in found.summary()
-    found.save(tmp_path)
+def test_metrics_without_any_label_are_undefined(tmp_path: Path) -> None:
+    result = MultiLabelEvaluation(**{**vars(case()), "labels": torch.zeros(4, 3, dtype=torch.bool)})
+    assert result.metrics == {"mean_average_precision": None, "micro_f1": 0.0, "macro_f1": None}
+    assert "no average precision (no video has any of the 3 classes)" in result.summary()
+    result.save(tmp_path)
 
 
-def test_all_answers_of_a_half_are_written() -> None:
+def test_all_answers_above_the_threshold_are_written() -> None:
     names = [f"class {number}" for number in range(9)]
     scores = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5, 0.55, 0.95, 0.1, 0.2]])
     changed = {"labels": torch.zeros(1, 9, dtype=torch.bool), "probabilities": scores, "logits": scores}
@@ -98,20 +100,20 @@ def test_all_answers_of_a_half_are_written() -> None:
     assert len(line["predictions"]) == 7 and line["predictions"][-1] == {"label": "class 4", "score": 0.5}
 
 
-def test_views_are_averaged_after_the_sigmoid_and_classes_found_by_name() -> None:
+def test_evaluate_averages_views_after_sigmoid_and_matches_names() -> None:
     model = classifier(problem_type="multi_label_classification")
     chosen = [
         Sample(id=sample.id, video=sample.video, label=label)
         for sample, label in zip(samples(3), [(0, 2), (), (1,)], strict=True)
     ]
     source = Listed(chosen, class_names=["Waving", "boxing", "CLAPPING"])
-    found = evaluate(model, source, processor=processor(model), views="2x1")
-    assert isinstance(found, MultiLabelEvaluation)
-    assert found.labels.int().tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]  # boxing, clapping, waving
+    result = evaluate(model, source, processor=processor(model), views="2x1")
+    assert isinstance(result, MultiLabelEvaluation)
+    assert result.labels.int().tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]  # boxing, clapping, waving
     with torch.no_grad():
         clips = processor(model)(chosen[0].video, num_views=2)["pixel_values"]
         expected = model(clips).logits.sigmoid().mean(0)
-    torch.testing.assert_close(found.probabilities[0], expected, atol=1e-4, rtol=0)
-    assert found.views["merge"] == "mean of sigmoid" and found.model["problem_type"] == "multi_label_classification"
+    torch.testing.assert_close(result.probabilities[0], expected, atol=1e-4, rtol=0)
+    assert result.views["merge"] == "mean of sigmoid" and result.model["problem_type"] == "multi_label_classification"
     with pytest.raises(DataError, match="x has the label .0, 9., but the classes are 0 to 2"):
         evaluate(model, Listed([Sample(id="x", video=b"", label=(0, 9))], class_names=NAMES))

@@ -1,4 +1,4 @@
-"""Every video once, its views merged, the bad ones counted; what cannot be evaluated is refused."""
+"""Test the multi-view evaluation: each video once, views merged, bad videos counted, invalid input refused."""
 
 import random
 from dataclasses import replace
@@ -20,21 +20,21 @@ def _few_threads() -> None:
     torch.set_num_threads(1)
 
 
-def test_scores_are_the_mean_of_the_views_softmax() -> None:
+def test_scores_are_the_mean_softmax_of_the_views() -> None:
     model = classifier()
-    found = evaluate(model, Listed(samples(3)), processor=processor(model), views="2x3", batch_size=5)
+    result = evaluate(model, Listed(samples(3)), processor=processor(model), views="2x3", batch_size=5)
     plan = MultiViewConfig(clip=ClipSampler(num_frames=8, stride=2, views=2), crops=3, size=(64, 64))
     for number, sample in enumerate(samples(3)):
         with torch.no_grad():
             logits = model(build_views(decode_views(sample.video, plan=plan), plan=plan)).logits
-        torch.testing.assert_close(found.probabilities[number], logits.softmax(-1).mean(0), atol=1e-6, rtol=0)
-        torch.testing.assert_close(found.logits[number], logits.mean(0), atol=1e-5, rtol=0)
-    assert found.sample_ids == ["0/clip.mp4", "1/clip.mp4", "2/clip.mp4"]
-    assert (found.views["temporal"], found.views["spatial"]) == (2, 3)
+        torch.testing.assert_close(result.probabilities[number], logits.softmax(-1).mean(0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(result.logits[number], logits.mean(0), atol=1e-5, rtol=0)
+    assert result.sample_ids == ["0/clip.mp4", "1/clip.mp4", "2/clip.mp4"]
+    assert (result.views["temporal"], result.views["spatial"]) == (2, 3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_damaged_files_are_counted_and_lower_the_accuracy(tmp_path: Path, workers: int) -> None:
+def test_damaged_files_are_listed_and_count_as_wrong(tmp_path: Path, workers: int) -> None:
     model = classifier()
     folder = write_right_folder(tmp_path, model, count=9)
     settings = {"processor": processor(model), "views": "2x3", "num_workers": workers}
@@ -44,25 +44,25 @@ def test_damaged_files_are_counted_and_lower_the_accuracy(tmp_path: Path, worker
     damaged = random.Random(1).sample(sorted(folder.rglob("*.mp4")), 2)
     damaged[0].write_bytes(damaged[0].read_bytes()[:2000])
     damaged[1].write_bytes(b"")
-    found = evaluate(model, open_source(str(folder)), **settings)
-    assert {video.path for video in found.failed} == {str(path) for path in damaged}
-    assert all(video.reason for video in found.failed)
-    assert len(found.sample_ids) == 9 and found.top1 == pytest.approx(7 / 9)
-    assert found.to_dict()["counts"] == {"videos": 9, "decoded": 7, "failed": 2}
-    torch.testing.assert_close(found.logits[found.decoded], whole.logits[found.decoded], atol=1e-5, rtol=0)
+    result = evaluate(model, open_source(str(folder)), **settings)
+    assert {video.path for video in result.failed} == {str(path) for path in damaged}
+    assert all(video.reason for video in result.failed)
+    assert len(result.sample_ids) == 9 and result.top1 == pytest.approx(7 / 9)
+    assert result.to_dict()["counts"] == {"videos": 9, "decoded": 7, "failed": 2}
+    torch.testing.assert_close(result.logits[result.decoded], whole.logits[result.decoded], atol=1e-5, rtol=0)
 
 
-def test_a_streamed_source_is_seen_once(tmp_path: Path) -> None:
+def test_streamed_source_is_seen_once(tmp_path: Path) -> None:
     from hf_videomae.data.hub_dataset import HubDataset
 
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"video": datasets.Video(), "label": datasets.ClassLabel(names=NAMES)})
     motion = MotionSource(split="test")
     (tmp_path / "data").mkdir()
-    for shard, places in enumerate([range(0, 3), range(3, 5)]):
+    for shard, indices in enumerate([range(0, 3), range(3, 5)]):
         rows = {
-            "video": [{"bytes": motion[place].video, "path": None} for place in places],
-            "label": [place % 3 for place in places],
+            "video": [{"bytes": motion[index].video, "path": None} for index in indices],
+            "label": [index % 3 for index in indices],
         }
         table = datasets.Dataset.from_dict(rows, features=features)
         table.to_parquet(tmp_path / "data" / f"test-{shard:05d}-of-00002.parquet")
@@ -73,7 +73,7 @@ def test_a_streamed_source_is_seen_once(tmp_path: Path) -> None:
     assert streamed.labels.tolist() == listed.labels.tolist() and len(set(streamed.sample_ids)) == 5
 
 
-def test_a_stock_model_gives_the_same_numbers(tmp_path: Path) -> None:
+def test_stock_model_gives_the_same_numbers(tmp_path: Path) -> None:
     ours = classifier()
     ours.save_pretrained(tmp_path)
     stock = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path)
@@ -82,14 +82,14 @@ def test_a_stock_model_gives_the_same_numbers(tmp_path: Path) -> None:
     assert second.model["class"] == "transformers.VideoMAEForVideoClassification"
 
 
-def test_classes_are_matched_by_name_into_a_larger_head() -> None:
+def test_classes_match_by_name_in_a_larger_head() -> None:
     model = classifier(id2label={0: "walking", 1: "waving", 2: "clapping", 3: "Boxing"})
-    found = evaluate(model, Listed(samples(3, labels=[0, 1, 2])), processor=processor(model), views="1x1")
-    assert found.labels.tolist() == [3, 2, 1]
-    assert found.data["classes"] == 3 and found.model["classes"] == 4
+    result = evaluate(model, Listed(samples(3, labels=[0, 1, 2])), processor=processor(model), views="1x1")
+    assert result.labels.tolist() == [3, 2, 1]
+    assert result.data["classes"] == 3 and result.model["classes"] == 4
 
 
-def test_the_mode_and_the_random_state_are_left_alone() -> None:
+def test_mode_and_random_state_do_not_change() -> None:
     model = classifier().train()
     state = torch.get_rng_state()
     evaluate(model, Listed(samples(1)), processor=processor(model), views="1x1")
@@ -124,12 +124,14 @@ def broken(model_change: str) -> torch.nn.Module:
         (Listed(samples(1)), "encoder", ValueError, "VideoMAEModel has no classifier"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(source: Listed, change: str, error: type[Exception], words: str) -> None:
+def test_unsuitable_models_and_labels_are_refused(
+    source: Listed, change: str, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         evaluate(broken(change), source, views="1x1")
 
 
-def test_unlabelled_sets_and_settings_are_refused() -> None:
+def test_unlabeled_sets_and_invalid_settings_are_refused() -> None:
     source = Listed(samples(1))
     source.class_names = None
     with pytest.raises(DataError, match="no labels"):
@@ -140,6 +142,6 @@ def test_unlabelled_sets_and_settings_are_refused() -> None:
         evaluate(classifier(), Listed(samples(1)), batch_size=0)
 
 
-def test_the_answers_vary_so_that_these_tests_can_fail() -> None:
+def test_answers_of_the_test_model_vary() -> None:
     assert len(set(answers(classifier(), 9))) > 1
     assert replace(samples(1)[0], label=1).label == 1

@@ -1,4 +1,4 @@
-"""Probes: what can be told apart is, what cannot is not, and the paper's recipe is the paper's."""
+"""Test the probes: separable classes are separated, noise stays at chance, and the paper's settings are used."""
 
 import math
 
@@ -24,7 +24,7 @@ CLASSES = ["a", "b", "c"]
 
 
 def features_of(labels: Tensor, *, shape: tuple[int, ...], noise: float = 0.3, shift: float = 0.0) -> FrozenFeatures:
-    """Classes along the first axes of the width, the last of `shape`."""
+    """Return features whose class shows in the first axes of the width, the last of `shape`."""
     generator = torch.Generator().manual_seed(len(labels))
     features = noise * torch.randn(len(labels), *shape, generator=generator)
     features[torch.arange(len(labels)), ..., labels] += 1 + shift
@@ -35,20 +35,20 @@ def sets(shape: tuple[int, ...]) -> tuple[FrozenFeatures, FrozenFeatures]:
     return features_of(torch.arange(60) % 3, shape=shape), features_of(torch.arange(31) % 3, shape=shape)
 
 
-def test_the_papers_recipe() -> None:
+def test_linear_config_is_the_papers() -> None:
     recipe = PAPER_LINEAR_CONFIG
     assert (recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.weight_decay) == ("sgd", 0.1, 0.9, 0.0)
     assert (recipe.batch_size, recipe.epochs, recipe.warmup_epochs) == (1024, 100, 10)
 
 
-def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
+def test_learning_rate_rises_to_the_peak_and_falls_to_zero() -> None:
     shares = [learning_rate_scale(step, total=100, warmup=10) for step in range(100)]
     assert shares[0] == 0 and shares[5] == 0.5 and shares[10] == max(shares) == 1
     assert shares[55] == pytest.approx(0.5) and 0 < shares[99] < 0.001
     assert learning_rate_scale(0, total=10, warmup=0) == 1
 
 
-def test_sgd_step_is_the_formula() -> None:
+def test_sgd_step_matches_the_formula() -> None:
     features, labels = torch.randn(8, 1, 5), torch.arange(8) % 3
     training = ProbeConfig(epochs=2, warmup_epochs=0, batch_size=8, learning_rate=0.5, standardize=False)
     head = build_probe("linear", features, num_classes=3, training=training)
@@ -57,11 +57,11 @@ def test_sgd_step_is_the_formula() -> None:
     velocity = [torch.zeros_like(weight), torch.zeros_like(bias)]
     for share in (1.0, 0.5):
         loss = torch.nn.functional.cross_entropy(features[:, 0] @ weight.T + bias, labels)
-        for place, (tensor, gradient) in enumerate(
+        for index, (tensor, gradient) in enumerate(
             zip((weight, bias), torch.autograd.grad(loss, (weight, bias)), strict=True)
         ):
-            velocity[place] = 0.9 * velocity[place] + gradient
-            tensor.data -= 0.5 * share * velocity[place]
+            velocity[index] = 0.9 * velocity[index] + gradient
+            tensor.data -= 0.5 * share * velocity[index]
     train_probe(head, features, labels, training=training)
     assert torch.allclose(head.classifier.weight, weight, atol=1e-6)
     assert torch.allclose(head.classifier.bias, bias, atol=1e-6)
@@ -70,7 +70,7 @@ def test_sgd_step_is_the_formula() -> None:
 @pytest.mark.parametrize(
     ("kind", "shape"), [("linear", (1, 16)), ("linear", (2, 16)), ("knn", (2, 16)), ("attentive", (1, 6, 16))]
 )
-def test_separable_classes_are_found(kind: str, shape: tuple[int, ...]) -> None:
+def test_probes_separate_separable_classes(kind: str, shape: tuple[int, ...]) -> None:
     train, test = sets(shape)
     training = None if kind == "linear" else ProbeConfig(optimizer="adamw", learning_rate=3e-3, batch_size=20)
     result = run_probe(kind, train, test, training=training)  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def test_separable_classes_are_found(kind: str, shape: tuple[int, ...]) -> None:
     assert result.to_dict()["top5"] is None and result.train_videos == 60
 
 
-def test_noise_stays_at_chance() -> None:
+def test_probes_of_noise_stay_at_chance() -> None:
     train, test = sets((1, 16))
     train.features.normal_(generator=torch.Generator().manual_seed(1))
     test.features.normal_(generator=torch.Generator().manual_seed(2))
@@ -87,19 +87,19 @@ def test_noise_stays_at_chance() -> None:
         assert run_probe(kind, train, test).top(1) < 0.6  # type: ignore[arg-type]
 
 
-def test_attention_finds_the_one_token_that_tells() -> None:
+def test_attentive_probe_finds_the_informative_token() -> None:
     labels = torch.arange(90) % 3
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(90, 1, 12, 16, generator=generator)
     features[torch.arange(90), 0, 4, labels] += 6
     features[:, 0, 4, 8] += 6  # what the query can look for
-    known = FrozenFeatures(features[:60], labels[:60], [""] * 60, CLASSES, [])
-    asked = FrozenFeatures(features[60:], labels[60:], [""] * 30, CLASSES, [])
+    train = FrozenFeatures(features[:60], labels[:60], [""] * 60, CLASSES, [])
+    test = FrozenFeatures(features[60:], labels[60:], [""] * 30, CLASSES, [])
     training = ProbeConfig(optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, batch_size=20, epochs=60)
-    assert run_probe("attentive", known, asked, training=training).top(1) > 0.9
+    assert run_probe("attentive", train, test, training=training).top(1) > 0.9
 
 
-def test_views_are_averaged_after_the_softmax() -> None:
+def test_clips_are_averaged_after_softmax() -> None:
     training = ProbeConfig(epochs=1, warmup_epochs=0, standardize=False)
     head = build_probe("linear", torch.zeros(1, 1, 2), num_classes=2, training=training)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_views_are_averaged_after_the_softmax() -> None:
     assert torch.allclose(predict_probabilities(head, views)[0], expected)
 
 
-def test_standardising_makes_the_scale_of_features_irrelevant() -> None:
+def test_standardizing_removes_the_scale_of_features() -> None:
     train, test = sets((1, 16))
     plain = run_probe("linear", train, test).probabilities
     for features in (train.features, test.features):
@@ -117,16 +117,16 @@ def test_standardising_makes_the_scale_of_features_irrelevant() -> None:
     assert torch.allclose(run_probe("linear", train, test).probabilities, plain, atol=1e-3)
 
 
-def test_a_constant_feature_is_left_alone() -> None:
+def test_constant_feature_keeps_probabilities_finite() -> None:
     train, test = sets((1, 16))
     train.features[..., 9], test.features[..., 9] = 7.0, 7.0
     assert torch.isfinite(run_probe("linear", train, test).probabilities).all()
 
 
-def test_neighbours_by_hand() -> None:
+def test_knn_matches_hand_computed_votes() -> None:
     train = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[-1.0, -1.0]]])
     answer = knn_probabilities(
-        train, torch.tensor([0, 1, 2]), torch.tensor([[[2.0, 0.1]]]), num_classes=3, neighbours=2, temperature=1.0
+        train, torch.tensor([0, 1, 2]), torch.tensor([[[2.0, 0.1]]]), num_classes=3, num_neighbors=2, temperature=1.0
     )
     bank = torch.nn.functional.normalize(train[:, 0] - train.mean((0, 1)), dim=-1)
     query = torch.nn.functional.normalize(torch.tensor([2.0, 0.1]) - train.mean((0, 1)), dim=-1)
@@ -134,12 +134,12 @@ def test_neighbours_by_hand() -> None:
     assert torch.allclose(answer[0], torch.cat((votes / votes.sum(), torch.zeros(1))), atol=1e-6)
 
 
-def test_more_neighbours_than_videos_are_all_videos() -> None:
+def test_knn_with_more_neighbors_than_videos_uses_all() -> None:
     train, test = sets((1, 16))
-    assert run_probe("knn", train, test, neighbours=1000).top(1) > 0.9
+    assert run_probe("knn", train, test, num_neighbors=1000).top(1) > 0.9
 
 
-def test_the_same_seed_gives_the_same_probe_and_leaves_chance_alone() -> None:
+def test_same_seed_gives_the_same_probe_and_keeps_random_state() -> None:
     train, test = sets((1, 16))
     state = torch.get_rng_state()
     first, second = (run_probe("linear", train, test).probabilities for _ in range(2))
@@ -157,23 +157,23 @@ def test_failed_test_videos_count_as_wrong() -> None:
     assert result.mean_class_accuracy == pytest.approx(expected, abs=0.03)
 
 
-def test_class_numbers_of_the_test_set_are_brought_in_line() -> None:
+def test_test_set_with_other_class_order_is_relabeled() -> None:
     train, test = sets((1, 16))
     swapped = FrozenFeatures(test.features, (test.labels + 1) % 3, test.sample_ids, ["c", "a", "b"], [])
     assert run_probe("linear", train, swapped).top(1) == run_probe("linear", train, test).top(1)
 
 
-def test_what_cannot_be() -> None:
+def test_invalid_features_and_settings_are_refused() -> None:
     train, test = sets((1, 16))
     foreign = FrozenFeatures(test.features, test.labels, test.sample_ids, ["a", "b", "z"], [])
-    with pytest.raises(DataError, match="'z' is tested and never trained"):
+    with pytest.raises(DataError, match="'z' is tested but never trained"):
         run_probe("linear", train, foreign)
     single = FrozenFeatures(train.features, torch.zeros_like(train.labels), train.sample_ids, CLASSES, [])
     with pytest.raises(DataError, match="at least two classes"):
         run_probe("linear", single, test)
     with pytest.raises(ValueError, match="pool tokens or per_frame"):
         run_probe("attentive", train, test)
-    with pytest.raises(ValueError, match="pooled by the mean"):
+    with pytest.raises(ValueError, match=r"\(60, 1, 4, 16\)"):
         run_probe("linear", *sets((1, 4, 16)))
     with pytest.raises(ValueError, match="one model"):
         run_probe("linear", train, sets((1, 8))[1])

@@ -1,4 +1,4 @@
-"""Small data sets written by the tests."""
+"""Write small data sets for the tests."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from hf_videomae.data import MotionSource
 
 
 def write_folder(root: Path, *, count: int = 8, classes: int = 2) -> Path:
-    """`count` videos in class folders `class_0`, `class_1`, ..."""
+    """Write `count` videos in class folders `class_0`, `class_1`, ..."""
     source = MotionSource()
     for index in range(count):
         folder = root / f"class_{index % classes}"
@@ -19,18 +19,26 @@ def write_folder(root: Path, *, count: int = 8, classes: int = 2) -> Path:
     return root
 
 
+def write_names(root: Path, *names: str) -> Path:
+    """Write files that are never decoded."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"video")
+    return root
+
+
 DAMAGES = ("truncated", "empty", "text", "audio only")
 
 
 def damage(path: Path, kind: str) -> None:
-    """What happens to files: one of `DAMAGES`, under the name that the video had."""
+    """Damage a video file in one of the ways of `DAMAGES`."""
     video = path.read_bytes()
     content = {"truncated": video[: len(video) // 3], "empty": b"", "text": b"see the other folder\n" * 20}
     path.write_bytes(sound_only() if kind == "audio only" else content[kind])
 
 
 def sound_only() -> bytes:
-    """A file in which there is nothing to see."""
+    """Return a file without video."""
     file = io.BytesIO()
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)
@@ -41,7 +49,7 @@ def sound_only() -> bytes:
 
 
 def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[int, ...] = ()) -> Path:
-    """A data set of the Hub as a folder: one Parquet file per entry of `rows`, with embedded videos and labels."""
+    """Write a Hub data set as a folder: one Parquet file per entry of `rows`, with embedded videos and labels."""
     import datasets
 
     source = MotionSource(split="validation")
@@ -69,7 +77,7 @@ def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[i
 
 
 def write_videofolder(root: Path, *, count: int = 6) -> Path:
-    """A data set of the Hub as a folder of files, with one `metadata.jsonl` that says their labels."""
+    """Write a Hub data set as a folder of video files, with one `metadata.jsonl`."""
     source = MotionSource(split="validation")
     (root / "train").mkdir(parents=True)
     lines = []
@@ -81,7 +89,7 @@ def write_videofolder(root: Path, *, count: int = 6) -> Path:
 
 
 def write_webdataset(root: Path, *, rows: tuple[int, ...] = (4, 3), bad: tuple[int, ...] = ()) -> Path:
-    """A data set of the Hub as tar files, each with so many videos."""
+    """Write a Hub data set as tar files, one per entry of `rows`, with that many videos."""
     source = MotionSource(split="validation")
     root.mkdir(parents=True, exist_ok=True)
     index = 0

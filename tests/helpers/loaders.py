@@ -1,5 +1,6 @@
-"""Loaders of small clips, and what they give."""
+"""Build loaders of small clips, and compare their batches."""
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -7,11 +8,12 @@ import torch
 
 from hf_videomae.data import ClipConfig, Loader, build_loader
 
-SETTINGS = ClipConfig(num_frames=4, stride=2, image_size=32, grid=(2, 2, 2), mask_ratio=0.75)
+SMALL_CLIPS = ClipConfig(num_frames=4, stride=2, image_size=32)
+SMALL_MASKED_CLIPS = replace(SMALL_CLIPS, grid=(2, 2, 2), mask_ratio=0.75)
 
 
 def load(source: Any, **options: Any) -> Loader:
-    options = {"settings": SETTINGS, "batch_size": 3, "seed": 0, **options}
+    options = {"clip_config": SMALL_MASKED_CLIPS, "batch_size": 3, "seed": 0, **options}
     return build_loader(source, **options)
 
 

@@ -1,4 +1,4 @@
-"""The toy run as a program, for several processes: toy_main.py OUTPUT_DIR JSON_SETTINGS."""
+"""Train the toy as a program, for several processes: toy_main.py OUTPUT_DIR JSON_SETTINGS."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`predict`: what goes in, which views are averaged, and what is refused."""
+"""Test `predict`: inputs, averaged views, and what is refused."""
 
 from pathlib import Path
 
@@ -23,31 +23,31 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=2)
 
 
-def scores(found: list) -> torch.Tensor:
-    return torch.stack([answer.probabilities for answer in found])
+def scores(prediction: list) -> torch.Tensor:
+    return torch.stack([answer.probabilities for answer in prediction])
 
 
-def test_one_view_is_what_model_and_processor_give(model_dir: Path, video: Path) -> None:
-    (found,) = predict(model_dir, video, top_k=2)
+def test_one_view_equals_model_and_processor(model_dir: Path, video: Path) -> None:
+    (prediction,) = predict(model_dir, video, top_k=2)
     model = VideoMAEForVideoClassification.from_pretrained(model_dir).eval()
     with torch.no_grad():
         logits = model(VideoMAEVideoProcessor.from_pretrained(model_dir)(video)["pixel_values"]).logits
-    torch.testing.assert_close(found.probabilities, logits.softmax(-1)[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(prediction.probabilities, logits.softmax(-1)[0], atol=1e-6, rtol=0)
     best = logits[0].argsort(descending=True)[:2].tolist()
-    assert found.labels == [NAMES[number] for number in best] and len(found.scores) == 2
-    assert found.video == str(video) and found.views == (1, 1)
+    assert prediction.labels == [NAMES[number] for number in best] and len(prediction.scores) == 2
+    assert prediction.video == str(video) and prediction.views == (1, 1)
 
 
 @pytest.mark.parametrize("views", ["3x1", "2x3"])
-def test_views_are_averaged_after_the_softmax(model_dir: Path, video: Path, views: str) -> None:
-    (found,) = predict(model_dir, video, views=views, batch_size=4)
+def test_views_are_averaged_after_softmax(model_dir: Path, video: Path, views: str) -> None:
+    (prediction,) = predict(model_dir, video, views=views, batch_size=4)
     positions, crops = (int(part) for part in views.split("x"))
     clip = ClipSampler(num_frames=8, stride=2, views=positions)
     plan = MultiViewConfig(clip=clip, crops=crops, size=(64, 64), antialias=True)
     model = VideoMAEForVideoClassification.from_pretrained(model_dir).eval()
     with torch.no_grad():
         expected = model(build_views(decode_views(video, plan=plan), plan=plan)).logits.softmax(-1).mean(0)
-    torch.testing.assert_close(found.probabilities, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(prediction.probabilities, expected, atol=1e-5, rtol=0)
 
 
 def test_frames_bytes_and_files_agree(model_dir: Path, video: Path) -> None:
@@ -68,7 +68,7 @@ def test_crops_of_wide_frames_differ(model_dir: Path) -> None:
     assert (first.probabilities - second.probabilities).abs().max() > 1e-4
 
 
-def test_folders_and_patterns_in_order(model_dir: Path, tmp_path: Path) -> None:
+def test_folders_and_patterns_expand_in_order(model_dir: Path, tmp_path: Path) -> None:
     for number in range(3):
         write_video(tmp_path / f"{number}.mp4", index=number)
     (tmp_path / "notes.txt").write_text("no video")
@@ -79,7 +79,7 @@ def test_folders_and_patterns_in_order(model_dir: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(scores(by_pattern), scores(by_folder)[1:])
 
 
-def test_sampling_may_be_changed(model_dir: Path, video: Path) -> None:
+def test_sampling_and_stride_change_the_clip(model_dir: Path, video: Path) -> None:
     plain, dense, uniform = (
         predict(model_dir, video, **settings)[0].probabilities
         for settings in ({}, {"stride": 5}, {"sampling": "uniform"})
@@ -89,48 +89,48 @@ def test_sampling_may_be_changed(model_dir: Path, video: Path) -> None:
     torch.testing.assert_close(predict(model_dir, video, processor=processor)[0].probabilities, uniform)
 
 
-def test_stock_models_and_several_labels(model_dir: Path, video: Path) -> None:
+def test_stock_model_gives_the_same_and_multi_label_uses_sigmoid(model_dir: Path, video: Path) -> None:
     stock = transformers.VideoMAEForVideoClassification.from_pretrained(model_dir)
     processor = VideoMAEVideoProcessor.from_pretrained(model_dir)
-    (found,) = predict(stock, video, processor=processor)
-    torch.testing.assert_close(found.probabilities, predict(model_dir, video)[0].probabilities, atol=1e-5, rtol=0)
+    (prediction,) = predict(stock, video, processor=processor)
+    torch.testing.assert_close(prediction.probabilities, predict(model_dir, video)[0].probabilities, atol=1e-5, rtol=0)
     stock.config.problem_type = "multi_label_classification"
     (several,) = predict(stock, video, processor=processor)
     torch.testing.assert_close(
         several.probabilities.logit() - several.probabilities.logit().mean(),
-        found.probabilities.log() - found.probabilities.log().mean(),
+        prediction.probabilities.log() - prediction.probabilities.log().mean(),
         atol=1e-4,
         rtol=0,
     )
 
 
-def test_each_of_several_labels_has_its_own_probability(video: Path, tmp_path: Path) -> None:
+def test_multi_label_probabilities_are_the_mean_sigmoid(video: Path, tmp_path: Path) -> None:
     folder = save_model(tmp_path, problem_type="multi_label_classification")
-    (found,) = predict(folder, video, views="2x1")
+    (prediction,) = predict(folder, video, views="2x1")
     model = VideoMAEForVideoClassification.from_pretrained(folder).eval()
     with torch.no_grad():
         clips = VideoMAEVideoProcessor.from_pretrained(folder)(video, num_views=2)["pixel_values"]
         expected = model(clips).logits.sigmoid().mean(0)
-    torch.testing.assert_close(found.probabilities, expected, atol=1e-6, rtol=0)
-    assert sorted(found.labels) == sorted(NAMES) and found.scores == sorted(found.scores, reverse=True)
+    torch.testing.assert_close(prediction.probabilities, expected, atol=1e-6, rtol=0)
+    assert sorted(prediction.labels) == sorted(NAMES) and prediction.scores == sorted(prediction.scores, reverse=True)
 
 
 @pytest.mark.parametrize("names", [["age"], ["height", "weight", "age"]])
-def test_numbers_are_given_as_they_are(video: Path, tmp_path: Path, names: list[str]) -> None:
+def test_regression_returns_its_numbers(video: Path, tmp_path: Path, names: list[str]) -> None:
     kind = None if len(names) == 1 else "regression"  # a single output without a word is a number
     folder = save_model(tmp_path, id2label=dict(enumerate(names)), problem_type=kind)
-    (found,) = predict(folder, video, views="2x1", top_k=1)
+    (prediction,) = predict(folder, video, views="2x1", top_k=1)
     model = VideoMAEForVideoClassification.from_pretrained(folder).eval()
     with torch.no_grad():
         clips = VideoMAEVideoProcessor.from_pretrained(folder)(video, num_views=2)["pixel_values"]
         expected = model(clips).logits.mean(0).tolist()
-    assert found.labels == names and found.scores == pytest.approx(expected, abs=1e-5)
-    assert found.probabilities is None and found.kind == "regression"
-    assert found.to_dict()["prediction"] == dict(zip(names, found.scores, strict=True))
-    assert found.to_text().startswith(f"{names[0]} {found.scores[0]:.6g}")
+    assert prediction.labels == names and prediction.scores == pytest.approx(expected, abs=1e-5)
+    assert prediction.probabilities is None and prediction.kind == "regression"
+    assert prediction.to_dict()["prediction"] == dict(zip(names, prediction.scores, strict=True))
+    assert prediction.to_text().startswith(f"{names[0]} {prediction.scores[0]:.6g}")
 
 
-def test_bad_videos_are_raised_or_kept(model_dir: Path, video: Path, tmp_path: Path) -> None:
+def test_bad_videos_raise_or_are_kept(model_dir: Path, video: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(video.read_bytes()[:1000])
     with pytest.raises(VideoDecodeError, match="bad.mp4"):
@@ -141,7 +141,7 @@ def test_bad_videos_are_raised_or_kept(model_dir: Path, video: Path, tmp_path: P
     assert second.to_dict()["predictions"][0]["label"] in NAMES
 
 
-def test_what_cannot_be_predicted_is_refused(model_dir: Path, video: Path, tmp_path: Path) -> None:
+def test_invalid_models_and_inputs_are_refused(model_dir: Path, video: Path, tmp_path: Path) -> None:
     pretrained = save_model(tmp_path / "pretrained", task="pretraining")
     with pytest.raises(ValueError, match="fine-tune it first"):
         predict(pretrained, video)
@@ -149,42 +149,40 @@ def test_what_cannot_be_predicted_is_refused(model_dir: Path, video: Path, tmp_p
         predict(model_dir, video, views="many")
     with pytest.raises(ValueError, match="top_k"):
         predict(model_dir, video, top_k=0)
-    with pytest.raises(ValueError, match="empty list"):
+    with pytest.raises(ValueError, match="is empty"):
         predict(model_dir, [])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="holds no videos"):
         predict(model_dir, tmp_path / "nothing")
 
 
-def test_a_checkpoint_without_a_processor_file(model_dir: Path, video: Path, tmp_path: Path) -> None:
+def test_checkpoint_without_processor_file_gets_one(model_dir: Path, video: Path, tmp_path: Path) -> None:
     VideoMAEForVideoClassification.from_pretrained(model_dir).save_pretrained(tmp_path)
-    found = predict(tmp_path, video, stride=2)[0]
-    torch.testing.assert_close(found.probabilities, predict(model_dir, video)[0].probabilities)
+    prediction = predict(tmp_path, video, stride=2)[0]
+    torch.testing.assert_close(prediction.probabilities, predict(model_dir, video)[0].probabilities)
 
 
-def test_a_device_that_is_not_there_is_named(video: Path) -> None:
-    """Before the model is loaded: this one does not exist."""
+def test_missing_device_is_refused_before_loading(video: Path) -> None:
+    """The check comes before loading: this model does not exist."""
     with pytest.raises(ValueError, match="there is no device 'gpu'; give cpu"):
         predict("nowhere", video, device="gpu")
     with pytest.raises(ValueError, match="device cuda:99 cannot be used here"):
         predict("nowhere", video, device="cuda:99")
 
 
-def test_a_stride_beside_uniform_sampling_is_refused(model_dir: Path, video: Path) -> None:
+def test_stride_with_uniform_sampling_is_refused(model_dir: Path, video: Path) -> None:
     with pytest.raises(ValueError, match="stride=2 and uniform sampling"):
         predict(model_dir, video, sampling="uniform", stride=2)
 
 
 @pytest.mark.fault
-def test_the_server_of_a_url_is_named_and_credentials_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    from hf_videomae.inference.model_loading import find_inputs
-    from hf_videomae.inference.prediction import resolve_videos
+def test_url_server_is_logged_without_credentials(caplog: pytest.LogCaptureFixture) -> None:
+    from hf_videomae.inference.video_inputs import find_inputs, resolve_videos
 
     url = "https://anna:s3cret@videos.example.org:8443/a.mp4?id=7&token=s3cret"
     ((name, video),) = resolve_videos(url)
     assert (name, video) == ("https://videos.example.org:8443/a.mp4?id=7&token=TOKEN", url)
     find_inputs([url, "clip.mp4"])
-    assert [record.getMessage() for record in caplog.records if "videos.example.org:8443" in record.getMessage()] == [
-        "videos are read from https://videos.example.org:8443, as asked for; pass no address that a stranger chose"
-    ]
+    (message,) = [text for text in map(str, caplog.messages) if "videos.example.org" in text]
+    assert "https://videos.example.org:8443," in message
     assert "s3cret" not in caplog.text

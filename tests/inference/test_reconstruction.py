@@ -1,4 +1,4 @@
-"""Reconstruction: what is shown where, and the pictures."""
+"""Test reconstructions: the clips, and the images drawn from them."""
 
 from pathlib import Path
 
@@ -21,52 +21,52 @@ def clip(pixels: torch.Tensor, config: VideoMAEConfig) -> torch.Tensor:
     return (pixels - mean) / std
 
 
-def hidden_pixels(mask: torch.Tensor) -> torch.Tensor:
-    """(B, N) on the 4x4x4 grid -> (B, T, 1, H, W)."""
+def masked_pixels(mask: torch.Tensor) -> torch.Tensor:
+    """Expand a mask (B, N) on the 4x4x4 grid to pixels (B, T, 1, H, W)."""
     return mask.view(-1, 4, 1, 4, 4).repeat_interleave(2, 1).repeat_interleave(16, 3).repeat_interleave(16, 4)
 
 
-def test_visible_pixels_are_the_clip_and_hidden_ones_are_not() -> None:
+def test_visible_pixels_are_those_of_the_clip() -> None:
     network = model()
     pixels = torch.rand(2, 8, 3, 64, 64)
     mask = tube_mask((4, 4, 4), 0.75, batch_size=2)
-    found = reconstruct(network, clip(pixels, network.config), bool_masked_pos=mask)
-    hidden = hidden_pixels(mask).expand_as(pixels)
-    torch.testing.assert_close(found.original, pixels, atol=1e-5, rtol=0)
-    for picture in (found.masked, found.visible_statistics, found.true_statistics):
-        torch.testing.assert_close(picture[~hidden], pixels[~hidden], atol=1e-5, rtol=0)
-    assert (found.masked[hidden] == 0.5).all()
-    assert not torch.equal(found.true_statistics, found.visible_statistics)
-    assert found.loss == pytest.approx(network(clip(pixels, network.config), mask).loss.item(), abs=1e-5)
+    result = reconstruct(network, clip(pixels, network.config), bool_masked_pos=mask)
+    masked = masked_pixels(mask).expand_as(pixels)
+    torch.testing.assert_close(result.original, pixels, atol=1e-5, rtol=0)
+    for picture in (result.masked, result.visible_statistics, result.true_statistics):
+        torch.testing.assert_close(picture[~masked], pixels[~masked], atol=1e-5, rtol=0)
+    assert (result.masked[masked] == 0.5).all()
+    assert not torch.equal(result.true_statistics, result.visible_statistics)
+    assert result.loss == pytest.approx(network(clip(pixels, network.config), mask).loss.item(), abs=1e-5)
 
 
-def test_a_perfect_prediction_gives_the_clip_back() -> None:
-    """With the true statistics and the true targets the picture is the original: the two formulas are inverses."""
+def test_perfect_prediction_gives_back_the_clip() -> None:
+    """With true statistics and true targets the result is the original: the two formulas are inverses."""
     network = model()
     pixels = torch.rand(1, 8, 3, 64, 64)
     values = clip(pixels, network.config)
     mask = tube_mask((4, 4, 4), 0.75)
     index = mask.nonzero()[:, 1].view(1, -1)
-    network.decoder.forward = lambda hidden, count: network.targets(values, index)
-    found = reconstruct(network, values, bool_masked_pos=mask)
-    torch.testing.assert_close(found.true_statistics, pixels, atol=1e-4, rtol=0)
-    assert found.loss < 1e-6
+    network.decoder.forward = lambda masked, count: network.targets(values, index)
+    result = reconstruct(network, values, bool_masked_pos=mask)
+    torch.testing.assert_close(result.true_statistics, pixels, atol=1e-4, rtol=0)
+    assert result.loss < 1e-6
 
 
-def test_brightness_is_guessed_from_near_visible_cubes() -> None:
+def test_brightness_follows_nearby_visible_cubes() -> None:
     network = model()
     pixels = torch.rand(1, 8, 3, 64, 64) * 0.1
     pixels[..., 32:] += 0.9  # the right half is bright
     pixels.clamp_(0, 1)
-    network.decoder.forward = lambda hidden, count: torch.zeros(1, count, 1536)
-    found = reconstruct(network, clip(pixels, network.config), mask_ratio=0.5, seed=1)
-    hidden = hidden_pixels(found.bool_masked_pos).expand_as(pixels)
-    left, right = hidden.clone(), hidden.clone()
+    network.decoder.forward = lambda masked, count: torch.zeros(1, count, 1536)
+    result = reconstruct(network, clip(pixels, network.config), mask_ratio=0.5, seed=1)
+    masked = masked_pixels(result.bool_masked_pos).expand_as(pixels)
+    left, right = masked.clone(), masked.clone()
     left[..., 16:], right[..., :48] = False, False
-    assert found.visible_statistics[left].mean() < 0.45 < 0.6 < found.visible_statistics[right].mean()
+    assert result.visible_statistics[left].mean() < 0.45 < 0.6 < result.visible_statistics[right].mean()
 
 
-def test_seed_ratio_and_unnormalised_targets() -> None:
+def test_seed_ratio_and_unnormalized_targets() -> None:
     network = model(norm_pix_loss=False)
     values = torch.randn(1, 8, 3, 64, 64)
     first, again, other = (reconstruct(network, values, seed=seed, mask_ratio=0.5) for seed in (1, 1, 2))
@@ -76,23 +76,23 @@ def test_seed_ratio_and_unnormalised_targets() -> None:
     assert not first.normalized and torch.equal(first.prediction, first.true_statistics)
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_strip_and_animation_are_written(tmp_path: Path) -> None:
     network = model()
-    found = reconstruct(network, torch.randn(1, 8, 3, 64, 64))
-    strip, animation = save_reconstruction(found, tmp_path / "deep" / "strip")
+    result = reconstruct(network, torch.randn(1, 8, 3, 64, 64))
+    strip, animation = save_reconstruction(result, tmp_path / "deep" / "strip")
     with Image.open(strip) as picture:
         assert picture.width >= 8 * 128 and picture.height >= 5 * 128
     with Image.open(animation) as picture:
         assert picture.n_frames == 8
 
 
-def test_a_file_goes_in(clips_dir: Path) -> None:
-    found = reconstruct(model(), clips_dir / "mma_demo.mp4")
-    assert found.original.shape == (1, 8, 3, 64, 64)
-    assert found.original.std() > 0.05
+def test_reconstruct_reads_a_file(clips_dir: Path) -> None:
+    result = reconstruct(model(), clips_dir / "mma_demo.mp4")
+    assert result.original.shape == (1, 8, 3, 64, 64)
+    assert result.original.std() > 0.05
 
 
-def test_a_model_without_a_decoder_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_model_without_decoder_is_refused(tmp_path: Path) -> None:
     classifier = save_model(tmp_path / "classifier")
     with pytest.raises(ValueError, match="no decoder .it is a VideoMAEForVideoClassification.*give a pre-trained"):
         reconstruct(classifier, "clip.mp4")
@@ -101,8 +101,8 @@ def test_a_model_without_a_decoder_is_refused_in_a_line(tmp_path: Path) -> None:
         reconstruct(tmp_path / "empty", "clip.mp4")
 
 
-def test_pictures_have_one_ending(tmp_path: Path) -> None:
-    found = reconstruct(model(), torch.zeros(1, 8, 3, 64, 64))
+def test_extension_of_the_stem_is_replaced(tmp_path: Path) -> None:
+    result = reconstruct(model(), torch.zeros(1, 8, 3, 64, 64))
     for name in ("a", "a.png", "a.GIF"):
-        assert save_reconstruction(found, tmp_path / name) == [tmp_path / "a.png", tmp_path / "a.gif"]
-    assert save_reconstruction(found, tmp_path / "v1.5")[0] == tmp_path / "v1.5.png"
+        assert save_reconstruction(result, tmp_path / name) == [tmp_path / "a.png", tmp_path / "a.gif"]
+    assert save_reconstruction(result, tmp_path / "v1.5")[0] == tmp_path / "v1.5.png"

@@ -1,4 +1,4 @@
-"""Token saliency: what the number means, where it points, and the picture."""
+"""Test token saliency: its definition, where it points, and the figure."""
 
 from pathlib import Path
 
@@ -24,20 +24,18 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("layer", [-2, 0])
-def test_relevance_is_how_the_logit_changes_when_a_token_is_made_stronger(
-    model: Path, video: Path, layer: int
-) -> None:
+def test_relevance_is_the_slope_of_the_logit_in_token_strength(model: Path, video: Path, layer: int) -> None:
     network = VideoMAEForVideoClassification.from_pretrained(model).double().eval()
     processor = VideoMAEVideoProcessor.from_pretrained(model)
-    found = token_saliency(network, video, label="clapping", layer=layer, processor=processor)
+    saliency = token_saliency(network, video, label="clapping", layer=layer, processor=processor)
     clip = processor(video)["pixel_values"].double()
-    place = network.videomae.encoder.layer[1] if layer == -2 else network.videomae.embeddings
+    module = network.videomae.encoder.layer[1] if layer == -2 else network.videomae.embeddings
     for token in (0, 21, 63):
 
         def logit(factor: float, token: int = token) -> float:
             strength = torch.ones(64, 1, dtype=torch.float64)
             strength[token] = factor
-            hook = place.register_forward_hook(lambda module, inputs, output: output * strength)
+            hook = module.register_forward_hook(lambda module, inputs, output: output * strength)
             try:
                 with torch.no_grad():
                     return network(clip).logits[0, 1].item()
@@ -45,10 +43,10 @@ def test_relevance_is_how_the_logit_changes_when_a_token_is_made_stronger(
                 hook.remove()
 
         slope = (logit(1 + 1e-4) - logit(1 - 1e-4)) / 2e-4
-        assert found.relevance.flatten()[token].item() == pytest.approx(slope, rel=1e-3, abs=1e-6)
+        assert saliency.relevance.flatten()[token].item() == pytest.approx(slope, rel=1e-3, abs=1e-6)
 
 
-def test_it_points_at_the_cube_that_the_class_was_read_from(tmp_path: Path) -> None:
+def test_relevance_peaks_at_the_cube_that_decides(tmp_path: Path) -> None:
     network = VideoMAEForVideoClassification.from_pretrained(save_model(tmp_path / "model")).eval()
     with torch.no_grad():  # the blocks pass tokens through, so only the bright cube can speak for its class
         for block in network.videomae.encoder.layer:
@@ -60,38 +58,38 @@ def test_it_points_at_the_cube_that_the_class_was_read_from(tmp_path: Path) -> N
         network.fc_norm.weight.fill_(1.0)
         bright = network.videomae.embeddings.patch_embeddings.projection.weight.sum((1, 2, 3, 4))
         network.classifier.weight[2] = bright
-    frames = np.full((8, 3, 64, 64), 118, dtype=np.uint8)  # about the mean of the normalisation: tokens near 0
+    frames = np.full((8, 3, 64, 64), 118, dtype=np.uint8)  # about the mean of the normalization: tokens near 0
     frames[4:6, :, 32:48, 16:32] = 255
     path = tmp_path / "bright.mp4"
     path.write_bytes(encode_clip(frames))
-    found = token_saliency(network, path, label=2, frames=range(8))
-    assert found.label == NAMES[2] and found.relevance.shape == (4, 4, 4)
-    assert np.unravel_index(int(found.relevance.argmax()), (4, 4, 4)) == (2, 2, 1)
+    saliency = token_saliency(network, path, label=2, frames=range(8))
+    assert saliency.label == NAMES[2] and saliency.relevance.shape == (4, 4, 4)
+    assert np.unravel_index(int(saliency.relevance.argmax()), (4, 4, 4)) == (2, 2, 1)
 
 
-def test_the_model_is_left_as_it_was_and_stock_ones_are_taken(model: Path, video: Path) -> None:
+def test_model_does_not_change_and_stock_gives_the_same(model: Path, video: Path) -> None:
     ours = VideoMAEForVideoClassification.from_pretrained(model).train()
     processor = VideoMAEVideoProcessor.from_pretrained(model)
-    found = token_saliency(ours, video, processor=processor)
+    saliency = token_saliency(ours, video, processor=processor)
     assert ours.training and all(weight.grad is None for weight in ours.parameters())
-    assert found.score == max(token_saliency(ours, video, label=n, processor=processor).score for n in range(3))
+    assert saliency.score == max(token_saliency(ours, video, label=n, processor=processor).score for n in range(3))
     stock = transformers.VideoMAEForVideoClassification.from_pretrained(model)
     same = token_saliency(stock, video, processor=processor)
-    torch.testing.assert_close(same.relevance, found.relevance, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(same.relevance, saliency.relevance, atol=1e-4, rtol=1e-3)
 
 
-def test_the_picture_shows_the_frames_and_red_and_blue(model: Path, video: Path) -> None:
-    found = token_saliency(model, video)
+def test_figure_shows_frames_and_colors(model: Path, video: Path) -> None:
+    saliency = token_saliency(model, video)
     torch.testing.assert_close(
-        found.clip, VideoMAEVideoProcessor.from_pretrained(model)(video, do_normalize=False)["pixel_values"][0]
+        saliency.clip, VideoMAEVideoProcessor.from_pretrained(model)(video, do_normalize=False)["pixel_values"][0]
     )
-    pixels = np.asarray(draw_saliency(found, columns=4)).astype(int)
+    pixels = np.asarray(draw_saliency(saliency, columns=4)).astype(int)
     assert pixels.shape[1] > 4 * 128
     lower = pixels[pixels.shape[0] // 2 :]
     assert (lower[..., 0] - lower[..., 2]).max() > 50 or (lower[..., 2] - lower[..., 0]).max() > 50
 
 
-def test_what_cannot_work_is_refused(model: Path, video: Path) -> None:
-    for settings, said in (({"label": "dancing"}, "boxing"), ({"label": 3}, "below 3"), ({"layer": 9}, "3 blocks")):
-        with pytest.raises(ValueError, match=said):
+def test_invalid_labels_and_layers_are_refused(model: Path, video: Path) -> None:
+    for settings, fact in (({"label": "dancing"}, "boxing"), ({"label": 3}, "below 3"), ({"layer": 9}, "3 blocks")):
+        with pytest.raises(ValueError, match=fact):
             token_saliency(model, video, **settings)

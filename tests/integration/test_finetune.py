@@ -368,7 +368,7 @@ def test_a_class_with_one_video_is_named(clips: Path, tmp_path: Path, capsys: py
         (["--dataset", "{}/half"], "have no label, the first is b.mp4"),
         (["--dataset", "{}/half", "--problem_type", "regression"], "have no label"),
         (["--dataset", "{}/words", "--problem_type", "regression"], "regression wants a finite number"),
-        (["--dataset", "{}/one"], "the one class 'walk'"),
+        (["--dataset", "{}/one"], "the class 'walk'"),
         (["--model", "{}/classifier", "--head", "keep"], "none is 'move_left'"),
         (["--model", "{}/classifier", "--freeze", "9"], "the encoder has 1 layers"),
         (["--layer_decai", "1"], "did you mean --layer_decay"),

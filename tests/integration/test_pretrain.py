@@ -235,7 +235,7 @@ def test_two_processes_stop_and_one_goes_on(tmp_path: Path) -> None:
         )
     ]
     assert [run.returncode for run in done] == [0, 0, 0], done[-1].stderr
-    assert "note: 1 process goes on where 2 stood: no sample is left out or repeated" in done[-1].stdout
+    assert "note: 1 process now, 2 before: no sample is skipped or repeated" in done[-1].stdout
     steps = [[set[str]() for _ in range(6)] for _ in range(2)]
     for folder, seen in zip((tmp_path / "straight", parts), steps, strict=True):
         for path in folder.glob("samples-*.jsonl"):

@@ -64,14 +64,14 @@ def test_it_probes_any_checkpoint(
     arguments = ["--probe", kind, "--model", model, "--dataset", videos, "--num_workers", "0", *more]
     assert probe(*arguments, "--output_dir", tmp_path / "out") == 0
     text = capsys.readouterr().out
-    assert f"{kind} probe of {model}: top-1" in text and "1 of which do not decode and count as wrong" in text
+    assert f"{kind} probe of {model}: top-1" in text and "1 of which cannot be decoded" in text
     assert ("12 training videos are one batch" in text) == (kind == "linear")
     result = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert (result["videos"], result["train_videos"], result["train_failed"]) == (8, 12, 0)
     assert [entry["id"] for entry in result["failed_videos"]] == ["test/class_1/broken.mp4"]
     assert 0 <= result["top1"] <= 7 / 8 and result["recipe"]["probe"] == kind
     assert probe(*arguments, "--output_dir", tmp_path / "out") == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_a_preset_is_an_untrained_control(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

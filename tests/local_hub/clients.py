@@ -1,34 +1,34 @@
-"""The clients of this very process, turned to a local Hub: they read their settings once, when they are imported."""
+"""Point the Hub clients of this process at a local Hub: they read their settings once, when they are imported."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from .hub import SET_ASIDE, LocalHub
+from .hub import REMOVED_VARIABLES, LocalHub
 
 
-def turn_to(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
+def patch_clients(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
     """Point huggingface_hub, transformers and datasets of this process at a local Hub, until the patch is undone."""
-    for name in SET_ASIDE:
+    for name in REMOVED_VARIABLES:
         patch.delenv(name, raising=False)
     for name, value in hub.variables().items():
         patch.setenv(name, value)
-    _turn_huggingface_hub(hub, patch)
-    _turn_datasets(hub, patch)
-    _turn_transformers(patch)
+    _patch_huggingface_hub(hub, patch)
+    _patch_datasets(hub, patch)
+    _patch_transformers(patch)
     forget_connections()
 
 
 def forget_connections() -> None:
-    """Close what is kept open, and what is kept of other Hubs: a port may have been another's before."""
+    """Close open connections and drop what is cached of other Hubs: another may have used the same port."""
     from huggingface_hub import HfFileSystem, close_session
 
     close_session()
     HfFileSystem.clear_instance_cache()
 
 
-def _turn_huggingface_hub(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
+def _patch_huggingface_hub(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants, hf_api
 
     values: dict[str, object] = {
@@ -48,7 +48,7 @@ def _turn_huggingface_hub(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hf_api.api, "endpoint", hub.endpoint)
 
 
-def _turn_datasets(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
+def _patch_datasets(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
     from datasets import config
 
     caches = hub.home / "datasets"
@@ -67,8 +67,8 @@ def _turn_datasets(hub: LocalHub, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(config, name, value)
 
 
-def _turn_transformers(patch: pytest.MonkeyPatch) -> None:
-    """It keeps one client for its uploads, made at the first."""
+def _patch_transformers(patch: pytest.MonkeyPatch) -> None:
+    """Drop the client that transformers creates for its first upload and keeps."""
     kept = sys.modules.get("transformers.utils.hub")
     if kept is not None:
         patch.setattr(kept, "_hf_api", None, raising=False)

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, and what was asked."""
+"""Inject faults into requests, and log the requests."""
 
 import contextlib
 import re
@@ -9,12 +9,15 @@ from typing import Literal
 
 Kind = Literal["status", "reset", "truncate", "stall", "hang_up", "page", "short", "corrupt"]
 _LAST_REQUESTS_SECONDS = 2.0
+STATUS_NOT_RETRIED_BY_CLIENT = 520
+"""A server error that huggingface_hub raises at once, instead of retrying it for 23 seconds."""
 
 
 @dataclass(frozen=True)
 class Request:
     """One answered request; `path` with its query as it came, `range` the header, `sent` bytes of its body and
-    `received` bytes of what was uploaded."""
+    `received` bytes of what was uploaded.
+    """
 
     method: str
     path: str
@@ -27,13 +30,13 @@ class Request:
 
     @property
     def line(self) -> str:
-        """As faults and assertions match it."""
+        """Return the text that faults and assertions match."""
         return f"{self.method} {self.path}"
 
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests whose `METHOD /path` a pattern finds; None: to all of them.
+    """A fault of the next `times` requests whose `METHOD /path` matches a pattern; None: of all of them.
 
     `status` is answered, with Retry-After where it is given; `reset` (TCP) and `truncate` (a clean end) stop after
     `after_bytes` of the body; `hang_up` resets after so many bytes of an upload; `stall` waits so many `seconds`
@@ -53,7 +56,7 @@ class Fault:
     done: bool = False
 
     def take(self, line: str) -> bool:
-        """Whether this request is hit; counts it."""
+        """Return whether this request is hit, and count it."""
         if self.times == 0 or not re.search(self.pattern, line):
             return False
         if self.times is not None:
@@ -62,24 +65,24 @@ class Fault:
 
 
 @dataclass
-class Record:
-    """The faults to come and the requests so far, shared by the server's threads."""
+class RequestLog:
+    """The pending faults and the requests so far, shared by the server's threads."""
 
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     _lock: threading.Condition = field(default_factory=threading.Condition)
-    _under_way: int = 0
+    _num_in_progress: int = 0
 
     @contextlib.contextmanager
-    def answering(self) -> Iterator[None]:
-        """While a request is answered: a client may have its answer before the record has the request."""
+    def in_progress(self) -> Iterator[None]:
+        """Mark a request as in progress: a client may have its response before the log has the request."""
         with self._lock:
-            self._under_way += 1
+            self._num_in_progress += 1
         try:
             yield
         finally:
             with self._lock:
-                self._under_way -= 1
+                self._num_in_progress -= 1
                 self._lock.notify_all()
 
     def add_fault(self, fault: Fault) -> None:
@@ -87,7 +90,7 @@ class Record:
             self.faults.append(fault)
 
     def heal(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         with self._lock:
             self.faults.clear()
 
@@ -100,13 +103,13 @@ class Record:
             self.requests.append(request)
 
     def matching(self, pattern: str) -> list[Request]:
-        """The requests so far whose `METHOD /path` a pattern finds, in order; the last ones are waited for a while."""
+        """Return the requests whose `METHOD /path` matches a pattern, in order; wait a while for the last ones."""
         with self._lock:
-            self._lock.wait_for(lambda: not self._under_way, timeout=_LAST_REQUESTS_SECONDS)
+            self._lock.wait_for(lambda: not self._num_in_progress, timeout=_LAST_REQUESTS_SECONDS)
             return [request for request in self.requests if re.search(pattern, request.line)]
 
     def forget(self) -> None:
-        """Begin a new log."""
+        """Clear the log."""
         with self._lock:
-            self._lock.wait_for(lambda: not self._under_way, timeout=_LAST_REQUESTS_SECONDS)
+            self._lock.wait_for(lambda: not self._num_in_progress, timeout=_LAST_REQUESTS_SECONDS)
             self.requests.clear()

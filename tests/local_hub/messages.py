@@ -1,4 +1,4 @@
-"""Questions and answers as the rest of the Hub passes them around: no sockets here."""
+"""Define requests and responses as the Hub's modules exchange them, without sockets."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote
 
 
 @dataclass(frozen=True)
-class Answer:
+class HubResponse:
     """A response; `file` is sent in place of `body`, whole or the range that was asked for."""
 
     status: int = 200
@@ -19,7 +19,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Question:
+class HubRequest:
     """A request; `path` is raw, because `refs%2Fpr%2F1` is one part of it."""
 
     method: str
@@ -33,20 +33,20 @@ class Question:
     def parts(self) -> list[str]:
         return [unquote(part) for part in self.path.strip("/").split("/")]
 
-    def asks(self, name: str) -> bool:
-        """Whether a switch of the query is on."""
+    def has_flag(self, name: str) -> bool:
+        """Return whether a boolean of the query is on."""
         return parse_qs(self.query).get(name, ["false"])[0].lower() in ("true", "1")
 
     def json(self) -> Any:
-        """The body, `{}` where there is none."""
+        """Return the body, `{}` if there is none."""
         return json.loads(self.body or b"{}")
 
 
-def as_json(value: object, *, status: int = 200, **headers: str) -> Answer:
-    return Answer(status, {"Content-Type": "application/json", **headers}, json.dumps(value).encode())
+def json_response(value: object, *, status: int = 200, **headers: str) -> HubResponse:
+    return HubResponse(status, {"Content-Type": "application/json", **headers}, json.dumps(value).encode())
 
 
-def refuse(status: int, code: str, message: str, **headers: str) -> Answer:
-    """An error as the Hub words it: the clients choose their exception by X-Error-Code."""
+def refuse(status: int, code: str, message: str, **headers: str) -> HubResponse:
+    """Return an error as the Hub words it: the clients choose their exception by X-Error-Code."""
     named = {"X-Error-Code": code} if code else {}
-    return as_json({"error": message}, status=status, **named, **{"X-Error-Message": message}, **headers)
+    return json_response({"error": message}, status=status, **named, **{"X-Error-Message": message}, **headers)

@@ -1,4 +1,6 @@
-"""A run on the Hub, as publishing leaves it: its newest checkpoint and its lines on the branch `training-state`."""
+"""Put a run on the Hub as publishing leaves it: its newest checkpoint and its run files on the branch
+`training-state`.
+"""
 
 import shutil
 import tempfile
@@ -11,7 +13,7 @@ LINES = ("run.json", "metrics.jsonl", "samples-*.jsonl", "bad_videos.jsonl", "no
 
 
 def push_state(hub: LocalHub, checkpoint: Path, *, repo: str = "org/name") -> str:
-    """Put a checkpoint and the run files beside it on the branch, in place of what is there; returns the commit."""
+    """Put a checkpoint and the run files in its folder on the branch, replacing what is there; return the commit."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=hub.token, endpoint=hub.endpoint)

@@ -1,4 +1,4 @@
-"""The HTTP of it: one thread per connection, keep-alive, ranges, and connections that break on purpose."""
+"""Serve HTTP: one thread per connection, keep-alive, ranges, and connections that break on purpose."""
 
 import contextlib
 import re
@@ -8,32 +8,31 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-from .answers import Answers
-from .faults import Fault, Record, Request
-from .messages import Answer, Question, refuse
+from .faults import Fault, Request, RequestLog
+from .messages import HubRequest, HubResponse, refuse
+from .router import Router
 
 _CHUNK = 64 * 1024
-_SPOILED_BYTES = 16
-# Comes from a proxy before the Hub, as a page.
+_CORRUPTED_BYTES = 16
+# A proxy in front of the Hub responds with it, and with a page.
 _BAD_GATEWAY = 502
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on 127.0.0.1 and remembers its connections, so that all of them can be cut."""
+    """An HTTP server on 127.0.0.1 that remembers its connections, so that all of them can be reset."""
 
     daemon_threads = True
     allow_reuse_address = True
-    # A burst of clients that come back at once after an outage.
+    # Many clients reconnect at once after an outage.
     request_queue_size = 128
 
-    def __init__(self, *, port: int, answers: Answers, record: Record) -> None:
-        self.answers, self.record = answers, record
+    def __init__(self, *, port: int, router: Router, record: RequestLog) -> None:
+        self.router, self.record = router, record
         self.connections: set[socket.socket] = set()
         self.lock = threading.Lock()
-        # What stalls waits on this, so that nothing outlives the server.
+        # Stalls wait on this, so that nothing outlives the server.
         self.closing = threading.Event()
         super().__init__(("127.0.0.1", port), Handler)
 
@@ -60,7 +59,7 @@ class Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that leaves, or was thrown out, is no error of the server; anything else is printed as ever."""
+        """Print an error, unless a client left or was disconnected."""
         import sys
 
         if not isinstance(sys.exc_info()[1], OSError):
@@ -89,10 +88,10 @@ class Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The record is the log."""
+        """Print nothing: requests are in the log."""
 
     def _serve(self) -> None:
-        with self.server.record.answering():
+        with self.server.record.in_progress():
             self._answer()
 
     def _answer(self) -> None:
@@ -105,16 +104,16 @@ class Handler(BaseHTTPRequestHandler):
             self.server.closing.wait(fault.seconds)
         if fault is not None and fault.kind == "status":
             retry = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-            answer = refuse(fault.status, "", "out of order, on purpose", **retry)
+            response = refuse(fault.status, "", "out of order, on purpose", **retry)
             if fault.status == _BAD_GATEWAY:
-                answer = Answer(fault.status, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
+                response = HubResponse(fault.status, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
         elif fault is not None and fault.kind == "page":
             if fault.done:
-                self.server.answers.answer(self._question(body))
-            answer = Answer(200, {"Content-Type": "text/html"}, fault.text.encode())
+                self.server.router.answer(self._hub_request(body))
+            response = HubResponse(200, {"Content-Type": "text/html"}, fault.text.encode())
         else:
-            answer = self.server.answers.answer(self._question(body))
-        self._send(answer, fault, received=len(body))
+            response = self.server.router.answer(self._hub_request(body))
+        self._send(response, fault, received=len(body))
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -131,17 +130,17 @@ class Handler(BaseHTTPRequestHandler):
         self._record(0, 0, fault, received=received)
         self._break(reset=True)
 
-    def _question(self, body: bytes) -> Question:
+    def _hub_request(self, body: bytes) -> HubRequest:
         path, _, query = self.path.partition("?")
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         host = self.headers.get("Host", "")
-        return Question(self.command, path, query=query, body=body, token=token, host=host)
+        return HubRequest(self.command, path, query=query, body=body, token=token, host=host)
 
-    def _send(self, answer: Answer, fault: Fault | None, *, received: int) -> None:
-        status, first, last = self._part(answer)
-        headers = dict(answer.headers)
+    def _send(self, response: HubResponse, fault: Fault | None, *, received: int) -> None:
+        status, first, last = self._part(response)
+        headers = dict(response.headers)
         if status == 206:
-            headers["Content-Range"] = f"bytes {first}-{last - 1}/{_size(answer)}"
+            headers["Content-Range"] = f"bytes {first}-{last - 1}/{_size(response)}"
         if fault is not None and fault.kind == "short":
             last = min(last, first + fault.after_bytes)
         size = 0 if status == 416 else last - first
@@ -154,18 +153,18 @@ class Handler(BaseHTTPRequestHandler):
         sent = 0
         try:
             if self.command != "HEAD":
-                sent = self._send_body(answer, first, stop if size else first, fault)
+                sent = self._send_body(response, first, stop if size else first, fault)
         finally:
             self._record(status, sent, fault, received=received)
         if broken is not None:
             self._break(reset=broken.kind == "reset")
 
-    def _part(self, answer: Answer) -> tuple[int, int, int]:
-        """(status, first byte, one past the last byte)."""
-        size = _size(answer)
+    def _part(self, response: HubResponse) -> tuple[int, int, int]:
+        """Return (status, first byte, one past the last byte)."""
+        size = _size(response)
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
-        if asked is None or answer.status != 200 or answer.file is None:
-            return answer.status, 0, size
+        if asked is None or response.status != 200 or response.file is None:
+            return response.status, 0, size
         first, last = asked.groups()
         if not first:
             return 206, max(0, size - int(last)), size
@@ -173,18 +172,18 @@ class Handler(BaseHTTPRequestHandler):
             return 416, 0, size
         return 206, int(first), min(size, int(last) + 1 if last else size)
 
-    def _send_body(self, answer: Answer, first: int, stop: int, fault: Fault | None) -> int:
-        spoiled = None
+    def _send_body(self, response: HubResponse, first: int, stop: int, fault: Fault | None) -> int:
+        corrupted = None
         if fault is not None and fault.kind == "corrupt":
-            spoiled = range(fault.after_bytes, fault.after_bytes + _SPOILED_BYTES)
-        for start, part in _parts(answer, first, stop):
-            self.wfile.write(part if spoiled is None else _spoil(part, start, spoiled))
+            corrupted = range(fault.after_bytes, fault.after_bytes + _CORRUPTED_BYTES)
+        for start, part in _parts(response, first, stop):
+            self.wfile.write(part if corrupted is None else _corrupt(part, start, corrupted))
         return stop - first
 
     def _break(self, *, reset: bool) -> None:
         self.close_connection = True
         if reset:
-            # The client shall have read what was sent: a reset throws away what still waits for it.
+            # The client must have read what was sent, because a reset discards what is still in its buffer.
             time.sleep(0.05)
             _reset_on_close(self.connection)
             self.connection.close()
@@ -196,28 +195,24 @@ class Handler(BaseHTTPRequestHandler):
         self.server.record.add(Request(self.command, self.path, status, asked, sent, token, kind, received))
 
 
-def _parts(answer: Answer, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """Places in the whole body, and the bytes there."""
-    if answer.file is None:
-        yield first, answer.body[first:stop]
+def _parts(response: HubResponse, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Yield positions in the whole body, and the bytes there."""
+    if response.file is None:
+        yield first, response.body[first:stop]
         return
-    with answer.file.open("rb") as file:
+    with response.file.open("rb") as file:
         file.seek(first)
         for start in range(first, stop, _CHUNK):
             yield start, file.read(min(_CHUNK, stop - start))
 
 
-def _spoil(part: bytes, start: int, places: range) -> bytes:
-    """Other bytes at these places of the whole body."""
+def _corrupt(part: bytes, start: int, places: range) -> bytes:
+    """Change the bytes at these positions of the whole body."""
     return bytes(byte ^ 0x55 if start + number in places else byte for number, byte in enumerate(part))
 
 
-def _size(answer: Answer) -> int:
-    return len(answer.body) if answer.file is None else _length(answer.file)
-
-
-def _length(file: Path) -> int:
-    return file.stat().st_size
+def _size(response: HubResponse) -> int:
+    return len(response.body) if response.file is None else response.file.stat().st_size
 
 
 def _reset_on_close(connection: socket.socket) -> None:

@@ -1,6 +1,6 @@
-"""Repositories as folders: `models/org/name` and `datasets/org/name` are `main`, `.../name@v1` is the branch v1.
+"""Store repositories as folders: `models/org/name` and `datasets/org/name` are `main`, `.../name@v1` is the branch v1.
 
-What a commit replaces is kept beside them, in `history/models/org/name`, so that every revision stays readable.
+What a commit replaces is kept in `history/models/org/name`, so that every revision stays readable.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 MAIN = "main"
-# What the Hub keeps beside git, and serves from another host.
+# Files that the Hub stores outside of git and serves from another host.
 LARGE = {".safetensors", ".bin", ".pth", ".parquet", ".tar", ".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".png"}
 LARGE_BYTES = 10 * 1024**2
 
 
 def is_large(path: str, size: int) -> bool:
-    """Whether the Hub keeps a file beside git; an empty file never."""
+    """Return whether the Hub stores a file outside of git; never an empty file."""
     return size > 0 and (Path(path).suffix in LARGE or size > LARGE_BYTES)
 
 
@@ -40,7 +40,7 @@ class Entry:
 
     @property
     def oid(self) -> str:
-        """Git's name of the content."""
+        """Return git's SHA-1 of the content."""
         return _hashes(self.file, *_version(self.file))[0]
 
     @property
@@ -52,11 +52,10 @@ class Entry:
         return self.sha256 if self.is_large else self.oid
 
     def describe(self) -> dict[str, Any]:
-        """As in the answers of `tree` and `paths-info`."""
+        """Return the entry as in responses of `tree` and `paths-info`."""
         entry = {"type": "file", "path": self.path, "size": self.size, "oid": self.oid}
-        return (
-            {**entry, "lfs": {"oid": self.sha256, "size": self.size, "pointerSize": 130}} if self.is_large else entry
-        )
+        lfs = {"oid": self.sha256, "size": self.size, "pointerSize": 130}
+        return {**entry, "lfs": lfs} if self.is_large else entry
 
 
 def _version(file: Path) -> tuple[int, int]:
@@ -72,7 +71,7 @@ def _hashes(file: Path, changed: int, size: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Revision:
-    """The files of a repository at one point; `parent` is the commit before."""
+    """The files of a repository at one commit; `parent` is the commit before."""
 
     folder: Path
     parent: str = ""
@@ -85,7 +84,7 @@ class Revision:
 
     @property
     def sha(self) -> str:
-        """Of the commit: changes with whatever the folder holds."""
+        """Return the commit, which depends on the files and the parent."""
         if self.known_sha:
             return self.known_sha
         text = "\n".join([self.parent, *(f"{entry.oid} {entry.path}" for entry in self.entries)])
@@ -97,13 +96,12 @@ class Revision:
         return Entry(path, file) if inside and file.is_file() else None
 
     def tree(self, folder: str, *, recursive: bool) -> list[dict[str, Any]]:
-        """What lies below a folder of the repository, folders included."""
+        """Return what is below a folder of the repository, including folders."""
         start = self.folder / folder
-        found = sorted(start.rglob("*") if recursive else start.iterdir())
-        return [self._describe(path) for path in found]
+        return [self._describe(path) for path in sorted(start.rglob("*") if recursive else start.iterdir())]
 
     def describe(self, path: str) -> dict[str, Any] | None:
-        """A file or folder, or None."""
+        """Return a file or folder; None if it does not exist."""
         return self._describe(self.folder / path) if (self.folder / path).exists() else None
 
     def _describe(self, file: Path) -> dict[str, Any]:
@@ -123,7 +121,7 @@ class Repo:
 
     @property
     def key(self) -> str:
-        """The id with its kind."""
+        """Return the id with its kind."""
         return f"{self.kind}/{self.id}"
 
     @property
@@ -132,11 +130,11 @@ class Repo:
 
     @property
     def history(self) -> Path:
-        """Where commits, tags and uploaded objects are kept."""
+        """Return the folder of commits, tags and uploaded objects."""
         return self.root / "history" / self.key
 
     def revision(self, name: str) -> Revision | None:
-        """By branch, tag or commit."""
+        """Return a revision by branch, tag or commit."""
         for branch, revision in self.branches():
             if name in (branch, revision.sha):
                 return revision
@@ -145,23 +143,23 @@ class Repo:
         return Revision(kept, known_sha=sha) if kept.is_dir() else None
 
     def branches(self) -> Iterator[tuple[str, Revision]]:
-        """Names and revisions, `main` first."""
+        """Yield names and revisions of the branches, `main` first."""
         owner, _, name = self.id.partition("/")
-        found = sorted((self.root / self.kind / owner).glob(f"{name}@*"))
-        for branch in (MAIN, *(unquote(folder.name.partition("@")[2]) for folder in found)):
+        folders = sorted((self.root / self.kind / owner).glob(f"{name}@*"))
+        for branch in (MAIN, *(unquote(folder.name.partition("@")[2]) for folder in folders)):
             commits = self.commits(branch)
             yield branch, Revision(self.folder(branch), commits[-1]["parent"] if commits else "")
 
     def tags(self) -> dict[str, str]:
-        """Commits by tag."""
+        """Return the commits by tag."""
         file = self.history / "tags.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
     def commits(self, branch: str) -> list[dict[str, str]]:
-        """Those that were made by uploads, the first first: `parent`, `title`."""
+        """Return the commits that uploads made, oldest first: `parent`, `title`."""
         file = self.history / "commits" / f"{quote(branch, safe='')}.json"
         return json.loads(file.read_text()) if file.exists() else []
 
     def folder(self, branch: str) -> Path:
-        """Of a branch."""
+        """Return the folder of a branch."""
         return self.root / self.kind / (self.id if branch == MAIN else f"{self.id}@{quote(branch, safe='')}")

@@ -1,4 +1,4 @@
-"""The real clients against the local Hub: if it answered wrongly they would say so."""
+"""Test the local Hub with the real clients: they raise an error if it responds wrongly."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ from .faults import Kind
 
 @pytest.fixture
 def model(hub: LocalHub) -> Path:
-    """A folder with a small and a large file, one in a folder; the name of the branch `v1` has other text."""
+    """Return the folder of a model with a small and a large file, one in a subfolder; branch `v1` differs."""
     folder = hub.model("org/name")
     (folder / "sub").mkdir()
     (folder / "config.json").write_text('{"a": 1}')
@@ -36,7 +36,7 @@ def model(hub: LocalHub) -> Path:
     return folder
 
 
-def test_a_snapshot_is_the_folder_and_a_second_one_asks_once(hub: LocalHub, model: Path) -> None:
+def test_snapshot_equals_folder_and_second_one_sends_one_request(hub: LocalHub, model: Path) -> None:
     copy = Path(snapshot_download("org/name"))
     for name in ("config.json", "sub/weights.bin"):
         assert (copy / name).read_bytes() == (model / name).read_bytes()
@@ -48,7 +48,7 @@ def test_a_snapshot_is_the_folder_and_a_second_one_asks_once(hub: LocalHub, mode
     assert [request.line for request in hub.requests()] == ["GET /api/models/org/name/revision/main"]
 
 
-def test_a_file_of_each_revision(hub: LocalHub, model: Path) -> None:
+def test_file_of_each_revision(hub: LocalHub, model: Path) -> None:
     assert Path(hf_hub_download("org/name", "config.json")).read_text() == '{"a": 1}'
     assert Path(hf_hub_download("org/name", "config.json", revision="v1")).read_text() == '{"a": 0}'
     sha = HfApi().model_info("org/name", revision="v1").sha
@@ -56,7 +56,7 @@ def test_a_file_of_each_revision(hub: LocalHub, model: Path) -> None:
     assert [branch.name for branch in HfApi().list_repo_refs("org/name").branches] == ["main", "v1"]
 
 
-def test_a_changed_file_is_a_new_commit(hub: LocalHub, model: Path) -> None:
+def test_changed_file_is_a_new_commit(hub: LocalHub, model: Path) -> None:
     before = HfApi().model_info("org/name").sha
     hf_hub_download("org/name", "config.json")
     (model / "config.json").write_text('{"a": 2, "b": 3}')
@@ -76,7 +76,7 @@ def test_listings(hub: LocalHub, model: Path) -> None:
     assert api.file_exists("org/name", "config.json") and not api.file_exists("org/name", "gone.json")
 
 
-def test_ranges(hub: LocalHub, model: Path) -> None:
+def test_range_requests_read_only_a_part(hub: LocalHub, model: Path) -> None:
     with HfFileSystem().open("hf://org/name/sub/weights.bin", block_size=1000) as file:
         file.seek(100_000)
         assert file.read(10) == bytes(range(160, 170))
@@ -85,7 +85,7 @@ def test_ranges(hub: LocalHub, model: Path) -> None:
 
 
 @pytest.mark.parametrize("token", [None, LocalHub.token])
-def test_what_is_not_there(hub: LocalHub, model: Path, token: str | None) -> None:
+def test_missing_repository_revision_and_file(hub: LocalHub, model: Path, token: str | None) -> None:
     with pytest.raises(RepositoryNotFoundError):
         HfApi(token=token).model_info("org/other")
     with pytest.raises(RevisionNotFoundError):
@@ -94,7 +94,7 @@ def test_what_is_not_there(hub: LocalHub, model: Path, token: str | None) -> Non
         hf_hub_download("org/name", "gone.json", token=token)
 
 
-def test_private_gated_and_a_wrong_token(hub: LocalHub, model: Path) -> None:
+def test_private_and_gated_repositories_and_wrong_token(hub: LocalHub, model: Path) -> None:
     hub.gate("models/org/name")
     assert HfApi().model_info("org/name").gated
     with pytest.raises(GatedRepoError):
@@ -108,14 +108,14 @@ def test_private_gated_and_a_wrong_token(hub: LocalHub, model: Path) -> None:
     assert HfApi(token=hub.token).whoami()["name"] == "org"
 
 
-def test_the_token_stays_on_the_hub(hub: LocalHub, model: Path) -> None:
+def test_token_is_not_sent_to_the_other_host(hub: LocalHub, model: Path) -> None:
     hub.hide("models/org/name")
     snapshot_download("org/name", token=hub.token)
     assert all(request.token for request in hub.requests("/api/models|/resolve/"))
     assert [request.token for request in hub.requests("GET /cdn/")] == [False]
 
 
-def test_models_and_processors_of_ours(hub: LocalHub) -> None:
+def test_our_models_and_processors_load(hub: LocalHub) -> None:
     original = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny"))
     original.save_pretrained(hub.model("org/tiny"))
     VideoMAEVideoProcessor(num_frames=8, size={"height": 64, "width": 64}).save_pretrained(hub.model("org/tiny"))
@@ -126,27 +126,27 @@ def test_models_and_processors_of_ours(hub: LocalHub) -> None:
     assert VideoMAEForPreTraining.from_pretrained("org/tiny").config.num_frames == 8  # out of the cache
 
 
-def test_another_process(hub: LocalHub, model: Path) -> None:
+def test_client_in_another_process(hub: LocalHub, model: Path) -> None:
     code = "from huggingface_hub import hf_hub_download; print(hf_hub_download('org/name', 'config.json'))"
     done = subprocess.run([sys.executable, "-c", code], env=hub.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(hub.home)
 
 
-# What goes wrong on purpose.
+# Faults.
 
 
-def test_a_failure_hits_what_it_names_and_then_ends(hub: LocalHub, model: Path) -> None:
+def test_fault_hits_matching_requests_and_ends(hub: LocalHub, model: Path) -> None:
     hub.fail("GET /cdn/", status=503, times=1, retry_after=0)
-    began = time.monotonic()
+    start = time.monotonic()
     with HfFileSystem().open("hf://org/name/sub/weights.bin") as file:
         assert file.read(10) == bytes(range(10))
     assert [request.status for request in hub.requests("GET /cdn/")] == [503, 206]
     # Retry-After, and the second that the client adds.
-    assert 1 <= time.monotonic() - began < 5
+    assert 1 <= time.monotonic() - start < 5
 
 
-def test_a_failure_without_end_is_healed(hub: LocalHub, model: Path) -> None:
+def test_endless_fault_ends_by_heal(hub: LocalHub, model: Path) -> None:
     hub.fail("/api/models/org/name", status=500, times=None)
     for _ in range(2):
         with pytest.raises(HfHubHTTPError, match="500"):
@@ -155,7 +155,7 @@ def test_a_failure_without_end_is_healed(hub: LocalHub, model: Path) -> None:
     assert HfApi().model_info("org/name").id == "org/name"
 
 
-def test_a_body_that_ends_early_is_asked_for_again(hub: LocalHub, model: Path) -> None:
+def test_truncated_body_is_requested_again(hub: LocalHub, model: Path) -> None:
     hub.cut_off("GET /cdn/", after_bytes=100_000, kind="truncate")
     path = hf_hub_download("org/name", "sub/weights.bin")
     assert Path(path).read_bytes() == (model / "sub" / "weights.bin").read_bytes()
@@ -166,7 +166,9 @@ def test_a_body_that_ends_early_is_asked_for_again(hub: LocalHub, model: Path) -
 
 
 @pytest.mark.parametrize(("kind", "error"), [("reset", ConnectionResetError), ("truncate", IncompleteRead)])
-def test_how_a_connection_breaks(hub: LocalHub, model: Path, kind: Kind, error: type[Exception]) -> None:
+def test_connection_breaks_by_reset_or_clean_end(
+    hub: LocalHub, model: Path, kind: Kind, error: type[Exception]
+) -> None:
     (model / "long.txt").write_bytes(b"x" * 200_000)
     hub.cut_off("long.txt", after_bytes=100_000, kind=kind)
     connection = HTTPConnection("127.0.0.1", hub.port)
@@ -177,7 +179,7 @@ def test_how_a_connection_breaks(hub: LocalHub, model: Path, kind: Kind, error: 
 
 
 @pytest.mark.parametrize("path", ["../secret", "%2E%2E/secret", "..%2Fsecret", "sub/../../secret"])
-def test_nothing_is_served_from_outside(hub: LocalHub, model: Path, path: str) -> None:
+def test_no_file_outside_the_folder_is_served(hub: LocalHub, model: Path, path: str) -> None:
     (model.parent / "secret").write_text("not for you")
     connection = HTTPConnection("127.0.0.1", hub.port)
     connection.request("GET", f"/org/name/resolve/main/{path}")
@@ -185,14 +187,14 @@ def test_nothing_is_served_from_outside(hub: LocalHub, model: Path, path: str) -
     connection.close()
 
 
-def test_a_stall_is_late_and_right(hub: LocalHub, model: Path) -> None:
+def test_stalled_response_is_late_and_correct(hub: LocalHub, model: Path) -> None:
     hub.stall("config.json", seconds=0.5)
-    began = time.monotonic()
+    start = time.monotonic()
     assert HfApi().file_exists("org/name", "config.json")
-    assert time.monotonic() - began >= 0.5
+    assert time.monotonic() - start >= 0.5
 
 
-def test_an_outage(hub: LocalHub, model: Path) -> None:
+def test_client_recovers_from_outage(hub: LocalHub, model: Path) -> None:
     HfApi().model_info("org/name")  # a connection is open now
     with hub.outage():
         with pytest.raises(LocalEntryNotFoundError):
@@ -200,7 +202,7 @@ def test_an_outage(hub: LocalHub, model: Path) -> None:
     assert hf_hub_download("org/name", "config.json")
 
 
-def test_nothing_is_left_when_it_stops_in_the_middle_of_a_stall(hub: LocalHub, model: Path) -> None:
+def test_stop_ends_stalled_requests(hub: LocalHub, model: Path) -> None:
     import threading
 
     hub.stall("config.json", seconds=60)
@@ -209,10 +211,10 @@ def test_nothing_is_left_when_it_stops_in_the_middle_of_a_stall(hub: LocalHub, m
     deadline = time.monotonic() + 5
     while not hub.record.faults[0].times == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
-    began = time.monotonic()
+    start = time.monotonic()
     hub.stop()
     asker.join(timeout=5)
-    assert not asker.is_alive() and time.monotonic() - began < 3
+    assert not asker.is_alive() and time.monotonic() - start < 3
 
 
 def _ask_quietly(name: str) -> None:

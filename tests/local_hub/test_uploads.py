@@ -1,4 +1,4 @@
-"""The real clients upload to the local Hub and read back what they sent; and what they make of refusals and breaks."""
+"""Test uploads with the real clients: what they read back, and how they react to refusals and broken connections."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ LARGE = bytes(range(256)) * 1000
 
 @pytest.fixture
 def api(hub: LocalHub) -> HfApi:
-    """Of the user who may write."""
+    """Return the client of the user who may write."""
     return HfApi(token=hub.token)
 
 
 def write_set(folder: Path) -> Path:
-    """A small, an empty and a large file, one in a folder."""
+    """Write a small, an empty and a large file, one in a folder."""
     (folder / "data").mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# A set\n")
     (folder / "empty.jsonl").write_text("")
@@ -50,11 +50,11 @@ def text_of(name: str = "a.txt", *, revision: str | None = None, kind: str = "mo
 
 @pytest.mark.parametrize("part_bytes", [None, 100_000], ids=["basic", "parts"])
 @pytest.mark.parametrize("kind", ["model", "dataset"])
-def test_a_folder_comes_back_as_it_was_sent(
+def test_uploaded_folder_is_downloaded_unchanged(
     hub: LocalHub, api: HfApi, tmp_path: Path, kind: str, part_bytes: int | None
 ) -> None:
     if part_bytes is not None:
-        hub.take_parts_of(part_bytes)
+        hub.split_uploads_at(part_bytes)
     folder = write_set(tmp_path / "set")
     assert not api.repo_exists(ID, repo_type=kind)
     api.create_repo(ID, repo_type=kind)
@@ -68,19 +68,19 @@ def test_a_folder_comes_back_as_it_was_sent(
     assert tree["data/large.parquet"].lfs is not None and tree["empty.jsonl"].lfs is None
 
 
-def test_what_is_there_is_not_sent_again(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
+def test_existing_content_is_not_sent_again(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set")
     api.create_repo(ID)
     first = api.upload_folder(repo_id=ID, folder_path=folder)
     hub.forget()
     assert api.upload_folder(repo_id=ID, folder_path=folder).oid == first.oid
     assert not hub.requests("PUT |/commit/")
-    # Under another name, too: a large file is known by its content.
+    # Also under another name: a large file is identified by its content.
     api.upload_file(repo_id=ID, path_in_repo="other.bin", path_or_fileobj=LARGE)
     assert hub.requests("/commit/") and not hub.requests("PUT ")
 
 
-def test_each_commit_is_a_revision_that_stays(hub: LocalHub, api: HfApi) -> None:
+def test_every_commit_stays_readable_until_squashed(hub: LocalHub, api: HfApi) -> None:
     api.create_repo(ID)
     shas = [
         api.upload_file(repo_id=ID, path_in_repo="a.txt", path_or_fileobj=text).oid
@@ -122,7 +122,7 @@ def test_one_commit_adds_copies_and_deletes(hub: LocalHub, api: HfApi) -> None:
     assert api.repo_info(ID).sha == before
 
 
-def test_a_commit_on_an_old_parent_is_a_conflict(hub: LocalHub, api: HfApi) -> None:
+def test_commit_on_old_parent_is_a_conflict(hub: LocalHub, api: HfApi) -> None:
     api.create_repo(ID)
     old = api.repo_info(ID).sha
     api.upload_file(repo_id=ID, path_in_repo="a.txt", path_or_fileobj=b"one", parent_commit=old)
@@ -138,8 +138,8 @@ def test_branches_tags_and_pull_requests(hub: LocalHub, api: HfApi) -> None:
     api.create_branch(ID, branch="training/state")
     api.upload_file(repo_id=ID, path_in_repo="a.txt", path_or_fileobj=b"state", revision="training/state")
     api.upload_file(repo_id=ID, path_in_repo="a.txt", path_or_fileobj=b"two")
-    asked = api.upload_file(repo_id=ID, path_in_repo="a.txt", path_or_fileobj=b"asked", create_pr=True)
-    assert asked.pr_revision == "refs/pr/1"
+    request = api.upload_file(repo_id=ID, path_in_repo="a.txt", path_or_fileobj=b"asked", create_pr=True)
+    assert request.pr_revision == "refs/pr/1"
     texts = {name: text_of(revision=name) for name in ("main", "v1", "training/state", "refs/pr/1")}
     assert texts == {"main": "two", "v1": "one", "training/state": "state", "refs/pr/1": "asked"}
     refs = api.list_repo_refs(ID, include_pull_requests=True)
@@ -155,7 +155,7 @@ def test_branches_tags_and_pull_requests(hub: LocalHub, api: HfApi) -> None:
     assert [branch.name for branch in api.list_repo_refs(ID).branches] == ["main"]
 
 
-def test_repositories_come_and_go(hub: LocalHub, api: HfApi) -> None:
+def test_repositories_are_created_changed_and_deleted(hub: LocalHub, api: HfApi) -> None:
     api.create_repo("team/secret", repo_type="dataset", private=True)
     assert hub.is_private("datasets/team/secret")
     api.create_repo("team/secret", repo_type="dataset", exist_ok=True)
@@ -170,7 +170,7 @@ def test_repositories_come_and_go(hub: LocalHub, api: HfApi) -> None:
     assert not api.repo_exists("team/secret", repo_type="dataset")
 
 
-def test_who_may_write(hub: LocalHub, api: HfApi) -> None:
+def test_only_owner_with_write_token_may_write(hub: LocalHub, api: HfApi) -> None:
     api.create_repo(ID)
     refusals = {False: "401", "hf_wrong": "Invalid credentials", hub.read_token: "403 Forbidden.*write rights"}
     for token, words in refusals.items():
@@ -187,7 +187,7 @@ def test_who_may_write(hub: LocalHub, api: HfApi) -> None:
     assert HfApi(token=hub.read_token).whoami()["auth"]["accessToken"]["role"] == "read"
 
 
-def test_a_card_that_is_no_yaml(hub: LocalHub, api: HfApi) -> None:
+def test_card_with_invalid_yaml_is_refused(hub: LocalHub, api: HfApi) -> None:
     api.create_repo(ID)
     with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
         api.upload_file(repo_id=ID, path_in_repo="README.md", path_or_fileobj=b"---\na: [1\n---\ntext\n")
@@ -197,7 +197,7 @@ def test_a_card_that_is_no_yaml(hub: LocalHub, api: HfApi) -> None:
 # The other clients.
 
 
-def test_a_parquet_set_is_pushed_and_loaded(hub: LocalHub) -> None:
+def test_parquet_dataset_is_pushed_and_loaded(hub: LocalHub) -> None:
     rows = datasets.Dataset.from_dict({"text": [f"row {number}" for number in range(10)], "label": [0, 1] * 5})
     rows.push_to_hub("org/set", token=hub.token, num_shards=2)
     loaded = datasets.load_dataset("org/set", split="train", streaming=True)
@@ -210,7 +210,7 @@ def test_a_parquet_set_is_pushed_and_loaded(hub: LocalHub) -> None:
     assert len(datasets.load_dataset("org/set", split="train")) == 4
 
 
-def test_a_file_system_writes(hub: LocalHub, api: HfApi) -> None:
+def test_hub_file_system_writes(hub: LocalHub, api: HfApi) -> None:
     api.create_repo(ID)
     files = HfFileSystem(token=hub.token)
     with files.open(f"hf://{ID}/notes/a.txt", "w") as file:
@@ -221,7 +221,7 @@ def test_a_file_system_writes(hub: LocalHub, api: HfApi) -> None:
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock"])
-def test_a_model_is_pushed_and_loaded(hub: LocalHub, stock: bool) -> None:
+def test_model_is_pushed_and_loaded(hub: LocalHub, stock: bool) -> None:
     from transformers import VideoMAEForPreTraining as Stock
 
     config = VideoMAEConfig.from_preset("tiny")
@@ -231,16 +231,18 @@ def test_a_model_is_pushed_and_loaded(hub: LocalHub, stock: bool) -> None:
     assert hub.is_private("models/org/tiny")
     loaded = (Stock if stock else VideoMAEForPreTraining).from_pretrained("org/tiny", token=hub.token)
     weights = original.state_dict()
-    found = {name: value for name, value in loaded.state_dict().items() if name in weights}
-    assert len(found) > 50 and all(torch.equal(value, weights[name]) for name, value in found.items())
+    loaded_weights = {name: value for name, value in loaded.state_dict().items() if name in weights}
+    assert len(loaded_weights) > 50 and all(
+        torch.equal(value, weights[name]) for name, value in loaded_weights.items()
+    )
     assert VideoMAEVideoProcessor.from_pretrained("org/tiny", token=hub.token).num_frames == config.num_frames
 
 
-# What goes wrong on purpose.
+# Faults.
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_upload_that_fails_for_a_while(hub: LocalHub, api: HfApi, tmp_path: Path, status: int) -> None:
+def test_client_retries_failed_upload(hub: LocalHub, api: HfApi, tmp_path: Path, status: int) -> None:
     api.create_repo(ID)
     hub.fail("PUT /cdn-upload/", status=status)
     api.upload_file(repo_id=ID, path_in_repo="w.bin", path_or_fileobj=_file_of(LARGE, tmp_path))
@@ -253,7 +255,7 @@ def _file_of(content: bytes, folder: Path) -> Path:
     return folder / "sent.bin"
 
 
-def test_a_connection_that_breaks_in_the_middle_of_an_upload(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
+def test_client_retries_broken_upload(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
     api.create_repo(ID)
     hub.hang_up("PUT /cdn-upload/", after_bytes=100_000)
     api.upload_file(repo_id=ID, path_in_repo="w.bin", path_or_fileobj=_file_of(LARGE, tmp_path))
@@ -262,7 +264,7 @@ def test_a_connection_that_breaks_in_the_middle_of_an_upload(hub: LocalHub, api:
     assert Path(hf_hub_download(ID, "w.bin")).read_bytes() == LARGE
 
 
-def test_a_commit_whose_answer_is_lost_was_made(hub: LocalHub, api: HfApi) -> None:
+def test_commit_with_lost_response_was_made(hub: LocalHub, api: HfApi) -> None:
     api.create_repo(ID)
     hub.cut_off("POST .*/commit/", after_bytes=0)
     with pytest.raises(Exception, match="(?i)peer|reset|disconnect|closed|incomplete"):
@@ -270,8 +272,8 @@ def test_a_commit_whose_answer_is_lost_was_made(hub: LocalHub, api: HfApi) -> No
     assert text_of() == "one"
 
 
-def test_a_commit_that_was_refused_was_not_made(hub: LocalHub, api: HfApi) -> None:
-    """And the client does not try it again."""
+def test_refused_commit_was_not_made(hub: LocalHub, api: HfApi) -> None:
+    """The client does not retry it either."""
     api.create_repo(ID)
     hub.fail("POST .*/commit/", status=500)
     with pytest.raises(HfHubHTTPError, match="500"):
@@ -281,8 +283,8 @@ def test_a_commit_that_was_refused_was_not_made(hub: LocalHub, api: HfApi) -> No
     assert text_of() == "one"
 
 
-def test_content_that_is_not_what_was_announced(hub: LocalHub, api: HfApi) -> None:
-    """An address to upload to takes the content of its name alone, and a commit only what was uploaded."""
+def test_content_must_match_its_checksum(hub: LocalHub, api: HfApi) -> None:
+    """An upload address accepts only the content of its name, and a commit only what was uploaded."""
     from http.client import HTTPConnection
 
     api.create_repo(ID)

@@ -1,7 +1,7 @@
-"""What the Hub answers to whoever writes: repositories, commits, large files, branches and tags.
+"""Respond to writing requests: repositories, commits, large files, branches and tags.
 
-A client that has `hf_xet` does not ask whether the Hub speaks Xet: it takes LFS only where HF_HUB_DISABLE_XET is set,
-as `LocalHub.variables` does, because its faults are those of HTTP; `LocalHub.environment(xet=True)` is a user's own.
+A client with `hf_xet` does not ask whether the Hub supports Xet. It uses LFS only if HF_HUB_DISABLE_XET is set, as
+`LocalHub.variables` does, because the faults here are those of HTTP. `LocalHub.environment(xet=True)` is a user's.
 """
 
 import json
@@ -13,23 +13,23 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from .access import OWNER, Access
-from .commits import Objects, Refused, Writer
-from .messages import Answer, Question, as_json, refuse
+from .commits import CommitRefused, LfsStore, Writer
+from .messages import HubRequest, HubResponse, json_response, refuse
 from .storage import MAIN, Repo, is_large
-from .xet import XetUploads, is_spoken
+from .xet import XetUploads, can_read_xet
 
 _KINDS = {"model": "models", "dataset": "datasets", None: "models"}
 
 
 @dataclass
 class Uploads:
-    """Answers to what changes the Hub.
+    """Responses to requests that change the Hub.
 
     Attributes:
-        root: as of `Answers`.
-        access: who may.
+        root: as in `Router`.
+        access: what each token may write.
         endpoint, cdn: `http://host:port` of the two hosts.
-        part_bytes: larger files are asked for in parts of so many bytes; None: never.
+        part_bytes: request larger files in parts of so many bytes; None: never.
     """
 
     root: Path
@@ -39,95 +39,95 @@ class Uploads:
     part_bytes: int | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def of_repos(self, question: Question) -> Answer:
-        """`/api/repos/create` and `/api/repos/delete`."""
-        asked = question.json()
-        kind = _KINDS.get(asked.get("type"))
+    def create_or_delete_repo(self, request: HubRequest) -> HubResponse:
+        """Respond to `/api/repos/create` and `/api/repos/delete`."""
+        payload = request.json()
+        kind = _KINDS.get(payload.get("type"))
         if kind is None:
-            return refuse(400, "", f"no such type: {asked.get('type')}")
-        repo = Repo(self.root, kind, f"{asked.get('organization') or OWNER}/{asked['name']}")
-        creates = question.parts[-1] == "create"
-        refused = self.access.no_writing(question, repo, must_exist=not creates)
+            return refuse(400, "", f"no such type: {payload.get('type')}")
+        repo = Repo(self.root, kind, f"{payload.get('organization') or OWNER}/{payload['name']}")
+        creates = request.parts[-1] == "create"
+        refused = self.access.check_write(request, repo, must_exist=not creates)
         if refused is not None:
             return refused
         if not creates:
             Writer(repo, self.lock).remove()
-            return as_json({})
-        return self._create(repo, private=asked.get("visibility") == "private" or asked.get("private") is True)
+            return json_response({})
+        return self._create(repo, private=payload.get("visibility") == "private" or payload.get("private") is True)
 
-    def _create(self, repo: Repo, *, private: bool) -> Answer:
+    def _create(self, repo: Repo, *, private: bool) -> HubResponse:
         url = self._url(repo)
         with self.lock:
             if repo.exists:
                 message = f"You already created this {repo.kind.removesuffix('s')} repo"
-                return as_json({"error": message, "url": url}, status=409)
+                return json_response({"error": message, "url": url}, status=409)
             repo.folder(MAIN).mkdir(parents=True)
             (repo.folder(MAIN) / ".gitattributes").write_text("*.parquet filter=lfs diff=lfs merge=lfs -text\n")
             if private:
                 self.access.private.add(repo.key)
-        return as_json({"url": url, "name": repo.id, "id": "0" * 24})
+        return json_response({"url": url, "name": repo.id, "id": "0" * 24})
 
     def _url(self, repo: Repo) -> str:
         return f"{self.endpoint}/{'' if repo.kind == 'models' else 'datasets/'}{repo.id}"
 
-    def of_card(self, question: Question) -> Answer:
-        """`/api/validate-yaml`, as far as that it is YAML."""
+    def validate_card(self, request: HubRequest) -> HubResponse:
+        """Respond to `/api/validate-yaml`; only check that it is YAML."""
         import yaml
 
-        header = question.json()["content"].partition("---\n")[2].partition("\n---")[0]
+        header = request.json()["content"].partition("---\n")[2].partition("\n---")[0]
         try:
             yaml.safe_load(header)
         except yaml.YAMLError as error:
-            return as_json({"errors": [{"message": str(error)}], "warnings": []}, status=400)
-        return as_json({"errors": [], "warnings": []})
+            return json_response({"errors": [{"message": str(error)}], "warnings": []}, status=400)
+        return json_response({"errors": [], "warnings": []})
 
-    def of_api(self, question: Question, repo: Repo, rest: list[str]) -> Answer | None:
-        """`/api/datasets/org/name/...`, where it writes; None for what does not."""
-        ways = {**self._ways_to_post(), ("PUT", "settings"): self._settings}
-        ways |= {("DELETE", "branch"): self._remove_branch, ("DELETE", "tag"): self._remove_tag}
-        ways |= {("GET", "xet-write-token"): self._to_xet}
-        way = ways.get((question.method, rest[0])) if rest else None
-        if way is None:
+    def handle_api(self, request: HubRequest, repo: Repo, rest: list[str]) -> HubResponse | None:
+        """Respond to a writing request to `/api/datasets/org/name/...`; return None for a reading one."""
+        handlers = {**self._post_handlers(), ("PUT", "settings"): self._settings}
+        handlers |= {("DELETE", "branch"): self._remove_branch, ("DELETE", "tag"): self._remove_tag}
+        handlers |= {("GET", "xet-write-token"): self._xet_token}
+        handler = handlers.get((request.method, rest[0])) if rest else None
+        if handler is None:
             return None
-        refused = self.access.no_writing(question, repo)
-        return refused if refused is not None else way(question, repo, "/".join(rest[1:]))
+        refused = self.access.check_write(request, repo)
+        return refused if refused is not None else handler(request, repo, "/".join(rest[1:]))
 
-    def _ways_to_post(self) -> dict[tuple[str, str], Callable[[Question, Repo, str], Answer]]:
-        ways = {"preupload": self._preupload, "commit": self._commit, "branch": self._add_branch}
-        ways |= {"tag": self._add_tag, "super-squash": self._squash}
-        return {("POST", name): way for name, way in ways.items()}
+    def _post_handlers(self) -> dict[tuple[str, str], Callable[[HubRequest, Repo, str], HubResponse]]:
+        handlers = {"preupload": self._preupload, "commit": self._commit, "branch": self._add_branch}
+        handlers |= {"tag": self._add_tag, "super-squash": self._squash}
+        return {("POST", name): handler for name, handler in handlers.items()}
 
-    def _to_xet(self, question: Question, repo: Repo, revision: str) -> Answer:
-        if not is_spoken():
+    def _xet_token(self, request: HubRequest, repo: Repo, revision: str) -> HubResponse:
+        if not can_read_xet():
             return refuse(404, "", "Xet is not enabled here; set HF_HUB_DISABLE_XET=1")
         return XetUploads(repo).open()
 
-    def _settings(self, question: Question, repo: Repo, rest: str) -> Answer:
-        visibility = question.json().get("visibility")
+    def _settings(self, request: HubRequest, repo: Repo, rest: str) -> HubResponse:
+        visibility = request.json().get("visibility")
         if visibility == "private":
             self.access.private.add(repo.key)
         elif visibility == "public":
             self.access.private.discard(repo.key)
-        return as_json({})
+        return json_response({})
 
     # Commits.
 
-    def _preupload(self, question: Question, repo: Repo, name: str) -> Answer:
+    def _preupload(self, request: HubRequest, repo: Repo, name: str) -> HubResponse:
         revision = repo.revision(name)
         if revision is None:
             return refuse(404, "RevisionNotFound", f"Invalid rev id: {name}")
         files = []
-        for file in question.json()["files"]:
-            there = revision.entry(file["path"])
+        for file in request.json()["files"]:
+            existing = revision.entry(file["path"])
             mode = "lfs" if is_large(file["path"], file["size"]) else "regular"
-            known = {} if there is None else {"oid": there.etag}
+            known = {} if existing is None else {"oid": existing.etag}
             files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **known})
-        return as_json({"files": files})
+        return json_response({"files": files})
 
-    def _commit(self, question: Question, repo: Repo, branch: str) -> Answer:
-        lines = [json.loads(line) for line in question.body.splitlines() if line.strip()]
+    def _commit(self, request: HubRequest, repo: Repo, branch: str) -> HubResponse:
+        lines = [json.loads(line) for line in request.body.splitlines() if line.strip()]
         writer, opened = Writer(repo, self.lock), {}
-        if question.asks("create_pr"):
+        if request.has_flag("create_pr"):
             revision = repo.revision(branch)
             number = 1 + sum(name.startswith("refs/pr/") for name, _ in repo.branches())
             if revision is None:
@@ -135,64 +135,68 @@ class Uploads:
             branch = f"refs/pr/{number}"
             writer.add_branch(branch, revision)
             opened = {"pullRequestUrl": f"{self._url(repo)}/discussions/{number}"}
-        XetUploads(repo).take_in(line["value"]["oid"] for line in lines if line["key"] == "lfsFile")
+        XetUploads(repo).collect(line["value"]["oid"] for line in lines if line["key"] == "lfsFile")
         try:
             sha = writer.commit(branch, lines)
-        except Refused as error:
+        except CommitRefused as error:
             return refuse(error.status, error.code, str(error))
-        return as_json({"success": True, "commitOid": sha, "commitUrl": f"{self._url(repo)}/commit/{sha}", **opened})
+        return json_response(
+            {"success": True, "commitOid": sha, "commitUrl": f"{self._url(repo)}/commit/{sha}", **opened}
+        )
 
-    def _add_branch(self, question: Question, repo: Repo, name: str) -> Answer:
-        start = repo.revision(question.json().get("startingPoint") or MAIN)
+    def _add_branch(self, request: HubRequest, repo: Repo, name: str) -> HubResponse:
+        start = repo.revision(request.json().get("startingPoint") or MAIN)
         if start is None:
             return refuse(404, "RevisionNotFound", "Invalid rev id")
         added = Writer(repo, self.lock).add_branch(name, start)
-        return as_json({}) if added else refuse(409, "", f"Reference already exists: {name}")
+        return json_response({}) if added else refuse(409, "", f"Reference already exists: {name}")
 
-    def _remove_branch(self, question: Question, repo: Repo, name: str) -> Answer:
+    def _remove_branch(self, request: HubRequest, repo: Repo, name: str) -> HubResponse:
         gone = Writer(repo, self.lock).remove_branch(name)
-        return as_json({}) if gone else refuse(404, "RevisionNotFound", f"no branch {name} to remove")
+        return json_response({}) if gone else refuse(404, "RevisionNotFound", f"no branch {name} to remove")
 
-    def _add_tag(self, question: Question, repo: Repo, name: str) -> Answer:
-        revision, tag = repo.revision(name), question.json()["tag"]
+    def _add_tag(self, request: HubRequest, repo: Repo, name: str) -> HubResponse:
+        revision, tag = repo.revision(name), request.json()["tag"]
         if revision is None:
             return refuse(404, "RevisionNotFound", f"Invalid rev id: {name}")
         added = Writer(repo, self.lock).tag(tag, revision)
-        return as_json({}) if added else refuse(409, "", f"Tag already exists: {tag}")
+        return json_response({}) if added else refuse(409, "", f"Tag already exists: {tag}")
 
-    def _remove_tag(self, question: Question, repo: Repo, tag: str) -> Answer:
+    def _remove_tag(self, request: HubRequest, repo: Repo, tag: str) -> HubResponse:
         gone = Writer(repo, self.lock).tag(tag, None)
-        return as_json({}) if gone else refuse(404, "RevisionNotFound", f"no tag {tag}")
+        return json_response({}) if gone else refuse(404, "RevisionNotFound", f"no tag {tag}")
 
-    def _squash(self, question: Question, repo: Repo, branch: str) -> Answer:
+    def _squash(self, request: HubRequest, repo: Repo, branch: str) -> HubResponse:
         if branch not in dict(repo.branches()):
             return refuse(404, "RevisionNotFound", f"Invalid rev id: {branch}")
-        Writer(repo, self.lock).squash(branch, question.json().get("message", "squashed"))
-        return as_json({})
+        Writer(repo, self.lock).squash(branch, request.json().get("message", "squashed"))
+        return json_response({})
 
     # Large files.
 
-    def of_lfs(self, question: Question, repo: Repo, rest: list[str]) -> Answer:
-        """`/datasets/org/name.git/info/lfs/...`."""
+    def handle_lfs(self, request: HubRequest, repo: Repo, rest: list[str]) -> HubResponse:
+        """Respond to `/datasets/org/name.git/info/lfs/...`."""
         if rest[:1] == ["complete"]:
-            # The address alone lets in, as that of a part does.
-            whole = Objects(repo).join(rest[1], question.json()["parts"])
-            return as_json({}) if whole else refuse(400, "", "the parts do not make up the file")
-        refused = self.access.no_writing(question, repo)
+            # The address itself gives access, as for a part.
+            whole = LfsStore(repo).join(rest[1], request.json()["parts"])
+            return json_response({}) if whole else refuse(400, "", "the parts do not make up the file")
+        refused = self.access.check_write(request, repo)
         if refused is not None:
             return refused
-        asked = question.json()
+        payload = request.json()
         if rest == ["objects", "batch"]:
-            return as_json({"transfer": "basic", "objects": [self._object(repo, file) for file in asked["objects"]]})
+            return json_response(
+                {"transfer": "basic", "objects": [self._lfs_object(repo, file) for file in payload["objects"]]}
+            )
         if rest == ["verify"]:
-            there = Objects(repo).find(asked["oid"])
-            return as_json({}) if there else refuse(404, "", f"{asked['oid']} was not uploaded")
-        return refuse(404, "", f"no such address: {question.path}")
+            existing = LfsStore(repo).find(payload["oid"])
+            return json_response({}) if existing else refuse(404, "", f"{payload['oid']} was not uploaded")
+        return refuse(404, "", f"no such address: {request.path}")
 
-    def _object(self, repo: Repo, file: dict[str, Any]) -> dict[str, Any]:
+    def _lfs_object(self, repo: Repo, file: dict[str, Any]) -> dict[str, Any]:
         oid, size = file["oid"], file["size"]
         known = {"oid": oid, "size": size}
-        if Objects(repo).find(oid) is not None:
+        if LfsStore(repo).find(oid) is not None:
             return known
         address = f"{self.cdn}/cdn-upload/{repo.key}/{oid}"
         lfs = f"{self._url(repo)}.git/info/lfs"
@@ -203,15 +207,17 @@ class Uploads:
             upload = {"href": f"{lfs}/complete/{oid}", "header": {"chunk_size": str(self.part_bytes), **parts}}
         return {**known, "authenticated": True, "actions": {"upload": upload, "verify": {"href": f"{lfs}/verify"}}}
 
-    def to_cdn(self, question: Question) -> Answer:
-        """A file, or a part of one, at the address that was given out for it."""
-        if question.token is not None:
+    def receive_upload(self, request: HubRequest) -> HubResponse:
+        """Store a file, or a part of one, at the address that was given out for it."""
+        if request.token is not None:
             return refuse(400, "", "a token of the Hub was sent to another host")
-        _, kind, owner, name, oid = question.parts
-        objects = Objects(Repo(self.root, kind, f"{owner}/{name}"))
-        part = parse_qs(question.query).get("part")
+        _, kind, owner, name, oid = request.parts
+        objects = LfsStore(Repo(self.root, kind, f"{owner}/{name}"))
+        part = parse_qs(request.query).get("part")
         if part is not None:
-            return Answer(200, {"ETag": f'"{objects.add_part(oid, int(part[0]), question.body)}"'})
+            return HubResponse(200, {"ETag": f'"{objects.add_part(oid, int(part[0]), request.body)}"'})
         return (
-            Answer(200) if objects.add(oid, question.body) else refuse(400, "", "the content is not that of its name")
+            HubResponse(200)
+            if objects.add(oid, request.body)
+            else refuse(400, "", "the content is not that of its name")
         )

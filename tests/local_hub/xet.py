@@ -1,12 +1,12 @@
-"""Large files that come over Xet, as they do from every user who has `hf_xet`.
+"""Receive large files over Xet, as uploaded by every user who has `hf_xet`.
 
-What is real: the client cuts a file into chunks, packs and describes them by its own code, and asks this Hub for the
-token and the commit. What is not: the storage service. The token names a folder, `local://DIR`, in its place, so that
-nothing of the transfer goes over HTTP: no fault can be injected there, and who uploads must be on this machine. Every
-token has a folder of its own, because a process keeps the one it writes to locked; so nothing is spared by chunks that
-another upload brought. Downloads are plain: no X-Xet-Hash is sent, files are redirected to the second host as ever.
+The client's part is real: it splits a file into chunks, packs and describes them with its own code, and requests the
+token and the commit from this Hub. The storage service is not: the token names a folder, `local://DIR`, in its place.
+So no part of the transfer goes over HTTP, no fault can be injected there, and the uploader must be on this machine.
+Every token has its own folder, because a process keeps the one it writes to locked; chunks of other uploads are not
+reused. Downloads are plain: no X-Xet-Hash is sent, and files are redirected to the second host as usual.
 
-That `hf_xet` takes such an address is written nowhere, and may end; the form of its shards is that of xet-core, 1.8.
+That `hf_xet` accepts such an address is undocumented and may end; the format of its shards is that of xet-core 1.8.
 """
 
 import importlib.util
@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .commits import Objects
-from .messages import Answer, as_json
+from .commits import LfsStore
+from .messages import HubResponse, json_response
 from .storage import Repo
 
 _SECONDS = 3600
@@ -32,7 +32,7 @@ _VERIFIED, _WITH_SHA256 = 1 << 31, 1 << 30
 
 @dataclass(frozen=True)
 class XetFile:
-    """A file as a shard describes it; `name` is its hash in Xet."""
+    """A file as a shard describes it; `name` is its Xet hash."""
 
     sha256: str
     name: str
@@ -41,23 +41,23 @@ class XetFile:
 
 @dataclass(frozen=True)
 class XetUploads:
-    """What was sent to a repository over Xet: a folder for each token."""
+    """What was uploaded to a repository over Xet: a folder for each token."""
 
     repo: Repo
 
-    def open(self) -> Answer:
-        """A token for an upload."""
+    def open(self) -> HubResponse:
+        """Return a token for an upload."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return _token(Path(tempfile.mkdtemp(prefix="upload-", dir=self._folder)))
 
-    def take_in(self, wanted: Iterable[str]) -> None:
-        """Put files, by their SHA-256, among the objects that commits may refer to; those that never came are left."""
-        objects = Objects(self.repo)
+    def collect(self, wanted: Iterable[str]) -> None:
+        """Store files by their SHA-256 as objects that commits may refer to; skip those that never came."""
+        objects = LfsStore(self.repo)
         missing = {sha256 for sha256 in wanted if objects.find(sha256) is None}
         for folder in self._folder.glob("upload-*"):
-            found = {file.sha256: file for file in _files_of(folder) if file.sha256 in missing}
-            if found:
-                with _read(folder, list(found.values())) as contents:
+            files = {file.sha256: file for file in _files_in_folder(folder) if file.sha256 in missing}
+            if files:
+                with _read(folder, list(files.values())) as contents:
                     missing -= {sha256 for sha256, path in contents.items() if objects.add(sha256, path.read_bytes())}
 
     @property
@@ -65,21 +65,21 @@ class XetUploads:
         return self.repo.history / "xet"
 
 
-def is_spoken() -> bool:
-    """Whether what comes over Xet can be read here."""
+def can_read_xet() -> bool:
+    """Return whether Xet uploads can be read on this machine."""
     return importlib.util.find_spec("hf_xet") is not None
 
 
-def _token(folder: Path) -> Answer:
-    """The client reads the body or the headers."""
+def _token(folder: Path) -> HubResponse:
+    """Return the token in the body and the headers, because clients read either."""
     address, token, until = f"local://{folder}", "xet_local", int(time.time()) + _SECONDS
     headers = {"X-Xet-Cas-Url": address, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(until)}
-    return as_json({"casUrl": address, "accessToken": token, "exp": until}, **headers)
+    return json_response({"casUrl": address, "accessToken": token, "exp": until}, **headers)
 
 
 @contextmanager
 def _read(folder: Path, files: list[XetFile]) -> Iterator[dict[str, Path]]:
-    """Files by their SHA-256; out of a copy, because the uploader may not have closed the folder yet."""
+    """Yield files by their SHA-256, from a copy, because the uploader may not have closed the folder yet."""
     import hf_xet
 
     with tempfile.TemporaryDirectory(prefix="copy-", dir=folder.parent) as temporary:
@@ -99,23 +99,25 @@ def _read(folder: Path, files: list[XetFile]) -> Iterator[dict[str, Path]]:
 # Shards.
 
 
-def _files_of(folder: Path) -> Iterator[XetFile]:
+def _files_in_folder(folder: Path) -> Iterator[XetFile]:
     for shard in (folder / "xet" / "xorbs" / "shards").glob("*.mdb"):
         yield from _files_in(shard.read_bytes())
 
 
 def _files_in(shard: bytes) -> Iterator[XetFile]:
-    """Each begins with its name, flags and number of segments; then these, and what the flags announce."""
+    """Yield the files of a shard: each has a name, flags and number of segments, then these, then what the flags
+    announce.
+    """
     at = _HEADER
     while (name := shard[at : at + 32]) != _LAST:
         flags, count = struct.unpack_from("<II", shard, at + 32)
         size = sum(struct.unpack_from("<I", shard, at + _ENTRY * (1 + number) + 36)[0] for number in range(count))
         at += _ENTRY * (1 + count * (2 if flags & _VERIFIED else 1))
         if flags & _WITH_SHA256:
-            yield XetFile(_hex(shard[at : at + 32]), _hex(name), size)
+            yield XetFile(_xet_hash(shard[at : at + 32]), _xet_hash(name), size)
             at += _ENTRY
 
 
-def _hex(name: bytes) -> str:
-    """As the clients write it: four numbers of 8 bytes, of which the lowest byte comes first in the file."""
+def _xet_hash(name: bytes) -> str:
+    """Return the hash as the clients write it: four little-endian numbers of 8 bytes."""
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", name))

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and hold everything by name, without pickle."""
+"""Checkpoints are complete or absent, store everything by name, and need no pickle."""
 
 import json
 import random
@@ -52,20 +52,20 @@ def write(folder: Path, step: int, optimizer: torch.optim.Optimizer | None = Non
     )
 
 
-def test_nothing_is_pickled(tmp_path: Path) -> None:
+def test_checkpoint_has_no_pickle_files(tmp_path: Path) -> None:
     checkpoint = write(tmp_path, 7)
     assert checkpoint.name == "checkpoint-7"
     assert {path.suffix for path in checkpoint.iterdir()} == {".json", ".safetensors"}
 
 
-def test_whoever_may_read_one_file_may_read_all(tmp_path: Path) -> None:
-    """safetensors shuts everybody else out of what it writes."""
+def test_checkpoint_files_have_equal_permissions(tmp_path: Path) -> None:
+    """safetensors writes files that only their owner may read."""
     (tmp_path / "plain").touch()
     wanted = (tmp_path / "plain").stat().st_mode
     assert {path.stat().st_mode for path in write(tmp_path, 7).iterdir()} == {wanted}
 
 
-def test_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_optimizer_state_round_trip_is_bit_exact(tmp_path: Path) -> None:
     _, before = trained()
     checkpoint = write(tmp_path, 1, before)
     _, after = trained(seed=5)
@@ -78,7 +78,7 @@ def test_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
             assert torch.equal(old[index][name], new[index][name])
 
 
-def test_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_optimizer_state_of_another_model_is_refused(tmp_path: Path) -> None:
     checkpoint = write(tmp_path, 1)
     with pytest.raises(CheckpointError, match="0.bias is .3,., the parameter .4,."):
         load_optimizer_state(checkpoint, trained(width=4)[1])
@@ -88,7 +88,7 @@ def test_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
         load_optimizer_state(checkpoint, optimizer)
 
 
-def test_generators_and_stream_come_back(tmp_path: Path) -> None:
+def test_rank_state_round_trip_restores_rng_and_stream(tmp_path: Path) -> None:
     checkpoint = write(tmp_path, 3)
     expected = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
     tensors, values, stream = load_rank_state(checkpoint, 0)
@@ -98,12 +98,12 @@ def test_generators_and_stream_come_back(tmp_path: Path) -> None:
     assert expected[:3] == again[:3] and torch.equal(expected[3], again[3])
 
 
-def test_generator_values_are_json() -> None:
+def test_rng_values_are_json() -> None:
     _, values = capture_rng_state()
     assert json.loads(json.dumps(values)) == values
 
 
-def test_half_written_checkpoints_are_never_picked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_latest_checkpoint_skips_unfinished_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = write(tmp_path, 2, keep=9)
     write(tmp_path, 4, keep=9).joinpath("run_state.json").unlink()
     write(tmp_path, 6, keep=9).joinpath("model.safetensors").write_bytes(b"wei")
@@ -114,13 +114,11 @@ def test_half_written_checkpoints_are_never_picked(tmp_path: Path, capsys: pytes
     notes = capsys.readouterr().out
     for reason in ("model.safetensors has 3 bytes instead of 7", "optimizer.safetensors is missing", "no run_state"):
         assert reason in notes
-    with pytest.raises(CheckpointError, match="checkpoint is not whole: model.safetensors has 3 bytes"):
+    with pytest.raises(CheckpointError, match="checkpoint is incomplete: model.safetensors has 3 bytes"):
         find_checkpoint(str(tmp_path / "checkpoint-6"), output_dir=tmp_path)
 
 
-def test_one_that_its_run_drops_while_it_is_looked_at_is_not_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_removed_during_check_is_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write(tmp_path, 1)
     look = Path.relative_to
 
@@ -132,7 +130,7 @@ def test_one_that_its_run_drops_while_it_is_looked_at_is_not_whole(
     assert str(incomplete_reason(checkpoint)).startswith("it cannot be read: No such file or directory: ")
 
 
-def test_a_failure_while_writing_leaves_nothing_to_pick(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_checkpoint(tmp_path: Path) -> None:
     earlier = write(tmp_path, 1)
 
     def full_disk(folder: Path) -> None:
@@ -145,29 +143,27 @@ def test_a_failure_while_writing_leaves_nothing_to_pick(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".unfinished*"))
 
 
-def test_the_last_ones_are_kept_and_a_step_may_be_written_again(tmp_path: Path) -> None:
+def test_save_keeps_last_checkpoints_and_may_rewrite_a_step(tmp_path: Path) -> None:
     for step in (9, 10, 11, 11):
         write(tmp_path, step, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-11"]
 
 
-def test_what_a_kill_left_half_written_is_dropped_be_it_a_folder_or_a_picture(tmp_path: Path) -> None:
+def test_prune_removes_unfinished_folders_and_images(tmp_path: Path) -> None:
     (tmp_path / ".unfinished-model").mkdir()
     (tmp_path / ".unfinished-loss.png").write_bytes(b"half")
     write(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
-def test_a_kill_while_the_oldest_is_dropped_leaves_whole_ones_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kill_during_prune_leaves_complete_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in (1, 2):
         write(tmp_path, step, keep=2)
 
     def killed(folder: Path, **options: object) -> None:
         if folder.is_dir():
             (folder / "rank-0.json").unlink()
-            raise KeyboardInterrupt  # as abrupt as an exception can be
+            raise KeyboardInterrupt  # as abrupt as a kill
 
     monkeypatch.setattr("hf_videomae.training.checkpoints.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -178,10 +174,10 @@ def test_a_kill_while_the_oldest_is_dropped_leaves_whole_ones_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
-def test_resume_takes_a_directory_of_checkpoints(tmp_path: Path) -> None:
+def test_resume_accepts_folder_of_checkpoints(tmp_path: Path) -> None:
     newest = write(tmp_path / "run", 5)
     assert find_checkpoint(str(tmp_path / "run"), output_dir="elsewhere") == newest
     assert find_checkpoint("auto", output_dir=tmp_path / "run") == newest
     assert find_checkpoint("auto", output_dir=tmp_path / "new") is None
-    with pytest.raises(CheckpointError, match="no whole checkpoint-STEP"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint-STEP"):
         find_checkpoint(str(tmp_path), output_dir=tmp_path)

@@ -1,9 +1,6 @@
-"""The run engine in two processes over gloo: one decision for both, and the numbers of one with both batches."""
+"""The trainer in two processes over gloo: shared decisions, and the numbers of one process with both batches."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from hf_videomae.run_files import read_jsonl
-from tests.helpers.toy import toy_train
-
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).parents[1] / "helpers" / "toy_main.py"
-
-
-def in_two_processes(output_dir: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*launch, str(PROGRAM), str(output_dir), json.dumps(settings)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from tests.helpers.toy import run_in_processes, toy_train
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
-    done = in_two_processes(tmp_path / "two", noise=0, log_samples=True, batch_size=4)
+    done = run_in_processes(2, tmp_path / "two", noise=0, log_samples=True, batch_size=4)
     assert done.returncode == 0, done.stderr
     toy_train(tmp_path / "one", noise=0, log_samples=True, batch_size=8)
     two, one = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
@@ -44,9 +26,9 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: Path) -> None:
-    # Batch 2 of process 1 is poisoned; then the run is resumed, and equals one that was not interrupted.
-    done = in_two_processes(tmp_path / "straight", poison=[2])
+def test_nonfinite_loss_in_one_process_is_skipped_by_both(tmp_path: Path) -> None:
+    # Batch 2 of process 1 is not finite. The resumed run equals the uninterrupted one.
+    done = run_in_processes(2, tmp_path / "straight", poison=[2])
     assert done.returncode == 0, done.stderr
     (named,) = read_jsonl(tmp_path / "straight" / "nonfinite.jsonl")
     assert named["step"] == 3 and [row["process"] for row in named["samples"]] == [1]
@@ -54,8 +36,8 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: P
     weights = load_file(tmp_path / "straight" / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
 
-    in_two_processes(tmp_path / "parts", poison=[2], stop_at_step=4)
-    resumed = in_two_processes(tmp_path / "parts", poison=[2], resume="auto")
+    run_in_processes(2, tmp_path / "parts", poison=[2], stop_at_step=4)
+    resumed = run_in_processes(2, tmp_path / "parts", poison=[2], resume="auto")
     assert resumed.returncode == 0, resumed.stderr
     metrics = [read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("straight", "parts")]
     assert [line["loss"] for line in metrics[0]] == [line["loss"] for line in metrics[1]]
@@ -64,8 +46,8 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_both(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_smaller_batch_of_one_process_keeps_both_in_step(tmp_path: Path) -> None:
-    done = in_two_processes(tmp_path, short=[1, 4], log_samples=True)
+def test_smaller_batch_in_one_process_keeps_both_in_step(tmp_path: Path) -> None:
+    done = run_in_processes(2, tmp_path, short=[1, 4], log_samples=True)
     assert done.returncode == 0, done.stderr
     sizes = [[len(line["sample_ids"]) for line in read_jsonl(tmp_path / f"samples-{rank}.jsonl")] for rank in range(2)]
     assert sizes == [[4] * 6, [4, 3, 4, 4, 3, 4]]
@@ -73,21 +55,21 @@ def test_a_smaller_batch_of_one_process_keeps_both_in_step(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_bad_video_that_ends_the_run_is_named_whoever_met_it(tmp_path: Path) -> None:
-    """--on_bad_video raise: the first process is in the middle of a step, and asks nobody any more."""
-    assert in_two_processes(tmp_path, broken=2).returncode != 0
+def test_bad_video_of_second_process_is_recorded_on_failure(tmp_path: Path) -> None:
+    """--on_bad_video raise: the first process is in the middle of a step and gathers nothing any more."""
+    assert run_in_processes(2, tmp_path, broken=2).returncode != 0
     assert read_jsonl(tmp_path / "bad_videos.jsonl") == [{"step": 3, "path": "a.mp4", "reason": "no video stream"}]
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
-    # 1, then 2, then 1: the same 8 rows in every step, so up to rounding the weights of one that was not interrupted.
+def test_resume_with_another_number_of_processes_sees_same_samples(tmp_path: Path) -> None:
+    # 1, then 2, then 1 process see the same 8 rows in every step, so the weights are equal up to rounding.
     options: dict[str, Any] = {"noise": 0, "log_samples": True}
     toy_train(tmp_path / "straight", batch_size=8, **options)
     toy_train(tmp_path / "parts", batch_size=8, stop_at_step=2, **options)
-    done = in_two_processes(tmp_path / "parts", batch_size=4, stop_at_step=4, resume="auto", **options)
+    done = run_in_processes(2, tmp_path / "parts", batch_size=4, stop_at_step=4, resume="auto", **options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("note: 2 processes go on where 1 stood: no sample is left out or repeated") == 1
+    assert done.stdout.count("note: 2 processes now, 1 before: no sample is skipped or repeated") == 1
     assert done.stdout.count("note:") == 1
     toy_train(tmp_path / "parts", batch_size=8, resume="auto", **options)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "parts"))
@@ -102,9 +84,9 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_step_of_other_size_is_told(tmp_path: Path) -> None:
-    in_two_processes(tmp_path, stop_at_step=2)
-    done = in_two_processes(tmp_path, stop_at_step=3, resume="auto", batch_size=2)
+def test_resume_notes_changed_clips_per_step(tmp_path: Path) -> None:
+    run_in_processes(2, tmp_path, stop_at_step=2)
+    done = run_in_processes(2, tmp_path, stop_at_step=3, resume="auto", batch_size=2)
     assert "note: a step had 8 clips and has 4 from here on" in done.stdout
     assert "--batch_size 4 keeps all of it" in done.stdout
     run = json.loads((tmp_path / "run.json").read_text())

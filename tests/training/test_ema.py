@@ -1,4 +1,4 @@
-"""The moving average of the weights, by hand."""
+"""The moving average of the weights, computed by hand."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def model() -> nn.Linear:
     return linear
 
 
-def test_the_average_by_hand() -> None:
+def test_ema_matches_hand_computation() -> None:
     linear = model()
     average = EMA(linear, decay=0.9)
     for value in (2.0, 3.0):
@@ -28,7 +28,7 @@ def test_the_average_by_hand() -> None:
     assert average.tensors.keys() == {"weight"}
 
 
-def test_in_place_and_back() -> None:
+def test_average_parameters_restores_weights() -> None:
     linear = model()
     average = EMA(linear, decay=0.5)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_in_place_and_back() -> None:
     assert linear.weight.item() == 3.0 and linear.weight.requires_grad
 
 
-def test_saved_averages_of_another_model() -> None:
+def test_load_refuses_average_of_another_model() -> None:
     average = EMA(model(), decay=0.5)
     average.load({"weight": torch.tensor([[7.0]])})
     assert average.tensors["weight"].item() == 7.0

@@ -1,4 +1,4 @@
-"""What accelerate launch was asked for and would leave out without a word."""
+"""Launch modes of accelerate that are not supported are refused instead of ignored."""
 
 import os
 import subprocess
@@ -22,27 +22,27 @@ ROOT = Path(__file__).resolve().parents[2]
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "parallel"),
     ],
 )
-def test_paradigms_are_refused(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_launch_modes_are_refused(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "true")
     with pytest.raises(RunError, match=rf"{name}.*{variable}.*MULTI_GPU"):
         build_accelerator(RunRecipe())
 
 
 @pytest.mark.slow
-def test_an_fsdp_configuration_on_a_cpu_is_refused(tmp_path: Path) -> None:
+def test_fsdp_configuration_on_cpu_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fsdp.yaml").write_text(
         "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nuse_cpu: true\nnum_machines: 1\n"
         "num_processes: 1\nmachine_rank: 0\nmixed_precision: 'no'\nfsdp_config:\n  fsdp_version: 2\n"
     )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "fsdp.yaml")]
     arguments = ["--model", "tiny", "--max_steps", "1", "--output_dir", str(tmp_path / "out")]
-    found = subprocess.run(
+    done = subprocess.run(
         [*command, str(ROOT / "examples" / "pretrain.py"), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=300,
     )
-    (line,) = [line for line in found.stderr.splitlines() if line.startswith("error")]
-    assert "FSDP" in line and "MULTI_GPU" in line and found.returncode
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "FSDP" in line and "MULTI_GPU" in line and done.returncode
     assert not (tmp_path / "out").exists()

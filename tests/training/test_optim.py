@@ -1,4 +1,4 @@
-"""The schedule and the parameter groups, against the numbers of the paper's code."""
+"""The schedule and the parameter groups against the numbers of the paper's code."""
 
 import math
 
@@ -18,7 +18,7 @@ from hf_videomae.training.optim import (
 )
 
 
-def test_schedule_is_the_literal_list() -> None:
+def test_schedule_equals_literal_values() -> None:
     # linspace(0, 1, 4), then 0.1 + 0.45 (1 + cos(pi i / 6)) for i = 0..5: the peak twice, the floor never.
     expected = [
         0.0,
@@ -46,18 +46,18 @@ def test_schedule_equals_linspace_and_cosine(total: int, warmup: int) -> None:
     assert np.abs(np.array(values) - expected).max() < 1e-18
 
 
-def test_learning_rate_and_floor_scale_with_the_batch() -> None:
+def test_learning_rate_and_floor_scale_with_batch() -> None:
     # Kinetics-400 base: 64 GPUs x 32 clips: 1.2e-3, and a floor of 8e-5, not 1e-5.
     assert scale_lr(1.5e-4, 2048) == pytest.approx(1.2e-3)
     assert scale_lr(1e-5, 2048) == pytest.approx(8e-5)
 
 
-def test_warmup_that_does_not_fit_is_refused() -> None:
+def test_warmup_longer_than_run_is_refused() -> None:
     with pytest.raises(RunError, match="warm-up of 11 steps does not fit a run of 10 steps"):
         CosineSchedule(peak=1.0, floor=0.0, total_steps=10, warmup_steps=11)
 
 
-def test_decay_is_on_weights_alone() -> None:
+def test_weight_decay_applies_to_weight_matrices_only() -> None:
     model = VideoMAEForPreTraining(
         VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, decoder_num_hidden_layers=1)
     )
@@ -70,7 +70,7 @@ def test_decay_is_on_weights_alone() -> None:
     assert all(dict(model.named_parameters())[name].ndim > 1 for name in decaying)
 
 
-def test_groups_hold_every_trained_parameter_once() -> None:
+def test_param_groups_hold_every_trained_parameter_once() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
     model[1].bias.requires_grad_(False)
     groups = build_param_groups(model, weight_decay=0.05)
@@ -80,11 +80,11 @@ def test_groups_hold_every_trained_parameter_once() -> None:
     }
 
 
-def test_scale_multiplies_the_schedule() -> None:
+def test_lr_scale_multiplies_the_schedule() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))
     groups = build_param_groups(model, weight_decay=0.0, lr_scale=lambda name: 0.5 if name.startswith("0") else 1.0)
     optimizer = build_optimizer(groups, betas=(0.9, 0.95), eps=1e-8)
-    for value in (0.2, 0.4):  # from the schedule each time, never from the last value
+    for value in (0.2, 0.4):  # scaled from the schedule each time, not from the last value
         set_learning_rate(optimizer, value)
     assert {group["names"][0]: group["lr"] for group in optimizer.param_groups} == {"0.weight": 0.2, "1.weight": 0.4}
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)

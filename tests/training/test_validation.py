@@ -1,4 +1,4 @@
-"""Validations of a run: when they come, what they leave untouched, and what happens when one fails."""
+"""Validations of a run: when they happen, what they leave unchanged, and what a failure does."""
 
 import random
 from pathlib import Path
@@ -28,7 +28,7 @@ TIMING = {"clips_per_second", "seconds", "data_wait", "data_seconds"}
 
 
 class ToyValidation:
-    """Every `every` steps; draws from all generators, as careless code would."""
+    """Validates every `every` steps, and draws from all random generators like careless code."""
 
     def __init__(self, every: int, *, fails_at: int | None = None) -> None:
         self.every, self.fails_at = every, fails_at
@@ -54,12 +54,10 @@ def without_timing(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
 
 
-def test_a_run_with_validations_has_the_losses_of_one_without(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_validations_do_not_change_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_train(tmp_path / "without")
     validation = ToyValidation(2)
-    toy_train(tmp_path / "with", validation=validation)
+    toy_train(tmp_path / "with", validator=validation)
     assert (validation.measured, validation.tested) == (3, 1)
     lines = without_timing(tmp_path / "with")
     found = [(line["step"], line.pop("eval_top1")) for line in lines if "eval_top1" in line]
@@ -69,29 +67,29 @@ def test_a_run_with_validations_has_the_losses_of_one_without(
     assert capsys.readouterr().out.count("validation after step") == 3
 
 
-def test_a_resumed_run_validates_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
-    toy_train(tmp_path / "straight", validation=ToyValidation(2))
+def test_resumed_run_validates_like_uninterrupted_one(tmp_path: Path) -> None:
+    toy_train(tmp_path / "straight", validator=ToyValidation(2))
     for stop in (2, 3, None):
         resume = None if stop == 2 else "auto"
-        toy_train(tmp_path / "parts", validation=ToyValidation(2), stop_at_step=stop, resume=resume)
+        toy_train(tmp_path / "parts", validator=ToyValidation(2), stop_at_step=stop, resume=resume)
     assert without_timing(tmp_path / "parts") == without_timing(tmp_path / "straight")
 
 
-def test_a_validated_step_is_logged_and_the_test_comes_when_all_is_done(tmp_path: Path) -> None:
+def test_validated_step_is_logged_and_test_comes_last(tmp_path: Path) -> None:
     stopped = ToyValidation(4)
-    toy_train(tmp_path, validation=stopped, log_every=100, stop_at_step=5)
+    toy_train(tmp_path, validator=stopped, log_every=100, stop_at_step=5)
     assert [line["step"] for line in read_jsonl(tmp_path / "metrics.jsonl")] == [1, 4, 5]
     assert (stopped.measured, stopped.tested) == (1, 0)
-    toy_train(tmp_path, validation=ToyValidation(4), resume="auto")
+    toy_train(tmp_path, validator=ToyValidation(4), resume="auto")
     again = ToyValidation(4)
-    toy_train(tmp_path, validation=again, resume="auto")  # nothing is left to do but the test
+    toy_train(tmp_path, validator=again, resume="auto")  # only the test is left to do
     assert (again.measured, again.tested) == (0, 1)
 
 
-def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
+def test_failed_validation_loses_no_training(tmp_path: Path) -> None:
     toy_train(tmp_path / "straight")
     with pytest.raises(RunError, match=r"after step 3 failed: nothing decodes. checkpoint-3 is saved"):
-        toy_train(tmp_path / "parts", validation=ToyValidation(1, fails_at=3))
+        toy_train(tmp_path / "parts", validator=ToyValidation(1, fails_at=3))
     toy_train(tmp_path / "parts", resume="auto")
     losses = [
         [line["loss"] for line in read_jsonl(tmp_path / name / "metrics.jsonl")] for name in ("straight", "parts")
@@ -99,8 +97,8 @@ def test_a_validation_that_fails_loses_no_training(tmp_path: Path) -> None:
     assert len(losses[0]) == 6 and losses[0] == losses[1]
 
 
-def test_the_average_is_what_is_measured() -> None:
-    # Whoever always answers "2" is right on two of the 11 videos; whoever always answers "5", on one.
+def test_validation_measures_ema_weights() -> None:
+    # Always answering class 2 is right on two of the 11 videos; always answering class 5, on one.
     AcceleratorState._reset_state(reset_partial_state=True)
     recipe = FinetuneRecipe(ema_decay=0.5, test_split="test", num_workers=0)
     source = MotionSource(split="test", num_videos=11)
@@ -108,12 +106,12 @@ def test_the_average_is_what_is_measured() -> None:
     task = FinetuneTask(recipe, model=model, source=source, stride=2)
     task.attach_ema(torch.optim.SGD(model.parameters()))
     validation = SplitValidator(recipe, task=task, source=source, accelerator=Accelerator(cpu=True))
-    assert task.average is not None
-    task.average.tensors["classifier.bias"][2] = 1000.0
+    assert task.ema is not None
+    task.ema.tensors["classifier.bias"][2] = 1000.0
     with torch.no_grad():
         model.classifier.bias[5] = 1000.0
     measured = validation.validate()
-    assert measured.numbers["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
+    assert measured.metrics["eval_top1"] == pytest.approx(2 / 11) and "on 11 videos" in measured.summary
     assert model.classifier.bias[5] == 1000.0 and model.classifier.bias[2] != 1000.0 and model.training
 
 
@@ -125,6 +123,6 @@ def test_the_average_is_what_is_measured() -> None:
         ({"eval_views": "5", "test_split": "test"}, "eval_views is '5'"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         FinetuneRecipe(**settings)

@@ -174,7 +174,9 @@ def test_loader_collects_counts_in_the_main_process(
         monkeypatch.setattr(module, "hdr_counter", fresh)
     monkeypatch.setattr("hf_videomae.video.reader.hdr_counter", fresh)
     settings = ClipConfig(num_frames=2, stride=1, image_size=32)
-    loader = build_loader(open_source(str(tmp_path)), settings=settings, batch_size=2, seed=0, num_workers=num_workers)
+    loader = build_loader(
+        open_source(str(tmp_path)), clip_config=settings, batch_size=2, seed=0, num_workers=num_workers
+    )
     batches = iter(loader)
     next(batches)
     batches.close()

@@ -275,7 +275,7 @@ class OneVideo:
 def test_training_on_remote_file_downloads_a_part(server: Server, long: Path) -> None:
     settings = ClipConfig(num_frames=8, stride=2, image_size=32)
     remote, local = (
-        next(iter(build_loader(OneVideo(video), settings=settings, batch_size=1, seed=0)))
+        next(iter(build_loader(OneVideo(video), clip_config=settings, batch_size=1, seed=0)))
         for video in (server.url, str(long))
     )
     assert torch.equal(remote["pixel_values"], local["pixel_values"])

@@ -1,8 +1,8 @@
-"""A model behind HTTP: what `handler.py` of a model folder runs on Inference Endpoints, and what writes that file.
+"""Serve a model on Inference Endpoints: `handler.py` of a model folder runs this.
 
 The toolkit there calls one `EndpointHandler` with the JSON of each request, `{"inputs": ..., "parameters": {...}}`,
-from several threads. Whatever it raises becomes the answer 400 with `{"error": "..."}`, whosever fault it is; so the
-text says it: a `BadRequest` begins with `bad request:`, everything else is the server's.
+from several threads. It answers every exception with status 400 and `{"error": "..."}`. So the text tells whose error
+it is: that of a `BadRequest` begins with `bad request:`, that of the server with `server error:`.
 """
 
 from .endpoint_settings import EndpointSettings

@@ -1,7 +1,7 @@
-"""Where a URL leads, and whether a server may go there on a stranger's word.
+"""Resolve the host of a URL from a request and check that all its addresses are public.
 
-A name is resolved once and every address it has is checked; what is connected to is an address that was checked, so a
-name server that answers differently the second time changes nothing.
+A name is resolved once, and the server connects only to an address that was checked. So a name server that answers
+differently the second time (DNS rebinding) gains nothing.
 """
 
 import ipaddress
@@ -17,11 +17,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PORTS = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"(?=.{1,254}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
-# As browsers read it: a last part that is a number makes the whole an address, in whatever spelling.
+# As in browsers: if the last label is a number in any spelling, the host is an IPv4 address.
 _LAST_LABEL_IS_NUMBER = re.compile(r"(.*\.)?(\d+|0[xX][0-9a-fA-F]*)\.?")
 
-# IANA's special-purpose addresses, and that of Azure's machines for their own host. What the releases of Python say
-# about them differs.
+# IANA's special-purpose addresses, and the one by which machines on Azure reach their host. Python's own
+# `is_private` differs between releases.
 _PRIVATE_NETWORKS_V4 = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -30,8 +30,8 @@ _PRIVATE_NETWORKS_V4 = [
         "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
     )
 ]  # fmt: skip
-# Everything else of IPv6 is loopback, mapped, translated (NAT64), local or multicast. Within: Teredo and its kin,
-# documentation, 6to4, which carry an IPv4 address or lead nowhere.
+# All other IPv6 addresses are loopback, mapped, translated (NAT64), local or multicast. The excluded networks inside
+# are Teredo and similar, documentation, and 6to4: they carry an IPv4 address or lead nowhere.
 _PUBLIC_NETWORK_V6 = ipaddress.IPv6Network("2000::/3")
 _PRIVATE_NETWORKS_V6 = [
     ipaddress.IPv6Network(network)
@@ -41,7 +41,7 @@ _PRIVATE_NETWORKS_V6 = [
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedURL:
-    """One URL, taken apart. `path` is what the server is asked for, the query included; no text shows it."""
+    """The parts of a URL. `path` includes the query, and no message may show it."""
 
     scheme: str
     host: str
@@ -50,17 +50,17 @@ class ParsedURL:
 
     @property
     def url(self) -> str:
-        """For following a redirect that is relative."""
+        """Return the URL, as the base of a relative redirect."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
 def parse_url(url: str) -> ParsedURL:
-    """Take an http(s) URL apart.
+    """Parse an http(s) URL.
 
     Raises:
-        BadRequest: for another scheme, a name and password, a host that is neither a name nor an address in its usual
-            spelling, or characters that programs read differently.
+        BadRequest: for another scheme, a user name or password, a host that is neither a name nor an address in its
+            usual spelling, or characters that programs interpret differently.
     """
     if not re.fullmatch(r"[!-~]{1,4096}", url) or "\\" in url:
         raise BadRequest("the URL holds spaces, backslashes or characters outside ASCII, or is longer than 4096")
@@ -81,38 +81,38 @@ def parse_url(url: str) -> ParsedURL:
 
 
 def resolve_public_addresses(target: ParsedURL, *, allow: Iterable[str] = ()) -> list[Address]:
-    """The addresses of a host, all of them public, or allowed with this port.
+    """Return the addresses of a host, if each of them is public or allowed with this port.
 
     Raises:
-        BadRequest: when one of them is not, or the name is not known.
+        BadRequest: when one of them is neither, or the name is unknown.
     """
     allowed = parse_allowlist(allow)
     try:
-        found = list(dict.fromkeys(_resolve_host(target)))
+        addresses = list(dict.fromkeys(_resolve_host(target)))
     except (OSError, UnicodeError) as error:
         raise BadRequest("the URL's host cannot be found") from error
-    for address in found:
+    for address in addresses:
         if (address, target.port) in allowed:
             continue
         if not is_public(address):
             raise BadRequest("the URL's host is not on the public internet")
         if target.port not in _PORTS.values():
             raise BadRequest(f"the URL's port is {target.port}; 80 and 443 are allowed")
-    return found
+    return addresses
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public internet, and carries no other in it."""
+    """Return whether an address belongs to the public internet and embeds no other address."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _PRIVATE_NETWORKS_V4)
     return address in _PUBLIC_NETWORK_V6 and not any(address in network for network in _PRIVATE_NETWORKS_V6)
 
 
 def parse_allowlist(allow: Iterable[str]) -> set[tuple[Address, int]]:
-    """`ADDRESS:PORT` texts to pairs.
+    """Return (address, port) pairs of `ADDRESS:PORT` texts.
 
     Raises:
-        ValueError: for anything else, names among them: what a name stands for changes.
+        ValueError: for anything else, host names included, because what a name resolves to changes.
     """
     pairs = set()
     for text in allow:
@@ -139,5 +139,5 @@ def _resolve_host(target: ParsedURL) -> list[Address]:
     try:
         return [ipaddress.ip_address(target.host)]
     except ValueError:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        entries = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]

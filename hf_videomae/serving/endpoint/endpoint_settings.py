@@ -1,4 +1,4 @@
-"""How much one request may take, and how many are worked on at once."""
+"""Set the limits of an endpoint: how much one request may use, and how many requests are processed at once."""
 
 import os
 from dataclasses import dataclass, field, fields
@@ -10,7 +10,7 @@ _DEFAULT_REQUEST_SECONDS = 120.0
 
 
 def _default_request_seconds() -> float:
-    """HF_VIDEOMAE_ENDPOINT_SECONDS, where it is set."""
+    """Return HF_VIDEOMAE_ENDPOINT_SECONDS if it is set, else 120."""
     text = os.environ.get(SECONDS_VARIABLE, "").strip()
     try:
         seconds = float(text or _DEFAULT_REQUEST_SECONDS)
@@ -26,26 +26,25 @@ class EndpointSettings:
     """The limits of an endpoint.
 
     Args:
-        max_bytes: of one video, as a file.
-        max_pixels: of one frame, height times width; the default lets 8K (7680 x 4320) pass.
-        max_frames: of one video.
-        max_clip_bytes: of the frames that are asked for at once, as RGB: 16 of 4K are 0.4 GB.
+        max_bytes: bytes of one video file.
+        max_pixels: height times width of one frame; the default allows 8K (7680 x 4320).
+        max_frames: frames of one video.
+        max_clip_bytes: bytes of all frames of a request as RGB; 16 frames of 4K are 0.4 GB.
         max_views: temporal positions times crops.
-        max_num_frames: of one clip.
-        request_seconds: of one request, from its arrival to its answer: waiting for its turn, download, decoding and
-            prediction. Looked at between frames and between batches of views. 120, or what the environment's
-            HF_VIDEOMAE_ENDPOINT_SECONDS says.
-        download_seconds: for a URL, redirects included. Asking for a name's address comes on top, as long as the
-            system's resolver waits.
-        read_seconds: that a server may be silent.
-        max_redirects: that are followed; each is checked like the first URL.
-        max_concurrent_downloads: at once; a file that waits to be decoded counts.
-        max_concurrent_decodes: videos that are decoded, and go through the model, at once.
-        allow: `ADDRESS:PORT` (`10.0.0.5:9000`, `[::1]:8080`) that URLs may lead to although it is no public address,
-            or no web server's port.
+        max_num_frames: frames of one clip.
+        request_seconds: time from the arrival of a request to its answer: waiting, download, decoding and prediction.
+            Checked between frames and between batches of views. Default: HF_VIDEOMAE_ENDPOINT_SECONDS, or 120.
+        download_seconds: time to download a URL, redirects included. Resolving the host's name comes on top, for as
+            long as the system's resolver waits.
+        read_seconds: how long a server may send nothing.
+        max_redirects: redirects that are followed; each is checked like the first URL.
+        max_concurrent_downloads: downloads at once; a file that waits to be decoded counts.
+        max_concurrent_decodes: videos that are decoded, and run through the model, at once.
+        allow: `ADDRESS:PORT` (`10.0.0.5:9000`, `[::1]:8080`) that URLs may lead to although the address is not
+            public, or the port is not that of a web server.
 
     Raises:
-        ValueError: for a limit that allows nothing, or an `allow` that is no address with a port.
+        ValueError: for a limit that allows nothing, or an `allow` that is not an address with a port.
     """
 
     max_bytes: int = 64 * _MIB

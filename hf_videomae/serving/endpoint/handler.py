@@ -1,4 +1,4 @@
-"""The handler: a request to its answer. May be called from several threads at once.
+"""Answer requests: decode the video, run the model, return the labels with the highest scores.
 
 Shapes: V views, T frames, K classes.
 """
@@ -39,22 +39,22 @@ _PROBLEM_TYPES = {"sigmoid": "multi_label_classification", "none": "regression",
 
 
 class EndpointHandler:
-    """Names what happens in a video, for the toolkit of Inference Endpoints.
+    """Classify videos for the toolkit of Inference Endpoints; several threads may call it at once.
 
-    `data["inputs"]` is the file as base64 text, with or without `data:video/mp4;base64,` before it, an http(s) URL, or
-    bytes. `data["parameters"]`, each as it pleases:
+    `data["inputs"]` is the file as base64 text, with or without `data:video/mp4;base64,` in front, an http(s) URL, or
+    bytes. All of `data["parameters"]` are optional:
 
-    - `top_k`: classes in the answer; 5. Of a regression all its numbers.
-    - `function_to_apply`: `softmax`, `sigmoid` or `none`, before the mean over views; as the model was trained.
-    - `num_frames`: of a clip; the model's.
-    - `frame_sampling_rate`: frames from one frame of a clip to the next; the model's. The clip is then a dense one.
-    - `views`: `"5x3"`, temporal positions x crops that are averaged; `"1x1"`.
+    - `top_k`: classes in the answer. Default: 5; for regression all numbers.
+    - `function_to_apply`: `softmax`, `sigmoid` or `none`, before the mean over views. Default: as in training.
+    - `num_frames`: frames of a clip. Default: the model's.
+    - `frame_sampling_rate`: distance between the frames of a clip, which is then a dense one. Default: the model's.
+    - `views`: temporal positions x crops that are averaged, such as `"5x3"`. Default: `"1x1"`.
 
-    The clip is the one of training and of `hf_videomae.predict`, so a video shorter than a clip is answered, too.
+    Clips are sampled as in training and in `hf_videomae.predict`, so videos shorter than a clip are answered too.
 
     Args:
-        path: the folder of the model; the current one by default.
-        settings: limits, and how much is done at once.
+        path: the folder of the model; default: the current folder.
+        settings: the limits of a request.
 
     Raises:
         ValueError: when the folder holds no fine-tuned VideoMAE.
@@ -79,16 +79,16 @@ class EndpointHandler:
             `[{"label": ..., "score": ...}, ...]`, the highest score first.
 
         Raises:
-            BadRequest: for a request that its sender can mend.
-            ServerFault: for what is wrong here.
+            BadRequest: for an error that the sender of the request can fix.
+            ServerError: for an error of the server.
         """
         deadline = time.monotonic() + self.settings.request_seconds
         inputs, values = split_request_body(data)
         parameters = parse_parameters(values, cube_frames=self._cube_frames, settings=self.settings)
         if is_url(inputs):
-            # A file that was downloaded waits within the count, so those that wait are bounded, too.
+            # A downloaded file keeps its download slot while it waits for decoding, so waiting files are bounded.
             with self._acquire_slot(self._download_slots, deadline):
-                video = fetch_url(inputs.strip(), settings=self.settings, until=deadline)
+                video = fetch_url(inputs.strip(), settings=self.settings, request_deadline=deadline)
                 with self._acquire_slot(self._decode_slots, deadline):
                     return self._answer(video, parameters, deadline)
         with self._acquire_slot(self._decode_slots, deadline):
@@ -97,9 +97,9 @@ class EndpointHandler:
     @contextmanager
     def _acquire_slot(self, semaphore: threading.BoundedSemaphore, deadline: float) -> Iterator[None]:
         if not semaphore.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            waited_seconds = self.settings.request_seconds
             raise ServerError(
-                f"too many requests at once: this one had no turn within {waited_seconds:g} s; try again later"
+                f"too many requests at once: this one had no turn within {self.settings.request_seconds:g} s; try "
+                f"again later"
             )
         try:
             yield
@@ -118,7 +118,7 @@ class EndpointHandler:
         return [{"label": str(names[number]), "score": float(scores[number])} for number in best]
 
     def _decode_clips(self, video: bytes, parameters: RequestParameters, deadline: float) -> Tensor:
-        """(V, T, channels, H, W)."""
+        """Return the clips of all views, (V, T, channels, H, W)."""
         check_video_container(video)
         settings = self.settings
         try:
@@ -137,7 +137,7 @@ class EndpointHandler:
 
     @torch.no_grad()
     def _predict_scores(self, clips: Tensor, function: str | None, deadline: float) -> Tensor:
-        """(K,)."""
+        """Return the scores, averaged over the views, (K,)."""
         parts = []
         for part in clips.split(_CLIP_BATCH_SIZE):
             self._check_deadline(deadline)
@@ -151,7 +151,7 @@ class EndpointHandler:
             raise RequestTimeout(self.settings.request_seconds)
 
     def _processor_for(self, parameters: RequestParameters) -> VideoMAEVideoProcessor:
-        """The model's processor, or one like it with another clip plan."""
+        """Return the model's processor, or a copy that samples clips as the request asks."""
         changes: dict[str, Any] = {}
         if parameters.num_frames is not None:
             changes["num_frames"] = parameters.num_frames

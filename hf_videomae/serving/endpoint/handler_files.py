@@ -1,4 +1,4 @@
-"""The two files that make a model folder one for Inference Endpoints."""
+"""Write the two files with which Inference Endpoints serves a model folder."""
 
 import json
 from pathlib import Path
@@ -26,15 +26,15 @@ def write_endpoint(folder: str | Path, *, package: str = DEFAULT_REQUIREMENT, ov
     """Write `handler.py` and `requirements.txt` into the folder of a fine-tuned model.
 
     Args:
-        folder: of the model.
+        folder: the folder of the model.
         package: where pip finds this package, as a line of a requirements file.
-        overwrite: also files of these names that say something else.
+        overwrite: also replace files of these names with other content.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: when the folder holds no fine-tuned VideoMAE, or other files of these names, or the package holds
+        ValueError: when the folder holds no fine-tuned VideoMAE, or other files of these names, or `package` contains
             credentials.
     """
     folder = Path(folder)
@@ -43,7 +43,7 @@ def write_endpoint(folder: str | Path, *, package: str = DEFAULT_REQUIREMENT, ov
     texts = {folder / HANDLER_FILE: _HANDLER_SOURCE, folder / REQUIREMENTS_FILE: f"{package}\n"}
     for path, text in texts.items():
         if not overwrite and path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise ValueError(f"{path} is there and says something else; --overwrite replaces it")
+            raise ValueError(f"{path} exists with other content; --overwrite replaces it")
     for path, text in texts.items():
         write_atomic(path, text)
     return list(texts)
@@ -56,7 +56,7 @@ def _check_classifier(path: Path) -> None:
     except FileNotFoundError as error:
         raise ValueError(f"there is no {path}; {remedy}") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON; {remedy}") from error
-    found = config.get("architectures") if isinstance(config, dict) else None
-    if not isinstance(found, list) or CLASSIFIER_CLASS not in found:
-        raise ValueError(f"{path} is not that of a classifier ({found}); {remedy}")
+        raise ValueError(f"{path} is not JSON; {remedy}") from error
+    architectures = config.get("architectures") if isinstance(config, dict) else None
+    if not isinstance(architectures, list) or CLASSIFIER_CLASS not in architectures:
+        raise ValueError(f"{path} is not the configuration of a classifier ({architectures}); {remedy}")

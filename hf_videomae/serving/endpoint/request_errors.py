@@ -1,10 +1,10 @@
-"""Whose fault it is. The toolkit answers 400 to both and sends on the text alone, so that begins with the answer."""
+"""Distinguish bad requests from server errors by how their text begins, because the toolkit answers 400 to both."""
 
 
 class BadRequest(ValueError):
-    """The request cannot be answered; its sender can mend it.
+    """Raise for a request that its sender can fix.
 
-    Its text holds nothing of the input: the toolkit writes it to its log.
+    Its text contains nothing of the input, because the toolkit writes it to its log.
     """
 
     status = 400
@@ -15,17 +15,17 @@ class BadRequest(ValueError):
 
 
 class RequestTimeout(BadRequest):
-    """The answer would take longer than one request may."""
+    """Raise when the answer would take longer than a request may."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"the answer takes longer than {seconds:g} s, which is what one request may take in all; give a shorter "
-            f"or smaller video, or fewer views"
+            f"the answer takes longer than {seconds:g} s, the limit of one request; give a shorter or smaller video, "
+            f"or fewer views"
         )
 
 
 class ServerError(RuntimeError):
-    """The server cannot answer a request that may well be right."""
+    """Raise when the server cannot answer a request that may be valid."""
 
     status = 500
 

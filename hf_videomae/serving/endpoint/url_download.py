@@ -1,6 +1,6 @@
-"""A file from a URL that a stranger gave: from public addresses only, up to a size, within a time.
+"""Download a file from a URL of a request: only from public addresses, within limits of size and time.
 
-No token, cookie or proxy is used (`http.client` knows none), nothing packed is unpacked, nothing is written to disk.
+It sends no token or cookie and uses no proxy (`http.client` has none), unpacks nothing and writes nothing to disk.
 """
 
 import contextlib
@@ -21,23 +21,23 @@ _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 256 * 2**10
 
 
-def fetch_url(url: str, *, settings: EndpointSettings, until: float = math.inf) -> bytes:
-    """The file behind an http(s) URL.
+def fetch_url(url: str, *, settings: EndpointSettings, request_deadline: float = math.inf) -> bytes:
+    """Return the file behind an http(s) URL.
 
     Args:
-        url: as it came.
-        settings: limits.
-        until: when the request has to be answered, by `time.monotonic()`.
+        url: as in the request.
+        settings: the limits.
+        request_deadline: when the request must be answered, by `time.monotonic()`.
 
     Raises:
-        BadRequest: when it cannot be had within the limits, or lies where a server must not go.
-        OutOfTime: when the time of the request is over.
+        BadRequest: when it cannot be downloaded within the limits, or its address is not public.
+        RequestTimeout: when the time of the request is over.
     """
-    deadline = min(time.monotonic() + settings.download_seconds, until)
+    deadline = min(time.monotonic() + settings.download_seconds, request_deadline)
     try:
         return _follow_redirects(url, deadline=deadline, settings=settings)
     except TimeoutError as error:
-        if time.monotonic() >= until:
+        if time.monotonic() >= request_deadline:
             raise RequestTimeout(settings.request_seconds) from error
         raise BadRequest(
             f"the URL's server took too long: {settings.read_seconds:g} s without a byte, or "
@@ -52,26 +52,26 @@ def fetch_url(url: str, *, settings: EndpointSettings, until: float = math.inf) 
 
 
 def _describe_network_error(error: Exception) -> str:
-    """What went wrong, in words that hold nothing a server sent."""
+    """Return the reason of an error, without anything that the server sent."""
     if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
         return "the connection broke off"
     if isinstance(error, OSError):
         return (error.strerror or type(error).__name__).lower()
-    return "what answers there is no web server"
+    return "the server there is not a web server"
 
 
 def _follow_redirects(url: str, *, deadline: float, settings: EndpointSettings) -> bytes:
     target = parse_url(url)
     for _ in range(settings.max_redirects + 1):
-        found = _send_request(target, deadline=deadline, settings=settings)
-        if isinstance(found, bytes):
-            return found
-        target = found
+        response = _send_request(target, deadline=deadline, settings=settings)
+        if isinstance(response, bytes):
+            return response
+        target = response
     raise BadRequest(f"the URL redirects more than {settings.max_redirects} times; give the last one")
 
 
 def _send_request(target: ParsedURL, *, deadline: float, settings: EndpointSettings) -> bytes | ParsedURL:
-    """The file, or where it is said to be."""
+    """Return the file, or the URL that the server redirects to."""
     addresses = resolve_public_addresses(target, allow=settings.allow)
     connection = _PinnedConnection(target, addresses, deadline=deadline, read_timeout=settings.read_seconds)
     try:
@@ -91,9 +91,9 @@ def _parse_redirect(target: ParsedURL, location: str) -> ParsedURL:
     try:
         return parse_url(urljoin(target.url, location))
     except BadRequest as error:
-        raise BadRequest(f"it redirects, and there {error.reason}") from error
+        raise BadRequest(f"the URL redirects, and there {error.reason}") from error
     except ValueError as error:
-        raise BadRequest("it redirects to a URL that is malformed") from error
+        raise BadRequest("the URL redirects to one that is malformed") from error
 
 
 def _read_body(response: http.client.HTTPResponse, *, max_bytes: int) -> bytes:
@@ -104,7 +104,7 @@ def _read_body(response: http.client.HTTPResponse, *, max_bytes: int) -> bytes:
         raise BadRequest(f"the URL's file has {content_length} bytes; at most {max_bytes} are allowed")
     while chunk := response.read(_CHUNK_BYTES):
         if content.tell() + len(chunk) > max_bytes:
-            raise BadRequest(f"the URL's file has more than {max_bytes} bytes, which is what is allowed")
+            raise BadRequest(f"the URL's file has more than {max_bytes} bytes, the most that is allowed")
         content.write(chunk)
     if content_length is not None and content.tell() < content_length:
         raise BadRequest(f"the URL's server stopped after {content.tell()} of {content_length} bytes")
@@ -112,11 +112,11 @@ def _read_body(response: http.client.HTTPResponse, *, max_bytes: int) -> bytes:
 
 
 class _PinnedConnection(http.client.HTTPConnection):
-    """One request to an address that was checked; the name is for the server and its certificate alone."""
+    """A connection to one of the checked addresses; the host name is only for the request and the certificate."""
 
     def __init__(self, target: ParsedURL, addresses: list[Address], *, deadline: float, read_timeout: float) -> None:
         super().__init__(target.host, target.port)
-        # Only so the Host header leaves out the port where it is the scheme's own.
+        # With this, the Host header leaves out the scheme's default port.
         self.default_port = {"http": 80, "https": 443}[target.scheme]
         self._target, self._addresses = target, addresses
         self._deadline, self._read_timeout = deadline, read_timeout
@@ -144,7 +144,7 @@ class _PinnedConnection(http.client.HTTPConnection):
 
 
 class _TimedSocket:
-    """What `http.client` needs of a socket; every wait ends with the silence allowed, and all with the deadline."""
+    """A socket for `http.client` in which each wait is limited by the read timeout and by the deadline."""
 
     def __init__(self, raw_socket: socket.socket, *, deadline: float, read_timeout: float) -> None:
         self._socket, self._deadline, self._read_timeout = raw_socket, deadline, read_timeout
@@ -164,7 +164,7 @@ class _TimedSocket:
 class _TimedReader(io.RawIOBase):
     def __init__(self, raw_socket: socket.socket, *, deadline: float, read_timeout: float) -> None:
         self._socket, self._deadline, self._read_timeout = raw_socket, deadline, read_timeout
-        # Keeps the socket open for the answer when `http.client` has closed the connection.
+        # Keeps the socket open for the response after `http.client` has closed the connection.
         self._file = raw_socket.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -180,7 +180,7 @@ class _TimedReader(io.RawIOBase):
 
 
 def _remaining_seconds(deadline: float, read_timeout: float) -> float:
-    """Seconds to wait at most, from now."""
+    """Return how long the next wait may take; raise TimeoutError after the deadline."""
     left = min(deadline - time.monotonic(), read_timeout)
     if left <= 0:
         raise TimeoutError("the deadline has passed")

@@ -1,0 +1,121 @@
+"""Test worker processes: they survive signals meant for the training process, and end with it."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hf_videomae.data import workers
+from tests.helpers.datasets_on_disk import write_parquet
+
+ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
+
+
+def test_workers_survive_signals_to_process_group() -> None:
+    """Ctrl-C and SIGTERM reach the whole group, but the training process still gets its batches."""
+    code = """
+import os, signal
+from hf_videomae.data import ClipConfig, MotionSource, build_loader
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)
+settings = ClipConfig(num_frames=4, stride=2, image_size=32)
+loader = build_loader(MotionSource(num_videos=20), clip_config=settings, batch_size=2, seed=0, num_workers=2)
+batches = iter(loader)
+next(batches)
+os.killpg(os.getpgid(0), signal.SIGINT)
+os.killpg(os.getpgid(0), signal.SIGTERM)
+print(sum(len(next(batches)["sample_ids"]) for _ in range(12)))
+batches.close()
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=300,
+    )
+    assert (answer.stdout.strip(), answer.returncode) == ("24", 0), answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_program_may_exit_without_closing_batches(tmp_path: Path, workers: int) -> None:
+    """At exit, multiprocessing sends one SIGTERM, which workers survive, and waits for them."""
+    write_parquet(tmp_path)
+    code = f"""
+from hf_videomae.data import ClipConfig, build_loader, open_source
+settings = ClipConfig(num_frames=4, stride=2, image_size=32)
+source = open_source({str(tmp_path)!r})
+batches = iter(build_loader(source, clip_config=settings, batch_size=2, seed=0, num_workers={workers}))
+print(len(next(batches)["sample_ids"]))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert (answer.stdout.strip(), answer.stderr, answer.returncode) == ("2", "", 0)
+
+
+def test_worker_ends_with_killed_training_process() -> None:
+    """This includes one that waits for the rest of a spec: it holds the other end of its pipe, which never closes."""
+    code = """
+import multiprocessing, os, time
+from hf_videomae.data.workers import Workers
+workers = Workers(1, start_method="fork")
+def work():
+    workers.options["worker_init_fn"](0)
+    rest, held = os.pipe()
+    print(os.getpid(), flush=True)
+    os.read(rest, 1)
+multiprocessing.get_context("fork").Process(target=work).start()
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        worker = psutil.Process(int(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.wait()
+    try:
+        worker.wait(timeout=300)
+    finally:
+        if worker.is_running():
+            worker.kill()
+
+
+@pytest.mark.fault
+def test_killed_worker_raises_one_line() -> None:
+    """The system kills a worker when memory is full. The other worker would survive the SIGTERM at exit."""
+    code = """
+import multiprocessing, signal, time
+from hf_videomae.data import ClipConfig, DataError, MotionSource, build_loader
+settings = ClipConfig(num_frames=4, stride=2, image_size=32)
+loader = build_loader(MotionSource(num_videos=20), clip_config=settings, batch_size=2, seed=0, num_workers=2)
+batches = iter(loader)
+next(batches)
+multiprocessing.active_children()[0].kill()
+time.sleep(1)  # nothing is raised outside of the wait for a batch
+try:
+    for _ in range(100):
+        next(batches)
+except DataError as error:
+    print(error)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stderr) == (0, "") and answer.stdout.count("\n") == 1
+    assert "worker" in answer.stdout and "killed" in answer.stdout and "--num_workers" in answer.stdout
+
+
+def test_worker_prints_no_traceback_when_training_process_left(capsys: pytest.CaptureFixture[str]) -> None:
+    def report(error: Exception) -> None:
+        workers._report_unless_disconnected(type(error), error, None)
+
+    for error in (ConnectionResetError("left"), EOFError(), ValueError("another error")):
+        thread = threading.Thread(target=report, args=(error,))
+        thread.start()
+        thread.join()
+    assert capsys.readouterr().err.splitlines() == ["ValueError: another error"]
+    report(ConnectionResetError("of the main thread"))
+    assert "of the main thread" in capsys.readouterr().err

@@ -202,8 +202,7 @@ class VideoMAEConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build from a dictionary as transformers does, but check overrides together and keep the trained position
-        grid.
+        """Build from a dictionary as in transformers, but check overrides together and keep the trained position grid.
 
         Raises:
             ValueError: for the configuration of another kind of model.

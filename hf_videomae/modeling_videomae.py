@@ -268,9 +268,7 @@ class VideoMAEPreTrainedModel(StrictLoadingMixin):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialize as the paper's code: xavier for pre-training, deviation 0.02 for the rest, torch's default for
-        cubes.
-        """
+        """Initialize as the paper: xavier for pre-training, deviation 0.02 for the rest, torch's default for cubes."""
         if isinstance(module, VideoMAECubeProjection):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             bound = 1 / math.sqrt(module.weight[0].numel())
@@ -513,9 +511,7 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         return mask.to(device), None if decoder_mask is None else decoder_mask.to(device)
 
     def _decode(self, visible_tokens: Tensor, grid: Grid, visible: Tensor, decoded: Tensor) -> Tensor:
-        """Decode [visible + position | mask token + position]; the order never changes back, the last tokens are
-        returned.
-        """
+        """Decode [visible + position | mask token + position], and return the last tokens: the pixels to predict."""
         tokens = self.encoder_to_decoder(visible_tokens)  # (B, V, decoder D)
         table = interpolate_positions(self.decoder_position_table, source=self.config.table_grid, target=grid)
         table = table.to(tokens.dtype)

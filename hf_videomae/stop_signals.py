@@ -54,9 +54,7 @@ def signal_name(number: int) -> str:
 
 
 class PeerProcesses(Protocol):
-    """The other processes of a run, which may not have received the signal. Called in the thread that watches for
-    signals.
-    """
+    """The other processes of a run, which may not have received the signal. Called in the watcher thread."""
 
     def broadcast_stop(self, number: int) -> None:
         """Tell them about a signal."""

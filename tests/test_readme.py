@@ -264,7 +264,7 @@ def test_flags_in_sentences_exist() -> None:
 
 
 def _all_help() -> Iterator[str]:
-    from hf_videomae.training.recipe import build_parser
+    from hf_videomae.training.recipe_cli import build_parser
 
     for parser in command_parser()._subparsers._group_actions[0].choices.values():  # type: ignore[union-attr]
         yield parser.format_help()

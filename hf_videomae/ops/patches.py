@@ -94,9 +94,7 @@ def unpatchify(cubes: Tensor, cube: Cube, grid: Grid) -> Tensor:
 
 
 def cubes_to_pixels(cubes: Tensor) -> Tensor:
-    """Reorder (B, N, C, P) to (B, N, P * C), the order of the decoder's output: channels last as in the original
-    targets.
-    """
+    """Reorder (B, N, C, P) to (B, N, P * C), the order of the decoder's output, channels last as in the originals."""
     return cubes.transpose(-1, -2).flatten(-2)
 
 

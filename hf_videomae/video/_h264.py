@@ -101,9 +101,7 @@ class H264Video(ABC):
 
     @abstractmethod
     def _index_frames(self, stream: "VideoStream") -> tuple[Sequence[int], list[tuple[int, int]]]:
-        """Return the time stamps of the frames shown, and (time stamp, packet number) of those that decoding can start
-        from.
-        """
+        """Return the time stamps of the frames shown, and (time stamp, packet number) of the keyframes."""
 
     @abstractmethod
     def _packet_index(self, time: int) -> int:
@@ -114,8 +112,8 @@ class H264Video(ABC):
         """Return the packets from one number to another, both included."""
 
     def _first_size(self) -> tuple[int, int]:
-        """Return the size of the first frame. Only a decoded frame says whether it must be rotated; then this path
-        gives up.
+        """Return the size of the first frame; only a decoded frame says whether it is rotated, which is not supported
+        here.
         """
         height, width = self.frames([0]).shape[-2:]
         return height, width
@@ -153,9 +151,7 @@ class H264Video(ABC):
         return same and frame.format.name in BIT_EXACT_FORMATS and not frame.rotation and not frame.is_corrupt
 
     def _is_idr(self, packet: "Packet") -> bool:
-        """Return whether a packet is an IDR frame. Frames after a container's keyframe may still refer to frames
-        before it.
-        """
+        """Return whether a packet is an IDR frame. Frames after other keyframes may refer to frames before them."""
         content, offset = memoryview(packet), 0
         while offset + self._nal_length_bytes < len(content):
             kind = content[offset + self._nal_length_bytes] & 31
@@ -166,9 +162,7 @@ class H264Video(ABC):
 
 
 def _nal_length_bytes(extradata: bytes | None) -> int:
-    """Return how many bytes hold the length of each unit in a packet: from the fifth byte of MP4's and Matroska's
-    header.
-    """
+    """Return how many bytes hold a unit's length in a packet: from the fifth byte of MP4's and Matroska's header."""
     if not extradata or len(extradata) < 7 or extradata[0] != 1:
         raise BackendFailure("its packets are not laid out as in MP4")
     return (extradata[4] & 3) + 1

@@ -143,9 +143,7 @@ class RgbConverter:
         self._options = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def __call__(self, frame: "VideoFrame") -> torch.Tensor:
-        """Return `(H, W, 3)` uint8, rotated by the display matrix. A view into FFmpeg's memory: copy it before the
-        next call.
-        """
+        """Return `(H, W, 3)` uint8, rotated by the display matrix: a view that is valid until the next call."""
         quarter_turns = round(frame.rotation / 90)  # counter-clockwise
         if frame.format.name in _FORMATS_VIA_GBRP:
             frame = frame.reformat(format="gbrp")
@@ -159,8 +157,7 @@ class RgbConverter:
 
 
 def stack_frames(rgb_frames: Iterable[tuple[Sequence[int], torch.Tensor]], *, length: int) -> torch.Tensor:
-    """Stack frames `(H, W, 3)`, each with its positions in the clip, to `(T, 3, H, W)` uint8, in memory `(T, H, W,
-    3)`.
+    """Stack frames `(H, W, 3)`, each with its positions in the clip, to `(T, 3, H, W)` uint8, channels last in memory.
 
     Each is copied while it is in the processor's cache, and its memory serves the next one.
     """

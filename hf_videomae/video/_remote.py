@@ -179,9 +179,7 @@ class _FilesystemErrors:
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of a failed download. A broken connection to the Hub is no `OSError`, but its client's own
-    error.
-    """
+    """Return the errors of a failed download. For the Hub they include its client's own error."""
     from huggingface_hub.errors import HTTPError
 
     return (OSError, http.client.HTTPException, ValueError, HTTPError)

@@ -105,8 +105,7 @@ class ResolvedSource:
 
 
 def resolve_source(source: VideoSource, *, name: str | None = None) -> ResolvedSource:
-    """Check a path, or read a URL, a binary file object or bytes whole; large files that can be read in parts stay
-    remote.
+    """Check a path, or read a URL, a binary file object or bytes whole; large files that support it stay remote.
 
     Raises:
         VideoDecodeError: nothing is there, or it is empty, a directory, or cannot be downloaded.

@@ -88,8 +88,9 @@ def open_decoder(source: ResolvedSource, **options: Any) -> "VideoDecoder":
 
 
 def _decoder_input(source: ResolvedSource) -> str | bytes | BinaryIO:
-    """Return what torchcodec opens. It takes paths in UTF-8 alone, and FFmpeg takes some names for patterns of others:
-    a file of such a name is opened for it.
+    """Return what torchcodec opens.
+
+    It takes paths in UTF-8 alone, and FFmpeg reads some names as patterns of others; such files are opened for it.
     """
     data = source.data
     if source.has_ffmpeg_pattern:
@@ -194,9 +195,7 @@ class TorchcodecVideo:
         )
 
     def _is_index_reliable(self, decoder: "VideoDecoder") -> bool:
-        """Return whether the index is worth using, and its first and last frame decode to what the packet scan
-        promises.
-        """
+        """Return whether the index is worth using, and its first and last frame agree with the packet scan."""
         metadata = decoder.metadata
         size = len(decoder) * self.height * self.width * 3
         if size <= _ALWAYS_SEQUENTIAL_BYTES or metadata.codec == "vp8" or not self._source.is_seekable:

@@ -57,8 +57,7 @@ class RandAugment:
 
     @classmethod
     def parse(cls, text: str, *, interpolation: Interpolation = "bicubic") -> Self:
-        """Parse a policy in timm's notation, e.g. `rand-m7-n4-mstd0.5-inc1`; only the operations of `inc1` are
-        supported.
+        """Parse a policy in timm's notation, e.g. `rand-m7-n4-mstd0.5-inc1`; it must use the operations of `inc1`.
 
         Raises:
             ValueError: for other words.

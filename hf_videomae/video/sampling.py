@@ -66,8 +66,7 @@ class ClipSampler:
     def with_overrides(
         self, *, mode: ClipMode | None = None, stride: int | None = None, frame_seconds: float | None = None
     ) -> Self:
-        """Return the sampler with the given values in place of its own; a stride in frames also replaces one in
-        seconds.
+        """Return the sampler with the given values instead of its own; a stride in frames replaces one in seconds.
 
         Raises:
             ValueError: for two distances of frames at once, or one with `mode="uniform"`, which has none.
@@ -109,9 +108,7 @@ class ClipSampler:
         return dense_train_indices(total, num_frames=self.num_frames, stride=stride, generator=generator)
 
     def test_indices(self, total: int, fps: float = 0.0) -> list[list[int]]:
-        """Return `views` clips; a single dense view is the centered one. `fps` is needed if the sampler counts in
-        seconds.
-        """
+        """Return `views` clips; a single dense view is centered. `fps` is needed if the sampler counts in seconds."""
         if self.mode == "uniform":
             return uniform_test_indices(total, num_frames=self.num_frames, views=self.views)
         stride = self.stride_at_fps(fps)

@@ -99,4 +99,4 @@ def test_text_file_among_others_is_a_bad_video(model: Path, folder: Path, capsys
     assert len(capsys.readouterr().out.splitlines()) == 2
     with pytest.raises(SystemExit):
         main(["predict", "--model", str(model), str(folder / "notes.txt")])
-    assert "no list of videos" in capsys.readouterr().err
+    assert "nor a list of videos" in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_a_model_of_numbers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert facts["metrics"]["mae"] == pytest.approx(sum(errors) / 4, rel=1e-5)
     assert lines["4.mp4"] == {"id": "4.mp4", "label": {"value": 7.0}, "prediction": None}
     assert run_evaluation(*common(model, tmp_path / "clips"), "--dataset", "motion") == 2
-    assert "one class per video, no labels for regression" in capfd.readouterr().err
+    assert "one class per video, not labels for regression" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -116,9 +116,10 @@ def _is_transient_cause(error: BaseException) -> bool:
 
 def is_connection_dropped(error: BaseException) -> bool:
     """Return whether a connection was made and then broke, so that a server is there."""
-    # By name, because which HTTP client raises it depends on the version.
+    # By name, because which HTTP client raises them depends on the version.
+    names = ("RemoteProtocolError", "ReadError", "WriteError")
     return any(
-        isinstance(cause, (ConnectionResetError, BrokenPipeError)) or type(cause).__name__ == "RemoteProtocolError"
+        isinstance(cause, (ConnectionResetError, BrokenPipeError)) or type(cause).__name__ in names
         for cause in cause_chain(error)
     )
 

@@ -124,9 +124,9 @@ def test_printing_non_utf8_names_never_fails(monkeypatch: pytest.MonkeyPatch) ->
 def test_folders_for_weights_must_be_utf8(tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/mod\xe9l")
     for setting in ("output_dir", "model"):
-        with pytest.raises(RunError, match=r"mod\\xe9l is no UTF-8"):
+        with pytest.raises(RunError, match=r"mod\\xe9l is not UTF-8"):
             PretrainRecipe(**{setting: odd})
-    with pytest.raises(ValueError, match=r"mod\\xe9l is no UTF-8"):
+    with pytest.raises(ValueError, match=r"mod\\xe9l is not UTF-8"):
         load_classifier(odd)
 
 

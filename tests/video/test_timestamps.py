@@ -107,9 +107,10 @@ def test_index_reports_timestamps_without_pyav(tmp_path: Path, monkeypatch: pyte
 
 def without_default_duration(data: bytes) -> bytes:
     """Return a WebM as a browser's MediaRecorder writes it: the element DefaultDuration becomes a void one."""
-    place = data.index(b"\x23\xe3\x83")
-    length = 3 + (data[place + 3] & 0x7F) - 1  # of the void element: its identifier is two bytes shorter
-    return data[:place] + bytes((0xEC, 0x80 | length + 1)) + bytes(length + 1) + data[place + 3 + length :]
+    start = data.index(b"\x23\xe3\x83")  # an identifier of three bytes, a size of one, the value
+    length = 4 + (data[start + 3] & 0x7F)
+    # A void element has an identifier of one byte and a size of one.
+    return data[:start] + bytes((0xEC, 0x80 | length - 2)) + bytes(length - 2) + data[start + length :]
 
 
 @needs_ffmpeg_command

@@ -16,8 +16,10 @@ from torch import Tensor
 from ..errors import DataError
 from ..ops.masking import compute_num_masked, make_mask
 from ..video import sampling, transforms
+from ..video.decoded_frames import LUMA_WEIGHTS
 from ..video.decoding import decode_clip
 from ..video.randaugment import RandAugment, random_erasing
+from ..video.transforms import IMAGENET_MEAN, IMAGENET_STD
 from .labels import LabelEncoder
 from .source import Sample
 from .stage_timer import StageTimer
@@ -30,9 +32,7 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]
 Augment = Literal["multi_scale_crop", "random_resized_crop", "center_crop", "finetune"]
 Sampling = Literal["pretrain", "dense", "uniform"]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # ITU-R BT.601, as PIL's mode L.
-_LUMA = (0.299, 0.587, 0.114)
 # Cross-entropy ignores this label.
 IGNORE_INDEX = -100
 
@@ -273,7 +273,7 @@ def _finetune_transform(frames: Tensor, config: ClipConfig, *, generator: torch.
 def _normalize(clip: Tensor, config: ClipConfig) -> Tensor:
     if len(config.image_mean) == 1:
         clip = transforms.to_float(clip)
-        clip = (clip * clip.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+        clip = (clip * clip.new_tensor(LUMA_WEIGHTS).view(3, 1, 1)).sum(1, keepdim=True)
     return transforms.normalize(clip, config.image_mean, config.image_std)
 
 

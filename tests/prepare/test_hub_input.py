@@ -143,7 +143,7 @@ def test_private_dataset_and_revision(hub: LocalHub, tmp_path: Path, monkeypatch
     write_parquet(hub.dataset(ID), rows=(4,))
     write_videofolder(hub.dataset(ID, revision="v1"), count=2)
     hub.hide(f"datasets/{ID}")
-    with pytest.raises(DataError, match="for a private one log in with `hf auth login`"):
+    with pytest.raises(DataError, match="log in with `hf auth login` for a private one"):
         make(tmp_path / "out")
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert make(tmp_path / "out").report["kept"] == 4

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]
 Augment = Literal["multi_scale_crop", "random_resized_crop", "center_crop", "finetune"]
 Sampling = Literal["pretrain", "dense", "uniform"]
-# ITU-R BT.601, as PIL's mode L.
 # Cross-entropy ignores this label.
 IGNORE_INDEX = -100
 

@@ -41,7 +41,7 @@ from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_wr
 from hf_videomae.provenance import describe_hardware, package_versions, redacted_command_line
 from hf_videomae.run_files import write_json
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
-from hf_videomae.training.model_name import check_model_name
+from hf_videomae.training.model_source import ensure_model
 
 RESULT_FILE = "probe.json"
 
@@ -149,7 +149,7 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         log_main(f"note: {recipe.model} is a preset, so its weights are untrained: use it to compare others with")
     else:
         logging.disable_progress_bar()  # loading takes a second
-        check_model_name(recipe.model)
+        ensure_model(recipe.model)
         model = VideoMAEModel.from_pretrained(recipe.model)
         processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
         if recipe.frame_stride is not None and processor.sampling_mode == "uniform":

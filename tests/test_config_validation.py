@@ -23,7 +23,7 @@ from hf_videomae import (
 from hf_videomae.cli import main
 from hf_videomae.configuration_videomae import PRESETS
 from hf_videomae.convert import load_original_checkpoint
-from hf_videomae.training.model_name import check_model_name
+from hf_videomae.training.model_source import ensure_model
 from tests.helpers.models import save_model
 
 pytestmark = pytest.mark.fault
@@ -336,4 +336,4 @@ def test_run_names_the_configuration_that_it_cannot_read(sound: Path, tmp_path: 
     folder = odd(sound, tmp_path)
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=named):
-        check_model_name(str(folder))
+        ensure_model(str(folder))

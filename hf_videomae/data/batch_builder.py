@@ -47,7 +47,7 @@ class WorkerResult:
 
 
 class TooFewReplacementsError(DataError):
-    """The replacements ran out before there were enough bad videos to conclude that none decodes."""
+    """A batch ran out of replacements; the loader reads more ahead and builds the batch again."""
 
 
 @dataclass(kw_only=True, eq=False)

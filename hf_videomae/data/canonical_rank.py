@@ -38,7 +38,7 @@ SHUFFLE_BUFFER_SAMPLES = 8192
 
 @dataclass(kw_only=True, eq=False)
 class CanonicalRank:
-    """One of the endless sequences that a streamed source is split into, read from a state on.
+    """The endless shuffled samples of one share of a stream; as many shares as ranks at the start.
 
     With at least as many shards as canonical ranks, each epoch shares out the shards; with fewer, every canonical rank
     reads all shards and takes each `num_canonical_ranks`-th sample.

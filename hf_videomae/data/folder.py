@@ -9,7 +9,7 @@ from ..errors import DataError
 from ..text import escape_non_utf8
 from .class_folders import innermost_classes
 from .folder_layout import read_split, read_without_splits
-from .frame_folders import describe_frame_folder
+from .frame_folder_hint import describe_frame_folder
 from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index_columns
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels

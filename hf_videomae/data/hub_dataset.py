@@ -34,7 +34,7 @@ from .source import Sample
 
 
 class HubDataset:
-    """A data set that `datasets` opens, as a `StreamedSource`.
+    """Parquet or WebDataset shards, on the Hub or in a local folder, as a `StreamedSource`.
 
     `datasets` decodes nothing: it would decode ahead of time, in threads, and end the shard at the first bad file.
 
@@ -146,7 +146,7 @@ class HubDataset:
             except DataError:
                 raise
             except reader_errors as error:
-                rereads.after(error)
+                rereads.wait_before_reread(error)
 
     def set_classes(self, labels: ColumnLabels) -> None:
         """Take the classes of a plain column, which may be those of all splits together."""

@@ -29,7 +29,7 @@ DrawnCounts = list[list[int]]
 
 
 class ScheduleSlot(NamedTuple):
-    """Slot `at` of a run, of a canonical rank: it takes draw `number` (over all ranks) of data set `part`."""
+    """Schedule entry: slot `at` of `canonical_rank` takes draw `number` (over all ranks) of data set `part`."""
 
     canonical_rank: int
     at: int

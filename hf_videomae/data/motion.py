@@ -57,7 +57,7 @@ Field = np.ndarray
 
 @dataclass(frozen=True)
 class Motion:
-    """Velocity along each of the circles, per frame: pixels, pixels, radians, share of the size range."""
+    """Speed per frame: `x` and `y` in pixels, `angle` in radians, the size as a share of its range."""
 
     x: float = 0.0
     y: float = 0.0

@@ -37,7 +37,7 @@ class SegmentColumns:
             )
 
     def with_segment(self, row: dict[str, Any], video: bytes | str, *, place: str) -> tuple[bytes | str, Segment]:
-        """Return the video of a row and its segment; a bad video if nothing lies between start and end."""
+        """Return the video of a row and its segment; a `BlockedVideo` if the segment is empty."""
         if not self.columns or not isinstance(video, str):
             return video, _WHOLE_VIDEO
         times = [None if column is None else row[column] for column in (self.start, self.end)]

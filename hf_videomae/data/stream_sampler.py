@@ -119,7 +119,7 @@ class StreamSampler:
         return map(self._resolve, batch_spec.sample_refs), map(self._resolve, replacements)
 
     def add_replacements(self, most: int) -> bool:
-        """Read four times as many samples ahead for each batch, as far as it takes to try `most` of them."""
+        """Quadruple the replacements of a batch, up to what `most` tries need; return False if there are that many."""
         enough = max(self._default_replacements, most - self.rank_info.batch_size)
         if self._num_replacements >= enough:
             return False

@@ -50,8 +50,8 @@ class VideoList:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def paths(self) -> IndexPathResolver:
-        """Return the resolver of its paths."""
+    def path_resolver(self) -> IndexPathResolver:
+        """Return the resolver for the paths in this list."""
         return IndexPathResolver(self.root, is_trusted=True)
 
     @property
@@ -64,7 +64,7 @@ class VideoList:
 
         If neither a column nor the file's name gives the split, the folders of the paths do, if they name several.
         """
-        index = build_index(self.columns, paths=self.paths, split=split, kind=kind, notes=self.notes)
+        index = build_index(self.columns, paths=self.path_resolver, split=split, kind=kind, notes=self.notes)
         file = self.columns.table.file
         return index if self.columns.split or split_from_list_name(file) else add_folder_splits(index, name=str(file))
 

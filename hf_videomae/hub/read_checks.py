@@ -24,7 +24,7 @@ _HEADER_ERRORS = (_tar.InvalidHeaderError, _tar.TruncatedHeaderError)
 
 
 def install_read_checks() -> None:
-    """Make `datasets` raise `IncompleteReadError` or `tarfile.ReadError` for such files, in this process."""
+    """Patch `datasets` and huggingface_hub to raise an error for cut-off downloads and damaged tar headers."""
     from datasets.utils.file_utils import ArchiveIterable
     from huggingface_hub.hf_file_system import HfFileSystemFile, HfFileSystemStreamFile
 

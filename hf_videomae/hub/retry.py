@@ -79,7 +79,7 @@ def outage_retry_seconds() -> float:
 
 
 def shard_retry_seconds(most: float | None = None) -> float:
-    """Return how long to retry one shard or one question to the Hub: `SHARD_SECONDS`, or at most `most`."""
+    """Return how long to retry one shard or request: `most` or `SHARD_SECONDS`, never longer than for an outage."""
     return min(SHARD_SECONDS if most is None else most, outage_retry_seconds())
 
 

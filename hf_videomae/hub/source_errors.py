@@ -35,7 +35,7 @@ class SourceRefused(DataError):
 
 
 class RereadCounter:
-    """Counts how often a shard was read again after an error that is not transient.
+    """Limit how often a shard is read again after an error that is not transient.
 
     Args:
         dataset_name: the dataset.
@@ -52,8 +52,8 @@ class RereadCounter:
         if self._tries:
             self._tries, self._retry_policy = 0, RetryPolicy(self._retry_policy.name, seconds=_REREAD_SECONDS)
 
-    def after(self, error: BaseException) -> None:
-        """Wait before the next read.
+    def wait_before_reread(self, error: BaseException) -> None:
+        """Count a failed read, and wait before the next one.
 
         Raises:
             SourceRefused: when the reads are used up, or the file is local.
@@ -99,7 +99,7 @@ def read_with_retries(
         except reader_error_types() as error:
             rereadable = find_http_error(error) or (error if is_damage_error(error) else None)
             if rereadable is not None:
-                rereads.after(rereadable)
+                rereads.wait_before_reread(rereadable)
             elif otherwise is None:
                 raise
             else:

@@ -81,7 +81,8 @@ def _list_videos(path: str, *, is_alone: bool) -> list[str | VideoSegment]:
     """
     try:
         listed = read_video_list(Path(path))
-        index = build_index(replace(listed.columns, label=""), paths=listed.paths, split=None, kind=SINGLE_LABEL)
+        columns = replace(listed.columns, label="")
+        index = build_index(columns, paths=listed.path_resolver, split=None, kind=SINGLE_LABEL)
         return _index_videos(index, root=listed.root)
     except DataError:
         if is_alone:

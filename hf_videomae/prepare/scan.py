@@ -12,7 +12,7 @@ from typing import Any
 from ..cards import is_hub_id, resolve_dataset_lineage
 from ..data.column_values import has_video_paths
 from ..data.folder_layout import read_all_splits, read_without_splits
-from ..data.frame_folders import describe_frame_folder
+from ..data.frame_folder_hint import describe_frame_folder
 from ..data.hub_builder import split_names
 from ..data.hub_dataset import HubDataset
 from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns

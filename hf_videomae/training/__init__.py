@@ -3,8 +3,8 @@
 from ..checkpoint_dir import CheckpointError, find_checkpoint, latest_checkpoint
 from ..console import exit_on_user_error, log_main
 from ..errors import RunError
-from .classifier_head import build_classifier, layer_decay_scales
 from .distributed import build_accelerator
+from .finetune_model import build_classifier
 from .finetune_recipe import FinetuneRecipe
 from .finetune_task import (
     FinetuneTask,
@@ -14,7 +14,7 @@ from .finetune_task import (
     resolve_frame_stride,
 )
 from .nonfinite import NonFiniteError
-from .optim import CosineSchedule, build_optimizer, build_param_groups, scale_lr
+from .optim import CosineSchedule, build_optimizer, build_param_groups, layer_decay_scales, scale_lr
 from .pretrain_recipe import PretrainRecipe
 from .pretrain_task import PretrainTask, build_pretrain_clip_config, build_pretraining_model, log_pretrain_summary
 from .recipe import RecipeError, RunRecipe, option

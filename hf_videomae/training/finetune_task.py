@@ -16,8 +16,8 @@ from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..console import log_main
 from ..data import ClipConfig, LabelEncoder
 from ..data.folder import FolderSource
-from .classifier_head import TRAINED_WEIGHTS_FILE, load_trainable, merge_lora, save_trainable, trainable_parameters
 from .ema import EMA
+from .finetune_model import TRAINED_WEIGHTS_FILE, load_trainable, merge_lora, save_trainable, trainable_parameters
 from .finetune_recipe import FinetuneRecipe
 from .lineage_record import collect_run_metadata
 from .mixup import smooth_targets

@@ -96,7 +96,7 @@ def _parents(recipe: RunRecipe, config: Any, before: dict[str, Any]) -> list[dic
 
 
 def lineage_fields(run_metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of the metadata that checkpoints store: a run resumed elsewhere could not find it out again."""
+    """Return the metadata that checkpoints store, because a run that is resumed elsewhere cannot find it again."""
     return {name: run_metadata[name] for name in _LINEAGE_FIELDS if name in run_metadata}
 
 

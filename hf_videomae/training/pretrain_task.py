@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..console import log_main
 from .lineage_record import collect_run_metadata
-from .model_name import check_model_name
+from .model_source import ensure_model
 from .pretrain_recipe import PretrainRecipe
 from .run_summary import log_data_summary
 from .task import Batch
@@ -36,7 +36,7 @@ def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) 
     if resume is None and recipe.model in PRESETS:
         model = VideoMAEForPreTraining(VideoMAEConfig.from_preset(recipe.model, task="pretraining", **fields))
     else:
-        source = str(resume or check_model_name(recipe.model))
+        source = str(resume or ensure_model(recipe.model))
         options = {"new_decoder": True} if recipe.new_decoder and resume is None else {}
         model = VideoMAEForPreTraining.from_pretrained(source, dtype=torch.float32, **options, **fields)
     if recipe.gradient_checkpointing:

@@ -25,7 +25,7 @@ from hf_videomae.training import (
     layer_decay_scales,
     resolve_frame_stride,
 )
-from hf_videomae.training.classifier_head import freeze_layers, trainable_parameters
+from hf_videomae.training.finetune_model import freeze_layers, trainable_parameters
 from hf_videomae.training.finetune_task import has_directional_classes
 from hf_videomae.training.optim import set_learning_rate
 

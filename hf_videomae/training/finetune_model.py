@@ -1,9 +1,7 @@
-"""Build the model to fine-tune: its head for the classes of the data, what is trained, and the rate of each layer."""
+"""Build the model to fine-tune: its head for the classes of the data, frozen layers, LoRA, its trained weights."""
 
 import copy
 import importlib.util
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,7 @@ from ..console import log_main
 from ..errors import RunError
 from ..ops.class_names import find_class_rows
 from .finetune_recipe import FinetuneRecipe
-from .model_name import check_model_name
+from .model_source import ensure_model
 
 if TYPE_CHECKING:
     from ..modeling_videomae import VideoMAEForVideoClassification
@@ -82,7 +80,7 @@ def _load_classifier(
         names = {"id2label": dict(enumerate(class_names)), "label2id": _label2id(class_names)}
         config = VideoMAEConfig.from_preset(recipe.model, task="classification", **names, **fields)
         return VideoMAEForVideoClassification(config)
-    source, options = check_model_name(recipe.model), {"dtype": torch.float32, **fields}
+    source, options = ensure_model(recipe.model), {"dtype": torch.float32, **fields}
     model, info = VideoMAEForVideoClassification.from_pretrained(source, output_loading_info=True, **options)
     trained = None
     if not any(key.startswith("classifier.") for key in info["missing_keys"]):
@@ -234,27 +232,3 @@ def _load_trainable_parameters(model: nn.Module, tensors: dict[str, Tensor]) -> 
         )
     for name, value in tensors.items():
         parameters[name].copy_(value)
-
-
-def layer_decay_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
-    """Return the learning-rate factor of each parameter: layer-wise decay (BEiT; the paper's fine-tuning).
-
-    With L layers the cube embedding gets decay^(L + 1), layer i (from 0) decay^(L - i), norm and head 1. For L = 12
-    and decay 0.75 the embedding trains at 0.024, the last layer at 0.75 of the scheduled rate.
-
-    Args:
-        model: its `config` gives the number of layers.
-        decay: 0.75 in most recipes; 1 for equal rates.
-
-    Returns:
-        a function: parameter name -> factor.
-    """
-    depth: int = model.config.num_hidden_layers  # type: ignore[union-attr, assignment]
-
-    def scale(name: str) -> float:
-        layer = re.search(r"(?:^|\.)encoder\.layer\.(\d+)\.", name)
-        if layer is not None:
-            return decay ** (depth - int(layer[1]))
-        return decay ** (depth + 1) if re.search(r"(?:^|\.)embeddings\.", name) else 1.0
-
-    return scale

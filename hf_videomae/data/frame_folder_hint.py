@@ -1,4 +1,4 @@
-"""Describe how to make videos from folders of frames, which cannot be read as images."""
+"""Return the error message for a folder of images, with the ffmpeg command that makes a video of it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Check that `--model` names something that can be loaded."""
+"""Find the model that `--model` names: a local checkpoint, or one of the Hub, which is downloaded."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from ..hub.download import download_model
 from ..run_files import read_json
 
 
-def check_model_name(name: str) -> str:
-    """Return `--model` if it is a local VideoMAE checkpoint or a model on the Hub, which is downloaded.
+def ensure_model(name: str) -> str:
+    """Validate `--model`, download it if it is on the Hub, and return it.
 
     Raises:
         RunError: for anything else.

@@ -23,7 +23,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 DEMO := outputs/demo
 
-.PHONY: help install demo demo-seeds demo-hub pretrain test test-all test-newest test-oldest quality bench cards
+.PHONY: help install demo demo-seeds demo-hub pretrain test test-integration test-all test-newest test-oldest quality bench cards
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,22 +68,25 @@ demo-hub: $(STAMP)  ## publish videos and models on a Hub of its own on loopback
 pretrain: $(STAMP)  ## pre-train on DATASET=... (folder, glob, Hub id) with ARGS="..."; ARGS=--help lists the flags
 	$(BIN)/accelerate launch examples/pretrain.py --dataset "$(DATASET)" $(ARGS)
 
-test: $(STAMP)  ## the tests, without the slow ones, on all cores
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
+test: $(STAMP)  ## the tests of the modules, on all cores: minutes
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not integration" $(PYTEST_ARGS)
 
-test-all: test  ## all tests; the slow ones one by one, for they measure times and fill the cores by themselves
+test-integration: $(STAMP)  ## the tests that run whole programs; CI runs these, too
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "integration and not slow" $(PYTEST_ARGS)
+
+test-all: test test-integration  ## all tests; the slow ones one by one, for they measure times and fill the cores by themselves
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # Both in an environment of their own, with the extra `lora`, so that its test runs.
 test-newest:  ## the tests with the newest versions (a torch for CUDA, 5.5 GB; it runs on a CPU too), in .venv-newest
-	$(MAKE) test VENV=.venv-newest CONSTRAINTS= EXTRAS=dev,lora \
+	$(MAKE) test test-integration VENV=.venv-newest CONSTRAINTS= EXTRAS=dev,lora \
 		TORCH="torch==2.14.1 torchvision==0.29.1 torchcodec==0.17.0 transformers==5.24.0"
 
 test-oldest:  ## the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
 	@mkdir -p .venv-oldest
 	@$(PYTHON) tests/lowest_versions.py > .venv-oldest/lowest.new
 	@cmp -s .venv-oldest/lowest.new .venv-oldest/lowest.txt || cp .venv-oldest/lowest.new .venv-oldest/lowest.txt
-	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=.venv-oldest/lowest.txt EXTRAS=dev,lora TORCH="torch torchcodec"
+	$(MAKE) test test-integration VENV=.venv-oldest CONSTRAINTS=.venv-oldest/lowest.txt EXTRAS=dev,lora TORCH="torch torchcodec"
 
 quality: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

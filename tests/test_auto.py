@@ -41,6 +41,7 @@ for auto, name in [(AutoConfig, "pretrained"), (AutoModel, "pretrained"), (AutoM
 NAMES = ["VideoMAEConfig", "VideoMAEModel", "VideoMAEForPreTraining", "VideoMAEForVideoClassification"]
 
 
+@pytest.mark.integration
 def test_all_auto_classes_return_ours_after_registering(checkpoints: Path) -> None:
     register = "import hf_videomae; print(hf_videomae.register_auto_classes() == hf_videomae.register_auto_classes())"
     output = run(LOAD_ALL.format(register=register), checkpoints)
@@ -49,6 +50,7 @@ def test_all_auto_classes_return_ours_after_registering(checkpoints: Path) -> No
         assert f"hf_videomae {name}" in output
 
 
+@pytest.mark.integration
 def test_auto_classes_return_stock_without_registering(checkpoints: Path) -> None:
     output = run(LOAD_ALL.format(register="import hf_videomae; hf_videomae.VideoMAEModel"), checkpoints)
     for name in NAMES:

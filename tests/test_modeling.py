@@ -163,6 +163,7 @@ class TestPreTraining:
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.grad, expected[name])
 
+    @pytest.mark.integration
     def test_compiles_as_one_graph(self) -> None:
         model = small(num_hidden_layers=1).train()
         clip, mask = clips(), tube_mask(GRID, 0.5, batch_size=2)

@@ -90,6 +90,7 @@ def write_what_examples_name(folder: Path) -> None:
 PAGES_WITH_PYTHON = [page for page in PAGES if python_examples(read(page))]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     examples = python_examples(read(page))

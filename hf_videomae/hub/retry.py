@@ -278,21 +278,36 @@ def _sleep(seconds: float) -> None:
             raise SourceUnavailable("the wait for the network was canceled")
 
 
+_DATASETS_SETTINGS = {
+    "STREAMING_READ_MAX_RETRIES": 1,
+    "STREAMING_OPEN_MAX_RETRIES": 1,
+    "STREAMING_READ_RETRY_INTERVAL": 0,
+    "STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL": 0,
+    "STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL": 0,
+    "STREAMING_OPEN_RETRY_INTERVAL": 0,
+}
+_datasets_lock = threading.Lock()
+# Reads overlap: in threads, and as generators of a mix. The last one that ends restores what the first one found.
+_datasets_readers = 0
+_datasets_before: dict[str, Any] = {}
+
+
 @contextlib.contextmanager
 def disable_datasets_retries() -> Iterator[None]:
     """Make `datasets` raise errors immediately instead of retrying."""
     from datasets import config
 
-    names = ("STREAMING_READ_MAX_RETRIES", "STREAMING_OPEN_MAX_RETRIES")
-    waits = (
-        *("STREAMING_READ_RETRY_INTERVAL", "STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL"),
-        *("STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL", "STREAMING_OPEN_RETRY_INTERVAL"),
-    )
-    before = {name: getattr(config, name) for name in (*names, *waits)}
-    for name in before:
-        setattr(config, name, 1 if name in names else 0)
+    global _datasets_readers
+    with _datasets_lock:
+        if not _datasets_readers:
+            _datasets_before.update({name: getattr(config, name) for name in _DATASETS_SETTINGS})
+        _datasets_readers += 1
+        for name, value in _DATASETS_SETTINGS.items():
+            setattr(config, name, value)
     try:
         yield
     finally:
-        for name, value in before.items():
-            setattr(config, name, value)
+        with _datasets_lock:
+            _datasets_readers -= 1
+            for name, value in _datasets_before.items() if not _datasets_readers else ():
+                setattr(config, name, value)

@@ -146,6 +146,7 @@ def epochs(folder: Path, *, size: int) -> list[list[str]]:
     return [sorted(ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
+@pytest.mark.integration
 def test_pretraining_streams_from_hub(hub: LocalHub, tmp_path: Path) -> None:
     write_parquet(hub.dataset("org/set"))
     hub.fail("GET /cdn/", status=503)

@@ -110,6 +110,7 @@ def test_single_video_files_cannot_be_cached(hub: LocalHub, tmp_path: Path) -> N
         open_source("org/set", cache_dir=str(tmp_path))
 
 
+@pytest.mark.integration
 def test_second_pretraining_uses_cache(hub: LocalHub, tmp_path: Path) -> None:
     """The second run asks the Hub for the list of files, and downloads no shard."""
     write_parquet(hub.dataset("org/set"))

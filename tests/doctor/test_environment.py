@@ -81,6 +81,7 @@ def hub(status: int, body: bytes = b"{}") -> Iterator[tuple[str, list[str | None
         thread.join()
 
 
+@pytest.mark.integration
 @needs_torchcodec
 def test_doctor_reports_this_machine(tmp_path: Path) -> None:
     done = doctor("--offline", "--output_dir", str(tmp_path / "not" / "there" / "yet"))
@@ -92,6 +93,7 @@ def test_doctor_reports_this_machine(tmp_path: Path) -> None:
     assert not (tmp_path / "not").exists()
 
 
+@pytest.mark.integration
 @linux
 @needs_torchcodec
 def test_doctor_reports_several_broken_parts(tmp_path: Path) -> None:
@@ -181,6 +183,7 @@ def test_no_token_is_sent_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(shown) == {None}
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("no_hub_settings")
 def test_silent_hub_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes the connection and says nothing

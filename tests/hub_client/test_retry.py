@@ -174,6 +174,19 @@ def test_retries_of_datasets_are_restored() -> None:
     assert config.STREAMING_READ_MAX_RETRIES == before > 1
 
 
+def test_overlapping_reads_restore_the_retries_of_datasets() -> None:
+    from datasets import config
+
+    before = config.STREAMING_READ_MAX_RETRIES
+    first, second = disable_datasets_retries(), disable_datasets_retries()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert config.STREAMING_READ_MAX_RETRIES == 1
+    second.__exit__(None, None, None)
+    assert config.STREAMING_READ_MAX_RETRIES == before > 1
+
+
 # HF_VIDEOMAE_HUB_PATIENCE.
 
 
@@ -229,6 +242,7 @@ class Nth(Fault):
         return self._before < 0 and super().take(line)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "what", [{"kind": "reset"}, {"kind": "status", "status": STATUS_NOT_RETRIED_BY_CLIENT}], ids=["reset", "status"]
 )

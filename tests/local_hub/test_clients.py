@@ -194,6 +194,7 @@ def test_stalled_response_is_late_and_correct(hub: LocalHub, model: Path) -> Non
     assert time.monotonic() - start >= 0.5
 
 
+@pytest.mark.integration
 def test_client_recovers_from_outage(hub: LocalHub, model: Path) -> None:
     HfApi().model_info("org/name")  # a connection is open now
     with hub.outage():

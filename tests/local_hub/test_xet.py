@@ -122,6 +122,7 @@ def test_only_writers_get_a_token(hub: LocalHub, api: HfApi, monkeypatch: pytest
     assert status(hub.token) == 404
 
 
+@pytest.mark.integration
 def test_model_is_pushed_and_loaded(hub: LocalHub, tmp_path: Path) -> None:
     original = VideoMAEForPreTraining(VideoMAEConfig.from_preset("tiny"))
     original.save_pretrained(tmp_path / "model")

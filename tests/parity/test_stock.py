@@ -80,6 +80,7 @@ def check_nothing_lost(info: dict) -> None:
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fields", [TINY, {**TINY, "use_mean_pooling": False}, {**TINY, "norm_pix_loss": False}, {}])
 def test_pretraining_both_ways(fields: dict, tmp_path: Path) -> None:
     stock = scattered(transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**fields)))
@@ -103,6 +104,7 @@ def test_pretraining_both_ways(fields: dict, tmp_path: Path) -> None:
     assert "decoder.decoder_layers.0.attention.attention.v_bias" in saved
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fields", [TINY, {**TINY, "use_mean_pooling": False}, {}])
 def test_classification_both_ways(fields: dict, tmp_path: Path) -> None:
     stock = scattered(transformers.VideoMAEForVideoClassification(transformers.VideoMAEConfig(**fields, num_labels=7)))
@@ -141,6 +143,7 @@ def test_parameter_names_match_stock() -> None:
     ours.load_state_dict(stock.state_dict())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_load(name: str) -> None:
     """Random weights in the published shapes, with two layers a side so that the test is fast."""

@@ -88,6 +88,7 @@ def test_second_call_is_unchanged_until_new_commit(hub: LocalHub, tmp_path: Path
     assert not again.is_unchanged and again.report["kept"] == 3
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("format", ["parquet", "webdataset", "videofolder"])
 @pytest.mark.parametrize("fault", ["error", "reset"])
 def test_transient_hub_failures_change_nothing(hub: LocalHub, tmp_path: Path, format: str, fault: str) -> None:

@@ -214,6 +214,7 @@ def test_number_of_jobs_does_not_change_the_files(raw: Path, tmp_path: Path) -> 
     assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
 
 
+@pytest.mark.integration
 def test_killed_command_continues_to_the_same_files(raw: Path, tmp_path: Path) -> None:
     """Kill the real command after some clips."""
     out = tmp_path / "out"

@@ -351,6 +351,7 @@ def test_missing_write_access_shown_at_the_end_can_be_fixed(
     assert status == 0 and f"{ID} holds it already, nothing was sent" in output
 
 
+@pytest.mark.integration
 def test_command_in_own_process_publishes(hub: LocalHub, raw: Path, tmp_path: Path) -> None:
     """With the token of `hf auth login`, not of the environment; then the dataset streams."""
     environment = hub.environment()
@@ -366,6 +367,7 @@ def test_command_in_own_process_publishes(hub: LocalHub, raw: Path, tmp_path: Pa
     assert len({sample.video for sample in read}) == len({MotionSource()[index].id for index in range(4)}) == 4
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("failures", [0, 2])
 def test_push_over_xet_is_one_commit(hub: LocalHub, raw: Path, tmp_path: Path, failures: int) -> None:
     """Also if the first requests for a token fail."""

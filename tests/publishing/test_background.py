@@ -95,6 +95,7 @@ def test_state_is_pushed_to_its_own_branch(logged_in: LocalHub, run: Path) -> No
 # Newer checkpoints and timing.
 
 
+@pytest.mark.integration
 def test_newer_checkpoint_replaces_waiting_one(logged_in: LocalHub, run: Path) -> None:
     made = publisher(run)
     logged_in.stall("/preupload/", seconds=6)

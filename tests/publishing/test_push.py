@@ -181,6 +181,7 @@ def test_push_command_reports_mistakes_in_one_line(
     assert SECRET_TOKEN not in errors and not logged_in.requests("/repos/create")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("failures", [0, 2])
 def test_push_over_xet_is_one_commit(hub: LocalHub, run: Path, failures: int) -> None:
     """Push a model and a later one, also if the first requests for a token fail."""

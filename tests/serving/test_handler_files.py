@@ -30,6 +30,7 @@ for inputs in (base64.b64encode(open(sys.argv[1], "rb").read()).decode(), "http:
 """
 
 
+@pytest.mark.integration
 def test_written_handler_serves_as_in_the_toolkit(
     model_dir: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ print(hf_videomae.__file__, len(answer.scores))
 """
 
 
+@pytest.mark.integration
 def test_copied_package_works_alone(models: tuple[str, str], tmp_path: Path) -> None:
     write_space(tmp_path / "space", model=models[0])
     (tmp_path / "clip.mp4").write_bytes(encode_clip(MotionSource(split="test").frames(0)))

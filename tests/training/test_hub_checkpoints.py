@@ -119,6 +119,7 @@ def test_checkpoint_of_another_task_is_refused_before_download(hub: LocalHub, fi
 # Failures.
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [

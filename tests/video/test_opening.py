@@ -150,6 +150,7 @@ def test_errors_have_the_documented_types() -> None:
 # limits
 
 
+@pytest.mark.integration
 @needs_ffmpeg
 @each_backend
 def test_decompression_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) -> None:

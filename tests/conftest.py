@@ -1,6 +1,7 @@
 """Shared by all tests: where the real files are, and a fresh seed for each test."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,11 +45,15 @@ def fixtures_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Every test begins with the same random state, whatever ran before it."""
+def _fresh_state() -> Iterator[None]:
+    """Start every test with the same random state and no HDR videos counted, whatever ran before it."""
     import torch
 
     torch.manual_seed(0)
+    yield
+    hdr = sys.modules.get("hf_videomae.video.hdr")
+    if hdr is not None:
+        hdr.hdr_counter._videos.clear()
 
 
 @pytest.fixture

@@ -66,14 +66,14 @@ def run_local_hub(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _environment(hub: dict[str, str | None]) -> dict[str, str]:
-    """This one's, with the Hub's; the programs find the package of this clone."""
+    """Return this environment with the Hub's variables; programs import the package of this clone."""
     kept = {name: value for name, value in os.environ.items() if name not in hub}
     path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
     return {**kept, **{name: value for name, value in hub.items() if value is not None}, "PYTHONPATH": path}
 
 
 def run(*command: object, capture: bool = False) -> str:
-    """A Python program in this environment; its output where it is captured.
+    """Run a Python program in this environment, and return its output if it is captured.
 
     Raises:
         DemoError: when it fails; it has said why.
@@ -92,7 +92,7 @@ def run(*command: object, capture: bool = False) -> str:
 
 
 def _stop_process(process: subprocess.Popen[str]) -> None:
-    """A program that goes on although this one ends: Ctrl-C reached it as well, SIGTERM did not."""
+    """Stop a program that outlives this one: Ctrl-C reached it as well, SIGTERM did not."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
     if process.poll() is None:
@@ -107,7 +107,7 @@ def _stop_process(process: subprocess.Popen[str]) -> None:
 
 
 def write_videos(folder: Path, *, train: int, test: int) -> Path:
-    """The built-in motion videos as files, in split and class folders."""
+    """Write the built-in motion videos as files, in split and class folders."""
     from hf_videomae.data import MotionSource
 
     for split, count in (("train", train), ("test", test)):
@@ -152,7 +152,7 @@ def test(arguments: argparse.Namespace, finetuned: Path) -> float:
 
 
 def test_stock() -> dict[str, float]:
-    """The accuracy of stock transformers, by its way.
+    """Measure the accuracy of stock transformers, by each way of loading.
 
     Raises:
         DemoError: where the process has imported something of ours: it would prove nothing.
@@ -196,7 +196,7 @@ def card_excerpt(card: str) -> list[str]:
 
 
 def print_accuracies(ours: float, stock: dict[str, float]) -> None:
-    """The table.
+    """Print the table of accuracies.
 
     Raises:
         DemoError: where stock is further than the tolerance from ours.
@@ -211,7 +211,7 @@ def print_accuracies(ours: float, stock: dict[str, float]) -> None:
 
 
 def run_demo(arguments: argparse.Namespace, folder: Path) -> None:
-    """All of it, with the Hub there."""
+    """Run every step of the demo against a running Hub."""
     began = time.monotonic()
     publish_dataset(arguments, folder)
     pretrained, finetuned = train(arguments, folder)
@@ -226,7 +226,7 @@ def run_demo(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def make_empty_folder(folder: Path) -> Path:
-    """An empty folder of ours.
+    """Create an empty folder, or empty one that an earlier demo made.
 
     Raises:
         DemoError: where somebody else's files are in it.
@@ -241,7 +241,7 @@ def make_empty_folder(folder: Path) -> Path:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The settings."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo-hub"), help="default: %(default)s")
     numbers = {"train_videos": 1024, "test_videos": 256, "pretrain_steps": 1300, "finetune_steps": 400}

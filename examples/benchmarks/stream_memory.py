@@ -75,7 +75,7 @@ def write_set(folder: Path, *, shards: int, videos: int) -> int:
 
 
 def stream(arguments: argparse.Namespace) -> None:
-    """The process that is measured: says how many clips it has read, a line a second, until it is ended."""
+    """Read clips in the measured process, and print their number once a second until it is ended."""
     from hf_videomae.data import ClipConfig, build_loader, open_source
 
     loader = build_loader(

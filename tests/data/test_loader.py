@@ -434,12 +434,19 @@ def test_position_in_equally_many_other_videos_raises(tmp_path: Path) -> None:
 @pytest.mark.fault
 def test_position_survives_moved_folder_repaired_file_and_old_state(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "a", 0)
-    saved = load(open_source(folder)).state_dict()
+    loader = load(open_source(folder))
+    batches = iter(loader)
+    next(batches)
+    saved = json.loads(json.dumps(loader.state_dict()))
+    expected = [next(batches)["sample_ids"] for _ in range(3)]
     moved = Path(folder).rename(tmp_path / "b")
     (moved / "3.mp4").write_bytes(bytes(MotionSource()[11].video))
-    load(open_source(str(moved))).load_state_dict(saved)
     older = {name: value for name, value in saved.items() if name != "identity"}
-    load(open_source(str(moved))).load_state_dict(older)
+    for state in (saved, older):
+        resumed = load(open_source(str(moved)))
+        resumed.load_state_dict(state)
+        batches = iter(resumed)
+        assert [next(batches)["sample_ids"] for _ in range(3)] == expected
 
 
 @pytest.mark.fault

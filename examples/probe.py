@@ -38,6 +38,7 @@ from hf_videomae.evaluation.probes import (
     run_probe,
 )
 from hf_videomae.filesystem import check_folder_writable, create_folder, wrap_write_errors
+from hf_videomae.inference import load_processor
 from hf_videomae.provenance import describe_hardware, package_versions, redacted_command_line
 from hf_videomae.run_files import write_json
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
@@ -151,7 +152,7 @@ def load_encoder(recipe: ProbeRecipe) -> tuple[VideoMAEModel, VideoMAEVideoProce
         logging.disable_progress_bar()  # loading takes a second
         ensure_model(recipe.model)
         model = VideoMAEModel.from_pretrained(recipe.model)
-        processor = VideoMAEVideoProcessor.from_pretrained(recipe.model, **settings)
+        processor = load_processor(recipe.model, model, **settings)
         if recipe.frame_stride is not None and processor.sampling_mode == "uniform":
             raise RecipeError(
                 f"--frame_stride {recipe.frame_stride} has no effect on the uniform sampling of {recipe.model}; "

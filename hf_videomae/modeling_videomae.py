@@ -393,8 +393,8 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
     _xavier = True
     _stores_decoder = True
     _key_error_hint = (
-        "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True to start "
-        "with a fresh decoder; otherwise check that config.json belongs to these weights."
+        "If the file holds an encoder only (a fine-tuned or VideoMAE V2 checkpoint), pass new_decoder=True "
+        "(--new_decoder) to start with a fresh decoder; otherwise check that config.json belongs to these weights."
     )
 
     decoder_position_table: Tensor

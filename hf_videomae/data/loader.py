@@ -243,7 +243,7 @@ _open_iterators: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet
 
 @atexit.register
 def _close_open_iterators() -> None:
-    """Close iterators left open, before multiprocessing ends the workers with the one SIGTERM that they survive."""
+    """Close iterators left open while the modules that they need are still there."""
     for batches in list(_open_iterators):
         if inspect.getgeneratorstate(batches) != inspect.GEN_RUNNING:
             batches.close()

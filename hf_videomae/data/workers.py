@@ -1,5 +1,6 @@
 """Run worker processes that decode: start them, choose which signals they obey, end them, and trim their memory."""
 
+import atexit
 import ctypes
 import functools
 import multiprocessing
@@ -8,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -34,6 +36,7 @@ class Workers:
         self.count, self._start_method = count, start_method
         # Without a lock: a worker may be killed at any time.
         self._exit_flag: Any = multiprocessing.get_context(start_method).RawValue("b", 0) if count else None
+        _all_workers.add(self)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -43,29 +46,45 @@ class Workers:
         init = functools.partial(_init_worker, exit_flag=self._exit_flag)
         return {"num_workers": self.count, "worker_init_fn": init, "multiprocessing_context": self._start_method}
 
+    def exit(self) -> None:
+        """End the workers at once, whatever they are doing."""
+        if self._exit_flag is not None:
+            self._exit_flag.value = 1
+
     def exit_on_stop_signal(self) -> None:
         """End the workers at once after a stop signal, because one may be waiting for the network."""
-        if self._exit_flag is not None and stop_signals.is_stop_requested():
-            self._exit_flag.value = 1
+        if stop_signals.is_stop_requested():
+            self.exit()
 
     def results(self, loader: Iterable[_Result]) -> Iterator[_Result]:
-        """Start the workers of a DataLoader and yield their results.
+        """Start the workers of a DataLoader and yield their results. An error ends the workers.
 
         Raises:
-            DataError: when a worker was killed; the others end.
+            DataError: when a worker was killed.
         """
-        results_iterator = iter(loader)
-        _reset_sigchld_handler()
         try:
+            results_iterator = iter(loader)  # reads the first items of the sampler, which may raise
+            _reset_sigchld_handler()
             yield from results_iterator
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):
+        except Exception as error:
+            # The traceback keeps torch's iterator alive, so it does not end the workers itself.
+            self.exit()
+            if not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")):
                 raise
-            self._exit_flag.value = 1
             raise DataError(
                 f"a worker process that decodes was killed ({' '.join(str(error).split())}); usually because "
                 f"the memory is full: give fewer --num_workers or a smaller --batch_size"
             ) from None
+
+
+_all_workers: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+@atexit.register
+def _exit_all_workers() -> None:
+    """End what was left running. multiprocessing would send one SIGTERM, which workers ignore, and wait forever."""
+    for workers in list(_all_workers):
+        workers.exit()
 
 
 def _reset_sigchld_handler() -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..cards import is_hub_id
 from ..configuration_videomae import VideoMAEConfig
@@ -18,6 +19,8 @@ from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassifi
 from ..strict_loading import is_saved_without_classifier, read_architectures
 from ..text import check_utf8
 from ..video_processing_videomae import VideoMAEVideoProcessor
+
+logger = logging.get_logger("hf_videomae")
 
 Model: TypeAlias = PreTrainedModel | str | os.PathLike[str]
 _PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
@@ -117,21 +120,32 @@ def resolve_device(device: str | torch.device | None) -> torch.device | None:
     return resolved
 
 
-def load_processor(model: Model, network: PreTrainedModel) -> VideoMAEVideoProcessor:
+def load_processor(model: Model, network: PreTrainedModel, **settings: Any) -> VideoMAEVideoProcessor:
     """Return the processor saved with a model, or one made for the network's configuration.
 
     It is made for model objects, and for folders and repositories without any processor file.
+
+    Args:
+        model: the model, or its folder or repository.
+        network: the loaded model.
+        **settings: settings of the processor to use instead of the saved ones, such as `frame_stride`.
     """
     if not isinstance(model, PreTrainedModel):
         try:
-            return VideoMAEVideoProcessor.from_pretrained(model)
+            return VideoMAEVideoProcessor.from_pretrained(model, **settings)
         except OSError as error:
             if "preprocessor_config.json" not in str(error):
                 raise
             file = next((name for name in _PROCESSOR_FILES if Path(model, name).is_file()), None)
             if file is not None:
                 raise ValueError(f"the {file} of {model} holds no settings: restore it, or remove it") from error
-    return VideoMAEVideoProcessor.from_config(as_videomae_config(network.config))
+    processor = VideoMAEVideoProcessor.from_config(as_videomae_config(network.config), **settings)
+    if not isinstance(model, PreTrainedModel):
+        logger.warning_once(
+            f"{model} has no preprocessor_config.json, so clips of {processor.num_frames} frames are assumed, "
+            f"{processor.sampling_mode}, with a stride of {processor.frame_stride}; save its processor there"
+        )
+    return processor
 
 
 def as_videomae_config(config: Any) -> VideoMAEConfig:

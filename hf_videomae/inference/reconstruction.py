@@ -26,7 +26,7 @@ from ..ops.patches import (
 )
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .images import draw_frame_grid, evenly_spaced_indices, to_uint8_frames
-from .model_loading import evaluation_mode, load_pretrained
+from .model_loading import evaluation_mode, load_pretrained, load_processor
 from .output_checks import check_finite
 from .video_inputs import log_remote_host
 
@@ -97,7 +97,7 @@ def reconstruct(
     """
     if isinstance(model, (str, os.PathLike)):
         network = load_pretrained(model)
-        processor = processor or VideoMAEVideoProcessor.from_pretrained(model, num_views=1)
+        processor = processor or load_processor(model, network, num_views=1)
     else:
         network = model
     config = network.config

@@ -57,6 +57,30 @@ print(len(next(batches)["sample_ids"]))
     assert (answer.stdout.strip(), answer.stderr, answer.returncode) == ("2", "", 0)
 
 
+@pytest.mark.fault
+@pytest.mark.parametrize("code", [1, 0], ids=["uncaught", "reported"])
+def test_program_ends_after_an_error_of_a_stream(tmp_path: Path, code: int) -> None:
+    """The traceback keeps torch's iterator and so its worker; a program that reports the error in one line, too."""
+    write_parquet(tmp_path, rows=(6,))
+    program = f"""
+import sys
+from hf_videomae.data import ClipConfig, DataError, build_loader, open_source
+clips = ClipConfig(num_frames=4, stride=2, image_size=32)
+loader = build_loader(open_source({str(tmp_path)!r}), clip_config=clips, batch_size=32, seed=0, num_workers=2)
+try:
+    next(iter(loader))
+except DataError as error:
+    if {code}:
+        raise
+    kept = error
+    print(error)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == code and "too few for one batch of 32" in answer.stdout + answer.stderr
+
+
 def test_worker_ends_with_killed_training_process() -> None:
     """This includes one that waits for the rest of a spec: it holds the other end of its pipe, which never closes."""
     code = """

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from transformers.utils import logging
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, reconstruct
+from hf_videomae.data import MotionSource
 from hf_videomae.inference import save_reconstruction
 from hf_videomae.ops.masking import tube_mask
 from tests.helpers.models import save_model
@@ -106,3 +108,16 @@ def test_extension_of_the_stem_is_replaced(tmp_path: Path) -> None:
     for name in ("a", "a.png", "a.GIF"):
         assert save_reconstruction(result, tmp_path / name) == [tmp_path / "a.png", tmp_path / "a.gif"]
     assert save_reconstruction(result, tmp_path / "v1.5")[0] == tmp_path / "v1.5.png"
+
+
+@pytest.mark.fault
+def test_checkpoint_without_processor_is_reconstructed_with_a_note(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.get_logger("hf_videomae"), "propagate", True)
+    model().save_pretrained(tmp_path / "model")
+    (tmp_path / "video.mp4").write_bytes(MotionSource()[0].video)
+    result = reconstruct(tmp_path / "model", tmp_path / "video.mp4")
+    assert result.original.shape == (1, 8, 3, 64, 64)
+    (message,) = [text for text in caplog.messages if "preprocessor_config.json" in text]
+    assert "8 frames" in message and "dense" in message and "stride of 4" in message

@@ -19,6 +19,7 @@ from hf_videomae.data import MotionSource
 from tests.helpers.datasets_on_disk import write_parquet, write_webdataset
 from tests.helpers.running import PATIENCE, ROOT, Started, lines, pretrain, started, write_small_model
 from tests.local_hub import LocalHub
+from tests.local_hub.runs import push_state
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -48,7 +49,7 @@ def corrupt_shards(hub: LocalHub) -> None:
 
 
 def delete_everything(hub: LocalHub) -> None:
-    for key in ("datasets/org/set", "models/org/model"):
+    for key in ("datasets/org/set", "models/org/model", "models/org/model-pt"):
         hub.delete(key)
 
 
@@ -149,7 +150,7 @@ def test_resumed_after_a_refusal_as_if_never_refused(hub: LocalHub, tmp_path: Pa
 # At the start: every command that opens something of the Hub.
 
 OPENING = {
-    "401": Case(lambda hub: hub.fail("", status=401, times=None), "HTTP 401|401"),
+    "401": Case(lambda hub: hub.fail("", status=401, times=None), "401|does not know your token"),
     "403 of files": Case(lambda hub: hub.fail(FILES, status=403, times=None), "HTTP 403|403"),
     "404 of files": Case(lambda hub: hub.fail(FILES, status=404, times=None), "HTTP 404|404"),
     "page": Case(lambda hub: hub.answer_page("", times=None), "is not the Hub"),
@@ -158,13 +159,13 @@ OPENING = {
     "deleted": Case(delete_everything, "deleted, renamed or made private|neither a|Hub does not give it"),
 }
 EXAMPLES = {
-    "pretrain": ["--dataset", "org/set", "--model", "tiny", "--max_steps", "1"],
-    "pretrain model": ["--dataset", "motion", "--model", "org/model", "--max_steps", "1"],
-    "finetune": ["--dataset", "org/set", "--model", "tiny", "--max_steps", "1"],
-    "finetune model": ["--dataset", "motion", "--model", "org/model", "--max_steps", "1"],
+    "pretrain": ["--dataset", "org/set", "--model", "tiny", "--max_steps", "1", "--batch_size", "4"],
+    "pretrain model": ["--dataset", "CLIPS", "--model", "org/model-pt", "--max_steps", "1", "--batch_size", "4"],
+    "finetune": ["--dataset", "org/set", "--model", "tiny", "--max_steps", "1", "--batch_size", "4"],
+    "finetune model": ["--dataset", "CLIPS", "--model", "org/model", "--max_steps", "1", "--batch_size", "4"],
     "evaluate": ["--dataset", "org/set", "--split", "train", "--model", "MODEL"],
-    "evaluate model": ["--dataset", "motion", "--model", "org/model"],
-    "probe": ["--dataset", "org/set", "--model", "MODEL", "--epochs", "1"],
+    "evaluate model": ["--dataset", "CLIPS", "--split", "train", "--model", "org/model"],
+    "probe": ["--dataset", "org/set", "--test_split", "train", "--model", "MODEL", "--epochs", "1"],
     "pretrain resume": ["--resume", "org/model"],
 }
 COMMANDS = {
@@ -175,23 +176,59 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("kind", OPENING)
-@pytest.mark.parametrize("what", [*EXAMPLES, *COMMANDS])
-def test_fault_at_the_start_is_one_line(hub: LocalHub, tmp_path: Path, what: str, kind: str) -> None:
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of one step."""
+    folder = tmp_path_factory.mktemp("run")
+    arguments = ["--dataset", "motion", "--model", write_small_model(folder / "model"), "--batch_size", "4"]
+    arguments += ["--output_dir", folder / "out", "--max_steps", "2", "--save_every", "1", "--num_workers", "0"]
+    with started(pretrain(*arguments, processes=1), log=folder / "log", variables={"PYTHONPATH": str(ROOT)}) as run:
+        run.finish()
+    return folder / "out"
+
+
+@pytest.fixture
+def on_hub(hub: LocalHub, finished_run: Path) -> LocalHub:
+    """Return a Hub with what the commands open: a data set, a classifier, and the state of a run."""
     write_parquet(hub.dataset("org/set"), rows=(6, 6))
     write_classifier(hub.model("org/model"))
-    write_classifier(tmp_path / "model")
-    (tmp_path / "clip.mp4").write_bytes(MotionSource()[0].video)
-    places = {"MODEL": "model", "CLIP": "clip.mp4", "OUT": "out"}
+    write_small_model(hub.model("org/model-pt"))
+    push_state(hub, finished_run / "checkpoint-1", repo="org/model")
+    return hub
+
+
+def run_command(hub: LocalHub, what: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command of `EXAMPLES` or `COMMANDS` until its end."""
+    write_classifier(folder / "model")
+    names = MotionSource().class_names or []
+    for index, sample in enumerate(MotionSource()[number] for number in range(8)):
+        path = folder / "clips" / "train" / names[sample.label] / f"{index}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sample.video)
+    places = {"MODEL": "model", "CLIPS": "clips", "CLIP": "clip.mp4", "OUT": "out"}
+    (folder / "clip.mp4").write_bytes(MotionSource()[0].video)
     if what in EXAMPLES:
         script = ROOT / "examples" / f"{what.split()[0]}.py"
-        todo = [sys.executable, str(script), *EXAMPLES[what], "--output_dir", str(tmp_path / "out")]
+        todo = [sys.executable, str(script), *EXAMPLES[what], "--output_dir", str(folder / "out")]
     else:
         todo = [sys.executable, "-m", "hf_videomae.cli", *COMMANDS[what]]
-    todo = [str(tmp_path / places[word]) if word in places else word for word in todo]
-    OPENING[kind].begin(hub)
+    todo = [str(folder / places[word]) if word in places else word for word in todo]
+    return subprocess.run(todo, env=variables(hub), capture_output=True, text=True, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("what", [*EXAMPLES, *COMMANDS])
+def test_command_without_fault_succeeds(on_hub: LocalHub, tmp_path: Path, what: str) -> None:
+    done = run_command(on_hub, what, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert on_hub.requests("GET .*org/(set|model)")
+
+
+@pytest.mark.parametrize("kind", OPENING)
+@pytest.mark.parametrize("what", [*EXAMPLES, *COMMANDS])
+def test_fault_at_the_start_is_one_line(on_hub: LocalHub, tmp_path: Path, what: str, kind: str) -> None:
+    OPENING[kind].begin(on_hub)
     begun = time.monotonic()
-    done = subprocess.run(todo, env=variables(hub), capture_output=True, text=True, timeout=PATIENCE)
+    done = run_command(on_hub, what, tmp_path)
     print(f"\nstart, {what}, {kind}: {time.monotonic() - begun:.1f} s: {done.stderr.strip().splitlines()[-1:]}")
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if re.match(r"(hf-videomae: )?error:", line)]

@@ -6,7 +6,7 @@ import re
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(?:hf|api_org|sk|gh[pousr]|npm|dckr_pat|glsa|glc)_[A-Za-z0-9_]{16,}"  # the Hub, GitHub, npm, Docker, Grafana
-    r"|(?:rk_live|rk_test|whsec|do[oprt]_v1|shp(?:at|ca|pa|ss)|lin_api|ntn|figd|gsk|pcsk)_[A-Za-z0-9_-]{20,}"
+    r"|(?:rk_live|rk_test|whsec|do[oprt]_v1|shp(?:at|ca|pa|ss)|lin_api|ntn|figd|gsk|pcsk|wandb_v\d)_[A-Za-z0-9_-]{20,}"
     r"|(?:secret|r8)_[A-Za-z0-9]{30,}"  # Notion, Replicate
     r"|(?:nvapi|pplx|xai|GOCSPX)-[A-Za-z0-9_-]{20,}"  # NVIDIA, Perplexity, xAI, Google
     r"|(?:dapi|SK|key-)[0-9a-f]{32}|hv[sbr]\.[A-Za-z0-9_-]{20,}"  # Databricks, Twilio, Mailgun, Vault

@@ -35,6 +35,7 @@ SECRET = "S3cr3tS3cr3tS3cr3tS3cr3t"
         "SK" + "a1" * 16,
         "hvs." + "a1_" * 20,
         "ntn_" + "a1" * 20,
+        "wandb_v1_" + "a1" * 20,
         "gsk_" + "a1" * 20,
         "r8_" + "a1" * 18,
         "nvapi-" + "a1" * 20,

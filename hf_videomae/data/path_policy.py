@@ -117,8 +117,10 @@ class RowPathResolver:
             return self._resolve_url(path)
         if path.startswith("~"):
             return BlockedVideo(path, "its path names a home folder (~); write it relative to the data set")
-        if os.path.isabs(path) or path.startswith("\\") or re.match(r"[A-Za-z]:[\\/]", path):
+        if os.path.isabs(path):
             return self._resolve_absolute(path)
+        if path.startswith("\\") or re.match(r"[A-Za-z]:[\\/]", path):
+            return BlockedVideo(path, "its path is a Windows path; write it relative to the data set, with /")
         inner = posixpath.normpath(path)
         if self._is_local:
             return self._resolve_local(

@@ -169,6 +169,12 @@ def test_paths_within_data_set_resolve_against_root(tmp_path: Path, monkeypatch:
     assert hub.resolve(f"zip://a.mp4::{HUB_ROOT}/c.zip") == f"zip://a.mp4::{HUB_ROOT}/c.zip"
 
 
+@pytest.mark.parametrize("path", ["\\\\server\\share\\a.mp4", "C:\\videos\\a.mp4", "d:/videos/a.mp4"])
+def test_windows_path_is_refused_without_naming_a_folder_of_this_machine(tmp_path: Path, path: str) -> None:
+    found = RowPathResolver("set", root=str(tmp_path)).resolve(path)
+    assert isinstance(found, BlockedVideo) and "Windows" in found.reason and "allow_paths" not in found.reason
+
+
 def test_links_out_of_folder_are_blocked(tmp_path: Path) -> None:
     outside, root = tmp_path / "outside", tmp_path / "set"
     outside.mkdir()

@@ -12,21 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..hub.repo import is_hub_id
 from ..run_files import RUN_FILE
 from .header import license_from_header, parse_header_or_empty
 from .license import known_checkpoint_license
 from .markdown import CARD_FILE
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _CHECKPOINT_FOLDER = re.compile(r"checkpoint-\d+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_TIMEOUT_SECONDS = 10.0
 _MAX_ANCESTORS = 8  # base models may name each other in a circle
-
-
-def is_hub_id(name: str) -> bool:
-    """Return whether a name has the form of a repository, `org/name`, and is not the path of a video."""
-    return _HUB_ID.fullmatch(name) is not None and not name.endswith((".git", ".mp4"))
 
 
 def resolve_model_lineage(name: str, *, commit: str | None = None) -> dict[str, Any]:

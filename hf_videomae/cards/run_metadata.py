@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..hub.repo import is_hub_id
 from ..redaction import is_local_path, redact_values
 from ..run_files import (
     BAD_VIDEOS_FILE,
@@ -23,7 +24,6 @@ from ..run_files import (
 from .card_check import is_classification_output
 from .header import license_from_header, parse_header_or_empty
 from .license import Ancestor, License, inherit_license, known_checkpoint_license
-from .lineage import is_hub_id
 from .markdown import CARD_FILE, CardError
 from .snippets import HANDLER_FILE
 
@@ -97,11 +97,18 @@ class RunMetadata:
         return max((step for step in steps if step is not None), default=None)
 
 
-def read_run_metadata(folder: str | Path, *, model_id: str | None = None, license: str | None = None) -> RunMetadata:
+def read_run_metadata(
+    folder: str | Path,
+    run: dict[str, Any] | None = None,
+    *,
+    model_id: str | None = None,
+    license: str | None = None,
+) -> RunMetadata:
     """Read the files of a run.
 
     Args:
         folder: the run's `--output_dir`.
+        run: its `run.json`, if it was read already.
         model_id: where the model is or will be published; default: `org/` and the folder's name.
         license: of the model, if its parents leave that open.
 
@@ -110,11 +117,9 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
         LicenseError: when the parents forbid that license.
     """
     folder = Path(folder)
-    if not (folder / RUN_FILE).is_file():
-        raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
     if model_id is not None and not is_hub_id(model_id):
         raise CardError(f"{model_id} is not the name of a repository; give org/name")
-    run = read_run_json(folder / RUN_FILE)
+    run = read_run(folder) if run is None else run
     lineage = list(_iter_lineage(folder, run))
     evaluation, notes = _read_evaluation(folder, run, model_id)
     examples, example_notes = _read_widget_examples(folder)
@@ -133,6 +138,17 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
         license=inherit_license(lineage, requested=license),
         notes=(*notes, *example_notes),
     )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read `run.json` in the output folder of a run.
+
+    Raises:
+        CardError: when there is none, or it is damaged.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
+    return read_run_json(folder / RUN_FILE)
 
 
 def read_run_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from ..errors import DataError
 from ..filesystem import sha256_of
 from .retry import NOT_THE_HUB, cause_chain, http_status, root_cause_message
 
-_UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED = 401, 403, 412
+_UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED, _FIRST_SERVER_ERROR = 401, 403, 412, 500
 
 _CHECKED_METHODS = "whoami model_info dataset_info create_repo create_branch preupload_lfs_files create_commit".split()
 # How the client words an answer of another shape.
@@ -100,6 +102,18 @@ def resolve_owned_repo_id(id: str, user: dict[str, Any]) -> str:
             + f"; give {username}/{name}, or ask {owner} to let you in"
         )
     return f"{owner or username}/{name}"
+
+
+def is_hub_reachable(id: str, *, seconds: float = 3.0) -> bool:
+    """Return whether the Hub answers one request within some seconds; a refusal is an answer."""
+    request = urllib.request.Request(f"{hub_client().endpoint}/api/models/{id}", headers={"User-Agent": "hf-videomae"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < _FIRST_SERVER_ERROR
+    except OSError:
+        return False
 
 
 def list_files(id: str, *, repo_type: str, revision: str) -> dict[str, RemoteFile]:

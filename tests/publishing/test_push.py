@@ -37,6 +37,19 @@ def test_push_without_changes_sends_nothing(
     assert titles() == ["Step 4"]
 
 
+def test_push_reads_the_branch_and_its_record_once(
+    logged_in: LocalHub, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once before the work, to check whose model is there, and once for the commit."""
+    end(run)
+    save(run, step=6)
+    finish(run, step=6)
+    logged_in.forget()
+    assert command(capsys, "push", run, "--hub_model_id", ID)[0] == 0
+    assert len(logged_in.requests("GET .*/tree/")) == 2 and len(logged_in.requests("GET .*/run.json")) <= 2
+    assert len(logged_in.requests("POST .*/commit/")) == 1 and step_on_hub() == 6
+
+
 def test_private_repository_is_created_and_public_one_refused(logged_in: LocalHub, run: Path) -> None:
     assert end(run, private=True) == 0 and logged_in.is_private("models/org/run")
     HfApi().create_repo("org/open")

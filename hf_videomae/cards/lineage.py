@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import first_line
 from ..hub.repo import is_hub_id
 from ..redaction import is_local_path, redact_values
 from ..run_files import RUN_FILE, read_json
@@ -119,8 +120,7 @@ def _read_hub_source(id: str, *, repo_type: str, commit: str | None) -> _SourceT
         if repo_type == "model":
             source.run = _fetch_text(id, RUN_FILE, repo_type=repo_type, source=source)
     except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        source.unknown = f"the Hub did not say everything about {id} ({reason})"
+        source.unknown = f"the Hub did not say everything about {id} ({first_line(error)})"
     return source
 
 

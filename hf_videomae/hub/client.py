@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..filesystem import sha256_of
 from .retry import NOT_THE_HUB, cause_chain, http_status, root_cause_message
 
@@ -161,7 +161,7 @@ def describe_client_error(error: Exception, id: str) -> str | None:
         if isinstance(cause, OfflineModeIsEnabled):
             return "the Hub is switched off (HF_HUB_OFFLINE); unset it"
         if isinstance(cause, HfHubHTTPError):
-            message = cause.server_message or str(cause).strip().partition("\n")[0]
+            message = cause.server_message or first_line(cause)
             return _describe_status(cause.response.status_code, message, id)
         if isinstance(cause, ConnectionError) and (status := http_status(cause)) is not None:
             return _describe_status(status, root_cause_message(cause), id)

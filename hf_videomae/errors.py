@@ -11,3 +11,8 @@ class DataError(ValueError):
     Missing software (FFmpeg, PyAV) is
     never a `DataError`: that is `hf_videomae.video.decoding.VideoBackendError`.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty, or the name of its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

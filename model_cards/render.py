@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from huggingface_hub import EvalResult
@@ -59,8 +59,7 @@ _CITE_V2 = """\
 # The facts.
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownIssue:
+class KnownIssue(NamedTuple):
     """What is wrong with a checkpoint, what that causes, what to do, and who reported it."""
 
     title: str

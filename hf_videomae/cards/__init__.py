@@ -1,9 +1,10 @@
 """Build cards of models and data sets: text, YAML header, license, lineage, and nothing private."""
 
+from ..hub.repo import is_hub_id
 from .escaping import code_span, escape_markdown, escape_to_one_line
 from .header import check_header, parse_header_or_empty, to_yaml
 from .license import Ancestor, License, LicenseError, inherit_license, known_checkpoint_license
-from .lineage import is_hub_id, resolve_dataset_lineage, resolve_model_lineage
+from .lineage import resolve_dataset_lineage, resolve_model_lineage
 from .markdown import (
     CardError,
     is_unedited,

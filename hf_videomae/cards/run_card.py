@@ -20,8 +20,9 @@ from .evaluation_section import (
     render_evaluation,
 )
 from .header import license_header_fields, to_yaml
+from .lineage import MOTION
 from .markdown import CardError, code_block, details_block, join_card, section, table, with_checksum, write_readme
-from .run_metadata import MOTION, RunMetadata, read_run_metadata
+from .run_metadata import RunMetadata, read_run_metadata
 from .snippets import CLASSIFIER_CLASS, PRETRAINING_CLASS
 
 _MAX_CLASSES, _MAX_REASONS = 20, 5

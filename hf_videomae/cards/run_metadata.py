@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..redaction import is_local_path, redact_values
+from ..hub.repo import is_hub_id
+from ..redaction import redact_values
 from ..run_files import (
     BAD_VIDEOS_FILE,
     CONFUSION_FILE,
@@ -21,16 +20,12 @@ from ..run_files import (
     read_jsonl,
 )
 from .card_check import is_classification_output
-from .header import license_from_header, parse_header_or_empty
-from .license import Ancestor, License, inherit_license, known_checkpoint_license
-from .lineage import is_hub_id
-from .markdown import CARD_FILE, CardError
+from .license import Ancestor, License, inherit_license
+from .lineage import find_evaluation_dataset, iter_lineage
+from .markdown import CardError
 from .snippets import HANDLER_FILE
 
 CONFIG_FILE = "config.json"
-MOTION = "motion"
-"""The built-in data, which this package generates, so nobody else has rights to it."""
-
 EXAMPLES_FILE = "examples.jsonl"
 """Example videos in the folder and the model's answers: the output of `hf-videomae predict --json`."""
 
@@ -97,11 +92,18 @@ class RunMetadata:
         return max((step for step in steps if step is not None), default=None)
 
 
-def read_run_metadata(folder: str | Path, *, model_id: str | None = None, license: str | None = None) -> RunMetadata:
+def read_run_metadata(
+    folder: str | Path,
+    run: dict[str, Any] | None = None,
+    *,
+    model_id: str | None = None,
+    license: str | None = None,
+) -> RunMetadata:
     """Read the files of a run.
 
     Args:
         folder: the run's `--output_dir`.
+        run: its `run.json`, if it was read already.
         model_id: where the model is or will be published; default: `org/` and the folder's name.
         license: of the model, if its parents leave that open.
 
@@ -110,12 +112,10 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
         LicenseError: when the parents forbid that license.
     """
     folder = Path(folder)
-    if not (folder / RUN_FILE).is_file():
-        raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
     if model_id is not None and not is_hub_id(model_id):
         raise CardError(f"{model_id} is not the name of a repository; give org/name")
-    run = read_run_json(folder / RUN_FILE)
-    lineage = list(_iter_lineage(folder, run))
+    run = read_run(folder) if run is None else run
+    lineage = list(iter_lineage(folder, run))
     evaluation, notes = _read_evaluation(folder, run, model_id)
     examples, example_notes = _read_widget_examples(folder)
     return RunMetadata(
@@ -129,10 +129,21 @@ def read_run_metadata(folder: str | Path, *, model_id: str | None = None, licens
         examples=examples,
         files=frozenset(path.name for path in folder.iterdir() if _is_card_file(path.name)),
         lineage=lineage,
-        evaluation_dataset=_evaluation_dataset(folder, run, evaluation),
+        evaluation_dataset=find_evaluation_dataset(folder, run, evaluation),
         license=inherit_license(lineage, requested=license),
         notes=(*notes, *example_notes),
     )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read `run.json` in the output folder of a run.
+
+    Raises:
+        CardError: when there is none, or it is damaged.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise CardError(f"{folder} holds no {RUN_FILE}; give the --output_dir of a training run")
+    return read_run_json(folder / RUN_FILE)
 
 
 def read_run_json(path: Path) -> dict[str, Any]:
@@ -162,116 +173,12 @@ def _count_parameters(path: Path) -> int | None:
         return None
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        if size > _MAX_HEADER_BYTES:
-            raise CardError(f"{path} is not a safetensors file; save the model again")
-        header = json.loads(file.read(size))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-
-
-# The lineage: from the record of the run, or, for older records, from the folders that are still there.
-
-
-def _iter_lineage(folder: Path, run: dict[str, Any]) -> Iterator[Ancestor]:
-    yield from _iter_ancestors(folder, run, seen={folder.resolve()})
-    for record in _dataset_records(run):
-        data = _dataset_ancestor(folder, run, record)
-        if data is not None and data.name != MOTION:
-            yield data
-
-
-def _dataset_records(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of a run's data set, or of each data set of a mix."""
-    data = run.get("data", {})
-    return data.get("mix") or [data]
-
-
-def _dataset_ancestor(folder: Path, run: dict[str, Any], record: dict[str, Any]) -> Ancestor | None:
-    name = record.get("dataset") or record.get("name")
-    if name is None:
-        return None
-    if name == MOTION:
-        return Ancestor(name=MOTION, is_data=True)
-    if "hub_id" in record:
-        return _ancestor_from_record(folder, record, name=name, is_data=True)
-    local_folder = _find_local_folder(name, folder)
-    license = record.get("license") or _license_of_folder(local_folder)
-    return _infer_ancestor(name, run, local_folder=local_folder, license=license, is_data=True)
-
-
-def _evaluation_dataset(folder: Path, run: dict[str, Any], evaluation: dict[str, Any] | None) -> Ancestor | None:
-    record = (evaluation or {}).get("data", {})
-    known = (one for one in _dataset_records(run) if one.get("dataset") == record.get("dataset"))
-    return _dataset_ancestor(folder, run, {**next(known, {}), **record}) if record else None
-
-
-def _ancestor_from_record(folder: Path, record: dict[str, Any], *, name: str, is_data: bool) -> Ancestor:
-    """Return an ancestor as the run recorded it; a local folder may have got a license since."""
-    hub_id, license = record.get("hub_id"), record.get("license")
-    if license is None and hub_id is None:
-        license = _license_of_folder(_find_local_folder(name, folder))
-    return Ancestor(
-        name=hub_id or _redacted_base_name(name),
-        hub_id=hub_id,
-        revision=record.get("revision"),
-        license=license or known_checkpoint_license(name),
-        is_data=is_data,
-    )
-
-
-def _iter_ancestors(folder: Path, run: dict[str, Any], *, seen: set[Path]) -> Iterator[Ancestor]:
-    """Yield the checkpoint that a run started from, and its ancestors if the folder of its own run is still there."""
-    for parent in run.get("parents", ()):
-        if "ancestors" in parent:
-            for one in (parent, *parent["ancestors"]):
-                yield _ancestor_from_record(folder, one, name=one["model"], is_data=False)
-            continue
-        name, local_folder = parent["model"], _find_local_folder(parent["model"], folder)
-        license = parent.get("license") or _license_of_folder(local_folder) or known_checkpoint_license(name)
-        before: list[Ancestor] = []
-        if local_folder is not None and local_folder.resolve() not in seen and (local_folder / RUN_FILE).is_file():
-            seen.add(local_folder.resolve())
-            before = list(_iter_ancestors(local_folder, read_run_json(local_folder / RUN_FILE), seen=seen))
-        yield _infer_ancestor(name, run, local_folder=local_folder, license=license, is_data=False)
-        yield from before
-
-
-def _license_of_folder(folder: Path | None) -> str | None:
-    """Return the license in the card of a folder, or None."""
-    if folder is None or not (folder / CARD_FILE).is_file():
-        return None
-    return license_from_header(parse_header_or_empty((folder / CARD_FILE).read_text(encoding="utf-8")))
-
-
-def _infer_ancestor(
-    name: str, run: dict[str, Any], *, local_folder: Path | None, license: str | None, is_data: bool
-) -> Ancestor:
-    on_hub = local_folder is None and is_hub_id(name) and not _is_under_local_outputs(name, run)
-    return Ancestor(
-        name=name if on_hub else _redacted_base_name(name),
-        hub_id=name if on_hub else None,
-        license=license,
-        is_data=is_data,
-    )
-
-
-def _redacted_base_name(path: str) -> str:
-    name = re.split(r"[\\/]", str(redact_values(path)).rstrip("\\/"))[-1]
-    return "videos" if "*" in name else name
-
-
-def _is_under_local_outputs(name: str, run: dict[str, Any]) -> bool:
-    """Return whether `outputs/x` lies beside the run's own output folder: a deleted folder, not a Hub id."""
-    output = str(run.get("recipe", {}).get("output_dir", ""))
-    return not is_local_path(output) and "/" in output and name.split("/")[0] == output.split("/")[0]
-
-
-def _find_local_folder(name: str, folder: Path) -> Path | None:
-    """Return the folder that a run called `name`, relative to the current folder or to one above the run's own."""
-    for base in (Path("."), *folder.resolve().parents):
-        local_folder = base / os.path.expanduser(name)
-        if local_folder.is_dir():
-            return local_folder
-    return None
+        text = file.read(size) if size <= _MAX_HEADER_BYTES else b""
+    try:
+        header = json.loads(text)
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise CardError(f"{path} is damaged, or is not a safetensors file; save the model again") from None
 
 
 # The evaluation and the examples.

@@ -147,10 +147,11 @@ def _check_no_write_options(arguments: argparse.Namespace) -> None:
 
 
 def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from ..publishing import ModelTarget, PushTiming, format_publish_result, push_run
+    from ..hub.repo import HubTarget
+    from ..publishing import PushTiming, format_publish_result, push_run
 
     options = {name: getattr(arguments, name) for name in ("private", "overwrite", "overwrite_card")}
-    target = ModelTarget(id=arguments.hub_model_id, **options)
+    target = HubTarget(id=arguments.hub_model_id, **options)
     retry_seconds = PushTiming.from_environment().retry_seconds
     target, result = push_run(arguments.folder, target, with_state=arguments.state, retry_seconds=retry_seconds)
     print_notes(result.notes)

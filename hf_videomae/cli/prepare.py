@@ -130,7 +130,7 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
         )
         _print_prepared(arguments.destination, result)
         if target is not None:
-            _print_pushed(push_dataset(arguments.destination, target, progress=True))
+            _print_pushed(target, push_dataset(arguments.destination, target, progress=True))
     except VideoBackendError as error:
         exit_with_error(str(error))
     return 0
@@ -178,9 +178,9 @@ def _print_prepared(destination: str, result: Any) -> None:
     print(f"{destination}: {result.report['kept']} of {result.report['found']} videos, report.json, README.md")
 
 
-def _print_pushed(pushed: Any) -> None:
-    if pushed.sent or pushed.removed:
+def _print_pushed(target: Any, pushed: Any) -> None:
+    if pushed.changed:
         removed_note = f", {pushed.removed} files of an earlier push were deleted" if pushed.removed else ""
-        print(f"{pushed.id}: {pushed.sent} files, {pushed.num_bytes / 1e6:.1f} MB sent{removed_note}; {pushed.url}")
+        print(f"{target.id}: {pushed.files} files, {pushed.num_bytes / 1e6:.1f} MB sent{removed_note}; {target.url}")
     else:
-        print(f"{pushed.id} holds it already, nothing was sent; {pushed.url}")
+        print(f"{target.id} holds it already, nothing was sent; {target.url}")

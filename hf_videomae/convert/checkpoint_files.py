@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..cards import is_hub_id, known_checkpoint_license, parse_header_or_empty
 from ..cards.header import license_from_header
+from ..errors import first_line
 from ..filesystem import sha256_of
 from ..hub.retry import NOT_THE_HUB
 
@@ -254,7 +255,7 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
         if error.errno is not None:
             raise
         raise ValueError(
-            f"{source} did not come whole ({str(error).splitlines()[0]}); check the network (a proxy may answer for "
+            f"{source} did not come whole ({first_line(error)}); check the network (a proxy may answer for "
             f"the Hub), then try again"
         ) from error
     raise ValueError(f"{source} on the Hub holds neither {' nor '.join((*_SINGLE_FILES, *_INDEXES))}")
@@ -330,7 +331,7 @@ def _describe_read_error(error: Exception) -> str:
         return f"it holds a {truncate_key(match[1])}"
     if match := re.search(r"WeightsUnpickler error: (.+)", str(error)):
         return truncate_key(match[1])
-    return truncate_key(next(iter(str(error).splitlines()), type(error).__name__))
+    return truncate_key(first_line(error))
 
 
 def _reject_lfs_pointer(path: Path) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..hub.source_errors import read_with_retries
 from .shard_folders import find_shards
 
@@ -69,7 +69,9 @@ def read_parquet_column(
                 yield from ((f"{name}#{number}", value) for number, value in enumerate(values))
     # A damaged page is an OSError. Network errors were retried before.
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read: {_first_line(error)}; download or write its files again") from error
+        raise DataError(
+            f"{path} cannot be read: {first_line(error)[:200]}; download or write its files again"
+        ) from error
 
 
 def read_tar_member(
@@ -165,7 +167,7 @@ def has_video_paths(root: Path) -> bool:
         return False
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
-            f"{first} cannot be read: {_first_line(error)}; get the file again, or remove it from the folder"
+            f"{first} cannot be read: {first_line(error)[:200]}; get the file again, or remove it from the folder"
         ) from error
     return any((root / path).is_file() for path in paths)
 
@@ -177,7 +179,3 @@ def _open_file(file: str) -> Any:
     import fsspec  # type: ignore[import-untyped]
 
     return fsspec.open(file, "rb", block_size=_BLOCK_BYTES)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

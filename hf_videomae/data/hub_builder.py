@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..hub.retry import RetryPolicy, retry_first_request, shard_retry_seconds
 from ..hub.source_errors import not_the_hub_error, read_with_retries, source_refused_error
 from .path_policy import check_card_data_files, parse_allowed_paths
@@ -65,10 +65,9 @@ def probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) 
     except (ValueError, LookupError, TypeError) as error:
         raise not_the_hub_error(error, path) from error
     except (HTTPError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path} is not a local folder, and the Hub cannot be reached ({reason}); check the network, give a local "
-            f"folder{_cached_copy_hint(path, cache_dir)}, or use the built-in `motion`"
+            f"{path} is not a local folder, and the Hub cannot be reached ({first_line(error)}); check the "
+            f"network, give a local folder{_cached_copy_hint(path, cache_dir)}, or use the built-in `motion`"
         ) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..text import escape_non_utf8
 from .folder_layout import FolderVideos
 from .index_columns import IndexColumns, find_columns, read_index_table
@@ -83,7 +83,7 @@ def _read_parquet(file: Path) -> Table:
     try:
         objects = parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); write it again, or as CSV") from error
+        raise DataError(f"{file} cannot be read ({first_line(error)}); write it again, or as CSV") from error
     rows = [{normalize_column_name(name): _cell(value) for name, value in row.items()} for row in objects]
     return Table(
         file=file, columns=list(rows[0]) if rows else [], rows=rows, row_numbers=list(range(1, len(rows) + 1))

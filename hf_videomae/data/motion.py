@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..video.decoding import VideoBackendError
 from .source import Sample
 
@@ -211,7 +211,7 @@ def encode_clip(frames: Field, *, frame_rate: float = FRAME_RATE) -> bytes:
             return encode(frames, frame_rate)
         # torchcodec raises RuntimeError both for missing libraries and for an FFmpeg without H.264.
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            failures.append(f"{name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+            failures.append(f"{name}: {first_line(error)}")
     raise VideoBackendError(
         f"the motion data set needs an H.264 encoder, and none works here ({'; '.join(failures)}); install FFmpeg "
         f"with libx264 (apt-get install ffmpeg), or PyAV (pip install av)"

@@ -4,17 +4,19 @@ import functools
 import hashlib
 import json
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..filesystem import sha256_of
 from .retry import NOT_THE_HUB, cause_chain, http_status, root_cause_message
 
-_UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED = 401, 403, 412
+_UNAUTHORIZED, _FORBIDDEN, PRECONDITION_FAILED, _FIRST_SERVER_ERROR = 401, 403, 412, 500
 
 _CHECKED_METHODS = "whoami model_info dataset_info create_repo create_branch preupload_lfs_files create_commit".split()
 # How the client words an answer of another shape.
@@ -102,6 +104,18 @@ def resolve_owned_repo_id(id: str, user: dict[str, Any]) -> str:
     return f"{owner or username}/{name}"
 
 
+def is_hub_reachable(id: str, *, seconds: float = 3.0) -> bool:
+    """Return whether the Hub answers one request within some seconds; a refusal is an answer."""
+    request = urllib.request.Request(f"{hub_client().endpoint}/api/models/{id}", headers={"User-Agent": "hf-videomae"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < _FIRST_SERVER_ERROR
+    except OSError:
+        return False
+
+
 def list_files(id: str, *, repo_type: str, revision: str) -> dict[str, RemoteFile]:
     """Return the files of a repository by path."""
     from huggingface_hub.hf_api import RepoFile
@@ -147,7 +161,7 @@ def describe_client_error(error: Exception, id: str) -> str | None:
         if isinstance(cause, OfflineModeIsEnabled):
             return "the Hub is switched off (HF_HUB_OFFLINE); unset it"
         if isinstance(cause, HfHubHTTPError):
-            message = cause.server_message or str(cause).strip().partition("\n")[0]
+            message = cause.server_message or first_line(cause)
             return _describe_status(cause.response.status_code, message, id)
         if isinstance(cause, ConnectionError) and (status := http_status(cause)) is not None:
             return _describe_status(status, root_cause_message(cause), id)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tarfile import TarError
 from typing import TypeVar
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .read_checks import IncompleteReadError
 from .retry import (
     CLIENT_ERRORS,
@@ -103,8 +103,7 @@ def read_with_retries(
             elif otherwise is None:
                 raise
             else:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise DataError(f"{dataset_name}: {otherwise}: {reason}") from error
+                raise DataError(f"{dataset_name}: {otherwise}: {first_line(error)}") from error
 
 
 def _find_transient_in_context(error: BaseException) -> BaseException | None:

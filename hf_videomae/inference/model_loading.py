@@ -14,6 +14,7 @@ from transformers.utils import logging
 from ..cards import is_hub_id
 from ..configuration_videomae import VideoMAEConfig
 from ..data.labels import SINGLE_LABEL, LabelKind
+from ..errors import first_line
 from ..hub.download import download_model
 from ..modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from ..strict_loading import is_saved_without_classifier, read_architectures
@@ -91,10 +92,9 @@ def is_headless_checkpoint(model: str | os.PathLike[str]) -> bool:
             download_model(os.fsdecode(model))
         return is_saved_without_classifier(model, {})
     except OSError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{model} is neither a local folder with a config.json nor a model that the Hub gives ({reason}); check "
-            f"the name"
+            f"{model} is neither a local folder with a config.json nor a model that the Hub gives "
+            f"({first_line(error)}); check the name"
         ) from error
 
 
@@ -113,9 +113,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device | None:
     try:
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all of them
-        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device {device} cannot be used here ({reason}); give cpu, or one that this machine has"
+            f"device {device} cannot be used here ({first_line(error)}); give cpu, or one that this machine has"
         ) from None
     return resolved
 

@@ -2,23 +2,20 @@
 
 `scan` finds the videos, their labels and splits. `transcoder` encodes each one smaller, in parallel, and records what
 is done. `shards` distributes them over Parquet or WebDataset files. `prepare_report` and `dataset_card` describe the
-result. `pipeline` runs all of it. `hub_target` and `push_dataset` publish it.
+result. `pipeline` runs all of it. `push_dataset` publishes it.
 """
 
 from ..hub.client import PushError
 from .dataset_card import check_dataset_card, write_dataset_card
-from .hub_target import HubTarget, check_dataset_target
 from .layout import read_report
 from .pipeline import PrepareResult, PrepareSettings, prepare
 from .prepare_report import describe_report
-from .push_dataset import PushedDataset, push_dataset
+from .push_dataset import check_dataset_target, push_dataset
 
 __all__ = [
-    "HubTarget",
     "PrepareSettings",
     "PrepareResult",
     "PushError",
-    "PushedDataset",
     "check_dataset_card",
     "check_dataset_target",
     "describe_report",

@@ -7,7 +7,7 @@ like a complete one. That takes twice the space of the result. Every step can be
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,16 +110,11 @@ def prepare(
     destination: str | os.PathLike[str],
     *,
     settings: PrepareSettings | None = None,
-    index: str | None = None,
-    config: str | None = None,
-    revision: str | None = None,
-    video_column: str | None = None,
-    label_column: str | None = None,
-    allow_paths: Sequence[str] = (),
     publish: bool = False,
     jobs: int | None = None,
     progress: bool = False,
-    on_note: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
+    **read_options: Any,
 ) -> PrepareResult:
     """Make a small, evenly sharded dataset that streams well. The same call continues one that was killed.
 
@@ -128,12 +123,13 @@ def prepare(
             Hub.
         destination: a folder that is empty, does not exist, or was made by this function.
         settings: what the dataset looks like.
-        index, config, revision, video_column, label_column, allow_paths: as for `open_input_dataset`.
         publish: the dataset will be published: refuse a folder with links that lead out of it, other than to
             `allow_paths`.
         jobs: videos encoded at a time; default: one per core. It does not change the result.
         progress: show a bar on stderr.
         on_note: called with each note on how the source is read, before the work begins.
+        **read_options: passed to `open_input_dataset`: index, config, revision, video_column, label_column,
+            allow_paths.
 
     Raises:
         DataError: for anything that keeps the dataset from being made, but never for a bad video.
@@ -146,29 +142,15 @@ def prepare(
     _require_datasets()
     find_encoder()  # raises if there is none
     previous = _check_destination(source, destination)
-    input_dataset = open_input_dataset(
-        source,
-        index=index,
-        label_kind=settings.label_kind,
-        config=config,
-        revision=revision,
-        video_column=video_column,
-        label_column=label_column,
-        allow_paths=allow_paths,
-    )
+    input_dataset = open_input_dataset(source, label_kind=settings.label_kind, **read_options)
     if publish and input_dataset.links_outside:
         raise DataError(input_dataset.links_outside)
-    if on_note is not None:
-        for note in input_dataset.notes:
-            on_note(note)
+    for note in input_dataset.notes:
+        on_note(note)
     _check_license(input_dataset, settings)
     new_settings = {"source": input_dataset.name, **settings.to_dict()}
-    if previous is not None:
-        changes = _changed_settings({"source": previous["source"], **previous["settings"]}, new_settings)
-        if changes:
-            raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
-        if _is_up_to_date(previous, input_dataset, new_settings, destination):
-            return PrepareResult(report=previous, is_unchanged=True, reused=previous["kept"])
+    if previous is not None and _is_up_to_date(previous, input_dataset, new_settings, destination):
+        return PrepareResult(report=previous, is_unchanged=True, reused=previous["kept"])
     create_folder(destination, flag="the folder", kind=DataError)
     also = "; what was made is kept, and the same command continues from here"
     with wrap_write_errors("the dataset", destination, kind=DataError, also=also):
@@ -253,10 +235,11 @@ def _changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
 def _is_up_to_date(
     previous: dict[str, Any], input_dataset: InputDataset, new_settings: dict[str, Any], destination: Path
 ) -> bool:
-    same = (
-        previous["fingerprint"] == input_dataset.fingerprint
-        and {"source": previous["source"], **previous["settings"]} == new_settings
-    )
+    """Return whether nothing is left to do; refuse to continue a dataset that was encoded with other settings."""
+    old_settings = {"source": previous["source"], **previous["settings"]}
+    if changes := _changed_settings(old_settings, new_settings):
+        raise DataError(f"{destination} holds a dataset made with {changes}; give another folder or remove it")
+    same = previous["fingerprint"] == input_dataset.fingerprint and old_settings == new_settings
     return same and is_complete(previous, destination) and not (destination / WORK_FOLDER).exists()
 
 

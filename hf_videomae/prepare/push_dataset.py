@@ -5,50 +5,68 @@ dataset is not changed.
 """
 
 import fnmatch
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..hub.client import FileContent, PushError, describe_error, hub_client, without_progress_bars
-from ..hub.commit import FileChanges, HubCommit, diff_files
-from ..hub.retry import CLIENT_ERRORS, RetryPolicy, SourceUnavailable, outage_retry_seconds, root_cause_message
+from ..hub.client import FileContent, PushError
+from ..hub.commit import GITATTRIBUTES_FILE, CommitResult, FileChanges, commit_files, diff_files, wrap_push_errors
+from ..hub.repo import HubTarget, RemoteBranch, check_visibility, open_branch, resolve_target
+from ..hub.retry import RetryPolicy
 from .dataset_card import fill_in_dataset_id
-from .hub_target import HubTarget, RemoteDataset, check_remote_dataset, read_remote_dataset
 from .layout import (
     CARD,
     METADATA_FILE_NAMES,
     REPORT_FILE,
     is_complete,
     list_shards,
+    parse_report,
     read_report,
 )
 
 _SHARD_PATTERN = "data/*-of-*"
+# The files of a repository that was just created, by the client or on the Hub's web pages.
+_INITIAL_FILES = {GITATTRIBUTES_FILE, CARD}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PushedDataset:
-    """The outcome of a push.
+def check_dataset_target(id: str, *, source: str, private: bool = False, overwrite: bool = False) -> HubTarget:
+    """Check that a dataset can be published, before hours are spent on making it; change nothing.
 
-    Attributes:
-        id: `org/name`.
-        url: its page.
-        commit: the head of `main` now.
-        sent: number of new files.
-        num_bytes: their size.
-        removed: number of deleted files of an earlier push.
+    Args:
+        id: `org/name`, or `name` in the user's own namespace.
+        source: name of the dataset, as in its report.
+        private: create it as private, if it does not exist.
+        overwrite: replace whatever is there; it stays in the history.
+
+    Raises:
+        PushError: when something prevents it.
     """
-
-    id: str
-    url: str
-    commit: str
-    sent: int = 0
-    num_bytes: int = 0
-    removed: int = 0
+    target = HubTarget(id=id, repo_type="dataset", private=private, overwrite=overwrite)
+    otherwise = "without --push_to_hub the dataset is made locally; the command with it publishes it later"
+    return resolve_target(target, lambda remote: _check_may_overwrite(remote, source), otherwise=otherwise)
 
 
-def push_dataset(folder: str | Path, target: HubTarget, *, progress: bool = False) -> PushedDataset:
+def _check_may_overwrite(remote: RemoteBranch, source: str) -> bool:
+    """Return whether the repository is empty, or an earlier push of this dataset; False if `overwrite` allows others.
+
+    Raises:
+        PushError: naming what is there.
+    """
+    check_visibility(remote)
+    report = parse_report(remote.read_text(REPORT_FILE) or "")
+    others = sorted(remote.files.keys() - _INITIAL_FILES)
+    if report is None and not others or report is not None and report.get("source") == source:
+        return True
+    if remote.target.overwrite:
+        return False
+    what = f"other files ({others[0]}, ...)" if report is None else f"a dataset made of {report.get('source')}"
+    raise PushError(
+        f"{remote.target.id} holds {what}, not one made of {source}; give another id, or --overwrite to replace it "
+        f"(it stays in the history)"
+    )
+
+
+def push_dataset(folder: str | Path, target: HubTarget, *, progress: bool = False) -> CommitResult:
     """Publish a prepared dataset. Failures are retried for 15 minutes; files that are there already are not sent.
 
     Args:
@@ -63,65 +81,23 @@ def push_dataset(folder: str | Path, target: HubTarget, *, progress: bool = Fals
     report = read_report(folder)
     if report is None or not is_complete(report, folder):
         raise DataError(f"{folder} holds no complete dataset; make it with `hf-videomae prepare`")
-    upload = _build_push(_collect_contents(folder, report, id=target.id), target, source=report["source"])
-    try:
-        with without_progress_bars():
-            sent = upload.run(progress=progress)
-    except PushError as error:
-        raise _push_error(folder, target, str(error)) from error
-    except SourceUnavailable as error:
-        cause = root_cause_message(error.__cause__ or error)
-        raise _push_error(
-            folder, target, f"the Hub could not be reached for {outage_retry_seconds():g} s ({cause})"
-        ) from error
-    except CLIENT_ERRORS as error:
-        description = describe_error(error, id=target.id)
-        if description is not None:
-            raise _push_error(folder, target, description) from error
-        raise
-    return PushedDataset(
-        id=target.id,
-        url=f"{hub_client().endpoint}/datasets/{target.id}",
-        commit=sent.commit,
-        sent=sent.files,
-        num_bytes=sent.num_bytes,
-        removed=sent.removed,
-    )
+    contents, source = _collect_contents(folder, report, id=target.id), report["source"]
+    retry_policy = RetryPolicy(f"publishing {target.id}")
 
-
-def _push_error(folder: Path, target: HubTarget, reason: str) -> PushError:
-    return PushError(
-        f"{folder} is complete, but {target.id} was not published: {reason}; the same command continues from here"
-    )
-
-
-def _build_push(contents: dict[str, FileContent], target: HubTarget, *, source: str) -> HubCommit[RemoteDataset]:
-    def open_remote() -> RemoteDataset:
-        remote = read_remote_dataset(target.id)
-        if remote is None:
-            hub_client().create_repo(target.id, repo_type="dataset", private=target.private, exist_ok=True)
-            remote = read_remote_dataset(target.id)
-        if remote is None:
-            raise PushError(f"{target.id} was created, but cannot be read; look at its page")
-        check_remote_dataset(target, remote, source=source)
-        return remote
-
-    def changes(remote: RemoteDataset) -> FileChanges:
+    def plan() -> FileChanges:
+        remote = open_branch(target)
         # When another dataset is replaced, all its files are deleted, not only the shards of an earlier push.
-        everything = not remote.is_empty_or_from(source)
-        return diff_files(
-            contents, remote.files, is_stale=lambda path: everything or fnmatch.fnmatchcase(path, _SHARD_PATTERN)
-        )
+        pattern = _SHARD_PATTERN if _check_may_overwrite(remote, source) else "*"
+        return diff_files(contents, remote, is_stale=lambda path: fnmatch.fnmatchcase(path, pattern))
 
-    return HubCommit(
-        id=target.id,
-        repo_type="dataset",
-        contents=contents,
-        message=f"{source}, by hf-videomae prepare",
-        retry_policy=RetryPolicy(f"publishing {target.id}"),
-        open=open_remote,
-        changes=changes,
-    )
+    message = f"{source}, by hf-videomae prepare"
+    try:
+        with wrap_push_errors(target.id, seconds=retry_policy.seconds):
+            return commit_files(target, contents, plan, message=message, retry_policy=retry_policy, progress=progress)
+    except PushError as error:
+        raise PushError(
+            f"{folder} is complete, but {target.id} was not published: {error}; the same command continues from here"
+        ) from error
 
 
 def _collect_contents(folder: Path, report: dict[str, Any], *, id: str) -> dict[str, FileContent]:
@@ -131,4 +107,4 @@ def _collect_contents(folder: Path, report: dict[str, Any], *, id: str) -> dict[
     return {**{name: folder / name for name in names}, CARD: card.encode("utf-8")}
 
 
-__all__ = ["PushedDataset", "push_dataset"]
+__all__ = ["check_dataset_target", "push_dataset"]

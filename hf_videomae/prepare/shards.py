@@ -29,6 +29,8 @@ _PAGE_CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "
 # Small datasets are split too, so that several readers have work: up to 16 shards of at least 4 videos.
 _MIN_SHARDS, _MIN_VIDEOS_PER_SHARD = 16, 4
 _SHARD_MULTIPLE = 8
+# The columns that describe an encoded video: fields of `EncodedVideo`.
+_CLIP_COLUMNS = {"num_frames": "int32", "fps": "float32", "height": "int32", "width": "int32"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +147,7 @@ def build_features(format: ShardFormat, *, class_names: list[str] | None, kind: 
     """
     from datasets import ClassLabel, Features, List, Value, Video
 
-    metadata = {"path": Value("string"), "num_frames": Value("int32"), "fps": Value("float32")}
-    metadata |= {"height": Value("int32"), "width": Value("int32")}
+    metadata = {"path": Value("string"), **{name: Value(dtype) for name, dtype in _CLIP_COLUMNS.items()}}
     label: dict[str, Any] = {}
     if kind == "regression":
         label = {"label": Value("float64")}
@@ -163,14 +164,7 @@ def build_features(format: ShardFormat, *, class_names: list[str] | None, kind: 
 
 
 def _video_metadata(row: PreparedVideo) -> dict[str, Any]:
-    made = row.made
-    return {
-        "path": row.id,
-        "num_frames": made.num_frames,
-        "fps": made.fps,
-        "height": made.height,
-        "width": made.width,
-    }
+    return {"path": row.id, **{name: getattr(row.made, name) for name in _CLIP_COLUMNS}}
 
 
 # Files.

@@ -2,11 +2,9 @@
 
 from .background import BackgroundPublisher, PushTiming
 from .push import PublishResult, format_publish_result, push_run
-from .repo import ModelTarget
 
 __all__ = [
     "BackgroundPublisher",
-    "ModelTarget",
     "PublishResult",
     "PushTiming",
     "format_publish_result",

@@ -13,8 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..cards import CardError
+from ..cards.run_metadata import read_run
 from ..checkpoint_dir import checkpoint_step, latest_checkpoint
 from ..console import log_error, log_main
+from ..hub.client import is_hub_reachable
+from ..hub.repo import HubTarget
 from ..hub.retry import (
     OUTAGE_SECONDS,
     SourceUnavailable,
@@ -26,8 +30,7 @@ from ..hub.retry import (
 from ..redaction import redact_secrets
 from ..run_files import PUBLISHED_FILE, JsonlWriter
 from ..stop_signals import StopSignal, signal_name
-from .push import PublishResult, format_publish_result, push_snapshot
-from .repo import ModelTarget, claim_repo, is_hub_reachable
+from .push import PublishResult, claim_repo, format_publish_result, push_snapshot
 from .snapshot import Snapshot, remove_stale_snapshots, take_snapshot
 
 logger = logging.getLogger(__name__)
@@ -100,7 +103,7 @@ class BackgroundPublisher:
 
     def __init__(
         self,
-        target: ModelTarget,
+        target: HubTarget,
         *,
         output_dir: str | Path,
         strategy: HubStrategy = "end",
@@ -146,7 +149,7 @@ class BackgroundPublisher:
         start_time = time.perf_counter()
         try:
             self._enqueue(step, checkpoint, is_last=False)
-        except OSError as error:
+        except (CardError, OSError) as error:
             logger.warning("step %d is not published: %s", step, redact_secrets(root_cause_message(error)))
             return
         self._write_record(step, blocked_seconds=round(time.perf_counter() - start_time, 5))
@@ -165,7 +168,7 @@ class BackgroundPublisher:
         """
         try:
             job = self._enqueue(step, checkpoint, is_last=True)
-        except OSError as error:
+        except (CardError, OSError) as error:
             self._log_final_failure(redact_secrets(root_cause_message(error)))
             return 1
         next_check = time.monotonic() + _INTERRUPTED_GRACE_SECONDS
@@ -214,7 +217,8 @@ class BackgroundPublisher:
 
     def _enqueue(self, step: int, checkpoint: Path | None, *, is_last: bool) -> _PublishJob:
         with_state = self.strategy == "checkpoint"
-        snapshot = take_snapshot(self.output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
+        run = read_run(self.output_dir)
+        snapshot = take_snapshot(self.output_dir, run, checkpoint=checkpoint, step=step, with_state=with_state)
         job = _PublishJob(snapshot, is_last)
         with self._lock:
             superseded, self._pending = self._pending, job
@@ -260,7 +264,10 @@ class BackgroundPublisher:
             return  # a newer checkpoint replaces this one
         except (ValueError, OSError) as error:
             job.failure = redact_secrets(" ".join(str(error).split()))
-            self._log_failure(job)
+            if not self._closed.is_set():
+                self._write_record(job.snapshot.step, failure=job.failure)
+                if not job.is_last:
+                    logger.warning("step %d is not published: %s", job.snapshot.step, job.failure)
             return
         finally:
             # An unexpected error ends this thread with its traceback; the next checkpoint starts another thread.
@@ -272,13 +279,6 @@ class BackgroundPublisher:
         self.last_published_step = job.snapshot.step
         self._next_push_time = time.monotonic() + self.timing.spacing * job.result.commits
         self._record_success(job.snapshot.step, job.result, seconds=time.monotonic() - start_time)
-
-    def _log_failure(self, job: _PublishJob) -> None:
-        if self._closed.is_set():
-            return
-        self._write_record(job.snapshot.step, failure=job.failure)
-        if not job.is_last:
-            logger.warning("step %d is not published: %s", job.snapshot.step, job.failure)
 
     def _record_success(self, step: int, result: PublishResult, *, seconds: float) -> None:
         facts: dict[str, Any] = {"commit": result.main.commit, "seconds": round(seconds, 3)}

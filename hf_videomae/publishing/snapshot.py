@@ -4,7 +4,6 @@ Training waits only for the links. Files that keep growing (JSON lines) are cut 
 the thread that publishes them.
 """
 
-import contextlib
 import errno
 import itertools
 import json
@@ -19,7 +18,7 @@ from ..cards.card_check import check_card
 from ..cards.header import license_from_header, parse_header_or_empty
 from ..cards.markdown import CARD_FILE, is_unedited
 from ..cards.run_card import render_run_card
-from ..cards.run_metadata import EXAMPLES_FILE, read_run_json, read_run_metadata
+from ..cards.run_metadata import EXAMPLES_FILE, read_run_metadata
 from ..cards.snippets import HANDLER_FILE, REQUIREMENTS_FILE
 from ..checkpoint_checksums import dump_checksummed_state
 from ..checkpoint_dir import FETCHED_FROM_FILE, STATE_FILE, checkpoint_step
@@ -34,7 +33,6 @@ from ..run_files import (
     NONFINITE_FILE,
     RUN_FILE,
     read_jsonl,
-    write_json,
 )
 from .requirement_line import has_credentials
 
@@ -60,13 +58,15 @@ class Snapshot:
     """A run's files at one step.
 
     Attributes:
-        folder: the model and the run's files, laid out as at the top of a finished run.
+        folder: the model and the run's files, laid out as at the top of a finished run; without `run.json`.
+        run: `run.json` as of this step.
         step: of the model.
         state: a complete checkpoint, if its state is published too.
         sizes: bytes at the time of the snapshot of each file that keeps growing.
     """
 
     folder: Path
+    run: dict[str, Any]
     step: int
     state: Path | None = None
     sizes: dict[str, int] = field(default_factory=dict)
@@ -95,67 +95,54 @@ def _copy_bytes(source: Any, target: Any, size: int) -> None:
 # Taking a snapshot.
 
 
-def take_snapshot(output_dir: Path, *, checkpoint: Path | None, step: int, with_state: bool = False) -> Snapshot:
+def take_snapshot(
+    output_dir: Path, run: dict[str, Any], *, checkpoint: Path | None, step: int, with_state: bool = False
+) -> Snapshot:
     """Hold the files of a run as they are now.
 
     Args:
         output_dir: the run's output folder.
+        run: its `run.json`.
         checkpoint: the checkpoint with the model; None: the finished model at the top of the output folder.
         step: of that model.
         with_state: also hold a complete checkpoint: this one, or that of a finished run's last step.
     """
     root = output_dir / SNAPSHOT_FOLDER / f"{step}-{os.getpid()}-{next(_snapshot_counter)}"
-    with contextlib.ExitStack() as failed:
-        # If the disk is full, leftover links would keep it full.
-        failed.callback(shutil.rmtree, root, ignore_errors=True)
-        snapshot = _link_files(root, output_dir, checkpoint=checkpoint, step=step, with_state=with_state)
-        failed.pop_all()
-    return snapshot
-
-
-def _link_files(root: Path, output_dir: Path, *, checkpoint: Path | None, step: int, with_state: bool) -> Snapshot:
     # evaluation.json names its model by the folder of the run, so the snapshot's folder has the same name.
     folder = root / output_dir.resolve().name
-    folder.mkdir(parents=True)
-    for path in _glob_files(checkpoint or output_dir, _MODEL_PATTERNS):
-        if not any(path.match(pattern) for pattern in _RUN_STATE_PATTERNS):
-            _hard_link_or_copy(path, folder / path.name)
-    _link_run_record(output_dir, folder, step=step)
+    growing = _glob_files(output_dir, (*_APPENDED_FILES, *((_SAMPLE_LOGS,) if with_state else ())))
+    state_checkpoint = checkpoint or output_dir / f"checkpoint-{step}"
+    state = root / f"checkpoint-{checkpoint_step(state_checkpoint) or step}"
+    has_state = with_state and state_checkpoint.is_dir()
     handler_files = (HANDLER_FILE, REQUIREMENTS_FILE) if (output_dir / HANDLER_FILE).is_file() else ()
     finished = _FINISHED_RUN_PATTERNS if checkpoint is None else ()
-    for path in _glob_files(output_dir, (LOSS_CURVE_FILE, CARD_FILE, *handler_files, *finished)):
-        _hard_link_or_copy(path, folder / path.name)
-    for path in _example_videos(folder, output_dir):
-        _hard_link_or_copy(path, folder / path.name)
-    sizes = {}
-    for path in _glob_files(output_dir, (*_APPENDED_FILES, *((_SAMPLE_LOGS,) if with_state else ()))):
-        sizes[path.name] = path.stat().st_size
-        _hard_link_or_copy(path, folder / path.name)
-    state = None
-    state_checkpoint = checkpoint or output_dir / f"checkpoint-{step}"
-    if with_state and state_checkpoint.is_dir():
-        state = root / f"checkpoint-{checkpoint_step(state_checkpoint) or step}"
-        for path in _glob_files(state_checkpoint, ("**/*",)):
-            (state / path.relative_to(state_checkpoint)).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True)
+        sizes = {path.name: path.stat().st_size for path in growing}
+        for path in (
+            *_glob_files(checkpoint or output_dir, _MODEL_PATTERNS, exclude=_RUN_STATE_PATTERNS),
+            *_glob_files(output_dir, (LOSS_CURVE_FILE, CARD_FILE, *handler_files, *finished)),
+            *(_example_videos(output_dir) if checkpoint is None else ()),
+            *growing,
+        ):
+            _hard_link_or_copy(path, folder / path.name)
+        for path in _glob_files(state_checkpoint, ("**/*",)) if has_state else ():
             _hard_link_or_copy(path, state / path.relative_to(state_checkpoint))
-    return Snapshot(folder=folder, step=step, state=state, sizes=sizes)
+    except BaseException:  # if the disk is full, leftover links would keep it full
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+    if run.get("steps") not in (step, None):  # the run got further before it failed
+        run = {**run, "steps": step, "clips": None, "loss": None}
+    return Snapshot(folder=folder, run=run, step=step, state=state if has_state else None, sizes=sizes)
 
 
-def _link_run_record(output_dir: Path, folder: Path, *, step: int) -> None:
-    """Link `run.json`, or write it as of the snapshot's step if the run got further before it failed."""
-    path = output_dir / RUN_FILE
-    run = read_run_json(path) if path.is_file() else {}
-    if run.get("steps") in (step, None):
-        return _hard_link_or_copy(path, folder / RUN_FILE)
-    write_json(folder / RUN_FILE, {**run, "steps": step, "clips": None, "loss": None})
+def _glob_files(folder: Path, patterns: tuple[str, ...], *, exclude: tuple[str, ...] = ()) -> list[Path]:
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in paths if not any(path.match(pattern) for pattern in exclude))
 
 
-def _glob_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-
-
-def _example_videos(folder: Path, output_dir: Path) -> Iterator[Path]:
-    for line in read_jsonl(folder / EXAMPLES_FILE):
+def _example_videos(output_dir: Path) -> Iterator[Path]:
+    for line in read_jsonl(output_dir / EXAMPLES_FILE):
         video = output_dir / Path(str(line.get("video"))).name
         if video.is_file():
             yield video
@@ -165,6 +152,7 @@ def _hard_link_or_copy(path: Path, destination: Path) -> None:
     """Link a file, or copy it if the file system has no hard links: that takes as long as copying takes."""
     if destination.exists():
         return
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(path, destination)
     except OSError as error:
@@ -191,7 +179,7 @@ def build_main_contents(snapshot: Snapshot, *, model_id: str) -> tuple[dict[str,
     card = (folder / CARD_FILE).read_text(encoding="utf-8") if (folder / CARD_FILE).exists() else None
     # A license that the user gave to `hf-videomae card --license` is only in the card that it wrote.
     license = None if card is None else license_from_header(parse_header_or_empty(card))
-    metadata = read_run_metadata(folder, model_id=model_id, license=license)
+    metadata = read_run_metadata(folder, snapshot.run, model_id=model_id, license=license)
     if card is None or is_unedited(card):
         card = render_run_card(metadata)
     shown = {name: folder / name for name in sorted(metadata.files) if name != HANDLER_FILE}

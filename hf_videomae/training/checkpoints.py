@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +52,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
     return tensors
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Fill an optimizer from the result of `optimizer_tensors`.
+def load_optimizer_state(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Fill an optimizer from the file of a checkpoint that holds the result of `optimizer_tensors`.
 
     Raises:
-        CheckpointError: if a name or shape does not belong to this optimizer.
+        CheckpointError: if the file is damaged, or a name or shape does not belong to this optimizer.
     """
     by_name: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
+    for key, value in _load_tensors(checkpoint / OPTIMIZER_FILE).items():
         entry, _, name = key.partition("/")
         by_name.setdefault(name, {})[entry] = value
     known = dict(_named_parameters(optimizer))
@@ -126,24 +125,15 @@ def save_rank_state(folder: Path, rank: int, *, stream: dict[str, Any]) -> None:
     (folder / f"rank-{rank}.json").write_text(json.dumps({"generators": values, "stream": stream}), encoding="utf-8")
 
 
-def load_rank_state(checkpoint: Path, rank: int) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
-    """Read what `save_rank_state` wrote: generator tensors and values (`restore_rng_state`), and the loader state."""
+def load_rank_state(checkpoint: Path, rank: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read the random generators of one process: tensors and values for `restore_rng_state`."""
     values = read_checkpoint_json(checkpoint / f"rank-{rank}.json")
-    return _load_tensors(checkpoint / f"rank-{rank}.safetensors"), values["generators"], values["stream"]
+    return _load_tensors(checkpoint / f"rank-{rank}.safetensors"), values["generators"]
 
 
 def load_loader_states(checkpoint: Path, processes: int) -> list[dict[str, Any]]:
     """Return the position in the data of each process that wrote a checkpoint."""
     return [read_checkpoint_json(checkpoint / f"rank-{rank}.json")["stream"] for rank in range(processes)]
-
-
-def load_optimizer_state(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Fill an optimizer from a checkpoint.
-
-    Raises:
-        CheckpointError: if the state is damaged or of another model.
-    """
-    load_optimizer_tensors(optimizer, _load_tensors(checkpoint / OPTIMIZER_FILE))
 
 
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -164,7 +154,7 @@ def save_checkpoint(
     rank: int = 0,
     keep: int = 2,
 ) -> Path:
-    """Write checkpoint-STEP from all processes, then remove the oldest ones beyond `keep`.
+    """Write checkpoint-STEP from all processes, then remove the oldest ones beyond `keep`; return its folder.
 
     Args:
         output_dir: a folder that all processes share.
@@ -175,9 +165,6 @@ def save_checkpoint(
         stream: position in the data of this process.
         rank: rank of this process.
         keep: how many checkpoints to keep.
-
-    Returns:
-        the folder of the checkpoint.
 
     Raises:
         RunError: in all processes, in one line, if the disk does not accept it in one of them. The unfinished
@@ -199,14 +186,16 @@ def save_checkpoint(
     def finish() -> None:
         if rank == 0:
             _write_manifest(folder, {**state, "format": STATE_FORMAT, "step": step})
-            _replace_folder(folder, final)
+            rename_into_place(folder, final)
             prune_checkpoints(output_dir, keep=keep)
 
-    needed_bytes = _estimate_bytes(output_dir, optimizer)
+    size = _estimate_bytes(output_dir, optimizer)
+    in_one_line = wrap_write_errors(
+        final.name, output_dir, needed_bytes=size, kind=CheckpointError, also=_describe_last_checkpoint(output_dir)
+    )
     try:
         for part in (begin, fill, finish):
-            also = _describe_last_checkpoint(output_dir)
-            raise_on_all_ranks(partial(_write_part, part, final, needed_bytes=needed_bytes, also=also), RunError)
+            raise_on_all_ranks(in_one_line(part), RunError)
     except RunError:  # maybe of another process
         if rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
@@ -246,11 +235,6 @@ def save_final_model(output_dir: Path, save_model: Callable[[Path], None]) -> No
         raise
 
 
-def _write_part(part: Callable[[], None], final: Path, *, needed_bytes: int, also: str) -> None:
-    with wrap_write_errors(final.name, final.parent, needed_bytes=needed_bytes, kind=CheckpointError, also=also):
-        part()
-
-
 def _describe_last_checkpoint(output_dir: Path) -> str:
     """Return which checkpoint a user still has, for the message about one that cannot be written."""
     complete = [path for path in list_checkpoints(output_dir) if incomplete_reason(path) is None]
@@ -268,39 +252,33 @@ def _estimate_bytes(output_dir: Path, optimizer: torch.optim.Optimizer) -> int:
 
 
 def _write_manifest(folder: Path, state: dict[str, Any]) -> None:
-    """Sync all files to the disk, then list them with checksums in the state file."""
+    """List all files with their checksums in the state file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        _fsync_file(path)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     text = dump_checksummed_state({**state, "files": sizes, CHECKSUMS_KEY: compute_checksums(folder, sizes)})
     (folder / STATE_FILE).write_text(text, encoding="utf-8")
     copy_file_mode(folder / STATE_FILE, files)
-    _fsync_file(folder / STATE_FILE)
-    sync_folder(folder)
 
 
 def rename_into_place(folder: Path, final: Path) -> None:
-    """Sync a complete checkpoint to the disk, then move it to its final name on the same disk."""
+    """Sync a complete checkpoint to the disk, then move it to its final name on the same disk.
+
+    A checkpoint of that name is replaced: a resumed run may write a step again.
+    """
     for path in folder.rglob("*"):
         if path.is_file():
             _fsync_file(path)
     sync_folder(folder)
-    _replace_folder(folder, final)
-
-
-def _fsync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _replace_folder(folder: Path, final: Path) -> None:
-    """Rename a finished folder; one of that name (a resumed run may write a step again) is replaced."""
     old = _move_aside(final) if final.exists() else None
     folder.rename(final)
     sync_folder(final.parent)
     if old is not None:
         shutil.rmtree(old)
+
+
+def _fsync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _move_aside(checkpoint: Path) -> Path:

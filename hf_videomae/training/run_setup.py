@@ -7,8 +7,9 @@ from accelerate import Accelerator
 
 from ..console import is_main_process
 from ..data import ClipConfig, LabelEncoder, Loader, build_loader
+from ..hub.repo import HubTarget
 from ..publishing.background import BackgroundPublisher, PushTiming
-from ..publishing.repo import ModelTarget, resolve_model_target
+from ..publishing.push import resolve_model_target
 from .distributed import raise_on_all_ranks
 from .recipe import RunRecipe
 from .resume import resolve_run_id
@@ -65,13 +66,13 @@ def build_publisher(recipe: RunRecipe, *, resume: Path | None = None) -> Backgro
     """
     if not recipe.push_to_hub:
         return None
-    wanted = ModelTarget(
+    wanted = HubTarget(
         id=recipe.hub_model_id or Path(recipe.output_dir).resolve().name,
         private=recipe.hub_private,
         overwrite=recipe.overwrite,
     )
 
-    def resolve() -> ModelTarget:
+    def resolve() -> HubTarget:
         return resolve_model_target(wanted, run_id=resolve_run_id(recipe, resume)) if is_main_process() else wanted
 
     timing = PushTiming.from_environment()

@@ -188,8 +188,7 @@ class Trainer:
         log_recipe_changes(saved, self.recipe, processes=processes, total_steps=self.total_steps)
         rank = self.accelerator.process_index
         if rank < saved["processes"]:
-            tensors, values, _ = load_rank_state(checkpoint, rank)
-            return tensors, values
+            return load_rank_state(checkpoint, rank)
         # A rank that the checkpoint does not know gets a seed of its own, but not that of the first steps again.
         set_seed(stable_seed(self.recipe.seed, self.state.step, rank) % 2**32)
         return capture_rng_state()

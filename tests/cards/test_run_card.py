@@ -189,6 +189,21 @@ def test_truncated_run_record_raises(fine: Path) -> None:
         write_card(fine)
 
 
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 100, (9).to_bytes(8, "little") + b'{"weight"', (2).to_bytes(8, "little") + b"[]"],
+    ids=["empty", "no header", "truncated", "no object"],
+)
+def test_damaged_weights_are_named_in_one_line(fine: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (fine / "model.safetensors").write_bytes(content)
+    with pytest.raises(SystemExit) as stop:
+        main(["card", str(fine)])
+    errors = capsys.readouterr().err
+    assert stop.value.code == 2 and errors.count("\n") == 1
+    assert f"{fine / 'model.safetensors'} is damaged, or is not a safetensors file; save the model again" in errors
+
+
 def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 

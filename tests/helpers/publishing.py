@@ -10,8 +10,9 @@ import transformers
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from hf_videomae.cli import main
-from hf_videomae.publishing import BackgroundPublisher, ModelTarget, PushTiming
-from hf_videomae.publishing.repo import resolve_model_target
+from hf_videomae.hub.repo import HubTarget
+from hf_videomae.publishing import BackgroundPublisher, PushTiming
+from hf_videomae.publishing.push import resolve_model_target
 from tests.helpers.run_folders import RUN_ID, finish, save
 
 ID = "org/run"
@@ -25,7 +26,7 @@ open_publishers: list[BackgroundPublisher] = []
 def publisher(run: Path, *, strategy: Any = "every_save", **options: Any) -> BackgroundPublisher:
     """Start a publisher, as a run does before its first step."""
     timing = PushTiming(retry_seconds=options.pop("retry_seconds", 60), spacing=options.pop("spacing", 0))
-    target = resolve_model_target(ModelTarget(id=ID, **options), run_id=RUN_ID)
+    target = resolve_model_target(HubTarget(id=ID, **options), run_id=RUN_ID)
     made = BackgroundPublisher(target, output_dir=run, strategy=strategy, timing=timing)
     open_publishers.append(made)
     made.start(RUN_ID)

@@ -67,10 +67,10 @@ def test_pushed_dataset_equals_local_one(logged_in: LocalHub, raw: Path, tmp_pat
     (out / ".prepare").mkdir()
     before = contents(out)
     pushed = push(out)
-    assert (pushed.id, pushed.removed) == (ID, 0) and pushed.url == f"{logged_in.endpoint}/datasets/{ID}"
+    assert pushed.removed == 0
     assert contents(out) == before
     there = contents(Path(snapshot_download(ID, repo_type="dataset")))
-    assert there.keys() == before.keys() - {"notes.txt"} and pushed.sent == len(there)
+    assert there.keys() == before.keys() - {"notes.txt"} and pushed.files == len(there)
     card = there.pop("README.md").decode()
     assert f'load_dataset("{ID}"' in card and is_unedited(card)
     assert without_checksum(card) == without_checksum((out / "README.md").read_text()).replace("org/name", ID)
@@ -86,7 +86,7 @@ def test_second_push_sends_nothing(logged_in: LocalHub, raw: Path, tmp_path: Pat
     first = push(out)
     logged_in.forget()
     again = push(out)
-    assert (again.sent, again.num_bytes, again.removed, again.commit) == (0, 0, 0, first.commit)
+    assert (again.files, again.num_bytes, again.removed, again.commit) == (0, 0, 0, first.commit)
     assert not logged_in.requests("^(PUT|POST|DELETE) ")
 
 
@@ -124,9 +124,10 @@ def test_only_changes_are_sent_and_stale_shards_deleted_in_same_commit(
 
 def test_private_repository_and_own_namespace(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
     out = make(raw, tmp_path / "out")
-    assert push(out, "mine", private=True).id == "org/mine"
-    assert logged_in.is_private("datasets/org/mine")
-    assert push(out, "mine", private=True).sent == 0
+    target = check_dataset_target("mine", source="raw", private=True)
+    assert (target.id, target.url) == ("org/mine", f"{logged_in.endpoint}/datasets/org/mine")
+    assert push_dataset(out, target).files and logged_in.is_private("datasets/org/mine")
+    assert push(out, "mine", private=True).files == 0
     push(out, "team/public")
     with pytest.raises(PushError, match="team/public exists already and is public"):
         push(out, "team/public", private=True)
@@ -317,9 +318,9 @@ def test_unreachable_or_offline_hub_is_refused_early(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hf_videomae.hub import commit
+    from hf_videomae.hub import repo
 
-    monkeypatch.setattr(commit, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(repo, "CHECK_SECONDS", 0.2)
     arguments = (raw, tmp_path / "out", "--push_to_hub", ID)
     with logged_in.outage():
         status, _, errors = run(capsys, *arguments)

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from hf_videomae.hub.client import PushError
-from hf_videomae.publishing import ModelTarget
-from hf_videomae.publishing.repo import resolve_model_target
+from hf_videomae.hub.repo import HubTarget
+from hf_videomae.publishing.push import resolve_model_target
 from tests.helpers.publishing import (
     AT_ONCE,
     ID,
@@ -37,11 +37,24 @@ def test_push_without_changes_sends_nothing(
     assert titles() == ["Step 4"]
 
 
+def test_push_reads_the_branch_and_its_record_once(
+    logged_in: LocalHub, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once before the work, to check whose model is there, and once for the commit."""
+    end(run)
+    save(run, step=6)
+    finish(run, step=6)
+    logged_in.forget()
+    assert command(capsys, "push", run, "--hub_model_id", ID)[0] == 0
+    assert len(logged_in.requests("GET .*/tree/")) == 2 and len(logged_in.requests("GET .*/run.json")) <= 2
+    assert len(logged_in.requests("POST .*/commit/")) == 1 and step_on_hub() == 6
+
+
 def test_private_repository_is_created_and_public_one_refused(logged_in: LocalHub, run: Path) -> None:
     assert end(run, private=True) == 0 and logged_in.is_private("models/org/run")
     HfApi().create_repo("org/open")
     with pytest.raises(PushError, match="org/open exists already and is public"):
-        resolve_model_target(ModelTarget(id="org/open", private=True), run_id=None)
+        resolve_model_target(HubTarget(id="org/open", private=True), run_id=None)
 
 
 def test_card_edited_locally_is_published_unchanged(logged_in: LocalHub, run: Path) -> None:
@@ -82,7 +95,7 @@ def test_model_of_another_run_is_not_overwritten(
     write_run(other, step=8, total=8, status="finished", run_id="f" * 32)
     for run_id in (None, "f" * 32):
         with pytest.raises(PushError, match=r"org/run holds a model that is not of this run \(model.safetensors\)"):
-            resolve_model_target(ModelTarget(id=ID), run_id=run_id)
+            resolve_model_target(HubTarget(id=ID), run_id=run_id)
     status, _, errors = command(capsys, "push", other, "--hub_model_id", ID)
     assert status == 2 and "--overwrite to replace it" in errors and errors.count("\n") == 1
     assert step_on_hub() == 4

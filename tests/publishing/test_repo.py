@@ -6,8 +6,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from hf_videomae.hub import retry
+from hf_videomae.hub.commit import FileChanges, commit_files
+from hf_videomae.hub.repo import HubTarget
 from hf_videomae.hub.retry import RetryPolicy, SourceUnavailable
-from hf_videomae.publishing.repo import ModelTarget, push_model
+from hf_videomae.publishing.push import plan_model
 from hf_videomae.serving.endpoint.handler_files import _HANDLER_SOURCE
 from tests.local_hub import LocalHub
 from tests.local_hub.clients import forget_connections
@@ -27,8 +29,12 @@ def quick(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def push(contents: dict[str, Path | bytes], *, seconds: float = 10.0) -> str:
     retry_policy = RetryPolicy("publishing", seconds=seconds)
-    target = ModelTarget(id="org/model")
-    return push_model(target, contents, message="Step 1", retry_policy=retry_policy, run_id="r1")[0].commit
+    target = HubTarget(id="org/model")
+
+    def plan() -> FileChanges:
+        return plan_model(target, contents, run_id="r1")
+
+    return commit_files(target, contents, plan, message="Step 1", retry_policy=retry_policy).commit
 
 
 def files(hub: LocalHub) -> dict[str, bytes]:

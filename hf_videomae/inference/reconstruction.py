@@ -84,8 +84,7 @@ def reconstruct(
             floating-point `pixel_values`, used unchanged.
         bool_masked_pos: (B, N) which tokens to mask; None draws them as the model's configuration says.
         mask_ratio: share of masked tokens instead of the configuration's.
-        processor: turns a video into a clip; by default the one saved with the model, or one made for its
-            configuration.
+        processor: turns a video into a clip; by default the one saved with the model, or one for its configuration.
         seed: seed of the drawn mask.
 
     Returns:

@@ -218,5 +218,3 @@ def test_malformed_input_is_refused() -> None:
     for size in (8, (8,), (0, 8)):
         with pytest.raises(ValueError, match="size must be"):
             resize(frames, size)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="scales"):
-        multi_scale_crop(frames, (4, 4), scales=(1.2,))

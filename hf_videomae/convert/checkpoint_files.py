@@ -352,14 +352,3 @@ def _without_prefixes(content: dict[str, Any]) -> StateDict:
             break
         weights = {name.removeprefix(shared[0]): value for name, value in weights.items()}
     return weights
-
-
-__all__ = [
-    "SourceCheckpoint",
-    "StateDict",
-    "count_layers",
-    "describe_first_keys",
-    "read_checkpoint_source",
-    "read_optional_json",
-    "read_weights",
-]

@@ -139,11 +139,3 @@ def _read_text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as text ({error})") from error
-
-
-__all__ = [
-    "read_class_indices",
-    "read_class_names",
-    "select_classes",
-    "select_classifier_rows",
-]

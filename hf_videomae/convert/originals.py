@@ -342,17 +342,3 @@ def _check_fixed_positions(name: str, value: Tensor, source: str) -> None:
             f"{source} holds position embeddings {name} that are not VideoMAE's fixed sinusoid (learned ones?): "
             f"converting without them would give other numbers"
         )
-
-
-__all__ = [
-    "DECODER_HEADS",
-    "ENCODER_HEADS",
-    "ConvertedModel",
-    "convert_original",
-    "infer_config",
-    "is_original",
-    "check_num_heads",
-    "map_weight",
-    "check_config_fields",
-    "infer_transformer_fields",
-]

@@ -240,13 +240,3 @@ def _copy_published_biases(model: ConvertedModel, stock: torch.nn.Module) -> Non
     missing, unexpected = stock.load_state_dict(weights, strict=False)
     left = [name for name in missing if not name.endswith("key.bias")]
     assert not left and not unexpected, (left, unexpected)
-
-
-__all__ = [
-    "ConfigProblem",
-    "compare_with_unfixed",
-    "compare_with_stock",
-    "convert_stock",
-    "find_config_problems",
-    "is_stock",
-]

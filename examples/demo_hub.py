@@ -1,4 +1,4 @@
-"""From a data set of the Hub to a published classifier that others use without this package, on a Hub of its own.
+"""Go from a dataset on the Hub to a published classifier that others use without this package, on a local Hub.
 
     python examples/demo_hub.py                                  # minutes on two CPU cores
     python examples/demo_hub.py --output_dir outputs/demo-hub --keep_serving   # look around afterwards
@@ -42,7 +42,7 @@ class DemoError(Exception):
 
 @contextmanager
 def run_local_hub(folder: Path) -> Iterator[dict[str, str]]:
-    """A Hub while the block runs; gives the environment for its clients."""
+    """Run a Hub within the block; yield the environment for its clients."""
     command = [
         sys.executable,
         "-m",
@@ -123,7 +123,7 @@ def write_videos(folder: Path, *, train: int, test: int) -> Path:
 
 
 def publish_dataset(arguments: argparse.Namespace, folder: Path) -> None:
-    """Files -> org/motion."""
+    """Publish the files as org/motion."""
     videos = write_videos(folder / "videos", train=arguments.train_videos, test=arguments.test_videos)
     # The videos are small and smooth already: no smaller, and nearly without loss.
     options = ["--short_side", 64, "--crf", 12, "--license", "apache-2.0"]
@@ -131,7 +131,7 @@ def publish_dataset(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def train(arguments: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
-    """org/motion -> the two models; the first is published by its run, which the second begins from."""
+    """Train both models on org/motion; the second starts from the first, which its run publishes."""
     pretrained, finetuned = folder / "pretrained", folder / "finetuned"
     shared = ["--dataset", DATASET, "--seed", arguments.seed, "--num_workers", arguments.num_workers, "--push_to_hub"]
     script, options = "examples/pretrain.py", ["--recipe", "tiny", "--max_steps", arguments.pretrain_steps]
@@ -143,7 +143,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
 
 
 def test(arguments: argparse.Namespace, finetuned: Path) -> float:
-    """Our accuracy, which joins what is published. One view of each video: so many does stock take."""
+    """Measure our accuracy, which is published too, on one view of each video, as the stock pipeline takes."""
     options = ["--model", finetuned, "--dataset", DATASET, "--split", "test", "--views", "1x1", "--antialias"]
     options += ["--num_workers", arguments.num_workers, "--output_dir", finetuned]
     run(ROOT / "examples/evaluate.py", *options)
@@ -170,7 +170,7 @@ def test_stock() -> dict[str, float]:
 
 
 def print_published() -> None:
-    """Files, commits and the head of each card, as the Hub has them."""
+    """Print the files, the commits and the head of each card, as the Hub has them."""
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -189,7 +189,7 @@ def print_published() -> None:
 
 
 def card_excerpt(card: str) -> list[str]:
-    """Title and evaluation of a model card."""
+    """Return the title and the evaluation of a model card."""
     lines = card.partition("\n---\n")[2].strip().splitlines()
     heads = [place for place, line in enumerate(lines) if line.startswith("## Evaluation")]
     return [*lines[:3], *(["", *lines[heads[0] : heads[0] + 10]] if heads else [])]

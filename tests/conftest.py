@@ -1,4 +1,4 @@
-"""Shared by all tests: where the real files are, and a fresh seed for each test."""
+"""Give all tests the real files, a Hub on loopback, and a fresh seed each."""
 
 import os
 import sys
@@ -28,19 +28,19 @@ def _folder(path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def clips_dir() -> Path:
-    """Real video files with quirks."""
+    """Return the folder of real video files with quirks."""
     return _folder(SHARED / "clips")
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """A small real action set in class folders."""
+    """Return a small real action set in class folders."""
     return _folder(SHARED / "data" / "ut_interaction")
 
 
 @pytest.fixture(scope="session")
 def fixtures_dir() -> Path:
-    """Golden numbers of the original implementations; they travel with the tests."""
+    """Return the golden numbers of the original implementations; they are part of the tests."""
     return Path(__file__).parent / "parity" / "golden"
 
 
@@ -67,7 +67,7 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
-    """A Hub on loopback, empty, with the clients of this process turned to it; `hub.environment()` for others."""
+    """Run an empty Hub on loopback for the clients of this process; others need `hub.environment()`."""
     from tests.local_hub.clients import forget_connections, patch_clients
 
     hub = LocalHub(tmp_path / "hub", home=tmp_path / "hf_home")

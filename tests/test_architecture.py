@@ -157,6 +157,16 @@ def test_no_pickle_is_trusted() -> None:
                 assert value is (node.arg == "weights_only"), f"{path.name}: {node.arg}={ast.unparse(node.value)}"
 
 
+# Functions over 60 lines that are still to be shortened: take out each that is; add none.
+STILL_TOO_LONG = {
+    "hf_videomae/data/loader.py:build_loader",
+    "hf_videomae/data/open.py:open_source",
+    "hf_videomae/evaluation/frozen_features.py:extract_frozen_features",
+    "hf_videomae/evaluation/multiview.py:evaluate",
+    "hf_videomae/prepare/pipeline.py:prepare",
+}
+
+
 def test_functions_and_files_stay_short() -> None:
     too_long = set()
     for path in [*SOURCES, *SCRIPTS, *TESTS]:
@@ -164,15 +174,16 @@ def test_functions_and_files_stay_short() -> None:
         if len(path.read_text(encoding="utf-8").splitlines()) > 600:
             too_long.add(place)
         for node in ast.walk(tree_of(path)):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _code_lines(node) > 60:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _num_lines(node) > 60:
                 too_long.add(f"{place}:{node.name}")
-    assert too_long == set(), "a file over 600 lines is about two subjects, a function over 60 does two things"
+    assert too_long == STILL_TOO_LONG, (
+        "a file over 600 lines is about two subjects, a function over 60 does two things"
+    )
 
 
-def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Return the lines of a function below its signature and docstring."""
-    body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
-    return (node.end_lineno or node.lineno) - body[0].lineno + 1
+def _num_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function from its `def` to its end, with signature and docstring."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def _prose(path: Path) -> Iterator[tuple[str, int]]:

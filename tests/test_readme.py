@@ -1,8 +1,7 @@
-"""Every guide says what is true: its Python runs, its commands parse, and the files and targets it names exist."""
+"""Test the guides: their Python runs, their commands parse, and the files and targets they name exist."""
 
 import ast
 import importlib
-import importlib.util
 import os
 import re
 import shlex
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from hf_videomae.cli import _parser as command_parser
+from tests.helpers.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -42,7 +42,7 @@ def read(page: Path) -> str:
 
 
 def prose_lines(text: str) -> list[str]:
-    """The lines outside of code blocks."""
+    """Return the lines outside of code blocks."""
     return re.sub(r"```.*?```", "", text, flags=re.DOTALL).splitlines()
 
 
@@ -50,7 +50,7 @@ def prose_lines(text: str) -> list[str]:
 
 
 def python_examples(text: str) -> list[tuple[str, str | None, bool]]:
-    """(code, the output below it or None, whether the output is exact) of each Python block."""
+    """Return (code, the output below it or None, whether the output is exact) of each Python block."""
     pattern = rf"```python\n((?:(?!```).)*)```(?:\n+({re.escape(VARYING_OUTPUT)}\n)?```text\n(.*?)```)?"
     return [
         (code, expected or None, not varying) for code, varying, expected in re.findall(pattern, text, flags=re.DOTALL)
@@ -70,7 +70,7 @@ def write_clip(path: Path, *, num_frames: int = 100) -> None:
 
 
 def write_what_examples_name(folder: Path) -> None:
-    """The videos and models of the guides, small, under the names that the guides give them."""
+    """Write the videos and models of the guides, small, under their names in the guides."""
     from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
     from hf_videomae import VideoMAEVideoProcessor as Processor
 
@@ -127,7 +127,7 @@ def test_python_uses_public_names(page: Path) -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The command lines of a page, as words: those of bash blocks, and of console blocks after the prompt."""
+    """Return the command lines of a page as words: those of bash blocks, and of console blocks after the prompt."""
     lines: list[str] = []
     for language, block in re.findall(r"```(bash|console)\n(.*?)```", text, flags=re.DOTALL):
         block = block.replace("\\\n", " ")
@@ -139,7 +139,7 @@ def commands(text: str) -> list[list[str]]:
 
 @cache
 def recipe_class(script: str) -> Any:
-    """The settings of a script of `examples/`."""
+    """Return the class of the settings of a script of `examples/`."""
     from hf_videomae.training import FinetuneRecipe, PretrainRecipe
 
     names = {
@@ -150,17 +150,6 @@ def recipe_class(script: str) -> Any:
     }
     known = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
     return known[script] if script in known else getattr(load_script(EXAMPLES / f"{script}.py"), names[script])
-
-
-def load_script(path: Path) -> Any:
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_a_guide", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def check_script(words: list[str]) -> None:
@@ -210,7 +199,7 @@ def check_make(words: list[str]) -> None:
 
 
 def check_pip(words: list[str]) -> None:
-    """Extras exist, and the pair of torch and torchcodec is the Makefile's."""
+    """Check that the extras exist, and that torch and torchcodec are the Makefile's pair."""
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -312,7 +301,7 @@ def test_dotted_names_can_be_imported(page: Path) -> None:
 
 
 def anchor(heading: str) -> str:
-    """As GitHub makes them."""
+    """Return the anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -368,7 +357,7 @@ def test_recipe_tables_are_those_of_the_recipes() -> None:
 
 
 def package_texts() -> str:
-    """Every text of the package, the parts of formatted ones joined by their gaps, and the Makefile."""
+    """Return every text of the package, with gaps in formatted ones, and the Makefile."""
     texts = [MAKEFILE]
     for path in (ROOT / "hf_videomae").rglob("*.py"):
         for node in ast.walk(ast.parse(read(path))):

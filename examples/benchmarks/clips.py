@@ -33,7 +33,6 @@ from hf_videomae.data.source import Sample
 from hf_videomae.video import sampling, transforms
 
 SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg"}
-SCALES = (1.0, 0.875, 0.75, 0.66)
 ClipMaker = Callable[[Sample, int], list[torch.Tensor]]
 Frames = np.ndarray  # (T, H, W, 3) uint8
 
@@ -151,7 +150,7 @@ def pil_transform(frames: Frames, shape: ClipShape, seed: int) -> torch.Tensor:
 def _random_box(size: tuple[int, int], target: int, rng: random.Random) -> tuple[int, int, int, int]:
     """Return (left, upper, right, lower) of a multi-scale crop."""
     width, height = size
-    shapes = transforms.multi_scale_shapes((height, width), (target, target), scales=SCALES)
+    shapes = transforms.multi_scale_shapes((height, width), (target, target))
     crop_height, crop_width = rng.choice(shapes)
     top, left = rng.choice(transforms.fixed_offsets(height - crop_height, width - crop_width))
     return left, top, left + crop_width, top + crop_height

@@ -1,4 +1,4 @@
-"""`python -m hf_videomae.cli`, where the script `hf-videomae` is not on the path."""
+"""Run `python -m hf_videomae.cli`, for when the script `hf-videomae` is not on the path."""
 
 import sys
 

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from transformers.utils import logging
 
@@ -10,16 +10,8 @@ from ..cards import Ancestor, inherit_license, known_checkpoint_license
 from ..redaction import redact_path
 from ..video_processing_videomae import VideoMAEVideoProcessor
 from .checkpoint_files import SourceCheckpoint, StateDict, read_checkpoint_source
-from .class_selection import select_classes_by_index, select_classes_by_name, set_class_names
-from .inflation import (
-    INFLATE,
-    POSITIONS,
-    Inflate,
-    Positions,
-    convert_image,
-    is_image_model,
-    timm_names,
-)
+from .class_selection import select_classes
+from .inflation import INFLATE, POSITIONS, Inflate, Positions, convert_image, is_image_model, timm_names
 from .key_report import ConversionReport, Difference, KeyMapping
 from .originals import ConvertedModel, convert_original
 from .reference import compare_image, compare_original
@@ -35,6 +27,8 @@ from .stock import (
 )
 
 logger = logging.get_logger("hf_videomae")
+
+Kind: TypeAlias = Literal["stock", "image", "original"]  # whose code gave the weights their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,35 +121,36 @@ def convert_checkpoint(
     if classes is not None and head_indices is not None:
         raise ValueError("classes and head_indices both say which classes to keep: give one of them")
     checkpoint = read_checkpoint_source(os.fspath(source), revision=revision)
-    if is_stock(checkpoint.weights):
+    kind = _find_kind(checkpoint.weights)
+    if kind == "stock":
         model, report = _from_stock(checkpoint, config_fields, fix=fix, check=check)
-    elif is_image_model(checkpoint.weights):
+    elif kind == "image":
         model, report = _from_image(checkpoint, config_fields, inflate=inflate, positions=positions, check=check)
     else:
         model, report = _from_original(checkpoint, config_fields, check=check)
-    report.warnings += _unused_option_warnings(checkpoint, fix=fix, inflate=inflate, positions=positions)
+    report.warnings += _unused_option_warnings(checkpoint, kind, fix=fix, inflate=inflate, positions=positions)
     report.license = _resolve_license(checkpoint, requested=license)
-    if head_indices is not None:
-        select_classes_by_index(model, head_indices, report)
-    if id2label is not None:
-        set_class_names(model, id2label, report)
-    if classes is not None:
-        select_classes_by_name(model, classes, report)
-    is_video_model = is_stock(checkpoint.weights) or not is_image_model(checkpoint.weights)
+    select_classes(model, report, indices=head_indices, id2label=id2label, names=classes)
     processor = choose_processor(
-        checkpoint, model, report, mode=sampling, stride=frame_stride, trained_on_video=is_video_model
+        checkpoint, model, report, mode=sampling, stride=frame_stride, trained_on_video=kind != "image"
     )
     return Conversion(model=model, processor=processor, report=report)
 
 
+def _find_kind(weights: StateDict) -> Kind:
+    if is_stock(weights):
+        return "stock"
+    return "image" if is_image_model(weights) else "original"
+
+
 def _unused_option_warnings(
-    source: SourceCheckpoint, *, fix: bool, inflate: Inflate, positions: Positions
+    source: SourceCheckpoint, kind: Kind, *, fix: bool, inflate: Inflate, positions: Positions
 ) -> list[str]:
     """Return a line for each option that has no effect here, and for weights of the file that are not converted."""
     lines, name = [], source.name
-    if fix and not is_stock(source.weights):
+    if fix and kind != "stock":
         lines.append(f"--fix has no effect: it corrects a config.json of transformers' VideoMAE, which {name} is not")
-    if (inflate, positions) != ("mean", "image") and (is_stock(source.weights) or not is_image_model(source.weights)):
+    if (inflate, positions) != ("mean", "image") and kind != "image":
         lines.append(f"--inflate and --positions have no effect: they are for image models, which {name} is not")
     if source.left_out:
         others = " and ".join(source.left_out)

@@ -116,13 +116,10 @@ def read_weights(files: list[Path], *, name: str) -> tuple[StateDict, argparse.N
     if isinstance(training, dict) and all(isinstance(key, str) for key in training):
         training = argparse.Namespace(**training)  # as vars(args)
     left_out: tuple[str, ...] = ()
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), dict):
-            left_out = tuple(
-                truncate_key(key) for key, part in content.items() if key != wrapper and _is_state_dict(part)
-            )
-            content = content[wrapper]
-            break
+    wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
+    if wrapper is not None:
+        left_out = tuple(truncate_key(key) for key, part in content.items() if key != wrapper and _is_state_dict(part))
+        content = content[wrapper]
     _check_entries(content, name=name, num_bytes=sum(file.stat().st_size for file in files))
     weights = _without_prefixes(content)
     if not weights:
@@ -350,22 +347,9 @@ def count_layers(weights: StateDict, pattern: str) -> int:
 def _without_prefixes(content: dict[str, Any]) -> StateDict:
     """Return the tensors by name, without what DDP, compile and wrappers put before every name."""
     weights = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    changed = True
-    while changed and weights:
-        changed = False
-        for prefix in _PREFIXES:
-            if all(name.startswith(prefix) for name in weights):
-                weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-                changed = True
+    while weights:
+        shared = [prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in weights)]
+        if not shared:
+            break
+        weights = {name.removeprefix(shared[0]): value for name, value in weights.items()}
     return weights
-
-
-__all__ = [
-    "SourceCheckpoint",
-    "StateDict",
-    "count_layers",
-    "describe_first_keys",
-    "read_checkpoint_source",
-    "read_optional_json",
-    "read_weights",
-]

@@ -47,17 +47,29 @@ def read_class_names(path: str) -> dict[int, str]:
     raise ValueError(f'{path} is neither a JSON list of names nor an object such as {{"0": "boxing"}}')
 
 
-def select_classes_by_index(model: ConvertedModel, indices: list[int], report: ConversionReport) -> None:
-    """Keep these rows of the classifier, in this order, with their names.
-
-    Args:
-        model: changed in place.
-        indices: entry j is the current class that becomes class j.
-        report: the selection is recorded in it.
+def select_classes(
+    model: ConvertedModel,
+    report: ConversionReport,
+    *,
+    indices: list[int] | None,
+    id2label: dict[int, str] | None,
+    names: list[str] | None,
+) -> None:
+    """Select classes by index, then set the class names, then select by name; None leaves a step out.
 
     Raises:
-        ValueError: for a model without a classifier, or an index that is not one of its classes.
+        ValueError: for a model without a classifier, or classes that it does not have.
     """
+    if indices is not None:
+        _select_by_index(model, indices, report)
+    if id2label is not None:
+        _set_class_names(model, id2label, report)
+    if names is not None:
+        _select_by_name(model, names, report)
+
+
+def _select_by_index(model: ConvertedModel, indices: list[int], report: ConversionReport) -> None:
+    """Keep these rows of the classifier, with their names: entry j is the current class that becomes class j."""
     classifier = _require_classifier(model, report)
     count = classifier.num_labels
     wrong = [index for index in indices if not 0 <= index < count]
@@ -68,17 +80,8 @@ def select_classes_by_index(model: ConvertedModel, indices: list[int], report: C
     select_classifier_rows(classifier, indices, _remaining_names(names, indices))
 
 
-def select_classes_by_name(model: ConvertedModel, names: list[str], report: ConversionReport) -> None:
-    """Keep the rows of the classifier that belong to these classes, in this order.
-
-    Args:
-        model: changed in place.
-        names: the class names, which the model has afterwards.
-        report: the selection is recorded in it.
-
-    Raises:
-        ValueError: for a model without a classifier or without names, or a class that it does not have.
-    """
+def _select_by_name(model: ConvertedModel, names: list[str], report: ConversionReport) -> None:
+    """Keep the rows of the classifier that belong to these classes, in this order and with these names."""
     classifier = _require_classifier(model, report)
     known = [str(name) for name in (classifier.config.id2label or {}).values()]
     rows = find_class_rows(names, known, owner=report.source)
@@ -110,12 +113,7 @@ def _require_classifier(model: ConvertedModel, report: ConversionReport) -> Vide
     return model
 
 
-def set_class_names(model: ConvertedModel, names: dict[int, str], report: ConversionReport) -> None:
-    """Set the names of the classifier's classes.
-
-    Raises:
-        ValueError: if the number of names differs from the number of classes.
-    """
+def _set_class_names(model: ConvertedModel, names: dict[int, str], report: ConversionReport) -> None:
     count = model.num_labels if isinstance(model, VideoMAEForVideoClassification) else 0
     if sorted(names) != list(range(count)):
         raise ValueError(f"{len(names)} class names were given, and {report.source} has {count} classes")
@@ -141,13 +139,3 @@ def _read_text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as text ({error})") from error
-
-
-__all__ = [
-    "set_class_names",
-    "select_classes_by_index",
-    "select_classes_by_name",
-    "select_classifier_rows",
-    "read_class_indices",
-    "read_class_names",
-]

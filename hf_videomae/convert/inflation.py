@@ -286,14 +286,3 @@ def _add_warnings(report: ConversionReport, weights: StateDict, positions: Posit
         )
     else:
         report.warnings.append("the image's positions were replaced, so features are far from the image model's")
-
-
-__all__ = [
-    "INFLATE",
-    "POSITIONS",
-    "Inflate",
-    "Positions",
-    "convert_image",
-    "is_image_model",
-    "timm_names",
-]

@@ -203,16 +203,3 @@ def compare_outputs(against: str, outputs: torch.Tensor, reference: torch.Tensor
     """Return the largest difference between two outputs."""
     difference = (outputs.float() - reference.float()).abs().max().item()
     return Difference(against=against, largest=difference, scale=reference.abs().max().item())
-
-
-__all__ = [
-    "FIXED_POSITIONS_REASON",
-    "KEY_BIAS_REASON",
-    "Difference",
-    "KeyMapping",
-    "WeightMapping",
-    "ConversionReport",
-    "begin_report",
-    "compare_outputs",
-    "load_full_state_dict",
-]

@@ -92,7 +92,8 @@ def convert_original(source: SourceCheckpoint, fields: dict[str, Any]) -> tuple[
     _record_assumptions(report, inferred, stated, fields)
     config = VideoMAEConfig(**check_num_heads({**inferred, **stated, **fields}, source=source.name))
     weight_mapping = _map_weights(source)
-    model = _model_class(source.weights)(config)
+    has_head = "head.weight" in source.weights or "fc_norm.weight" in source.weights
+    model = choose_model_class(has_decoder=_is_pretrained(source.weights), has_head=has_head)(config)
     weights = weight_mapping.weights
     if isinstance(model, VideoMAEModel):
         weights = {name.removeprefix("videomae."): value for name, value in weights.items()}
@@ -172,12 +173,11 @@ def _describe_kind(source: SourceCheckpoint) -> str:
     return f"{'pre-trained' if pretrained else 'fine-tuned or encoder'} weights of the original VideoMAE or V2 code"
 
 
-def _model_class(weights: StateDict) -> type[ConvertedModel]:
-    if _is_pretrained(weights):
+def choose_model_class(*, has_decoder: bool, has_head: bool) -> type[ConvertedModel]:
+    """Return the class of our model with these parts; an `fc_norm` counts as a head."""
+    if has_decoder:
         return VideoMAEForPreTraining
-    if "head.weight" in weights or "fc_norm.weight" in weights:
-        return VideoMAEForVideoClassification
-    return VideoMAEModel
+    return VideoMAEForVideoClassification if has_head else VideoMAEModel
 
 
 def infer_config(weights: StateDict) -> dict[str, Any]:
@@ -342,17 +342,3 @@ def _check_fixed_positions(name: str, value: Tensor, source: str) -> None:
             f"{source} holds position embeddings {name} that are not VideoMAE's fixed sinusoid (learned ones?): "
             f"converting without them would give other numbers"
         )
-
-
-__all__ = [
-    "DECODER_HEADS",
-    "ENCODER_HEADS",
-    "ConvertedModel",
-    "convert_original",
-    "infer_config",
-    "is_original",
-    "check_num_heads",
-    "map_weight",
-    "check_config_fields",
-    "infer_transformer_fields",
-]

@@ -155,6 +155,3 @@ def _head(weights: StateDict, config: VideoMAEConfig, tokens: Tensor) -> Tensor:
     if "norm.weight" in weights:
         tokens = _norm(weights, "norm", tokens, config.layer_norm_eps)
     return tokens
-
-
-__all__ = ["compare_image", "compare_original", "random_clip"]

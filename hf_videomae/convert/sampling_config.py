@@ -182,6 +182,3 @@ def _dataset_hint(source: SourceCheckpoint) -> str:
 
 def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-__all__ = ["SamplingMode", "SamplingConfig", "choose_processor", "infer_sampling"]

@@ -80,6 +80,3 @@ def _license_text(report: ConversionReport) -> str:
         "published as `MCG-NJU/videomae-*` and `OpenGVLab/VideoMAEv2-*`, on the Hub or elsewhere, are CC-BY-NC-4.0. "
         "Convert with `--license` to state it."
     )
-
-
-__all__ = ["REPORT_FILE", "render_license_card", "save_conversion"]

@@ -25,7 +25,7 @@ from .key_report import (
     compare_outputs,
     load_full_state_dict,
 )
-from .originals import DECODER_HEADS, ENCODER_HEADS, ConvertedModel, check_config_fields
+from .originals import DECODER_HEADS, ENCODER_HEADS, ConvertedModel, check_config_fields, choose_model_class
 from .reference import random_clip
 
 # Decoder layers of the published sizes, by the width of the decoder; huge has 12 in V1 and 4 in V2, at one width.
@@ -94,7 +94,8 @@ def convert_stock(
     problems = find_config_problems(config, source.weights)
     fixed_values = {problem.field: problem.expected for problem in problems} if fix else {}
     config = VideoMAEConfig.from_dict(source.config, **{**fixed_values, **fields})
-    model = _model_class(source.weights)(config)
+    has_head = "classifier.weight" in source.weights or "fc_norm.weight" in source.weights
+    model = choose_model_class(has_decoder=_has_decoder(source.weights), has_head=has_head)(config)
     weight_mapping = _map_weights(source.weights, config, model)
     load_full_state_dict(model, weight_mapping.weights, source=source.name)
     report.model, report.keys = type(model).__name__, weight_mapping.key_mappings
@@ -187,14 +188,6 @@ def _has_decoder(weights: StateDict) -> bool:
     return any(name.startswith("decoder.") for name in weights)
 
 
-def _model_class(weights: StateDict) -> type[ConvertedModel]:
-    if _has_decoder(weights):
-        return VideoMAEForPreTraining
-    if "classifier.weight" in weights or "fc_norm.weight" in weights:
-        return VideoMAEForVideoClassification
-    return VideoMAEModel
-
-
 def _map_weights(weights: StateDict, config: VideoMAEConfig, model: ConvertedModel) -> WeightMapping:
     weight_mapping = WeightMapping()
     own = model.state_dict()
@@ -247,13 +240,3 @@ def _copy_published_biases(model: ConvertedModel, stock: torch.nn.Module) -> Non
     missing, unexpected = stock.load_state_dict(weights, strict=False)
     left = [name for name in missing if not name.endswith("key.bias")]
     assert not left and not unexpected, (left, unexpected)
-
-
-__all__ = [
-    "ConfigProblem",
-    "compare_with_unfixed",
-    "compare_with_stock",
-    "convert_stock",
-    "find_config_problems",
-    "is_stock",
-]

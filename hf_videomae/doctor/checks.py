@@ -73,11 +73,8 @@ def _check_extras(facts: Environment) -> list[Finding]:
     missing = [name for name in training if facts.packages.get(name) is None]
     if missing:
         fix = "pip install 'hf-videomae[train]'"
-        return [
-            Finding(
-                "packages", "warning", f"training needs packages that are not installed: {', '.join(missing)}", fix
-            )
-        ]
+        found = f"training needs packages that are not installed: {', '.join(missing)}"
+        return [Finding("packages", "warning", found, fix)]
     wanted = {
         name: min_version
         for extra in facts.minimum.values()
@@ -90,9 +87,8 @@ def _check_extras(facts: Environment) -> list[Finding]:
         if facts.packages.get(name) is not None and not _is_at_least(facts.packages[name], min_version)
     ]
     if old:
-        return [
-            Finding("packages", "warning", f"too old: {_with_versions(facts, old)}", _install_command(wanted, old))
-        ]
+        found = f"too old: {_with_versions(facts, old)}"
+        return [Finding("packages", "warning", found, _install_command(wanted, old))]
     shown = ("transformers", "huggingface_hub", "accelerate", "datasets")
     return [Finding("packages", "ok", ", ".join(f"{name} {facts.packages.get(name)}" for name in shown))]
 
@@ -181,18 +177,9 @@ def check_decoders(facts: Environment) -> list[Finding]:
     """Check which decoders work. One is enough; torchcodec is the faster one."""
     if not _is_torch_importable(facts):
         return [Finding("decoders", "note", "not tried, as they need torch"), _ffmpeg_program(facts)]
-    problems = {"torchcodec": _decoder_problem(facts.torchcodec), "pyav": _decoder_problem(facts.pyav)}
-    broken: Status = "warning" if None in problems.values() else "broken"
-    findings = [_torchcodec_finding(facts), _pyav_finding(facts)]
-    if problems["torchcodec"] is not None:
-        fix = _torchcodec_fix(facts, problems["torchcodec"])
-        findings[0] = Finding("torchcodec", broken, problems["torchcodec"], fix)
-    if problems["pyav"] is not None and facts.packages.get("av") is None:
-        found = "not installed: the second decoder, for files on which torchcodec gives up"
-        findings[1] = Finding("pyav", "note", found, "pip install av")
-    elif problems["pyav"] is not None:
-        findings[1] = Finding("pyav", broken, problems["pyav"], "pip install --force-reinstall av")
-    return [*findings, _ffmpeg_program(facts)]
+    torchcodec, pyav = _decoder_problem(facts.torchcodec), _decoder_problem(facts.pyav)
+    broken: Status = "broken" if torchcodec and pyav else "warning"
+    return [_check_torchcodec(facts, torchcodec, broken), _check_pyav(facts, pyav, broken), _ffmpeg_program(facts)]
 
 
 def _is_torch_importable(facts: Environment) -> bool:
@@ -209,8 +196,10 @@ def _decoder_problem(answer: dict) -> str | None:
     return None
 
 
-def _torchcodec_finding(facts: Environment) -> Finding:
-    """Describe a working torchcodec, and whether it was built for this torch (the table in its README)."""
+def _check_torchcodec(facts: Environment, problem: str | None, broken: Status) -> Finding:
+    """Check that torchcodec works and was built for this torch (the table in its README)."""
+    if problem is not None:
+        return Finding("torchcodec", broken, problem, _torchcodec_fix(facts, problem))
     torch, torchcodec = facts.torch.get("version") or "", facts.packages.get("torchcodec") or ""
     found = f"{torchcodec} with FFmpeg {facts.torchcodec.get('ffmpeg')}, decodes the test clip"
     if _parse_version(torchcodec) < (0, 12) and _parse_version(torch)[:2] != (2, 11):
@@ -219,7 +208,12 @@ def _torchcodec_finding(facts: Environment) -> Finding:
     return Finding("torchcodec", "ok", found)
 
 
-def _pyav_finding(facts: Environment) -> Finding:
+def _check_pyav(facts: Environment, problem: str | None, broken: Status) -> Finding:
+    if problem is not None and facts.packages.get("av") is None:
+        found = "not installed: the second decoder, for files on which torchcodec gives up"
+        return Finding("pyav", "note", found, "pip install av")
+    if problem is not None:
+        return Finding("pyav", broken, problem, "pip install --force-reinstall av")
     found = f"{facts.packages.get('av')} with FFmpeg {facts.pyav.get('ffmpeg')}, decodes the test clip"
     return Finding("pyav", "ok", found)
 

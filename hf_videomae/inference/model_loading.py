@@ -147,6 +147,18 @@ def load_processor(model: Model, network: PreTrainedModel, **settings: Any) -> V
     return processor
 
 
+def load_classifier_and_processor(
+    model: Model, processor: VideoMAEVideoProcessor | None, device: str | torch.device | None
+) -> tuple[PreTrainedModel, VideoMAEVideoProcessor]:
+    """Return a classifier on the device, and the given processor or the one that `load_processor` finds."""
+    device = resolve_device(device)
+    network = load_classifier(model)
+    processor = processor or load_processor(model, network)
+    if device is not None:
+        network.to(device)  # type: ignore[arg-type]
+    return network, processor
+
+
 def as_videomae_config(config: Any) -> VideoMAEConfig:
     """Return the configuration of a model of this package or of stock transformers as a `VideoMAEConfig`.
 

@@ -20,7 +20,7 @@ from ..video.hdr import hdr_counter, warn_new_hdr_videos
 from ..video.sampling import ClipSampler
 from ..video.views import MultiViewConfig, build_views, decode_views, parse_views, resize_views
 from ..video_processing_videomae import VideoMAEVideoProcessor
-from .model_loading import evaluation_mode, get_problem_type, load_classifier, load_processor, resolve_device
+from .model_loading import evaluation_mode, get_problem_type, load_classifier_and_processor
 from .output_checks import NonFiniteOutputError, check_finite
 from .sampling_check import find_sampling_mismatches
 from .video_inputs import FILE_TYPES, resolve_videos
@@ -98,8 +98,7 @@ def predict(
         top_k: number of classes to return; a regression returns all its numbers.
         sampling: `dense` or `uniform`, instead of the mode saved with the model.
         stride: frames between two frames of a dense clip, instead of the stride saved with the model.
-        processor: turns a video into clips; by default the one saved with the model, or one made for its
-            configuration.
+        processor: turns a video into clips; by default the one saved with the model, or one for its configuration.
         device: where to compute; by default where the model is.
         batch_size: clips per forward pass.
         keep_going: if a video cannot be decoded or has no finite scores, put the error into its `Prediction` and
@@ -116,16 +115,11 @@ def predict(
     view_counts = parse_views(views)
     if top_k < 1 or batch_size < 1:
         raise ValueError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
-    device = resolve_device(device)
-    network = load_classifier(model)
-    if processor is None:
-        processor = load_processor(model, network)
-        if sampling is None and not isinstance(model, PreTrainedModel):
-            for mismatch in find_sampling_mismatches(os.fspath(model), network.config, processor.clip_sampler):
-                logger.warning(mismatch)
-    processor = _override_sampling(processor, sampling=sampling, stride=stride)
-    if device is not None:
-        network.to(device)  # type: ignore[arg-type]
+    network, own_processor = load_classifier_and_processor(model, processor, device)
+    if processor is None and sampling is None and not isinstance(model, PreTrainedModel):
+        for mismatch in find_sampling_mismatches(os.fspath(model), network.config, own_processor.clip_sampler):
+            logger.warning(mismatch)
+    processor = _override_sampling(own_processor, sampling=sampling, stride=stride)
     hdr_before = hdr_counter.names()
     try:
         with evaluation_mode(network):

@@ -84,8 +84,7 @@ def reconstruct(
             floating-point `pixel_values`, used unchanged.
         bool_masked_pos: (B, N) which tokens to mask; None draws them as the model's configuration says.
         mask_ratio: share of masked tokens instead of the configuration's.
-        processor: turns a video into a clip; by default the one saved with the model, or one made for its
-            configuration.
+        processor: turns a video into a clip; by default the one saved with the model, or one for its configuration.
         seed: seed of the drawn mask.
 
     Returns:
@@ -173,18 +172,14 @@ def _inpaint(base: Tensor, masked_tokens: Tensor, values: Tensor, cube: Cube, gr
     return unpatchify(cubes, cube, grid).clamp(0, 1)
 
 
-def _interpolate_from_visible(values: Tensor, mask: Tensor, grid: Grid, *, sigma: float = 1.0) -> Tensor:
+def _interpolate_from_visible(values: Tensor, mask: Tensor, grid: Grid) -> Tensor:
     """Interpolate a value for every token from the visible ones, weighted by a Gaussian of the distance in the grid.
 
-    Args:
-        values: (B, N, C, 1).
-        mask: (B, N), True = masked.
-        grid: (T', H', W').
-        sigma: standard deviation of the Gaussian in tokens.
+    The Gaussian's standard deviation is one token. `values` are (B, N, C, 1), `mask` is (B, N), True = masked.
     """
     axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in grid), indexing="ij")
     coordinates = torch.stack(axes, dim=-1).view(-1, 3)  # (N, 3)
-    distance = torch.cdist(coordinates, coordinates).square() / (2 * sigma**2)
+    distance = torch.cdist(coordinates, coordinates).square() / 2
     weights = torch.where(mask[:, None, :], -torch.inf, -distance).softmax(-1)  # (B, N, N)
     return torch.einsum("bnm,bmcp->bncp", weights, values)
 

@@ -31,9 +31,7 @@ from .model_loading import (
     as_videomae_config,
     evaluation_mode,
     get_problem_type,
-    load_classifier,
-    load_processor,
-    resolve_device,
+    load_classifier_and_processor,
     resolve_layer,
 )
 from .output_checks import check_finite
@@ -84,21 +82,16 @@ def token_saliency(
         frames: the frame indices of the clip; by default the clip that is saved with the model, in the middle of the
             video.
         layer: the layer whose tokens are scored: -2 the last block but one, 1 the first, 0 the embeddings.
-        processor: turns a video into clips; by default the one saved with the model, or one made for its
-            configuration.
+        processor: turns a video into clips; by default the one saved with the model, or one for its configuration.
         device: where to compute; by default where the model is.
 
     Raises:
         ValueError: for a class or layer that the model does not have.
         VideoDecodeError: for a video that cannot be decoded.
     """
-    device = resolve_device(device)
-    network = load_classifier(model)
-    processor = processor or load_processor(model, network)
+    network, processor = load_classifier_and_processor(model, processor, device)
     target_layer = _get_layer(network, layer)
     class_index = None if label is None else _class_index(network, label)
-    if device is not None:
-        network.to(device)  # type: ignore[arg-type]
     with open_video(video, name="<video>" if isinstance(video, (bytes, bytearray, memoryview)) else None) as reader:
         frame_indices = _middle_view_indices(reader, processor.clip_sampler) if frames is None else list(frames)
         (clip,) = read_windows(reader, [frame_indices], processor=processor, batch_size=1)  # (1, T, C, H, W)

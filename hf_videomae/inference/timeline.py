@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from ..data.labels import LabelKind
 from ..ops.view_scores import average_view_scores
 from ..video.decoding import VideoReader, open_video
+from ..video.sampling import ClipSampler
 from ..video.segments import SegmentReader
 from ..video.timestamps import has_constant_rate, window_seconds
 from ..video.views import sliding_window_indices
@@ -21,7 +22,7 @@ from ..video_processing_videomae import VideoMAEVideoProcessor
 from .clip_windows import read_windows
 from .figure_text import figure_fonts
 from .images import evenly_spaced_indices
-from .model_loading import evaluation_mode, get_problem_type, load_classifier, load_processor, resolve_device
+from .model_loading import evaluation_mode, get_problem_type, load_classifier_and_processor
 from .output_checks import check_finite
 from .prediction import compute_view_logits
 
@@ -103,8 +104,7 @@ def predict_timeline(
         stride: frames between two frames of a window, instead of the stride saved with the model.
         max_seconds: cover only the first so many seconds.
         max_windows: score at most so many windows, evenly spaced.
-        processor: turns a video into clips; by default the one saved with the model, or one made for its
-            configuration.
+        processor: turns a video into clips; by default the one saved with the model, or one for its configuration.
         device: where to compute; by default where the model is.
         batch_size: windows per forward pass.
 
@@ -112,38 +112,20 @@ def predict_timeline(
         ValueError: for settings that cannot work, or a model without a classifier.
         VideoDecodeError: for a video that cannot be decoded.
     """
-    counts = {"hop": hop, "stride": stride, "max_windows": max_windows, "batch_size": batch_size}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if max_seconds is not None and max_seconds <= 0:
-        raise ValueError(f"max_seconds is {max_seconds}; it must be above 0")
-    device = resolve_device(device)
-    network = load_classifier(model)
-    processor = processor or load_processor(model, network)
+    _check_settings(max_seconds, hop=hop, stride=stride, max_windows=max_windows, batch_size=batch_size)
+    network, processor = load_classifier_and_processor(model, processor, device)
     sampler = processor.clip_sampler.with_overrides(stride=stride)
-    if device is not None:
-        network.to(device)  # type: ignore[arg-type]
-
     with open_video(video, name="<video>" if isinstance(video, (bytes, bytearray, memoryview)) else None) as reader:
         covered_frames = reader.num_frames if max_seconds is None else _frames_before(reader, max_seconds)
-
-        def window_indices(total: int, fps: float) -> list[list[int]]:
-            step = sampler.stride_at_fps(fps)
-            hop_frames = hop or max(1, sampler.num_frames * step // 2)
-            return sliding_window_indices(total, num_frames=sampler.num_frames, stride=step, hop=hop_frames)
-
-        windows = reader.sample_indices(window_indices, frame_seconds=sampler.frame_seconds, first=covered_frames)
-        selected_windows = [
-            windows[index] for index in evenly_spaced_indices(len(windows), max_windows or len(windows))
-        ]
-        clips = read_windows(reader, selected_windows, processor=processor, batch_size=batch_size)
+        windows = _sliding_windows(reader, sampler, hop=hop, covered_frames=covered_frames)
+        selected = [windows[index] for index in evenly_spaced_indices(len(windows), max_windows or len(windows))]
+        clips = read_windows(reader, selected, processor=processor, batch_size=batch_size)
         with evaluation_mode(network):
             logits = torch.cat([compute_view_logits(network, batch, batch_size=batch_size) for batch in clips])
         kind = get_problem_type(network.config)
         scores = average_view_scores(logits[:, None], problem_type=kind)
         check_finite(scores, what="scores", video=reader.name)
-        frames = torch.tensor(selected_windows)
+        frames = torch.tensor(selected)
         ends = window_seconds(reader, torch.tensor([[reader.num_frames - 1], [covered_frames - 1]]))
         return Timeline(
             video=reader.name,
@@ -154,11 +136,32 @@ def predict_timeline(
             kind=kind,
             num_frames=reader.num_frames,
             num_frames_covered=covered_frames,
-            num_skipped_windows=len(windows) - len(selected_windows),
+            num_skipped_windows=len(windows) - len(selected),
             seconds=window_seconds(reader, frames).float(),
             duration=float(ends[0, 1]),
             seconds_covered=float(ends[1, 1]),
         )
+
+
+def _check_settings(max_seconds: float | None, **counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if max_seconds is not None and max_seconds <= 0:
+        raise ValueError(f"max_seconds is {max_seconds}; it must be above 0")
+
+
+def _sliding_windows(
+    reader: VideoReader | SegmentReader, sampler: ClipSampler, *, hop: int | None, covered_frames: int
+) -> list[list[int]]:
+    """Return the frame indices of dense windows over the first `covered_frames`, half a window apart without `hop`."""
+
+    def window_indices(total: int, fps: float) -> list[list[int]]:
+        stride = sampler.stride_at_fps(fps)
+        hop_frames = hop or max(1, sampler.num_frames * stride // 2)
+        return sliding_window_indices(total, num_frames=sampler.num_frames, stride=stride, hop=hop_frames)
+
+    return reader.sample_indices(window_indices, frame_seconds=sampler.frame_seconds, first=covered_frames)
 
 
 def _frames_before(reader: VideoReader | SegmentReader, seconds: float) -> int:

@@ -23,6 +23,3 @@ def eager_attention_forward(
     weights = nn.functional.softmax(weights, dim=-1)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
-
-
-__all__ = ["eager_attention_forward"]

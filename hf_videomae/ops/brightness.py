@@ -17,6 +17,7 @@ from .patches import Cube, Grid
 
 # Weight of a guess, relative to the borders of a cube (their mean squared differences weigh 1 each).
 _MEAN_PRIOR_WEIGHT, _CONTRAST_PRIOR_WEIGHT = 0.02, 0.1
+_MAX_STEPS = 1000  # of conjugate gradients
 
 
 class _NormalEquations:
@@ -56,14 +57,7 @@ def _flatten_border(border: Tensor) -> Tensor:
 
 
 def match_brightness(
-    cubes: Tensor,
-    masked_tokens: Tensor,
-    *,
-    center: Tensor,
-    scale: Tensor,
-    cube: Cube,
-    grid: Grid,
-    max_steps: int = 1000,
+    cubes: Tensor, masked_tokens: Tensor, *, center: Tensor, scale: Tensor, cube: Cube, grid: Grid
 ) -> tuple[Tensor, Tensor]:
     """Return mean and contrast of masked cubes with which the image continues across borders.
 
@@ -74,7 +68,6 @@ def match_brightness(
         scale: (B, N, C, 1) deviation of every cube, likewise.
         cube: (t, h, w), with t * h * w = P.
         grid: (T', H', W'), with N tokens.
-        max_steps: limit for conjugate gradients, which end once the residual has fallen to a millionth.
 
     Returns:
         `center` and `scale` (contrasts are at least 0) with masked cubes filled in; visible ones are unchanged.
@@ -90,15 +83,17 @@ def match_brightness(
         lambda u: (borders.matvec(u) + prior_weight * u) * free,
         -borders.matvec(guess) * free,
         blocks=borders.diagonal + torch.diag(prior_weight[:, 0]),
-        max_steps=max_steps,
     )
     mean, contrast = solution.squeeze(-1).transpose(1, 2).to(center.dtype).split(1, -1)
     visible = ~masked_tokens[:, :, None, None]
     return torch.where(visible, center, mean), torch.where(visible, scale, contrast.clamp(min=0))
 
 
-def _conjugate_gradients(matrix: Callable[[Tensor], Tensor], rhs: Tensor, *, blocks: Tensor, max_steps: int) -> Tensor:
-    """Solve matrix(x) = rhs for every clip and channel at once, preconditioned with the 2 x 2 blocks."""
+def _conjugate_gradients(matrix: Callable[[Tensor], Tensor], rhs: Tensor, *, blocks: Tensor) -> Tensor:
+    """Solve matrix(x) = rhs for every clip and channel at once, preconditioned with the 2 x 2 blocks.
+
+    The residual falls to a millionth, or the steps end.
+    """
     inverse = torch.linalg.inv(blocks)
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -108,7 +103,7 @@ def _conjugate_gradients(matrix: Callable[[Tensor], Tensor], rhs: Tensor, *, blo
     direction = step = inverse @ residual
     residual_dot = dot(residual, step)
     tolerance = 1e-12 * dot(rhs, rhs)
-    for _ in range(max_steps):
+    for _ in range(_MAX_STEPS):
         if (dot(residual, residual) <= tolerance).all():
             break
         matrix_direction = matrix(direction)

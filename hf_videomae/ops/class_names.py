@@ -93,6 +93,3 @@ def find_class_rows(wanted: Sequence[str], known: Sequence[str], *, owner: str) 
             f"punctuation alone, or belong to one class; rename or merge them"
         )
     return [rows_found[0] for rows_found in found]
-
-
-__all__ = ["KINETICS_710_NAMES", "has_placeholder_names", "format_names", "normalize_class_name", "find_class_rows"]

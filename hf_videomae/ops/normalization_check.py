@@ -73,6 +73,3 @@ def _is_readable(clips: Tensor) -> bool:
     if clips.numel() == 0 or clips.device.type == "meta" or torch._C._functorch.is_functorch_wrapped_tensor(clips):
         return False
     return clips.device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
-
-
-__all__ = ["NormalizationCheck"]

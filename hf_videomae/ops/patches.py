@@ -181,8 +181,3 @@ def interpolate_positions(table: Tensor, *, source: Grid, target: Grid) -> Tenso
         lines = nn.functional.interpolate(lines, size=target[0], mode="linear", align_corners=False)
         planes = lines.unflatten(0, target[1:]).permute(3, 2, 0, 1)
     return planes.permute(0, 2, 3, 1).reshape(-1, width).to(table.dtype)
-
-
-def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
-    """Return tokens by index: (B, N, D) and (B, V) -> (B, V, D)."""
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -71,14 +71,10 @@ class H264Video(ABC):
             raise BackendFailure("it begins with frames that cannot be decoded")
 
     @property
-    def height(self) -> int:
-        """Return the height in pixels."""
-        return self._first_size()[0]
-
-    @property
-    def width(self) -> int:
-        """Return the width in pixels."""
-        return self._first_size()[1]
+    def size(self) -> tuple[int, int]:
+        """Return the height and width; only a decoded frame tells whether it is rotated, which `frames` refuses."""
+        height, width = self.frames([0]).shape[-2:]
+        return height, width
 
     def frames(self, indices: Sequence[int]) -> "torch.Tensor":
         """Return `(len(indices), 3, H, W)` uint8."""
@@ -110,13 +106,6 @@ class H264Video(ABC):
     @abstractmethod
     def _packets_between(self, start: int, end: int) -> Iterable["Packet"]:
         """Return the packets from one number to another, both included."""
-
-    def _first_size(self) -> tuple[int, int]:
-        """Return the size of the first frame; only a decoded frame says whether it is rotated, which is not supported
-        here.
-        """
-        height, width = self.frames([0]).shape[-2:]
-        return height, width
 
     def _rgb_frames(self, wanted: dict[int, list[int]]) -> Iterator[tuple[list[int], "torch.Tensor"]]:
         """Yield each wanted frame with its positions in the clip; `wanted` names frames by time stamp."""

@@ -62,7 +62,8 @@ class PyavVideo:
             first = self._frame_cache.get_frames([0])[0]
             self.coded_size, self.format = (first.height, first.width), first.format.name
             self._to_rgb = RgbConverter(self.coded_size)
-            self.height, self.width, _ = self._to_rgb(first).shape
+            height, width, _ = self._to_rgb(first).shape
+            self.size = height, width
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """Return `(len(indices), 3, H, W)` uint8."""

@@ -118,9 +118,8 @@ class TorchcodecVideo:
         with _translate_decoder_errors():
             decoder = self._unread_decoder = self._open()
             metadata = decoder.metadata
-            self.height, self.width = int(metadata.height or 0), int(metadata.width or 0)
-            self.coded_size = self.height, self.width
-            limits.check_frame_size(self.height, self.width)
+            self.size = self.coded_size = int(metadata.height or 0), int(metadata.width or 0)
+            limits.check_frame_size(*self.size)
             limits.check_frame_count(len(decoder))
             self.fps = float(metadata.average_fps_from_header or metadata.average_fps or 0.0)
             check_not_cover_image(source.name, codec=metadata.codec or "", num_frames=len(decoder), fps=self.fps)
@@ -197,7 +196,7 @@ class TorchcodecVideo:
     def _is_index_reliable(self, decoder: "VideoDecoder") -> bool:
         """Return whether the index is worth using, and its first and last frame agree with the packet scan."""
         metadata = decoder.metadata
-        size = len(decoder) * self.height * self.width * 3
+        size = len(decoder) * math.prod(self.size) * 3
         if size <= _ALWAYS_SEQUENTIAL_BYTES or metadata.codec == "vp8" or not self._source.is_seekable:
             return False
         is_table_trusted = self._is_table_complete(decoder)

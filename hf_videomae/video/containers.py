@@ -285,6 +285,3 @@ def _describe_unknown(head: bytes) -> str:
     if not head.strip(b"\0"):
         return "it is not a video file: it begins with zeros alone, as an unfinished download does"
     return f"it is not a video file: it begins with the bytes {head[:8].hex(' ')}; {SUPPORTED} are read"
-
-
-__all__ = ["HEAD_BYTES", "MATROSKA", "MP4", "SUPPORTED", "Container", "find_container", "has_external_media"]

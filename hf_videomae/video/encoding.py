@@ -470,6 +470,3 @@ class _Rotate:
             return resized
         self.graph.push(resized)
         return self.graph.pull()
-
-
-__all__ = ["EncodeSettings", "EncodedVideo", "Trim", "encode_video", "find_encoder"]

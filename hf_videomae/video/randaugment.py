@@ -20,6 +20,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 _MAX_MAGNITUDE = 10.0  # magnitudes run from 0 to this
 _FILL_VALUE = 128
 _SKIP_PROBABILITY = 0.5  # each drawn operation is skipped with this probability
+# Bounds of an erased box: its share of the frame, and its height / width.
+_ERASED_SHARE, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 _KEYS = {"m": "magnitude", "n": "num_operations", "mstd": "magnitude_std"}
 
 
@@ -106,21 +108,12 @@ def apply_operation(frames: Tensor, operation: Operation, *, interpolation: Inte
     return OPERATIONS[operation.name].apply(frames, operation.argument, interpolation)
 
 
-def random_erasing(
-    frames: Tensor,
-    *,
-    probability: float = 0.25,
-    generator: torch.Generator | None = None,
-    area: tuple[float, float] = (0.02, 1 / 3),
-    aspect: tuple[float, float] = (0.3, 1 / 0.3),
-) -> Tensor:
+def random_erasing(frames: Tensor, *, probability: float = 0.25, generator: torch.Generator | None = None) -> Tensor:
     """Fill one box, the same in all frames, with noise N(0, 1) per pixel, channel and frame (Zhong et al., 2017).
 
     Args:
         frames: (T, C, H, W) floating point, normalized, so that the noise has their scale.
         probability: probability of erasing a box.
-        area: bounds of the box's share of the frame.
-        aspect: bounds of its height / width.
 
     Returns:
         a new tensor if a box was erased.
@@ -134,8 +127,9 @@ def random_erasing(
     height, width = frames.shape[-2:]
     for _ in range(100):
         share, ratio = torch.rand(2, generator=generator).tolist()
-        pixels = height * width * (area[0] + (area[1] - area[0]) * share)
-        shape = math.exp(math.log(aspect[0]) + (math.log(aspect[1]) - math.log(aspect[0])) * ratio)
+        pixels = height * width * (_ERASED_SHARE[0] + (_ERASED_SHARE[1] - _ERASED_SHARE[0]) * share)
+        low, high = map(math.log, _ERASED_ASPECT)
+        shape = math.exp(low + (high - low) * ratio)
         box_height, box_width = round((pixels * shape) ** 0.5), round((pixels / shape) ** 0.5)
         if box_height < height and box_width < width:
             top = int(torch.randint(height - box_height + 1, (), generator=generator))

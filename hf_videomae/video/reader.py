@@ -33,14 +33,11 @@ class _BackendVideo(Protocol):
     name: str
     num_frames: int
     fps: float
-    coded_size: tuple[int, int]  # (height, width) before any turn
+    coded_size: tuple[int, int]  # (height, width) before any rotation
     hdr: HighDynamicRange | None
 
     @property
-    def height(self) -> int: ...
-
-    @property
-    def width(self) -> int: ...
+    def size(self) -> tuple[int, int]: ...
 
     def frames(self, indices: Sequence[int]) -> torch.Tensor: ...
 
@@ -276,7 +273,7 @@ class VideoReader(IndexSampling):
 
     def _size(self) -> tuple[int, int]:
         try:
-            return self._open.height, self._open.width
+            return self._open.size
         except BackendFailure as failure:
             self._fall_back(failure)
             return self._size()

@@ -79,14 +79,3 @@ def _find_by_class_names(class_names: Sequence[str]) -> SamplingProtocol | None:
         return SSV2
     plain = {re.sub(r"[\W_]+", "", name) for name in lowered}
     return next((known for known, classes in _TYPICAL_CLASSES if classes <= plain), None)
-
-
-__all__ = [
-    "PROTOCOL_BY_NUM_CLASSES",
-    "HMDB51",
-    "KINETICS",
-    "SSV2",
-    "UCF101",
-    "SamplingProtocol",
-    "find_sampling_protocol",
-]

@@ -18,6 +18,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # A side of the crop this close to the target is set to the target, which then needs no resampling.
 _SNAP_PIXELS = 3
+# Of the paper's pre-training crop: shares of the shorter side, and how many steps apart width and height may be.
+_MULTI_SCALES, _MAX_DISTORTION = (1.0, 0.875, 0.75, 0.66), 1
+# Bounds of width / height of a random resized crop, drawn evenly in the logarithm.
+_ASPECT_BOUNDS = (3 / 4, 4 / 3)
 
 
 def to_float(frames: torch.Tensor) -> torch.Tensor:
@@ -99,66 +103,48 @@ def random_resized_crop(
     *,
     generator: torch.Generator | None = None,
     scale: tuple[float, float] = (0.5, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
     antialias: bool = True,
 ) -> torch.Tensor:
-    """Crop a box of random area and aspect ratio, and resize it to `size`.
-
-    Args:
-        scale: bounds of the box's share of the frame's area.
-        ratio: bounds of width / height of the box, drawn evenly in its logarithm.
-    """
+    """Crop a box of random aspect ratio, and of an area between the bounds `scale`, and resize it to `size`."""
     _check_frames(frames)
-    if not 0 < scale[0] <= scale[1] or not 0 < ratio[0] <= ratio[1]:
-        raise ValueError(f"scale and ratio must be (low, high) with 0 < low <= high, got {scale} and {ratio}")
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError(f"scale must be (low, high) with 0 < low <= high, got {scale}")
     height, width = frames.shape[-2:]
-    top, left, crop_height, crop_width = _random_box(height, width, scale=scale, ratio=ratio, generator=generator)
+    top, left, crop_height, crop_width = _random_box(height, width, scale=scale, generator=generator)
     crop = frames[..., top : top + crop_height, left : left + crop_width]
     return resize(crop, size, antialias=antialias)
 
 
-def multi_scale_crop(
-    frames: torch.Tensor,
-    size: Size,
-    *,
-    generator: torch.Generator | None = None,
-    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66),
-    max_distort: int = 1,
-    antialias: bool = True,
-) -> torch.Tensor:
+def multi_scale_crop(frames: torch.Tensor, size: Size, *, generator: torch.Generator | None = None) -> torch.Tensor:
     """Apply the paper's pre-training crop: one of 10 shapes at one of 13 places, resized to `size`.
 
-    Width and height are each `scales` times the shorter side of the frame, at most `max_distort` steps of `scales`
-    apart; the places are the corners, the middles of the sides, the center, and the four points half-way out. For a
+    Width and height are each 1, 0.875, 0.75 or 0.66 times the shorter side of the frame, at most one step apart. The
+    places are the corners, the middles of the sides, the center, and the four points half-way out. For a
     target that is not square the shorter side is replaced by the largest box of the target's shape.
     """
     _check_frames(frames)
     target = _check_size(size)
     height, width = frames.shape[-2:]
-    shapes = multi_scale_shapes((height, width), target, scales=scales, max_distort=max_distort)
+    shapes = multi_scale_shapes((height, width), target)
     crop_height, crop_width = shapes[_random_below(len(shapes), generator)]
     places = fixed_offsets(height - crop_height, width - crop_width)
     top, left = places[_random_below(len(places), generator)]
     crop = frames[..., top : top + crop_height, left : left + crop_width]
-    return resize(crop, target, antialias=antialias)
+    return resize(crop, target)
 
 
-def multi_scale_shapes(
-    frame: Size, target: Size, *, scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66), max_distort: int = 1
-) -> list[Size]:
-    """Return the (height, width) pairs that `multi_scale_crop` draws from; 10 of them with the defaults."""
-    if not scales or not all(0 < scale <= 1 for scale in scales) or max_distort < 0:
-        raise ValueError(f"scales must lie in (0, 1] and max_distort be at least 0, got {scales} and {max_distort}")
+def multi_scale_shapes(frame: Size, target: Size) -> list[Size]:
+    """Return the 10 (height, width) pairs that `multi_scale_crop` draws from."""
     (height, width), (target_height, target_width) = frame, target
     base_height = min(height, width * target_height // target_width)
     base_width = min(width, height * target_width // target_height)
-    heights = [_scaled_side(base_height, scale, target=target_height, limit=height) for scale in scales]
-    widths = [_scaled_side(base_width, scale, target=target_width, limit=width) for scale in scales]
+    heights = [_scaled_side(base_height, scale, target=target_height, limit=height) for scale in _MULTI_SCALES]
+    widths = [_scaled_side(base_width, scale, target=target_width, limit=width) for scale in _MULTI_SCALES]
     return [
         (heights[row], widths[column])
-        for row in range(len(scales))
-        for column in range(len(scales))
-        if abs(row - column) <= max_distort
+        for row in range(len(heights))
+        for column in range(len(widths))
+        if abs(row - column) <= _MAX_DISTORTION
     ]
 
 
@@ -224,15 +210,10 @@ def _scaled_side(base: int, scale: float, *, target: int, limit: int) -> int:
 
 
 def _random_box(
-    height: int,
-    width: int,
-    *,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    generator: torch.Generator | None,
+    height: int, width: int, *, scale: tuple[float, float], generator: torch.Generator | None
 ) -> tuple[int, int, int, int]:
     """Draw (top, left, height, width); after ten misfits, take the largest centered one of a permitted ratio."""
-    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    log_low, log_high = map(math.log, _ASPECT_BOUNDS)
     for _ in range(10):
         area_draw, ratio_draw = torch.rand(2, generator=generator).tolist()
         area = height * width * (scale[0] + (scale[1] - scale[0]) * area_draw)
@@ -242,8 +223,8 @@ def _random_box(
             top = _random_below(height - box_height + 1, generator)
             left = _random_below(width - box_width + 1, generator)
             return top, left, box_height, box_width
-    box_width = max(1, min(width, round(height * ratio[1])))
-    box_height = max(1, min(height, round(width / ratio[0])))
+    box_width = max(1, min(width, round(height * _ASPECT_BOUNDS[1])))
+    box_height = max(1, min(height, round(width / _ASPECT_BOUNDS[0])))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 

@@ -1,7 +1,6 @@
 """Test the card of a real run: its content, what it leaves out, and that its code runs."""
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 import sys
@@ -25,6 +24,7 @@ from hf_videomae.data.motion import CLASS_NAMES
 from hf_videomae.evaluation import FailedVideo, MultiLabelEvaluation, RegressionEvaluation
 from hf_videomae.serving.endpoint import write_endpoint
 from hf_videomae.training import FinetuneRecipe
+from tests.helpers.scripts import load_script
 from tests.helpers.snippets import run_snippets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,11 +34,7 @@ SECRET = "anna"  # part of a local path, so it must not be in a card
 
 def example(name: str) -> Callable[..., int]:
     """Return the main function of an example script, to call it in this process."""
-    spec = importlib.util.spec_from_file_location(f"{name}_for_cards", ROOT / "examples" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = load_script(ROOT / "examples" / f"{name}.py")
     return lambda *arguments: module.main([str(argument) for argument in arguments])
 
 

@@ -41,7 +41,7 @@ def test_entries_other_than_the_weights_are_ignored(tmp_path: Path) -> None:
 
 
 def test_archive_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
-    """A small compressed archive whose one tensor unpacks to 200 MB."""
+    """Write a small compressed archive whose one tensor unpacks to 200 MB."""
     whole = io.BytesIO()
     torch.save({"a": torch.zeros(16)}, whole)
     path = tmp_path / "bomb.pth"

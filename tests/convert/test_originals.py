@@ -67,7 +67,7 @@ def test_architecture_is_inferred_from_weights(pretrained, tmp_path: Path) -> No
     ("preset", "heads", "decoder_heads"),
     [("small", 6, 3), ("base", 12, 6), ("large", 16, 8), ("huge", 16, 8), ("giant", 16, 8)],
 )
-def test_heads_of_published_sizes(preset: str, heads: int, decoder_heads: int) -> None:
+def test_heads_of_published_sizes_are_inferred(preset: str, heads: int, decoder_heads: int) -> None:
     from hf_videomae.convert.originals import infer_config
 
     config = VideoMAEConfig.from_preset(preset)
@@ -99,7 +99,7 @@ def test_training_arguments_are_read_and_caller_overrides(pretrained, tmp_path: 
     assert config.mask_ratio == 0.5
 
 
-def test_fine_tuned_headless_and_encoder_only_files(fine_tuned, tmp_path: Path) -> None:
+def test_model_class_follows_the_parts_of_the_file(fine_tuned, tmp_path: Path) -> None:
     fields = {"image_size": 32, "num_attention_heads": 3}
     torch.save({"module": fine_tuned}, tmp_path / "file.pth")
     model = load_original_checkpoint(tmp_path / "file.pth", **fields)

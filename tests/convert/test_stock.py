@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from hf_videomae import VideoMAEForVideoClassification
 from hf_videomae.cli import main
 from hf_videomae.convert import convert_checkpoint, load_original_checkpoint
+from tests.helpers.models import loads_in_stock
 
-STOCK = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-pytestmark = pytest.mark.skipif(STOCK < (5, 18), reason="stock before 5.18 loads query and value biases as zeros")
+pytestmark = loads_in_stock
 
 NOT_FIELDS = {"loss", "grad_norms", "num_labels"}
 SMALL = {

@@ -71,7 +71,7 @@ class Server:
                 self.wfile.write(content if to is None else b"")
 
             def log_message(self, *arguments: Any) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"

@@ -1,9 +1,7 @@
-"""The recipe files: each is whole, loads, adds up, and says what the papers' scripts say."""
+"""Test that each recipe file is complete, loads, adds up, and says what the papers' scripts say."""
 
 import argparse
-import importlib.util
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import yaml
 
 from hf_videomae.training import PretrainRecipe
 from hf_videomae.training.recipe_cli import load_recipe_file
+from tests.helpers.scripts import load_script
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = EXAMPLES / "recipes"
@@ -67,19 +66,12 @@ def recipe_class(script: str) -> Any:
         return pytest.importorskip("hf_videomae.training.finetune_recipe").FinetuneRecipe
     if script.startswith("compare"):
         pytest.importorskip("hf_videomae.evaluation.multiview")
-    if str(EXAMPLES) not in sys.path:
-        sys.path.insert(0, str(EXAMPLES))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location(f"{script}_example", EXAMPLES / f"{script}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     names = {
         "probe": "ProbeRecipe",
         "compare_motion": "MotionComparison",
         "compare_ut_interaction": "InteractionComparison",
     }
-    return getattr(module, names[script])
+    return getattr(load_script(EXAMPLES / f"{script}.py"), names[script])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

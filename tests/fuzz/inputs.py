@@ -1,4 +1,4 @@
-"""Small sound inputs that are then damaged: videos in many containers, a model, index files, shards."""
+"""Make small sound inputs that are then damaged: videos in many containers, a model, index files, shards."""
 
 import io
 import json

@@ -237,7 +237,7 @@ def report(campaign: Campaign) -> str:
 
 
 def _kind(what: str) -> str:
-    """The last line and the last place of ours in a traceback."""
+    """Return the last line of a traceback and the last place in our code."""
     lines = what.strip().splitlines()
     ours = [line.strip() for line in lines if "hf_videomae" in line and line.strip().startswith("File")]
     head = lines[0] if not lines[0].startswith("Traceback") else lines[-1][:150]

@@ -1,4 +1,4 @@
-"""What is done with a damaged input, as a user would: each trial ends well or with an error that is allowed."""
+"""Use damaged inputs as a user would: each trial succeeds or ends with an allowed error."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, the same every time, and its own ability to find what it looks for."""
+"""Test the code with a short fixed run of the fuzzer, and that the fuzzer finds faults."""
 
 import random
 import subprocess
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fault
 
 @pytest.fixture(autouse=True)
 def _same_limits_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bring back the limits of the short cuts, which trials change for their process."""
+    """Restore the size limits that trials change for their process."""
     for name in ("_MIN_FILE_BYTES", "_MAX_FILE_BYTES"):
         monkeypatch.setattr(_h264_skip, name, getattr(_h264_skip, name))
 
@@ -84,10 +84,10 @@ def test_a_trial_is_the_same_again(tmp_path: Path) -> None:
     ],
     ids=["traceback", "signal", "hang", "memory"],
 )
-def test_faults_are_found_and_the_run_goes_on(
+def test_faults_are_found_and_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
-    """Every third trial of a target made for it does what none should."""
+    """Use a target of which every third trial does what none should."""
     worker = tmp_path / "worker.py"
     worker.write_text(
         f"import sys\nsys.path[:0] = [{str(Path(run.__file__).parents[2])!r}]\n"

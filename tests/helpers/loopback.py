@@ -1,4 +1,4 @@
-"""A server on loopback that behaves as servers should not."""
+"""Run a server on loopback that misbehaves."""
 
 import gzip
 import shutil
@@ -31,7 +31,7 @@ class Loopback(ThreadingHTTPServer):
         return f"http://{self.address}{path}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has read enough leaves."""
+        """Ignore clients that leave once they have read enough."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
     def _drips(self, rest: str) -> None:
-        """A byte at a time: of the headers, or of the file."""
+        """Send the headers or the file one byte at a time."""
         if rest == "body":
             self.send_response(200)
             self.send_header("Content-Length", "100000")
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.stopped.wait(30)
 
     def _to(self, rest: str) -> None:
-        """Redirects to what follows, with `~` for `//`."""
+        """Redirect to the address that follows, with `~` for `//`."""
         self.send_response(302)
         self.send_header("Location", rest.replace("~", "//"))
         self.send_header("Content-Length", "0")
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def certificate(folder: Path, *, name: str) -> Path:
-    """Of one name, signed by itself; the key is in the same file."""
+    """Make a self-signed certificate for one name; the key is in the same file."""
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("the program openssl is not installed")
@@ -137,7 +137,7 @@ def serving(content: bytes, *, certificate: Path | None = None) -> Iterator[Loop
 
 @contextmanager
 def no_web_server() -> Iterator[str]:
-    """The address of a server that says something else to everyone."""
+    """Yield the address of a server that does not speak HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def greet() -> None:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+import transformers
 
 from hf_videomae import (
     VideoMAEConfig,
@@ -13,11 +15,24 @@ from hf_videomae import (
 )
 from hf_videomae.data.motion import MotionSource, encode_clip
 
+_STOCK_VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+loads_in_stock = pytest.mark.skipif(
+    _STOCK_VERSION < (5, 18), reason="stock before 5.18 loads query and value biases as zeros"
+)
+SMALL_SIZES = {
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 96,
+}
 NAMES = ["boxing", "clapping", "waving"]
 KINDS = {"classification": VideoMAEForVideoClassification, "pretraining": VideoMAEForPreTraining}
 
 
-def save_model(folder: Path, *, task: str = "classification", **fields: object) -> Path:
+def save_model(folder: Path, *, task: str = "classification", frame_stride: int = 2, **fields: object) -> Path:
+    """Save a tiny model whose weights are all random, and its processor."""
     torch.manual_seed(0)
     if task == "classification":
         fields = {"head_init_scale": 1.0, "id2label": dict(enumerate(NAMES)), **fields}
@@ -26,7 +41,7 @@ def save_model(folder: Path, *, task: str = "classification", **fields: object) 
         for weight in model.parameters():
             weight += 0.1 * torch.randn(weight.shape)
     model.save_pretrained(folder)
-    VideoMAEVideoProcessor.from_config(model.config, frame_stride=2).save_pretrained(folder)
+    VideoMAEVideoProcessor.from_config(model.config, frame_stride=frame_stride).save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Folders as runs leave them, with a real model of the smallest kind, made without training."""
+"""Make folders as runs leave them, with the smallest real model, without training."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def save(run: Path, *, step: int, total: int = 100) -> Path:
 
 
 def finish(run: Path, *, step: int) -> None:
-    """The last save's model at the top."""
+    """Put the model of the last save at the top of the folder."""
     for path in (run / f"checkpoint-{step}").iterdir():
         if path.name not in ("run_state.json", "rank-0.json", "optimizer.safetensors"):
             shutil.copy(path, run / path.name)

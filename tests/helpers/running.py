@@ -1,4 +1,4 @@
-"""`examples/pretrain.py` in processes of its own, as a user starts it; and how such a run is killed."""
+"""Start `examples/pretrain.py` in processes of its own, as a user does, and kill such runs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def launch(*arguments: object, processes: int = 1) -> list[str]:
-    """By `accelerate launch`, with a port of its own."""
+    """Return the command of `accelerate launch`, with a free port."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     if processes > 1:
         command += ["--config_file", str(ROOT / "examples" / "accelerate" / "cpu-2.yaml"), "--main_process_port", "0"]
@@ -35,7 +35,7 @@ def launch(*arguments: object, processes: int = 1) -> list[str]:
 
 
 def pretrain(*arguments: object, processes: int) -> list[str]:
-    """The script itself, or two of it."""
+    """Return the command of the script alone, or of two processes."""
     return [sys.executable, str(SCRIPT), *map(str, arguments)] if processes == 1 else launch(*arguments, processes=2)
 
 
@@ -44,7 +44,7 @@ def environment() -> dict[str, str]:
 
 
 def write_small_model(folder: Path) -> Path:
-    """Random weights of the smallest kind."""
+    """Save the smallest model, with random weights."""
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, decoder_num_hidden_layers=1)
     VideoMAEForPreTraining(config).save_pretrained(folder)
     return folder
@@ -57,14 +57,14 @@ class Started:
         self.process, self.log = process, log
 
     def everyone(self) -> list[psutil.Process]:
-        """Ranks lead sessions of their own: the launcher's group is not all."""
+        """Return all processes; ranks have sessions of their own, so the launcher's group is not all."""
         with suppress(psutil.NoSuchProcess):
             top = psutil.Process(self.process.pid)
             return [top, *top.children(recursive=True)]
         return []
 
     def kill(self) -> None:
-        """SIGKILL to all; returns when none is left."""
+        """Send SIGKILL to all processes, and return when none is left."""
         everyone = self.everyone()
         for one in everyone:
             with suppress(psutil.NoSuchProcess):
@@ -76,19 +76,19 @@ class Started:
             time.sleep(0.05)
 
     def pause(self) -> None:
-        """Stop all in the middle of what they do."""
+        """Suspend all processes, whatever they do."""
         for one in self.everyone():
             with suppress(psutil.NoSuchProcess):
                 one.suspend()
 
     def resume(self) -> None:
-        """Let all go on."""
+        """Continue all processes."""
         for one in self.everyone():
             with suppress(psutil.NoSuchProcess):
                 one.resume()
 
     def until(self, reached: Callable[[], bool], *, every: float = 0.005) -> None:
-        """Watch the run until something has happened."""
+        """Wait until something has happened in the run."""
         deadline = time.monotonic() + PATIENCE
         while not reached():
             assert self.process.poll() is None, f"the run ended before:\n{self.log.read_text()}"
@@ -96,7 +96,7 @@ class Started:
             time.sleep(every)
 
     def finish(self) -> str:
-        """Wait for the end, which must be a good one; returns what was printed."""
+        """Wait until the run ends with success, and return what it printed."""
         code = self.process.wait(timeout=PATIENCE)
         printed = self.log.read_text()
         assert code == 0, printed

@@ -1,4 +1,4 @@
-"""Running the Python of a card as its reader would, on a model of one's own."""
+"""Run the Python of a card as its reader would, on a model of the test."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ def python_of(card: str) -> list[str]:
 def run_snippets(
     card: str, *, model_id: str, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, object]]:
-    """Each snippet with the model's id replaced, in a folder that has a `clip.mp4`; returns what each one named."""
+    """Run each snippet on another model, in a folder with a `clip.mp4`, and return the variables of each."""
     pytest.importorskip("av", reason="the stock pipeline needs PyAV")
     monkeypatch.chdir(folder)
     found = []

@@ -1,4 +1,4 @@
-"""A run small enough to test the trainer: a linear model, batches from a pure function of their position."""
+"""Make a run small enough to test the trainer: a linear model, and batches that follow from their position."""
 
 import json
 import os

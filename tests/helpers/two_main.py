@@ -1,4 +1,4 @@
-"""An evaluation as a program, for several processes: two_main.py SOURCE OUTPUT."""
+"""Evaluate in several processes, as a program: two_main.py SOURCE OUTPUT."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A small classifier, and videos in class folders for which it is right."""
+"""Make a small classifier, and videos in class folders that it classifies correctly."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ NAMES = ["boxing", "clapping", "waving"]
 
 
 def classifier(*, seed: int = 3, **fields: object) -> VideoMAEForVideoClassification:
-    """Random weights far from zero, so that videos differ in their answers; the same in every process."""
+    """Make a classifier, the same in every process, whose random weights are large, so that answers differ."""
     torch.manual_seed(seed)
     values = {"num_hidden_layers": 2, "head_init_scale": 1.0, "id2label": dict(enumerate(NAMES)), **fields}
     model = VideoMAEForVideoClassification(VideoMAEConfig.from_preset("tiny", task="classification", **values))
@@ -49,13 +49,13 @@ def samples(count: int, *, labels: list[int] | None = None) -> list[Sample]:
 
 
 def answers(model: VideoMAEForVideoClassification, count: int, *, views: str = "2x3") -> list[int]:
-    """What the model says of the first test clips."""
+    """Return the classes that the model predicts for the first test clips."""
     found = evaluate(model, Listed(samples(count)), processor=processor(model), views=views)
     return found.probabilities.argmax(1).tolist()
 
 
 def write_right_folder(root: Path, model: VideoMAEForVideoClassification, *, count: int) -> Path:
-    """Clips in the folders of the classes that the model sees in them."""
+    """Write clips into the folders of the classes that the model predicts for them."""
     for number, answer in enumerate(answers(model, count)):
         folder = root / NAMES[answer]
         folder.mkdir(parents=True, exist_ok=True)

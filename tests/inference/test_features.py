@@ -19,16 +19,6 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("pretrained"), task="pretraining")
 
 
-@pytest.fixture(scope="module")
-def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("finetuned"))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=2)
-
-
 def clip_of(folder: Path, video: Path) -> torch.Tensor:
     return VideoMAEVideoProcessor.from_pretrained(folder)(video)["pixel_values"]
 
@@ -64,14 +54,14 @@ def processor_of(folder: Path) -> VideoMAEVideoProcessor:
     return VideoMAEVideoProcessor.from_pretrained(folder)
 
 
-def test_mean_of_a_classifier_is_the_input_of_its_head(finetuned: Path, video: Path) -> None:
-    model = VideoMAEForVideoClassification.from_pretrained(finetuned).eval()
-    (result,) = extract_features(finetuned, video)
+def test_mean_of_a_classifier_is_the_input_of_its_head(model_dir: Path, video: Path) -> None:
+    model = VideoMAEForVideoClassification.from_pretrained(model_dir).eval()
+    (result,) = extract_features(model_dir, video)
     with torch.no_grad():
-        expected = model(clip_of(finetuned, video)).logits
+        expected = model(clip_of(model_dir, video)).logits
         torch.testing.assert_close(model.classifier(result.features), expected, atol=1e-5, rtol=0)
-    stock = transformers.VideoMAEForVideoClassification.from_pretrained(finetuned)
-    (same,) = extract_features(stock, video, processor=processor_of(finetuned))
+    stock = transformers.VideoMAEForVideoClassification.from_pretrained(model_dir)
+    (same,) = extract_features(stock, video, processor=processor_of(model_dir))
     torch.testing.assert_close(same.features, result.features, atol=1e-5, rtol=0)
 
 

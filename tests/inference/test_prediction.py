@@ -13,16 +13,6 @@ from hf_videomae.video.views import MultiViewConfig, build_views, decode_views
 from tests.helpers.models import NAMES, save_model, write_video
 
 
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", repeat=2)
-
-
 def scores(prediction: list) -> torch.Tensor:
     return torch.stack([answer.probabilities for answer in prediction])
 

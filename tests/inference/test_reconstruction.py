@@ -43,7 +43,7 @@ def test_visible_pixels_are_those_of_the_clip() -> None:
 
 
 def test_perfect_prediction_gives_back_the_clip() -> None:
-    """With true statistics and true targets the result is the original: the two formulas are inverses."""
+    """Predict the true targets: with true statistics the result is the original, as the formulas are inverses."""
     network = model()
     pixels = torch.rand(1, 8, 3, 64, 64)
     values = clip(pixels, network.config)
@@ -68,7 +68,7 @@ def test_brightness_follows_nearby_visible_cubes() -> None:
     assert result.visible_statistics[left].mean() < 0.45 < 0.6 < result.visible_statistics[right].mean()
 
 
-def test_seed_ratio_and_unnormalized_targets() -> None:
+def test_seed_and_ratio_choose_the_mask() -> None:
     network = model(norm_pix_loss=False)
     values = torch.randn(1, 8, 3, 64, 64)
     first, again, other = (reconstruct(network, values, seed=seed, mask_ratio=0.5) for seed in (1, 1, 2))

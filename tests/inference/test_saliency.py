@@ -10,23 +10,13 @@ import transformers
 from hf_videomae import VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data.motion import encode_clip
 from hf_videomae.inference import draw_saliency, token_saliency
-from tests.helpers.models import NAMES, save_model, write_video
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "v.mp4")
+from tests.helpers.models import NAMES, save_model
 
 
 @pytest.mark.parametrize("layer", [-2, 0])
-def test_relevance_is_the_slope_of_the_logit_in_token_strength(model: Path, video: Path, layer: int) -> None:
-    network = VideoMAEForVideoClassification.from_pretrained(model).double().eval()
-    processor = VideoMAEVideoProcessor.from_pretrained(model)
+def test_relevance_is_the_slope_of_the_logit_in_token_strength(model_dir: Path, video: Path, layer: int) -> None:
+    network = VideoMAEForVideoClassification.from_pretrained(model_dir).double().eval()
+    processor = VideoMAEVideoProcessor.from_pretrained(model_dir)
     saliency = token_saliency(network, video, label="clapping", layer=layer, processor=processor)
     clip = processor(video)["pixel_values"].double()
     module = network.videomae.encoder.layer[1] if layer == -2 else network.videomae.embeddings
@@ -67,21 +57,21 @@ def test_relevance_peaks_at_the_cube_that_decides(tmp_path: Path) -> None:
     assert np.unravel_index(int(saliency.relevance.argmax()), (4, 4, 4)) == (2, 2, 1)
 
 
-def test_model_does_not_change_and_stock_gives_the_same(model: Path, video: Path) -> None:
-    ours = VideoMAEForVideoClassification.from_pretrained(model).train()
-    processor = VideoMAEVideoProcessor.from_pretrained(model)
+def test_model_does_not_change_and_stock_gives_the_same(model_dir: Path, video: Path) -> None:
+    ours = VideoMAEForVideoClassification.from_pretrained(model_dir).train()
+    processor = VideoMAEVideoProcessor.from_pretrained(model_dir)
     saliency = token_saliency(ours, video, processor=processor)
     assert ours.training and all(weight.grad is None for weight in ours.parameters())
     assert saliency.score == max(token_saliency(ours, video, label=n, processor=processor).score for n in range(3))
-    stock = transformers.VideoMAEForVideoClassification.from_pretrained(model)
+    stock = transformers.VideoMAEForVideoClassification.from_pretrained(model_dir)
     same = token_saliency(stock, video, processor=processor)
     torch.testing.assert_close(same.relevance, saliency.relevance, atol=1e-4, rtol=1e-3)
 
 
-def test_figure_shows_frames_and_colors(model: Path, video: Path) -> None:
-    saliency = token_saliency(model, video)
+def test_figure_shows_frames_and_colors(model_dir: Path, video: Path) -> None:
+    saliency = token_saliency(model_dir, video)
     torch.testing.assert_close(
-        saliency.clip, VideoMAEVideoProcessor.from_pretrained(model)(video, do_normalize=False)["pixel_values"][0]
+        saliency.clip, VideoMAEVideoProcessor.from_pretrained(model_dir)(video, do_normalize=False)["pixel_values"][0]
     )
     pixels = np.asarray(draw_saliency(saliency, columns=4)).astype(int)
     assert pixels.shape[1] > 4 * 128
@@ -89,7 +79,7 @@ def test_figure_shows_frames_and_colors(model: Path, video: Path) -> None:
     assert (lower[..., 0] - lower[..., 2]).max() > 50 or (lower[..., 2] - lower[..., 0]).max() > 50
 
 
-def test_invalid_labels_and_layers_are_refused(model: Path, video: Path) -> None:
+def test_invalid_labels_and_layers_are_refused(model_dir: Path, video: Path) -> None:
     for settings, fact in (({"label": "dancing"}, "boxing"), ({"label": 3}, "below 3"), ({"layer": 9}, "3 blocks")):
         with pytest.raises(ValueError, match=fact):
-            token_saliency(model, video, **settings)
+            token_saliency(model_dir, video, **settings)

@@ -1,4 +1,4 @@
-"""A set of which 5 % of the files are damaged, in two processes with two workers each."""
+"""Test a dataset with 5 % damaged files, in two processes with two workers each."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ NUM_VIDEOS, STEPS = 80, 25
 
 
 def write_damaged_set(root: Path) -> dict[str, Path]:
-    """80 videos, four of them damaged, each in another way; returns those, by what happened to them."""
+    """Write 80 videos, four of them damaged in different ways, and return those by their damage."""
     write_folder(root, count=NUM_VIDEOS)
     videos = sorted(root.rglob("*.mp4"))
     assert len(videos) == NUM_VIDEOS
@@ -22,7 +22,7 @@ def write_damaged_set(root: Path) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-def test_damaged_files_are_replaced_named_once_and_nobody_waits(tmp_path: Path) -> None:
+def test_damaged_files_are_replaced_and_named_once_without_a_hang(tmp_path: Path) -> None:
     damaged = write_damaged_set(tmp_path / "set")
     folder, model = tmp_path / "run", write_small_model(tmp_path / "model")
     arguments = ["--dataset", tmp_path / "set", "--model", model, "--output_dir", folder, "--num_workers", 2]

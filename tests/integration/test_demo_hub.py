@@ -1,6 +1,5 @@
-"""`make demo-hub`: the whole way over a Hub on loopback in a few steps, and how it ends when something is wrong."""
+"""Test `make demo-hub`: the whole way over a Hub on loopback in a few steps, and how it fails."""
 
-import importlib.util
 import json
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from tests.helpers.running import ROOT, Started, environment, started
+from tests.helpers.scripts import load_script
 from tests.local_hub import LocalHub
 
 SCRIPT = ROOT / "examples" / "demo_hub.py"
@@ -20,11 +20,7 @@ SCRIPT = ROOT / "examples" / "demo_hub.py"
 
 @pytest.fixture(scope="module")
 def demo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo_hub", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def command(folder: Path, *arguments: object) -> list[str]:
@@ -32,7 +28,7 @@ def command(folder: Path, *arguments: object) -> list[str]:
 
 
 @pytest.mark.slow
-def test_published_here_and_used_by_stock_transformers(tmp_path: Path) -> None:
+def test_demo_publishes_a_model_that_stock_transformers_uses(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     small = ["--train_videos", 32, "--test_videos", 16, "--pretrain_steps", 2, "--finetune_steps", 2]
     with started(command(folder, *small), log=tmp_path / "log") as run:
@@ -48,7 +44,7 @@ def test_published_here_and_used_by_stock_transformers(tmp_path: Path) -> None:
     assert str(tmp_path) not in card
 
 
-def test_it_is_stopped_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_stopped_demo_leaves_nothing_running(tmp_path: Path) -> None:
     everyone: list[psutil.Process] = []
     with started(command(tmp_path / "demo"), log=tmp_path / "log") as run:
         run.until(lambda: (tmp_path / "demo" / "videos").exists())
@@ -66,7 +62,7 @@ def family(run: Started) -> list[psutil.Process]:
     return []
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_foreign_folder_is_left_unchanged(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = subprocess.run(command(tmp_path), env=environment(), capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
@@ -74,16 +70,14 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_it_fails_where_stock_is_further_away_than_allowed(
-    demo: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_fails_if_stock_differs_too_much(demo: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     demo.print_accuracies(0.80, {"model": 0.84, "pipeline": 0.76})
     assert "| stock pipeline | 0.760 |" in capsys.readouterr().out
     with pytest.raises(demo.DemoError, match="stock's pipeline is more than 5 points from 0.800"):
         demo.print_accuracies(0.80, {"model": 0.80, "pipeline": 0.74})
 
 
-def test_the_hub_runs_on_its_own_until_its_input_ends(tmp_path: Path) -> None:
+def test_hub_program_runs_until_its_input_ends(tmp_path: Path) -> None:
     start = [sys.executable, "-m", "tests.local_hub", "--folder", str(tmp_path / "hub")]
     with subprocess.Popen(start, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None and server.stdout is not None

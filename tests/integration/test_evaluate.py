@@ -1,10 +1,10 @@
-"""`examples/evaluate.py` as a user runs it, in one process and in two."""
+"""Test `examples/evaluate.py` as a user runs it, in one process and in two."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,13 @@ import torch
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data import MotionSource
 from tests.helpers.datasets_on_disk import write_parquet
+from tests.helpers.scripts import run_example
 from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "evaluate.py"
+run_evaluation = partial(run_example, "evaluate")
 NAMES = ["Kicking", "hand shaking", "pushing"]
-
-
-def run_evaluation(*arguments: str | Path) -> int:
-    """The script's main, in this process; returns its exit code."""
-    spec = importlib.util.spec_from_file_location("evaluate_example", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # the recipe's types are looked up there
-    spec.loader.exec_module(module)
-    try:
-        return module.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +36,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """Seven clips; two of one file name, two damaged."""
+    """Write seven clips; two have the same file name, two are damaged."""
     motion = MotionSource(split="test")
     places = ["kicking/a", "kicking/b", "kicking/c", "hand_shaking/a", "hand_shaking/d", "pushing/e", "pushing/f"]
     for number, place in enumerate(places):
@@ -67,7 +56,7 @@ def predictions(folder: Path) -> dict[str, Any]:
     return {line["id"]: line for line in map(json.loads, (folder / "predictions.jsonl").read_text().splitlines())}
 
 
-def test_it_writes_and_says_what_it_found(
+def test_evaluation_writes_and_prints_its_results(
     model_dir: Path, clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run_evaluation(*common(model_dir, clips), "--output_dir", tmp_path / "out") == 0
@@ -83,7 +72,7 @@ def test_it_writes_and_says_what_it_found(
     assert (tmp_path / "out" / "confusion.png").stat().st_size > 2000
 
 
-def test_shards_of_the_hub_are_kept(hub: LocalHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_shards_of_the_hub_stay_in_the_cache(hub: LocalHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_parquet(hub.dataset("org/set"), rows=(2, 1))
     save_head(tmp_path / "model", problem_type="single_label_classification", names=MotionSource().class_names)
     arguments = ["--model", tmp_path / "model", "--dataset", "org/set", "--split", "train", "--views", "1x1"]
@@ -113,7 +102,7 @@ def make_bad_models(folder: Path) -> None:
         (["--push_to_hub"], "then hf-videomae push DIR --hub_model_id ORG/NAME"),
     ],
 )
-def test_bad_input_is_one_clear_line(
+def test_bad_input_is_refused_in_one_line(
     model_dir: Path,
     clips: Path,
     tmp_path: Path,
@@ -130,7 +119,7 @@ def test_bad_input_is_one_clear_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_without_names_by_index(clips: Path, tmp_path: Path) -> None:
+def test_checkpoint_without_names_is_evaluated_by_index(clips: Path, tmp_path: Path) -> None:
     make_bad_models(tmp_path)
     arguments = [*common(tmp_path / "unnamed", clips), "--match_labels", "index", "--views", "1x1"]
     assert run_evaluation(*arguments, "--output_dir", tmp_path / "out") == 0
@@ -138,7 +127,7 @@ def test_a_checkpoint_without_names_by_index(clips: Path, tmp_path: Path) -> Non
 
 
 def labelled(folder: Path, labels: list[str]) -> Path:
-    """Clips with an index file; the last is damaged."""
+    """Write clips with an index file; the last is damaged."""
     motion = MotionSource(split="test")
     folder.mkdir()
     for number in range(len(labels)):
@@ -157,7 +146,7 @@ def save_head(folder: Path, *, problem_type: str, names: list[str]) -> Path:
     return folder
 
 
-def test_a_model_of_several_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_multi_label_model_is_evaluated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = save_head(tmp_path / "m", problem_type="multi_label_classification", names=[*NAMES, "never seen"])
     clips = labelled(tmp_path / "clips", ["kicking|pushing", "hand_shaking", "pushing", "kicking", "pushing"])
     assert run_evaluation(*common(model, clips), "--output_dir", tmp_path / "out") == 0
@@ -176,7 +165,7 @@ def test_a_model_of_several_labels(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert lines["4.mp4"]["predictions"] is None and not (tmp_path / "out" / "confusion.png").exists()
 
 
-def test_a_model_of_numbers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_regression_model_is_evaluated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = save_head(tmp_path / "m", problem_type="regression", names=["value"])
     clips = labelled(tmp_path / "clips", ["0.5", "1", "-2", "0.25", "7"])
     assert run_evaluation(*common(model, clips), "--output_dir", tmp_path / "out") == 0
@@ -193,7 +182,7 @@ def test_a_model_of_numbers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.slow
-def test_two_launched_processes_give_the_same(model_dir: Path, clips: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_results_of_one(model_dir: Path, clips: Path, tmp_path: Path) -> None:
     assert run_evaluation(*common(model_dir, clips), "--output_dir", tmp_path / "one") == 0
     config = ROOT / "examples" / "accelerate" / "cpu-2.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), str(SCRIPT)]

@@ -1,12 +1,12 @@
-"""`examples/finetune.py` as a user runs it: learn, save, resume exactly, and refuse what cannot work in one line."""
+"""Test `examples/finetune.py` as a user runs it: learn, save, resume exactly, refuse bad input in one line."""
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from accelerate.state import AcceleratorState
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data import MotionSource
 from hf_videomae.data.motion import CLASS_NAMES
+from tests.helpers.running import lines
+from tests.helpers.scripts import run_example
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "finetune.py"
+finetune = partial(run_example, "finetune")
 QUICK = ["--batch_size", "8", "--num_workers", "0", "--log_every", "1", "--save_every", "100", "--log_samples"]
 NO_CHANCE = [
     "--augment",
@@ -35,41 +38,20 @@ NO_CHANCE = [
 ]
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps the precision of the first run of a process."""
+    """Reset Accelerate, which keeps the precision of the first run of a process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def finetune(*arguments: str | Path | int) -> int:
-    """The script's main, in this process; returns its exit code."""
-    spec = importlib.util.spec_from_file_location("finetune_example", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        return module.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code  # type: ignore[return-value]
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """32 motion clips in a folder per class."""
+    """Write 32 motion clips, in a folder per class."""
     folder, source = tmp_path_factory.mktemp("clips"), MotionSource()
     for number in range(32):
         path = folder / CLASS_NAMES[number % 8] / f"{number}.mp4"
@@ -80,7 +62,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint as pre-training leaves it."""
+    """Save a small checkpoint as pre-training leaves it."""
     folder = tmp_path_factory.mktemp("pretrained")
     torch.manual_seed(0)
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=2, decoder_num_hidden_layers=1)
@@ -91,14 +73,14 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def straight(clips: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six steps of the whole recipe in one go, the average of the weights included."""
+    """Train six steps of the whole recipe without a break, with the average of the weights."""
     folder = tmp_path_factory.mktemp("straight")
     arguments = ["--model", pretrained, "--dataset", clips, "--ema_decay", "0.9", "--base_lr", "1e-2"]
     assert finetune(*QUICK, *arguments, "--max_steps", "6", "--output_dir", folder) == 0
     return folder
 
 
-def test_it_writes_what_it_promises(straight: Path, pretrained: Path) -> None:
+def test_finetuning_writes_the_documented_files(straight: Path, pretrained: Path) -> None:
     metrics = lines(straight / "metrics.jsonl")
     assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
     assert metrics[0]["loss"] == pytest.approx(2.0794, abs=2e-3)  # ln 8
@@ -110,7 +92,7 @@ def test_it_writes_what_it_promises(straight: Path, pretrained: Path) -> None:
     assert not (straight / "trained.safetensors").exists()
 
 
-def test_what_it_saves_loads_with_its_classes(straight: Path) -> None:
+def test_saved_model_loads_with_its_classes(straight: Path) -> None:
     model = VideoMAEForVideoClassification.from_pretrained(straight)
     assert list(model.config.id2label.values()) == sorted(CLASS_NAMES)
     assert model.config.problem_type == "single_label_classification"
@@ -119,7 +101,7 @@ def test_what_it_saves_loads_with_its_classes(straight: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_resumed_twice_equals_straight(
+def test_run_resumed_twice_equals_an_uninterrupted_one(
     straight: Path, clips: Path, pretrained: Path, tmp_path: Path, workers: int
 ) -> None:
     arguments = ["--model", pretrained, "--dataset", clips, "--ema_decay", "0.9", "--base_lr", "1e-2"]
@@ -138,7 +120,7 @@ def test_resumed_twice_equals_straight(
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_it_learns_32_clips(clips: Path, tmp_path: Path) -> None:
+def test_finetuning_learns_32_clips(clips: Path, tmp_path: Path) -> None:
     arguments = ["--model", "tiny", "--dataset", clips, "--max_steps", "120", "--batch_size", "16"]
     arguments += ["--drop_path", "0", "--layer_decay", "1", "--base_lr", "2e-2", "--num_workers", "0"]
     assert finetune(*arguments, *NO_CHANCE, "--output_dir", tmp_path) == 0
@@ -168,7 +150,7 @@ def test_accumulation_equals_the_large_batch(clips: Path, pretrained: Path, tmp_
         ["--frame_seconds", "0.2", "--rand_augment", "none"],
     ],
 )
-def test_variants_train(clips: Path, pretrained: Path, tmp_path: Path, extra: list[str]) -> None:
+def test_variants_of_the_recipe_train(clips: Path, pretrained: Path, tmp_path: Path, extra: list[str]) -> None:
     arguments = ["--model", pretrained, "--dataset", clips, "--max_steps", "2", "--output_dir", tmp_path]
     assert finetune(*QUICK, *arguments, "--base_lr", "1e-2", *extra) == 0
     before, after = (
@@ -184,7 +166,7 @@ def test_variants_train(clips: Path, pretrained: Path, tmp_path: Path, extra: li
 
 @pytest.fixture(scope="module")
 def split_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 motion clips to train on, and 7 to validate and test on."""
+    """Write 16 motion clips for training, and 7 for validation and test."""
     folder, source = tmp_path_factory.mktemp("splits"), MotionSource()
     for number in range(23):
         path = folder / ("train" if number < 16 else "test") / CLASS_NAMES[number % 8] / f"{number}.mp4"
@@ -197,7 +179,7 @@ def without(line: dict[str, Any], *prefixes: str) -> dict[str, Any]:
     return {name: value for name, value in line.items() if not name.startswith(prefixes)}
 
 
-def test_validations_change_nothing_but_the_log(
+def test_validations_change_only_the_log(
     split_clips: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--model", pretrained, "--dataset", split_clips, "--max_steps", "4", "--base_lr", "1e-2"]
@@ -226,7 +208,7 @@ def test_validations_change_nothing_but_the_log(
 
 
 def broken_split(folder: Path, split: str, clips: Path, *, classes: Sequence[str]) -> None:
-    """A data set whose training videos are those of `clips`, and whose other split cannot be decoded."""
+    """Write a dataset that trains on the videos of `clips`, and whose other split cannot be decoded."""
     for name in classes:
         (folder / split / name).mkdir(parents=True)
         (folder / split / name / "a.mp4").write_bytes(b"no video")
@@ -234,7 +216,7 @@ def broken_split(folder: Path, split: str, clips: Path, *, classes: Sequence[str
         shutil.copytree(clips / "train", folder / "train")
 
 
-def test_what_cannot_be_validated_is_said_before_or_loses_no_training(
+def test_split_that_cannot_be_validated_loses_no_training(
     split_clips: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     broken_split(tmp_path / "set", "test", split_clips, classes=CLASS_NAMES[:2])
@@ -291,9 +273,7 @@ def test_two_processes_resume_exactly_with_all_augmentation(
 
 
 @pytest.mark.slow
-def test_a_test_that_fails_ends_both_processes_with_one_line(
-    split_clips: Path, pretrained: Path, tmp_path: Path
-) -> None:
+def test_failing_test_ends_both_processes_with_one_line(split_clips: Path, pretrained: Path, tmp_path: Path) -> None:
     broken_split(tmp_path / "set", "test", split_clips, classes=CLASS_NAMES[:2])
     arguments = ["--model", pretrained, "--dataset", tmp_path / "set", "--max_steps", "2", "--batch_size", "4"]
     arguments += ["--num_workers", "0", "--base_lr", "1e-2", "--test_split", "test"]
@@ -304,7 +284,7 @@ def test_a_test_that_fails_ends_both_processes_with_one_line(
 
 
 def launch(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
-    """The script in two processes, as the README says."""
+    """Return the command of the script in two processes, as the README says."""
     config = ROOT / "examples" / "accelerate" / "cpu-2.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), str(SCRIPT)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -319,7 +299,7 @@ def launch(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
         ("regression", ["0.5", "1", "2", "-3"], "mae"),
     ],
 )
-def test_several_labels_and_numbers_are_tested_too(
+def test_multi_label_and_regression_models_are_tested(
     tmp_path: Path, problem_type: str, labels: list[str], metric: str
 ) -> None:
     source, rows = MotionSource(), ["path,label,split"]
@@ -335,7 +315,7 @@ def test_several_labels_and_numbers_are_tested_too(
     assert facts["model"]["problem_type"] == problem_type and facts["views"]["frame_seconds"] == 0.2
 
 
-def test_numbers_are_learned(clips: Path, tmp_path: Path) -> None:
+def test_regression_is_learned(clips: Path, tmp_path: Path) -> None:
     rows = [f"{path.relative_to(clips).as_posix()},{number / 10}" for number, path in enumerate(clips.glob("*/*.mp4"))]
     folder = tmp_path / "numbers"
     folder.mkdir()
@@ -348,7 +328,7 @@ def test_numbers_are_learned(clips: Path, tmp_path: Path) -> None:
     assert (config.num_labels, config.problem_type) == (1, "regression")
 
 
-def test_a_class_with_one_video_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_with_one_video_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [path.relative_to(clips).as_posix() for path in sorted(clips.glob("*/*.mp4"))]
     folder = tmp_path / "scarce"
     folder.mkdir()
@@ -377,7 +357,7 @@ def test_a_class_with_one_video_is_named(clips: Path, tmp_path: Path, capsys: py
         (["--model", "base"], "length of the run is missing"),
     ],
 )
-def test_bad_input_is_one_clear_line(
+def test_bad_input_is_refused_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make_bad_inputs(tmp_path)
@@ -404,7 +384,7 @@ def make_bad_inputs(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_compiled_step_trains(clips: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_compiled_step_trains(clips: Path, pretrained: Path, tmp_path: Path) -> None:
     arguments = [*QUICK, *NO_CHANCE, "--model", pretrained, "--dataset", clips, "--max_steps", "3", "--drop_path", "0"]
     assert finetune(*arguments, "--output_dir", tmp_path / "eager") == 0
     torch._dynamo.reset()

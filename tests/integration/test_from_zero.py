@@ -1,4 +1,4 @@
-"""`examples/FROM_ZERO.md` from top to bottom, as a reader types it: few steps, and a Hub on loopback."""
+"""Run `examples/FROM_ZERO.md` from top to bottom as a reader types it, with few steps and a Hub on loopback."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ QUICK = ["--max_steps", "2", "--batch_size", "4", "--num_workers", "0"]
 
 
 def as_typed(words: list[str]) -> list[str] | None:
-    """The command for this machine, with few steps; None for the Hub's own command."""
+    """Return the command for this machine, with few steps; None for the Hub's own command."""
     if words[0] == "hf":
         return None
     if words[0] == "hf-videomae":

@@ -1,4 +1,4 @@
-"""Runs that are killed at random steps and resumed are the run that was not, bit for bit.
+"""Test that runs killed at random steps and resumed equal an uninterrupted run, bit for bit.
 
 Real processes get a real SIGKILL, all at once: the launcher, both ranks and their workers. One video of each set is
 damaged, so that what is known of bad videos must come back as well.
@@ -27,7 +27,7 @@ Straight = Callable[[int, str], Path]
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
-    """The settings of all runs on a set: 30 videos, one of them damaged."""
+    """Return the settings of all runs on a dataset of 30 videos, one of them damaged."""
     root = tmp_path_factory.mktemp("kill")
     model = write_small_model(root / "model")
     often = ["--save_every", SAVE_EVERY, "--log_every", 1, "--log_samples"]
@@ -47,7 +47,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, arguments: Arguments) -> Straight:
-    """Uninterrupted runs without workers, each made once: workers change nothing."""
+    """Return a function that makes each uninterrupted run once, without workers, which change nothing."""
 
     @cache
     def run(processes: int, kind: str) -> Path:
@@ -61,14 +61,14 @@ def straight(tmp_path_factory: pytest.TempPathFactory, arguments: Arguments) -> 
 
 
 def last_step(folder: Path) -> int:
-    """That the first process wrote down."""
+    """Return the last step that the first process logged."""
     path = folder / "samples-0.jsonl"
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
     return json.loads(whole.splitlines()[-1])["step"] if whole else 0
 
 
 def newest(folder: Path) -> int:
-    """The step of the last whole checkpoint."""
+    """Return the step of the last complete checkpoint."""
     steps = [int(path.name.rpartition("-")[2]) for path in list_checkpoints(folder) if incomplete_reason(path) is None]
     return max(steps, default=0)
 
@@ -101,7 +101,7 @@ CASES = list(product((1, 2), (0, 2), ("folder", "parquet", "webdataset")))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "workers", "kind"), CASES)
-def test_killed_twice_equals_straight(
+def test_run_killed_twice_equals_an_uninterrupted_one(
     straight: Straight,
     arguments: Arguments,
     tmp_path: Path,
@@ -127,7 +127,7 @@ def test_killed_twice_equals_straight(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_while_a_checkpoint_is_written(
+def test_run_killed_while_writing_a_checkpoint_resumes_from_the_last(
     straight: Straight, arguments: Arguments, tmp_path: Path, processes: int
 ) -> None:
     folder = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Network faults against a local Hub, at the start and in the middle of a run: one line, exit code 2, nothing lost.
+"""Test network faults of a local Hub, at the start and during a run: one line, exit code 2, nothing lost.
 
 `pytest tests/integration/test_network_faults.py -s -m slow` prints a line with the seconds of every fault.
 """
@@ -77,7 +77,7 @@ def variables(hub: LocalHub, *, token: bool = True) -> dict[str, str]:
 
 
 def ended_with(run: Started, code: int) -> str:
-    """What was printed; the launcher of several processes has a code of its own, and prints theirs."""
+    """Check the exit code, or the one that a launcher prints for its processes, and return what was printed."""
     found = run.process.wait(timeout=PATIENCE)
     printed = run.log.read_text()
     assert found != 0, printed
@@ -107,7 +107,7 @@ def test_fault_in_the_middle_ends_both_processes(hub: LocalHub, tmp_path: Path, 
 def fail_in_the_middle(
     hub: LocalHub, tmp_path: Path, case: Case, *, token: bool, processes: int = 1, kind: str = "webdataset"
 ) -> float:
-    """Seconds from the fault to the end of all processes."""
+    """Return the seconds from the fault to the end of all processes."""
     WRITERS[kind](hub.dataset("org/set"), rows=ROWS)
     folder, model = tmp_path / "run", write_small_model(tmp_path / "model")
     todo = command(folder, model, steps=10_000, processes=processes)
@@ -127,7 +127,7 @@ def fail_in_the_middle(
     return seconds
 
 
-def test_resumed_after_a_refusal_as_if_never_refused(hub: LocalHub, tmp_path: Path) -> None:
+def test_run_resumed_after_a_refusal_equals_an_uninterrupted_one(hub: LocalHub, tmp_path: Path) -> None:
     write_webdataset(hub.dataset("org/set"), rows=ROWS)
     model = write_small_model(tmp_path / "model")
     with started(
@@ -225,7 +225,7 @@ def test_command_without_fault_succeeds(on_hub: LocalHub, tmp_path: Path, what: 
 
 @pytest.mark.parametrize("kind", OPENING)
 @pytest.mark.parametrize("what", [*EXAMPLES, *COMMANDS])
-def test_fault_at_the_start_is_one_line(on_hub: LocalHub, tmp_path: Path, what: str, kind: str) -> None:
+def test_fault_at_the_start_ends_in_one_line(on_hub: LocalHub, tmp_path: Path, what: str, kind: str) -> None:
     OPENING[kind].begin(on_hub)
     begun = time.monotonic()
     done = run_command(on_hub, what, tmp_path)

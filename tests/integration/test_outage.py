@@ -1,6 +1,6 @@
-"""A run of two processes that streams from a Hub which fails at random, and is away for a minute in the middle.
+"""Test a run of two processes that streams from a Hub that fails at random and is away for a minute.
 
-Every epoch is still the set, each sample once: none is lost, doubled, or taken for a bad video.
+Every epoch still has each sample once: none is lost, doubled, or taken for a bad video.
 """
 
 import random
@@ -33,7 +33,7 @@ class AtRandom(Fault):
 
 
 def fail_at_random(hub: LocalHub) -> None:
-    """A request in four goes wrong, from the first on; two for sure."""
+    """Let a quarter of the requests fail, from the first on; two for sure."""
     hub.cut_off("GET /cdn/", after_bytes=3000)
     hub.fail("GET /cdn/", status=500)
     hub.record.add_fault(AtRandom("", share=0.08, seed=1, kind="status", status=429, retry_after=1))
@@ -42,7 +42,7 @@ def fail_at_random(hub: LocalHub) -> None:
 
 
 def epochs(folder: Path, *, steps: int) -> list[list[str]]:
-    """The ids that both ranks trained on, sorted, in each so many steps."""
+    """Return the sorted ids that both ranks trained on in each epoch."""
     ranks = [[line["sample_ids"] for line in lines(folder / f"samples-{rank}.jsonl")] for rank in (0, 1)]
     assert len(ranks[0]) == len(ranks[1])
     both = [one + other for one, other in zip(*ranks, strict=True)]
@@ -63,7 +63,7 @@ WRITERS: dict[str, tuple[Callable[[Path], object], int]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_hub_that_fails_and_is_away_for_a_minute_costs_no_sample(hub: LocalHub, tmp_path: Path, kind: str) -> None:
+def test_hub_that_fails_and_is_away_for_a_minute_costs_no_sample(hub: LocalHub, tmp_path: Path, kind: str) -> None:
     write, num_epochs = WRITERS[kind]
     write(hub.dataset("org/set"))
     folder, model = tmp_path / "run", write_small_model(tmp_path / "model")
@@ -86,7 +86,7 @@ def test_a_hub_that_fails_and_is_away_for_a_minute_costs_no_sample(hub: LocalHub
 
 
 def be_away(hub: LocalHub, run: Started) -> None:
-    """For a minute after the first step."""
+    """Stop the Hub for a minute after the first step."""
     run.until(lambda: "step 1/" in run.log.read_text())
     with hub.outage():
         time.sleep(AWAY_SECONDS)

@@ -1,12 +1,11 @@
-"""`examples/pretrain.py` as a user runs it: learn, save, resume exactly, and refuse what cannot work in one line."""
+"""Test `examples/pretrain.py` as a user runs it: learn, save, resume exactly, refuse bad input in one line."""
 
-import importlib.util
 import json
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,29 +14,14 @@ import torch
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEVideoProcessor
 from hf_videomae.cli import main as command
 from hf_videomae.data import MotionSource
-from tests.helpers.running import SCRIPT, environment, launch, lines
+from tests.helpers.running import environment, launch, lines
+from tests.helpers.scripts import run_example
 
+pretrain = partial(run_example, "pretrain")
 QUICK = ["--batch_size", "4", "--num_workers", "0", "--log_every", "1", "--save_every", "100", "--log_samples"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _few_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def pretrain(*arguments: str | Path) -> int:
-    """The script's main, in this process; returns its exit code."""
-    spec = importlib.util.spec_from_file_location("pretrain_example", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        return module.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code  # type: ignore[return-value]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -46,13 +30,13 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six steps in one go."""
+    """Train six steps without a break."""
     folder = tmp_path_factory.mktemp("straight")
     assert pretrain(*QUICK, "--max_steps", "6", "--output_dir", folder) == 0
     return folder
 
 
-def test_it_writes_what_it_promises(straight: Path) -> None:
+def test_pretraining_writes_the_documented_files(straight: Path) -> None:
     metrics = lines(straight / "metrics.jsonl")
     assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
     assert all(line["baseline"] == pytest.approx(0.998, abs=0.01) for line in metrics)
@@ -65,7 +49,7 @@ def test_it_writes_what_it_promises(straight: Path) -> None:
         assert (straight / name).stat().st_size > 1000
 
 
-def test_what_it_saves_loads(straight: Path) -> None:
+def test_saved_model_loads(straight: Path) -> None:
     model = VideoMAEForPreTraining.from_pretrained(straight)
     last = VideoMAEForPreTraining.from_pretrained(straight / "checkpoint-6")
     assert all(torch.equal(value, last.state_dict()[name]) for name, value in model.state_dict().items())
@@ -75,7 +59,7 @@ def test_what_it_saves_loads(straight: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_resumed_twice_equals_straight(straight: Path, tmp_path: Path, workers: str) -> None:
+def test_run_resumed_twice_equals_an_uninterrupted_one(straight: Path, tmp_path: Path, workers: str) -> None:
     common = [*QUICK, "--num_workers", workers, "--max_steps", "6", "--output_dir", tmp_path]
     assert pretrain(*common, "--stop_at_step", "2") == 0
     assert pretrain("--resume", "--output_dir", tmp_path, *QUICK, "--num_workers", workers, "--stop_at_step", "4") == 0
@@ -88,7 +72,7 @@ def test_resumed_twice_equals_straight(straight: Path, tmp_path: Path, workers: 
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_going_on_from_a_checkpoint_with_other_data(straight: Path, tmp_path: Path) -> None:
+def test_new_run_from_a_checkpoint_records_its_parent(straight: Path, tmp_path: Path) -> None:
     arguments = ["--model", straight, "--mask_ratio", "0.5", "--max_steps", "1", "--base_lr", "1e-3"]
     assert pretrain(*QUICK, *arguments, "--output_dir", tmp_path) == 0
     (parent,) = json.loads((tmp_path / "run.json").read_text())["parents"]
@@ -156,7 +140,7 @@ def make_bad_inputs(folder: Path) -> None:
         ([], "holds an earlier run"),
     ],
 )
-def test_bad_input_is_one_clear_line(
+def test_bad_input_is_refused_in_one_line(
     arguments: list[str], message: str, straight: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make_bad_inputs(tmp_path)
@@ -187,7 +171,7 @@ def test_real_videos_are_learned_from(data_dir: Path, tmp_path: Path, processes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_two_processes_stop_together_and_go_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_two_processes_stop_together_and_resume(tmp_path: Path, number: signal.Signals) -> None:
     arguments = ["--batch_size", "4", "--log_every", "1", "--num_workers", "1", "--max_steps", "400"]
     command = launch(*arguments, "--output_dir", tmp_path, processes=2)
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -210,8 +194,8 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, number: signal.Si
 
 
 @pytest.mark.slow
-def test_two_processes_stop_and_one_goes_on(tmp_path: Path) -> None:
-    """On prepared videos, read shard by shard: the steps are those of a run that two processes finish."""
+def test_run_of_two_processes_resumes_in_one(tmp_path: Path) -> None:
+    """Read prepared videos shard by shard: the steps are those of a run that two processes finish."""
     clips = folder_of_clips(tmp_path / "clips", good=18, bad=0)
     assert command(["prepare", str(clips), str(tmp_path / "set"), "--num_shards", "3"]) == 0
     common = [
@@ -247,7 +231,7 @@ def test_two_processes_stop_and_one_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_compiled_step_trains(tmp_path: Path) -> None:
+def test_compiled_step_trains(tmp_path: Path) -> None:
     config = VideoMAEConfig.from_preset("tiny", num_hidden_layers=1, decoder_num_hidden_layers=1)
     VideoMAEForPreTraining(config).save_pretrained(tmp_path / "small")
     arguments = [*QUICK, "--model", tmp_path / "small", "--max_steps", "3", "--base_lr", "1e-2"]

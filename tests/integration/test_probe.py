@@ -1,34 +1,21 @@
-"""`examples/probe.py` as a user runs it."""
+"""Test `examples/probe.py` as a user runs it."""
 
-import importlib.util
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
 from hf_videomae.data import MotionSource
+from tests.helpers.scripts import run_example
 
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "probe.py"
-
-
-def probe(*arguments: str | Path) -> int:
-    """The script's main, in this process; returns its exit code."""
-    spec = importlib.util.spec_from_file_location("probe_example", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    try:
-        return module.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code  # type: ignore[return-value]
+probe = partial(run_example, "probe")
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes that differ at a glance, with a broken test video."""
+    """Write videos of two classes that differ at a glance, and a broken test video."""
     root = tmp_path_factory.mktemp("videos")
     for split, count in (("train", 12), ("test", 7)):
         source = MotionSource(split=split)
@@ -57,7 +44,7 @@ def checkpoint(folder: Path, *, head: bool) -> Path:
         ("knn", True, ["--layer", "2", "--neighbours", "3"]),
     ],
 )
-def test_it_probes_any_checkpoint(
+def test_any_checkpoint_is_probed(
     kind: str, head: bool, more: list[str], videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = checkpoint(tmp_path / "model", head=head)
@@ -74,7 +61,9 @@ def test_it_probes_any_checkpoint(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_preset_is_an_untrained_control(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preset_is_probed_as_an_untrained_control(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert probe("--probe", "knn", "--dataset", videos, "--num_workers", "0", "--output_dir", tmp_path) == 0
     assert "its weights are untrained" in capsys.readouterr().out
 
@@ -92,7 +81,7 @@ def test_a_preset_is_an_untrained_control(videos: Path, tmp_path: Path, capsys: 
         (["--probes", "linear"], "did you mean --probe"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_line(
+def test_bad_input_is_refused_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], videos: Path
 ) -> None:
     assert probe(*arguments, "--dataset", videos, "--num_workers", "0", "--output_dir", tmp_path / "out") == 2

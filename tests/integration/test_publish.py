@@ -1,4 +1,4 @@
-"""Runs that publish themselves, as a user starts them, to a Hub that fails: none is harmed, nothing is lost."""
+"""Test runs that publish to a Hub that fails: no run is harmed, nothing is lost."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def titles(branch: str = "main") -> list[str]:
 
 
 def assert_published(run: Path) -> None:
-    """The Hub holds the model of the folder, and stock transformers loads it."""
+    """Check that the Hub holds the model of the folder, and that stock transformers loads it."""
     folder = Path(snapshot_download(ID))
     assert (folder / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     for name in ("README.md", "preprocessor_config.json", "video_preprocessor_config.json", "reconstruction-1.gif"):
@@ -75,8 +75,8 @@ def assert_published(run: Path) -> None:
     transformers.VideoMAEForPreTraining.from_pretrained(folder)
 
 
-def test_a_hub_that_fails_and_goes_away_for_a_while_costs_nothing(place: Place, logged_in: LocalHub) -> None:
-    """Two errors 500 on commits, a broken connection, then nobody there."""
+def test_hub_that_fails_and_goes_away_for_a_while_costs_nothing(place: Place, logged_in: LocalHub) -> None:
+    """Answer two commits with error 500, break a connection, then be away."""
     logged_in.fail("/commit/", status=500, times=2)
     logged_in.hang_up("PUT /cdn-upload/", after_bytes=1000)
     with place.start("--max_steps", 6, "--save_every", 2, "--hub_strategy", "every_save") as run:
@@ -93,7 +93,7 @@ def test_a_hub_that_fails_and_goes_away_for_a_while_costs_nothing(place: Place, 
 
 
 @pytest.mark.slow
-def test_failing_for_good_ends_with_the_command_that_publishes_it(place: Place, logged_in: LocalHub) -> None:
+def test_hub_that_keeps_failing_ends_with_the_command_that_publishes(place: Place, logged_in: LocalHub) -> None:
     logged_in.fail("/commit/", status=AT_ONCE, times=None)
     place.variables["HF_VIDEOMAE_HUB_PATIENCE"] = "1"
     code, printed = place.finish("--max_steps", 2)
@@ -109,7 +109,7 @@ def test_failing_for_good_ends_with_the_command_that_publishes_it(place: Place, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("token", ["hf_nobody", LocalHub.read_token])
-def test_two_processes_with_a_token_that_may_not_write_end_in_one_line(place: Place, token: str) -> None:
+def test_token_without_write_access_ends_two_processes_in_one_line(place: Place, token: str) -> None:
     place.variables["HF_TOKEN"] = token
     with place.start("--max_steps", 2, processes=2) as run:
         assert run.process.wait(timeout=120) != 0
@@ -128,8 +128,8 @@ def test_two_processes_publish_once(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_push(place: Place, logged_in: LocalHub) -> None:
-    """What is there loads, and the run that goes on publishes its end."""
+def test_run_killed_during_a_push_resumes_and_publishes(place: Place, logged_in: LocalHub) -> None:
+    """Check that what is published loads, and that the resumed run publishes its end."""
     arguments = ["--max_steps", 40, "--save_every", 5, "--hub_strategy", "every_save"]
     with place.start(*arguments) as run:
         run.until(lambda: (place.run / "published.jsonl").exists() and "commit" in last_line(place.run))
@@ -155,7 +155,7 @@ def last_line(run: Path) -> str:
 
 
 @pytest.mark.slow
-def test_stopped_it_publishes_what_it_has_and_keeps_an_edited_card(place: Place, logged_in: LocalHub) -> None:
+def test_stopped_run_publishes_what_it_has_and_keeps_an_edited_card(place: Place, logged_in: LocalHub) -> None:
     arguments = ["--max_steps", 400, "--save_every", 200, "--hub_strategy", "checkpoint"]
     with place.start(*arguments) as run:
         run.until(lambda: "step 3/" in place.log.read_text())
@@ -175,7 +175,7 @@ def test_stopped_it_publishes_what_it_has_and_keeps_an_edited_card(place: Place,
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_wait_for_a_hub_that_is_away(place: Place, logged_in: LocalHub) -> None:
+def test_signal_ends_the_wait_for_a_hub_that_is_away(place: Place, logged_in: LocalHub) -> None:
     logged_in.fail("/commit/", status=AT_ONCE, times=None)
     with place.start("--max_steps", 2) as run:
         run.until(lambda: bool(logged_in.requests("/commit/")))
@@ -191,7 +191,7 @@ def interrupt(run: Started) -> None:
 
 
 @pytest.mark.slow
-def test_another_runs_model_is_refused_before_anything_is_written(place: Place, tmp_path: Path) -> None:
+def test_model_of_another_run_is_refused_before_anything_is_written(place: Place, tmp_path: Path) -> None:
     assert place.finish("--max_steps", 2)[0] == 0
     other = tmp_path / "other"
     code, printed = place.finish("--max_steps", 2, "--output_dir", other)

@@ -1,4 +1,4 @@
-"""A run begun on one machine goes on, from the Hub alone, on another: bit for bit the run that never moved."""
+"""Test that a run resumed on another machine from the Hub alone equals the run that never moved, bit for bit."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def done(hub: LocalHub, *arguments: object, processes: int = 1, home: Path | Non
 
 
 def assert_same_run(straight: Path, moved: Path, *, processes: int = 1) -> None:
-    """Metrics, samples and final weights are equal to the last bit."""
+    """Check that metrics, samples and final weights are equal to the last bit."""
     both = [lines(folder / "metrics.jsonl") for folder in (straight, moved)]
     for name in ("step", "loss", "lr", "grad_norm"):
         assert [line[name] for line in both[0]] == [line[name] for line in both[1]]
@@ -48,7 +48,7 @@ def assert_same_run(straight: Path, moved: Path, *, processes: int = 1) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_it_goes_on_from_the_hub_alone(hub: LocalHub, tmp_path: Path, processes: int) -> None:
+def test_run_resumes_from_the_hub_alone(hub: LocalHub, tmp_path: Path, processes: int) -> None:
     model = write_small_model(tmp_path / "model")
     common = [*QUICK, "--model", model]
     done(hub, *common, "--output_dir", tmp_path / "straight", processes=processes)
@@ -67,7 +67,7 @@ def test_it_goes_on_from_the_hub_alone(hub: LocalHub, tmp_path: Path, processes:
 
 
 @pytest.mark.slow
-def test_a_run_that_publishes_itself_goes_on_elsewhere_and_publishes_its_end(hub: LocalHub, tmp_path: Path) -> None:
+def test_publishing_run_resumes_elsewhere_and_publishes_its_end(hub: LocalHub, tmp_path: Path) -> None:
     model, second = write_small_model(tmp_path / "model"), tmp_path / "second"
     (model / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     api, home = HfApi(token=hub.token), tmp_path / "elsewhere"
@@ -96,7 +96,7 @@ def test_a_run_that_publishes_itself_goes_on_elsewhere_and_publishes_its_end(hub
 
 
 @pytest.mark.slow
-def test_a_run_without_its_state_is_one_line_from_two_processes(hub: LocalHub, tmp_path: Path) -> None:
+def test_run_without_state_is_refused_in_one_line_by_two_processes(hub: LocalHub, tmp_path: Path) -> None:
     hub.model("org/weights")
     finished = run(hub, "--resume", "org/weights", "--output_dir", tmp_path / "second", processes=2)
     assert finished.returncode != 0

@@ -1,4 +1,4 @@
-"""The page of a Space in a browser: started as `hf-videomae space` writes it, with videos good and bad."""
+"""Test the page of a Space in a browser, started as `hf-videomae space` writes it, with good and bad videos."""
 
 import json
 import os
@@ -91,14 +91,14 @@ def page() -> Iterator[Any]:
 
 
 def photograph(page: Any, name: str) -> None:
-    """For people who look at the page: into the folder HF_VIDEOMAE_SCREENSHOTS, where it is set."""
+    """Save a screenshot to look at, if HF_VIDEOMAE_SCREENSHOTS names a folder."""
     folder = os.environ.get("HF_VIDEOMAE_SCREENSHOTS")
     if folder:
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 def picture(page: Any, place: str) -> str:
-    """The address of a picture that is really there, and painted."""
+    """Return the address of an image that has loaded and is not blank."""
     page.wait_for_function("place => document.querySelector(`${place} img`)?.naturalWidth > 100", arg=place)
     return str(page.locator(f"{place} img").get_attribute("src"))
 
@@ -127,7 +127,9 @@ def write_videos(folder: Path) -> None:
     (folder / "large.mp4").write_bytes(bytes(3_000_000))
 
 
-def test_what_a_visitor_sees(served: Served, page: Any, tmp_path: Path) -> None:
+def test_visitor_sees_results_for_good_videos_and_reasons_for_bad_ones(
+    served: Served, page: Any, tmp_path: Path
+) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     write_videos(tmp_path)
@@ -173,8 +175,8 @@ def test_what_a_visitor_sees(served: Served, page: Any, tmp_path: Path) -> None:
     assert [path for path in served.uploads.rglob("*") if path.is_file()] == []
 
 
-def test_a_pre_trained_model_alone_has_no_classes(served: Served, page: Any, tmp_path: Path) -> None:
-    """The server of the fixture is stopped, and the page started as it is from a clone."""
+def test_page_of_a_pretrained_model_alone_has_no_classes(served: Served, page: Any, tmp_path: Path) -> None:
+    """Stop the server of the fixture, and start the page as from a clone."""
     served.process.kill()
     served.process.wait()
     port = served.url.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""A stop signal ends a run within seconds while the Hub is away, wherever it waits; what was trained is saved."""
+"""Test that a stop signal ends a run within seconds while the Hub is away, and that what was trained is saved."""
 
 import contextlib
 import signal
@@ -69,7 +69,7 @@ def runs(process: psutil.Process) -> bool:
 
 
 def rank_of(run: Started, rank: int) -> psutil.Process:
-    """A training process; its workers have its environment, and are younger."""
+    """Return a training process: the oldest with its environment, as its workers are younger."""
     found = [process for process in run.everyone() if process.environ().get("RANK") == str(rank)]
     return min(found, key=lambda process: process.create_time())
 
@@ -86,7 +86,7 @@ def assert_ended(place: Place, code: int, printed: str, number: signal.Signals =
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_while_a_data_set_is_opened(place: Place, number: signal.Signals) -> None:
+def test_stop_while_a_dataset_opens_ends_the_run(place: Place, number: signal.Signals) -> None:
     place.hub.fail("/api/datasets/org/set", status=503, times=None)
     seen = lambda run: bool(place.hub.requests("/api/datasets"))  # noqa: E731
     code, printed = place.stop(place.command(), when=seen, number=number)
@@ -95,8 +95,8 @@ def test_while_a_data_set_is_opened(place: Place, number: signal.Signals) -> Non
 
 
 @pytest.mark.parametrize(("dataset", "workers"), [("org/set", 1), ("org/set", 0), ("org/files", 1), ("org/files", 0)])
-def test_in_the_middle_of_a_stream(place: Place, dataset: str, workers: int) -> None:
-    """The run that goes on sees the samples, with the losses, of one that was not stopped."""
+def test_stop_during_a_stream_saves_and_resumes_exactly(place: Place, dataset: str, workers: int) -> None:
+    """Check that the resumed run has the samples and losses of one that was not stopped."""
     command = place.command("--num_workers", workers, dataset=dataset)
     code, printed = place.stop(
         command, when=lambda run: "step 3/" in run.log.read_text(), fault=place.hub.stop, settle=8.0
@@ -121,7 +121,7 @@ def assert_goes_on(place: Place, steps: int) -> None:
         assert found[0] == found[1], name
 
 
-def test_a_signal_to_one_process_of_two(hub: LocalHub, tmp_path: Path) -> None:
+def test_signal_to_one_of_two_processes_stops_both(hub: LocalHub, tmp_path: Path) -> None:
     place = Place(hub, tmp_path, processes=2)
     code, printed = place.stop(
         place.command(), when=lambda run: "step 3/" in run.log.read_text(), fault=hub.stop, settle=8.0, rank=1
@@ -130,7 +130,7 @@ def test_a_signal_to_one_process_of_two(hub: LocalHub, tmp_path: Path) -> None:
     assert code != 0 and latest_checkpoint(place.run) is not None, printed
 
 
-def test_while_the_last_push_waits(place: Place) -> None:
+def test_stop_while_the_last_push_waits_ends_the_run(place: Place) -> None:
     place.hub.fail("/commit/|/preupload/", status=503, times=None)
     command = place.command("--push_to_hub", "--hub_model_id", "org/run", "--max_steps", 3)
     code, printed = place.stop(command, when=lambda run: "model, metrics" in run.log.read_text())
@@ -138,7 +138,7 @@ def test_while_the_last_push_waits(place: Place) -> None:
     assert "is not published on org/run: interrupted by SIGTERM; to publish it: hf-videomae push" in printed
 
 
-def test_a_stopped_run_does_not_wait_for_a_hub_that_is_away(place: Place) -> None:
+def test_stopped_run_does_not_wait_for_a_hub_that_is_away(place: Place) -> None:
     command = place.command("--push_to_hub", "--hub_model_id", "org/run", dataset="motion")
     code, printed = place.stop(command, when=lambda run: "step 3/" in run.log.read_text(), fault=place.hub.stop)
     place.hub.start()

@@ -110,7 +110,7 @@ def test_pull_request_and_branch(hub: LocalHub, api: HfApi, tmp_path: Path) -> N
 
 
 def test_only_writers_get_a_token(hub: LocalHub, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And only if uploads can be read: a client with `hf_xet` never falls back to LFS by itself."""
+    """Give no token unless uploads can be read: a client with `hf_xet` never falls back to LFS by itself."""
     api.create_repo(ID)
 
     def status(token: str | None) -> int:

@@ -8,29 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import transformers
 
-from hf_videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor, predict
+from hf_videomae import VideoMAEVideoProcessor, predict
 from hf_videomae.data.motion import MotionSource, encode_clip
+from tests.helpers.models import loads_in_stock, save_model
 
-STOCK = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-pytestmark = pytest.mark.skipif(STOCK < (5, 18), reason="stock before 5.18 loads query and value biases as zeros")
+pytestmark = loads_in_stock
 NAMES = ["boxing", "clapping", "waving", "jumping", "running", "walking"]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fine-tuned")
-    torch.manual_seed(0)
-    values = {"head_init_scale": 1.0, "id2label": dict(enumerate(NAMES)), "num_frames": 16}
-    model = VideoMAEForVideoClassification(VideoMAEConfig.from_preset("tiny", task="classification", **values))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 0.1 * torch.randn(weight.shape)
-    model.save_pretrained(folder)
-    VideoMAEVideoProcessor.from_config(model.config, frame_stride=1).save_pretrained(folder)
-    return folder
+    return save_model(folder, frame_stride=1, id2label=dict(enumerate(NAMES)), num_frames=16)
 
 
 def stock_scores(checkpoint: Path, video: Path) -> dict[str, float]:

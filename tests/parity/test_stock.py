@@ -9,17 +9,12 @@ from safetensors.torch import load_file
 
 from hf_videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from hf_videomae.ops.masking import tube_mask
+from tests.helpers.models import SMALL_SIZES, loads_in_stock
 
-STOCK = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-pytestmark = pytest.mark.skipif(STOCK < (5, 18), reason="stock before 5.18 loads query and value biases as zeros")
+pytestmark = loads_in_stock
 
 TINY = {
-    "image_size": 32,
-    "patch_size": 8,
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 3,
-    "intermediate_size": 96,
+    **SMALL_SIZES,
     "decoder_hidden_size": 24,
     "decoder_num_hidden_layers": 2,
     "decoder_num_attention_heads": 3,
@@ -82,7 +77,7 @@ def check_nothing_lost(info: dict) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("fields", [TINY, {**TINY, "use_mean_pooling": False}, {**TINY, "norm_pix_loss": False}, {}])
-def test_pretraining_both_ways(fields: dict, tmp_path: Path) -> None:
+def test_pretraining_models_load_both_ways_with_equal_numbers(fields: dict, tmp_path: Path) -> None:
     stock = scattered(transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**fields)))
     clip, mask = clip_and_mask(stock.config)
     with torch.no_grad():
@@ -106,7 +101,7 @@ def test_pretraining_both_ways(fields: dict, tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("fields", [TINY, {**TINY, "use_mean_pooling": False}, {}])
-def test_classification_both_ways(fields: dict, tmp_path: Path) -> None:
+def test_classifiers_load_both_ways_with_equal_numbers(fields: dict, tmp_path: Path) -> None:
     stock = scattered(transformers.VideoMAEForVideoClassification(transformers.VideoMAEConfig(**fields, num_labels=7)))
     clip, _ = clip_and_mask(stock.config)
     labels = torch.tensor([3, 6])
@@ -146,7 +141,7 @@ def test_parameter_names_match_stock() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_load(name: str) -> None:
-    """Random weights in the published shapes, with two layers a side so that the test is fast."""
+    """Use random weights in the published shapes, with two layers a side so that the test is fast."""
     fields = {**PUBLISHED[name], "num_hidden_layers": 2}
     fields["decoder_num_hidden_layers"] = min(2, fields.get("decoder_num_hidden_layers", 2))
     config = transformers.VideoMAEConfig(**fields)
@@ -198,7 +193,7 @@ def test_backbone_loads_from_either_head(tmp_path: Path) -> None:
     ],
 )
 def test_published_checkpoints_reproduce_their_numbers(name: str, anchor: list[float]) -> None:
-    """The logits in transformers' conversion script, made with mean and deviation 0.5 on `eating_spaghetti.npy`."""
+    """Compare with the conversion script of transformers: mean and deviation 0.5, on `eating_spaghetti.npy`."""
     import numpy
     from huggingface_hub import hf_hub_download
 

@@ -156,9 +156,13 @@ def test_transient_failure_of_other_request_is_retried(
     assert samples(ID, "train") == samples(str(out), "train")
 
 
-def test_page_of_proxy_is_retried(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", ["page of a proxy", "broken upload"])
+def test_transient_failure_is_retried(logged_in: LocalHub, raw: Path, tmp_path: Path, failure: str) -> None:
     out = make(raw, tmp_path / "out")
-    logged_in.fail("/validate-yaml", status=502)
+    if failure == "page of a proxy":
+        logged_in.fail("/validate-yaml", status=502)
+    else:
+        logged_in.hang_up("PUT /cdn-upload/", after_bytes=1000)
     push(out)
     assert samples(ID, "train") == samples(str(out), "train")
 
@@ -168,13 +172,6 @@ def test_card_refused_by_client_is_named(logged_in: LocalHub, raw: Path, tmp_pat
     (out / "README.md").write_text("---\nlicense: [mit\n---\n\nMine.\n")
     with pytest.raises(PushError, match=r"was not published: Invalid metadata in README.md"):
         push(out)
-
-
-def test_broken_connection_of_upload_is_retried(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
-    out = make(raw, tmp_path / "out")
-    logged_in.hang_up("PUT /cdn-upload/", after_bytes=1000)
-    push(out)
-    assert samples(ID, "train") == samples(str(out), "train")
 
 
 def test_commit_with_lost_response_is_not_repeated(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
@@ -254,7 +251,7 @@ def test_other_content_is_only_overwritten_on_request(logged_in: LocalHub, raw: 
 
 
 def test_empty_repository_is_used(logged_in: LocalHub, raw: Path, tmp_path: Path) -> None:
-    """As created on the Hub's web pages: with a card that names a license."""
+    """Use a repository as the Hub's web pages make it: with a card that names a license."""
     (logged_in.dataset(ID) / "README.md").write_text("---\nlicense: mit\n---\n")
     push(make(raw, tmp_path / "out"))
     assert samples(ID, "train")[0][1] == 4
@@ -336,7 +333,7 @@ def test_unreachable_or_offline_hub_is_refused_early(
 def test_missing_write_access_shown_at_the_end_can_be_fixed(
     logged_in: LocalHub, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As with a fine-grained token: the dataset is complete, and the same command publishes it once allowed."""
+    """Refuse to write, as with a fine-grained token: the same command publishes it once allowed."""
     arguments = (raw, tmp_path / "out", "--short_side", 32, "--push_to_hub", ID, "--private")
     logged_in.fail("/repos/create", status=403, times=None)
     status, output, errors = run(capsys, *arguments)
@@ -354,7 +351,7 @@ def test_missing_write_access_shown_at_the_end_can_be_fixed(
 
 @pytest.mark.integration
 def test_command_in_own_process_publishes(hub: LocalHub, raw: Path, tmp_path: Path) -> None:
-    """With the token of `hf auth login`, not of the environment; then the dataset streams."""
+    """Use the token of `hf auth login`, not of the environment; then the dataset streams."""
     environment = hub.environment()
     hub.home.mkdir(exist_ok=True)
     (hub.home / "token").write_text(hub.token)
@@ -371,7 +368,7 @@ def test_command_in_own_process_publishes(hub: LocalHub, raw: Path, tmp_path: Pa
 @pytest.mark.integration
 @pytest.mark.parametrize("failures", [0, 2])
 def test_push_over_xet_is_one_commit(hub: LocalHub, raw: Path, tmp_path: Path, failures: int) -> None:
-    """Also if the first requests for a token fail."""
+    """Let the first requests for a token fail."""
     pytest.importorskip("hf_xet")
     hub.fail("/xet-write-token/", status=STATUS_NOT_RETRIED_BY_CLIENT, times=failures)
     environment = {**hub.environment(xet=True), "HF_TOKEN": hub.token}

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged at their full size are found, here and on the Hub."""
+"""Test that checkpoints damaged at their full size are found, here and on the Hub."""
 
 import json
 from pathlib import Path

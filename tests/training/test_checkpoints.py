@@ -1,4 +1,4 @@
-"""Checkpoints are complete or absent, store everything by name, and need no pickle."""
+"""Test that checkpoints are complete or absent, store everything by name, and need no pickle."""
 
 import json
 import random

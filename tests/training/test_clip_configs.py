@@ -1,4 +1,4 @@
-"""Clip configurations of published runs: a stride for each data set of a mix, padding of short videos."""
+"""Test clip configurations of published runs: a stride for each dataset of a mix, padding of short videos."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The trainer in two processes over gloo: shared decisions, and the numbers of one process with both batches."""
+"""Test the trainer in two processes over gloo: shared decisions, and the numbers of one process with both batches."""
 
 import json
 from pathlib import Path

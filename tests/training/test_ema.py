@@ -1,4 +1,4 @@
-"""The moving average of the weights, computed by hand."""
+"""Test the moving average of the weights against one computed by hand."""
 
 import pytest
 import torch

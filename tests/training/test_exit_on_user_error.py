@@ -1,4 +1,4 @@
-"""Errors of user input end a process in order."""
+"""Test that errors of user input end a process in order."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What run.json records about the origin of a run; the Hub is a local server."""
+"""Test what run.json records about the origin of a run; the Hub is a local server."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from tests.local_hub import LocalHub
 
 @pytest.fixture
 def published(hub: LocalHub) -> LocalHub:
-    """`org/pre`, made of a non-commercial one, and the videos `org/videos`."""
+    """Publish `org/pre`, made from a non-commercial model, and the videos `org/videos`."""
     config = VideoMAEConfig.from_preset("tiny", task="pretraining")
     VideoMAEForPreTraining(config).save_pretrained(hub.model("org/pre"))
     first = {"model": "path/to/first", "hub_id": None, "revision": None, "license": "cc-by-nc-4.0", "ancestors": []}

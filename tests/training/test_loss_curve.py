@@ -1,4 +1,4 @@
-"""The loss curve shows losses, baseline and validations."""
+"""Test that the loss curve shows losses, baseline and validations."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Mixup and cutmix computed by hand: targets follow the pixels, and time is never cut."""
+"""Test mixup and cutmix against results by hand: targets follow the pixels, and time is never cut."""
 
 import pytest
 import torch

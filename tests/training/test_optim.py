@@ -1,4 +1,4 @@
-"""The schedule and the parameter groups against the numbers of the paper's code."""
+"""Test the schedule and the parameter groups against the numbers of the paper's code."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Progress lines, throughput, and advice about slow data."""
+"""Test progress lines, throughput, and advice about slow data."""
 
 import pytest
 

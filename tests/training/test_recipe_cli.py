@@ -1,4 +1,4 @@
-"""Settings from defaults, YAML and the command line; invalid ones are refused with a remedy."""
+"""Test settings from defaults, YAML and the command line; invalid ones are refused with a remedy."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Settings without an effect are refused; a resumed run keeps logging its samples."""
+"""Test that settings without an effect are refused, and that a resumed run keeps logging its samples."""
 
 from pathlib import Path
 

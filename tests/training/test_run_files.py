@@ -1,4 +1,4 @@
-"""Files of a run: JSON lines and JSON that are written completely or not at all."""
+"""Test the files of a run: JSON lines and JSON that are written completely or not at all."""
 
 import json
 from pathlib import Path

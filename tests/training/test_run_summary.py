@@ -1,4 +1,4 @@
-"""What a run prints about its data, its epochs, its processes and its batch size."""
+"""Test what a run prints about its data, its epochs, its processes and its batch size."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The trainer on a toy task: accumulation, exact resume, steps that are not finite, signals, output files."""
+"""Test the trainer on a toy task: accumulation, exact resume, steps that are not finite, signals, output files."""
 
 import json
 import os
@@ -202,7 +202,7 @@ def test_resume_from_older_checkpoint_needs_overwrite(tmp_path: Path) -> None:
 
 
 def test_resume_into_folder_of_another_run_needs_overwrite(tmp_path: Path) -> None:
-    """Also if that run is at an earlier step, so that its lines would be taken for its own."""
+    """Use a run at an earlier step, whose lines would otherwise be taken for those of the resumed one."""
     here, there = tmp_path / "here", tmp_path / "there"
     toy_train(here, log_every=1, save_every=2, stop_at_step=2, seed=1)
     toy_train(there, log_every=1, stop_at_step=4)

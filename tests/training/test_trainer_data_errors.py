@@ -1,4 +1,4 @@
-"""Data errors during training: the steps done are saved, and a resumed run equals one without the error."""
+"""Test data errors during training: finished steps are saved, and a resumed run equals one without the error."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only ends a run in one line and costs nothing that was saved."""
+"""Test that a full or read-only disk ends a run in one line and costs nothing that was saved."""
 
 import json
 import os

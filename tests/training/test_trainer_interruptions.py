@@ -1,4 +1,4 @@
-"""Runs that are stopped while they wait, killed before a checkpoint, or started twice in one folder."""
+"""Test runs that are stopped while they wait, killed before a checkpoint, or started twice in one folder."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Validations of a run: when they happen, what they leave unchanged, and what a failure does."""
+"""Test the validations of a run: when they happen, what they leave unchanged, and what a failure does."""
 
 import random
 from pathlib import Path

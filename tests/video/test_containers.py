@@ -20,7 +20,7 @@ from hf_videomae.video.containers import Container, find_container
 from hf_videomae.video.decoding import VideoDecodeError, open_video
 from hf_videomae.video.encoding import EncodeSettings, encode_video
 from tests.helpers.hostile import hidden_texts, reference_movie, referring_texts
-from tests.helpers.numbered import BACKENDS, each_backend, needs_pyav, numbered_video, numbers, with_pyav
+from tests.helpers.numbered import BACKENDS, each_backend, needs_pyav, numbers, with_pyav
 from tests.helpers.real_clips import needs_ffmpeg
 
 pytestmark = pytest.mark.fault
@@ -38,11 +38,6 @@ ENDINGS: dict[str, list[str]] = {
     "vob": [*_MPEG2, "-f", "vob"], "webm": ["-c:v", "libvpx"], "wmv": ["-c:v", "wmv2"], "wtv": _MPEG2,
     "y4m": ["-pix_fmt", "yuv420p"], "apng": [],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def numbered() -> bytes:
-    return numbered_video()
 
 
 @pytest.fixture(scope="module")

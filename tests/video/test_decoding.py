@@ -28,11 +28,6 @@ from tests.helpers.numbered import BACKENDS, each_backend, needs_pyav, numbered_
 from tests.helpers.real_clips import CLIPS, assert_same_frames, ffmpeg_frames, needs_ffmpeg
 
 
-@pytest.fixture(scope="module")
-def numbered() -> bytes:
-    return numbered_video()
-
-
 def always_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the index if it is reliable, however small the video is."""
     monkeypatch.setattr(_torchcodec, "_MAX_SEQUENTIAL_BYTES", 0)
@@ -481,7 +476,7 @@ def test_failure_while_decoding_falls_back_to_pyav(monkeypatch: pytest.MonkeyPat
 
 
 def test_frames_that_change_size_are_handled() -> None:
-    """Two MPEG-TS streams in a row; a player scales to the first size. torchcodec cannot, PyAV can."""
+    """Join two MPEG-TS streams: a player scales to the first size. torchcodec cannot, PyAV can."""
     data = numbered_video(6, container="mpegts") + numbered_video(6, height=16, width=16, container="mpegts")
     try:
         clip = decode_clip(data, lambda total, fps: range(total))

@@ -29,12 +29,6 @@ from tests.helpers.datasets_on_disk import sound_only
 from tests.helpers.numbered import BACKENDS, each_backend, numbered_video, numbers, with_pyav
 from tests.helpers.real_clips import needs_ffmpeg
 
-
-@pytest.fixture(scope="module")
-def numbered() -> bytes:
-    return numbered_video()
-
-
 # sources
 
 
@@ -154,7 +148,7 @@ def test_errors_have_the_documented_types() -> None:
 @needs_ffmpeg
 @each_backend
 def test_decompression_bomb_is_refused_before_it_takes_memory(tmp_path: Path, backend: str) -> None:
-    """Frames of 16000 x 16000 pixels in 3 MB: one of them is 768 MB as RGB."""
+    """Refuse frames of 16000 x 16000 pixels in 3 MB: one of them is 768 MB as RGB."""
     path = tmp_path / "bomb.mov"
     picture = ["-f", "lavfi", "-i", "color=c=black:s=16000x16000:r=1:d=1", "-c:v", "mjpeg", "-q:v", "31"]
     subprocess.run(["ffmpeg", "-v", "error", *picture, "-pix_fmt", "yuvj420p", str(path)], check=True)

@@ -90,7 +90,7 @@ SIZES = ["64x48", "50x36", "33x27"]  # 32 divides the first width; the last is o
 def smooth(size: str) -> str:
     width, height = size.split("x")
     ends = f"x0=0:y0=0:x1={width}:y1={height}"
-    return f"gradients=s={size}:c0=0xE03010:c1=0x1060D0:c2=0x20C040:nb_colors=3:{ends}:speed=0.00001:rate=10"
+    return f"gradients=s={size}:c0=0xE03010:c1=0x1060D0:c2=0x20C040:nb_colors=3:{ends}:speed=0.00001:rate=10:seed=1"
 
 
 def write(folder: Path, codec: str, ending: str, pixel_format: str, size: str) -> Path | None:

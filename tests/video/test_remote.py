@@ -110,7 +110,7 @@ def test_long_file_is_read_by_its_index(tmp_path: Path, options: list[str]) -> N
 
 @pytest.mark.usefixtures("small_steps")
 def test_index_tables_in_unusual_places_are_found(long: Path, tmp_path: Path) -> None:
-    """A MOV with the sound first and a start that is not 0."""
+    """Read a MOV with the sound first and a start that is not 0."""
     path = ffmpeg(tmp_path / "video.mov", "-itsoffset", "1.5", "-i", str(long), "-c", "copy")
     with open_video(path) as reader:
         assert_as_whole(reader, path)

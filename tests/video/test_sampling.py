@@ -166,7 +166,7 @@ def test_uniform_test_table() -> None:
 
 @pytest.mark.parametrize("num_frames", [8, 10, 16])
 def test_uniform_test_matches_the_published_sort(num_frames: int) -> None:
-    """Published: `int(tick * x)` and `int(tick / 2 + tick * x)` together, sorted; view c is every second from c."""
+    """Take `int(tick * x)` and `int(tick / 2 + tick * x)` together, sorted; view c is every second from c."""
     for total in range(1, 200):
         tick = total / float(num_frames)
         union = sorted(int(shift + tick * place) for shift in (0, tick / 2) for place in range(num_frames))

@@ -72,14 +72,14 @@ def test_resize_uint8_agrees_with_float_for_any_channels(
 @pytest.mark.parametrize(
     ("shape", "expected"), [((240, 320), (224, 298)), ((320, 240), (298, 224)), ((1, 1), (224, 224))]
 )
-def test_resize_short_side(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_short_side_is_resized_and_proportions_kept(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     assert resize_short_side(noise(1, 3, *shape), 224).shape[-2:] == expected
 
 
 # crops
 
 
-def test_center_and_spatial_crops() -> None:
+def test_center_and_spatial_crops_cut_the_right_places() -> None:
     wide, tall = coordinates(4, 11), coordinates(11, 4)
     assert center_crop(wide, (2, 4))[0, :, 0, 0].tolist() == [1, 3]
     lefts = [spatial_crop(wide, (4, 4), index=index)[0, 1, 0, 0].item() for index in range(3)]
@@ -154,7 +154,7 @@ def test_random_resized_crop_stays_inside_and_within_its_bounds() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_random_crops_of_extreme_frames(shape: tuple[int, int], dtype: torch.dtype) -> None:
+def test_random_crops_fit_extreme_frames(shape: tuple[int, int], dtype: torch.dtype) -> None:
     frames = noise(3, 5, *shape).to(dtype)
     for crop in (multi_scale_crop, random_resized_crop):
         cropped = crop(frames, (16, 24), generator=generator())
@@ -182,7 +182,7 @@ def test_flip_mirrors_all_frames_or_none() -> None:
     assert 10 < sum(flipped) < 30
 
 
-def test_to_float() -> None:
+def test_to_float_scales_uint8_to_one() -> None:
     frames = noise(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     floats = to_float(frames)
     assert floats.dtype == torch.float32 and floats.is_contiguous()
@@ -190,7 +190,7 @@ def test_to_float() -> None:
     assert torch.equal(to_float(floats), floats)
 
 
-def test_normalize_by_hand_and_without_touching_its_input() -> None:
+def test_normalize_matches_the_formula_and_keeps_its_input() -> None:
     frames = noise(2, 3, 4, 5)
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     expected = (frames.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
@@ -218,5 +218,3 @@ def test_malformed_input_is_refused() -> None:
     for size in (8, (8,), (0, 8)):
         with pytest.raises(ValueError, match="size must be"):
             resize(frames, size)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="scales"):
-        multi_scale_crop(frames, (4, 4), scales=(1.2,))

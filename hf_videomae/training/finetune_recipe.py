@@ -8,7 +8,7 @@ from ..configuration_videomae import PRESETS
 from ..data import LabelKind
 from ..video.randaugment import RandAugment
 from .mixup import MixupCutmix
-from .recipe import RecipeError, RunRecipe, option
+from .recipe import RecipeError, RunRecipe, check_at_least, option
 
 _PAPER_DEFAULTS = {"base_lr": 5e-4}
 _TINY_DEFAULTS = {"base_lr": 8e-3, "frame_stride": 2, "max_steps": 400}
@@ -93,7 +93,7 @@ class FinetuneRecipe(RunRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_fractions("reprob", "mix_prob", "mix_switch_prob", "label_smoothing", "head_dropout", "drop_path")
-        self._check_at_least(0, "mixup", "cutmix", "lora_alpha")
+        check_at_least(self, 0, "mixup", "cutmix", "lora_alpha")
         if not 0 < self.layer_decay <= 1:
             raise RecipeError(f"layer_decay is {self.layer_decay}; give a factor above 0, 1 for none")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -103,7 +103,7 @@ class FinetuneRecipe(RunRecipe):
         self._fill_defaults(_TINY_DEFAULTS if self.model == "tiny" else _PAPER_DEFAULTS)
 
     def _check_data_options(self) -> None:
-        self._check_at_least(1, "clips_per_video", "num_sample", "eval_every", "lora_rank")
+        check_at_least(self, 1, "clips_per_video", "num_sample", "eval_every", "lora_rank")
         if self.sampling == "uniform" and self.dataset_strides is not None:
             raise RecipeError("dataset_strides are for dense clips, and sampling is uniform; leave them out")
         if self.sampling == "dense" and self.front_pad:

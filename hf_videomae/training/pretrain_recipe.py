@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..ops.masking import MaskType
-from .recipe import RecipeError, RunRecipe, option
+from .recipe import RecipeError, RunRecipe, check_at_least, option
 
 # Defaults of the paper's code, and those that suit the tiny preset.
 _PAPER_DEFAULTS = {"base_lr": 1.5e-4, "frame_stride": 4}
@@ -55,7 +55,7 @@ class PretrainRecipe(RunRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least(1, "clips_per_video", "num_sample")
+        check_at_least(self, 1, "clips_per_video", "num_sample")
         for name in ("mask_ratio", "decoder_mask_ratio"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:

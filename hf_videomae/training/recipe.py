@@ -40,6 +40,18 @@ def option(default: Any, help: str, *, group: str = "run", affects_numerics: boo
     )
 
 
+def check_at_least(recipe: Any, minimum: int, *names: str) -> None:
+    """Check settings that may be None.
+
+    Raises:
+        RecipeError: for a number that is below the minimum, or not finite.
+    """
+    for name in names:
+        value = getattr(recipe, name)
+        if value is not None and not minimum <= value < math.inf:
+            raise RecipeError(f"{name} is {value}; give a number of {minimum} or more")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecipe:
     """The settings that all kinds of training share; the recipes of the tasks add their own.
@@ -209,25 +221,11 @@ class RunRecipe:
     hub_private: bool = option(False, "make the repository private, if it is new", group="hub", affects_numerics=False)
 
     def __post_init__(self) -> None:
-        self._check_at_least(
-            1,
-            "batch_size",
-            "gradient_accumulation",
-            "log_every",
-            "keep_checkpoints",
-            "frame_stride",
-            "max_nonfinite",
-            "prefetch",
-            "max_steps",
-            "tuned_batch",
-            "num_frames",
-            "image_size",
-            "save_every",
-            "stop_at_step",
-        )
-        self._check_at_least(
-            0, "num_workers", "warmup_steps", "warmup_epochs", "min_lr", "weight_decay", "adam_eps", "seed"
-        )
+        check_at_least(self, 1, "batch_size", "gradient_accumulation", "tuned_batch", "max_steps", "stop_at_step")
+        check_at_least(self, 1, "num_frames", "frame_stride", "image_size", "prefetch")
+        check_at_least(self, 1, "save_every", "keep_checkpoints", "log_every", "max_nonfinite")
+        check_at_least(self, 0, "warmup_steps", "warmup_epochs", "min_lr", "weight_decay", "adam_eps")
+        check_at_least(self, 0, "num_workers", "seed")
         for name in ("base_lr", "epochs", "clip_grad", "frame_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -246,12 +244,6 @@ class RunRecipe:
         for tracker in self.report_to:
             if tracker not in known:
                 raise RecipeError(f"report_to names {tracker!r}; choose from {', '.join(known)}")
-
-    def _check_at_least(self, minimum: int, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not minimum <= value < math.inf:
-                raise RecipeError(f"{name} is {value}; give a number of {minimum} or more")
 
     def _check_fractions(self, *names: str) -> None:
         for name in names:
@@ -281,11 +273,9 @@ class RunRecipe:
             raise RecipeError("dataset_strides and frame_seconds both set the spacing of frames; give one of them")
 
     def _check_publishing(self) -> None:
-        given = {"hub_model_id": self.hub_model_id is not None, "hub_private": self.hub_private}
-        given["hub_strategy"] = self.hub_strategy != "end"
-        name = next((name for name, is_given in given.items() if is_given), None)
-        if name is not None and not self.push_to_hub:
-            raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
+        for name, default in {"hub_model_id": None, "hub_private": False, "hub_strategy": "end"}.items():
+            if getattr(self, name) != default and not self.push_to_hub:
+                raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
 
     def _fill_defaults(self, defaults: Mapping[str, Any]) -> None:
         """Set what was left open; a number of steps only if the epochs were left open too."""

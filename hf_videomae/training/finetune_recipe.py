@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ..configuration_videomae import PRESETS
 from ..data import LabelKind
@@ -19,6 +19,7 @@ class FinetuneRecipe(RunRecipe):
     """The settings of a fine-tuning run; the defaults are the paper's."""
 
     task: ClassVar[str] = "finetune"
+    config_names: ClassVar[tuple[str, ...]] = (*RunRecipe.config_names, "head_dropout")
 
     problem_type: LabelKind = option(
         "single_label_classification", "one class per video, several (separated by |), or a number", group="data"
@@ -147,13 +148,3 @@ class FinetuneRecipe(RunRecipe):
         """Return how batches are mixed; None if mixing is off, and for regression, whose targets are not classes."""
         mix = MixupCutmix(mixup=self.mixup, cutmix=self.cutmix, prob=self.mix_prob, switch_prob=self.mix_switch_prob)
         return mix if mix.is_enabled and self.problem_type != "regression" else None
-
-    def config_fields(self) -> dict[str, Any]:
-        """Return the fields of `VideoMAEConfig` that the recipe sets."""
-        fields = {
-            "num_frames": self.num_frames,
-            "image_size": self.image_size,
-            "drop_path_rate": self.drop_path,
-            "head_dropout": self.head_dropout,
-        }
-        return {name: value for name, value in fields.items() if value is not None}

@@ -58,9 +58,11 @@ class RunRecipe:
 
     Attributes:
         task: the name of the task, in the recipe of one task.
+        config_names: the settings that are fields of `VideoMAEConfig` too, under the same names.
     """
 
     task: ClassVar[str | None] = None
+    config_names: ClassVar[tuple[str, ...]] = ("num_frames", "image_size")
 
     dataset: str | tuple[str, ...] = option(
         "motion",
@@ -252,21 +254,17 @@ class RunRecipe:
                 raise RecipeError(f"{name} is {value}, but it is a fraction; give a number from 0 to 1")
 
     def _check_mix(self) -> None:
-        weights, count = self.dataset_weights, 1 if isinstance(self.dataset, str) else len(self.dataset)
-        if weights is not None and len(weights) != count:
-            raise RecipeError(
-                f"dataset_weights has {len(weights)} values and dataset {count}; give a weight for each data set"
-            )
-        if not all(0 < weight < math.inf for weight in weights or ()):
-            raise RecipeError(f"dataset_weights are {format_value(weights)}; give numbers above 0")
-
-        strides = self.dataset_strides
+        weights, strides = self.dataset_weights, self.dataset_strides
+        count = 1 if isinstance(self.dataset, str) else len(self.dataset)
         if strides is not None and count == 1:
             raise RecipeError("dataset_strides is for a mix, and dataset names one; give frame_stride instead")
-        if strides is not None and len(strides) != count:
-            raise RecipeError(
-                f"dataset_strides has {len(strides)} values and dataset {count}; give a stride for each data set"
-            )
+        for kind, values in (("weight", weights), ("stride", strides)):
+            if values is not None and len(values) != count:
+                raise RecipeError(
+                    f"dataset_{kind}s has {len(values)} values and dataset {count}; give a {kind} for each data set"
+                )
+        if not all(0 < weight < math.inf for weight in weights or ()):
+            raise RecipeError(f"dataset_weights are {format_value(weights)}; give numbers above 0")
         if min(strides or (1,)) < 1:
             raise RecipeError(f"dataset_strides are {format_value(strides)}; give whole numbers of 1 or more")
         if strides is not None and self.frame_seconds is not None:
@@ -282,6 +280,11 @@ class RunRecipe:
         for name, value in defaults.items():
             if getattr(self, name) is None and not (name == "max_steps" and self.epochs is not None):
                 object.__setattr__(self, name, value)
+
+    def config_fields(self) -> dict[str, Any]:
+        """Return the fields of `VideoMAEConfig` that the recipe sets."""
+        fields = {name: getattr(self, name) for name in self.config_names} | {"drop_path_rate": self.drop_path}
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def columns(self) -> dict[str, Any]:

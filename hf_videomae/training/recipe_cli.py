@@ -6,7 +6,6 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ..checkpoint_dir import find_checkpoint, read_state, resume_settings
@@ -138,10 +137,8 @@ def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
 def _metavar(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
-    plain = next((arg for arg in get_args(hint) if arg is not NoneType), None)
-    if plain is not None:
-        return _metavar(plain)
-    return {int: "N", float: "X", bool: "true|false"}.get(hint, "TEXT")
+    args = get_args(hint)  # of a type or None
+    return _metavar(args[0]) if args else {int: "N", float: "X", bool: "true|false"}.get(hint, "TEXT")
 
 
 def parse_recipe(

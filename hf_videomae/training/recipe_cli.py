@@ -1,4 +1,9 @@
-"""Read a recipe from a YAML file and the command line; refuse unknown names and values of the wrong type."""
+"""Read a recipe from a YAML file and the command line; refuse unknown names and values of the wrong type.
+
+Why argparse and no library on top: tyro 1.0 prints an error in one line only by its private module `tyro._errors`, and
+YAML and `none` would still be converted here. transformers' HfArgumentParser has no tuples, groups or suggestions, and
+cannot tell a given flag from a default, so YAML cannot lie between them.
+"""
 
 import argparse
 import dataclasses

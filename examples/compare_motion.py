@@ -16,6 +16,7 @@ from pathlib import Path
 from compare.comparison import ComparisonRow, format_mean_and_error, paired_difference
 from compare.stages import (
     EvalSettings,
+    check_seeds,
     measure_accuracy,
     optional_flag,
     parse_views_setting,
@@ -26,7 +27,7 @@ from compare.stages import (
 from hf_videomae.console import log_main
 from hf_videomae.data import DataError, open_source
 from hf_videomae.data.source import AnySource
-from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
+from hf_videomae.training import exit_on_user_error, option, parse_recipe
 
 PRETRAINED, SCRATCH, REPEATED_FRAME = (
     "pre-trained, then fine-tuned",
@@ -55,10 +56,7 @@ class MotionComparison:
     output_dir: str = option("outputs/motion", "output directory")
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
-        if self.pretrained is not None and len(self.seeds) > 1:
-            raise RecipeError("pretrained names one checkpoint, but each seed has its own pre-training: give one seed")
+        check_seeds(self.seeds, pretrained=self.pretrained)
         parse_views_setting(self.views)
 
 

@@ -23,6 +23,7 @@ from compare.baselines import kernel_ridge, middle_frame_features, video_geometr
 from compare.comparison import ComparisonRow, binomial_standard_error
 from compare.stages import (
     EvalSettings,
+    check_seeds,
     measure_accuracy,
     optional_flag,
     parse_views_setting,
@@ -64,10 +65,7 @@ class InteractionComparison:
     output_dir: str = option("outputs/ut-interaction", "output directory")
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise RecipeError(f"seeds are {self.seeds}; give one or more different numbers")
-        if self.motion_model is not None and len(self.seeds) > 1:
-            raise RecipeError("motion_model names one checkpoint, but each seed has its own: give one seed")
+        check_seeds(self.seeds, motion_model=self.motion_model)
         parse_views_setting(self.views)
 
 

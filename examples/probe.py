@@ -43,6 +43,7 @@ from hf_videomae.provenance import describe_hardware, package_versions, redacted
 from hf_videomae.run_files import write_json
 from hf_videomae.training import RecipeError, exit_on_user_error, option, parse_recipe
 from hf_videomae.training.model_source import ensure_model
+from hf_videomae.training.recipe import check_at_least
 
 RESULT_FILE = "probe.json"
 
@@ -114,12 +115,8 @@ class ProbeRecipe:
             parse_views(self.views)
         except ValueError as error:
             raise RecipeError(f"views is {self.views}: {error}") from None
-        for name in ("forward_batch", "neighbours", "log_every"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 1 or more")
-        for name in ("clips", "num_workers", "seed"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
+        check_at_least(self, 1, "forward_batch", "neighbours", "log_every")
+        check_at_least(self, 0, "clips", "num_workers", "seed")
         if self.sampling not in (None, "dense", "uniform"):
             raise RecipeError(f"sampling is {self.sampling!r}; choose dense or uniform")
         if self.pool == "mean" and self.probe == "attentive":

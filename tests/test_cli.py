@@ -147,6 +147,22 @@ def write_classifier(folder: Path) -> None:
     hf_videomae.VideoMAEVideoProcessor.from_config(config).save_pretrained(folder)
 
 
+def test_missing_decoder_is_one_line(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "model")
+    (tmp_path / "clip.mp4").write_bytes(b"any")
+    for arguments in (
+        ["predict", str(tmp_path / "clip.mp4")],
+        ["features", str(tmp_path / "clip.mp4"), "--output_dir", str(tmp_path / "out")],
+    ):
+        arguments += ["--model", str(tmp_path / "model"), "--device", "cpu"]
+        code = "import sys; from hf_videomae.cli import main; sys.modules['torchcodec'] = sys.modules['av'] = None"
+        code += f"; main({arguments})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        last = done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert last.startswith("hf-videomae: error: no video decoder can be loaded here")
+
+
 def test_predict_and_features_print_their_results(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from hf_videomae.data import MotionSource
 

@@ -105,6 +105,19 @@ class EvalSettings:
     num_workers: int
 
 
+def check_seeds(seeds: Sequence[int], **checkpoints: str | None) -> None:
+    """Check the seeds; `checkpoints` are settings that name a model instead of training one per seed.
+
+    Raises:
+        RecipeError: for no or repeated seeds, or for several seeds and one checkpoint.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise RecipeError(f"seeds are {seeds}; give one or more different numbers")
+    for name, checkpoint in checkpoints.items():
+        if checkpoint is not None and len(seeds) > 1:
+            raise RecipeError(f"{name} names one checkpoint, but each seed has its own: give one seed")
+
+
 def parse_views_setting(text: str) -> tuple[int, int]:
     """Parse views such as `5x3` to (5, 3).
 

@@ -10,6 +10,7 @@ from typing import Any
 from .. import __version__
 from ..stop_signals import handle_signals
 from ..text import escape_unencodable_stdout
+from ..video.decode_errors import VideoBackendError
 from . import hub, models, prepare
 from .common import EXIT_BROKEN_PIPE, both_spellings, exit_with_error, report_interrupted, silence_closed_output
 
@@ -39,16 +40,17 @@ def _run(argv: Sequence[str] | None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
-    if rest and not arguments.accepts_config_fields:
+    if rest and arguments.command != "convert":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.config_fields = rest
     try:
         with handle_signals():
-            return int(arguments.run(arguments, rest))
+            return int(arguments.run(arguments))
     except KeyboardInterrupt as error:
         return report_interrupted(error, is_resumable=arguments.command in _RESUMABLE_COMMANDS)
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, VideoBackendError) as error:
         exit_with_error(_format_error(error))
 
 
@@ -92,10 +94,10 @@ def _add_doctor(commands: Any) -> None:
     )
     doctor.add_argument("--offline", action="store_true", help="do not use the network")
     doctor.add_argument("--json", action="store_true", help="one JSON object, with all facts, for a bug report")
-    doctor.set_defaults(run=_doctor, accepts_config_fields=False)
+    doctor.set_defaults(run=_doctor)
 
 
-def _doctor(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from ..doctor import collect_environment, diagnose, is_healthy, to_dict, to_table
 
     facts = collect_environment(arguments.output_dir, network=not arguments.offline)

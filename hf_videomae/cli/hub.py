@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import exit_with_error, print_notes
+from .common import both_spellings, exit_with_error, print_notes
 
 
 def add_commands(commands: Any) -> None:
@@ -28,14 +28,14 @@ def _add_card(commands: Any) -> None:
     )
     card.add_argument("folder", metavar="DIR", help="the --output_dir of a run, or DST of `hf-videomae prepare`")
     card.add_argument(
-        "--model_id", "--model-id", metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
+        *both_spellings("model_id"), metavar="ORG/NAME", help="where it is or will be published (default: org/DIR)"
     )
     card.add_argument(
         "--license", help="license in the Hub's spelling (default: that of the parent model, then of the data)"
     )
     card.add_argument("--overwrite", action="store_true", help="replace a README.md that was edited by hand")
     card.add_argument("--check", action="store_true", help="write nothing; report the problems of README.md's header")
-    card.set_defaults(run=_card, accepts_config_fields=False)
+    card.set_defaults(run=_card)
 
 
 def _add_push_run(commands: Any) -> None:
@@ -49,8 +49,7 @@ def _add_push_run(commands: Any) -> None:
     )
     push.add_argument("folder", metavar="DIR", help="the --output_dir of a run of pretrain.py or finetune.py")
     push.add_argument(
-        "--hub_model_id",
-        "--hub-model-id",
+        *both_spellings("hub_model_id"),
         required=True,
         metavar="ORG/NAME",
         help="repository (NAME alone: among your own); needs `hf auth login`",
@@ -65,9 +64,9 @@ def _add_push_run(commands: Any) -> None:
         "--overwrite", action="store_true", help="replace the model of another run (it stays in the history)"
     )
     push.add_argument(
-        "--overwrite_card", "--overwrite-card", action="store_true", help="replace a card that was edited on the Hub"
+        *both_spellings("overwrite_card"), action="store_true", help="replace a card that was edited on the Hub"
     )
-    push.set_defaults(run=_push_run, accepts_config_fields=False)
+    push.set_defaults(run=_push_run)
 
 
 def _add_endpoint(commands: Any) -> None:
@@ -85,7 +84,7 @@ def _add_endpoint(commands: Any) -> None:
         help="where pip finds hf-videomae, as a line of requirements.txt (default: this version, by name)",
     )
     endpoint.add_argument("--overwrite", action="store_true", help="replace files of these names with other content")
-    endpoint.set_defaults(run=_endpoint, accepts_config_fields=False)
+    endpoint.set_defaults(run=_endpoint)
 
 
 def _add_space(commands: Any) -> None:
@@ -108,10 +107,10 @@ def _add_space(commands: Any) -> None:
     )
     space.add_argument("--license", help="license of the Space in the Hub's spelling (default: that of the models)")
     space.add_argument("--overwrite", action="store_true", help="replace files that exist in DIR")
-    space.set_defaults(run=_space, accepts_config_fields=False)
+    space.set_defaults(run=_space)
 
 
-def _card(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _card(arguments: argparse.Namespace) -> int:
     from ..cards.card_check import check_card
     from ..cards.run_card import write_card
     from ..prepare import check_dataset_card, read_report, write_dataset_card
@@ -146,7 +145,7 @@ def _check_no_write_options(arguments: argparse.Namespace) -> None:
         )
 
 
-def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _push_run(arguments: argparse.Namespace) -> int:
     from ..hub.repo import HubTarget
     from ..publishing import PushTiming, format_publish_result, push_run
 
@@ -159,7 +158,7 @@ def _push_run(arguments: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _endpoint(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _endpoint(arguments: argparse.Namespace) -> int:
     from ..serving.endpoint.handler_files import DEFAULT_REQUIREMENT, write_endpoint
 
     package = DEFAULT_REQUIREMENT if arguments.package is None else arguments.package
@@ -168,7 +167,7 @@ def _endpoint(arguments: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _space(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _space(arguments: argparse.Namespace) -> int:
     from ..serving.space import write_space
 
     names = ("model", "pretrained", "title", "package", "overwrite")

@@ -11,7 +11,7 @@ from ..cards.escaping import escape_to_one_line
 from ..credentials import redact_credentials
 from ..filesystem import check_folder_writable, create_folder, wrap_write_errors
 from ..folder_lock import check_folder_unlocked
-from .common import default_device, exit_with_error
+from .common import both_spellings, default_device, exit_with_error
 
 
 def add_commands(commands: Any) -> None:
@@ -22,7 +22,14 @@ def add_commands(commands: Any) -> None:
     _add_features(commands)
 
 
-def _add_device(command: argparse.ArgumentParser) -> None:
+def _add_videos(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
+    )
+
+
+def _add_speed(command: argparse.ArgumentParser, *, clips: str, batch_size: int) -> None:
+    command.add_argument(*both_spellings("batch_size"), type=int, default=batch_size, help=f"{clips} per forward pass")
     command.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
 
 
@@ -66,21 +73,20 @@ def _add_convert(commands: Any) -> None:
         "from the training arguments in the file, its classes or its name; the report says which)",
     )
     convert.add_argument(
-        "--frame_stride", "--frame-stride", type=int, metavar="N", help="stride of dense clips (default: likewise)"
+        *both_spellings("frame_stride"), type=int, metavar="N", help="stride of dense clips (default: likewise)"
     )
     convert.add_argument("--license", help="license of the weights, as an identifier such as cc-by-nc-4.0")
     convert.add_argument("--revision", help="branch, tag or commit of a Hub repository")
     convert.add_argument(
-        "--no_check", "--no-check", action="store_true", help="do not compare forward passes (faster)"
+        *both_spellings("no_check"), action="store_true", help="do not compare forward passes (faster)"
     )
     convert.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    convert.set_defaults(run=_convert, accepts_config_fields=True)
+    convert.set_defaults(run=_convert)
 
 
 def _add_class_options(convert: argparse.ArgumentParser) -> None:
     convert.add_argument(
-        "--head_indices",
-        "--head-indices",
+        *both_spellings("head_indices"),
         metavar="FILE.json",
         help="JSON list of the classes to keep, in order: a K710 head becomes one for Kinetics 400, 600 or 700 by the "
         "lists that github.com/OpenGVLab/VideoMAEv2 publishes as misc/label_710to400.json, ...600.json, ...700.json",
@@ -108,7 +114,7 @@ def _add_reconstruct(commands: Any) -> None:
         "--output", required=True, metavar="STEM", help="path of the images; .png and .gif are added"
     )
     reconstruct.add_argument("--seed", type=int, default=0, help="seed of the mask (default: 0)")
-    reconstruct.set_defaults(run=_reconstruct, accepts_config_fields=False)
+    reconstruct.set_defaults(run=_reconstruct)
 
 
 def _add_predict(commands: Any) -> None:
@@ -119,20 +125,17 @@ def _add_predict(commands: Any) -> None:
         "each (multi-label), or numbers (regression). A video that cannot be decoded is reported and skipped, and the "
         "exit status is then 1.",
     )
-    predict.add_argument(
-        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
-    )
+    _add_videos(predict)
     predict.add_argument("--model", required=True, help="directory or Hub id of a fine-tuned VideoMAE, stock or ours")
     predict.add_argument(
         "--views", default="1x1", help="temporal positions x crops to average, such as 5x3 (default: 1x1)"
     )
     predict.add_argument("--sampling", choices=("dense", "uniform"), help="sampling of frames (default: the model's)")
     predict.add_argument("--stride", type=int, help="stride of dense clips (default: the model's)")
-    predict.add_argument("--top_k", "--top-k", type=int, default=5, help="classes to print (default: 5)")
-    predict.add_argument("--batch_size", "--batch-size", type=int, default=16, help="clips per forward pass")
-    _add_device(predict)
+    predict.add_argument(*both_spellings("top_k"), type=int, default=5, help="classes to print (default: 5)")
+    _add_speed(predict, clips="clips", batch_size=16)
     predict.add_argument("--json", action="store_true", help="print one JSON object per video instead of a table")
-    predict.set_defaults(run=_predict, accepts_config_fields=False)
+    predict.set_defaults(run=_predict)
 
 
 def _add_features(commands: Any) -> None:
@@ -142,11 +145,9 @@ def _add_features(commands: Any) -> None:
         description="Write the features of videos that a VideoMAE computes. A token covers two frames, so 16 frames "
         "have 8 slices; there is no [CLS] token. Repeat the command to resume after an interruption.",
     )
-    features.add_argument(
-        "videos", metavar="VIDEO", nargs="+", help="files, URLs, folders, quoted glob patterns or lists (CSV)"
-    )
+    _add_videos(features)
     features.add_argument("--model", required=True, help="directory or Hub id of any VideoMAE")
-    features.add_argument("--output_dir", "--output-dir", required=True, help="output folder")
+    features.add_argument(*both_spellings("output_dir"), required=True, help="output folder")
     features.add_argument("--format", choices=("parquet", "safetensors"), default="parquet", help="default: parquet")
     features.add_argument(
         "--pool",
@@ -159,16 +160,15 @@ def _add_features(commands: Any) -> None:
     )
     features.add_argument("--hop", type=int, help="slide over the whole video, with a window every HOP frames")
     features.add_argument("--stride", type=int, help="stride of a window (default: the model's)")
-    features.add_argument("--batch_size", "--batch-size", type=int, default=8, help="windows per forward pass")
-    _add_device(features)
-    features.set_defaults(run=_features, accepts_config_fields=False)
+    _add_speed(features, clips="windows", batch_size=8)
+    features.set_defaults(run=_features)
 
 
-def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _convert(arguments: argparse.Namespace) -> int:
     from ..convert import convert_checkpoint
     from ..convert.class_selection import read_class_indices, read_class_names
 
-    fields = _parse_config_fields(rest)
+    fields = _parse_config_fields(arguments.config_fields)
     check_folder_writable(arguments.out_dir, flag="OUT_DIR")
     classes = None
     if arguments.classes:
@@ -205,16 +205,12 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _reconstruct(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _reconstruct(arguments: argparse.Namespace) -> int:
     from ..inference import reconstruct, save_reconstruction
-    from ..video.decoding import VideoBackendError
 
     folder = Path(arguments.output).parent
     check_folder_writable(folder, flag="--output")
-    try:
-        reconstruction = reconstruct(arguments.model, arguments.video, seed=arguments.seed)
-    except VideoBackendError as error:
-        exit_with_error(str(error))
+    reconstruction = reconstruct(arguments.model, arguments.video, seed=arguments.seed)
     create_folder(folder, flag="--output")
     with wrap_write_errors("the images", folder):
         paths = save_reconstruction(reconstruction, arguments.output)
@@ -223,24 +219,20 @@ def _reconstruct(arguments: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _predict(arguments: argparse.Namespace) -> int:
     from ..inference import find_inputs, predict
-    from ..video.decoding import VideoBackendError
 
-    try:
-        predictions = predict(
-            arguments.model,
-            find_inputs(arguments.videos),
-            views=arguments.views,
-            top_k=arguments.top_k,
-            sampling=arguments.sampling,
-            stride=arguments.stride,
-            device=arguments.device or default_device(),
-            batch_size=arguments.batch_size,
-            keep_going=True,
-        )
-    except VideoBackendError as error:
-        exit_with_error(str(error))
+    predictions = predict(
+        arguments.model,
+        find_inputs(arguments.videos),
+        views=arguments.views,
+        top_k=arguments.top_k,
+        sampling=arguments.sampling,
+        stride=arguments.stride,
+        device=arguments.device or default_device(),
+        batch_size=arguments.batch_size,
+        keep_going=True,
+    )
     width = max(len(escape_to_one_line(prediction.video)) for prediction in predictions)
     for prediction in predictions:
         if arguments.json:
@@ -252,9 +244,8 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
     return _report_bad_videos(num_undecodable, len(predictions), not_finite=num_skipped - num_undecodable)
 
 
-def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _features(arguments: argparse.Namespace) -> int:
     from ..inference import FeatureExtractor, save_features
-    from ..video.decoding import VideoBackendError
 
     check_folder_writable(arguments.output_dir)
     check_folder_unlocked(arguments.output_dir)
@@ -267,17 +258,14 @@ def _features(arguments: argparse.Namespace, rest: list[str]) -> int:
         device=arguments.device or default_device(),
         batch_size=arguments.batch_size,
     )
-    try:
-        result = save_features(
-            extractor,
-            arguments.videos,
-            arguments.output_dir,
-            model=arguments.model,
-            file_format=arguments.format,
-            progress=lambda line: print(escape_to_one_line(line)),
-        )
-    except VideoBackendError as error:
-        exit_with_error(str(error))
+    result = save_features(
+        extractor,
+        arguments.videos,
+        arguments.output_dir,
+        model=arguments.model,
+        file_format=arguments.format,
+        progress=lambda line: print(escape_to_one_line(line)),
+    )
     print(f"{result.written} videos written to {arguments.output_dir}, {result.skipped} were there already")
     count = result.written + result.skipped + len(result.bad)
     return _report_bad_videos(len(result.bad) - result.not_finite, count, not_finite=result.not_finite)

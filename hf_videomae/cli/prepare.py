@@ -7,11 +7,7 @@ from .common import both_spellings, exit_with_error, print_notes
 
 
 def add_commands(commands: Any) -> None:
-    """Add the commands of this file."""
-    _add_prepare(commands)
-
-
-def _add_prepare(commands: Any) -> None:
+    """Add the command of this file."""
     prepare = commands.add_parser(
         "prepare",
         help="turn raw videos into a small, evenly sharded, streamable data set",
@@ -64,7 +60,7 @@ def _add_prepare(commands: Any) -> None:
     prepare.add_argument("--revision", help="branch, tag or commit of a Hub data set")
     _add_columns(prepare)
     _add_push(prepare)
-    prepare.set_defaults(run=_prepare, accepts_config_fields=False)
+    prepare.set_defaults(run=_prepare)
 
 
 def _add_columns(prepare: argparse.ArgumentParser) -> None:
@@ -102,9 +98,8 @@ def _add_push(prepare: argparse.ArgumentParser) -> None:
     )
 
 
-def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
+def _prepare(arguments: argparse.Namespace) -> int:
     from ..prepare import PrepareSettings, prepare, push_dataset
-    from ..video.decoding import VideoBackendError
     from ..video.encoding import EncodeSettings
 
     settings = PrepareSettings(
@@ -117,22 +112,19 @@ def _prepare(arguments: argparse.Namespace, rest: list[str]) -> int:
         license=arguments.license,
     )
     options = ("index", "config", "revision", "video_column", "label_column", "allow_paths", "jobs")
-    try:
-        target = _resolve_target(arguments)
-        result = prepare(
-            arguments.source,
-            arguments.destination,
-            settings=settings,
-            publish=target is not None,
-            progress=True,
-            on_note=lambda note: print_notes([note]),
-            **{name: getattr(arguments, name) for name in options},
-        )
-        _print_prepared(arguments.destination, result)
-        if target is not None:
-            _print_pushed(target, push_dataset(arguments.destination, target, progress=True))
-    except VideoBackendError as error:
-        exit_with_error(str(error))
+    target = _resolve_target(arguments)
+    result = prepare(
+        arguments.source,
+        arguments.destination,
+        settings=settings,
+        publish=target is not None,
+        progress=True,
+        on_note=lambda note: print_notes([note]),
+        **{name: getattr(arguments, name) for name in options},
+    )
+    _print_prepared(arguments.destination, result)
+    if target is not None:
+        _print_pushed(target, push_dataset(arguments.destination, target, progress=True))
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ..configuration_videomae import PRESETS
 from ..data import LabelKind
 from ..video.randaugment import RandAugment
 from .mixup import MixupCutmix
-from .recipe import RecipeError, RunRecipe, option
+from .recipe import RecipeError, RunRecipe, check_at_least, option
 
 _PAPER_DEFAULTS = {"base_lr": 5e-4}
 _TINY_DEFAULTS = {"base_lr": 8e-3, "frame_stride": 2, "max_steps": 400}
@@ -19,6 +19,7 @@ class FinetuneRecipe(RunRecipe):
     """The settings of a fine-tuning run; the defaults are the paper's."""
 
     task: ClassVar[str] = "finetune"
+    config_names: ClassVar[tuple[str, ...]] = (*RunRecipe.config_names, "head_dropout")
 
     problem_type: LabelKind = option(
         "single_label_classification", "one class per video, several (separated by |), or a number", group="data"
@@ -93,7 +94,7 @@ class FinetuneRecipe(RunRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_fractions("reprob", "mix_prob", "mix_switch_prob", "label_smoothing", "head_dropout", "drop_path")
-        self._check_at_least(0, "mixup", "cutmix", "lora_alpha")
+        check_at_least(self, 0, "mixup", "cutmix", "lora_alpha")
         if not 0 < self.layer_decay <= 1:
             raise RecipeError(f"layer_decay is {self.layer_decay}; give a factor above 0, 1 for none")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -103,7 +104,7 @@ class FinetuneRecipe(RunRecipe):
         self._fill_defaults(_TINY_DEFAULTS if self.model == "tiny" else _PAPER_DEFAULTS)
 
     def _check_data_options(self) -> None:
-        self._check_at_least(1, "clips_per_video", "num_sample", "eval_every", "lora_rank")
+        check_at_least(self, 1, "clips_per_video", "num_sample", "eval_every", "lora_rank")
         if self.sampling == "uniform" and self.dataset_strides is not None:
             raise RecipeError("dataset_strides are for dense clips, and sampling is uniform; leave them out")
         if self.sampling == "dense" and self.front_pad:
@@ -147,13 +148,3 @@ class FinetuneRecipe(RunRecipe):
         """Return how batches are mixed; None if mixing is off, and for regression, whose targets are not classes."""
         mix = MixupCutmix(mixup=self.mixup, cutmix=self.cutmix, prob=self.mix_prob, switch_prob=self.mix_switch_prob)
         return mix if mix.is_enabled and self.problem_type != "regression" else None
-
-    def config_fields(self) -> dict[str, Any]:
-        """Return the fields of `VideoMAEConfig` that the recipe sets."""
-        fields = {
-            "num_frames": self.num_frames,
-            "image_size": self.image_size,
-            "drop_path_rate": self.drop_path,
-            "head_dropout": self.head_dropout,
-        }
-        return {name: value for name, value in fields.items() if value is not None}

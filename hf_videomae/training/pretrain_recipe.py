@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..ops.masking import MaskType
-from .recipe import RecipeError, RunRecipe, option
+from .recipe import RecipeError, RunRecipe, check_at_least, option
 
 # Defaults of the paper's code, and those that suit the tiny preset.
 _PAPER_DEFAULTS = {"base_lr": 1.5e-4, "frame_stride": 4}
 _TINY_DEFAULTS = {"base_lr": 1.2e-2, "frame_stride": 2, "max_steps": 1700}
-_CONFIG_FIELDS = (
-    "num_frames",
-    "image_size",
+_MASKING_FIELDS = (
     "mask_type",
     "mask_ratio",
     "decoder_mask_type",
@@ -26,6 +24,7 @@ class PretrainRecipe(RunRecipe):
     """The settings of a pre-training run. None leaves a setting to the model: its preset or its checkpoint."""
 
     task: ClassVar[str] = "pretrain"
+    config_names: ClassVar[tuple[str, ...]] = (*RunRecipe.config_names, *_MASKING_FIELDS)
 
     mask_type: MaskType | None = option(None, "which tokens are masked (paper: tube)", group="masking")
     mask_ratio: float | None = option(None, "fraction of tokens that are masked (paper: 0.9)", group="masking")
@@ -55,7 +54,7 @@ class PretrainRecipe(RunRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least(1, "clips_per_video", "num_sample")
+        check_at_least(self, 1, "clips_per_video", "num_sample")
         for name in ("mask_ratio", "decoder_mask_ratio"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -64,9 +63,7 @@ class PretrainRecipe(RunRecipe):
 
     def config_fields(self) -> dict[str, Any]:
         """Return the fields of `VideoMAEConfig` that the recipe sets."""
-        fields = {name: getattr(self, name) for name in _CONFIG_FIELDS if getattr(self, name) is not None}
-        if self.drop_path is not None:
-            fields["drop_path_rate"] = self.drop_path
+        fields = super().config_fields()
         if self.decoder_layers is not None:
             fields["decoder_num_hidden_layers"] = self.decoder_layers
         if self.decoder_width is not None:

@@ -40,15 +40,29 @@ def option(default: Any, help: str, *, group: str = "run", affects_numerics: boo
     )
 
 
+def check_at_least(recipe: Any, minimum: int, *names: str) -> None:
+    """Check settings that may be None.
+
+    Raises:
+        RecipeError: for a number that is below the minimum, or not finite.
+    """
+    for name in names:
+        value = getattr(recipe, name)
+        if value is not None and not minimum <= value < math.inf:
+            raise RecipeError(f"{name} is {value}; give a number of {minimum} or more")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecipe:
     """The settings that all kinds of training share; the recipes of the tasks add their own.
 
     Attributes:
         task: the name of the task, in the recipe of one task.
+        config_names: the settings that are fields of `VideoMAEConfig` too, under the same names.
     """
 
     task: ClassVar[str | None] = None
+    config_names: ClassVar[tuple[str, ...]] = ("num_frames", "image_size")
 
     dataset: str | tuple[str, ...] = option(
         "motion",
@@ -209,25 +223,11 @@ class RunRecipe:
     hub_private: bool = option(False, "make the repository private, if it is new", group="hub", affects_numerics=False)
 
     def __post_init__(self) -> None:
-        self._check_at_least(
-            1,
-            "batch_size",
-            "gradient_accumulation",
-            "log_every",
-            "keep_checkpoints",
-            "frame_stride",
-            "max_nonfinite",
-            "prefetch",
-            "max_steps",
-            "tuned_batch",
-            "num_frames",
-            "image_size",
-            "save_every",
-            "stop_at_step",
-        )
-        self._check_at_least(
-            0, "num_workers", "warmup_steps", "warmup_epochs", "min_lr", "weight_decay", "adam_eps", "seed"
-        )
+        check_at_least(self, 1, "batch_size", "gradient_accumulation", "tuned_batch", "max_steps", "stop_at_step")
+        check_at_least(self, 1, "num_frames", "frame_stride", "image_size", "prefetch")
+        check_at_least(self, 1, "save_every", "keep_checkpoints", "log_every", "max_nonfinite")
+        check_at_least(self, 0, "warmup_steps", "warmup_epochs", "min_lr", "weight_decay", "adam_eps")
+        check_at_least(self, 0, "num_workers", "seed")
         for name in ("base_lr", "epochs", "clip_grad", "frame_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -247,12 +247,6 @@ class RunRecipe:
             if tracker not in known:
                 raise RecipeError(f"report_to names {tracker!r}; choose from {', '.join(known)}")
 
-    def _check_at_least(self, minimum: int, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not minimum <= value < math.inf:
-                raise RecipeError(f"{name} is {value}; give a number of {minimum} or more")
-
     def _check_fractions(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
@@ -260,38 +254,37 @@ class RunRecipe:
                 raise RecipeError(f"{name} is {value}, but it is a fraction; give a number from 0 to 1")
 
     def _check_mix(self) -> None:
-        weights, count = self.dataset_weights, 1 if isinstance(self.dataset, str) else len(self.dataset)
-        if weights is not None and len(weights) != count:
-            raise RecipeError(
-                f"dataset_weights has {len(weights)} values and dataset {count}; give a weight for each data set"
-            )
-        if not all(0 < weight < math.inf for weight in weights or ()):
-            raise RecipeError(f"dataset_weights are {format_value(weights)}; give numbers above 0")
-
-        strides = self.dataset_strides
+        weights, strides = self.dataset_weights, self.dataset_strides
+        count = 1 if isinstance(self.dataset, str) else len(self.dataset)
         if strides is not None and count == 1:
             raise RecipeError("dataset_strides is for a mix, and dataset names one; give frame_stride instead")
-        if strides is not None and len(strides) != count:
-            raise RecipeError(
-                f"dataset_strides has {len(strides)} values and dataset {count}; give a stride for each data set"
-            )
+        for kind, values in (("weight", weights), ("stride", strides)):
+            if values is not None and len(values) != count:
+                raise RecipeError(
+                    f"dataset_{kind}s has {len(values)} values and dataset {count}; give a {kind} for each data set"
+                )
+        if not all(0 < weight < math.inf for weight in weights or ()):
+            raise RecipeError(f"dataset_weights are {format_value(weights)}; give numbers above 0")
         if min(strides or (1,)) < 1:
             raise RecipeError(f"dataset_strides are {format_value(strides)}; give whole numbers of 1 or more")
         if strides is not None and self.frame_seconds is not None:
             raise RecipeError("dataset_strides and frame_seconds both set the spacing of frames; give one of them")
 
     def _check_publishing(self) -> None:
-        given = {"hub_model_id": self.hub_model_id is not None, "hub_private": self.hub_private}
-        given["hub_strategy"] = self.hub_strategy != "end"
-        name = next((name for name, is_given in given.items() if is_given), None)
-        if name is not None and not self.push_to_hub:
-            raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
+        for name, default in {"hub_model_id": None, "hub_private": False, "hub_strategy": "end"}.items():
+            if getattr(self, name) != default and not self.push_to_hub:
+                raise RecipeError(f"{name} says how to publish; give --push_to_hub as well, or leave it out")
 
     def _fill_defaults(self, defaults: Mapping[str, Any]) -> None:
         """Set what was left open; a number of steps only if the epochs were left open too."""
         for name, value in defaults.items():
             if getattr(self, name) is None and not (name == "max_steps" and self.epochs is not None):
                 object.__setattr__(self, name, value)
+
+    def config_fields(self) -> dict[str, Any]:
+        """Return the fields of `VideoMAEConfig` that the recipe sets."""
+        fields = {name: getattr(self, name) for name in self.config_names} | {"drop_path_rate": self.drop_path}
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def columns(self) -> dict[str, Any]:

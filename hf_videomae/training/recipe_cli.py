@@ -1,4 +1,9 @@
-"""Read a recipe from a YAML file and the command line; refuse unknown names and values of the wrong type."""
+"""Read a recipe from a YAML file and the command line; refuse unknown names and values of the wrong type.
+
+Why argparse and no library on top: tyro 1.0 prints an error in one line only by its private module `tyro._errors`, and
+YAML and `none` would still be converted here. transformers' HfArgumentParser has no tuples, groups or suggestions, and
+cannot tell a given flag from a default, so YAML cannot lie between them.
+"""
 
 import argparse
 import dataclasses
@@ -89,13 +94,10 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             flag = unknown.split()[0]
-            known = [option_string.lstrip("-") for action in self._actions for option_string in action.option_strings]
-            hint = suggest_names(flag.lstrip("-").split("=")[0], known, prefix="--") if flag.startswith("-") else ""
-            message = (
-                f"unknown flag {flag}{hint}"
-                if hint
-                else f"unexpected argument {flag!r}; settings are given as --name value"
-            )
+            message = f"unexpected argument {flag!r}; settings are given as --name value"
+            if flag.startswith("-"):
+                known = [name.lstrip("-") for name in self._option_string_actions]
+                message = f"unknown flag {flag}{suggest_names(flag.lstrip('-').split('=')[0], known, prefix='--')}"
         log_error(message)
         raise SystemExit(2)
 
@@ -108,9 +110,8 @@ def build_parser(recipe_class: type[RunRecipe], *, description: str | None = Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    groups: dict[str, Any] = {}
-    heading = groups.setdefault("recipe", parser.add_argument_group("recipe"))
-    heading.add_argument(
+    groups = {"recipe": parser.add_argument_group("recipe")}
+    groups["recipe"].add_argument(
         "--recipe",
         metavar="FILE",
         help="YAML file of settings, or the name of one in examples/recipes; flags win over it",
@@ -141,10 +142,8 @@ def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
 def _metavar(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
-    plain = next((arg for arg in get_args(hint) if arg is not type(None)), hint)
-    if get_origin(plain) is Literal:
-        return _metavar(plain)
-    return {int: "N", float: "X", bool: "true|false"}.get(plain, "TEXT")
+    args = get_args(hint)  # of a type or None
+    return _metavar(args[0]) if args else {int: "N", float: "X", bool: "true|false"}.get(hint, "TEXT")
 
 
 def parse_recipe(
@@ -191,35 +190,34 @@ def _normalize_flags(arguments: Sequence[str]) -> list[str]:
 
 _FRAME_SPACING_FIELDS = ("frame_stride", "frame_seconds")
 """Two ways to give the spacing of the frames of a clip."""
-_REPLACES = (
-    ("frame_stride", "frame_seconds"),
-    ("frame_seconds", "frame_stride"),
-    ("epochs", "max_steps"),
-    ("warmup_epochs", "warmup_steps"),
-)
-"""(name, replaced): a setting in a later layer also replaces another one of an earlier layer."""
+_REPLACES = {
+    "frame_stride": "frame_seconds",
+    "frame_seconds": "frame_stride",
+    "epochs": "max_steps",
+    "warmup_epochs": "warmup_steps",
+}
+"""name -> replaced: a setting in a later layer also replaces another one of an earlier layer."""
 
 
 def _resolve_recipe(recipe_class: type[RecipeType], given: dict[str, Any], folder: str | Path | None) -> RecipeType:
     file = given.pop("recipe", None)
     flags = _convert_settings(given, recipe_class, origin="command line", prefix="--")
     settings = {} if file is None else load_recipe_file(_find_recipe_file(file, folder), recipe_class)
-    for origin, layer in (("command line", flags), (f"recipe {file}", settings)):
-        _check_frame_spacing(layer, origin=origin)
-    earlier = {}
+    _check_frame_spacing(flags, origin="command line")
+    _check_frame_spacing(settings, origin=f"recipe {file}")
+    resumed = {}
     resume = flags.get("resume", settings.get("resume"))
     if resume is not None:
         given = {**settings, **flags}
-        earlier = _settings_from_checkpoint(recipe_class, resume, given, with_settings=file is None)
-    known = _field_types(recipe_class)  # not every recipe counts in steps
-    merged = _merge_layers(earlier, settings, flags)
+        resumed = _settings_from_checkpoint(recipe_class, resume, given, with_settings=file is None)
+    merged = _merge_layers(resumed, settings, flags)
     spacing = next((name for name in _FRAME_SPACING_FIELDS if flags.get(name) is not None), None)
     if spacing is not None and merged.get("sampling") == "uniform":
         raise RecipeError(
             f"command line: --{spacing} has no effect on uniform sampling, which takes frames of the whole video; "
             f"leave it out, or give --sampling dense"
         )
-    return recipe_class(**{name: value for name, value in merged.items() if name in known})
+    return recipe_class(**merged)
 
 
 def _check_frame_spacing(layer: Mapping[str, Any], *, origin: str) -> None:
@@ -234,13 +232,13 @@ def _merge_layers(*layers: dict[str, Any]) -> dict[str, Any]:
     """Merge settings; later layers win, also over another name for the same thing.
 
     Epochs win over steps of an earlier layer, and each frame spacing over the other one: {"max_steps": 100} and
-    {"epochs": 5} give {"max_steps": None, "epochs": 5}.
+    {"epochs": 5} give {"epochs": 5}.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
-        for name, replaced in _REPLACES:
-            if layer.get(name) is not None and replaced not in layer:
-                merged[replaced] = None
+        for name, replaced in _REPLACES.items():
+            if layer.get(name) is not None:
+                merged.pop(replaced, None)
         merged.update(layer)
     return merged
 
@@ -266,18 +264,18 @@ def _settings_from_checkpoint(
         given: settings of the recipe file and the flags.
         with_settings: take the settings too; False if a recipe file gives them.
     """
-    default = next(field.default for field in dataclasses.fields(recipe_class) if field.name == "output_dir")
-    output_dir = given.get("output_dir", default)
+    output_dir = given.get("output_dir", recipe_class.output_dir)
     if is_hub_resume(resume):
-        folder, origin = {}, resume
+        if not with_settings:
+            return {}
         overwrite = given.get("overwrite", False)
-        settings = hub_resume_settings(resume, output_dir=output_dir, overwrite=overwrite) if with_settings else {}
+        origin, settings = resume, hub_resume_settings(resume, output_dir=output_dir, overwrite=overwrite)
     else:
         checkpoint = find_checkpoint(resume, output_dir=output_dir)
         if checkpoint is None:
             return {}
-        folder, origin = {"output_dir": str(checkpoint.parent)}, str(checkpoint)
-        settings = resume_settings(read_state(checkpoint)) if with_settings else {}
+        origin, settings = str(checkpoint), resume_settings(read_state(checkpoint)) if with_settings else {}
+        settings = {"output_dir": str(checkpoint.parent), **settings}
     known = _field_types(recipe_class)
     settings = {name: value for name, value in settings.items() if name in known}
-    return {**folder, **_convert_settings(settings, recipe_class, origin=origin)}
+    return _convert_settings(settings, recipe_class, origin=origin)

@@ -1,9 +1,15 @@
 """Convert values of a YAML file or a command line to the types of the fields of a recipe."""
 
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_SCALARS = {
+    str: ("a text", (str, int, float)),
+    int: ("a whole number", (int, str)),
+    float: ("a number", (int, float, str)),
+    bool: ("true or false", (bool,)),
+}
+"""The types of fields: how a message names each, and the types of the values that it is converted from."""
 
 
 def convert_value(value: Any, hint: Any) -> Any:
@@ -16,13 +22,14 @@ def convert_value(value: Any, hint: Any) -> Any:
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        if type(None) in args and (value is None or value in ("none", "None", "null")):
+        if NoneType in args and value in (None, "none", "None", "null"):
             return None
-        if str in args and isinstance(value, (list, tuple)):
-            # A field of one string or several: a list of one string is that string.
-            items = convert_value(value, next(arg for arg in args if get_origin(arg) is tuple))
-            return items[0] if len(items) == 1 else items
-        return convert_value(value, next(arg for arg in args if arg is not type(None)))
+        first, *others = (arg for arg in args if arg is not NoneType)
+        if not others or not isinstance(value, (list, tuple)):
+            return convert_value(value, first)
+        # A field of one string or several: a list of one string is that string.
+        items = convert_value(value, others[0])
+        return items[0] if len(items) == 1 else items
     if origin is Literal:
         value = "no" if value is False else value  # YAML 1.1 reads a bare no as False
         if value not in args:
@@ -47,24 +54,12 @@ def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _convert_scalar(value: Any, hint: type) -> Any:
+    name, accepted = _SCALARS[hint]
     if hint is bool:
-        value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
-        if isinstance(value, bool):
-            return value
-        raise ValueError("give true or false")
-    if isinstance(value, bool):
-        raise ValueError(f"give {_TYPE_NAMES[hint]}")
-    if hint is str and isinstance(value, (str, int, float)):
-        return str(value)
-    if hint is float and isinstance(value, (int, float, str)):
-        return _convert_number(value, float)
-    if hint is int and isinstance(value, (int, str)):
-        return _convert_number(value, int)
-    raise ValueError(f"give {_TYPE_NAMES[hint]}")
-
-
-def _convert_number(value: int | float | str, hint: type[int] | type[float]) -> int | float:
-    try:
-        return hint(value)
-    except ValueError:
-        raise ValueError(f"give {_TYPE_NAMES[hint]}") from None
+        value = {"true": True, "false": False}.get(str(value).lower(), value)
+    if isinstance(value, accepted) and isinstance(value, bool) == (hint is bool):
+        try:
+            return hint(value)
+        except ValueError:
+            pass
+    raise ValueError(f"give {name}")

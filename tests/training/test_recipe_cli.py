@@ -102,6 +102,7 @@ def test_invalid_values_are_refused(capsys: pytest.CaptureFixture[str], argument
         ("betas: [0.9]", "give 2 values"),
         ("dataset: []", "give one value or more"),
         ("dataset: null", "give a text"),
+        ("cache_dir: [a]", "cache_dir is .*; give a text"),
         ("- a", "must be a list of `name: value` lines"),
         ("a: b: c", "is not YAML"),
         ("about: {price: 3}", "`about` may hold"),

@@ -70,6 +70,16 @@ class VideoMAEForPreTrainingOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
+class VideoMAELayerNorm(nn.LayerNorm):
+    """LayerNorm in the precision of its weights, also under CPU autocast, as CUDA's autocast does.
+
+    torch's CPU kernel gives wrong gradients of float32 weights for bfloat16 inputs.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype))
+
+
 class VideoMAESelfAttention(nn.Module):
     """Joint space-time attention. Keys have no bias (as in BEiT): it would have no gradient, but would decay."""
 
@@ -169,8 +179,8 @@ class VideoMAELayer(GradientCheckpointingLayer):
         self.attention = VideoMAEAttention(config, hidden_size, num_heads)
         self.intermediate = VideoMAEIntermediate(config, hidden_size, intermediate_size)
         self.output = VideoMAEOutput(config, intermediate_size, hidden_size)
-        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_before = VideoMAELayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after = VideoMAELayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.drop_path = VideoMAEDropPath(drop_path)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
@@ -308,7 +318,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         self.encoder = VideoMAEEncoder(config)
         self.layernorm = None
         if not config.use_mean_pooling:
-            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.layernorm = VideoMAELayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self._normalization_check = NormalizationCheck(config.image_mean or (), config.image_std or ())
         self.post_init()
 
@@ -376,7 +386,7 @@ class VideoMAEDecoder(nn.Module):
             for _ in range(config.decoder_num_hidden_layers)
         )
         # Stock fixes this eps at 1e-5, so it is a separate field.
-        self.norm = nn.LayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
+        self.norm = VideoMAELayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
         self.head = nn.Linear(config.decoder_hidden_size, config.num_channels * math.prod(config.cube))
         self.gradient_checkpointing = False
 
@@ -531,7 +541,7 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
         self.videomae = VideoMAEModel(config)
         self.fc_norm = None
         if config.use_mean_pooling:
-            self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
+            self.fc_norm = VideoMAELayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
         self.post_init()

@@ -430,3 +430,22 @@ def test_attention_implementations_agree() -> None:
     expected = model(clip, mask).logits
     model.set_attn_implementation("eager")
     torch.testing.assert_close(model(clip, mask).logits, expected, atol=1e-6, rtol=0)
+
+
+def test_gradients_under_bfloat16_autocast_are_those_of_float32() -> None:
+    """torch's CPU LayerNorm of bfloat16 inputs sums the gradients of float32 weights in bfloat16."""
+    torch.manual_seed(0)
+    model = VideoMAEForPreTraining(VideoMAEConfig.from_preset("small", num_hidden_layers=1)).train()
+    clips, mask = torch.randn(1, 16, 3, 224, 224), tube_mask((8, 14, 14), 0.9, batch_size=1)
+
+    def gradients(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+            model(clips, mask).loss.backward()
+        return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+    exact, low = gradients(torch.float32), gradients(torch.bfloat16)
+    differences = {name: (low[name] - exact[name]).norm() / exact[name].norm() for name in exact if "norm" in name}
+    assert max(differences.values()) < 0.02, differences
+    total = [torch.cat([values[name].flatten() for name in exact]) for values in (exact, low)]
+    assert (total[1] - total[0]).norm() / total[0].norm() < 0.01

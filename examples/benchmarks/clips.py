@@ -1,5 +1,6 @@
 """Measure clips per second and core, from encoded video to normalized tensor, of this package and the usual ways.
 
+    python examples/benchmarks/clips.py                              # 12 videos that are made on the spot
     python examples/benchmarks/clips.py --raw path/to/videos [--prepared path/to/set]
 
 The clips are those of pre-training with the multi-scale crop: 16 frames, 4 apart, at 224 pixels, unless --num_frames,
@@ -19,6 +20,7 @@ import io
 import os
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ import numpy as np
 import torch
 
 from hf_videomae.data.clips import IMAGENET_MEAN, IMAGENET_STD, ClipConfig, make_clips, sample_generator
+from hf_videomae.data.motion import render_clip
 from hf_videomae.data.source import Sample
 from hf_videomae.video import sampling, transforms
 
@@ -269,6 +272,18 @@ def _ratio(other: Row, mine: Row) -> str:
     return f"{statistics.median(values):.2f}"
 
 
+def make_videos(folder: Path, count: int) -> Path:
+    """Write moving shapes of 100 frames, compressed as usual: H.264, one key frame."""
+    from torchcodec.encoders import VideoEncoder
+
+    folder.mkdir()
+    for number in range(count):
+        frames = render_clip(number % 8, rng=random.Random(number), num_frames=100, image_size=360)
+        encoder = VideoEncoder(torch.from_numpy(frames), frame_rate=25)
+        encoder.to_file(str(folder / f"{number}.mp4"), codec="libx264", pixel_format="yuv420p", crf=23)
+    return folder
+
+
 def raw_samples(folder: Path, limit: int) -> list[Sample]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     return [Sample(id=path.name, video=str(path)) for path in _spread(paths, limit)]
@@ -294,7 +309,7 @@ def _spread(items: list[Any], limit: int) -> list[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", type=Path, required=True, help="folder of videos")
+    parser.add_argument("--raw", type=Path, help="folder of videos; by default some are made, 360 x 360 pixels")
     parser.add_argument("--prepared", type=Path, help="output of `hf-videomae prepare` for them (Parquet)")
     parser.add_argument("--num_frames", type=int, default=16)
     parser.add_argument("--stride", type=int, default=4)
@@ -309,6 +324,14 @@ def main() -> None:
         f"torch {torch.__version__}, 1 thread, {args.rounds} rounds; clips of {shape.num_frames} frames, "
         f"{shape.stride} apart, {shape.size} x {shape.size} pixels"
     )
+    with tempfile.TemporaryDirectory() as folder:
+        if args.raw is None:
+            args.raw = make_videos(Path(folder) / "made", args.videos)
+        measure_sets(args, shape, parser)
+
+
+def measure_sets(args: argparse.Namespace, shape: ClipShape, parser: argparse.ArgumentParser) -> None:
+    """Measure all ways on the raw videos, and on the prepared ones if they are given."""
     sets = {f"raw: {args.raw.name}": raw_samples(args.raw, args.videos)}
     if args.prepared is not None:
         sets[f"prepared: {args.prepared.name}"] = prepared_samples(args.prepared, args.videos)

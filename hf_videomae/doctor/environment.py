@@ -132,10 +132,10 @@ def collect_environment(output_dir: str | os.PathLike = ".", *, network: bool = 
     )
 
 
-def declared_minimum(distribution: str = DISTRIBUTION) -> dict[str, dict[str, str]]:
-    """Return the lowest versions that an installed distribution asks for, by extra ("" for what is always needed)."""
+def declared_minimum() -> dict[str, dict[str, str]]:
+    """Return the lowest versions that the installed package asks for, by extra ("" for what is always needed)."""
     try:
-        lines = metadata.requires(distribution) or []
+        lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return {}
     minimum: dict[str, dict[str, str]] = {}

@@ -4,6 +4,7 @@ A library built for another torch may crash while it loads, and a network may ha
 as `python -m hf_videomae.doctor.subprocess_probes NAME ...`; each answer is a line of JSON on stdout.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -70,22 +71,12 @@ def probe_torchvision() -> dict[str, Any]:
 
 def probe_torchcodec() -> dict[str, Any]:
     """Return whether torchcodec loads, with which FFmpeg, and whether it decodes."""
-    answer = _probe_decoder("torchcodec")
-    if answer["missing"] is None:
-        import torchcodec
-
-        answer["ffmpeg"] = str(getattr(torchcodec, "ffmpeg_major_version", "?"))
-    return answer
+    return _probe_decoder("torchcodec", module="torchcodec", ffmpeg_version="ffmpeg_major_version")
 
 
 def probe_pyav() -> dict[str, Any]:
     """Return whether PyAV loads, with which FFmpeg, and whether it decodes."""
-    answer = _probe_decoder("pyav")
-    if answer["missing"] is None:
-        import av
-
-        answer["ffmpeg"] = str(getattr(av, "ffmpeg_version_info", "?"))
-    return answer
+    return _probe_decoder("pyav", module="av", ffmpeg_version="ffmpeg_version_info")
 
 
 def probe_hub() -> dict[str, Any]:
@@ -140,11 +131,15 @@ PROBES: Mapping[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def _probe_decoder(backend: str) -> dict[str, Any]:
+def _probe_decoder(backend: str, *, module: str, ffmpeg_version: str) -> dict[str, Any]:
+    """Return the answer of a decoder; an attribute of its module says which FFmpeg it has."""
     from ..video.decoding import check_backends
 
     missing = check_backends([backend])[backend]
-    return {"missing": missing, "decode_error": None if missing else _test_decode(backend)}
+    if missing is not None:
+        return {"missing": missing, "decode_error": None}
+    ffmpeg = str(getattr(importlib.import_module(module), ffmpeg_version, "?"))
+    return {"missing": None, "decode_error": _test_decode(backend), "ffmpeg": ffmpeg}
 
 
 def _test_decode(backend: str) -> str | None:

@@ -314,11 +314,9 @@ class RunRecipe:
 
     def numeric_settings(self) -> dict[str, Any]:
         """Return the settings that change the numbers: checkpoints store them, resumed runs are compared with them."""
-        return {
-            field.name: self.as_dict()[field.name]
-            for field in dataclasses.fields(self)
-            if field.metadata["affects_numerics"]
-        }
+        settings = self.as_dict()
+        names = [field.name for field in dataclasses.fields(self) if field.metadata["affects_numerics"]]
+        return {name: settings[name] for name in names}
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

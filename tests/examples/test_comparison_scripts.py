@@ -186,6 +186,8 @@ def test_invalid_settings_are_refused() -> None:
                 config_class(**wrong)
     with pytest.raises(ValueError, match="give one seed"):
         motion.MotionComparison(seeds=(0, 1), pretrained="outputs/demo")
+    with pytest.raises(ValueError, match="motion_model names one checkpoint"):
+        interaction.InteractionComparison(seeds=(0, 1), motion_model="outputs/demo")
 
 
 def test_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,6 @@ from .split_names import normalize_split
 from .tables import Cell, Table, cell_text
 from .video_ids import id_column, resolve_video_ids
 
-INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
 _CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
 InvalidField = Literal["path", "label", "split", "segment"]

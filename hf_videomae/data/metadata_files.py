@@ -13,14 +13,13 @@ from ..errors import DataError
 from ..text import escape_non_utf8
 from .folder_layout import FolderVideos
 from .index_columns import IndexColumns, find_columns, read_index_table
-from .index_files import INDEX_FILES, IndexEntry, InvalidRow, VideoIndex, build_index, check_index
+from .index_files import IndexEntry, InvalidRow, VideoIndex, build_index, check_index
 from .index_paths import IndexPathResolver
 from .labels import LabelKind
 from .split_folders import find_reached_splits, find_split_folders
 from .split_names import normalize_split
 from .tables import Table, normalize_column_name
-
-METADATA_FILES = (*INDEX_FILES, "metadata.parquet")
+from .video_files import METADATA_FILES
 
 
 @dataclass(frozen=True)

@@ -69,15 +69,12 @@ class VideoList:
         return index if self.columns.split or split_from_list_name(file) else add_folder_splits(index, name=str(file))
 
 
-def open_video_list(
-    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE_LABEL
-) -> FolderSource:
+def open_video_list(dataset: str, *, split: str = "train", kind: LabelKind = SINGLE_LABEL) -> FolderSource:
     """Open a list of videos that the user names.
 
     Args:
         dataset: the file.
         split: which rows to use, if the list has a column of splits; else `train`, or the split in the file's name.
-        require_labels: raise `DataError` for a list without labels.
         kind: what the labels mean.
 
     Raises:
@@ -94,10 +91,7 @@ def open_video_list(
             f"ask for {listed.split}, add that column, or name the list of that split"
         )
     names = listed.class_names if kind == SINGLE_LABEL else None
-    source = FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
-    if require_labels and source.labels is None:
-        raise DataError(f"{dataset} has no labels: {source.no_labels_reason}")
-    return source
+    return FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
 
 
 def read_video_list(file: Path) -> VideoList:

@@ -10,12 +10,12 @@ from typing import Any
 
 from ..credentials import redact_credentials
 from ..data.folder import is_glob_pattern
-from ..data.index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index_columns
+from ..data.index_files import VideoIndex, build_index, check_index, read_index_columns
 from ..data.index_paths import IndexPathResolver
 from ..data.labels import SINGLE_LABEL
 from ..data.list_detection import is_list_file
 from ..data.source import segment_id
-from ..data.video_files import find_videos, is_video_file
+from ..data.video_files import INDEX_FILES, find_videos, is_video_file
 from ..data.video_lists import read_video_list
 from ..errors import DataError
 from ..text import escape_non_utf8

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import is_hub_id, resolve_dataset_lineage
-from ..data.column_values import has_video_paths
+from ..data.column_values import is_sharded
 from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folder_hint import describe_frame_folder
 from ..data.hub_builder import split_names
 from ..data.hub_dataset import HubDataset
-from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns
+from ..data.index_files import VideoIndex, build_index, read_index_columns
 from ..data.index_paths import IndexPathResolver
 from ..data.label_columns import share_classes
 from ..data.labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from ..data.list_detection import is_list_file, note_unread_lists
-from ..data.metadata_files import METADATA_FILES, add_folder_splits, find_metadata, read_metadata
+from ..data.metadata_files import add_folder_splits, find_metadata, read_metadata
 from ..data.path_policy import ALLOW_PATHS_FLAG, allowed_folders, parse_allowed_paths, redact_allowed_path
-from ..data.shard_folders import find_shards
+from ..data.shard_folders import find_shards, has_shards
 from ..data.source import Label
 from ..data.video_files import FolderScan, scan_folder
 from ..data.video_lists import read_video_list
@@ -140,15 +140,13 @@ def _open_source(
 ) -> InputDataset:
     path = os.path.expanduser(source)
     if os.path.isdir(path):
-        root = Path(path)
-        scan = scan_folder(root, index_names=METADATA_FILES)
-        default_index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
-        index_file = Path(index) if index else default_index
-        if index_file is not None or (scan.videos and not has_video_paths(root)):
-            return _open_folder(root, scan, index_file=index_file, kind=label_kind, allow_paths=allow_paths)
+        scan = scan_folder(Path(path))
+        index_file = Path(index) if index else scan.top_index
+        if index_file is not None or (scan.videos and not is_sharded(scan)):
+            return _open_folder(scan, index_file=index_file, kind=label_kind, allow_paths=allow_paths)
         if scan.is_frame_folder:
-            raise DataError(describe_frame_folder(root))
-        if not find_shards(root):
+            raise DataError(describe_frame_folder(scan.root, scan.images))
+        if not has_shards(scan):
             others = scan.describe_skipped() + (f"; unpack the archives ({scan.archives})" if scan.archives else "")
             raise DataError(
                 f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files{others}"
@@ -187,9 +185,10 @@ def dataset_display_name(source: str) -> str:
 
 
 def _open_folder(
-    root: Path, scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allow_paths: Sequence[str]
+    scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allow_paths: Sequence[str]
 ) -> InputDataset:
     """Return the videos under a folder, or those that its index file lists."""
+    root = scan.root
     if index_file is not None:
         paths = IndexPathResolver(root, allowed=allowed_folders(allow_paths))
         columns, notes = read_index_columns(index_file, root=root)
@@ -213,7 +212,11 @@ def _open_folder(
     )
     dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed_folders(allow_paths))
     more = [f"no labels: {folder_videos.no_labels_reason}"] if folder_videos.no_labels_reason else []
-    more += [*dataset.notes, *scan.notes(), *filter(None, [note_unread_lists(root), dataset.links_outside])]
+    more += [
+        *dataset.notes,
+        *scan.notes(),
+        *filter(None, [note_unread_lists(root, scan.lists), dataset.links_outside]),
+    ]
     dataset.notes = [*folder_videos.notes, *notes, *more]
     return dataset
 

@@ -10,11 +10,11 @@ from ..text import escape_non_utf8
 from .class_folders import innermost_classes
 from .folder_layout import read_split, read_without_splits
 from .frame_folder_hint import describe_frame_folder
-from .index_files import VideoIndex, build_index, check_index, read_index_columns
+from .index_files import VideoIndex, read_index_columns
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from .list_detection import note_unread_lists
-from .metadata_files import add_folder_splits, find_metadata, read_metadata, select_split
+from .metadata_files import find_metadata, read_index_split, read_metadata, select_split
 from .path_policy import allowed_folders
 from .source import Label, Sample, Segment, segment_id
 from .split_folders import find_reached_splits, split_from_name
@@ -84,16 +84,16 @@ class FolderSource:
         cls, name: str, index: VideoIndex, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
     ) -> "FolderSource":
         """Return the videos of an index file as a source; `class_names` are all classes in order."""
-        is_cut = any(segment != (None, None) for segment in index.segments)
+        segments = [(entry.start, entry.end) for entry in index.entries]
         reason = index.no_labels_reason
         return cls(
             name,
             root=root,
             paths=index.paths,
-            labels=index.labels,
+            labels=[entry.label for entry in index.entries] if index.is_labeled else None,
             kind=kind,
             notes=index.notes,
-            segments=index.segments if is_cut else None,
+            segments=segments if any(segment != (None, None) for segment in segments) else None,
             no_labels_reason=f"{reason}; give every row its class in that column" if reason else "",
             class_names=class_names,
         )
@@ -120,8 +120,9 @@ def open_video_folder(
     """
     root, folders = scan.root, allowed_folders(allowed)
     if scan.top_index is not None:
+        columns, notes = read_index_columns(scan.top_index, root=root, scan=scan)
         paths = IndexPathResolver(root, allowed=folders)
-        index = _read_top_index(scan.top_index, paths=paths, split=split, kind=kind, name=dataset)
+        index = read_index_split(columns, paths=paths, split=split, kind=kind, name=dataset, notes=notes)
         return FolderSource.from_index(dataset, index, root=root, kind=kind)
     if not scan.videos:
         raise DataError(_describe_no_videos(scan))
@@ -145,18 +146,6 @@ def open_video_folder(
     if lists and source.labels is None:
         source.no_labels_reason = f"{source.no_labels_reason or 'its folders name no classes'}; {lists}"
     return source
-
-
-def _read_top_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind, name: str) -> VideoIndex:
-    """Read the index file at the top. If it names no splits, the folders of its paths may."""
-    columns, notes = read_index_columns(file, root=paths.root)
-    if not columns.split:
-        full_index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
-        with_splits = add_folder_splits(full_index, name=name)
-        if with_splits is not full_index:
-            return select_split(check_index(with_splits, root=paths.root), split, name=name)
-    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
-    return check_index(index, root=paths.root)
 
 
 def open_glob(pattern: str, *, split: str = "train", kind: LabelKind = SINGLE_LABEL) -> FolderSource:

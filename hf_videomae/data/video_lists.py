@@ -18,12 +18,10 @@ from ..errors import DataError
 from .class_name_files import apply_class_ind
 from .folder import FolderSource
 from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
-from .index_files import VideoIndex, build_index, check_index
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind
 from .list_detection import split_from_list_name
-from .metadata_files import add_folder_splits, select_split
-from .split_names import normalize_split
+from .metadata_files import read_index_split
 from .tables import cell_text
 from .video_ids import id_column, resolve_video_ids
 
@@ -56,17 +54,8 @@ class VideoList:
 
     @property
     def split(self) -> str:
-        """Return the split of all rows without a column of splits: the one in the file's name, or `train`."""
-        return split_from_list_name(self.columns.table.file) or "train"
-
-    def index(self, *, split: str | None, kind: LabelKind) -> VideoIndex:
-        """Return the rows of a split (None: all rows).
-
-        If neither a column nor the file's name gives the split, the folders of the paths do, if they name several.
-        """
-        index = build_index(self.columns, paths=self.path_resolver, split=split, kind=kind, notes=self.notes)
-        file = self.columns.table.file
-        return index if self.columns.split or split_from_list_name(file) else add_folder_splits(index, name=str(file))
+        """Return the split in the file's name; "" if there is none."""
+        return split_from_list_name(self.columns.table.file)
 
 
 def open_video_list(dataset: str, *, split: str = "train", kind: LabelKind = SINGLE_LABEL) -> FolderSource:
@@ -81,15 +70,15 @@ def open_video_list(dataset: str, *, split: str = "train", kind: LabelKind = SIN
         DataError: for a file that is not a list, missing videos, and rows that cannot be used.
     """
     listed = read_video_list(Path(dataset))
-    index = check_index(listed.index(split=split if listed.columns.split else None, kind=kind), root=listed.root)
-    if not listed.columns.split and any(entry.split for entry in index.entries):
-        index = select_split(index, split, name=dataset)
-    # A list without splits is one split as a whole, and the user may train on it.
-    elif not listed.columns.split and normalize_split(split) not in (listed.split, "train"):
-        raise DataError(
-            f"{dataset} has no column `split`, so all its videos are in the split {listed.split}, not in {split!r}: "
-            f"ask for {listed.split}, add that column, or name the list of that split"
-        )
+    index = read_index_split(
+        listed.columns,
+        paths=listed.path_resolver,
+        split=split,
+        kind=kind,
+        name=dataset,
+        notes=listed.notes,
+        file_split=listed.split,
+    )
     names = listed.class_names if kind == SINGLE_LABEL else None
     return FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
 
@@ -184,6 +173,3 @@ def _has_file(folder: Path, path: str) -> bool:
 
 def _is_same_path(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
-
-
-__all__ = ["VideoList", "open_video_list", "read_video_list"]

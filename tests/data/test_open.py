@@ -321,6 +321,16 @@ def test_folder_is_listed_once(tmp_path: Path, monkeypatch, open_folder: Callabl
     assert {path: listed[path] for path in inner} == dict.fromkeys(inner, 1)
 
 
+@pytest.mark.parametrize("open_folder", [open_source, open_input_dataset], ids=["source", "prepare"])
+def test_folder_with_ids_is_listed_once(tmp_path: Path, monkeypatch, open_folder: Callable[[str], object]) -> None:
+    write_folder(tmp_path, count=4)
+    (tmp_path / "index.csv").write_text("youtube_id,label\n" + "".join(f"{index:03d},run\n" for index in range(4)))
+    listed = count_calls(monkeypatch, "scandir", "listdir")
+    open_folder(str(tmp_path))
+    inner = {str(tmp_path), str(tmp_path / "class_0"), str(tmp_path / "class_1")}
+    assert {path: listed[path] for path in inner} == dict.fromkeys(inner, 1)
+
+
 def test_opening_folder_asks_nothing_about_single_files(tmp_path: Path, monkeypatch) -> None:
     # On a network disk every request takes a millisecond.
     for name, count in (("small", 2), ("large", 200)):

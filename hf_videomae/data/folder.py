@@ -10,12 +10,10 @@ from ..text import escape_non_utf8
 from .class_folders import innermost_classes
 from .folder_layout import read_split, read_without_splits
 from .frame_folder_hint import describe_frame_folder
-from .index_files import VideoIndex, read_index_columns
-from .index_paths import IndexPathResolver
+from .index_files import VideoIndex, read_index_file
 from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from .list_detection import note_unread_lists
 from .metadata_files import find_metadata, read_index_split, read_metadata, select_split
-from .path_policy import allowed_folders
 from .source import Label, Sample, Segment, segment_id
 from .split_folders import find_reached_splits, split_from_name
 from .video_files import INDEX_FILES, VIDEO_EXTENSIONS, FolderScan, is_video_file
@@ -118,29 +116,32 @@ def open_video_folder(
         DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, or
             folders that can be read in two ways.
     """
-    root, folders = scan.root, allowed_folders(allowed)
+    root = scan.root
     if scan.top_index is not None:
-        columns, notes = read_index_columns(scan.top_index, root=root, scan=scan)
-        paths = IndexPathResolver(root, allowed=folders)
-        index = read_index_split(columns, paths=paths, split=split, kind=kind, name=dataset, notes=notes)
+        listed = read_index_file(scan.top_index, root=root, scan=scan, allowed=allowed)
+        index = read_index_split(listed, split=split, kind=kind, name=dataset)
         return FolderSource.from_index(dataset, index, root=root, kind=kind)
     if not scan.videos:
         raise DataError(_describe_no_videos(scan))
     metadata, notes = find_metadata(root, scan.index_files, scan.videos)
     if any(file.columns.split for file in metadata):
-        full_index = read_metadata(root, metadata, read_without_splits(scan.videos), kind=kind, allowed=folders)
+        full_index = read_metadata(root, metadata, read_without_splits(scan.videos), kind=kind, allowed=allowed)
         source = FolderSource.from_index(dataset, select_split(full_index, split, name=dataset), root=root, kind=kind)
         source.notes += notes
     else:
         videos = read_split(scan.videos, name=dataset, split=split)
         notes = [*videos.notes, *notes]
         if not {video for file in metadata for video in file.videos}.isdisjoint(videos.paths):
-            index = read_metadata(root, metadata, videos, kind=kind, allowed=folders)
+            index = read_metadata(root, metadata, videos, kind=kind, allowed=allowed)
             source = FolderSource.from_index(dataset, index, root=root, kind=kind)
             source.notes += notes
         else:
             source = FolderSource(dataset, root=root, paths=videos.paths, labels=videos.labels, kind=kind, notes=notes)
-            source.no_labels_reason = _add_remedy(videos.no_labels_reason)
+            source.no_labels_reason = videos.no_labels_reason
+            if "in no class folder" in videos.no_labels_reason:
+                source.no_labels_reason += (
+                    "; move it into the folder of its class or out of here, or add an index.csv (path,label)"
+                )
     lists = note_unread_lists(root, scan.lists)
     source.notes += [*scan.notes(), *filter(None, [lists])]
     if lists and source.labels is None:
@@ -214,12 +215,6 @@ def _describe_no_videos(scan: FolderScan) -> str:
     if lists:
         return escape_non_utf8(f"{what}; {lists}")
     return escape_non_utf8(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
-
-
-def _add_remedy(reason: str) -> str:
-    if "in no class folder" not in reason:
-        return reason
-    return f"{reason}; move it into the folder of its class or out of here, or add an index.csv (path,label)"
 
 
 def check_labels(source: FolderSource) -> None:

@@ -30,6 +30,25 @@ InvalidField = Literal["path", "label", "split", "segment"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class VideoList:
+    """A table of videos, and where its files are.
+
+    Attributes:
+        columns: the columns of the table.
+        paths: finds the files of its rows.
+        class_names: all classes in their order, if a file next to the table has them.
+        notes: how it was read, for the user.
+        split: the split in the name of a list; "" if there is none.
+    """
+
+    columns: IndexColumns
+    paths: IndexPathResolver
+    class_names: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class IndexEntry:
     """A video, or a segment of one, that a row lists.
 
@@ -95,32 +114,34 @@ class VideoIndex:
         return [entry.path for entry in self.entries]
 
 
-def read_index_columns(file: Path, *, root: Path, scan: FolderScan | None = None) -> tuple[IndexColumns, list[str]]:
-    """Read an index file of a folder, and find its columns; return notes if its videos are named by ids.
+def read_index_file(
+    file: Path, *, root: Path, scan: FolderScan | None = None, allowed: Sequence[str] = ()
+) -> VideoList:
+    """Read an index file of a folder.
 
     Args:
         file: the index file.
         root: the folder.
         scan: of the folder, if it is listed already.
+        allowed: by `parse_allowed_paths`.
 
     Raises:
         DataError: for a file that cannot be read, or columns that can be read in two ways.
     """
-    table = read_index_table(file)
+    table, paths, notes = read_index_table(file), IndexPathResolver(root, allowed=allowed), list[str]()
     if PATH_COLUMNS.isdisjoint(table.columns) and id_column(table) is not None:
         resolved = resolve_video_ids(table, folders=(root,), scan=scan)
-        return find_columns(resolved.table), resolved.notes
-    return find_columns(table), []
+        table, notes = resolved.table, resolved.notes
+    return VideoList(columns=find_columns(table), paths=paths, notes=notes)
 
 
-def build_index(
-    columns: IndexColumns, *, paths: IndexPathResolver, split: str | None, kind: LabelKind, notes: Sequence[str] = ()
-) -> VideoIndex:
+def build_index(listed: VideoList, *, split: str | None, kind: LabelKind) -> VideoIndex:
     """Return the videos that a table lists for a split (None: for all), and the rows that cannot be used.
 
     Raises:
         DataError: if there are no rows of the split, or the labels can be read in two ways.
     """
+    columns = listed.columns
     table = columns.table
     rows = _select_rows(table, columns, split=split)
     is_labeled = bool(columns.label) and not all(
@@ -130,7 +151,7 @@ def build_index(
     for number, row, name in rows:
         cell = row.get(columns.label, "") if is_labeled else ""
         try:
-            entry = _parse_entry(row, columns, paths=paths, split=name)
+            entry = _parse_entry(row, columns, paths=listed.paths, split=name)
             if is_labeled and is_missing_label(cell, kind=kind):
                 raise _RowError("it has no label, though others have", "label")
         except _RowError as error:
@@ -148,7 +169,7 @@ def build_index(
         entries=entries,
         is_labeled=is_labeled,
         refused=refused,
-        notes=[*notes, *columns.notes, *label_notes, *_note_shared_videos(columns)],
+        notes=[*listed.notes, *columns.notes, *label_notes, *_note_shared_videos(columns)],
         no_labels_reason="" if is_labeled else _explain_no_labels(table, columns),
         has_unused_times=bool(columns.unused_times),
     )
@@ -200,7 +221,7 @@ def _select_rows(table: Table, columns: IndexColumns, *, split: str | None) -> l
     file = table.file
     if not table.rows:
         raise DataError(f"{file} lists no videos; add a row for each, or remove it to take every video in the folder")
-    names = [normalize_split(cell_text(row.get(columns.split))) if columns.split else "" for row in table.rows]
+    names = list(map(normalize_split, table.texts(columns.split))) if columns.split else [""] * len(table.rows)
     rows = list(zip(table.row_numbers, table.rows, names, strict=True))
     if split is None or not any(names):
         return rows

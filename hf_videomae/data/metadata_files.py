@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..text import escape_non_utf8
 from .folder_layout import FolderVideos
 from .index_columns import IndexColumns, find_columns, read_index_table
-from .index_files import IndexEntry, InvalidRow, VideoIndex, build_index, check_index
+from .index_files import IndexEntry, InvalidRow, VideoIndex, VideoList, build_index, check_index
 from .index_paths import IndexPathResolver
 from .labels import LabelKind
 from .split_folders import find_reached_splits, find_split_folders
@@ -88,7 +88,7 @@ def read_metadata(
         files: by `find_metadata`.
         videos: the videos of the split, or of all, as read from their folders.
         kind: what the labels mean.
-        allowed: folders that the user allowed.
+        allowed: by `parse_allowed_paths`.
         strict: raise for a row that cannot be used, instead of listing it in the result.
 
     Returns:
@@ -114,7 +114,7 @@ def read_metadata(
     entries, refused, labeled = list[IndexEntry](), list[InvalidRow](), set[bool]()
     for file in used:
         paths = IndexPathResolver(root / file.folder, allowed=allowed)
-        index = build_index(file.columns, paths=paths, split=None, kind=kind)
+        index = build_index(VideoList(columns=file.columns, paths=paths), split=None, kind=kind)
         index = check_index(index, root=root / file.folder) if strict else index
         refused += [replace(row, row=os.path.join(file.folder, row.row)) for row in index.refused]
         notes += index.notes
@@ -159,7 +159,7 @@ def add_folder_splits(index: VideoIndex, *, name: str) -> VideoIndex:
     """
     if any(entry.split for entry in index.entries) or not find_reached_splits(index.paths):
         return index
-    level = find_split_folders(index.paths, name=name).level
+    level, _ = find_split_folders(index.paths, name=name)
     if level is None:
         return index
     entries = [replace(entry, split=level.split_of(entry.path)) for entry in index.entries]
@@ -188,41 +188,26 @@ def select_split(index: VideoIndex, split: str, *, name: str) -> VideoIndex:
     return replace(index, entries=selected)
 
 
-def read_index_split(
-    columns: IndexColumns,
-    *,
-    paths: IndexPathResolver,
-    split: str,
-    kind: LabelKind,
-    name: str,
-    notes: Sequence[str] = (),
-    file_split: str = "",
-) -> VideoIndex:
+def read_index_split(listed: VideoList, *, split: str, kind: LabelKind, name: str) -> VideoIndex:
     """Return the rows of one split of an index file or a list, all of which can be used.
 
-    Args:
-        columns: of the table. If it has no splits, the folders of its paths give them, if they name several.
-        paths: find its files.
-        split: the split.
-        kind: what the labels mean.
-        name: of the data set, for errors.
-        notes: how the table was read, for the user.
-        file_split: the split in the name of the file; then its folders name none.
+    If neither a column nor the name of the list gives the splits, the folders of the paths do, if they name several.
 
     Raises:
         DataError: for a row that cannot be used, or if there are no rows of the split.
     """
-    index = build_index(columns, paths=paths, split=split if columns.split else None, kind=kind, notes=notes)
-    if not columns.split and not file_split:
+    has_column = bool(listed.columns.split)
+    index = build_index(listed, split=split if has_column else None, kind=kind)
+    if not has_column and not listed.split:
         index = add_folder_splits(index, name=name)
-    check_index(index, root=paths.root)
+    check_index(index, root=listed.paths.root)
     if any(entry.split for entry in index.entries):
-        return index if columns.split else select_split(index, split, name=name)
+        return index if has_column else select_split(index, split, name=name)
     # A list without splits is one split as a whole, and the user may train on it.
-    own = file_split or "train"
+    own = listed.split or "train"
     if normalize_split(split) not in (own, "train"):
         raise DataError(
-            f"{columns.table.file} has no column `split`, so all its videos are in the split {own}, not in {split!r}: "
-            f"ask for {own}, add that column, or name the list of that split"
+            f"{index.file} has no column `split`, so all its videos are in the split {own}, not in {split!r}: ask for "
+            f"{own}, add that column, or name the list of that split"
         )
     return index

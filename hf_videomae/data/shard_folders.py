@@ -93,12 +93,12 @@ def shard_splits(root: Path, *, name: str) -> tuple[dict[str, list[str]], list[s
         DataError: if only some folders look like splits.
     """
     shards = find_shards(root)
-    layout = find_split_folders(shards, name=name, suggest_pattern=False)
-    if layout.level is not None:
-        return _group_by_split(shards, [layout.level.split_of(shard) for shard in shards]), layout.notes
+    level, notes = find_split_folders(shards, name=name, suggest_pattern=False)
+    if level is not None:
+        return _group_by_split(shards, [level.split_of(shard) for shard in shards]), notes
     splits = [split_from_name(os.path.splitext(os.path.basename(shard))[0]) for shard in shards]
     if None in splits or len(set(splits)) < 2:
-        return {}, layout.notes
+        return {}, notes
     return _group_by_split(shards, [split or "" for split in splits]), [
         "the splits are taken from the names of the files"
     ]

@@ -51,6 +51,10 @@ class Table:
         """Return whether the file names its columns."""
         return bool(self.columns)
 
+    def texts(self, column: str) -> Iterator[str]:
+        """Yield the text of each cell of a column."""
+        return (cell_text(row.get(column)) for row in self.rows)
+
 
 def normalize_column_name(name: str) -> str:
     """Return a column's name in lower case, without blanks around it, and with `_` for blanks and dashes inside.

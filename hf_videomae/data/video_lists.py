@@ -11,51 +11,23 @@ The user chose the list, so it may name any file on this machine.
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError
 from .class_name_files import apply_class_ind
 from .folder import FolderSource
-from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
+from .index_columns import PATH_COLUMNS, find_columns, read_index_table
+from .index_files import VideoList
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind
 from .list_detection import split_from_list_name
 from .metadata_files import read_index_split
-from .tables import cell_text
 from .video_ids import id_column, resolve_video_ids
 
 # HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file name.
 _HMDB_LIST = re.compile(r".*_test_split\d\.txt")
 # Number of rows used to find the folder of a list's paths.
 _SAMPLED_ROWS = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoList:
-    """A list with its files found.
-
-    Attributes:
-        columns: the columns of its table.
-        root: the folder that paths are relative to.
-        class_names: all classes in their order, if a file next to the list has them.
-        notes: how it was read, for the user.
-    """
-
-    columns: IndexColumns
-    root: Path
-    class_names: list[str] | None = None
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def path_resolver(self) -> IndexPathResolver:
-        """Return the resolver for the paths in this list."""
-        return IndexPathResolver(self.root, is_trusted=True)
-
-    @property
-    def split(self) -> str:
-        """Return the split in the file's name; "" if there is none."""
-        return split_from_list_name(self.columns.table.file)
 
 
 def open_video_list(dataset: str, *, split: str = "train", kind: LabelKind = SINGLE_LABEL) -> FolderSource:
@@ -70,17 +42,9 @@ def open_video_list(dataset: str, *, split: str = "train", kind: LabelKind = SIN
         DataError: for a file that is not a list, missing videos, and rows that cannot be used.
     """
     listed = read_video_list(Path(dataset))
-    index = read_index_split(
-        listed.columns,
-        paths=listed.path_resolver,
-        split=split,
-        kind=kind,
-        name=dataset,
-        notes=listed.notes,
-        file_split=listed.split,
-    )
+    index = read_index_split(listed, split=split, kind=kind, name=dataset)
     names = listed.class_names if kind == SINGLE_LABEL else None
-    return FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
+    return FolderSource.from_index(dataset, index, root=listed.paths.root, kind=kind, class_names=names)
 
 
 def read_video_list(file: Path) -> VideoList:
@@ -99,7 +63,11 @@ def read_video_list(file: Path) -> VideoList:
         if id_column(table) is not None:
             ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
             return VideoList(
-                columns=find_columns(ids.table), root=ids.root, class_names=ids.class_names, notes=ids.notes
+                columns=find_columns(ids.table),
+                paths=IndexPathResolver(ids.root, is_trusted=True),
+                class_names=ids.class_names,
+                notes=ids.notes,
+                split=split_from_list_name(file),
             )
         if file.suffix.lower() == ".txt":
             raise DataError(
@@ -108,11 +76,17 @@ def read_video_list(file: Path) -> VideoList:
             )
     table, class_names = apply_class_ind(table)
     columns = find_columns(table)
-    paths = [cell_text(row.get(columns.path)) for row in table.rows]
+    paths = list(table.texts(columns.path))
     root, notes = _find_root(file, paths), []
-    if not _is_same_path(root, file.parent) and not all(map(os.path.isabs, _sample_evenly(paths))):
+    if os.path.realpath(root) != os.path.realpath(file.parent) and not all(map(os.path.isabs, _sample_evenly(paths))):
         notes = [f"the paths in {file} are read as relative to {root}"]
-    return VideoList(columns=columns, root=root, class_names=class_names, notes=notes)
+    return VideoList(
+        columns=columns,
+        paths=IndexPathResolver(root, is_trusted=True),
+        class_names=class_names,
+        notes=notes,
+        split=split_from_list_name(file),
+    )
 
 
 # The folder of the paths.
@@ -132,7 +106,8 @@ def _find_root(file: Path, paths: Sequence[str]) -> Path:
         return Path(os.path.commonpath(absolute))
     sample, best, most = _sample_evenly(relative or paths), file.parent, 0
     for folder in _candidate_folders(file):
-        count = sum(_has_file(folder, path) for path in sample)
+        resolver = IndexPathResolver(folder, is_trusted=True)
+        count = sum(map(resolver.has_file, sample))
         if count > most:
             best, most = folder, count
         if count == len(sample):
@@ -161,15 +136,3 @@ def _candidate_folders(file: Path) -> Iterator[Path]:
         except OSError:  # a folder that cannot be listed
             continue
         yield from (Path(os.path.normpath(folder / name)) for name in inner if not name.startswith("."))
-
-
-def _has_file(folder: Path, path: str) -> bool:
-    try:
-        IndexPathResolver(folder, is_trusted=True).resolve_path(path)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_same_path(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)

@@ -15,13 +15,13 @@ from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folder_hint import describe_frame_folder
 from ..data.hub_builder import split_names
 from ..data.hub_dataset import HubDataset
-from ..data.index_files import IndexEntry, VideoIndex, build_index, read_index_columns
+from ..data.index_files import IndexEntry, VideoIndex, VideoList, build_index, read_index_file
 from ..data.index_paths import IndexPathResolver
 from ..data.label_columns import share_classes
 from ..data.labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from ..data.list_detection import is_list_file, note_unread_lists
 from ..data.metadata_files import add_folder_splits, find_metadata, read_metadata
-from ..data.path_policy import ALLOW_PATHS_FLAG, allowed_folders, parse_allowed_paths, redact_allowed_path
+from ..data.path_policy import ALLOW_PATHS_FLAG, parse_allowed_paths, redact_allowed_path
 from ..data.shard_folders import find_shards, has_shards
 from ..data.source import Label, Sample
 from ..data.video_files import FolderScan, scan_folder
@@ -137,7 +137,7 @@ def _open_source(
         scan = scan_folder(Path(path))
         index_file = Path(index) if index else scan.top_index
         if index_file is not None or (scan.videos and not is_sharded(scan)):
-            return _open_folder(scan, index_file=index_file, kind=kind, allow_paths=columns.get("allow_paths", ()))
+            return _open_folder(scan, index_file=index_file, kind=kind, allowed=columns.get("allow_paths", ()))
         if scan.is_frame_folder:
             raise DataError(describe_frame_folder(scan.root, scan.images))
         if not has_shards(scan):
@@ -148,11 +148,7 @@ def _open_source(
     elif os.path.isfile(path) and is_list_file(path):
         if index:
             raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
-        listed = read_video_list(Path(path))
-        rows = build_index(listed.columns, paths=listed.path_resolver, split=None, kind=kind, notes=listed.notes)
-        if not listed.split:
-            rows = add_folder_splits(rows, name=source)
-        return _input_from_index(rows, root=listed.root, kind=kind, split=listed.split or "train")
+        return _read_index(read_video_list(Path(path)), kind=kind, name=source)
     elif not is_hub_id(source):
         raise DataError(
             f"there is no folder {source}; give a folder of videos, a list of them (CSV), or org/name of the Hub"
@@ -178,20 +174,17 @@ def dataset_display_name(source: str) -> str:
 
 
 def _open_folder(
-    scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allow_paths: Sequence[str]
+    scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allowed: Sequence[str]
 ) -> InputDataset:
     """Return the videos under a folder, or those that its index file lists."""
     root = scan.root
     if index_file is not None:
-        paths = IndexPathResolver(root, allowed=allowed_folders(allow_paths))
-        columns, notes = read_index_columns(index_file, root=root, scan=scan)
-        index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
-        return _input_from_index(add_folder_splits(index, name=str(root)), root=root, kind=kind)
+        listed = read_index_file(index_file, root=root, scan=scan, allowed=allowed)
+        return _read_index(listed, kind=kind, name=str(root))
     metadata, notes = find_metadata(root, scan.index_files, scan.videos)
     has_splits = any(file.columns.split for file in metadata)
     folder_videos = read_without_splits(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
     if metadata:
-        allowed = allowed_folders(allow_paths)
         index = read_metadata(root, metadata, folder_videos, kind=kind, allowed=allowed, strict=False)
         dataset = _input_from_index(index, root=root, kind=kind)
         dataset.refused += skipped_in_folder(scan)
@@ -203,7 +196,7 @@ def _open_folder(
     dataset = _build_input_dataset(
         entries_from_folder(folder_videos), skipped_in_folder(scan), root=root, kind=kind, no_labels_reason=reason
     )
-    dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed_folders(allow_paths))
+    dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed)
     more = [f"no labels: {folder_videos.no_labels_reason}"] if folder_videos.no_labels_reason else []
     more += [
         *dataset.notes,
@@ -212,6 +205,13 @@ def _open_folder(
     ]
     dataset.notes = [*folder_videos.notes, *notes, *more]
     return dataset
+
+
+def _read_index(listed: VideoList, *, kind: LabelKind, name: str) -> InputDataset:
+    index = build_index(listed, split=None, kind=kind)
+    if not listed.split:
+        index = add_folder_splits(index, name=name)
+    return _input_from_index(index, root=listed.paths.root, kind=kind, split=listed.split or "train")
 
 
 def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
-from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
+from .index_columns import IndexColumns, find_columns, read_index_table
 from .index_paths import IndexPathResolver
 from .label_parsing import is_missing_label, parse_label_cells
 from .labels import MISSING_VALUES, LabelKind
@@ -129,7 +129,7 @@ def read_index_file(
         DataError: for a file that cannot be read, or columns that can be read in two ways.
     """
     table, paths, notes = read_index_table(file), IndexPathResolver(root, allowed=allowed), list[str]()
-    if PATH_COLUMNS.isdisjoint(table.columns) and id_column(table) is not None:
+    if id_column(table) is not None:
         resolved = resolve_video_ids(table, folders=(root,), scan=scan)
         table, notes = resolved.table, resolved.notes
     return VideoList(columns=find_columns(table), paths=paths, notes=notes)

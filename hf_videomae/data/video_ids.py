@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import DataError
 from ..text import escape_non_utf8
 from .class_name_files import apply_something_labels
+from .index_columns import PATH_COLUMNS
 from .tables import Cell, Table, cell_text
 from .video_files import FolderScan, find_videos
 
@@ -32,8 +33,9 @@ class ResolvedIds:
 
 
 def id_column(table: Table) -> str | None:
-    """Return the column of ids; None if there is none."""
-    return next((name for name in _ID_COLUMNS if name in table.columns), None)
+    """Return the column of ids of a table that names no files; None if there is none."""
+    has_paths = not PATH_COLUMNS.isdisjoint(table.columns)
+    return None if has_paths else next((name for name in _ID_COLUMNS if name in table.columns), None)
 
 
 def resolve_video_ids(table: Table, *, folders: Sequence[Path], scan: FolderScan | None = None) -> ResolvedIds:

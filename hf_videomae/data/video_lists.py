@@ -59,33 +59,25 @@ def read_video_list(file: Path) -> VideoList:
             f"columns path,label,split from all its lists"
         )
     table = read_index_table(file)
-    if not PATH_COLUMNS & set(table.columns):
-        if id_column(table) is not None:
-            ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
-            return VideoList(
-                columns=find_columns(ids.table),
-                paths=IndexPathResolver(ids.root, is_trusted=True),
-                class_names=ids.class_names,
-                notes=ids.notes,
-                split=split_from_list_name(file),
-            )
-        if file.suffix.lower() == ".txt":
+    if id_column(table) is not None:
+        ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
+        columns, root, class_names, notes = find_columns(ids.table), ids.root, ids.class_names, ids.notes
+    else:
+        if file.suffix.lower() == ".txt" and PATH_COLUMNS.isdisjoint(table.columns):
             raise DataError(
                 f"{file} is neither a video file nor a list of videos: a list has `path label` in each line, or "
                 f"a first line that names the columns"
             )
-    table, class_names = apply_class_ind(table)
-    columns = find_columns(table)
-    paths = list(table.texts(columns.path))
-    root, notes = _find_root(file, paths), []
-    if os.path.realpath(root) != os.path.realpath(file.parent) and not all(map(os.path.isabs, _sample_evenly(paths))):
-        notes = [f"the paths in {file} are read as relative to {root}"]
+        table, class_names = apply_class_ind(table)
+        columns = find_columns(table)
+        paths = list(table.texts(columns.path))
+        root, notes = _find_root(file, paths), []
+        is_elsewhere = os.path.realpath(root) != os.path.realpath(file.parent)
+        if is_elsewhere and not all(map(os.path.isabs, _sample_evenly(paths))):
+            notes = [f"the paths in {file} are read as relative to {root}"]
+    resolver = IndexPathResolver(root, is_trusted=True)
     return VideoList(
-        columns=columns,
-        paths=IndexPathResolver(root, is_trusted=True),
-        class_names=class_names,
-        notes=notes,
-        split=split_from_list_name(file),
+        columns=columns, paths=resolver, class_names=class_names, notes=notes, split=split_from_list_name(file)
     )
 
 

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         task = FinetuneTask(recipe, model=model, source=source, stride=stride, resume=resume)
         validator = None
         if recipe.test_split is not None:
-            if has_columns(recipe.test_dataset_name):
+            if any(recipe.columns.values()) and has_columns(recipe.test_dataset_name):
                 source_options |= recipe.columns
             test_source = open_source(
                 recipe.test_dataset_name, split=recipe.test_split, require_labels=True, **source_options

@@ -167,7 +167,7 @@ def extract_probe_features(
     if test:
         dataset, split = recipe.test_dataset or recipe.dataset, recipe.test_split
     columns = {"video_column": recipe.video_column, "label_column": recipe.label_column}
-    if dataset != recipe.dataset and not has_columns(dataset):
+    if dataset != recipe.dataset and any(columns.values()) and not has_columns(dataset):
         columns = {}
     source = open_source(dataset, split=split, require_labels=True, allow_paths=recipe.allow_paths, **columns)
     log_main(f"{'test' if test else 'training'} videos: {describe_source(source)}")

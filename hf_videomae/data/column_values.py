@@ -4,12 +4,13 @@ import importlib.util
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import DataError, first_line
 from ..hub.source_errors import read_with_retries
-from .shard_folders import find_shards
+from .shard_folders import has_shards
+from .video_files import FolderScan
 
 _NUM_READERS = 8
 # Larger rows contain their videos.
@@ -151,12 +152,17 @@ def peek_video_paths(file: str, column: str) -> list[str]:
     return [path for path in paths if isinstance(path, str)]
 
 
-def has_video_paths(root: Path) -> bool:
-    """Return whether a Parquet file of a folder names, in its column `video`, video files of the folder.
+def is_sharded(scan: FolderScan) -> bool:
+    """Return whether a folder holds Parquet, WebDataset or Arrow files, and no videos except those that rows name.
 
-    Such a folder is a data set whose labels are in its columns, not a folder of videos.
+    The labels of such a data set are in its columns.
     """
-    first = next((root / path for path in find_shards(root) if path.endswith(".parquet")), None)
+    return has_shards(scan) and (not scan.videos or _has_video_paths(scan))
+
+
+def _has_video_paths(scan: FolderScan) -> bool:
+    """Return whether a Parquet file of a folder names, in its column `video`, video files of the folder."""
+    first = next((scan.root / path for path in scan.shards if path.endswith(".parquet")), None)
     if first is None or importlib.util.find_spec("pyarrow") is None:
         return False
     import pyarrow
@@ -169,7 +175,7 @@ def has_video_paths(root: Path) -> bool:
         raise DataError(
             f"{first} cannot be read: {first_line(error)[:200]}; get the file again, or remove it from the folder"
         ) from error
-    return any((root / path).is_file() for path in paths)
+    return any((scan.root / path).is_file() for path in paths)
 
 
 def _open_file(file: str) -> Any:

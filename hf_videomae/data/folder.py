@@ -10,15 +10,13 @@ from ..text import escape_non_utf8
 from .class_folders import innermost_classes
 from .folder_layout import read_split, read_without_splits
 from .frame_folder_hint import describe_frame_folder
-from .index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index_columns
-from .index_paths import IndexPathResolver
+from .index_files import VideoIndex, read_index_file
 from .labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from .list_detection import note_unread_lists
-from .metadata_files import METADATA_FILES, add_folder_splits, find_metadata, read_metadata, select_split
-from .path_policy import allowed_folders
+from .metadata_files import find_metadata, read_index_split, read_metadata, select_split
 from .source import Label, Sample, Segment, segment_id
 from .split_folders import find_reached_splits, split_from_name
-from .video_files import VIDEO_EXTENSIONS, FolderScan, is_video_file, scan_folder
+from .video_files import INDEX_FILES, VIDEO_EXTENSIONS, FolderScan, is_video_file
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -84,16 +82,16 @@ class FolderSource:
         cls, name: str, index: VideoIndex, *, root: Path, kind: LabelKind, class_names: Sequence[str] | None = None
     ) -> "FolderSource":
         """Return the videos of an index file as a source; `class_names` are all classes in order."""
-        is_cut = any(segment != (None, None) for segment in index.segments)
+        segments = [(entry.start, entry.end) for entry in index.entries]
         reason = index.no_labels_reason
         return cls(
             name,
             root=root,
             paths=index.paths,
-            labels=index.labels,
+            labels=[entry.label for entry in index.entries] if index.is_labeled else None,
             kind=kind,
             notes=index.notes,
-            segments=index.segments if is_cut else None,
+            segments=segments if any(segment != (None, None) for segment in segments) else None,
             no_labels_reason=f"{reason}; give every row its class in that column" if reason else "",
             class_names=class_names,
         )
@@ -101,13 +99,13 @@ class FolderSource:
 
 def open_video_folder(
     dataset: str,
+    scan: FolderScan,
     *,
     split: str = "train",
-    require_labels: bool = False,
     kind: LabelKind = SINGLE_LABEL,
-    allow_paths: Sequence[str] = (),
+    allowed: Sequence[str] = (),
 ) -> FolderSource:
-    """Open all videos under a folder.
+    """Open the videos under a folder, by its index files or by its subfolders.
 
     An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
     says which videos belong to the data set. Without one, all videos do: folders with the names of splits are splits,
@@ -115,78 +113,49 @@ def open_video_folder(
     are separated by `|`.
 
     Raises:
-        DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, folders
-            that can be read in two ways, or missing labels if they are required.
+        DataError: for a folder without videos, an index file that does not fit the folder, an unknown split, or
+            folders that can be read in two ways.
     """
-    root = Path(dataset)
-    index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
-    scan = scan_folder(root, index_names=METADATA_FILES)
-    paths, allowed = scan.videos, allowed_folders(allow_paths)
-    if index is not None:
-        listed = _read_top_index(
-            index, paths=IndexPathResolver(root, allowed=allowed), split=split, kind=kind, name=dataset
-        )
-        source = FolderSource.from_index(dataset, listed, root=root, kind=kind)
-    elif not paths:
-        raise DataError(_describe_no_videos(root, scan))
-    else:
-        source = _open_without_index(dataset, scan, split=split, kind=kind, allowed=allowed)
-        lists = note_unread_lists(root)
-        source.notes += [*scan.notes(), *filter(None, [lists])]
-        if lists and source.labels is None:
-            source.no_labels_reason = f"{source.no_labels_reason or 'its folders name no classes'}; {lists}"
-    return _check_labels(source, require_labels)
-
-
-def _open_without_index(
-    dataset: str, scan: FolderScan, *, split: str, kind: LabelKind, allowed: Sequence[str]
-) -> FolderSource:
-    """Open a folder by its subfolders, and by the index files in them."""
-    root = Path(dataset)
+    root = scan.root
+    if scan.top_index is not None:
+        listed = read_index_file(scan.top_index, root=root, scan=scan, allowed=allowed)
+        index = read_index_split(listed, split=split, kind=kind, name=dataset)
+        return FolderSource.from_index(dataset, index, root=root, kind=kind)
+    if not scan.videos:
+        raise DataError(_describe_no_videos(scan))
     metadata, notes = find_metadata(root, scan.index_files, scan.videos)
     if any(file.columns.split for file in metadata):
         full_index = read_metadata(root, metadata, read_without_splits(scan.videos), kind=kind, allowed=allowed)
         source = FolderSource.from_index(dataset, select_split(full_index, split, name=dataset), root=root, kind=kind)
         source.notes += notes
-        return source
-    videos = read_split(scan.videos, name=dataset, split=split)
-    if not {video for file in metadata for video in file.videos}.isdisjoint(videos.paths):
-        listed = read_metadata(root, metadata, videos, kind=kind, allowed=allowed)
-        source = FolderSource.from_index(dataset, listed, root=root, kind=kind)
-        source.notes += [*videos.notes, *notes]
-        return source
-    return FolderSource(
-        dataset,
-        root=root,
-        paths=videos.paths,
-        labels=videos.labels,
-        kind=kind,
-        notes=[*videos.notes, *notes],
-        no_labels_reason=_add_remedy(videos.no_labels_reason),
-    )
+    else:
+        videos = read_split(scan.videos, name=dataset, split=split)
+        notes = [*videos.notes, *notes]
+        if not {video for file in metadata for video in file.videos}.isdisjoint(videos.paths):
+            index = read_metadata(root, metadata, videos, kind=kind, allowed=allowed)
+            source = FolderSource.from_index(dataset, index, root=root, kind=kind)
+            source.notes += notes
+        else:
+            source = FolderSource(dataset, root=root, paths=videos.paths, labels=videos.labels, kind=kind, notes=notes)
+            source.no_labels_reason = videos.no_labels_reason
+            if "in no class folder" in videos.no_labels_reason:
+                source.no_labels_reason += (
+                    "; move it into the folder of its class or out of here, or add an index.csv (path,label)"
+                )
+    lists = note_unread_lists(root, scan.lists)
+    source.notes += [*scan.notes(), *filter(None, [lists])]
+    if lists and source.labels is None:
+        source.no_labels_reason = f"{source.no_labels_reason or 'its folders name no classes'}; {lists}"
+    return source
 
 
-def _read_top_index(file: Path, *, paths: IndexPathResolver, split: str, kind: LabelKind, name: str) -> VideoIndex:
-    """Read the index file at the top. If it names no splits, the folders of its paths may."""
-    columns, notes = read_index_columns(file, root=paths.root)
-    if not columns.split:
-        full_index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
-        with_splits = add_folder_splits(full_index, name=name)
-        if with_splits is not full_index:
-            return select_split(check_index(with_splits, root=paths.root), split, name=name)
-    index = build_index(columns, paths=paths, split=split, kind=kind, notes=notes)
-    return check_index(index, root=paths.root)
-
-
-def open_glob(
-    pattern: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE_LABEL
-) -> FolderSource:
+def open_glob(pattern: str, *, split: str = "train", kind: LabelKind = SINGLE_LABEL) -> FolderSource:
     """Open the videos that a glob pattern matches (`**` is recursive).
 
     Ids are relative to the folder before the first wildcard.
 
     Raises:
-        DataError: when nothing matches, no match is a video, or labels are required and missing.
+        DataError: when nothing matches, or no match is a video.
     """
     if split != "train":
         raise DataError(f"{pattern} is a pattern and has no split {split!r}; give the pattern of that split's files")
@@ -200,8 +169,7 @@ def open_glob(
     paths = [Path(path).relative_to(root).as_posix() for path in videos]
     labels = innermost_classes([tuple(path.split("/")[:-1]) for path in paths])
     notes = _describe_pattern_splits(paths, labels, pattern=pattern)
-    source = FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind, notes=notes)
-    return _check_labels(source, require_labels)
+    return FolderSource(pattern, root=root, paths=paths, labels=labels, kind=kind, notes=notes)
 
 
 def _describe_pattern_splits(paths: Sequence[str], labels: Sequence[str] | None, *, pattern: str) -> list[str]:
@@ -222,47 +190,39 @@ def _describe_pattern_splits(paths: Sequence[str], labels: Sequence[str] | None,
     return [f"the pattern reaches into {splits}, and all its videos are read as the split train"] if splits else []
 
 
-def open_video_file(dataset: str, *, require_labels: bool = False, kind: LabelKind = SINGLE_LABEL) -> FolderSource:
-    """Open a single video, or the folder of an index file.
+def open_video_file(dataset: str) -> FolderSource:
+    """Open a single video.
 
     Raises:
         DataError: for any other file.
     """
     path = Path(dataset)
-    if path.name in INDEX_FILES:
-        return open_video_folder(str(path.parent), require_labels=require_labels, kind=kind)
     if not is_video_file(path.name):
         known = " ".join(sorted(VIDEO_EXTENSIONS))
         raise DataError(f"{dataset} is not a video file (known extensions: {known}); give a folder of videos")
-    return _check_labels(FolderSource(dataset, root=path.parent, paths=[path.name]), require_labels)
+    return FolderSource(dataset, root=path.parent, paths=[path.name])
 
 
-def _describe_no_videos(root: Path, scan: FolderScan) -> str:
+def _describe_no_videos(scan: FolderScan) -> str:
+    root, others = scan.root, scan.num_files
     if scan.is_frame_folder:
-        return describe_frame_folder(root)
-    others = sum(len(files) for _, _, files in os.walk(root))
+        return describe_frame_folder(root, scan.images)
     what = f"none of the {others} files in the folder {root} is a video" if others else f"the folder {root} is empty"
     what += scan.describe_skipped()
     if scan.archives:
         return f"{what}; unpack the archives ({scan.archives}), and give the folder of the videos"
-    lists = note_unread_lists(root)
+    lists = note_unread_lists(root, scan.lists)
     if lists:
         return escape_non_utf8(f"{what}; {lists}")
     return escape_non_utf8(f"{what}; give a folder that holds videos (.mp4, .avi, .mkv, .webm, ...), at any depth")
 
 
-def _add_remedy(reason: str) -> str:
-    if "in no class folder" not in reason:
-        return reason
-    return f"{reason}; move it into the folder of its class or out of here, or add an index.csv (path,label)"
-
-
-def _check_labels(source: FolderSource, require_labels: bool) -> FolderSource:
-    if require_labels and source.labels is None:
-        if source.no_labels_reason:
-            raise DataError(f"{source.name} has no labels: {source.no_labels_reason}")
+def check_labels(source: FolderSource) -> None:
+    """Raise `DataError` for a data set without labels."""
+    if source.labels is None and source.no_labels_reason:
+        raise DataError(f"{source.name} has no labels: {source.no_labels_reason}")
+    if source.labels is None:
         raise DataError(
             f"{source.name} has no labels; put each class's videos into a folder of its name (two or more), or "
             f"add an {INDEX_FILES[0]} with the columns path,label"
         )
-    return source

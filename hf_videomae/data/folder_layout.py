@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ..errors import DataError
 from ..text import escape_non_utf8
@@ -26,8 +26,8 @@ class FolderVideos:
     paths: list[str]
     labels: list[str] | None
     splits: list[str]
-    no_labels_reason: str = ""
-    notes: list[str] = field(default_factory=list)
+    no_labels_reason: str
+    notes: list[str]
 
 
 def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
@@ -41,30 +41,30 @@ def read_split(videos: Sequence[str], *, name: str, split: str) -> FolderVideos:
     Raises:
         DataError: for a split that is not there, and if only some folders look like splits.
     """
-    layout = find_split_folders(videos, name=name)
-    level, notes = layout.level, list(layout.notes)
+    level, notes = find_split_folders(videos, name=name)
+    reading, selected, folder = FolderClasses(), videos, name
     if level is None:
-        selected, folder = list(videos), name
         notes += _note_folder_split(name, split=split)
     else:
         folders, more = select_split_folders(level, split, name=name)
+        notes += more
         selected = [path for path in videos if path.split("/")[level.depth] in folders]
         folder = os.path.join(name, folders[0]) if level.depth == 0 else name
-        notes += more
-    reading = _read_split_classes(selected, videos, level=level, pattern=os.path.join(folder, "**/*"))
-    notes += filter(None, [reading.note])
-    splits = [normalize_split(split)] * len(selected)
-    return FolderVideos(
-        paths=selected, labels=reading.labels, splits=splits, no_labels_reason=reading.no_labels_reason, notes=notes
-    )
+        # The folders of all splits name the classes, or those of this split alone.
+        reading = read_classes(_class_folders_of(videos, level), paths=videos)
+    if reading.labels is not None:
+        label_of = dict(zip(videos, reading.labels, strict=True))
+        reading = replace(reading, labels=[label_of[path] for path in selected])
+    else:
+        pattern = os.path.join(folder, "**/*")
+        reading = read_classes(_class_folders_of(selected, level), paths=selected, pattern=pattern)
+    return _with_classes(reading, paths=selected, splits=[normalize_split(split)] * len(selected), notes=notes)
 
 
 def read_without_splits(videos: Sequence[str]) -> FolderVideos:
     """Read all videos as one split, whatever the names of their folders; something else gives the splits."""
-    reading = read_classes(_class_folders_of(videos, None), paths=videos)
-    return FolderVideos(
-        paths=list(videos), labels=reading.labels, splits=[""] * len(videos), no_labels_reason=reading.no_labels_reason
-    )
+    reading = replace(read_classes(_class_folders_of(videos, None), paths=videos), note="")
+    return _with_classes(reading, paths=videos, splits=[""] * len(videos))
 
 
 def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:
@@ -73,54 +73,40 @@ def read_all_splits(videos: Sequence[str], *, name: str) -> FolderVideos:
     Raises:
         DataError: if only some folders look like splits, or several look like the same.
     """
-    layout = find_split_folders(videos, name=name, suggest_pattern=False)
-    level, notes = layout.level, list(layout.notes)
+    level, notes = find_split_folders(videos, name=name, suggest_pattern=False)
     if level is None:
         splits = ["train"] * len(videos)
         notes += _note_folder_split(name, split="train")
     else:
-        for split in level.by_split():
-            _refuse_several_folders(level, split, name=name)
+        split, folders = next((item for item in level.by_split().items() if len(item[1]) > 1), ("", []))
+        if folders:
+            raise DataError(
+                escape_non_utf8(
+                    f"{name} has {len(folders)} folders for the split {split!r} ({folders[0]}/ and {folders[1]}/); "
+                    f"prepare one of them by itself, or list the videos in an index.csv (path,label,split)"
+                )
+            )
         splits = [level.split_of(path) for path in videos]
     reading = read_classes(_class_folders_of(videos, level), paths=videos)
-    notes += filter(None, [reading.note])
+    return _with_classes(reading, paths=videos, splits=splits, notes=notes)
+
+
+def _with_classes(
+    reading: FolderClasses, *, paths: Sequence[str], splits: list[str], notes: Sequence[str] = ()
+) -> FolderVideos:
     return FolderVideos(
-        paths=list(videos),
+        paths=list(paths),
         labels=reading.labels,
         splits=splits,
         no_labels_reason=reading.no_labels_reason,
-        notes=notes,
+        notes=[*notes, *filter(None, [reading.note])],
     )
-
-
-def _refuse_several_folders(level: SplitLevel, split: str, *, name: str) -> None:
-    folders = level.by_split()[split]
-    if len(folders) > 1:
-        both = " and ".join(f"{folder}/" for folder in folders[:2])
-        raise DataError(
-            escape_non_utf8(
-                f"{name} has {len(folders)} folders for the split {split!r} ({both}); prepare one of them by itself, "
-                f"or list the videos in an index.csv (path,label,split)"
-            )
-        )
 
 
 def _class_folders_of(paths: Sequence[str], level: SplitLevel | None) -> list[FolderNames]:
     if level is None:
         return [tuple(path.split("/")[:-1]) for path in paths]
     return [level.folders_without_split(path) for path in paths]
-
-
-def _read_split_classes(
-    selected: Sequence[str], videos: Sequence[str], *, level: SplitLevel | None, pattern: str
-) -> FolderClasses:
-    """Read classes from the folders of all splits, or from the selected split if those name none."""
-    if level is not None:
-        whole = read_classes(_class_folders_of(videos, level), paths=videos)
-        if whole.labels is not None:
-            label_of = dict(zip(videos, whole.labels, strict=True))
-            return FolderClasses(labels=[label_of[path] for path in selected], note=whole.note)
-    return read_classes(_class_folders_of(selected, level), paths=selected, pattern=pattern)
 
 
 def _note_folder_split(name: str, *, split: str) -> list[str]:

@@ -3,29 +3,24 @@
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..text import escape_non_utf8
-from .video_files import IMAGE_EXTENSIONS, file_extension
 
 _NUMBER = re.compile(r"(.*?)(\d+)(\.\w+)")
 # Odd sizes are padded by a pixel, because H.264 needs even ones.
 _ENCODE = "-vf 'pad=ceil(iw/2)*2:ceil(ih/2)*2' -pix_fmt yuv420p"
 
 
-def describe_frame_folder(root: Path) -> str:
+def describe_frame_folder(root: Path, images: Sequence[str]) -> str:
     """Return why a folder of images cannot be read, with the command that makes a video of each folder."""
-    folders = [
-        (folder, sorted(images))
-        for folder, _, files in os.walk(root, followlinks=True)
-        if (images := [name for name in files if file_extension(name) in IMAGE_EXTENSIONS])
-    ]
-    names = folders[0][1]
-    count = sum(len(images) for _, images in folders)
+    num_folders = len({os.path.dirname(image) for image in images})
+    names = [os.path.basename(image) for image in images if os.path.dirname(image) == os.path.dirname(images[0])]
     extension = os.path.splitext(names[0])[1]
     return escape_non_utf8(
-        f"{root} holds no videos but {count} images ({extension}) in {len(folders)} folders; if they are frames, make "
-        f"a video of each folder, with its own frame rate, and give the folder again: "
+        f"{root} holds no videos but {len(images)} images ({extension}) in {num_folders} folders; if they are frames, "
+        f"make a video of each folder, with its own frame rate, and give the folder again: "
         f"find {shlex.quote(str(root))} -name '*{extension}' -exec dirname {{}} + | sort -u | while read -r d; do "
         f'ffmpeg -nostdin -framerate 25 {_ffmpeg_input(names, extension)} {_ENCODE} "$d.mp4"; done'
     )

@@ -16,9 +16,9 @@ from ..hub.retry import RetryPolicy, retry_first_request, shard_retry_seconds
 from ..hub.source_errors import not_the_hub_error, read_with_retries, source_refused_error
 from .path_policy import check_card_data_files, parse_allowed_paths
 from .shard_cache import ShardCache, find_cached_snapshot
-from .shard_folders import SHARD_KINDS, saved_splits, shard_splits
+from .shard_folders import saved_splits, shard_splits
 from .split_names import normalize_split
-from .video_files import is_video_file
+from .video_files import SHARD_KINDS, is_video_file
 
 _PROBE_SECONDS = 10.0
 NUM_PROBED_ROWS = 20

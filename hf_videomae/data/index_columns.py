@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from .split_names import SPLIT_NAMES, normalize_split
-from .tables import Table, cell_text, has_file_extension, read_table
+from .tables import Table, cell_text, has_file_extension, normalize_column_name, read_table
 
 # The names of each column. A name in the first list is certain; of the others a table may have only one.
 COLUMN_NAMES = {
@@ -164,7 +165,7 @@ def _find_column(table: Table, role: str) -> str:
         if len(candidates) > 1:
             candidates = [name for name in candidates if _is_filled(table, name)] or candidates[:1]
         if len(candidates) > 1 and role == "path":
-            files = [name for name in candidates if _holds_files(table, name)]
+            files = [name for name in candidates if all(map(has_file_extension, table.texts(name)))]
             candidates = files if files else candidates
         if len(candidates) > 1 and not _have_equal_cells(table, candidates):
             both = " and ".join(f"`{name}`" for name in candidates)
@@ -178,11 +179,7 @@ def _find_column(table: Table, role: str) -> str:
 
 
 def _is_filled(table: Table, name: str) -> bool:
-    return any(cell_text(row.get(name)) for row in table.rows)
-
-
-def _holds_files(table: Table, name: str) -> bool:
-    return all(has_file_extension(cell_text(row.get(name))) for row in table.rows)
+    return any(table.texts(name))
 
 
 def _have_equal_cells(table: Table, names: list[str]) -> bool:
@@ -194,14 +191,30 @@ def _may_hold_splits(table: Table, name: str) -> bool:
     """Return whether a column may separate training from test videos, by its name or its cells."""
     if _SPLIT_WORDS & set(name.split("_")):
         return True
-    values = {cell_text(row.get(name)) for row in table.rows}
+    values = set(table.texts(name))
     return 1 < len(values) <= _MAX_SPLITS and any(normalize_split(text) in SPLIT_NAMES for text in values)
 
 
 def _find_split_column(table: Table, *, used: set[str]) -> str:
     """Return a column of any name whose cells all name splits: `train` and at least one other."""
     for name in table.columns:
-        splits = {normalize_split(cell_text(row.get(name))) for row in table.rows} if name not in used else set()
+        splits = set(map(normalize_split, table.texts(name))) if name not in used else set()
         if "train" in splits and len(splits) > 1 and splits <= SPLIT_NAMES.keys():
             return name
     return ""
+
+
+def find_typed_column(features: Any, role: str, *, dtypes: tuple[str, ...]) -> str | None:
+    """Return the first column for a role, by the names in `COLUMN_NAMES`, with one of these types.
+
+    Args:
+        features: of a data set, by `datasets`.
+        role: one of `COLUMN_NAMES`.
+        dtypes: how the names of the types begin; a `ClassLabel` counts as text.
+    """
+    typed = {
+        normalize_column_name(column): column
+        for column, feature in features.items()
+        if ("string" if hasattr(feature, "names") else str(getattr(feature, "dtype", ""))).startswith(dtypes)
+    }
+    return next((typed[name] for names in COLUMN_NAMES[role] for name in names if name in typed), None)

@@ -9,24 +9,43 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
-from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
+from .index_columns import IndexColumns, find_columns, read_index_table
 from .index_paths import IndexPathResolver
 from .label_parsing import is_missing_label, parse_label_cells
 from .labels import MISSING_VALUES, LabelKind
 from .source import Segment, segment_id
 from .split_names import normalize_split
-from .tables import Cell, Table, cell_text
+from .tables import Cell, Table, cell_text, parse_number
+from .video_files import FolderScan
 from .video_ids import id_column, resolve_video_ids
 
-INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
 _CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
 InvalidField = Literal["path", "label", "split", "segment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoList:
+    """A table of videos, and where its files are.
+
+    Attributes:
+        columns: the columns of the table.
+        paths: finds the files of its rows.
+        class_names: all classes in their order, if a file next to the table has them.
+        notes: how it was read, for the user.
+        split: the split in the name of a list; "" if there is none.
+    """
+
+    columns: IndexColumns
+    paths: IndexPathResolver
+    class_names: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+    split: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +54,13 @@ class IndexEntry:
 
     Attributes:
         path: relative to the folder, in posix style.
-        cell: its label, as written in the row.
+        label: as `parse_labels` takes it; "" if no row has one.
         split: as `normalize_split` returns it; "" if the table has no splits.
         start, end: of a segment, in seconds of the file; None for the beginning and the end of the file.
     """
 
     path: str
-    cell: Cell = ""
+    label: str = ""
     split: str = ""
     start: float | None = None
     end: float | None = None
@@ -74,7 +93,7 @@ class VideoIndex:
     Attributes:
         file: for errors.
         entries: in the order of the rows, including repeated ones.
-        labels: the label of each entry, as `parse_labels` takes them; None if no row has one.
+        is_labeled: whether they have labels.
         refused: rows that cannot be used.
         notes: how the file was read, for the user.
         no_labels_reason: why there are no labels; "" if there are.
@@ -83,7 +102,7 @@ class VideoIndex:
 
     file: Path
     entries: list[IndexEntry]
-    labels: list[str] | None
+    is_labeled: bool
     refused: list[InvalidRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     no_labels_reason: str = ""
@@ -94,64 +113,63 @@ class VideoIndex:
         """Return the path of each entry."""
         return [entry.path for entry in self.entries]
 
-    @property
-    def segments(self) -> list[Segment]:
-        """Return start and end of each entry in seconds."""
-        return [(entry.start, entry.end) for entry in self.entries]
 
+def read_index_file(
+    file: Path, *, root: Path, scan: FolderScan | None = None, allowed: Sequence[str] = ()
+) -> VideoList:
+    """Read an index file of a folder.
 
-def read_index_columns(file: Path, *, root: Path) -> tuple[IndexColumns, list[str]]:
-    """Read an index file of a folder, and find its columns; return notes if its videos are named by ids.
+    Args:
+        file: the index file.
+        root: the folder.
+        scan: of the folder, if it is listed already.
+        allowed: by `parse_allowed_paths`.
 
     Raises:
         DataError: for a file that cannot be read, or columns that can be read in two ways.
     """
-    table = read_index_table(file)
-    if PATH_COLUMNS.isdisjoint(table.columns) and id_column(table) is not None:
-        resolved = resolve_video_ids(table, folders=(root,))
-        return find_columns(resolved.table), resolved.notes
-    return find_columns(table), []
+    table, paths, notes = read_index_table(file), IndexPathResolver(root, allowed=allowed), list[str]()
+    if id_column(table) is not None:
+        resolved = resolve_video_ids(table, folders=(root,), scan=scan)
+        table, notes = resolved.table, resolved.notes
+    return VideoList(columns=find_columns(table), paths=paths, notes=notes)
 
 
-def build_index(
-    columns: IndexColumns, *, paths: IndexPathResolver, split: str | None, kind: LabelKind, notes: Sequence[str] = ()
-) -> VideoIndex:
+def build_index(listed: VideoList, *, split: str | None, kind: LabelKind) -> VideoIndex:
     """Return the videos that a table lists for a split (None: for all), and the rows that cannot be used.
 
     Raises:
         DataError: if there are no rows of the split, or the labels can be read in two ways.
     """
+    columns = listed.columns
     table = columns.table
     rows = _select_rows(table, columns, split=split)
     is_labeled = bool(columns.label) and not all(
         is_missing_label(row[1].get(columns.label, ""), kind=kind) for row in rows
     )
-    entries, refused = [], []
+    entries, cells, refused, label_notes = list[IndexEntry](), list[Cell](), list[InvalidRow](), list[str]()
     for number, row, name in rows:
-        label = row.get(columns.label, "") if is_labeled else ""
-        row_name = cell_text(row.get(columns.path)) or f"row {number}"
+        cell = row.get(columns.label, "") if is_labeled else ""
         try:
-            entries.append(_parse_entry(row, columns, paths=paths, split=name, label=label))
+            entry = _parse_entry(row, columns, paths=listed.paths, split=name)
+            if is_labeled and is_missing_label(cell, kind=kind):
+                raise _RowError("it has no label, though others have", "label")
         except _RowError as error:
+            row_name = cell_text(row.get(columns.path)) or f"row {number}"
             refused.append(InvalidRow(row=row_name, reason=str(error), invalid_field=error.invalid_field))
-            continue
-        if is_labeled and is_missing_label(label, kind=kind):
-            entries.pop()
-            refused.append(
-                InvalidRow(row=row_name, reason="it has no label, though others have", invalid_field="label")
-            )
-    labels: list[str] | None = None
-    label_notes: list[str] = []
+        else:
+            entries.append(entry)
+            cells.append(cell)
     if is_labeled:
-        all_cells = [row.get(columns.label, "") for row in table.rows]
-        cells, ids = [entry.cell for entry in entries], [entry.id for entry in entries]
+        all_cells, ids = [row.get(columns.label, "") for row in table.rows], [entry.id for entry in entries]
         labels, label_notes = parse_label_cells(cells, all_cells=all_cells, kind=kind, file=table.file, ids=ids)
+        entries = [replace(entry, label=label) for entry, label in zip(entries, labels, strict=True)]
     return VideoIndex(
         file=table.file,
         entries=entries,
-        labels=labels,
+        is_labeled=is_labeled,
         refused=refused,
-        notes=[*notes, *columns.notes, *label_notes, *_note_shared_videos(columns)],
+        notes=[*listed.notes, *columns.notes, *label_notes, *_note_shared_videos(columns)],
         no_labels_reason="" if is_labeled else _explain_no_labels(table, columns),
         has_unused_times=bool(columns.unused_times),
     )
@@ -203,16 +221,9 @@ def _select_rows(table: Table, columns: IndexColumns, *, split: str | None) -> l
     file = table.file
     if not table.rows:
         raise DataError(f"{file} lists no videos; add a row for each, or remove it to take every video in the folder")
-    names = [normalize_split(cell_text(row.get(columns.split))) if columns.split else "" for row in table.rows]
+    names = list(map(normalize_split, table.texts(columns.split))) if columns.split else [""] * len(table.rows)
     rows = list(zip(table.row_numbers, table.rows, names, strict=True))
-    if split is None:
-        return rows
-    if not any(names):
-        if normalize_split(split) != "train":
-            raise DataError(
-                f"{file} has no column `split`, so all its videos are `train`; {split!r} was asked for: add that "
-                f"column, or name the list of that split"
-            )
+    if split is None or not any(names):
         return rows
     missing = next((number for number, _, name in rows if not name), None)
     if missing is not None:
@@ -234,9 +245,7 @@ class _RowError(ValueError):
         self.invalid_field = invalid_field
 
 
-def _parse_entry(
-    row: dict[str, Cell], columns: IndexColumns, *, paths: IndexPathResolver, split: str, label: Cell
-) -> IndexEntry:
+def _parse_entry(row: dict[str, Cell], columns: IndexColumns, *, paths: IndexPathResolver, split: str) -> IndexEntry:
     try:
         path = paths.resolve_path(cell_text(row.get(columns.path)))
     except ValueError as error:
@@ -246,7 +255,7 @@ def _parse_entry(
         check_segment(start, end)
     except ValueError as error:
         raise _RowError(str(error), "segment") from None
-    return IndexEntry(path=path, cell=label, split=split, start=start, end=end)
+    return IndexEntry(path=path, split=split, start=start, end=end)
 
 
 def _parse_segment(row: dict[str, Cell], columns: IndexColumns) -> Segment:
@@ -272,11 +281,8 @@ def parse_seconds(text: str, *, decimal_comma: bool = False) -> float | None:
         return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
     if decimal_comma and re.fullmatch(r"\d+,\d+", text):
         text = text.replace(",", ".")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds):
+    seconds = parse_number(text)
+    if seconds is None:
         raise ValueError(
             f"its start or end {text!r} is no number of seconds; leave the cell empty for the whole video"
         )
@@ -321,9 +327,9 @@ def _refuse_duplicate_entries(index: VideoIndex) -> None:
         return
     first = next(id for id, count in counts.items() if count > 1)
     remedy = "remove the repeated rows"
-    cells = {str(entry.cell) for entry in index.entries if entry.id == first}
+    labels = {entry.label for entry in index.entries if entry.id == first}
     if index.has_unused_times:
         remedy = "to use parts of a file name the columns of their times `start` and `end`, in seconds"
-    elif len(cells) > 1:
+    elif len(labels) > 1:
         remedy = "remove the wrong rows, or write its classes in one row separated by | for several classes of a video"
     raise DataError(f"{index.file} lists {repeated} videos more than once, the first is {first}; {remedy}")

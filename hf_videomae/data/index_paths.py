@@ -12,13 +12,12 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from .path_policy import ALLOW_PATHS_FLAG
+from .path_policy import ALLOW_PATHS_FLAG, CONTROL_CHARACTERS
 from .tables import has_file_extension
 from .video_files import PLAYLIST_EXTENSIONS
 
 # Lists of other files, and texts that are often stored with videos.
 NON_VIDEO_EXTENSIONS = PLAYLIST_EXTENSIONS | frozenset(".csv .json .jsonl .md .smi .tsv .txt .xml .yaml .yml".split())
-_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -27,7 +26,7 @@ class IndexPathResolver:
 
     Args:
         root: the folder that paths are relative to.
-        allowed: further folders that the user allowed.
+        allowed: by `parse_allowed_paths`; the folders among them are allowed too.
         is_trusted: the user named the list, so it may name any file.
     """
 
@@ -36,7 +35,8 @@ class IndexPathResolver:
         self._real_paths: dict[str, str] = {}
         self._files_by_stem: dict[str, dict[str, tuple[str, ...]]] = {}
         self._allowed_folders = [
-            os.path.realpath(folder) for folder in (str(root), *_hub_cache_folders(root), *allowed)
+            os.path.realpath(folder)
+            for folder in (str(root), *_hub_cache_folders(root), *filter(os.path.isabs, allowed))
         ]
 
     def resolve_path(self, text: str) -> str:
@@ -51,7 +51,7 @@ class IndexPathResolver:
         """
         if not text:
             raise ValueError("it has no path")
-        if _CONTROL.search(text):
+        if CONTROL_CHARACTERS.search(text):
             raise ValueError("its path holds control characters")
         if "://" in text:
             raise ValueError("it is a URL; an index file lists files: download it and give its path")
@@ -68,6 +68,13 @@ class IndexPathResolver:
             is_link = not (os.path.isabs(text) or path.startswith("../"))
             raise ValueError(self._outside_message(path, "a link in its path leads" if is_link else "its path leads"))
         return path
+
+    def has_file(self, text: str) -> bool:
+        """Return whether `resolve_path` finds a file."""
+        try:
+            return bool(self.resolve_path(text))
+        except ValueError:
+            return False
 
     def _candidate_paths(self, text: str) -> list[str]:
         """Return the paths that a text may mean, the most likely first."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from .source import Label, Sample
+from .tables import parse_number
 
 # The names of transformers' `problem_type`.
 LabelKind = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -80,11 +81,8 @@ def _class_sort_key(name: str) -> tuple[bool, int, str]:
 
 
 def _parse_number(text: str, *, id: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = parse_number(text)
+    if value is None:
         raise DataError(
             f"{name}: the label of {id} is {text!r}, but regression wants a finite number for every video; fix it, "
             f"or leave --problem_type out to train on classes"

@@ -2,12 +2,12 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..text import escape_non_utf8
 from .split_folders import split_into_words
 from .split_names import normalize_split
-from .video_files import is_video_file
 
 LIST_EXTENSIONS = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson"))
 _SPLIT_WORD = re.compile(
@@ -35,54 +35,25 @@ def split_from_list_name(file: Path) -> str:
     return splits.pop() if len(splits) == 1 else ""
 
 
-def note_unread_lists(folder: Path) -> str:
-    """Return a note on the lists of videos in a folder, and how to use one; "" if there are none.
-
-    It looks for lists of splits and of labels, at the top and in its folders without videos.
-    """
-    names = sorted(_find_lists(folder))
+def note_unread_lists(folder: Path, lists: Sequence[str]) -> str:
+    """Return a note on the lists of videos in a folder, by `scan_folder`, and how to use one; "" if there are none."""
+    names = sorted(map(escape_non_utf8, lists))
     if not names:
         return ""
     shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
     verb = "is" if len(names) == 1 else "are"
-    lists = [name for name in names if is_list_file(name)]
-    if not lists:
+    tables = [name for name in names if is_list_file(name)]
+    if not tables:
         return f"{shown} in {folder} {verb} not read; save the table as index.csv there, with the columns path,label"
-    first = next((name for name in lists if split_from_list_name(Path(name)) == "train"), lists[0])
+    first = next((name for name in tables if split_from_list_name(Path(name)) == "train"), tables[0])
     return f"{shown} in {folder} {verb} not read; to use a list, name it instead of the folder, as {folder / first}"
 
 
-def _find_lists(folder: Path) -> list[str]:
-    lists = []
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            lists += [f"{path.name}/{name}" for name in _find_lists_in_subfolder(path)]
-        elif _is_video_list(path):
-            lists.append(path.name)
-    return list(map(escape_non_utf8, lists))
-
-
-def _find_lists_in_subfolder(folder: Path) -> list[str]:
-    lists = []
-    try:
-        for entry in os.scandir(folder):
-            if is_video_file(entry.name):
-                return []
-            if _is_video_list(Path(entry.path)) and entry.is_file():
-                lists.append(entry.name)
-    except OSError:  # a folder that cannot be listed is reported elsewhere
-        return []
-    return lists
-
-
-def _is_video_list(file: Path) -> bool:
-    if (
-        file.name.startswith(".")
-        or file.name in _KNOWN_TABLES
-        or not (is_list_file(file.name) or file.suffix.lower() in _SPREADSHEET_EXTENSIONS)
-    ):
+def is_video_list(name: str) -> bool:
+    """Return whether a file is probably a list of videos, of a split or with labels, by its name."""
+    stem, extension = os.path.splitext(name)
+    is_table = is_list_file(name) or extension.lower() in _SPREADSHEET_EXTENSIONS
+    if name.startswith(".") or name in _KNOWN_TABLES or not is_table:
         return False
-    is_text = file.suffix.lower() == ".txt"
-    return bool(split_from_list_name(file)) or not is_text and not _LIST_WORDS.isdisjoint(split_into_words(file.stem))
+    has_list_word = extension.lower() != ".txt" and not _LIST_WORDS.isdisjoint(split_into_words(stem))
+    return has_list_word or bool(split_from_list_name(Path(name)))

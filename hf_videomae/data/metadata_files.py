@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError, first_line
+from ..errors import DataError
 from ..text import escape_non_utf8
 from .folder_layout import FolderVideos
 from .index_columns import IndexColumns, find_columns, read_index_table
-from .index_files import INDEX_FILES, IndexEntry, InvalidRow, VideoIndex, build_index, check_index
+from .index_files import IndexEntry, InvalidRow, VideoIndex, VideoList, build_index, check_index
 from .index_paths import IndexPathResolver
 from .labels import LabelKind
 from .split_folders import find_reached_splits, find_split_folders
 from .split_names import normalize_split
-from .tables import Table, normalize_column_name
-
-METADATA_FILES = (*INDEX_FILES, "metadata.parquet")
+from .video_files import METADATA_FILES
 
 
 @dataclass(frozen=True)
@@ -66,34 +64,12 @@ def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tu
     tables, notes = [], []
     for folder in sorted(by_folder.keys() & owned.keys()):
         chosen = min(by_folder[folder], key=lambda file: METADATA_FILES.index(os.path.basename(file)))
-        table = _read_parquet(root / chosen) if chosen.endswith(".parquet") else read_index_table(root / chosen)
+        table = read_index_table(root / chosen)
         if not table.rows or not {"path", "file_name"} & set(table.columns):
             notes.append(f"{escape_non_utf8(chosen)} has no column `path` or `file_name`, so it is not read")
             continue
         tables.append(MetadataFile(folder, find_columns(table), owned[folder]))
     return tables, notes
-
-
-def _read_parquet(file: Path) -> Table:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError(f"{file} needs pyarrow to be read ({error}): pip install pyarrow") from error
-    try:
-        objects = parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read ({first_line(error)}); write it again, or as CSV") from error
-    rows = [{normalize_column_name(name): _cell(value) for name, value in row.items()} for row in objects]
-    return Table(
-        file=file, columns=list(rows[0]) if rows else [], rows=rows, row_numbers=list(range(1, len(rows) + 1))
-    )
-
-
-def _cell(value: object) -> str | list[str]:
-    if isinstance(value, list):
-        return [str(entry).strip() for entry in value if entry is not None]
-    return "" if value is None else str(value).strip()
 
 
 def read_metadata(
@@ -112,7 +88,7 @@ def read_metadata(
         files: by `find_metadata`.
         videos: the videos of the split, or of all, as read from their folders.
         kind: what the labels mean.
-        allowed: folders that the user allowed.
+        allowed: by `parse_allowed_paths`.
         strict: raise for a row that cannot be used, instead of listing it in the result.
 
     Returns:
@@ -132,43 +108,44 @@ def read_metadata(
                 f"file for each folder, or one at the top"
             )
         )
-    rows: list[tuple[IndexEntry, str | None]] = []
-    refused: list[InvalidRow] = []
     shown = ", ".join(escape_non_utf8(file.name) for file in used[:2])
     shown += f" and {len(used) - 2} more" if used[2:] else ""
     notes = [f"which videos are used, and their labels, is read from {shown}"]
+    entries, refused, labeled = list[IndexEntry](), list[InvalidRow](), set[bool]()
     for file in used:
         paths = IndexPathResolver(root / file.folder, allowed=allowed)
-        index = build_index(file.columns, paths=paths, split=None, kind=kind)
+        index = build_index(VideoList(columns=file.columns, paths=paths), split=None, kind=kind)
         index = check_index(index, root=root / file.folder) if strict else index
         refused += [replace(row, row=os.path.join(file.folder, row.row)) for row in index.refused]
-        labels: Sequence[str | None] = index.labels or [None] * len(index.entries)
         notes += index.notes
-        for entry, label in zip(index.entries, labels, strict=True):
+        for entry in index.entries:
             path = os.path.normpath(os.path.join(file.folder, entry.path))
             if path in split_of:
-                rows.append((replace(entry, path=path, split=entry.split or split_of[path]), label))
-    return replace(_merge_rows(rows, videos, notes=notes, file=root / used[0].name), refused=refused)
+                entries.append(replace(entry, path=path, split=entry.split or split_of[path]))
+                labeled.add(index.is_labeled)
+    first = root / used[0].name
+    if len(labeled) > 1:
+        raise DataError(f"{first} has labels, and other files like it have none; label all or none")
+    entries.sort(key=lambda entry: entry.id)
+    merged = VideoIndex(file=first, entries=entries, is_labeled=labeled == {True}, refused=refused, notes=notes)
+    return _complete_from_folders(merged, videos)
 
 
-def _merge_rows(
-    rows: list[tuple[IndexEntry, str | None]], videos: FolderVideos, *, notes: list[str], file: Path
-) -> VideoIndex:
-    rows.sort(key=lambda row: row[0].id)
-    entries, labels = [entry for entry, _ in rows], [label for _, label in rows if label is not None]
+def _complete_from_folders(index: VideoIndex, videos: FolderVideos) -> VideoIndex:
+    """Return an index with the labels of the folders if it has none, and a note on videos that it does not list."""
+    file, entries, notes = index.file, index.entries, index.notes
     unlisted = len(set(videos.paths) - {entry.path for entry in entries})
     if unlisted:
         notes.append(f"left out: {unlisted} videos that are not listed there")
     if not entries:
         raise DataError(f"{file} lists none of the videos next to it; its paths are relative to {file.parent}")
-    if labels and len(labels) < len(rows):
-        raise DataError(f"{file} has labels, and other files like it have none; label all or none")
-    if not labels and videos.labels is not None:
-        label_of = dict(zip(videos.paths, videos.labels, strict=True))
-        labels = [label_of[entry.path] for entry in entries]
-        notes.append(f"{escape_non_utf8(file.name)} has no column `label`, so the classes are those of the folders")
-    reason = "" if labels else f"{file.name} has no column `label`"
-    return VideoIndex(file=file, entries=entries, labels=labels or None, notes=notes, no_labels_reason=reason)
+    if index.is_labeled:
+        return index
+    if videos.labels is None:
+        return replace(index, no_labels_reason=f"{file.name} has no column `label`")
+    label_of = dict(zip(videos.paths, videos.labels, strict=True))
+    notes.append(f"{escape_non_utf8(file.name)} has no column `label`, so the classes are those of the folders")
+    return replace(index, entries=[replace(entry, label=label_of[entry.path]) for entry in entries], is_labeled=True)
 
 
 # Splits by the folders of the paths that an index file lists.
@@ -182,7 +159,7 @@ def add_folder_splits(index: VideoIndex, *, name: str) -> VideoIndex:
     """
     if any(entry.split for entry in index.entries) or not find_reached_splits(index.paths):
         return index
-    level = find_split_folders(index.paths, name=name).level
+    level, _ = find_split_folders(index.paths, name=name)
     if level is None:
         return index
     entries = [replace(entry, split=level.split_of(entry.path)) for entry in index.entries]
@@ -204,10 +181,33 @@ def select_split(index: VideoIndex, split: str, *, name: str) -> VideoIndex:
             f"{name}: {escape_non_utf8(missing)} has no split, though others have; give every row its split"
         )
     wanted = normalize_split(split).casefold()
-    selected = [position for position, entry in enumerate(index.entries) if entry.split.casefold() == wanted]
+    selected = [entry for entry in index.entries if entry.split.casefold() == wanted]
     if not selected:
         known = ", ".join(sorted({entry.split for entry in index.entries}))
         raise DataError(f"{name} has no split {split!r} (it has: {known}); name one of these")
-    entries = [index.entries[position] for position in selected]
-    labels = None if index.labels is None else [index.labels[position] for position in selected]
-    return replace(index, entries=entries, labels=labels)
+    return replace(index, entries=selected)
+
+
+def read_index_split(listed: VideoList, *, split: str, kind: LabelKind, name: str) -> VideoIndex:
+    """Return the rows of one split of an index file or a list, all of which can be used.
+
+    If neither a column nor the name of the list gives the splits, the folders of the paths do, if they name several.
+
+    Raises:
+        DataError: for a row that cannot be used, or if there are no rows of the split.
+    """
+    has_column = bool(listed.columns.split)
+    index = build_index(listed, split=split if has_column else None, kind=kind)
+    if not has_column and not listed.split:
+        index = add_folder_splits(index, name=name)
+    check_index(index, root=listed.paths.root)
+    if any(entry.split for entry in index.entries):
+        return index if has_column else select_split(index, split, name=name)
+    # A list without splits is one split as a whole, and the user may train on it.
+    own = listed.split or "train"
+    if normalize_split(split) not in (own, "train"):
+        raise DataError(
+            f"{index.file} has no column `split`, so all its videos are in the split {own}, not in {split!r}: ask for "
+            f"{own}, add that column, or name the list of that split"
+        )
+    return index

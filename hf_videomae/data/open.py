@@ -3,25 +3,23 @@
 import difflib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..cards import is_hub_id
 from ..errors import DataError
-from .column_values import has_video_paths
-from .folder import is_glob_pattern, open_glob, open_video_file, open_video_folder
+from .column_values import is_sharded
+from .folder import check_labels, is_glob_pattern, open_glob, open_video_file, open_video_folder
 from .hub_dataset import HubDataset
-from .index_files import INDEX_FILES
 from .labels import SINGLE_LABEL, LabelKind
 from .list_detection import is_list_file
 from .motion import MotionSource
 from .path_policy import parse_allowed_paths
-from .shard_folders import find_shards
 from .source import AnyData, AnySource, Mixture, num_videos
-from .video_files import find_videos, is_video_file
+from .video_files import INDEX_FILES, FolderScan, is_video_file, scan_folder
 from .video_lists import open_video_list
 
 BUILT_IN = "motion"
@@ -66,48 +64,15 @@ def open_source(
     Raises:
         DataError: in one line, for anything that prevents using the data set.
     """
-    if not dataset.strip():
-        raise DataError(
-            "the name of the data set is empty; give `motion`, a folder, a pattern, or org/name of the Hub"
-        )
-    path = os.path.expanduser(dataset)
-    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
-    named = next((f"--{name} {value}" for name, value in columns.items() if value is not None), None)
-    if named is not None and not has_columns(dataset):
-        raise DataError(
-            f"{named} names a column of Parquet or WebDataset files, and {dataset} has none; leave it out (labels "
-            f"of a folder come from its class folders or the column `label` of its {INDEX_FILES[0]})"
-        )
-    if dataset == BUILT_IN:
-        if label_kind != SINGLE_LABEL:
-            raise DataError(f"the motion data set has one class per video, not labels for {label_kind}")
-        return MotionSource(split=split)
-    streamed: Callable[[str], HubDataset] = partial(
-        HubDataset,
+    return _open(
+        _locate(dataset),
         split=split,
-        config=config,
-        revision=revision,
-        **columns,
         require_labels=require_labels,
-        label_kind=label_kind,
-        cache_dir=cache_dir,
-        allow_paths=parse_allowed_paths(allow_paths),
+        kind=label_kind,
+        allow_paths=allow_paths,
+        columns={"video_column": video_column, "label_column": label_column},
+        hub={"config": config, "revision": revision, "cache_dir": cache_dir},
     )
-    if os.path.isdir(path):
-        if _is_sharded(path):
-            return streamed(path)
-        return open_video_folder(
-            path, split=split, require_labels=require_labels, kind=label_kind, allow_paths=allow_paths
-        )
-    if os.path.isfile(path) and is_list_file(path):
-        return open_video_list(path, split=split, require_labels=require_labels, kind=label_kind)
-    if os.path.isfile(path):
-        return open_video_file(path, require_labels=require_labels, kind=label_kind)
-    if is_glob_pattern(dataset):
-        return open_glob(path, split=split, require_labels=require_labels, kind=label_kind)
-    if is_hub_id(dataset) and not _looks_like_path(dataset):
-        return streamed(dataset)
-    raise DataError(_not_found(dataset))
 
 
 def open_mixture(
@@ -147,12 +112,22 @@ def open_mixture(
         raise DataError(
             f"there are {len(weights)} weights for {len(named)} data sets; give one for each, in their order"
         )
-    options: dict[str, Any] = {"split": split, "require_labels": require_labels, "label_kind": label_kind}
-    options |= {"cache_dir": cache_dir, "allow_paths": allow_paths}
-    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column}
+    locations = [_locate(name) for name in named]
     # If none of them has columns, the first one raises the error.
-    have = {name for name in named if has_columns(name)} or set(named)
-    parts = tuple(open_source(name, **options, **(columns if name in have else {})) for name in named)
+    has_any_columns = any(location.has_columns for location in locations)
+    columns = {"video_column": video_column, "label_column": label_column}
+    parts = tuple(
+        _open(
+            location,
+            split=split,
+            require_labels=require_labels,
+            kind=label_kind,
+            allow_paths=allow_paths,
+            columns=columns if location.has_columns or not has_any_columns else {},
+            hub={"cache_dir": cache_dir},
+        )
+        for location in locations
+    )
     if len(parts) == 1:
         return parts[0]
     duplicate = next((part.name for part in parts if sum(part.name == other.name for other in parts) > 1), None)
@@ -203,16 +178,86 @@ def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] |
 
 def has_columns(dataset: str) -> bool:
     """Return whether a data set, named as for `open_source`, has columns and is not plain video files."""
+    return _locate(dataset).has_columns
+
+
+@dataclass(frozen=True)
+class _Location:
+    """What the name of a data set stands for.
+
+    Attributes:
+        name: as the user gave it.
+        kind: `shards` is a folder of Parquet, WebDataset or Arrow files; `hub` is any name that nothing local has.
+        scan: the files of a folder.
+    """
+
+    name: str
+    kind: Literal["motion", "folder", "shards", "list", "file", "pattern", "hub"]
+    scan: FolderScan | None = None
+
+    @property
+    def has_columns(self) -> bool:
+        return self.kind in ("shards", "hub")
+
+
+def _locate(dataset: str) -> _Location:
+    """Find what a name stands for; a folder is listed here, once."""
+    if not dataset.strip():
+        raise DataError(
+            "the name of the data set is empty; give `motion`, a folder, a pattern, or org/name of the Hub"
+        )
     path = os.path.expanduser(dataset)
-    if dataset == BUILT_IN or os.path.isfile(path):
-        return False
-    return _is_sharded(path) if os.path.isdir(path) else not is_glob_pattern(dataset)
+    if dataset == BUILT_IN:
+        return _Location(dataset, "motion")
+    if os.path.isdir(path):
+        scan = scan_folder(Path(path))
+        return _Location(dataset, "shards" if is_sharded(scan) else "folder", scan)
+    if os.path.isfile(path):
+        return _Location(dataset, "list" if is_list_file(path) else "file")
+    return _Location(dataset, "pattern" if is_glob_pattern(dataset) else "hub")
 
 
-def _is_sharded(folder: str) -> bool:
-    """Return whether a folder holds Parquet, WebDataset or Arrow files, and no videos except those that rows name."""
-    root = Path(folder)
-    return bool(find_shards(root)) and (not find_videos(root) or has_video_paths(root))
+def _open(
+    location: _Location,
+    *,
+    split: str,
+    require_labels: bool,
+    kind: LabelKind,
+    allow_paths: Sequence[str],
+    columns: dict[str, str | None],
+    hub: dict[str, str | None],
+) -> AnySource:
+    """Open what a name stands for; `columns` and `hub` are the arguments of `HubDataset` for these."""
+    path = os.path.expanduser(location.name)
+    named = next((f"--{name} {value}" for name, value in columns.items() if value is not None), None)
+    if named is not None and not location.has_columns:
+        raise DataError(
+            f"{named} names a column of Parquet or WebDataset files, and {location.name} has none; leave it out "
+            f"(labels of a folder come from its class folders or the column `label` of its {INDEX_FILES[0]})"
+        )
+    if location.kind == "motion":
+        if kind != SINGLE_LABEL:
+            raise DataError(f"the motion data set has one class per video, not labels for {kind}")
+        return MotionSource(split=split)
+    allowed = parse_allowed_paths(allow_paths)
+    if location.kind == "hub" and (not is_hub_id(location.name) or _looks_like_path(location.name)):
+        raise DataError(_not_found(location.name))
+    if location.has_columns:
+        options: dict[str, Any] = {**columns, **hub}
+        return HubDataset(
+            path, split=split, require_labels=require_labels, label_kind=kind, allow_paths=allowed, **options
+        )
+    if location.scan is not None:
+        source = open_video_folder(path, location.scan, split=split, kind=kind, allowed=allowed)
+    elif location.kind == "list":
+        source = open_video_list(path, split=split, kind=kind)
+    elif location.kind == "file":
+        source = open_video_file(path)
+    else:
+        source = open_glob(path, split=split, kind=kind)
+    if require_labels:
+        check_labels(source)
+    return source
 
 
 def _looks_like_path(dataset: str) -> bool:

@@ -31,7 +31,7 @@ from ..video.url_allowlist import (
 ALLOW_PATHS_FLAG = "--allow_paths"
 _LOCAL_SCHEMES = ("file", "local")
 _MAX_PATH_LENGTH = 4096
-_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+CONTROL_CHARACTERS = re.compile(r"[\0-\x1f\x7f]")
 _HUB_ROOT = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)@(?P<revision>[^/]+)")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?)(:\d{1,5})?")
 
@@ -74,15 +74,6 @@ def _require_folder(path: str) -> str:
     return os.path.abspath(path)
 
 
-def allowed_folders(values: Sequence[str]) -> tuple[str, ...]:
-    """Return the folders among the values of `--allow_paths`, as absolute paths.
-
-    Raises:
-        DataError: as `parse_allowed_paths` does.
-    """
-    return tuple(value for value in parse_allowed_paths(values) if os.path.isabs(value))
-
-
 def redact_allowed_path(value: str) -> str:
     """Return a value of `--allow_paths` for publication, without folders of this machine and network addresses."""
     if "://" in value or not _HOST.fullmatch(value) or os.path.isdir(os.path.expanduser(value)):
@@ -111,7 +102,7 @@ class RowPathResolver:
         """Return what to open for a path or URL in a row, or a `BlockedVideo` with the reason not to."""
         if len(path) > _MAX_PATH_LENGTH:
             return BlockedVideo(_truncate(path), f"its path is longer than {_MAX_PATH_LENGTH} characters")
-        if not path or _CONTROL.search(path):
+        if not path or CONTROL_CHARACTERS.search(path):
             return BlockedVideo(path, "its path is empty or holds control characters")
         if "://" in path or "::" in path:
             return self._resolve_url(path)

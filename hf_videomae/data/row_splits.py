@@ -10,10 +10,9 @@ from typing import Any
 
 from ..errors import DataError
 from .column_values import is_parquet, is_tar, read_parquet_column
-from .index_columns import COLUMN_NAMES
+from .index_columns import find_typed_column
 from .split_folders import find_reached_splits
 from .split_names import SPLIT_NAMES, normalize_split
-from .tables import normalize_column_name
 
 _REMEDY = "write the videos of each split into files of their own (train-000{ending}, test-000{ending})"
 
@@ -35,10 +34,7 @@ def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str
         if is_local and len(files) == len(names):
             _check_keys(files, path=path)
         return []
-    known = [name for names_ in COLUMN_NAMES["split"] for name in names_]
-    column = next(
-        (name for name in features if normalize_column_name(name) in known and _is_text(features[name])), None
-    )
+    column = find_typed_column(features, "split", dtypes=("string", "large_string"))
     if column is None:
         return []
     if not (is_local and is_parquet(files) and len(files) == len(names)):
@@ -53,10 +49,6 @@ def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str
             f"{_REMEDY.format(ending='.parquet')}, or remove that column to use all together"
         )
     return []
-
-
-def _is_text(feature: Any) -> bool:
-    return hasattr(feature, "names") or str(getattr(feature, "dtype", "")).startswith(("string", "large_string"))
 
 
 def _text(value: Any, feature: Any) -> str:

@@ -3,10 +3,9 @@
 from typing import Any
 
 from ..video.url_allowlist import BlockedVideo
-from .index_columns import COLUMN_NAMES
+from .index_columns import find_typed_column
 from .index_files import check_segment, parse_seconds
 from .source import Segment
-from .tables import normalize_column_name
 
 _WHOLE_VIDEO: Segment = (None, None)
 
@@ -22,10 +21,8 @@ class SegmentColumns:
     """
 
     def __init__(self, features: Any, *, name: str) -> None:
-        numeric = {normalize_column_name(column): column for column in features if _is_number(features[column])}
         self.start, self.end = (
-            next((numeric[known] for names in COLUMN_NAMES[what] for known in names if known in numeric), None)
-            for what in ("start", "end")
+            find_typed_column(features, role, dtypes=("int", "uint", "float")) for role in ("start", "end")
         )
         self.columns = [column for column in (self.start, self.end) if column is not None]
         self.notes: list[str] = []
@@ -47,7 +44,3 @@ class SegmentColumns:
         except ValueError as error:
             return BlockedVideo(place, str(error)), _WHOLE_VIDEO
         return video, (start, end)
-
-
-def _is_number(feature: Any) -> bool:
-    return str(getattr(feature, "dtype", "")).startswith(("int", "uint", "float"))

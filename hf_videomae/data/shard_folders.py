@@ -10,13 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from .index_files import INDEX_FILES
 from .split_folders import find_split_folders, split_from_name
 from .split_names import normalize_split
+from .video_files import FolderScan, is_shard
 
-SHARD_KINDS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
 _RESAVE_HINT = "save the data set again with save_to_disk"
 _STATE_FILE, _DATASET_DICT_FILE = "state.json", "dataset_dict.json"
+
+
+def has_shards(scan: FolderScan) -> bool:
+    """Return whether a folder holds Parquet, WebDataset or Arrow files."""
+    saved = saved_splits(scan.root)
+    return bool(scan.shards if saved is None else saved)
 
 
 def find_shards(root: Path) -> list[str]:
@@ -28,13 +33,8 @@ def find_shards(root: Path) -> list[str]:
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and not _is_symlink_loop(folder, name)]
         inner = Path(folder).relative_to(root)
-        shards += [(inner / name).as_posix() for name in files if _is_shard(name)]
+        shards += [(inner / name).as_posix() for name in files if is_shard(name)]
     return sorted(shards)
-
-
-def _is_shard(name: str) -> bool:
-    is_index = name in INDEX_FILES or name == "metadata.parquet"
-    return os.path.splitext(name)[1] in SHARD_KINDS and not name.startswith((".", "cache-")) and not is_index
 
 
 def _is_symlink_loop(folder: str, name: str) -> bool:
@@ -93,12 +93,12 @@ def shard_splits(root: Path, *, name: str) -> tuple[dict[str, list[str]], list[s
         DataError: if only some folders look like splits.
     """
     shards = find_shards(root)
-    layout = find_split_folders(shards, name=name, suggest_pattern=False)
-    if layout.level is not None:
-        return _group_by_split(shards, [layout.level.split_of(shard) for shard in shards]), layout.notes
+    level, notes = find_split_folders(shards, name=name, suggest_pattern=False)
+    if level is not None:
+        return _group_by_split(shards, [level.split_of(shard) for shard in shards]), notes
     splits = [split_from_name(os.path.splitext(os.path.basename(shard))[0]) for shard in shards]
     if None in splits or len(set(splits)) < 2:
-        return {}, layout.notes
+        return {}, notes
     return _group_by_split(shards, [split or "" for split in splits]), [
         "the splits are taken from the names of the files"
     ]

@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import DataError
 from ..text import escape_non_utf8
@@ -60,16 +60,10 @@ class SplitLevel:
         return by_split
 
 
-@dataclass
-class SplitLayout:
-    """How to read the folders of a data set: the level of its splits, if there is one, and notes for the user."""
-
-    level: SplitLevel | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def find_split_folders(paths: Sequence[str], *, name: str, suggest_pattern: bool = True) -> SplitLayout:
-    """Find the folders of splits.
+def find_split_folders(
+    paths: Sequence[str], *, name: str, suggest_pattern: bool = True
+) -> tuple[SplitLevel | None, list[str]]:
+    """Return the level of the folders of splits, if there is one, and notes for the user.
 
     Args:
         paths: relative paths of all videos.
@@ -91,7 +85,7 @@ def find_split_folders(paths: Sequence[str], *, name: str, suggest_pattern: bool
             if _is_class_folder(
                 matched, others, outside, lengths={len(folders) for folders in folder_lists}, depth=depth
             ):
-                return SplitLayout(notes=[_describe_class_folder(next(iter(matched)), name)])
+                return None, [_describe_class_folder(next(iter(matched)), name)]
             remaining = [f"{escape_non_utf8(other)}/ ({names[other]} videos)" for other in others] + list(
                 map(escape_non_utf8, outside)
             )
@@ -107,8 +101,8 @@ def find_split_folders(paths: Sequence[str], *, name: str, suggest_pattern: bool
                 )
             )
         _refuse_folds(folder_lists, depth=depth, name=name)
-        return SplitLayout(SplitLevel(depth, matched), _describe_splits(matched, folder_lists, depth=depth))
-    return SplitLayout()
+        return SplitLevel(depth, matched), _describe_splits(matched, folder_lists, depth=depth)
+    return None, []
 
 
 def find_reached_splits(paths: Sequence[str]) -> list[str]:

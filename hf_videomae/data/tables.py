@@ -1,4 +1,4 @@
-"""Read tables of videos from text: CSV with any usual separator, JSON Lines, JSON, and lists without a header.
+"""Read tables of videos: CSV with any usual separator, JSON Lines, JSON, Parquet, and lists without a header.
 
 `read_table` finds the separator and the header, and raises an error instead of guessing.
 """
@@ -6,6 +6,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,10 @@ class Table:
         """Return whether the file names its columns."""
         return bool(self.columns)
 
+    def texts(self, column: str) -> Iterator[str]:
+        """Yield the text of each cell of a column."""
+        return (cell_text(row.get(column)) for row in self.rows)
+
 
 def normalize_column_name(name: str) -> str:
     """Return a column's name in lower case, without blanks around it, and with `_` for blanks and dashes inside.
@@ -71,16 +76,27 @@ def cell_text(cell: Cell | None) -> str:
     return cell or ""
 
 
+def parse_number(text: str) -> float | None:
+    """Return the finite number in a text; None for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def read_table(file: Path, *, known: Iterable[str]) -> Table:
     """Read a table of videos.
 
     Args:
-        file: CSV (any suffix), `.jsonl`, `.ndjson` or `.json`.
+        file: CSV (any suffix), `.jsonl`, `.ndjson`, `.json` or `.parquet`.
         known: column names that identify a header.
 
     Raises:
         DataError: for a file that cannot be read, is not UTF-8, or whose rows do not fit its header.
     """
+    if file.suffix == ".parquet":
+        return _table_from_objects(file, _read_parquet(file))
     text = read_text_file(file)
     try:
         if file.suffix.lower() in (".jsonl", ".ndjson"):
@@ -111,6 +127,19 @@ def read_text_file(file: Path) -> str:
     if "\0" in text:
         raise DataError(f"{file} cannot be read (it holds NUL bytes, so it is not text); write it as UTF-8 text")
     return text
+
+
+def _read_parquet(file: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"{file} needs pyarrow to be read ({error}): pip install pyarrow") from error
+    try:
+        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); write it again, or as CSV") from error
+    return rows
 
 
 # JSON.

@@ -1,12 +1,16 @@
-"""Find the video files under a folder, and count the other files."""
+"""List the files under a folder in one walk: videos, shards, index files and lists, and count the others."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..text import escape_non_utf8
+from .list_detection import is_video_list
+
+INDEX_FILES = ("index.csv", "metadata.csv", "metadata.jsonl")
+METADATA_FILES = (*INDEX_FILES, "metadata.parquet")
+SHARD_KINDS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
 
 # Extensions of files that the decoders read; the tests make and decode one of each.
 VIDEO_EXTENSIONS = frozenset(
@@ -51,37 +55,57 @@ def is_video_file(name: str) -> bool:
     return not name.startswith(".") and file_extension(name) in VIDEO_EXTENSIONS
 
 
+def is_shard(name: str) -> bool:
+    """Return whether a file is a shard of a data set by its name: not hidden, a cache of `datasets` or an index."""
+    is_other = name.startswith((".", "cache-")) or name in METADATA_FILES
+    return os.path.splitext(name)[1] in SHARD_KINDS and not is_other
+
+
 @dataclass
 class FolderScan:
-    """Files under a folder; all paths are relative to it, in posix form.
+    """Files under a folder; all paths are relative to it, in posix form, and sorted.
 
     Attributes:
-        videos: sorted.
-        other_media: files with unknown extensions, sorted.
-        images, others: numbers of files by extension; `others` are audio and shards.
-        index_files: files with one of the requested names, at any depth, sorted.
+        root: the folder.
+        num_files: how many files there are, of any kind.
+        videos: video files.
+        shards: Parquet, WebDataset and Arrow files.
+        index_files: files with one of the names in `METADATA_FILES`.
+        lists: lists of videos at the top, and in the folders there that hold no videos.
+        images: images.
+        other_media: files with unknown extensions.
+        others: numbers of audio files and shards, by extension.
         duplicate_links: links to videos that are also in the folder under another name.
         unreadable: folders that cannot be listed, with the reason.
-        empty: folders without files or folders (hidden ones do not count), sorted.
+        empty: folders without files or folders (hidden ones do not count).
     """
 
+    root: Path
+    num_files: int = 0
     videos: list[str] = field(default_factory=list)
-    other_media: list[str] = field(default_factory=list)
-    images: Counter[str] = field(default_factory=Counter)
-    others: Counter[str] = field(default_factory=Counter)
+    shards: list[str] = field(default_factory=list)
     index_files: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    other_media: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
     duplicate_links: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
     @property
+    def top_index(self) -> Path | None:
+        """Return the index file at the top; None if there is none."""
+        return next((self.root / name for name in INDEX_FILES if name in self.index_files), None)
+
+    @property
     def is_frame_folder(self) -> bool:
         """Return whether the folder holds images and no videos."""
-        return not self.videos and sum(self.images.values()) > 1
+        return not self.videos and len(self.images) > 1
 
     def count_skipped(self) -> Counter[str]:
         """Return the numbers of files that are not videos, by extension; notes and annotations do not count."""
-        return Counter(map(file_extension, self.other_media)) + self.images + self.others
+        return Counter(map(file_extension, [*self.other_media, *self.images])) + self.others
 
     @property
     def archives(self) -> str:
@@ -134,78 +158,77 @@ def find_videos(root: Path) -> list[str]:
     return scan_folder(root).videos
 
 
-def scan_folder(root: Path, *, index_names: Iterable[str] = ()) -> FolderScan:
-    """List the videos and other files under a folder.
+def scan_folder(root: Path) -> FolderScan:
+    """List the files under a folder. Each folder is listed once, because that is slow on a network disk.
 
     Symbolic links are followed, each folder once. Hidden and system files and folders (`__MACOSX`) are skipped.
-
-    Args:
-        root: the folder.
-        index_names: names of index files to look for.
     """
-    scan, visited, wanted = FolderScan(), {os.path.realpath(root)}, frozenset(index_names)
-    links: dict[str, str] = {}
-    real_root = os.path.realpath(root)
-
-    def unreadable(error: OSError) -> None:
-        scan.unreadable.append(f"{os.path.relpath(error.filename, root)} ({error.strerror})")
-
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
-        is_empty = all(map(_is_hidden, folders)) and all(name.startswith(".") for name in files)
-        folders[:] = [name for name in folders if not _is_hidden(name) and _is_first_visit(folder, name, visited)]
-        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        is_linked = os.path.realpath(folder) != os.path.normpath(os.path.join(real_root, relative))
-        if is_empty and folder != str(root):
-            scan.empty.append(str(relative))
-        for name in files:
-            path = str(relative / name)
-            if name in wanted:
-                scan.index_files.append(path)
-            elif is_video_file(name):
-                scan.videos.append(path)
-                if is_linked or os.path.islink(os.path.join(folder, name)):
-                    links[path] = os.path.realpath(os.path.join(folder, name))
-            else:
-                _count_other(scan, path)
-    _drop_duplicate_links(scan, links, root=root)
-    for paths in (scan.videos, scan.other_media, scan.index_files, scan.empty):
+    scan, visited, links = FolderScan(root), {os.path.realpath(root)}, dict[str, str]()
+    pending = [("", False)]
+    while pending:
+        folder, is_linked = pending.pop()
+        try:
+            with os.scandir(root / folder) as listing:
+                entries = list(listing)
+        except OSError as error:
+            scan.unreadable.append(f"{folder or '.'} ({error.strerror})")
+            continue
+        # An entry knows its type without a request to the disk, unless it is a link.
+        folders = [entry for entry in entries if (os.path.isdir(entry) if entry.is_symlink() else entry.is_dir())]
+        folder_names = {entry.name for entry in folders}
+        files = [entry for entry in entries if entry.name not in folder_names]
+        folders = [entry for entry in folders if not entry.name.startswith(".") and entry.name not in _SYSTEM_FOLDERS]
+        if folder and not folders and all(entry.name.startswith(".") for entry in files):
+            scan.empty.append(folder)
+        prefix = f"{folder}/" if folder else ""
+        inner = [entry for entry in folders if not entry.is_symlink() or _is_first_visit(entry, visited)]
+        pending += [(prefix + entry.name, is_linked or entry.is_symlink()) for entry in reversed(inner)]
+        for entry in files:
+            path = prefix + entry.name
+            _add_file(scan, path)
+            if (is_linked or entry.is_symlink()) and is_video_file(entry.name):
+                links[path] = os.path.realpath(entry)
+        if "/" not in folder and not (folder and any(is_video_file(entry.name) for entry in files)):
+            scan.lists += [prefix + entry.name for entry in files if is_video_list(entry.name)]
+    _drop_duplicate_links(scan, links)
+    for paths in (scan.videos, scan.shards, scan.index_files, scan.lists, scan.images, scan.other_media, scan.empty):
         paths.sort()
     return scan
 
 
-def _is_hidden(folder: str) -> bool:
-    return folder.startswith(".") or folder in _SYSTEM_FOLDERS
-
-
-def _is_first_visit(folder: str, name: str, visited: set[str]) -> bool:
-    path = os.path.join(folder, name)
-    if not os.path.islink(path):
-        return True
-    target = os.path.realpath(path)
+def _is_first_visit(link: os.DirEntry[str], visited: set[str]) -> bool:
+    target = os.path.realpath(link)
     is_new = target not in visited
     visited.add(target)
     return is_new
 
 
-def _count_other(scan: FolderScan, path: str) -> None:
+def _add_file(scan: FolderScan, path: str) -> None:
     name = os.path.basename(path)
     extension = file_extension(name)
-    if (
+    scan.num_files += 1
+    if name in METADATA_FILES:
+        scan.index_files.append(path)
+    elif (
         name.startswith(".")
         or extension in _ANNOTATION_EXTENSIONS
         or name.lower() in _ANNOTATION_NAMES
         or name == "Thumbs.db"
     ):
         return
-    if extension in IMAGE_EXTENSIONS:
-        scan.images[extension] += 1
+    elif extension in VIDEO_EXTENSIONS:
+        scan.videos.append(path)
+    elif extension in IMAGE_EXTENSIONS:
+        scan.images.append(path)
     elif extension in _OTHER_EXTENSIONS:
         scan.others[extension] += 1
     else:
         scan.other_media.append(path)
+    if is_shard(name):
+        scan.shards.append(path)
 
 
-def _drop_duplicate_links(scan: FolderScan, links: dict[str, str], *, root: Path) -> None:
+def _drop_duplicate_links(scan: FolderScan, links: dict[str, str]) -> None:
     """Keep one name for each video that is in the folder and also linked there.
 
     The link is dropped, unless the linked folder is only a store: all its videos are linked from other folders, which
@@ -213,7 +236,7 @@ def _drop_duplicate_links(scan: FolderScan, links: dict[str, str], *, root: Path
     """
     if not links:
         return
-    real = {os.path.realpath(root / path): path for path in scan.videos if path not in links}
+    real = {os.path.realpath(scan.root / path): path for path in scan.videos if path not in links}
     duplicates = {link: real[target] for link, target in links.items() if target in real}
     linked_elsewhere = {path for link, path in duplicates.items() if os.path.dirname(link) != os.path.dirname(path)}
     unlinked_folders = {os.path.dirname(path) for path in real.values() if path not in linked_elsewhere}

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..text import escape_non_utf8
 from .class_name_files import apply_something_labels
+from .index_columns import PATH_COLUMNS
 from .tables import Cell, Table, cell_text
-from .video_files import escape_non_utf8, find_videos
+from .video_files import FolderScan, find_videos
 
 _ID_COLUMNS = ("youtube_id", "ytid", "yt_id", "youtubeid", "video_id", "videoid", "vid_name", "vid", "id")
 
@@ -31,16 +33,18 @@ class ResolvedIds:
 
 
 def id_column(table: Table) -> str | None:
-    """Return the column of ids; None if there is none."""
-    return next((name for name in _ID_COLUMNS if name in table.columns), None)
+    """Return the column of ids of a table that names no files; None if there is none."""
+    has_paths = not PATH_COLUMNS.isdisjoint(table.columns)
+    return None if has_paths else next((name for name in _ID_COLUMNS if name in table.columns), None)
 
 
-def resolve_video_ids(table: Table, *, folders: Sequence[Path]) -> ResolvedIds:
+def resolve_video_ids(table: Table, *, folders: Sequence[Path], scan: FolderScan | None = None) -> ResolvedIds:
     """Find the files of a table's ids.
 
     Args:
         table: with a column of ids.
         folders: searched at any depth; the first that holds one of the files is used.
+        scan: of the folder, if there is one and it is listed already.
 
     Raises:
         DataError: if no file is found, or a video is found twice.
@@ -49,7 +53,7 @@ def resolve_video_ids(table: Table, *, folders: Sequence[Path]) -> ResolvedIds:
     assert column is not None
     table, class_names = apply_something_labels(table)
     names = _candidate_stems(column)
-    root, files = _find_files(file, {name for row in table.rows for name in names(row)}, folders=folders)
+    root, files = _find_files(file, {name for row in table.rows for name in names(row)}, folders=folders, scan=scan)
     rows, row_numbers, missing = [], [], []
     for number, row in zip(table.row_numbers, table.rows, strict=True):
         paths = next((files[name] for name in names(row) if name in files), [])
@@ -86,13 +90,15 @@ def _candidate_stems(id_column: str) -> Callable[[dict[str, Cell]], list[str]]:
     return names
 
 
-def _find_files(file: Path, wanted: set[str], *, folders: Sequence[Path]) -> tuple[Path, dict[str, list[str]]]:
+def _find_files(
+    file: Path, wanted: set[str], *, folders: Sequence[Path], scan: FolderScan | None
+) -> tuple[Path, dict[str, list[str]]]:
     """Return the first folder that has files with these names, and the files."""
     for folder in dict.fromkeys(folders):
         if folder.resolve() in (Path(folder.resolve().anchor), Path.home().resolve()):
             continue  # too large to search
         files: dict[str, list[str]] = {}
-        for path in find_videos(folder):
+        for path in find_videos(folder) if scan is None else scan.videos:
             inner_path = PurePosixPath(path).with_suffix("")
             for known in {inner_path.name, str(inner_path)} & wanted:
                 files.setdefault(known, []).append(path)

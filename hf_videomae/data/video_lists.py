@@ -11,20 +11,17 @@ The user chose the list, so it may name any file on this machine.
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError
 from .class_name_files import apply_class_ind
 from .folder import FolderSource
-from .index_columns import PATH_COLUMNS, IndexColumns, find_columns, read_index_table
-from .index_files import VideoIndex, build_index, check_index
+from .index_columns import PATH_COLUMNS, find_columns, read_index_table
+from .index_files import VideoList
 from .index_paths import IndexPathResolver
 from .labels import SINGLE_LABEL, LabelKind
 from .list_detection import split_from_list_name
-from .metadata_files import add_folder_splits, select_split
-from .split_names import normalize_split
-from .tables import cell_text
+from .metadata_files import read_index_split
 from .video_ids import id_column, resolve_video_ids
 
 # HMDB51: 1 is training, 2 is testing, 0 is neither, and the class is in the file name.
@@ -33,71 +30,21 @@ _HMDB_LIST = re.compile(r".*_test_split\d\.txt")
 _SAMPLED_ROWS = 40
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoList:
-    """A list with its files found.
-
-    Attributes:
-        columns: the columns of its table.
-        root: the folder that paths are relative to.
-        class_names: all classes in their order, if a file next to the list has them.
-        notes: how it was read, for the user.
-    """
-
-    columns: IndexColumns
-    root: Path
-    class_names: list[str] | None = None
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def path_resolver(self) -> IndexPathResolver:
-        """Return the resolver for the paths in this list."""
-        return IndexPathResolver(self.root, is_trusted=True)
-
-    @property
-    def split(self) -> str:
-        """Return the split of all rows without a column of splits: the one in the file's name, or `train`."""
-        return split_from_list_name(self.columns.table.file) or "train"
-
-    def index(self, *, split: str | None, kind: LabelKind) -> VideoIndex:
-        """Return the rows of a split (None: all rows).
-
-        If neither a column nor the file's name gives the split, the folders of the paths do, if they name several.
-        """
-        index = build_index(self.columns, paths=self.path_resolver, split=split, kind=kind, notes=self.notes)
-        file = self.columns.table.file
-        return index if self.columns.split or split_from_list_name(file) else add_folder_splits(index, name=str(file))
-
-
-def open_video_list(
-    dataset: str, *, split: str = "train", require_labels: bool = False, kind: LabelKind = SINGLE_LABEL
-) -> FolderSource:
+def open_video_list(dataset: str, *, split: str = "train", kind: LabelKind = SINGLE_LABEL) -> FolderSource:
     """Open a list of videos that the user names.
 
     Args:
         dataset: the file.
         split: which rows to use, if the list has a column of splits; else `train`, or the split in the file's name.
-        require_labels: raise `DataError` for a list without labels.
         kind: what the labels mean.
 
     Raises:
         DataError: for a file that is not a list, missing videos, and rows that cannot be used.
     """
     listed = read_video_list(Path(dataset))
-    index = check_index(listed.index(split=split if listed.columns.split else None, kind=kind), root=listed.root)
-    if not listed.columns.split and any(entry.split for entry in index.entries):
-        index = select_split(index, split, name=dataset)
-    # A list without splits is one split as a whole, and the user may train on it.
-    elif not listed.columns.split and normalize_split(split) not in (listed.split, "train"):
-        raise DataError(
-            f"{dataset} has no column `split`, so all its videos are in the split {listed.split}, not in {split!r}: "
-            f"ask for {listed.split}, add that column, or name the list of that split"
-        )
+    index = read_index_split(listed, split=split, kind=kind, name=dataset)
     names = listed.class_names if kind == SINGLE_LABEL else None
-    source = FolderSource.from_index(dataset, index, root=listed.root, kind=kind, class_names=names)
-    if require_labels and source.labels is None:
-        raise DataError(f"{dataset} has no labels: {source.no_labels_reason}")
-    return source
+    return FolderSource.from_index(dataset, index, root=listed.paths.root, kind=kind, class_names=names)
 
 
 def read_video_list(file: Path) -> VideoList:
@@ -112,24 +59,26 @@ def read_video_list(file: Path) -> VideoList:
             f"columns path,label,split from all its lists"
         )
     table = read_index_table(file)
-    if not PATH_COLUMNS & set(table.columns):
-        if id_column(table) is not None:
-            ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
-            return VideoList(
-                columns=find_columns(ids.table), root=ids.root, class_names=ids.class_names, notes=ids.notes
-            )
-        if file.suffix.lower() == ".txt":
+    if id_column(table) is not None:
+        ids = resolve_video_ids(table, folders=(file.parent, Path(os.path.normpath(file.parent / ".."))))
+        columns, root, class_names, notes = find_columns(ids.table), ids.root, ids.class_names, ids.notes
+    else:
+        if file.suffix.lower() == ".txt" and PATH_COLUMNS.isdisjoint(table.columns):
             raise DataError(
                 f"{file} is neither a video file nor a list of videos: a list has `path label` in each line, or "
                 f"a first line that names the columns"
             )
-    table, class_names = apply_class_ind(table)
-    columns = find_columns(table)
-    paths = [cell_text(row.get(columns.path)) for row in table.rows]
-    root, notes = _find_root(file, paths), []
-    if not _is_same_path(root, file.parent) and not all(map(os.path.isabs, _sample_evenly(paths))):
-        notes = [f"the paths in {file} are read as relative to {root}"]
-    return VideoList(columns=columns, root=root, class_names=class_names, notes=notes)
+        table, class_names = apply_class_ind(table)
+        columns = find_columns(table)
+        paths = list(table.texts(columns.path))
+        root, notes = _find_root(file, paths), []
+        is_elsewhere = os.path.realpath(root) != os.path.realpath(file.parent)
+        if is_elsewhere and not all(map(os.path.isabs, _sample_evenly(paths))):
+            notes = [f"the paths in {file} are read as relative to {root}"]
+    resolver = IndexPathResolver(root, is_trusted=True)
+    return VideoList(
+        columns=columns, paths=resolver, class_names=class_names, notes=notes, split=split_from_list_name(file)
+    )
 
 
 # The folder of the paths.
@@ -149,7 +98,8 @@ def _find_root(file: Path, paths: Sequence[str]) -> Path:
         return Path(os.path.commonpath(absolute))
     sample, best, most = _sample_evenly(relative or paths), file.parent, 0
     for folder in _candidate_folders(file):
-        count = sum(_has_file(folder, path) for path in sample)
+        resolver = IndexPathResolver(folder, is_trusted=True)
+        count = sum(map(resolver.has_file, sample))
         if count > most:
             best, most = folder, count
         if count == len(sample):
@@ -178,18 +128,3 @@ def _candidate_folders(file: Path) -> Iterator[Path]:
         except OSError:  # a folder that cannot be listed
             continue
         yield from (Path(os.path.normpath(folder / name)) for name in inner if not name.startswith("."))
-
-
-def _has_file(folder: Path, path: str) -> bool:
-    try:
-        IndexPathResolver(folder, is_trusted=True).resolve_path(path)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_same_path(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-__all__ = ["VideoList", "open_video_list", "read_video_list"]

@@ -10,12 +10,11 @@ from typing import Any
 
 from ..credentials import redact_credentials
 from ..data.folder import is_glob_pattern
-from ..data.index_files import INDEX_FILES, VideoIndex, build_index, check_index, read_index_columns
-from ..data.index_paths import IndexPathResolver
+from ..data.index_files import VideoList, build_index, check_index, read_index_file
 from ..data.labels import SINGLE_LABEL
 from ..data.list_detection import is_list_file
 from ..data.source import segment_id
-from ..data.video_files import find_videos, is_video_file
+from ..data.video_files import INDEX_FILES, find_videos, is_video_file
 from ..data.video_lists import read_video_list
 from ..errors import DataError
 from ..text import escape_non_utf8
@@ -80,10 +79,7 @@ def _list_videos(path: str, *, is_alone: bool) -> list[str | VideoSegment]:
     then reports a bad video.
     """
     try:
-        listed = read_video_list(Path(path))
-        columns = replace(listed.columns, label="")
-        index = build_index(columns, paths=listed.path_resolver, split=None, kind=SINGLE_LABEL)
-        return _index_videos(index, root=listed.root)
+        return _listed_videos(read_video_list(Path(path)))
     except DataError:
         if is_alone:
             raise
@@ -96,18 +92,17 @@ def _folder_segments(root: Path) -> list[str | VideoSegment]:
     if file is None:
         return []
     try:
-        columns, _ = read_index_columns(file, root=root)
+        listed = read_index_file(file, root=root)
     except DataError:  # an unreadable index names no segments: all videos of the folder are taken
         return []
-    if not (columns.start or columns.end):
-        return []
-    index = build_index(replace(columns, label=""), paths=IndexPathResolver(root), split=None, kind=SINGLE_LABEL)
-    return _index_videos(index, root=root)
+    return _listed_videos(listed) if listed.columns.start or listed.columns.end else []
 
 
-def _index_videos(index: VideoIndex, *, root: Path) -> list[str | VideoSegment]:
-    """Return the videos and segments of an index file, all of which must exist."""
-    videos: list[str | VideoSegment] = []
+def _listed_videos(listed: VideoList) -> list[str | VideoSegment]:
+    """Return the videos and segments of a list or an index file, all of which must exist; labels are ignored."""
+    videos, root = list[str | VideoSegment](), listed.paths.root
+    unlabeled = replace(listed, columns=replace(listed.columns, label=""))
+    index = build_index(unlabeled, split=None, kind=SINGLE_LABEL)
     for entry in check_index(index, root=root).entries:
         file = os.path.normpath(root / entry.path)
         is_whole = entry.start is None and entry.end is None

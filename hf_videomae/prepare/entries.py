@@ -1,16 +1,14 @@
 """List the videos of a folder or a list file with their labels, splits and segments."""
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..data.folder_layout import FolderVideos
-from ..data.index_files import VideoIndex
+from ..data.index_files import IndexEntry, VideoIndex
 from ..data.labels import LabelKind
-from ..data.source import segment_id
+from ..data.tables import parse_number
 from ..data.video_files import FolderScan, file_extension
 from ..text import escape_non_utf8
-from ..video.encoding import Trim
 
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
@@ -23,34 +21,11 @@ class SkippedVideo:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputEntry:
-    """A video, or a segment of one, as its folders or its row in an index file name it."""
-
-    path: str
-    label: str = ""
-    split: str = "train"
-    start: float | None = None
-    end: float | None = None
-
-    @property
-    def id(self) -> str:
-        """Return the path, with `@START-END` for a segment."""
-        return segment_id(escape_non_utf8(self.path), start=self.start, end=self.end)
-
-    @property
-    def trim(self) -> Trim | None:
-        """Return the segment to keep; None for a whole video."""
-        if self.start is None and self.end is None:
-            return None
-        return Trim(start=self.start or 0.0, end=self.end)
-
-
-def entries_from_folder(videos: FolderVideos) -> list[InputEntry]:
+def entries_from_folder(videos: FolderVideos) -> list[IndexEntry]:
     """Return the videos of a folder with their classes and splits."""
     labels = [""] * len(videos.paths) if videos.labels is None else list(map(escape_non_utf8, videos.labels))
     return [
-        InputEntry(path=path, label=label, split=split)
+        IndexEntry(path=path, label=label, split=split)
         for path, label, split in zip(videos.paths, labels, videos.splits, strict=True)
     ]
 
@@ -67,53 +42,38 @@ def skipped_in_folder(scan: FolderScan) -> list[SkippedVideo]:
 
 def entries_from_index(
     index: VideoIndex, *, kind: LabelKind, split: str
-) -> tuple[list[InputEntry], list[SkippedVideo]]:
+) -> tuple[list[IndexEntry], list[SkippedVideo]]:
     """Return the videos of an index file, and the rows that cannot be used.
 
     Args:
         index: covers all splits.
         kind: one class per video, several, or a number.
-        split: the split of all rows, if no row names its row_split.
+        split: the split of all rows, if no row names its split.
     """
-    refused = {escape_non_utf8(row.row): f"{row.reason} ({index.file.name})" for row in index.refused}
+    refused = {escape_non_utf8(row.row): row.reason for row in index.refused}
     has_splits = any(listed.split for listed in index.entries)
-    kept: dict[str, InputEntry] = {}
-    for position, listed in enumerate(index.entries):
-        label = "" if index.labels is None else index.labels[position]
-        reason = _find_row_problem(
-            label if kind == "regression" and index.labels is not None else None, listed.split, has_splits
-        )
+    has_numbers = kind == "regression" and index.is_labeled
+    kept: dict[str, IndexEntry] = {}
+    for listed in index.entries:
+        reason = _find_row_problem(listed, has_numbers=has_numbers, has_splits=has_splits)
         if reason:
-            refused[escape_non_utf8(listed.path)] = f"{reason} ({index.file.name})"
+            refused[escape_non_utf8(listed.path)] = reason
             continue
-        row_split = listed.split or split
-        entry = InputEntry(path=listed.path, label=label, split=row_split, start=listed.start, end=listed.end)
-        before = kept.setdefault(entry.id, entry)
+        entry = replace(listed, split=listed.split or split)
+        before = kept.setdefault(escape_non_utf8(entry.id), entry)
         if before != entry:
-            refused[entry.id] = (
-                f"it is listed twice, as {_describe_entry(before)} and {_describe_entry(entry)} ({index.file.name})"
-            )
+            described = (f"{other.label or 'unlabeled'} in {other.split}" for other in (before, entry))
+            refused[escape_non_utf8(entry.id)] = f"it is listed twice, as {' and '.join(described)}"
     entries = [entry for id, entry in kept.items() if id not in refused]
-    return entries, [SkippedVideo(path, reason) for path, reason in sorted(refused.items())]
+    return entries, [SkippedVideo(path, f"{reason} ({index.file.name})") for path, reason in sorted(refused.items())]
 
 
-def _find_row_problem(number: str | None, split: str, has_splits: bool) -> str:
+def _find_row_problem(row: IndexEntry, *, has_numbers: bool, has_splits: bool) -> str:
     """Return what is wrong with a row; "" if nothing is."""
-    if number is not None and not _is_number(number):
-        return f"its label {number!r} is not a finite number"
-    if has_splits and not split:
+    if has_numbers and parse_number(row.label) is None:
+        return f"its label {row.label!r} is not a finite number"
+    if has_splits and not row.split:
         return "it has no split, though other rows have one"
-    if split and not _SPLIT_NAME.fullmatch(split):
-        return f"its split {split!r} is not a name: letters, digits, _ and . are allowed"
+    if row.split and not _SPLIT_NAME.fullmatch(row.split):
+        return f"its split {row.split!r} is not a name: letters, digits, _ and . are allowed"
     return ""
-
-
-def _describe_entry(entry: InputEntry) -> str:
-    return f"{entry.label or 'unlabeled'} in {entry.split}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import is_hub_id, resolve_dataset_lineage
-from ..data.column_values import has_video_paths
+from ..data.column_values import is_sharded
 from ..data.folder_layout import read_all_splits, read_without_splits
 from ..data.frame_folder_hint import describe_frame_folder
 from ..data.hub_builder import split_names
 from ..data.hub_dataset import HubDataset
-from ..data.index_files import INDEX_FILES, VideoIndex, build_index, read_index_columns
+from ..data.index_files import IndexEntry, VideoIndex, VideoList, build_index, read_index_file
 from ..data.index_paths import IndexPathResolver
 from ..data.label_columns import share_classes
 from ..data.labels import SINGLE_LABEL, LabelKind, note_similar_class_names, parse_labels
 from ..data.list_detection import is_list_file, note_unread_lists
-from ..data.metadata_files import METADATA_FILES, add_folder_splits, find_metadata, read_metadata
-from ..data.path_policy import ALLOW_PATHS_FLAG, allowed_folders, parse_allowed_paths, redact_allowed_path
-from ..data.shard_folders import find_shards
-from ..data.source import Label
+from ..data.metadata_files import add_folder_splits, find_metadata, read_metadata
+from ..data.path_policy import ALLOW_PATHS_FLAG, parse_allowed_paths, redact_allowed_path
+from ..data.shard_folders import find_shards, has_shards
+from ..data.source import Label, Sample
 from ..data.video_files import FolderScan, scan_folder
 from ..data.video_lists import read_video_list
 from ..errors import DataError
@@ -31,7 +31,7 @@ from ..hub.retry import RetryPolicy, disable_datasets_retries, retry_transient, 
 from ..redaction import redact_path
 from ..text import escape_non_utf8
 from ..video.encoding import Trim
-from .entries import InputEntry, SkippedVideo, entries_from_folder, entries_from_index, skipped_in_folder
+from .entries import SkippedVideo, entries_from_folder, entries_from_index, skipped_in_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +117,10 @@ def open_input_dataset(
         DataError: when there is nothing to prepare.
     """
     named = {"config": config, "video_column": video_column, "label_column": label_column}
-    dataset = _open_source(
-        source, index=index, label_kind=label_kind, revision=revision, allow_paths=allow_paths, **named
-    )
+    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
+    if allow_paths:
+        columns["allow_paths"] = parse_allowed_paths(allow_paths)
+    dataset = _open_source(source, index=index, config=config, revision=revision, columns=columns)
     options = {**named, "index": None if index is None else redact_path(os.path.abspath(index))}
     options["allow_paths"] = " ".join(map(redact_allowed_path, allow_paths)) or None
     dataset.read_options = {name: value for name, value in options.items() if value is not None}
@@ -128,27 +129,18 @@ def open_input_dataset(
 
 
 def _open_source(
-    source: str,
-    *,
-    index: str | None,
-    label_kind: LabelKind,
-    config: str | None,
-    revision: str | None,
-    video_column: str | None,
-    label_column: str | None,
-    allow_paths: Sequence[str] = (),
+    source: str, *, index: str | None, config: str | None, revision: str | None, columns: dict[str, Any]
 ) -> InputDataset:
-    path = os.path.expanduser(source)
+    """Return the videos to prepare; `columns` are the arguments of `HubDataset` for its rows."""
+    path, kind = os.path.expanduser(source), columns["label_kind"]
     if os.path.isdir(path):
-        root = Path(path)
-        scan = scan_folder(root, index_names=METADATA_FILES)
-        default_index = next((root / name for name in INDEX_FILES if (root / name).is_file()), None)
-        index_file = Path(index) if index else default_index
-        if index_file is not None or (scan.videos and not has_video_paths(root)):
-            return _open_folder(root, scan, index_file=index_file, kind=label_kind, allow_paths=allow_paths)
+        scan = scan_folder(Path(path))
+        index_file = Path(index) if index else scan.top_index
+        if index_file is not None or (scan.videos and not is_sharded(scan)):
+            return _open_folder(scan, index_file=index_file, kind=kind, allowed=columns.get("allow_paths", ()))
         if scan.is_frame_folder:
-            raise DataError(describe_frame_folder(root))
-        if not find_shards(root):
+            raise DataError(describe_frame_folder(scan.root, scan.images))
+        if not has_shards(scan):
             others = scan.describe_skipped() + (f"; unpack the archives ({scan.archives})" if scan.archives else "")
             raise DataError(
                 f"{source} holds no videos (.mp4, .avi, .mkv, ...) and no Parquet or WebDataset files{others}"
@@ -156,18 +148,13 @@ def _open_source(
     elif os.path.isfile(path) and is_list_file(path):
         if index:
             raise DataError(f"{source} is a list of videos itself; leave --index {index} out")
-        listed = read_video_list(Path(path))
-        video_index = listed.index(split=None, kind=label_kind)
-        return _input_from_index(video_index, root=listed.root, kind=label_kind, split=listed.split)
+        return _read_index(read_video_list(Path(path)), kind=kind, name=source)
     elif not is_hub_id(source):
         raise DataError(
             f"there is no folder {source}; give a folder of videos, a list of them (CSV), or org/name of the Hub"
         )
     if index:
         raise DataError(f"{source} has its labels in its columns; an index file belongs to a folder of videos")
-    columns: dict[str, Any] = {"video_column": video_column, "label_column": label_column, "label_kind": label_kind}
-    if allow_paths:
-        columns["allow_paths"] = parse_allowed_paths(allow_paths)
     # A server that fails is retried, as later during reading; one that does not respond at all, not for long.
     with disable_datasets_retries():
         return retry_transient(
@@ -187,19 +174,17 @@ def dataset_display_name(source: str) -> str:
 
 
 def _open_folder(
-    root: Path, scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allow_paths: Sequence[str]
+    scan: FolderScan, *, index_file: Path | None, kind: LabelKind, allowed: Sequence[str]
 ) -> InputDataset:
     """Return the videos under a folder, or those that its index file lists."""
+    root = scan.root
     if index_file is not None:
-        paths = IndexPathResolver(root, allowed=allowed_folders(allow_paths))
-        columns, notes = read_index_columns(index_file, root=root)
-        index = build_index(columns, paths=paths, split=None, kind=kind, notes=notes)
-        return _input_from_index(add_folder_splits(index, name=str(root)), root=root, kind=kind)
+        listed = read_index_file(index_file, root=root, scan=scan, allowed=allowed)
+        return _read_index(listed, kind=kind, name=str(root))
     metadata, notes = find_metadata(root, scan.index_files, scan.videos)
     has_splits = any(file.columns.split for file in metadata)
     folder_videos = read_without_splits(scan.videos) if has_splits else read_all_splits(scan.videos, name=str(root))
     if metadata:
-        allowed = allowed_folders(allow_paths)
         index = read_metadata(root, metadata, folder_videos, kind=kind, allowed=allowed, strict=False)
         dataset = _input_from_index(index, root=root, kind=kind)
         dataset.refused += skipped_in_folder(scan)
@@ -211,11 +196,22 @@ def _open_folder(
     dataset = _build_input_dataset(
         entries_from_folder(folder_videos), skipped_in_folder(scan), root=root, kind=kind, no_labels_reason=reason
     )
-    dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed_folders(allow_paths))
+    dataset.links_outside = _describe_links_outside(root, folder_videos.paths, allowed=allowed)
     more = [f"no labels: {folder_videos.no_labels_reason}"] if folder_videos.no_labels_reason else []
-    more += [*dataset.notes, *scan.notes(), *filter(None, [note_unread_lists(root), dataset.links_outside])]
+    more += [
+        *dataset.notes,
+        *scan.notes(),
+        *filter(None, [note_unread_lists(root, scan.lists), dataset.links_outside]),
+    ]
     dataset.notes = [*folder_videos.notes, *notes, *more]
     return dataset
+
+
+def _read_index(listed: VideoList, *, kind: LabelKind, name: str) -> InputDataset:
+    index = build_index(listed, split=None, kind=kind)
+    if not listed.split:
+        index = add_folder_splits(index, name=name)
+    return _input_from_index(index, root=listed.paths.root, kind=kind, split=listed.split or "train")
 
 
 def _describe_links_outside(root: Path, videos: Sequence[str], *, allowed: Sequence[str]) -> str:
@@ -239,27 +235,28 @@ def _input_from_index(index: VideoIndex, *, root: Path, kind: LabelKind, split: 
 
 
 def _build_input_dataset(
-    entries: list[InputEntry], refused: list[SkippedVideo], *, root: Path, kind: LabelKind, no_labels_reason: str
+    entries: list[IndexEntry], refused: list[SkippedVideo], *, root: Path, kind: LabelKind, no_labels_reason: str
 ) -> InputDataset:
     if not entries:
         reason = f": {refused[0].path}: {refused[0].reason}" if refused else ""
         raise DataError(f"{root} holds no video that can be used{reason}")
-    entries = sorted(entries, key=lambda entry: (entry.split, entry.id))
+    entries = sorted(entries, key=lambda entry: (entry.split, escape_non_utf8(entry.id)))
+    ids = [escape_non_utf8(entry.id) for entry in entries]
     names, labels, notes = None, None, list[str]()
     if not no_labels_reason:
-        texts, ids = [entry.label for entry in entries], [entry.id for entry in entries]
+        texts = [entry.label for entry in entries]
         names, labels = parse_labels(texts, kind=kind, ids=ids, name=str(root))
         notes = note_similar_class_names(names, name=str(root))
     input_videos = [
         InputVideo(
-            id=entry.id,
+            id=id,
             video=str(root / entry.path),
             split=entry.split,
             label=None if labels is None else labels[number],
             stamp=_file_stamp(root / entry.path),
-            trim=entry.trim,
+            trim=_trim(entry),
         )
-        for number, entry in enumerate(entries)
+        for number, (id, entry) in enumerate(zip(ids, entries, strict=True))
     ]
     return InputDataset(
         name=dataset_display_name(str(root)),
@@ -277,6 +274,12 @@ def _build_input_dataset(
         no_labels_reason=no_labels_reason,
         notes=notes,
     )
+
+
+def _trim(video: IndexEntry | Sample) -> Trim | None:
+    """Return the segment to keep; None for a whole video."""
+    is_whole = video.start is None and video.end is None
+    return None if is_whole else Trim(start=video.start or 0.0, end=video.end)
 
 
 def _file_stamp(path: Path) -> str:
@@ -337,14 +340,13 @@ def _iter_videos(sources: list[HubDataset], input_dataset: InputDataset) -> Iter
                 if source.label_column is not None and sample.label is None:
                     input_dataset.refused.append(SkippedVideo(sample.id, "it has no label, though others have"))
                     continue
-                is_whole = sample.start is None and sample.end is None
                 yield InputVideo(
                     id=sample.id,
                     video=sample.video,
                     split=source.split,
                     label=sample.label,
                     stamp=input_dataset.fingerprint,
-                    trim=None if is_whole else Trim(start=sample.start or 0.0, end=sample.end),
+                    trim=_trim(sample),
                 )
 
 

@@ -58,6 +58,7 @@ def refusal(folder: Path, **options) -> str:
         f"path label\n{A} run\n{B} jump\n",
         f'"path","label"\n"{A}","run"\n"{B}","jump"\n',
         f"label,path\nrun,{A}\njump,{B}\n",
+        f",path,label\ntrain,{A},run\ntest,{B},jump\n",  # pandas writes its index into a column without a name
         f"id,video_path,class\n1,{A},run\n2,{B},jump\n",
         f"File Name,Category,fps\n{A},run,25\n{B},jump,25\n",
         f"filename,target\n{A},run\n{B},jump\n",

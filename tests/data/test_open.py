@@ -3,11 +3,22 @@
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hf_videomae.data import DataError, MotionSource, Source, StreamedSource, describe_source, open_source
+from hf_videomae.data import (
+    DataError,
+    MotionSource,
+    Source,
+    StreamedSource,
+    describe_source,
+    open_mixture,
+    open_source,
+)
+from hf_videomae.prepare.scan import open_input_dataset
 from hf_videomae.video.decoding import open_video
 from tests.helpers.datasets_on_disk import write_folder, write_parquet
 
@@ -268,3 +279,69 @@ def test_opening_folder_is_quick(tmp_path: Path) -> None:
     began = time.monotonic()
     assert len(open_source(str(tmp_path))) == 5000
     assert time.monotonic() - began < 2
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
+    """Count from now on the calls of functions of `os`, by their first argument."""
+    calls: Counter[str] = Counter()
+
+    def counted(real: Callable) -> Callable:
+        def call(path=".", *args, **kwargs):
+            calls[os.fspath(path)] += 1
+            return real(path, *args, **kwargs)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    return calls
+
+
+@pytest.mark.parametrize(
+    "open_folder",
+    [
+        open_source,
+        open_mixture,
+        lambda folder: open_source(folder, split="validation"),
+        lambda folder: open_mixture([folder, f"{folder}/../shards"], weights=[1, 1], label_column="label"),
+        open_input_dataset,
+    ],
+    ids=["source", "mixture", "split", "mixture with columns", "prepare"],
+)
+def test_folder_is_listed_once(tmp_path: Path, monkeypatch, open_folder: Callable[[str], object]) -> None:
+    folder = tmp_path / "set"
+    write_folder(folder / "train", count=4)
+    write_folder(folder / "val", count=2)
+    (folder / "lists").mkdir()
+    (folder / "lists" / "train.csv").write_text("train/class_0/000.mp4 0\n")
+    write_parquet(tmp_path / "shards")
+    inner = {str(path) for path in [folder, *folder.rglob("*")] if path.is_dir()}
+    listed = count_calls(monkeypatch, "scandir", "listdir")
+    open_folder(str(folder))
+    assert {path: listed[path] for path in inner} == dict.fromkeys(inner, 1)
+
+
+@pytest.mark.parametrize("open_folder", [open_source, open_input_dataset], ids=["source", "prepare"])
+def test_folder_with_ids_is_listed_once(tmp_path: Path, monkeypatch, open_folder: Callable[[str], object]) -> None:
+    write_folder(tmp_path, count=4)
+    (tmp_path / "index.csv").write_text("youtube_id,label\n" + "".join(f"{index:03d},run\n" for index in range(4)))
+    listed = count_calls(monkeypatch, "scandir", "listdir")
+    open_folder(str(tmp_path))
+    inner = {str(tmp_path), str(tmp_path / "class_0"), str(tmp_path / "class_1")}
+    assert {path: listed[path] for path in inner} == dict.fromkeys(inner, 1)
+
+
+def test_opening_folder_asks_nothing_about_single_files(tmp_path: Path, monkeypatch) -> None:
+    # On a network disk every request takes a millisecond.
+    for name, count in (("small", 2), ("large", 200)):
+        for label in ("run", "jump"):
+            (tmp_path / name / label).mkdir(parents=True)
+            for index in range(count):
+                (tmp_path / name / label / f"{index}.mp4").touch()
+    requests = []
+    for name in ("small", "large"):
+        with monkeypatch.context() as patch:
+            calls = count_calls(patch, "stat", "lstat", "scandir", "listdir", "open")
+            open_source(str(tmp_path / name))
+        requests.append(calls.total())
+    assert requests[0] == requests[1]

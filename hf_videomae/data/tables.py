@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 Cell = str | list[str]
 """The text of a cell, or the texts of a list in JSON."""
@@ -138,7 +138,7 @@ def _read_parquet(file: Path) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); write it again, or as CSV") from error
+        raise DataError(f"{file} cannot be read ({first_line(error)}); write it again, or as CSV") from error
     return rows
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from ..errors import first_line
 from . import limits
 from .decode_errors import BackendFailure, IncompleteReadError, LimitExceeded, MissingFilesystemError, VideoDecodeError
 from .url_allowlist import AllowedURL, is_allowed_url, redact_url, url_host
@@ -163,7 +164,7 @@ def _translate_download_errors(url: str) -> Iterator[None]:
             f"reading {redact_url(url)} needs a package that is not installed: {error}"
         ) from error
     except _download_errors() as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise VideoDecodeError(redact_url(url), f"it cannot be downloaded: {reason}") from error
 
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from ..errors import first_line
 from . import limits
 from .decode_errors import BackendFailure, IncompleteReadError, LimitExceeded, MissingFilesystemError, VideoDecodeError
 from .url_allowlist import AllowedURL, is_allowed_url, redact_url, url_host
@@ -164,7 +163,7 @@ def _translate_download_errors(url: str) -> Iterator[None]:
             f"reading {redact_url(url)} needs a package that is not installed: {error}"
         ) from error
     except _download_errors() as error:
-        reason = first_line(error)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise VideoDecodeError(redact_url(url), f"it cannot be downloaded: {reason}") from error
 
 

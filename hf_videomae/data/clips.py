@@ -6,7 +6,7 @@ draws the masks for training.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..ops.masking import compute_num_masked, make_mask
 from ..video import sampling, transforms
+from ..video._source import resolve_source
 from ..video.decoded_frames import LUMA_WEIGHTS
 from ..video.decoding import decode_clip
 from ..video.randaugment import RandAugment, random_erasing
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Shapes: B clips, T frames, C channels, H, W pixels, N tokens.
 Batch = dict[str, Any]
+Clip = dict[str, Tensor]
 Augment = Literal["multi_scale_crop", "random_resized_crop", "center_crop", "finetune"]
 Sampling = Literal["pretrain", "dense", "uniform"]
 # Cross-entropy ignores this label.
@@ -166,10 +168,10 @@ def sample_generator(sample_id: str, *, seed: int, epoch: int, purpose: str) -> 
 
 def make_clips(
     sample: Sample, *, clip_config: ClipConfig, seed: int, epoch: int, timer: StageTimer | None = None
-) -> list[dict[str, Tensor]]:
+) -> list[Clip]:
     """Decode `clips_per_video` clips, transform each `num_sample` times, and draw masks.
 
-    All random numbers depend on (seed, epoch, sample id). The time of decoding and transforming is added to the timer.
+    All random numbers depend on (seed, epoch, sample id). The time of each stage is added to the timer.
 
     Returns:
         one dict for each clip and repeat, the repeats of a clip next to each other: `pixel_values` (T, C, H, W)
@@ -195,6 +197,8 @@ def make_clips(
         return [index for indices in indices_per_clip for index in indices]
 
     timer = timer or StageTimer()
+    with timer("fetch"):
+        sample = _download_video(sample)
     with timer("decode"):
         seconds = None if clip_config.sampling == "uniform" else clip_config.frame_seconds
         name = sample.id if isinstance(sample.video, bytes) else None
@@ -207,6 +211,18 @@ def make_clips(
             pixels = _transform(frames, clip_config, generator=generator("pixels" + suffix))
             clips.append({"pixel_values": pixels, **_draw_masks(clip_config, generator, suffix)})
     return clips
+
+
+def _download_video(sample: Sample) -> Sample:
+    """Return the sample with its video downloaded; a large one on a server that sends parts of it stays a URL.
+
+    Raises:
+        VideoDecodeError: when it cannot be downloaded.
+    """
+    if isinstance(sample.video, str) and "://" in sample.video:
+        resolved = resolve_source(sample.video)
+        return sample if resolved.is_remote else replace(sample, video=resolved.data)
+    return sample
 
 
 def _sample_frame_indices(
@@ -224,9 +240,9 @@ def _sample_frame_indices(
     return sampler.train_indices(total, fps, generator=generator)
 
 
-def _draw_masks(config: ClipConfig, generator: Callable[[str], torch.Generator], suffix: str) -> dict[str, Tensor]:
+def _draw_masks(config: ClipConfig, generator: Callable[[str], torch.Generator], suffix: str) -> Clip:
     """Draw the masks of one clip for training, (N,) bool each; no masks without a grid."""
-    masks: dict[str, Tensor] = {}
+    masks: Clip = {}
     if config.grid is not None:
         mask = make_mask(config.mask_type, config.grid, config.mask_ratio, generator=generator("mask" + suffix))
         masks["bool_masked_pos"] = mask[0]
@@ -284,7 +300,7 @@ def _center_crop_resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return transforms.resize(transforms.center_crop(frames, crop), size)
 
 
-def collate(clips: list[list[dict[str, Tensor]]], samples: list[Sample], *, labels: LabelEncoder | bool) -> Batch:
+def collate(clips: list[list[Clip]], samples: list[Sample], *, labels: LabelEncoder | bool) -> Batch:
     """Collate the clips of B samples, R of each, into a batch.
 
     Args:

@@ -136,11 +136,3 @@ def choose_next_source(weights: Sequence[int], drawn: Sequence[int]) -> int:
     underdrawn = [part for part, weight in enumerate(weights) if weight * slots > drawn[part] * total]
     # Rounded up: the first slot at which the share is one more than what was drawn.
     return min(underdrawn, key=lambda part: (-(-(drawn[part] + 1) * total // weights[part]), part))
-
-
-def drawn_after_rows(weights: Sequence[int], *, num_canonical_ranks: int, rows: int) -> DrawnCounts:
-    """Return the counts after the first rows of a run."""
-    start = [[0] * num_canonical_ranks for _ in weights]
-    schedule = InterleaveSchedule(weights, start, position=0, canonical_ranks=range(0))
-    schedule.take(rows * num_canonical_ranks)
-    return schedule.drawn_counts

@@ -5,24 +5,18 @@ The way of a video from `--dataset` to the model's input:
 1. `open_source` (`open.py`) opens the data set as a source.
 2. `build_loader` (here) picks the sampler: `MapStyleSampler` for a folder, `StreamSampler` for streams and mixes.
 3. The sampler yields a `BatchSpec` per step, in the training process (`sampler.py`, `stream_sampler.py`).
-4. A worker builds the batch (`batch_builder.py`): it decodes and augments each clip and draws its masks (`clips.py`),
-   replaces bad videos, and collates.
+4. A worker (`workers.py`) builds the batch (`batch_builder.py`): it decodes and augments each clip and draws its masks
+   (`clips.py`), replaces bad videos, and collates.
 5. `Loader` hands the batch out, counts bad videos, and remembers the position for a resume.
 """
 
-import atexit
-import inspect
-import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-import torch
-from torch.utils.data import DataLoader
-
 from ..errors import DataError
-from ..video.hdr import hdr_counter
-from .batch_builder import BadVideoPolicy, BatchBuilder, TooFewReplacementsError, WorkerResult
+from .batch_builder import BadVideoPolicy, BatchBuilder, TooFewReplacementsError
 from .canonical_rank import SHUFFLE_BUFFER_BYTES
 from .clips import Batch, ClipConfig
 from .fingerprint import DatasetFingerprint, check_same_dataset, fingerprint_dataset
@@ -31,13 +25,56 @@ from .sampler import BatchSampler, MapStyleSampler, RankInfo
 from .source import AnyData, Mixture, Source, num_videos
 from .stage_timer import StageTimer
 from .stream_sampler import StreamSampler
-from .workers import Workers
+from .workers import run_in_workers
 
 # A share of bad videos says little before this many were seen (or all of a smaller data set).
 _MIN_SEEN_FOR_BAD_SHARE = 50
 # So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
 _MAX_CONSECUTIVE_BAD = 20
 _STATE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions(RankInfo):
+    """How one rank loads its part of the data.
+
+    Attributes:
+        batch_size: clips per step of this rank.
+        seed: of order, clips, crops and masks.
+        rank: of this process.
+        world_size: number of training processes.
+        num_workers: processes that decode; 0 decodes in this one.
+        max_bad_share: share of undecodable videos above which the run stops; 0 stops at the first.
+        on_bad_video: `replace`; `skip`: the batch is made of the others (of one replacement if there are none), so it
+            may be smaller, and all ranks take the same steps; `raise`: the run stops.
+        shuffle_buffer_bytes: encoded videos held to shuffle, for each streamed source.
+        prefetch: batches that each worker keeps ready.
+        pin_memory: for copies to a GPU in the background.
+        start_method: of the workers: `fork`, `spawn` or `forkserver`; None for the platform's.
+
+    Raises:
+        DataError: for a value that cannot work.
+    """
+
+    num_workers: int = 0
+    max_bad_share: float = 0.1
+    on_bad_video: BadVideoPolicy = "replace"
+    shuffle_buffer_bytes: int = SHUFFLE_BUFFER_BYTES
+    prefetch: int = 2
+    pin_memory: bool = False
+    start_method: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.max_bad_share <= 1:
+            raise DataError(f"max_bad_share is {self.max_bad_share}; it is a share, from 0 to 1")
+        if self.num_workers < 0:
+            raise DataError(f"num_workers is {self.num_workers}; give 0 to decode in the training process, or more")
+        if self.prefetch < 1:
+            raise DataError(f"prefetch is {self.prefetch}; each worker prepares at least 1 batch ahead")
+        if self.on_bad_video not in get_args(BadVideoPolicy):
+            choices = ", ".join(get_args(BadVideoPolicy))
+            raise DataError(f"on_bad_video is {self.on_bad_video!r}; choose one of {choices}")
 
 
 @dataclass(kw_only=True)
@@ -58,17 +95,17 @@ class BadVideoTracker:
     drawn: int = 0
     by_id: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def record(self, result: WorkerResult) -> None:
+    def record(self, bad: Sequence[dict[str, str]]) -> None:
         """Remember the bad videos of a batch, each once."""
-        for entry in result.bad:
+        for entry in bad:
             self.by_id.setdefault(entry["id"], entry)
 
-    def check_bad_share(self, result: WorkerResult, *, batch: Batch) -> None:
-        """Count one batch, and raise `DataError` when too many of the videos seen are bad.
+    def check_bad_share(self, *, num_drawn: int) -> None:
+        """Count the videos drawn for one batch, and raise `DataError` when too many of the videos seen are bad.
 
         The videos seen are those drawn, up to the size of the data set.
         """
-        self.drawn += len(batch["sample_ids"]) + len(result.bad)
+        self.drawn += num_drawn
         seen = max(self.drawn, _MIN_SEEN_FOR_BAD_SHARE)
         if self.size is not None:
             seen = min(seen, self.size)
@@ -104,17 +141,10 @@ class Loader:
         *,
         bad_videos: BadVideoTracker,
         fingerprint: DatasetFingerprint,
-        num_workers: int,
-        prefetch: int,
-        pin_memory: bool,
-        start_method: str | None,
+        options: LoaderOptions,
     ) -> None:
         self._batch_sampler, self._batch_builder = batch_sampler, batch_builder
-        self._bad_videos, self._fingerprint = bad_videos, fingerprint
-        self._num_workers, self._start_method = num_workers, start_method
-        self._options: dict[str, Any] = {"pin_memory": pin_memory}
-        if num_workers:
-            self._options["prefetch_factor"] = prefetch
+        self._bad_videos, self._fingerprint, self._options = bad_videos, fingerprint, options
         self._cursor, self._step = batch_sampler.start, 0
         self.steps_per_epoch = batch_sampler.steps_per_epoch
         self._timer = StageTimer()
@@ -130,47 +160,30 @@ class Loader:
         """Return each bad video of this rank, once: `path`, `id`, `reason`."""
         return list(self._bad_videos.by_id.values())
 
-    def __iter__(self) -> Iterator[Batch]:
-        batches = self._iter_batches()
-        _open_iterators.add(batches)
-        return batches
-
-    def _iter_batches(self) -> Generator[Batch, None, None]:
-        workers = Workers(self._num_workers, start_method=self._start_method)
-        try:
-            for result in self._iter_results(workers):
-                self._bad_videos.record(result)
-                if result.batch is None:
-                    raise result.error_type(result.error)
-                self._bad_videos.check_bad_share(result, batch=result.batch)
-                hdr_counter.add(result.hdr)
-                self._timer.add(result.seconds, share=1 / max(1, self._num_workers))
-                self._timer.add({"read": result.read_seconds} if result.read_seconds else {})
-                self._cursor, self._step = result.next_cursor, self._step + 1
-                yield result.batch
-        finally:
-            workers.exit_on_stop_signal()
-
-    def _iter_results(self, workers: Workers) -> Iterator[WorkerResult]:
-        """Yield what workers build. If a stream ran out of replacements, continue at the same batch with more."""
+    def __iter__(self) -> Generator[Batch, None, None]:
+        options = self._options
         while True:
-            # A generator of its own keeps the process's global random state untouched.
-            options: dict[str, Any] = {**workers.options, **self._options, "generator": torch.Generator()}
-            batch_specs: Any = self._batch_sampler.iter_batch_specs(self._cursor)  # iterated in this process
-            for result in workers.results(
-                DataLoader(
-                    self._batch_builder,
-                    batch_size=None,
-                    sampler=batch_specs,
-                    collate_fn=_return_unchanged,
-                    **options,
-                )
-            ):
-                if result.error_type is TooFewReplacementsError and self._batch_sampler.add_replacements(
-                    self._batch_builder.max_consecutive_bad
-                ):
-                    break
-                yield result
+            results = run_in_workers(
+                self._batch_builder,
+                self._batch_sampler.iter_batch_specs(self._cursor),
+                num_workers=options.num_workers,
+                prefetch=options.prefetch,
+                pin_memory=options.pin_memory,
+                start_method=options.start_method,
+            )
+            with closing(results):
+                for result in results:
+                    if result.error_type is TooFewReplacementsError and self._batch_sampler.add_replacements(
+                        self._batch_builder.max_consecutive_bad
+                    ):
+                        break  # continue at the same batch
+                    self._bad_videos.record(result.bad)
+                    batch, next_cursor, read_seconds = result.unwrap()
+                    self._bad_videos.check_bad_share(num_drawn=len(batch["sample_ids"]) + len(result.bad))
+                    self._timer.add(result.timer.seconds, share=1 / max(1, options.num_workers))
+                    self._timer.add({"read": read_seconds} if read_seconds else {})
+                    self._cursor, self._step = next_cursor, self._step + 1
+                    yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch that was handed out, JSON-able."""
@@ -238,38 +251,8 @@ def _split_bad_videos(states: Sequence[dict[str, Any]], rank_info: RankInfo) -> 
     }
 
 
-_open_iterators: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_open_iterators() -> None:
-    """Close iterators left open while the modules that they need are still there."""
-    for batches in list(_open_iterators):
-        if inspect.getgeneratorstate(batches) != inspect.GEN_RUNNING:
-            batches.close()
-
-
-def _return_unchanged(result: Any) -> Any:
-    return result
-
-
 def build_loader(
-    source: AnyData,
-    *,
-    clip_config: ClipConfig,
-    batch_size: int,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    start_step: int = 0,
-    max_bad_share: float = 0.1,
-    on_bad_video: BadVideoPolicy = "replace",
-    shuffle_buffer_bytes: int = SHUFFLE_BUFFER_BYTES,
-    prefetch: int = 2,
-    pin_memory: bool = False,
-    start_method: str | None = None,
-    labels: LabelEncoder | None = None,
+    source: AnyData, *, clip_config: ClipConfig, labels: LabelEncoder | None = None, **options: Any
 ) -> Loader:
     """Build the loader of one rank.
 
@@ -281,63 +264,38 @@ def build_loader(
     Args:
         source: by `open_source` or `open_mixture`.
         clip_config: what the model wants.
-        batch_size: clips per step of this rank.
-        seed: of order, clips, crops and masks.
-        rank: of this process.
-        world_size: number of training processes.
-        num_workers: processes that decode; 0 decodes in this one.
-        start_step: steps to leave out; `Loader.load_state_dict` is the better way to resume.
-        max_bad_share: share of undecodable videos above which the run stops; 0 stops at the first.
-        on_bad_video: `replace`; `skip`: the batch is made of the others (of one replacement if there are none), so it
-            may be smaller, and all ranks take the same steps; `raise`: the run stops.
-        shuffle_buffer_bytes: encoded videos held to shuffle, for each streamed source.
-        prefetch: batches that each worker keeps ready.
-        pin_memory: for copies to a GPU in the background.
-        start_method: of the workers: `fork`, `spawn` or `forkserver`; None for the platform's.
         labels: every sample must have a label of this kind, for training on labels.
+        options: attributes of `LoaderOptions`, at least `batch_size` and `seed`.
 
     Raises:
-        DataError: for too few videos for one batch of all ranks; while iterating, for too many bad ones, or the first.
+        DataError: for an option that cannot work, and too few videos for one batch of all ranks; while iterating, for
+            too many bad ones, or the first.
         VideoBackendError: while iterating, when no decoder works on this machine.
     """
-    _check_options(max_bad_share=max_bad_share, num_workers=num_workers, prefetch=prefetch, on_bad_video=on_bad_video)
-    rank_info = RankInfo(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+    loader_options = LoaderOptions(**options)
+    max_bad_share = loader_options.max_bad_share
     batch_sampler: BatchSampler
     if isinstance(source, Source):
-        batch_sampler = MapStyleSampler(source, rank_info, start_step=start_step)
+        batch_sampler = MapStyleSampler(source, loader_options)
     else:
         parts, weights = (source.parts, source.weights) if isinstance(source, Mixture) else ((source,), (1,))
         batch_sampler = StreamSampler(
-            parts, rank_info, weights=weights, start_step=start_step, shuffle_buffer_bytes=shuffle_buffer_bytes
+            parts, loader_options, weights=weights, shuffle_buffer_bytes=loader_options.shuffle_buffer_bytes
         )
     batch_builder = BatchBuilder(
         batch_sampler=batch_sampler,
         clip_config=clip_config,
-        seed=seed,
+        seed=loader_options.seed,
         name=source.name,
         labels=source.class_names is not None if labels is None else labels,
         # If nearly all may be bad, a longer row of bad ones is no proof.
         max_consecutive_bad=_MAX_CONSECUTIVE_BAD if max_bad_share <= 0.5 else 10 * _MAX_CONSECUTIVE_BAD,
-        on_bad_video=on_bad_video,
+        on_bad_video=loader_options.on_bad_video,
     )
     return Loader(
         batch_sampler,
         batch_builder,
         bad_videos=BadVideoTracker(name=source.name, max_share=max_bad_share, size=num_videos(source)),
         fingerprint=fingerprint_dataset(source),
-        num_workers=num_workers,
-        prefetch=prefetch,
-        pin_memory=pin_memory,
-        start_method=start_method,
+        options=loader_options,
     )
-
-
-def _check_options(*, max_bad_share: float, num_workers: int, prefetch: int, on_bad_video: str) -> None:
-    if not 0 <= max_bad_share <= 1:
-        raise DataError(f"max_bad_share is {max_bad_share}; it is a share, from 0 to 1")
-    if num_workers < 0:
-        raise DataError(f"num_workers is {num_workers}; give 0 to decode in the training process, or more")
-    if prefetch < 1:
-        raise DataError(f"prefetch is {prefetch}; each worker prepares at least 1 batch ahead")
-    if on_bad_video not in get_args(BadVideoPolicy):
-        raise DataError(f"on_bad_video is {on_bad_video!r}; choose one of {', '.join(get_args(BadVideoPolicy))}")

@@ -166,11 +166,11 @@ class InfiniteShuffle:
 class MapStyleSampler:
     """The order of a source whose samples can be had in any order."""
 
-    def __init__(self, source: Source, rank_info: RankInfo, *, start_step: int = 0) -> None:
+    def __init__(self, source: Source, rank_info: RankInfo) -> None:
         self.rank_info, self._order = rank_info, InfiniteShuffle(source, seed=rank_info.seed)
         self.size = self._order.size
         rank_info.check_size(self.size, name=source.name)
-        self.start: Cursor = {"position": start_step * rank_info.global_batch}
+        self.start: Cursor = {"position": 0}
         self.steps_per_epoch: int | None = self.size // rank_info.global_batch
 
     def merge_cursors(self, cursors: Sequence[Cursor]) -> Cursor:

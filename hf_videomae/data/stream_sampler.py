@@ -30,7 +30,7 @@ from typing import Any
 from ..errors import DataError
 from ..hub.retry import cancel_waits_on
 from .canonical_rank import SHUFFLE_BUFFER_BYTES, CanonicalRank, CanonicalRankState
-from .interleave import DrawnCounts, InterleaveSchedule, drawn_after_rows
+from .interleave import DrawnCounts, InterleaveSchedule
 from .sampler import (
     BatchSpec,
     Cursor,
@@ -56,7 +56,6 @@ class StreamSampler:
         parts: the sources.
         rank_info: which part of the data this rank takes.
         weights: whole numbers, one for each source.
-        start_step: steps to leave out.
         shuffle_buffer_bytes: encoded videos held to shuffle, for each streamed source and canonical rank that is read.
     """
 
@@ -66,7 +65,6 @@ class StreamSampler:
         rank_info: RankInfo,
         *,
         weights: Sequence[int] = (1,),
-        start_step: int = 0,
         shuffle_buffer_bytes: int = SHUFFLE_BUFFER_BYTES,
     ) -> None:
         self.rank_info, self.weights, self.shuffle_buffer_bytes = rank_info, tuple(weights), shuffle_buffer_bytes
@@ -80,7 +78,7 @@ class StreamSampler:
         known = [size for size in sizes if size is not None]
         self._size = sum(known) if len(known) == len(sizes) else None
         self.steps_per_epoch = None if self._size is None else self._size // rank_info.global_batch
-        self.start = self._start_cursor(rows=start_step * rank_info.batch_size)
+        self.start = self._start_cursor()
         self._default_replacements = self._num_replacements = _DEFAULT_REPLACEMENTS + rank_info.batch_size // 16
 
     def merge_cursors(self, cursors: Sequence[Cursor]) -> Cursor:
@@ -159,14 +157,13 @@ class StreamSampler:
         """Return how many of so many slots a part has at most."""
         return -(-slots * self.weights[part] // sum(self.weights))
 
-    def _start_cursor(self, *, rows: int) -> Cursor:
-        num_canonical_ranks = self.rank_info.world_size
-        drawn_counts = drawn_after_rows(self.weights, num_canonical_ranks=num_canonical_ranks, rows=rows)
+    def _start_cursor(self) -> Cursor:
+        canonical_ranks = range(self.rank_info.world_size)
         states: list[list[CanonicalRankState | None]] = [
-            [None if stream is None else {"epoch": 0, "offset": offset, "put_back": []} for offset in row]
-            for stream, row in zip(self._streams, drawn_counts, strict=True)
+            [None if stream is None else {"epoch": 0, "offset": 0, "put_back": []} for _ in canonical_ranks]
+            for stream in self._streams
         ]
-        return self._make_cursor(rows * num_canonical_ranks, drawn_counts, states)
+        return self._make_cursor(0, [[0] * len(canonical_ranks) for _ in self.weights], states)
 
     def _make_cursor(
         self, position: int, drawn_counts: DrawnCounts, states: list[list[CanonicalRankState | None]]

@@ -4,6 +4,7 @@ Shapes: S videos, V clips of each, T frames, C channels, H, W pixels, N tokens o
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,7 +14,6 @@ from torch import Tensor
 from ..data import DataError, LabelEncoder, Sample, Source
 from ..data.clips import sample_generator
 from ..data.source import AnySource
-from ..data.workers import Workers
 from ..inference.model_loading import evaluation_mode, layer_tokens, resolve_layer
 from ..inference.prediction import make_view_clips
 from ..video.decoding import decode_clip
@@ -141,41 +141,35 @@ def extract_frozen_features(
         source: labeled videos.
         clips: makes the clips of a video: `EvalClips` or `AugmentedClips`.
         pool: `mean` over all tokens, `per_frame` over the tokens of each slice in time, or all `tokens`.
-        layer: layer of the encoder, counted as in `hidden_states`: 0 the embeddings, -1 the output (with the final
-            norm, if the checkpoint has one).
+        layer: of the encoder, as in `hidden_states`: 0 the embeddings, -1 the output (after a final norm, if any).
         batch_size: clips per forward pass.
         num_workers: decoding processes.
         max_bytes: bytes of features to keep at most.
         progress: called with the number of videos done.
 
     Raises:
-        DataError: for a data set without labels or without a video that decodes, and for features that do not fit
-            into `max_bytes` or are not finite.
+        DataError: without labels or a video that decodes; for features over `max_bytes`, or that are not finite.
         ValueError: for a layer that the model does not have.
     """
     if source.class_names is None:
-        raise DataError(
-            f"{source.name} has no labels, and a probe needs them; put the videos of each class in a folder"
-        )
+        raise DataError(f"{source.name} has no labels, which a probe needs; put the videos of each class in a folder")
     if pool not in get_args(ProbePooling):
         raise ValueError(f"pool is {pool!r}; choose one of {', '.join(get_args(ProbePooling))}")
     layer = resolve_layer(layer, num_layers=model.config.num_hidden_layers)
     rows: list[tuple[str, Any, Tensor]] = []  # id, label, features
     failed: list[dict[str, Any]] = []
-    workers, label_encoder = Workers(num_workers), LabelEncoder(num_classes=len(source.class_names))
-    try:
-        with evaluation_mode(model):
-            for video in decode_in_workers(source, clips, label_encoder=label_encoder, workers=workers):
-                if video.content is None:
-                    failed.append({"id": video.id, "label": video.label, "reason": video.reason})
-                else:
-                    features = _encode(model, video.content, pool=pool, layer=layer, batch_size=batch_size)
-                    _check_features(features, video.id, source, max_bytes)
-                    rows.append((video.id, video.label, features))
-                if progress is not None:
-                    progress(len(rows) + len(failed))
-    finally:
-        workers.exit_on_stop_signal()
+    label_encoder = LabelEncoder(num_classes=len(source.class_names))
+    videos = decode_in_workers(source, clips, label_encoder=label_encoder, num_workers=num_workers)
+    with closing(videos), evaluation_mode(model):
+        for video in videos:
+            if video.content is None:
+                failed.append({"id": video.id, "label": video.label, "reason": video.reason})
+            else:
+                features = _encode(model, video.content, pool=pool, layer=layer, batch_size=batch_size)
+                _check_features(features, video.id, source, max_bytes)
+                rows.append((video.id, video.label, features))
+            if progress is not None:
+                progress(len(rows) + len(failed))
     if not rows:
         first = f"; the first is {failed[0]['id']} ({failed[0]['reason']})" if failed else ""
         raise DataError(f"none of the {len(failed)} videos of {source.name} can be decoded{first}")

@@ -7,7 +7,7 @@ Shapes: B videos, V views, T frames, N videos of the data set, K classes.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from .. import stop_signals
 from ..data.labels import SINGLE_LABEL, LabelEncoder, LabelKind
 from ..data.source import AnySource, Label, Sample, Source
-from ..data.workers import Workers
 from ..errors import DataError
 from ..inference.model_loading import as_videomae_config, evaluation_mode, get_problem_type
 from ..inference.prediction import compute_view_logits, make_view_config
@@ -93,8 +92,8 @@ def evaluate(
 ) -> Evaluation | MultiLabelEvaluation | RegressionEvaluation:
     """Test a model on a labeled data set as the paper does.
 
-    The model's `problem_type` says what is measured: accuracies of a classifier of one class per video, mean average
-    precision if a video may have several classes, errors of a regression.
+    The model's `problem_type` says what is measured, and so what is returned: accuracies of a classifier of one class
+    per video, mean average precision if a video may have several classes, errors of a regression.
 
     Args:
         model: of this package or of stock transformers, unwrapped, on the device that computes; it keeps its mode.
@@ -110,81 +109,57 @@ def evaluate(
         antialias: resize like the serving processor instead of like the paper's test code.
         progress: called with (videos done by this process, its number of videos or None).
 
-    Returns:
-        Evaluation, MultiLabelEvaluation or RegressionEvaluation.
-
     Raises:
         DataError: for a data set without labels, with a video whose label is missing or of another kind, without any
             video, or of which no video decodes; `ClassMismatchError` if its classes are not the model's.
         ValueError: for a model without a classifier, or whose scores are not finite.
         VideoBackendError: if no decoder works on this machine.
     """
-    config: Any = getattr(model, "config", None)
-    kind = _check_model(model, config)
+    label_encoder, output_indices = _match_labels(model, source, matching=matching)
+    config: Any = model.config
     if batch_size < 1 or num_workers < 0:
         raise ValueError(f"batch_size is {batch_size}, num_workers {num_workers}; give at least 1, at least 0")
-    output_indices = _output_indices(source, config, kind=kind, matching=matching)
-    label_encoder = LabelEncoder(kind=kind, num_classes=len(output_indices))
     processor = processor or VideoMAEVideoProcessor.from_config(as_videomae_config(config))
     view_config = make_view_config(processor, views=parse_views(views), sampler=plan, antialias=antialias)
-    rank, world_size = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
-    num_videos = len(range(rank, len(source), world_size)) if isinstance(source, Source) else None
-    error: BaseException | None = None
-    scored, workers = _VideoScores(), Workers(num_workers)
-    hdr_before = hdr_counter.names()
-    try:
-        with evaluation_mode(model), nullcontext() if accelerator is None else accelerator.autocast():
-            videos = decode_in_workers(
-                source,
-                partial(_decode_sample, view_config=view_config),
-                label_encoder=label_encoder,
-                workers=workers,
-                rank=rank,
-                world_size=world_size,
-            )
-            report = (lambda done: None) if progress is None else (lambda done: progress(done, num_videos))
-            scored = _score_videos(model, videos, view_config, batch_size, report)
-    except (DataError, VideoBackendError, ValueError) as problem:
-        error = problem
-    except SignalInterrupt as stop:
-        if stop.is_second_signal or not stop_signals.has_unsaved_work():
-            raise
-        workers.exit_on_stop_signal()
-        # Without its traceback, which would keep the workers' queues until they are collected, in any order.
-        error = SignalInterrupt(stop.number)
-    finally:
-        workers.exit_on_stop_signal()
-    warn_new_hdr_videos(hdr_before)
-    _raise_if_any_rank_failed(error, accelerator)
+    with _failing_together(accelerator):
+        scored = _score_videos(
+            model,
+            source,
+            view_config=view_config,
+            label_encoder=label_encoder,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            accelerator=accelerator,
+            progress=progress,
+        )
     scored = _gather_scores(scored, len(config.id2label), accelerator).sort_by_key()
     return _build_evaluation(
         scored, output_indices, label_encoder=label_encoder, model=model, source=source, view_config=view_config
     )
 
 
-def _check_model(model: nn.Module, config: Any) -> LabelKind:
+def _match_labels(model: nn.Module, source: AnySource, *, matching: MatchBy) -> tuple[LabelEncoder, list[int]]:
+    """Check the model, and return how labels are encoded and the index of its output for each class, or number."""
+    config: Any = getattr(model, "config", None)
     if config is None or not hasattr(model, "classifier"):
         raise ValueError(f"{type(model).__name__} has no classifier; give a VideoMAEForVideoClassification")
     kind = get_problem_type(config)
     if kind == SINGLE_LABEL and len(config.id2label) < 2:
         raise ValueError("the model has a single class, so it is always right; give one of two or more classes")
-    return kind
-
-
-def _output_indices(source: AnySource, config: Any, *, kind: LabelKind, matching: MatchBy) -> list[int]:
-    """Return the index of the model's output for each class, or each number, of the data set."""
     if kind == "regression":
         if source.class_names is not None:
             raise ClassMismatchError(
                 f"{source.name} has {len(source.class_names)} classes, and the model predicts numbers; give a data "
                 f"set whose labels are numbers (label_kind='regression'), or a classifier"
             )
-        return list(range(len(config.id2label)))
-    if source.class_names is None:
+        output_indices = list(range(len(config.id2label)))
+    elif source.class_names is None:
         raise DataError(
             f"{source.name} has no labels, so nothing can be evaluated on it; see `--dataset` in examples/README.md"
         )
-    return match_classes(source.class_names, config.id2label, matching=matching)
+    else:
+        output_indices = match_classes(source.class_names, config.id2label, matching=matching)
+    return LabelEncoder(kind=kind, num_classes=len(output_indices)), output_indices
 
 
 def _decode_sample(sample: Sample, *, view_config: MultiViewConfig) -> DecodedViews:
@@ -195,13 +170,19 @@ def _decode_sample(sample: Sample, *, view_config: MultiViewConfig) -> DecodedVi
 @torch.no_grad()
 def _score_videos(
     model: nn.Module,
-    videos: Iterator[DecodedVideo[DecodedViews]],
+    source: AnySource,
+    *,
     view_config: MultiViewConfig,
+    label_encoder: LabelEncoder,
     batch_size: int,
-    report_progress: Callable[[int], None],
+    num_workers: int,
+    accelerator: "Accelerator | None",
+    progress: Callable[[int, int | None], None] | None,
 ) -> _VideoScores:
     """Return the scores of this process's videos."""
-    scored = _VideoScores()
+    rank, world_size = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    num_videos = len(range(rank, len(source), world_size)) if isinstance(source, Source) else None
+    scored, hdr_before = _VideoScores(), hdr_counter.names()
     pending: list[DecodedVideo[DecodedViews]] = []
     num_classes = len(model.config.id2label)  # type: ignore[union-attr, arg-type]
 
@@ -212,15 +193,28 @@ def _score_videos(
             scored.add(video, scores)
         pending.clear()
 
-    for video in videos:
-        if video.content is None:
-            scored.add(video, torch.zeros(2, num_classes))
-        else:
-            pending.append(video)
-        if len(pending) * view_config.num_views >= batch_size:
+    videos = decode_in_workers(
+        source,
+        partial(_decode_sample, view_config=view_config),
+        label_encoder=label_encoder,
+        num_workers=num_workers,
+        rank=rank,
+        world_size=world_size,
+    )
+    try:
+        with closing(videos), evaluation_mode(model), nullcontext() if accelerator is None else accelerator.autocast():
+            for video in videos:
+                if video.content is None:
+                    scored.add(video, torch.zeros(2, num_classes))
+                else:
+                    pending.append(video)
+                if len(pending) * view_config.num_views >= batch_size:
+                    flush()
+                if progress is not None:
+                    progress(len(scored.keys) + len(pending), num_videos)
             flush()
-        report_progress(len(scored.keys) + len(pending))
-    flush()
+    finally:
+        warn_new_hdr_videos(hdr_before)
     return scored
 
 
@@ -241,8 +235,19 @@ def _compute_scores(
 # Several processes.
 
 
-def _raise_if_any_rank_failed(error: BaseException | None, accelerator: "Accelerator | None") -> None:
+@contextmanager
+def _failing_together(accelerator: "Accelerator | None") -> Iterator[None]:
     """Raise the error of any process in all of them, so that none waits for one that has left."""
+    error: BaseException | None = None
+    try:
+        yield
+    except (DataError, VideoBackendError, ValueError) as problem:
+        error = problem
+    except SignalInterrupt as stop:
+        if stop.is_second_signal or not stop_signals.has_unsaved_work():
+            raise
+        # Without its traceback, which would keep the workers' queues until they are collected, in any order.
+        error = SignalInterrupt(stop.number)
     failures = [None if error is None else (getattr(error, "number", None), str(error))]
     if accelerator is not None and accelerator.num_processes > 1:
         from accelerate.utils import gather_object

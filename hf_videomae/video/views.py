@@ -9,6 +9,7 @@ Shapes: S temporal views, C crops, T frames of a clip, U frames that any view ne
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,8 +61,7 @@ class MultiViewConfig:
         return self.clip.views * self.crops
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedViews:
+class DecodedViews(NamedTuple):
     """The frames that the views of one video are cut from; small enough to travel between processes.
 
     Attributes:

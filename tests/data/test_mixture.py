@@ -20,7 +20,7 @@ from hf_videomae.data import (
     open_mixture,
     open_source,
 )
-from hf_videomae.data.interleave import InterleaveSchedule, choose_next_source, drawn_after_rows
+from hf_videomae.data.interleave import InterleaveSchedule, choose_next_source
 from hf_videomae.data.sampler import Cursor, MapStyleSampler, RankInfo, SampleRef
 from hf_videomae.data.stream_sampler import StreamSampler
 from tests.helpers.datasets_on_disk import write_folder, write_parquet
@@ -88,9 +88,11 @@ def test_every_source_stays_within_one_draw_of_its_share(seed: int) -> None:
     [((1,), 4), ((1, 1), 2), ((6, 3, 1), 2), ((6, 3, 1), 4), ((1, 1, 1, 1), 2), ((1, 2, 4, 8, 16, 32), 3)],
 )
 def test_canonical_ranks_get_similar_counts_of_every_source(weights: tuple[int, ...], canonical_ranks: int) -> None:
-    drawn_counts = drawn_after_rows(weights, num_canonical_ranks=canonical_ranks, rows=500)
-    assert [sum(column) for column in zip(*drawn_counts, strict=True)] == [500] * canonical_ranks
-    assert all(max(row) - min(row) <= 3 for row in drawn_counts)
+    start = [[0] * canonical_ranks for _ in weights]
+    schedule = InterleaveSchedule(weights, start, position=0, canonical_ranks=range(0))
+    schedule.take(500 * canonical_ranks)
+    assert [sum(column) for column in zip(*schedule.drawn_counts, strict=True)] == [500] * canonical_ranks
+    assert all(max(row) - min(row) <= 3 for row in schedule.drawn_counts)
 
 
 def test_slots_do_not_depend_on_start_or_reader() -> None:

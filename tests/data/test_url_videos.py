@@ -18,7 +18,7 @@ from hf_videomae.data import (
     open_source,
     url_videos,
 )
-from hf_videomae.data.batch_builder import _download_video
+from hf_videomae.data.clips import _download_video
 from hf_videomae.data.url_videos import retry_video
 from hf_videomae.evaluation import evaluate
 from hf_videomae.evaluation.frozen_features import EvalClips, extract_frozen_features

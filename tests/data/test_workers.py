@@ -3,15 +3,54 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
-from hf_videomae.data import workers
+from hf_videomae.data import Sample, workers
+from hf_videomae.hub.source_errors import SourceRefused
+from hf_videomae.video.decoding import VideoBackendError, VideoDecodeError
 from tests.helpers.datasets_on_disk import write_parquet
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
+
+
+def work_on(item: int, result: workers.WorkerResult[int]) -> int:
+    """Square a number; 3 is a video that cannot be decoded, 4 an error after it."""
+    if item == 4:
+        raise VideoBackendError("no decoder works")
+
+    def decode(sample: Sample) -> int:
+        if sample.id == "3":
+            raise VideoDecodeError("3.mp4", "it is broken")
+        return int(sample.id) ** 2
+
+    return result.decode(Sample(str(item), f"{item}.mp4"), decode) or 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_results_come_in_order_with_bad_videos_and_typed_errors(num_workers: int) -> None:
+    with closing(workers.run_in_workers(work_on, range(1, 6), num_workers=num_workers)) as iterator:
+        results = list(iterator)
+    assert [result.content for result in results] == [1, 4, 0, None, 25]
+    assert results[2].bad == [{"path": "3.mp4", "id": "3", "reason": "it is broken"}] and not results[1].bad
+    with pytest.raises(VideoBackendError, match="^no decoder works$"):
+        results[3].unwrap()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_error_of_reading_items_comes_after_earlier_results(num_workers: int) -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise SourceRefused("the Hub refuses")
+
+    with closing(workers.run_in_workers(work_on, items(), num_workers=num_workers)) as results:
+        assert [next(results).unwrap() for _ in range(2)] == [1, 4]
+        with pytest.raises(SourceRefused, match="^the Hub refuses$"):
+            next(results).unwrap()
 
 
 def test_workers_survive_signals_to_process_group() -> None:
@@ -85,10 +124,10 @@ def test_worker_ends_with_killed_training_process() -> None:
     """This includes one that waits for the rest of a spec: it holds the other end of its pipe, which never closes."""
     code = """
 import multiprocessing, os, time
-from hf_videomae.data.workers import Workers
-workers = Workers(1, start_method="fork")
+from hf_videomae.data import workers
+exit_flag = multiprocessing.get_context("fork").RawValue("b", 0)
 def work():
-    workers.options["worker_init_fn"](0)
+    workers._init_worker(0, exit_flag=exit_flag)
     rest, held = os.pipe()
     print(os.getpid(), flush=True)
     os.read(rest, 1)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from hf_videomae.data import DataError, LabelEncoder, Sample
-from hf_videomae.data.workers import Workers
 from hf_videomae.evaluation.decode_workers import decode_in_workers
 from hf_videomae.hub.source_errors import SourceRefused
 
@@ -33,7 +32,7 @@ def decode(source: Shards, *, num_workers: int = 0, rank: int = 0, world_size: i
         source,
         decode_length,
         label_encoder=LabelEncoder(num_classes=2),
-        workers=Workers(num_workers),
+        num_workers=num_workers,
         rank=rank,
         world_size=world_size,
     )

@@ -164,13 +164,13 @@ def test_only_the_main_process_warns(caplog: pytest.LogCaptureFixture, monkeypat
 def test_loader_collects_counts_in_the_main_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
-    from hf_videomae.data import batch_builder, build_loader, loader, open_source
+    from hf_videomae.data import build_loader, open_source, workers
     from hf_videomae.data.clips import ClipConfig
 
     for number in range(2):
         hdr_bars(tmp_path / f"{number}.mp4")
     fresh = HdrCounter()
-    for module in (hdr, loader, batch_builder):
+    for module in (hdr, workers):
         monkeypatch.setattr(module, "hdr_counter", fresh)
     monkeypatch.setattr("hf_videomae.video.reader.hdr_counter", fresh)
     settings = ClipConfig(num_frames=2, stride=1, image_size=32)

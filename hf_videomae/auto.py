@@ -4,6 +4,7 @@ transformers owns the model type `videomae`. Registering sends every later `Auto
 in this process to the classes of this package, so nothing registers at import.
 """
 
+import importlib
 import logging
 
 logger = logging.getLogger(__name__)
@@ -12,29 +13,27 @@ logger = logging.getLogger(__name__)
 def register_auto_classes() -> list[str]:
     """Make transformers' Auto classes return the classes of this package for `model_type: videomae`.
 
-    All heads are registered with the configuration: if some were missing, transformers would mix its own modeling
-    code with our configuration. A second call changes nothing.
+    Every exported model that names an `auto_class` is registered with the configuration: if some were missing,
+    transformers would mix its own modeling code with our configuration. A second call changes nothing.
 
     Returns:
         The names of the Auto classes that now return ours. `AutoVideoProcessor` is among them only if torchvision and
         Pillow are installed, because transformers refuses to use it without them; a warning says so. Without it,
         `VideoMAEVideoProcessor.from_pretrained` still works.
     """
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForPreTraining,
-        AutoModelForVideoClassification,
-    )
+    import transformers
 
     from .configuration_videomae import VideoMAEConfig
-    from .modeling_videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
-    AutoConfig.register(VideoMAEConfig.model_type, VideoMAEConfig, exist_ok=True)
-    AutoModel.register(VideoMAEConfig, VideoMAEModel, exist_ok=True)
-    AutoModelForPreTraining.register(VideoMAEConfig, VideoMAEForPreTraining, exist_ok=True)
-    AutoModelForVideoClassification.register(VideoMAEConfig, VideoMAEForVideoClassification, exist_ok=True)
-    registered = ["AutoConfig", "AutoModel", "AutoModelForPreTraining", "AutoModelForVideoClassification"]
+    transformers.AutoConfig.register(VideoMAEConfig.model_type, VideoMAEConfig, exist_ok=True)
+    registered = ["AutoConfig"]
+    package = importlib.import_module(__package__)
+    for model in (getattr(package, name) for name in package.__all__ if name.startswith("VideoMAE")):
+        auto_class = getattr(model, "auto_class", None)
+        if auto_class is not None:
+            getattr(transformers, auto_class).register(VideoMAEConfig, model, exist_ok=True)
+            registered.append(auto_class)
+    registered.sort()
     if _register_video_processor():
         registered.append("AutoVideoProcessor")
     return registered

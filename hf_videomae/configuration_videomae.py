@@ -138,7 +138,8 @@ class VideoMAEConfig(PreTrainedConfig):
         if "qkv_bias" in kwargs:
             self.qv_bias = kwargs.pop("qkv_bias")
         _check_misspelled(kwargs, known=[field.name for field in fields(self)])
-        self._normalize_labels()
+        id2label, label2id = reconcile_labels(self.__dict__.get("id2label"), self.__dict__.get("label2id"))
+        self.__dict__.update(id2label=id2label, label2id=label2id)
         check_id2label(self.id2label, kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
         if self.image_mean is None:
@@ -150,11 +151,6 @@ class VideoMAEConfig(PreTrainedConfig):
         self._check_widths()
         self._check_pixels()
         self._check_task()
-
-    def _normalize_labels(self) -> None:
-        values = self.__dict__
-        id2label, label2id = reconcile_labels(values.get("id2label"), values.get("label2id"))
-        values.update(id2label=id2label, label2id=label2id)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; names of classes get whole numbers as keys, and `label2id` follows `id2label`."""
@@ -244,16 +240,6 @@ class VideoMAEConfig(PreTrainedConfig):
         """Return (T', H', W') tokens of a clip of the configured size."""
         height, width = self.image_height_width
         return self.num_frames // self.cube[0], height // self.cube[1], width // self.cube[2]
-
-    @property
-    def mask_type_and_ratio(self) -> tuple[str, float]:
-        """Return the type and ratio of the encoder's masks."""
-        return self.mask_type, self.mask_ratio
-
-    @property
-    def decoder_mask_type_and_ratio(self) -> tuple[str | None, float]:
-        """Return the type (None: no decoder mask) and ratio of the decoder's masks."""
-        return self.decoder_mask_type, self.decoder_mask_ratio
 
     @property
     def table_grid(self) -> tuple[int, int, int]:

@@ -49,6 +49,11 @@ from .strict_loading import (
 
 register_checkpoint_renames()
 
+_DECODER_KEYS = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$")
+_CLASSIFIER_KEYS = (r"fc_norm\.", r"classifier\.")
+# All other heads keep their own weights under this name.
+_HEAD_KEYS = (r"head\.",)
+
 
 @dataclass
 class VideoMAEForPreTrainingOutput(ModelOutput):
@@ -258,7 +263,16 @@ class VideoMAEEncoder(nn.Module):
 
 
 class VideoMAEPreTrainedModel(StrictLoadingMixin):
-    """The base of all heads: what transformers must know about the model, and how weights are initialized."""
+    """The base of all heads: what transformers must know about the model, and how weights are initialized.
+
+    A head states what differs from the facts below. Its own weights are in modules under `head`, which it starts with
+    fresh values from any checkpoint of an encoder.
+    """
+
+    auto_class: str | None = None
+    """The name of its Auto class in transformers."""
+    _allowed_unexpected_keys: tuple[str, ...] = (*_DECODER_KEYS, *_CLASSIFIER_KEYS, r"layernorm\.")
+    _allowed_missing_keys: tuple[str, ...] = _HEAD_KEYS
 
     config: VideoMAEConfig
     base_model_prefix = "videomae"
@@ -306,10 +320,8 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
     There is no [CLS] token: average the tokens for a feature of the clip.
     """
 
-    _allowed_unexpected_keys = (
-        *(r"decoder\.", r"encoder_to_decoder\.", r"mask_token$"),
-        *(r"fc_norm\.", r"classifier\.", r"layernorm\."),
-    )
+    auto_class = "AutoModel"
+    _allowed_unexpected_keys = (*VideoMAEPreTrainedModel._allowed_unexpected_keys, *_HEAD_KEYS)
 
     def __init__(self, config: VideoMAEConfig, *, xavier: bool = False) -> None:
         super().__init__(config)
@@ -367,8 +379,8 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         grid = self.clip_grid(pixel_values)
         self._normalization_check(pixel_values)
         if bool_masked_pos is not None:
-            masking = self.config.mask_type_and_ratio
-            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=masking)
+            expected = (self.config.mask_type, self.config.mask_ratio)
+            visible_index, _ = mask_indices(bool_masked_pos, clips=pixel_values, grid=grid, expected=expected)
         tokens = self.encoder(self.embeddings(pixel_values, grid, visible_index), **kwargs)
         if self.layernorm is not None:
             tokens = self.layernorm(tokens)
@@ -400,6 +412,7 @@ class VideoMAEDecoder(nn.Module):
 class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
     """Masked autoencoder of video: encoder, decoder, targets and loss (paper, section 3; decoder mask: V2, 3.2)."""
 
+    auto_class = "AutoModelForPreTraining"
     _xavier = True
     _stores_decoder = True
     _key_error_hint = (
@@ -429,9 +442,8 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         **kwargs: Any,
     ) -> Any:
         """Load strictly; `new_decoder=True` starts with a fresh decoder if the file holds an encoder only."""
-        allowed_missing = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$") if new_decoder else ()
-        allowed_unexpected = (r"fc_norm\.", r"classifier\.") if new_decoder else ()
-        allowed = {"allowed_missing": allowed_missing, "allowed_unexpected": allowed_unexpected}
+        surplus = (*_CLASSIFIER_KEYS, *_HEAD_KEYS)
+        allowed = {"allowed_missing": _DECODER_KEYS, "allowed_unexpected": surplus} if new_decoder else {}
         loaded = cls._load_strict(pretrained_model_name_or_path, args, kwargs, **allowed)
         return loaded if output_loading_info else loaded[0]
 
@@ -474,15 +486,20 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         Raises:
             ValueError: for clips or masks of the wrong shape, or masks with unequal counts.
         """
-        grid = self.videomae.clip_grid(pixel_values)
-        mask, decoder_mask = self._draw_masks(pixel_values, grid, bool_masked_pos, bool_decoder_masked_pos, generator)
-        config, indices = self.config, functools.partial(mask_indices, clips=pixel_values, grid=grid)
-        visible, decoded = indices(mask, expected=config.mask_type_and_ratio)
-        weight = None
+        config, device, grid = self.config, pixel_values.device, self.videomae.clip_grid(pixel_values)
+        options: dict[str, Any] = {"batch_size": pixel_values.shape[0], "generator": generator, "device": device}
+        mask, decoder_mask, weight = bool_masked_pos, bool_decoder_masked_pos, None
+        if mask is None:
+            mask = make_mask(config.mask_type, grid, config.mask_ratio, **options)
+        if decoder_mask is None and config.decoder_mask_type is not None:
+            decoder_mask = make_mask(config.decoder_mask_type, grid, config.decoder_mask_ratio, **options)
+        indices = functools.partial(mask_indices, clips=pixel_values, grid=grid)
+        mask = mask.to(device)
+        visible, decoded = indices(mask, expected=(config.mask_type, config.mask_ratio))
         if decoder_mask is not None:
-            decoded, _ = indices(
-                decoder_mask, name="bool_decoder_masked_pos", expected=config.decoder_mask_type_and_ratio
-            )
+            expected = (config.decoder_mask_type, config.decoder_mask_ratio)
+            decoder_mask = decoder_mask.to(device)
+            decoded, _ = indices(decoder_mask, name="bool_decoder_masked_pos", expected=expected)
             weight = mask.gather(1, decoded)
 
         outputs = self.videomae(pixel_values, visible_index=visible, **{**kwargs, "return_dict": True})
@@ -504,22 +521,6 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
         mean, std = config.image_mean or (), config.image_std or ()
         return pixel_targets(cubes, mean=mean, std=std, normalize=config.norm_pix_loss)
 
-    def _draw_masks(
-        self,
-        pixel_values: Tensor,
-        grid: Grid,
-        mask: Tensor | None,
-        decoder_mask: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        config, device = self.config, pixel_values.device
-        options: dict[str, Any] = {"batch_size": pixel_values.shape[0], "generator": generator, "device": device}
-        if mask is None:
-            mask = make_mask(config.mask_type, grid, config.mask_ratio, **options)
-        if decoder_mask is None and config.decoder_mask_type is not None:
-            decoder_mask = make_mask(config.decoder_mask_type, grid, config.decoder_mask_ratio, **options)
-        return mask.to(device), None if decoder_mask is None else decoder_mask.to(device)
-
     def _decode(self, visible_tokens: Tensor, grid: Grid, visible: Tensor, decoded: Tensor) -> Tensor:
         """Decode [visible + position | mask token + position], and return the last tokens: the pixels to predict."""
         tokens = self.encoder_to_decoder(visible_tokens)  # (B, V, decoder D)
@@ -532,8 +533,9 @@ class VideoMAEForPreTraining(VideoMAEPreTrainedModel):
 class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
     """A classifier: the mean of all tokens, `fc_norm`, a linear head (paper, appendix; its released code)."""
 
-    _allowed_unexpected_keys = (r"decoder\.", r"encoder_to_decoder\.", r"mask_token$", r"layernorm\.")
-    _allowed_missing_keys = (r"fc_norm\.", r"classifier\.")
+    auto_class = "AutoModelForVideoClassification"
+    _allowed_unexpected_keys = (*_DECODER_KEYS, r"layernorm\.", *_HEAD_KEYS)
+    _allowed_missing_keys = _CLASSIFIER_KEYS
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__(config)

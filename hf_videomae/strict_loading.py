@@ -95,8 +95,8 @@ class StrictLoadingMixin(PreTrainedModel):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        allowed_missing: tuple[str, ...],
-        allowed_unexpected: tuple[str, ...],
+        allowed_missing: tuple[str, ...] = (),
+        allowed_unexpected: tuple[str, ...] = (),
     ) -> tuple[Any, dict[str, Any]]:
         """Return the model and its loading info; all missing and unexpected keys must match the allowed patterns."""
         _check_weight_file_size(cls, source, kwargs, allowed_missing=allowed_missing)
@@ -255,7 +255,7 @@ def _format_mismatch(source: Any, keys: Iterable[tuple[str, Sequence[int], Seque
 def is_saved_without_classifier(source: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a checkpoint's config names another head than a classifier; False if it names none."""
     architectures = read_architectures(source, kwargs)
-    return bool(architectures) and not any("Classification" in name for name in architectures)
+    return bool(architectures) and not any("VideoClassification" in name for name in architectures)
 
 
 def read_architectures(source: Any, kwargs: dict[str, Any]) -> list[str]:

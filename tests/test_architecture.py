@@ -39,6 +39,8 @@ ORDER = [
     "configuration_videomae",
     "strict_loading",
     "modeling_videomae",
+    # Heads in files of their own.
+    *sorted({path.stem for path in PACKAGE.glob("modeling_*.py")} - {"modeling_videomae"}),
     "video_processing_videomae",
     "hub",
     "cards",

@@ -86,7 +86,11 @@ def render_run_card(metadata: RunMetadata) -> str:
 
 
 def _architecture(metadata: RunMetadata) -> str:
-    return CLASSIFIER_CLASS if metadata.run.get("task") == "finetune" else PRETRAINING_CLASS
+    """Return the class of the model: that of the task, or, for other heads, the one that the saved model states."""
+    known = {"finetune": CLASSIFIER_CLASS, "pretrain": PRETRAINING_CLASS}
+    names = (metadata.config or {}).get("architectures") or [""]
+    saved = names[0] if str(names[0]).isidentifier() else "VideoMAEModel"
+    return known.get(metadata.run.get("task", "pretrain"), saved)
 
 
 def _is_classifier(metadata: RunMetadata) -> bool:
@@ -137,6 +141,9 @@ def _introduction_sentence(metadata: RunMetadata) -> str:
     if _is_classifier(metadata):
         origin = f"fine-tuned from {code_span(parent)}" if parent else "trained from scratch"
         return f"A VideoMAE that {_describe_task(metadata)}{size}, {origin} on {data}."
+    if _architecture(metadata) != PRETRAINING_CLASS:
+        does = escape_markdown(str(metadata.run.get("does") or f"was trained for {metadata.run['task']}"))
+        return f"A VideoMAE that {does}{size}, trained{f' from {code_span(parent)}' if parent else ''} on {data}."
     origin = f", going on from {code_span(parent)}," if parent else ""
     return f"A VideoMAE{size} pre-trained{origin} on {data}: it learns to reconstruct the hidden parts of a video."
 
@@ -179,11 +186,14 @@ def _usage_section(metadata: RunMetadata) -> list[str | None]:
         return []
     views = "1x1" if metadata.evaluation is None else format_views(metadata.evaluation)
     values = {"model_id": metadata.model_id, "views": views, "frames": metadata.config["num_frames"]}
+    values["architecture"] = architecture = _architecture(metadata)
     if _is_classifier(metadata):
         ours = snippets.REGRESS_WITH_OURS if _problem_type(metadata) == "regression" else snippets.CLASSIFY_WITH_OURS
         stock, after = snippets.CLASSIFY_WITH_STOCK, [_stock_frames_note(metadata.config)]
         if snippets.HANDLER_FILE in metadata.files:
             after.append(snippets.ENDPOINT_NOTE)
+    elif architecture != PRETRAINING_CLASS:
+        stock, ours, after = snippets.FEATURES_WITH_STOCK, snippets.CALL_WITH_OURS, []
     else:
         stock, ours = snippets.FEATURES_WITH_STOCK, snippets.FEATURES_WITH_OURS
         reconstruct = snippets.RECONSTRUCT_WITH_OURS.format(**values)
@@ -334,13 +344,13 @@ def _lineage_table(metadata: RunMetadata) -> str | None:
 
 def _limits_section(metadata: RunMetadata) -> str:
     lines = []
-    if not _is_classifier(metadata):
+    if _architecture(metadata) == PRETRAINING_CLASS:
         lines.append("It was trained to reconstruct. How good its features are for any task was not measured here.")
     elif _problem_type(metadata) == "regression":
         lines.append("It gives a number for any video, also for one that shows nothing of what it was trained on.")
-    else:
+    elif _is_classifier(metadata):
         lines.append("It answers with its own classes whatever a video shows; there is no answer for anything else.")
-    if _is_classifier(metadata) and metadata.evaluation is None:
+    if _architecture(metadata) != PRETRAINING_CLASS and metadata.evaluation is None:
         lines.append("Its accuracy was not measured.")
     weakest_class = describe_weakest_class(metadata.evaluation)
     if weakest_class:

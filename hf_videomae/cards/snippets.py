@@ -19,6 +19,14 @@ from hf_videomae import predict
 print(answer.labels[0], answer.scores[0])
 """
 
+CALL_WITH_OURS = """\
+from hf_videomae import {architecture}, VideoMAEVideoProcessor
+
+model = {architecture}.from_pretrained("{model_id}").eval()
+clip = VideoMAEVideoProcessor.from_pretrained("{model_id}")("clip.mp4")["pixel_values"]
+print(model(clip).logits)
+"""
+
 REGRESS_WITH_OURS = """\
 from hf_videomae import predict
 

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..modeling_videomae import VideoMAEForVideoClassification
 from ..video.sampling_protocols import (
     KINETICS,
     PROTOCOL_BY_NUM_CLASSES,
@@ -155,7 +154,7 @@ def _sampling_from_args(training: argparse.Namespace | None) -> SamplingConfig |
 def _default_sampling(source: SourceCheckpoint, model: ConvertedModel) -> SamplingConfig:
     """Return the sampling of the published models with these classes or this name, otherwise that of Kinetics."""
     names: list[str] = []
-    if isinstance(model, VideoMAEForVideoClassification):
+    if hasattr(model, "classifier"):
         names = list((model.config.id2label or {}).values())
     named = find_sampling_protocol(_dataset_hint(source), names)
     if named is not None:

@@ -66,9 +66,7 @@ def _check_class_names(recipe: FinetuneRecipe, class_names: list[str] | None) ->
     return class_names
 
 
-def _load_classifier(
-    recipe: FinetuneRecipe, resume: Path | None, *, class_names: list[str]
-) -> "VideoMAEForVideoClassification":
+def _load_classifier(recipe: FinetuneRecipe, resume: Path | None, *, class_names: list[str]) -> Any:
     from ..modeling_videomae import VideoMAEForVideoClassification
 
     fields = recipe.config_fields()
@@ -77,18 +75,15 @@ def _load_classifier(
     if recipe.model in PRESETS:
         if recipe.lora_rank is not None:
             raise RunError(f"--lora_rank: LoRA adapts trained weights, --model {recipe.model} has none yet")
-        names = {"id2label": dict(enumerate(class_names)), "label2id": _label2id(class_names)}
-        config = VideoMAEConfig.from_preset(recipe.model, task="classification", **names, **fields)
+        fields["id2label"] = dict(enumerate(class_names))
+        config = VideoMAEConfig.from_preset(recipe.model, task="classification", **fields)
         return VideoMAEForVideoClassification(config)
     source, options = ensure_model(recipe.model), {"dtype": torch.float32, **fields}
     model, info = VideoMAEForVideoClassification.from_pretrained(source, output_loading_info=True, **options)
     trained = None
     if not any(key.startswith("classifier.") for key in info["missing_keys"]):
         trained = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    if recipe.head == "pick":
-        _pick_head(recipe, model, trained=trained, class_names=class_names)
-        return model
-    if _should_keep_head(recipe, model, trained=trained, class_names=class_names):
+    if _keep_head(recipe, model, trained=trained, class_names=class_names):
         return model
     if model.fc_norm is None:
         log_main(f"note: {source} reads only token 0; the new head gets the mean of all tokens, as in the paper")
@@ -97,14 +92,11 @@ def _load_classifier(
     return model
 
 
-def _should_keep_head(
-    recipe: FinetuneRecipe,
-    model: "VideoMAEForVideoClassification",
-    *,
-    trained: list[str] | None,
-    class_names: list[str],
-) -> bool:
-    """Return whether to keep the head of a checkpoint; print a note if its classes do not match those of the data."""
+def _keep_head(recipe: FinetuneRecipe, model: Any, *, trained: list[str] | None, class_names: list[str]) -> bool:
+    """Return whether a checkpoint keeps its head: all of it, or the rows of the classes of the data (`--head pick`).
+
+    `trained` are the classes of its classifier; None: it has none. A note says if the data has others.
+    """
     if recipe.head == "keep":
         unknown = [name for name in class_names if name not in (trained or ())]
         if unknown:
@@ -113,6 +105,9 @@ def _should_keep_head(
                 f"--head keep: {recipe.model} has {has}, and none is {unknown[0]!r} of the data set "
                 f"({len(unknown)} such classes); rename them, or leave --head out for a new head"
             )
+        return True
+    if recipe.head == "pick":
+        _pick_head(model, class_names, trained, owner=recipe.model)
         return True
     if trained is None:
         return False
@@ -127,36 +122,24 @@ def _should_keep_head(
     return False
 
 
-def _pick_head(
-    recipe: FinetuneRecipe,
-    model: "VideoMAEForVideoClassification",
-    *,
-    trained: list[str] | None,
-    class_names: list[str],
-) -> None:
-    """Keep the rows of a checkpoint's classifier that belong to the classes of the data."""
+def _pick_head(model: Any, class_names: list[str], trained: list[str] | None, *, owner: str) -> None:
     from ..convert.class_selection import select_classifier_rows
 
     if trained is None:
-        raise RunError(f"--head pick: {recipe.model} has no classifier to pick from; leave --head out for a new one")
+        raise RunError(f"--head pick: {owner} has no classifier to pick from; leave --head out for a new one")
     try:
-        rows = find_class_rows(class_names, trained, owner=recipe.model)
+        rows = find_class_rows(class_names, trained, owner=owner)
     except ValueError as error:
         raise RunError(f"--head pick: {error}; or leave --head out for a new head") from None
     select_classifier_rows(model, rows, dict(enumerate(class_names)))
-    log_main(f"note: {len(rows)} of the {len(trained)} rows of {recipe.model}'s classifier are picked by name")
+    log_main(f"note: {len(rows)} of the {len(trained)} rows of {owner}'s classifier are picked by name")
 
 
 def _replace_head(model: "VideoMAEForVideoClassification", class_names: list[str]) -> None:
     model.num_labels = len(class_names)
     model.config.id2label = dict(enumerate(class_names))
-    model.config.label2id = _label2id(class_names)
     model.classifier = nn.Linear(model.config.hidden_size, len(class_names))
     model._init_weights(model.classifier)
-
-
-def _label2id(class_names: list[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(class_names)}
 
 
 # What is trained.

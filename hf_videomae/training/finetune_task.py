@@ -19,10 +19,9 @@ from ..data.folder import FolderSource
 from .ema import EMA
 from .finetune_model import TRAINED_WEIGHTS_FILE, load_trainable, merge_lora, save_trainable, trainable_parameters
 from .finetune_recipe import FinetuneRecipe
-from .lineage_record import collect_run_metadata
 from .mixup import smooth_targets
 from .run_summary import log_data_summary
-from .task import Batch
+from .task import Batch, VideoMAETask
 
 if TYPE_CHECKING:
     from ..data.source import AnyData
@@ -100,7 +99,7 @@ def build_label_encoder(recipe: FinetuneRecipe, class_names: list[str] | None) -
 # The task.
 
 
-class FinetuneTask:
+class FinetuneTask(VideoMAETask):
     """Classify clips, or predict a number.
 
     Args:
@@ -116,14 +115,9 @@ class FinetuneTask:
     def __init__(
         self, recipe: FinetuneRecipe, *, model: Any, source: "AnyData", stride: int = 4, resume: Path | None = None
     ) -> None:
-        from ..video_processing_videomae import VideoMAEVideoProcessor
-
-        self.recipe, self.model, self.source = recipe, model, source
+        super().__init__(recipe, model=model, source=source, frame_stride=stride, sampling_mode=recipe.sampling)
         self.mixup_cutmix = recipe.mixup_cutmix
         self.num_labels: int = model.config.num_labels
-        self.processor = VideoMAEVideoProcessor.from_config(
-            model.config, frame_stride=stride, sampling_mode=recipe.sampling, frame_seconds=recipe.frame_seconds
-        )
         # A head that was kept may have the classes in another order.
         self._class_indices = torch.tensor([model.config.label2id[name] for name in source.class_names or ()])
         self._uniform_loss = {
@@ -189,13 +183,9 @@ class FinetuneTask:
             merge_lora(self.model).save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
-    def run_metadata(self) -> dict[str, Any]:
-        """Return recipe, data, classes and parents for `run.json`."""
-        return self._run_metadata
-
     @cached_property
     def _run_metadata(self) -> dict[str, Any]:
-        run_metadata = collect_run_metadata(self.recipe, config=self.model.config, source=self.source)
+        run_metadata = super()._run_metadata
         return {**run_metadata, "data": {**run_metadata["data"], "classes": self.source.class_names}}
 
     def finalize_output(self, output_dir: Path) -> list[str]:

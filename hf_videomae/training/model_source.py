@@ -1,11 +1,42 @@
-"""Find the model that `--model` names: a local checkpoint, or one of the Hub, which is downloaded."""
+"""Build the model that `--model` names: a preset, a local checkpoint, or one of the Hub, which is downloaded."""
 
 from pathlib import Path
+from typing import Any
 
-from ..configuration_videomae import PRESETS
+import torch
+
+from ..configuration_videomae import PRESETS, VideoMAEConfig
 from ..errors import RunError
 from ..hub.download import download_model
 from ..run_files import read_json
+from .recipe import RunRecipe
+
+
+def build_model(
+    head: Any, recipe: RunRecipe, resume: Path | None = None, *, fields: dict[str, Any], **options: Any
+) -> Any:
+    """Return the model of a recipe: a preset with new weights, a checkpoint, or the model of the resumed run.
+
+    Args:
+        head: the class of the model.
+        recipe: settings of the run.
+        resume: from `resolve_resume_checkpoint`.
+        fields: fields of `VideoMAEConfig` that differ from the preset or the checkpoint.
+        **options: arguments of `from_pretrained` for a checkpoint that the run starts from.
+
+    Raises:
+        RunError: for a name that is neither a preset nor a checkpoint.
+        ValueError: for a checkpoint of another model, or settings that do not fit it.
+    """
+    if resume is not None:
+        model = head.from_pretrained(str(resume), dtype=torch.float32, **fields)
+    elif recipe.model in PRESETS:
+        model = head(VideoMAEConfig.from_preset(recipe.model, **fields))
+    else:
+        model = head.from_pretrained(ensure_model(recipe.model), dtype=torch.float32, **options, **fields)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
 
 
 def ensure_model(name: str) -> str:

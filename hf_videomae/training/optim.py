@@ -61,10 +61,6 @@ class CosineSchedule:
         progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         return self.floor + 0.5 * (self.peak - self.floor) * (1 + math.cos(math.pi * min(progress, 1.0)))
 
-    def values(self) -> list[float]:
-        """Return the learning rate of every step."""
-        return [self(step) for step in range(self.total_steps)]
-
 
 def build_lr_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: int | None) -> CosineSchedule:
     """Return the schedule of a run in steps: its length, warm-up and learning rate.

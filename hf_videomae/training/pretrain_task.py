@@ -1,19 +1,17 @@
 """Define masked pre-training as a task of the trainer: its model, clips, loss and preview images."""
 
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..configuration_videomae import PRESETS, VideoMAEConfig
+from ..configuration_videomae import VideoMAEConfig
 from ..console import log_main
-from .lineage_record import collect_run_metadata
-from .model_source import ensure_model
+from .model_source import build_model
 from .pretrain_recipe import PretrainRecipe
 from .run_summary import log_data_summary
-from .task import Batch
+from .task import Batch, VideoMAETask
 
 if TYPE_CHECKING:
     from ..data import ClipConfig
@@ -24,24 +22,13 @@ _NUM_PREVIEW_CLIPS = 3
 
 
 def build_pretraining_model(recipe: PretrainRecipe, resume: Path | None = None) -> "VideoMAEForPreTraining":
-    """Return the model of the recipe: a preset with new weights, a checkpoint, or the model of the resumed run.
-
-    Raises:
-        RunError: for a name that is neither a preset nor a checkpoint.
-        ValueError: for a checkpoint of another model, or settings that do not fit it.
-    """
+    """Return the model of the recipe, as `build_model` does."""
     from ..modeling_videomae import VideoMAEForPreTraining
 
-    fields = recipe.config_fields()
-    if resume is None and recipe.model in PRESETS:
-        model = VideoMAEForPreTraining(VideoMAEConfig.from_preset(recipe.model, task="pretraining", **fields))
-    else:
-        source = str(resume or ensure_model(recipe.model))
-        options = {"new_decoder": True} if recipe.new_decoder and resume is None else {}
-        model = VideoMAEForPreTraining.from_pretrained(source, dtype=torch.float32, **options, **fields)
-    if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model.train()
+    model: VideoMAEForPreTraining = build_model(
+        VideoMAEForPreTraining, recipe, resume, fields=recipe.config_fields(), new_decoder=recipe.new_decoder
+    )
+    return model
 
 
 def build_pretrain_clip_config(
@@ -69,26 +56,12 @@ def build_pretrain_clip_config(
     )
 
 
-class PretrainTask:
-    """Reconstruct masked cubes.
-
-    Args:
-        recipe: settings of the run.
-        model: the bare model, as it is saved.
-        source: the data, for `run.json`.
-    """
+class PretrainTask(VideoMAETask):
+    """Reconstruct masked cubes."""
 
     name = PretrainRecipe.task
     baseline_name = "predict the mean of each cube"
-
-    def __init__(self, recipe: PretrainRecipe, *, model: "VideoMAEForPreTraining", source: "AnyData") -> None:
-        from ..video_processing_videomae import VideoMAEVideoProcessor
-
-        self.recipe, self.model, self.source = recipe, model, source
-        self.processor = VideoMAEVideoProcessor.from_config(
-            model.config, frame_stride=recipe.frame_stride, frame_seconds=recipe.frame_seconds
-        )
-        self._last_batch: Batch | None = None
+    _last_batch: Batch | None = None
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over masked (and, with a decoder mask, decoded) pixels."""
@@ -109,19 +82,6 @@ class PretrainTask:
         mean = target.unflatten(-1, (-1, channels)).mean(-2, keepdim=True)
         prediction = mean.expand(-1, -1, target.shape[-1] // channels, -1).flatten(-2)
         return float(reconstruction_loss(prediction, target, kind=self.model.config.reconstruction_loss))
-
-    def save(self, folder: Path) -> None:
-        """Write model and processor, as `from_pretrained` reads them."""
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
-
-    def run_metadata(self) -> dict[str, Any]:
-        """Return recipe, data and parents for `run.json`."""
-        return self._run_metadata
-
-    @cached_property
-    def _run_metadata(self) -> dict[str, Any]:
-        return collect_run_metadata(self.recipe, config=self.model.config, source=self.source)
 
     def finalize_output(self, output_dir: Path) -> list[str]:
         """Write strips and animations of original, masked and reconstructed frames; return their paths."""

@@ -30,7 +30,6 @@ class RunLogger:
         accelerator: of the run.
         task: gives the baseline.
         loader: gives the epoch, the undecodable videos and the time of each loading stage.
-        clips_per_step: clips of a full step, over all processes.
         steps_per_epoch: steps of one pass over the data; None if unknown.
         truncate_after: the step to resume from: lines of later steps are dropped. None: start with empty files.
 
@@ -49,12 +48,12 @@ class RunLogger:
         accelerator: Accelerator,
         task: Task,
         loader: TrainLoader,
-        clips_per_step: int,
         steps_per_epoch: int | None,
         truncate_after: int | None,
     ) -> None:
         self.recipe, self.accelerator, self.task, self.loader = recipe, accelerator, task, loader
-        self.clips_per_step, self.steps_per_epoch = clips_per_step, steps_per_epoch
+        self.clips_per_step = recipe.clips_per_step(accelerator.num_processes)
+        self.steps_per_epoch = steps_per_epoch
         self.throughput = ThroughputMeter()
         self.bad_video_paths: set[str] = set()
         self._bad_videos_path = Path(recipe.output_dir) / run_files.BAD_VIDEOS_FILE
@@ -75,8 +74,10 @@ class RunLogger:
         self.progress = ProgressBar(total_steps, start=step)
         self.throughput.read(self.loader.seconds)
 
-    def log_samples(self, step: int, sample_ids: list[str]) -> None:
-        """Write what this process trained on in a step, if the recipe says so."""
+    def count_step(self, step: int, sample_ids: list[str]) -> None:
+        """Count a step in the progress; write what this process trained on in it, if the recipe says so."""
+        self.progress.advance()
+        self.throughput.count(len(sample_ids))
         if self.recipe.log_samples:
             self._samples.write({"step": step, "sample_ids": sample_ids})
 

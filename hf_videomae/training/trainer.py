@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 
 from .. import run_files
@@ -105,12 +105,9 @@ class Trainer:
         self.run_id = resolve_run_id(recipe, resume) or uuid.uuid4().hex
         self.state = TrainState()
 
-        self.clips_per_step = recipe.clips_per_step(accelerator.num_processes)
-        batches = loader.steps_per_epoch
+        batches, clips_per_step = loader.steps_per_epoch, recipe.clips_per_step(accelerator.num_processes)
         self.steps_per_epoch = None if batches is None else max(1, batches // recipe.gradient_accumulation)
-        self.schedule = build_lr_schedule(
-            recipe, global_batch=self.clips_per_step, steps_per_epoch=self.steps_per_epoch
-        )
+        self.schedule = build_lr_schedule(recipe, global_batch=clips_per_step, steps_per_epoch=self.steps_per_epoch)
         self.total_steps = self.schedule.total_steps
         self.save_every = recipe.save_every or max(1, min(1000, self.total_steps // 10))
 
@@ -199,7 +196,10 @@ class Trainer:
 
     def _open_output_dir(self) -> None:
         """Claim the output folder, and open the files that the run writes."""
-        raise_on_all_ranks(self._lock_output_dir, RunError)
+        is_main, step = self.accelerator.is_main_process, self.state.step
+        self._lock = raise_on_all_ranks(
+            lambda: prepare_output_dir(self.output_dir, resume=self.resume, step=step) if is_main else None, RunError
+        )
         if not self.output_dir.is_dir():
             raise RunError(f"--output_dir {self.output_dir} is not visible to all processes; give a shared directory")
         self.logger = RunLogger(
@@ -207,7 +207,6 @@ class Trainer:
             accelerator=self.accelerator,
             task=self.task,
             loader=self.loader,
-            clips_per_step=self.clips_per_step,
             steps_per_epoch=self.steps_per_epoch,
             truncate_after=None if self.resume is None else self.state.step,
         )
@@ -231,14 +230,10 @@ class Trainer:
             plain = {name: value for name, value in settings if isinstance(value, (int, float, str))}
             self.accelerator.init_trackers("hf_videomae", config=plain)
 
-    def _lock_output_dir(self) -> None:
-        if self.accelerator.is_main_process:
-            self._lock = prepare_output_dir(self.output_dir, resume=self.resume, step=self.state.step)
-
     # The loop.
 
     def train(self) -> TrainResult:
-        """Train to the last step, or until a signal asks to stop.
+        """Train to the last step, or until a signal asks to stop; then save, test and publish.
 
         Raises:
             NonFiniteError: after too many steps in a row whose loss or gradient was not finite.
@@ -247,57 +242,58 @@ class Trainer:
         if not self._is_set_up:
             self.setup()
         if self._was_finished:
-            log_main(
-                f"nothing to do: step {self.state.step} of {self.total_steps} is done; give a larger --max_steps to "
-                f"continue"
-            )
-            self.stop.__exit__()
-            self._test()
-            return TrainResult(self.state.step, self._publish(finished=True))
+            return self._test_again()
+        signal_number = 0
         try:
-            signal_number = self._train_loop()
+            self.logger.start(total_steps=self.total_steps, step=self.state.step)
+            try:
+                while not self._is_done() and not signal_number:
+                    signal_number = self._train_step()
+                    if self._data_error is not None:
+                        self._stop_on_data_error(self._data_error)
+                    # After steps that were not applied there is nothing new to save.
+                    is_due = self.state.step % self.save_every == 0 and not self.state.skipped_in_a_row
+                    if is_due or self._is_done() or signal_number or self._validation_error is not None:
+                        self._save_checkpoint(last=self._is_done() or bool(signal_number))
+                    if self._validation_error is not None:
+                        raise self._validation_error
+            except BaseException:
+                # Do not notify the other processes: they may be in any part of the program.
+                self._record_failure()
+                raise
+            finally:
+                self._batches = iter(())  # end the workers now, and not in whatever order the interpreter ends
+                self.logger.progress.close()
+                self.stop.__exit__()
             return self._finalize(signal_number)
         finally:
             if self._lock is not None:
                 self._lock.release()
 
-    def _train_loop(self) -> int:
-        """Train every step that is left; return the signal that asked to stop, or 0."""
-        self.logger.start(total_steps=self.total_steps, step=self.state.step)
-        signal_number = 0
-        try:
-            while not self._is_done() and not signal_number:
-                signal_number = self._train_step()
-                if self._data_error is not None:
-                    self._stop_on_data_error(self._data_error)
-                # After steps that were not applied there is nothing new to save.
-                is_due = self.state.step % self.save_every == 0 and not self.state.skipped_in_a_row
-                if is_due or self._is_done() or signal_number or self._validation_error is not None:
-                    self._save_checkpoint(last=self._is_done() or bool(signal_number))
-                if self._validation_error is not None:
-                    raise self._validation_error
-        except BaseException:
-            # Do not notify the other processes: they may be in any part of the program.
-            self._record_failure()
-            raise
-        finally:
-            self._batches = iter(())  # end the workers now, and not in whatever order the interpreter ends
-            self.logger.progress.close()
-            self.stop.__exit__()
-        return signal_number
-
     def _train_step(self) -> int:
         """Do one optimizer step; return the signal that asked to stop, or 0."""
-        learning_rate = self.schedule(self.state.step)
+        recipe, state = self.recipe, self.state
+        learning_rate = self.schedule(state.step)
         set_learning_rate(self.optimizer, learning_rate)
         self._snapshot = StepSnapshot(
             self.loader.state_dict() if self._prefetched_batch is None else self._initial_loader_state
         )
-        loss, sample_ids, batch = self._forward_backward()
+        self.model.train()
+        total, sample_ids = torch.zeros((), device=self.accelerator.device), []
+        for passes_left in reversed(range(recipe.gradient_accumulation)):
+            batch = self._next_batch()
+            if batch is None:
+                total = self._dummy_backward()
+                break
+            sample_ids += batch["sample_ids"]
+            with self.accelerator.no_sync(self.model) if passes_left else contextlib.nullcontext():
+                loss = self.task.loss(self.model, batch) / recipe.gradient_accumulation
+                self.accelerator.backward(loss)
+            total = total + loss.detach().float()
         stats = gather_step_stats(
             self.accelerator,
-            loss,
-            grad_norm=0.0 if batch is None else clip_grad_norm(self.parameters, clip=self.recipe.clip_grad),
+            total,
+            grad_norm=0.0 if batch is None else clip_grad_norm(self.parameters, clip=recipe.clip_grad),
             clips=len(sample_ids),
             signal_number=self.stop.requested_signal(),
             has_batch=batch is not None,
@@ -310,41 +306,16 @@ class Trainer:
         if stats.is_finite:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.state.step += 1
-        self.state.clips += stats.clips
-
-        self.logger.progress.advance()
-        self.logger.log_samples(self.state.step, sample_ids)
+        state.step += 1
+        state.clips += stats.clips
+        self.logger.count_step(state.step, sample_ids)
         self.guard.check(stats, sample_ids, rank=self.accelerator.process_index, last=self._is_done())
         validation = None if stats.signal_number else self._validate()
         signal_number = stats.signal_number or self.stop.number
-        is_logged = self.state.step % self.recipe.log_every == 0 or self.state.step == 1
+        is_logged = state.step % recipe.log_every == 0 or state.step == 1
         if is_logged or validation or self._is_done() or signal_number:
-            self.logger.log_step(self.state, stats, learning_rate=learning_rate, batch=batch, validation=validation)
+            self.logger.log_step(state, stats, learning_rate=learning_rate, batch=batch, validation=validation)
         return signal_number
-
-    def _forward_backward(self) -> tuple[Tensor, list[str], Batch | None]:
-        """Run forward and backward over the accumulated batches.
-
-        Returns:
-            the mean loss, the sample ids of all batches, and the last batch; None in its place if a batch is missing,
-            and the step must not be applied.
-        """
-        self.model.train()
-        passes, sample_ids = self.recipe.gradient_accumulation, []
-        total: Any = 0.0
-        for number in range(passes):
-            batch = self._next_batch()
-            if batch is None:
-                return self._dummy_backward(), [], None
-            sample_ids += batch["sample_ids"]
-            is_last = number == passes - 1
-            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                loss = self.task.loss(self.model, batch) / passes
-                self.accelerator.backward(loss)
-            total = total + loss.detach().float()
-        self.logger.throughput.count(len(sample_ids))
-        return total, sample_ids, batch
 
     def _next_batch(self) -> Batch | None:
         """Return the next batch, on the device; None if a signal ended the wait for it, or the data failed."""
@@ -361,11 +332,7 @@ class Trainer:
         except (DataError, VideoBackendError) as error:
             self._data_error = str(error)
             return None
-        device = self.accelerator.device
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
-        }
+        moved: Batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
         if self.accelerator.num_processes > 1:
             self._last_batch = moved
         return moved
@@ -526,6 +493,16 @@ class Trainer:
             if self.publisher is not None:
                 self.publisher.report_unpublished()
             raise
+
+    def _test_again(self) -> TrainResult:
+        """Test and publish a run whose last step was done before."""
+        log_main(
+            f"nothing to do: step {self.state.step} of {self.total_steps} is done; give a larger --max_steps to "
+            f"continue"
+        )
+        self.stop.__exit__()
+        self._test()
+        return TrainResult(self.state.step, self._publish(finished=True))
 
     def _test(self) -> None:
         """Test the final model in all processes, once all of them can read it."""

@@ -8,6 +8,7 @@ from torch import nn
 from ..console import log_main
 from ..errors import RunError
 from ..evaluation import BaseEvaluation, evaluate, match_classes
+from ..inference.model_loading import load_classifier
 from ..video.decoding import VideoBackendError
 from .finetune_recipe import FinetuneRecipe
 from .finetune_task import FinetuneTask
@@ -70,11 +71,11 @@ class SplitValidator:
         Raises:
             RunError: like `validate`.
         """
-        from ..modeling_videomae import VideoMAEForVideoClassification
         from ..video_processing_videomae import VideoMAEVideoProcessor
 
         folder = Path(self.recipe.output_dir)
-        model = VideoMAEForVideoClassification.from_pretrained(folder).to(self.accelerator.device)
+        model: nn.Module = load_classifier(folder)
+        model = model.to(self.accelerator.device)
         result = self._evaluate(model, VideoMAEVideoProcessor.from_pretrained(folder), views=self.recipe.views)
         if self.accelerator.is_main_process:
             result.data.update(dataset=self.recipe.test_dataset_name, split=self.recipe.test_split)

@@ -28,6 +28,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae import VideoMAEConfig
 from .ops.attention import eager_attention_forward
+from .ops.layer_norm import LayerNorm
 from .ops.losses import classification_loss, reconstruction_loss
 from .ops.masking import make_mask, mask_indices
 from .ops.normalization_check import NormalizationCheck
@@ -73,16 +74,6 @@ class VideoMAEForPreTrainingOutput(ModelOutput):
     bool_decoder_masked_pos: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-class VideoMAELayerNorm(nn.LayerNorm):
-    """LayerNorm in the precision of its weights, also under CPU autocast, as CUDA's autocast does.
-
-    torch's CPU kernel gives wrong gradients of float32 weights for bfloat16 inputs.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.to(self.weight.dtype))
 
 
 class VideoMAESelfAttention(nn.Module):
@@ -184,8 +175,8 @@ class VideoMAELayer(GradientCheckpointingLayer):
         self.attention = VideoMAEAttention(config, hidden_size, num_heads)
         self.intermediate = VideoMAEIntermediate(config, hidden_size, intermediate_size)
         self.output = VideoMAEOutput(config, intermediate_size, hidden_size)
-        self.layernorm_before = VideoMAELayerNorm(hidden_size, eps=config.layer_norm_eps)
-        self.layernorm_after = VideoMAELayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_before = LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after = LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.drop_path = VideoMAEDropPath(drop_path)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
@@ -330,7 +321,7 @@ class VideoMAEModel(VideoMAEPreTrainedModel):
         self.encoder = VideoMAEEncoder(config)
         self.layernorm = None
         if not config.use_mean_pooling:
-            self.layernorm = VideoMAELayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.layernorm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self._normalization_check = NormalizationCheck(config.image_mean or (), config.image_std or ())
         self.post_init()
 
@@ -398,7 +389,7 @@ class VideoMAEDecoder(nn.Module):
             for _ in range(config.decoder_num_hidden_layers)
         )
         # Stock fixes this eps at 1e-5, so it is a separate field.
-        self.norm = VideoMAELayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
+        self.norm = LayerNorm(config.decoder_hidden_size, eps=config.final_layer_norm_eps)
         self.head = nn.Linear(config.decoder_hidden_size, config.num_channels * math.prod(config.cube))
         self.gradient_checkpointing = False
 
@@ -543,7 +534,7 @@ class VideoMAEForVideoClassification(VideoMAEPreTrainedModel):
         self.videomae = VideoMAEModel(config)
         self.fc_norm = None
         if config.use_mean_pooling:
-            self.fc_norm = VideoMAELayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
+            self.fc_norm = LayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
         self.post_init()

@@ -123,7 +123,7 @@ def open_video_folder(
         return FolderSource.from_index(dataset, index, root=root, kind=kind)
     if not scan.videos:
         raise DataError(_describe_no_videos(scan))
-    metadata, notes = find_metadata(root, scan.index_files, scan.videos)
+    metadata, notes = find_metadata(root, scan.index_files, scan.videos) if scan.index_files else ([], [])
     if any(file.columns.split for file in metadata):
         full_index = read_metadata(root, metadata, read_without_splits(scan.videos), kind=kind, allowed=allowed)
         source = FolderSource.from_index(dataset, select_split(full_index, split, name=dataset), root=root, kind=kind)

@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     with exit_on_user_error():
         source = open_source("motion", split=settings.split, require_labels=True)
         if source.class_names is None:
-            raise DataError("the motion data set has no labels")
+            raise DataError("the motion dataset has no labels")
         entries = compare(settings, source)
         difference, error = paired_difference(entries[0], entries[1])
         times = "" if not error else f", {difference / error:.1f} standard errors"

@@ -1,4 +1,4 @@
-"""Measure whether pre-training helps on a small real data set, UT-Interaction: 83 clips of two people, 6 interactions.
+"""Measure whether pre-training helps on a small real dataset, UT-Interaction: 83 clips of two people, 6 interactions.
 
     python examples/compare_ut_interaction.py --recipe compare-ut-interaction --dataset ../shared/data/ut_interaction
 
@@ -6,7 +6,7 @@ The clips are split into five folds by recording sequence (`recipes/ut-interacti
 models get the same labels, steps and settings: from scratch; pre-trained on the fold's training clips; pre-trained on
 the built-in motion videos and then on those clips. No pre-training sees a test clip. The table also has what a single
 frame gives (the third model shown one repeated frame, and hand-made features of the middle frame), and what a clip's
-aspect ratio and length give away, as these clips were cut by hand. The data set is never copied: folds are folders of
+aspect ratio and length give away, as these clips were cut by hand. The dataset is never copied: folds are folders of
 links.
 """
 
@@ -95,7 +95,7 @@ def read_folds(file: str | Path) -> dict[str, int]:
 
 
 def assign_folds(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
-    """Return the fold of every clip, by its path in the data set's index.csv.
+    """Return the fold of every clip, by its path in the dataset's index.csv.
 
     Raises:
         DataError: for a missing index, or a clip whose sequence is in no fold.
@@ -114,7 +114,7 @@ def assign_folds(dataset: Path, folds: dict[str, int]) -> dict[str, int]:
 
 
 def link_fold(dataset: Path, folder: Path, *, fold: int, clips: dict[str, int]) -> Path:
-    """Create `folder/{train,test}/CLASS/CLIP` as links to the data set, for `--dataset` of the stages.
+    """Create `folder/{train,test}/CLASS/CLIP` as links to the dataset, for `--dataset` of the stages.
 
     Raises:
         DataError: for a class without a clip in either part, or a folder with clips of another fold.

@@ -6,7 +6,7 @@
     accelerate launch examples/evaluate.py --model DIR --dataset org/name --split validation
 
 The model is any VideoMAE classification checkpoint of this package or of stock transformers, a folder or a Hub id. The
-data set's classes are matched to the model's by name. The script writes evaluation.json, predictions.jsonl and
+dataset's classes are matched to the model's by name. The script writes evaluation.json, predictions.jsonl and
 confusion.png. Videos that cannot be decoded are listed and count as wrong. The model says what is measured: accuracies
 of one class per video, mean average precision of several, or errors of a regression (both without a figure).
 """
@@ -39,9 +39,9 @@ class EvaluationRecipe:
 
     model: str | None = option(None, "classification checkpoint: a folder or a Hub id org/name", group="model")
     dataset: str = option(
-        "motion", "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub data set", group="data"
+        "motion", "motion (made on the spot), a folder, a glob, a list (CSV), or a Hub dataset", group="data"
     )
-    split: str = option("test", "split of the data set; train is everything if it has no splits", group="data")
+    split: str = option("test", "split of the dataset; train is everything if it has no splits", group="data")
     video_column: str | None = option(
         None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
     )
@@ -50,17 +50,17 @@ class EvaluationRecipe:
     )
     allow_paths: tuple[str, ...] = option(
         (),
-        "hosts, folders and URL prefixes that the rows of a data set may name (default: only its own files)",
+        "hosts, folders and URL prefixes that the rows of a dataset may name (default: only its own files)",
         group="data",
     )
     cache_dir: str | None = option(
         None,
-        "keep the shards of a Hub data set on this disk, in the end all of them: a directory, or `hub` for "
+        "keep the shards of a Hub dataset on this disk, in the end all of them: a directory, or `hub` for "
         "huggingface_hub's own cache (default: stream them)",
         group="data",
     )
     match_labels: Literal["name", "index"] = option(
-        "name", "how the data set's classes are matched to the model's; index: class i is class i", group="data"
+        "name", "how the dataset's classes are matched to the model's; index: class i is class i", group="data"
     )
     views: str = option("5x3", "temporal positions x spatial crops (SSV2: 2x3, HMDB51: 10x3)", group="views")
     sampling: Literal["dense", "uniform"] | None = option(
@@ -122,7 +122,7 @@ def save(result: BaseEvaluation, output_dir: str, *, extra: dict[str, Any]) -> l
 def load_inputs(
     recipe: EvaluationRecipe, device: torch.device
 ) -> tuple[PreTrainedModel, AnySource, VideoMAEVideoProcessor, ClipSampler]:
-    """Load the model, the data set and the processor, and print what they are."""
+    """Load the model, the dataset and the processor, and print what they are."""
     model = load_classifier(recipe.model)
     kind = get_problem_type(model.config)
     source = open_source(

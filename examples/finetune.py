@@ -5,7 +5,7 @@
     python examples/finetune.py --output_dir outputs/mine --resume    # continues exactly where it stopped
     accelerate launch examples/finetune.py --model MCG-NJU/videomae-base --dataset DIR --epochs 50 --test_split test
 
-Labels come from the class folders of the data set, or from its index.csv (path,label). Settings come from the
+Labels come from the class folders of the dataset, or from its index.csv (path,label). Settings come from the
 defaults, the recipe file and the flags; later ones win. With --test_split the model is validated after the last step
 (with --eval_every N every N steps as well), and the saved model is tested by the paper's protocol. Ctrl-C and SIGTERM
 save a checkpoint and exit.

@@ -52,9 +52,9 @@ RESULT_FILE = "probe.json"
 class ProbeRecipe:
     """Settings of a probe. None means the default of that kind of probe: the paper's for a linear one."""
 
-    dataset: str = option("motion", "motion, a folder, a glob, a list (CSV), or a Hub data set org/name", group="data")
+    dataset: str = option("motion", "motion, a folder, a glob, a list (CSV), or a Hub dataset org/name", group="data")
     split: str = option("train", "split to train on", group="data")
-    test_dataset: str | None = option(None, "data set of the test videos (default: --dataset)", group="data")
+    test_dataset: str | None = option(None, "dataset of the test videos (default: --dataset)", group="data")
     video_column: str | None = option(
         None, "column of the videos, of Parquet or WebDataset files (default: found by its type)", group="data"
     )
@@ -63,7 +63,7 @@ class ProbeRecipe:
     )
     allow_paths: tuple[str, ...] = option(
         (),
-        "hosts, folders and URL prefixes that the rows of a data set may name (default: only its own files)",
+        "hosts, folders and URL prefixes that the rows of a dataset may name (default: only its own files)",
         group="data",
     )
     test_split: str = option("test", "split of the test videos", group="data")

@@ -73,7 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a folder or org/name")
     parser.add_argument("--dataset", required=True, help="org/name with embedded videos: columns video and label")
-    parser.add_argument("--split", default="test", help="of the data set (default: test)")
+    parser.add_argument("--split", default="test", help="of the dataset (default: test)")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     counts = count_correct(arguments)

@@ -6,7 +6,7 @@ class RunError(ValueError):
 
 
 class DataError(ValueError):
-    """A data set cannot be used as asked: it is missing, empty, too small, unlabeled or mostly broken.
+    """A dataset cannot be used as asked: it is missing, empty, too small, unlabeled or mostly broken.
 
     Missing software (FFmpeg, PyAV) is
     never a `DataError`: that is `hf_videomae.video.decoding.VideoBackendError`.

@@ -86,7 +86,7 @@ class SourcedNumber:
 
 @dataclass(frozen=True, kw_only=True)
 class _DataEntry:
-    """A statement about a data set, with its source."""
+    """A statement about a dataset, with its source."""
 
     data: str
     source: str

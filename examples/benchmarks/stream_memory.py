@@ -3,7 +3,7 @@
     python examples/benchmarks/stream_memory.py                # half an hour
     python examples/benchmarks/stream_memory.py --minutes 5
 
-The script makes a data set, serves it on loopback with the tests' Hub (from a clone: `tests/local_hub`), and streams
+The script makes a dataset, serves it on loopback with the tests' Hub (from a clone: `tests/local_hub`), and streams
 it endlessly in a separate process with its workers, through a shuffle buffer small enough to fill. It prints how much
 memory these processes hold and how fast it grows; it asserts nothing. RSS counts shared pages in every process, PSS
 divides them.
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=2.0, help="seconds between samples (default: 2)")
     parser.add_argument("--num_workers", type=int, default=2, help="decoding processes (default: 2)")
     parser.add_argument("--window_megabytes", type=int, default=32, help="size of the shuffle buffer (default: 32)")
-    parser.add_argument("--shards", type=int, default=8, help="shards of the data set (default: 8)")
+    parser.add_argument("--shards", type=int, default=8, help="shards of the dataset (default: 8)")
     parser.add_argument("--videos", type=int, default=48, help="videos of a shard (default: 48)")
     parser.add_argument("--csv", type=Path, help="write all samples to this file")
     parser.add_argument("--measured", action="store_true", help=argparse.SUPPRESS)

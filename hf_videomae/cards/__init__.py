@@ -1,4 +1,4 @@
-"""Build cards of models and data sets: text, YAML header, license, lineage, and nothing private."""
+"""Build cards of models and datasets: text, YAML header, license, lineage, and nothing private."""
 
 from ..hub.repo import is_hub_id
 from .escaping import code_span, escape_markdown, escape_to_one_line

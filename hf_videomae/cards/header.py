@@ -91,13 +91,13 @@ def normalize_license(license: str) -> str:
 
 @cache
 def load_hub_names() -> Mapping[str, frozenset[str]]:
-    """Read the Hub's `pipeline_tags` (for data sets: task categories), `libraries`, `licenses`, `size_categories`."""
+    """Read the Hub's `pipeline_tags` (for datasets: task categories), `libraries`, `licenses`, `size_categories`."""
     names = json.loads(_HUB_NAMES_FILE.read_text(encoding="utf-8"))
     return {key: frozenset(names[key]) for key in _NAME_LISTS}
 
 
 def check_header(fields: Mapping[str, Any]) -> list[str]:
-    """Return the problems of the fields that cards of models and of data sets share, one line each."""
+    """Return the problems of the fields that cards of models and of datasets share, one line each."""
     return [*_license_problems(fields), *_id_problems(fields)]
 
 

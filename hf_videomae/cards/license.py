@@ -1,4 +1,4 @@
-"""Decide the license of a model or a data set from the licenses of what it was made of."""
+"""Decide the license of a model or a dataset from the licenses of what it was made of."""
 
 import re
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ class LicenseError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestor:
-    """A checkpoint or a data set that a model or a data set was made of.
+    """A checkpoint or a dataset that a model or a dataset was made of.
 
     Attributes:
         name: as a card shows it.
         hub_id: its repository on the Hub; None: it has none.
         revision: the commit there; None: not known.
         license: as the Hub spells it; None: not known.
-        is_data: whether it is a data set and not a checkpoint.
+        is_data: whether it is a dataset and not a checkpoint.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Ancestor:
 
 @dataclass(frozen=True, kw_only=True)
 class License:
-    """The license of a model or a data set, None if not known, and a sentence that explains it."""
+    """The license of a model or a dataset, None if not known, and a sentence that explains it."""
 
     name: str | None
     reason: str

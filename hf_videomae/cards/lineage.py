@@ -57,7 +57,7 @@ def find_cached_commit(id: str, *, file: str = "config.json") -> str | None:
 
 
 def resolve_dataset_lineage(name: str, *, commit: str | None = None) -> dict[str, Any]:
-    """Return what is known about a data set: `hub_id`, `revision`, `license`, and `unknown` as for a model.
+    """Return what is known about a dataset: `hub_id`, `revision`, `license`, and `unknown` as for a model.
 
     Args:
         name: a local folder, `org/name`, or anything else, about which nothing is known.
@@ -203,7 +203,7 @@ def iter_lineage(folder: Path, run: dict[str, Any]) -> Iterator[Ancestor]:
 
 
 def _dataset_records(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of a run's data set, or of each data set of a mix."""
+    """Return the records of a run's dataset, or of each dataset of a mix."""
     data = run.get("data", {})
     return data.get("mix") or [data]
 

@@ -81,7 +81,7 @@ def write_readme(folder: str | Path, card: str, *, overwrite: bool = False) -> P
     """Write README.md, unless there is one that a person wrote or edited.
 
     Args:
-        folder: the folder of the model or data set.
+        folder: the folder of the model or dataset.
         card: a result of `with_checksum`.
         overwrite: replace that one, too.
 

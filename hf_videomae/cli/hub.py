@@ -18,9 +18,9 @@ def add_commands(commands: Any) -> None:
 def _add_card(commands: Any) -> None:
     card = commands.add_parser(
         "card",
-        help="write the card of a training run, or of a prepared data set, from its files",
+        help="write the card of a training run, or of a prepared dataset, from its files",
         description="Write README.md, the card, into the folder of a training run, from run.json, metrics.jsonl, "
-        "evaluation.json and the other files of the run, or into the folder of a data set from `hf-videomae prepare`, "
+        "evaluation.json and the other files of the run, or into the folder of a dataset from `hf-videomae prepare`, "
         "from its report. It needs no network, says only what was measured, and contains no paths of this machine. "
         "The same files give the same card.",
         epilog="To show example videos with the model's answers, copy short videos into DIR, then run: hf-videomae "

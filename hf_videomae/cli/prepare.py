@@ -1,4 +1,4 @@
-"""Add the command that turns raw videos into a data set: prepare."""
+"""Add the command that turns raw videos into a dataset: prepare."""
 
 import argparse
 from typing import Any
@@ -10,8 +10,8 @@ def add_commands(commands: Any) -> None:
     """Add the command of this file."""
     prepare = commands.add_parser(
         "prepare",
-        help="turn raw videos into a small, evenly sharded, streamable data set",
-        description="Turn raw videos into a small, evenly sharded, streamable data set: short side 256, short groups "
+        help="turn raw videos into a small, evenly sharded, streamable dataset",
+        description="Turn raw videos into a small, evenly sharded, streamable dataset: short side 256, short groups "
         "of pictures, no audio, in Parquet or WebDataset, with labels, splits and a data card. Videos that cannot be "
         "used are left out and listed in dropped.jsonl. After a kill, the same command continues; with nothing new, "
         "it does nothing. The work takes twice the space of the result.",
@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
         metavar="SRC",
         help="folder of videos, list of them (CSV), folder of Parquet or WebDataset files, or org/name",
     )
-    prepare.add_argument("destination", metavar="DST", help="folder of the new data set")
+    prepare.add_argument("destination", metavar="DST", help="folder of the new dataset")
     prepare.add_argument(
         *both_spellings("short_side"),
         type=int,
@@ -56,8 +56,8 @@ def add_commands(commands: Any) -> None:
     prepare.add_argument(*both_spellings("num_shards"), type=int, help="shards of every split, instead of a size")
     prepare.add_argument("--license", help="license of the videos, in the Hub's spelling (default: the source's)")
     prepare.add_argument("--jobs", type=int, help="videos at a time (default: one per core)")
-    prepare.add_argument("--config", help="configuration of a Hub data set")
-    prepare.add_argument("--revision", help="branch, tag or commit of a Hub data set")
+    prepare.add_argument("--config", help="configuration of a Hub dataset")
+    prepare.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
     _add_columns(prepare)
     _add_push(prepare)
     prepare.set_defaults(run=_prepare)
@@ -78,7 +78,7 @@ def _add_columns(prepare: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="HOST_OR_FOLDER",
-        help="hosts, folders and beginnings of URLs (s3://bucket) that the rows of a data set may name (default: its "
+        help="hosts, folders and beginnings of URLs (s3://bucket) that the rows of a dataset may name (default: its "
         "own files alone). --push_to_hub publishes the videos opened so",
     )
 

@@ -1,8 +1,8 @@
-"""Turn a data set into a stream of batches.
+"""Turn a dataset into a stream of batches.
 
-`open_source` opens a data set by name, `open_mixture` several of them to mix, and `build_loader` makes the endless
+`open_source` opens a dataset by name, `open_mixture` several of them to mix, and `build_loader` makes the endless
 batches of one rank: sharded, shuffled, independent of the number of workers, resumable at any step, with bad videos
-replaced and counted. `loader.py` lists the steps from a data set to a batch.
+replaced and counted. `loader.py` lists the steps from a dataset to a batch.
 """
 
 from ..errors import DataError

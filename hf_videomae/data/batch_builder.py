@@ -38,7 +38,7 @@ class BatchBuilder:
         batch_sampler: of the specs.
         clip_config: what the model wants.
         seed: of clips, crops and masks.
-        name: of the data set, for errors.
+        name: of the dataset, for errors.
         labels: as `collate` takes it.
         max_consecutive_bad: bad videos in a row that mean that none decodes.
         on_bad_video: what happens for a bad video.

@@ -45,7 +45,7 @@ class ClipConfig:
     Attributes:
         num_frames: T.
         stride: distance of neighboring frames, in frames of the video.
-        set_strides: (name, stride) for data sets of a mix that have a stride of their own.
+        set_strides: (name, stride) for datasets of a mix that have a stride of their own.
         image_size: of the clip, one number or (height, width).
         image_mean, image_std: per channel, for pixels in [0, 1]. One channel makes the clip gray.
         sampling: `pretrain` (exactly `stride` apart), `dense` (over a window of num_frames * stride) or `uniform` (one
@@ -150,7 +150,7 @@ class ClipConfig:
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     def stride_for_sample(self, sample_id: str) -> int:
-        """Return the stride of a sample, whose id begins with the name of its data set in a mix."""
+        """Return the stride of a sample, whose id begins with the name of its dataset in a mix."""
         matching = [(name, stride) for name, stride in self.set_strides if sample_id.startswith(f"{name}:")]
         return max(matching, key=lambda entry: len(entry[0]))[1] if matching else self.stride
 

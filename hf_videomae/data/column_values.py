@@ -1,4 +1,4 @@
-"""Read all values of one column of a data set, without its videos."""
+"""Read all values of one column of a dataset, without its videos."""
 
 import importlib.util
 import tarfile
@@ -41,7 +41,7 @@ def read_parquet_column(
         files: paths or URLs.
         column: its name.
         names: the names of the files in the ids of samples.
-        path: of the data set, for errors.
+        path: of the dataset, for errors.
 
     Yields:
         (sample id, value).
@@ -155,7 +155,7 @@ def peek_video_paths(file: str, column: str) -> list[str]:
 def is_sharded(scan: FolderScan) -> bool:
     """Return whether a folder holds Parquet, WebDataset or Arrow files, and no videos except those that rows name.
 
-    The labels of such a data set are in its columns.
+    The labels of such a dataset are in its columns.
     """
     return has_shards(scan) and (not scan.videos or _has_video_paths(scan))
 

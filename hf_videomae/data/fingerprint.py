@@ -1,4 +1,4 @@
-"""Fingerprint a data set, to refuse a resume in other data: file names, some file sizes, and the id on the Hub.
+"""Fingerprint a dataset, to refuse a resume in other data: file names, some file sizes, and the id on the Hub.
 
 The number of videos says little, because two folders may have the same. A moved folder is the same data, and so is a
 folder in which one file was replaced or repaired.
@@ -20,7 +20,7 @@ _NUM_SIZES = 16
 
 
 def fingerprint_dataset(source: AnyData) -> DatasetFingerprint:
-    """Return what distinguishes a data set from others and is cheap to know."""
+    """Return what distinguishes a dataset from others and is cheap to know."""
     if isinstance(source, Mixture):
         parts = [fingerprint_dataset(part) for part in source.parts]
         return {**_make_fingerprint(source.name, [part["files"] for part in parts]), "parts": parts}
@@ -67,7 +67,7 @@ def check_same_dataset(saved: DatasetFingerprint | None, current: DatasetFingerp
 
     Args:
         saved: the fingerprint saved with the position; None if an earlier release saved it.
-        current: the fingerprint of the data set.
+        current: the fingerprint of the dataset.
     """
     if saved is None:
         return
@@ -78,12 +78,12 @@ def check_same_dataset(saved: DatasetFingerprint | None, current: DatasetFingerp
     )
     hub_ids = {saved.get("hub_id"), current["hub_id"]} - {None}
     if other_files or len(hub_ids) > 1:
-        same = " (another data set of this name)" if saved["name"] == current["name"] else ""
+        same = " (another dataset of this name)" if saved["name"] == current["name"] else ""
         what = "its files have other names" if saved["files"] != current["files"] else "its files have other sizes"
-        what = "it is another data set of the Hub" if len(hub_ids) > 1 else what
+        what = "it is another dataset of the Hub" if len(hub_ids) > 1 else what
         raise DataError(
-            f"the position was saved in {saved['name']}, and this is {current['name']}{same}: {what}; give the data "
-            f"set of the run, or start a new run from the weights"
+            f"the position was saved in {saved['name']}, and this is {current['name']}{same}: {what}; give the "
+            f"dataset of the run, or start a new run from the weights"
         )
     for one, other in zip(saved.get("parts", ()), current.get("parts", ()), strict=False):
         check_same_dataset(one, other)

@@ -33,7 +33,7 @@ class FolderSource:
         name: what messages call it.
         root: the folder that paths are relative to; it is not part of the samples' ids.
         paths: relative posix paths, which are the samples' ids (with bytes that are not UTF-8 escaped).
-        labels: the label of each path, or None for an unlabeled data set.
+        labels: the label of each path, or None for an unlabeled dataset.
         kind: what the labels mean.
         notes: how the folder was read, for the user.
         segments: start and end of each path in seconds; None if all are whole files.
@@ -108,7 +108,7 @@ def open_video_folder(
     """Open the videos under a folder, by its index files or by its subfolders.
 
     An index file (`INDEX_FILES`) at its top, with a column `path` or `file_name` and optionally `label` and `split`,
-    says which videos belong to the data set. Without one, all videos do: folders with the names of splits are splits,
+    says which videos belong to the dataset. Without one, all videos do: folders with the names of splits are splits,
     at any depth (`find_split_folders`), and class folders are classes (`read_classes`). Several classes of one video
     are separated by `|`.
 
@@ -218,7 +218,7 @@ def _describe_no_videos(scan: FolderScan) -> str:
 
 
 def check_labels(source: FolderSource) -> None:
-    """Raise `DataError` for a data set without labels."""
+    """Raise `DataError` for a dataset without labels."""
     if source.labels is None and source.no_labels_reason:
         raise DataError(f"{source.name} has no labels: {source.no_labels_reason}")
     if source.labels is None:

@@ -110,7 +110,7 @@ def _class_folders_of(paths: Sequence[str], level: SplitLevel | None) -> list[Fo
 
 
 def _note_folder_split(name: str, *, split: str) -> list[str]:
-    """Return a note if the data set's own folder has the name of a split.
+    """Return a note if the dataset's own folder has the name of a split.
 
     Raises:
         DataError: when another split is requested than the folder can be.

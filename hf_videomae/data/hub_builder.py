@@ -1,6 +1,6 @@
-"""Open a data set of the Hub, or a folder with the same files, as a streaming builder of `datasets`.
+"""Open a dataset of the Hub, or a folder with the same files, as a streaming builder of `datasets`.
 
-`HubDataset` (`hub_dataset.py`) goes through these steps: ask the Hub for the data set, load the builder, choose the
+`HubDataset` (`hub_dataset.py`) goes through these steps: ask the Hub for the dataset, load the builder, choose the
 split, redirect it to the shard cache, and open the stream without decoders.
 """
 
@@ -25,10 +25,10 @@ NUM_PROBED_ROWS = 20
 
 
 def probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) -> Any:
-    """Return the Hub's information on a data set. `datasets` would retry for half a minute and not report why.
+    """Return the Hub's information on a dataset. `datasets` would retry for half a minute and not report why.
 
     Raises:
-        DataError: when there is no such data set or revision, it may not be read, or the Hub cannot be reached.
+        DataError: when there is no such dataset or revision, it may not be read, or the Hub cannot be reached.
     """
     # The HTTP client's own error: which client it is depends on the version of huggingface_hub.
     from huggingface_hub.errors import (
@@ -52,7 +52,7 @@ def probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) 
         raise DataError(f"{path} has no revision {revision!r}; give one of its branches, tags or commits") from error
     except RepositoryNotFoundError as error:
         raise DataError(
-            f"{path} is neither a local folder nor a data set on the Hub that you may read; check the name, and "
+            f"{path} is neither a local folder nor a dataset on the Hub that you may read; check the name, and "
             f"log in with `hf auth login` for a private one"
         ) from error
     except OfflineModeIsEnabled as error:
@@ -61,7 +61,7 @@ def probe_hub(path: str, *, revision: str | None, cache_dir: str | None = None) 
             f"folder{_cached_copy_hint(path, cache_dir)}"
         ) from error
     except HfHubHTTPError as error:
-        raise source_refused_error(error, path, "the data set") from error
+        raise source_refused_error(error, path, "the dataset") from error
     except (ValueError, LookupError, TypeError) as error:
         raise not_the_hub_error(error, path) from error
     except (HTTPError, OSError) as error:
@@ -81,18 +81,18 @@ def _fetch_dataset_info(path: str, *, revision: str | None) -> Any:
 
     info = HfApi().dataset_info(path, revision=revision, timeout=_PROBE_SECONDS)
     if info.gated:
-        # Anyone may see a gated data set, but few may read it.
+        # Anyone may see a gated dataset, but few may read it.
         HfApi().auth_check(path, repo_type="dataset")
     return info
 
 
 def load_builder(path: str, *, config: str | None, revision: str | None) -> tuple[Any, list[str]]:
-    """Return the builder of a data set, and notes on how its splits were found.
+    """Return the builder of a dataset, and notes on how its splits were found.
 
     The splits of a local folder are found by their names in any case; `datasets` alone may take all for `train`.
 
     Raises:
-        DataError: when it cannot be opened as a data set.
+        DataError: when it cannot be opened as a dataset.
     """
     import datasets
 
@@ -104,7 +104,7 @@ def load_builder(path: str, *, config: str | None, revision: str | None) -> tupl
         lambda: datasets.load_dataset_builder(path, name=config, revision=revision),
         dataset_name=path,
         file="the list of its files",
-        otherwise="it cannot be opened as a data set",
+        otherwise="it cannot be opened as a dataset",
     )
     if not is_local or known_splits(builder) != ["train"]:
         return builder, []
@@ -127,12 +127,12 @@ def _load_file_builder(path: str, splits: dict[str, list[str]]) -> Any:
 
 
 def known_splits(builder: Any) -> list[str]:
-    """Return the splits of a data set; empty if they are not known before its files are looked at."""
+    """Return the splits of a dataset; empty if they are not known before its files are looked at."""
     return [str(name) for name in builder.info.splits or builder.config.data_files or {}]
 
 
 def resolve_split(builder: Any, split: str) -> str:
-    """Return a data set's own name for a split, such as `validation` for `val`."""
+    """Return a dataset's own name for a split, such as `validation` for `val`."""
     known = known_splits(builder)
     same = [name for name in known if normalize_split(name) == normalize_split(split)]
     return same[0] if split not in known and len(same) == 1 else split
@@ -141,7 +141,7 @@ def resolve_split(builder: Any, split: str) -> str:
 def split_names(
     path: str, *, config: str | None = None, revision: str | None = None, allow_paths: Sequence[str] = ()
 ) -> list[str]:
-    """Return the splits of a data set that `HubDataset` opens.
+    """Return the splits of a dataset that `HubDataset` opens.
 
     Raises:
         DataError: when it cannot be reached or opened.
@@ -217,7 +217,7 @@ def commit_from_files(files: list[str]) -> str | None:
 
 
 def dataset_root(builder: Any, path: str) -> str:
-    """Return the folder of a local data set, or `hf://datasets/org/name@commit`."""
+    """Return the folder of a local dataset, or `hf://datasets/org/name@commit`."""
     if os.path.isdir(path):
         return os.path.realpath(path)
     match = re.match(r"hf://datasets/[^/@]+/[^/@]+@[^/]+", str(builder.base_path or ""))
@@ -225,7 +225,7 @@ def dataset_root(builder: Any, path: str) -> str:
 
 
 def name_shards(files: list[str], *, split: str, count: int, root: str | None) -> list[str]:
-    """Return a stable name for each shard: its file's path in the data set, if each shard is a file."""
+    """Return a stable name for each shard: its file's path in the dataset, if each shard is a file."""
     if len(files) != count:
         return [f"{split}-{shard:05d}" for shard in range(count)]
     if root is not None:

@@ -1,4 +1,4 @@
-"""Read data sets of the Hub shard by shard with `datasets`: Parquet and WebDataset. Videos stay encoded."""
+"""Read datasets of the Hub shard by shard with `datasets`: Parquet and WebDataset. Videos stay encoded."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -40,20 +40,20 @@ class HubDataset:
 
     Args:
         path: `org/name`, or a local folder with the same files.
-        split: of the data set.
-        config: of the data set, if it has several.
+        split: of the dataset.
+        config: of the dataset, if it has several.
         revision: branch, tag or commit.
         video_column: by default the one column of type `Video`.
         label_column: by default the column called `label` or of type `ClassLabel`. A plain column (text, whole
             numbers, bools) is read completely for its classes (see `label_columns.py`), if labels are required or the
             column is named.
-        require_labels: raise `DataError` for a data set without labels.
+        require_labels: raise `DataError` for a dataset without labels.
         label_kind: `ClassLabel`, a list of it, or numbers.
-        cache_dir: where to keep the shards of a Hub data set (see `shard_cache.py`); None reads them over the network
+        cache_dir: where to keep the shards of a Hub dataset (see `shard_cache.py`); None reads them over the network
             in every epoch. Samples, ids and order do not change.
         infer_label_classes: look for a plain column of labels even if none are required.
         allow_second_read: allow reading tar files of the Hub once for their labels, and again for their videos.
-        allow_paths: hosts, folders and URL prefixes outside of the data set that rows may name (see `path_policy.py`).
+        allow_paths: hosts, folders and URL prefixes outside of the dataset that rows may name (see `path_policy.py`).
 
     Attributes:
         revision: the commit of the Hub; None for local files.
@@ -62,7 +62,7 @@ class HubDataset:
         shard_names: names of the shards in the ids of samples.
 
     Raises:
-        DataError: when the data set cannot be reached or opened, or has no such split or columns.
+        DataError: when the dataset cannot be reached or opened, or has no such split or columns.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class HubDataset:
         if is_tar(files) and not twice:
             raise DataError(
                 f"{self.name} has its labels in tar files ({column}), so its classes are known only after all of them "
-                f"were read: keep them on disk with --cache_dir DIR, or make a data set with `hf-videomae prepare`"
+                f"were read: keep them on disk with --cache_dir DIR, or make a dataset with `hf-videomae prepare`"
             )
         if len(self.files) == self.num_shards and is_parquet(self.files):
             return read_parquet_column(self.files, column, names=self.shard_names, path=self.name)
@@ -211,7 +211,7 @@ class HubDataset:
         read_with_retries(partial(self.shard_cache.fetch, shard), dataset_name=self.name, file=self.shard_names[shard])
 
     def _check_paths(self, stream: Any) -> None:
-        """Raise `DataError` if every video of the first rows is outside of the data set, with the flag to allow it."""
+        """Raise `DataError` if every video of the first rows is outside of the dataset, with the flag to allow it."""
         import datasets
 
         column, first = self.video_column, self.files[:1]

@@ -208,7 +208,7 @@ def find_typed_column(features: Any, role: str, *, dtypes: tuple[str, ...]) -> s
     """Return the first column for a role, by the names in `COLUMN_NAMES`, with one of these types.
 
     Args:
-        features: of a data set, by `datasets`.
+        features: of a dataset, by `datasets`.
         role: one of `COLUMN_NAMES`.
         dtypes: how the names of the types begin; a `ClassLabel` counts as text.
     """

@@ -1,21 +1,21 @@
-"""Schedule the slots of a mix: which data set, and which canonical rank, each slot of a run belongs to.
+"""Schedule the slots of a mix: which dataset, and which canonical rank, each slot of a run belongs to.
 
 A run draws its samples slot by slot. Slots come in rows, with one slot for each canonical rank (a rank that the run
 began with; see `stream_sampler.py`). The schedule is arithmetic on whole numbers, so it is exact at any length.
 
-Example: data sets A and B with weights 2 : 1, two canonical ranks. A3 is the fourth draw from A.
+Example: datasets A and B with weights 2 : 1, two canonical ranks. A3 is the fourth draw from A.
 
     slot                     0  1 | 2  3 | 4  5
-    data set                 A  A | B  A | A  B      (2 of 3 slots go to A, never more than one slot off)
+    dataset                 A  A | B  A | A  B      (2 of 3 slots go to A, never more than one slot off)
     canonical rank 0 draws   A0     B0     A3
     canonical rank 1 draws      A1     A2     B1
 
-Which data set (`choose_next_source`): among those behind their share, the one whose next draw is due first, where a
-draw is due at the slot by which its data set would be one whole draw behind. So every data set is within one draw of
-its share after every slot. The simpler rule, always the one furthest behind, breaks this bound from six data sets on.
+Which dataset (`choose_next_source`): among those behind their share, the one whose next draw is due first, where a
+draw is due at the slot by which its dataset would be one whole draw behind. So every dataset is within one draw of
+its share after every slot. The simpler rule, always the one furthest behind, breaks this bound from six datasets on.
 
-Which canonical rank (`_assign_canonical_ranks`): the one that had least of that data set, so that all get about the
-same mix. A single data set goes to the canonical ranks in turn.
+Which canonical rank (`_assign_canonical_ranks`): the one that had least of that dataset, so that all get about the
+same mix. A single dataset goes to the canonical ranks in turn.
 """
 
 from collections import deque
@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
 
-# Canonical ranks and data sets are few; rows have no end.
+# Canonical ranks and datasets are few; rows have no end.
 DrawnCounts = list[list[int]]
-"""Slots of each data set (row) that each canonical rank (column) was given."""
+"""Slots of each dataset (row) that each canonical rank (column) was given."""
 
 
 class ScheduleSlot(NamedTuple):
-    """Schedule entry: slot `at` of `canonical_rank` takes draw `number` (over all ranks) of data set `part`."""
+    """Schedule entry: slot `at` of `canonical_rank` takes draw `number` (over all ranks) of dataset `part`."""
 
     canonical_rank: int
     at: int
@@ -41,7 +41,7 @@ class InterleaveSchedule:
     """The endless slots of some canonical ranks, from a position on.
 
     Args:
-        weights: whole numbers, one for each data set.
+        weights: whole numbers, one for each dataset.
         drawn_counts: the counts at the start of the row that holds the position.
         position: the next slot.
         canonical_ranks: whose slots are wanted.
@@ -104,9 +104,9 @@ class InterleaveSchedule:
         return self._assign_canonical_ranks(slots_of_part)
 
     def _assign_canonical_ranks(self, slots_of_part: list[list[tuple[int, int]]]) -> list[ScheduleSlot]:
-        """Give each data set's slots to the canonical ranks that had least of it.
+        """Give each dataset's slots to the canonical ranks that had least of it.
 
-        The most unevenly spread data set chooses first, then the rarest. With fixed turns, a data set whose slots are
+        The most unevenly spread dataset chooses first, then the rarest. With fixed turns, a dataset whose slots are
         always at the same place of a row could go to one canonical rank forever.
         """
         free, slots = set(range(self._num_canonical_ranks)), []
@@ -126,11 +126,11 @@ class InterleaveSchedule:
 
 
 def choose_next_source(weights: Sequence[int], drawn: Sequence[int]) -> int:
-    """Return the data set that the next slot goes to.
+    """Return the dataset that the next slot goes to.
 
     Args:
-        weights: whole numbers, one for each data set.
-        drawn: draws from each data set so far.
+        weights: whole numbers, one for each dataset.
+        drawn: draws from each dataset so far.
     """
     total, slots = sum(weights), sum(drawn) + 1
     underdrawn = [part for part, weight in enumerate(weights) if weight * slots > drawn[part] * total]

@@ -1,6 +1,6 @@
 """Find the classes of plain label columns (text, whole numbers, bools or floats) in their values.
 
-A column of type `ClassLabel` lists its classes. Any other column is read completely when the data set is opened,
+A column of type `ClassLabel` lists its classes. Any other column is read completely when the dataset is opened,
 without the videos: Parquet stores columns separately, and a local tar file is read from header to header. So all
 processes have the same classes in the same order, that of class folders (`parse_labels`).
 """
@@ -33,7 +33,7 @@ class ColumnLabels:
     Attributes:
         column: its name.
         kind: what the labels mean.
-        name: of the data set, for errors.
+        name: of the dataset, for errors.
         ids: for each text in the column, the first sample that has it.
         class_names: None for regression.
         has_lists: whether its values are lists; their names may hold any character but the separator.
@@ -139,7 +139,7 @@ class ColumnLabels:
                     value, id, f"a name with {LABEL_SEPARATOR}, which separates names; use another character"
                 )
             joined = LABEL_SEPARATOR.join(text for text in texts if text)
-            # In a multi-label data set, a video may belong to no class.
+            # In a multi-label dataset, a video may belong to no class.
             return joined if joined or self.kind == MULTI_LABEL else None
         return self._text(value, id=id)
 
@@ -188,7 +188,7 @@ def _label_from_json(value: str | dict[str, Any], *, key: str, id: str, name: st
 
 
 def share_classes(parts: Sequence[ColumnLabels]) -> None:
-    """Give each split of a data set the classes of all splits together."""
+    """Give each split of a dataset the classes of all splits together."""
     ids: dict[str, str] = {}
     for part in parts:
         ids = {**part.ids, **ids}
@@ -201,10 +201,10 @@ def find_label_column(features: Any, *, requested: str | None, path: str, kind: 
     """Return the plain column that holds the labels.
 
     Args:
-        features: of the data set.
+        features: of the dataset.
         requested: its name, or `json.KEY` for a key in the JSON of a WebDataset; None: the first of `LABEL_COLUMNS`,
             in a WebDataset of `LABEL_MEMBERS`.
-        path: of the data set.
+        path: of the dataset.
         kind: what the labels mean.
 
     Raises:

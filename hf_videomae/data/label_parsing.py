@@ -23,7 +23,7 @@ _SEPARATORS = (LABEL_SEPARATOR, ";", ",")
 def is_missing_label(cell: Cell, *, kind: LabelKind = SINGLE_LABEL) -> bool:
     """Return whether a cell holds no label: it is empty, an empty list, or one of `MISSING_VALUES` in any case.
 
-    In a multi-label data set, an empty list means that the video belongs to no class.
+    In a multi-label dataset, an empty list means that the video belongs to no class.
     """
     entries = parse_list_cell(cell)
     if entries is None:
@@ -175,7 +175,7 @@ def _find_separable(texts: Sequence[str], sign: str) -> list[tuple[str, list[str
 
 
 def _find_separator(texts: Sequence[str], *, file: Path | str) -> tuple[str, list[str]]:
-    """Return the separator of the classes of a multi-label data set ("" if none), and a note if it is not `|`."""
+    """Return the separator of the classes of a multi-label dataset ("" if none), and a note if it is not `|`."""
     found_separators = [sign for sign in _SEPARATORS if any(sign in text for text in texts)]
     if not found_separators or found_separators == [LABEL_SEPARATOR]:
         return "".join(found_separators), []

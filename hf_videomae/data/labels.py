@@ -37,7 +37,7 @@ def parse_labels(
         texts: of each video: a class, classes separated by `|`, or a number.
         kind: which of the three.
         ids: of the videos, for errors.
-        name: of the data set, for errors.
+        name: of the dataset, for errors.
 
     Returns:
         class names (numbers in their order, other names sorted; None for regression), and labels.

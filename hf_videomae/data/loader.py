@@ -2,7 +2,7 @@
 
 The way of a video from `--dataset` to the model's input:
 
-1. `open_source` (`open.py`) opens the data set as a source.
+1. `open_source` (`open.py`) opens the dataset as a source.
 2. `build_loader` (here) picks the sampler: `MapStyleSampler` for a folder, `StreamSampler` for streams and mixes.
 3. The sampler yields a `BatchSpec` per step, in the training process (`sampler.py`, `stream_sampler.py`).
 4. A worker (`workers.py`) builds the batch (`batch_builder.py`): it decodes and augments each clip and draws its masks
@@ -27,7 +27,7 @@ from .stage_timer import StageTimer
 from .stream_sampler import StreamSampler
 from .workers import run_in_workers
 
-# A share of bad videos says little before this many were seen (or all of a smaller data set).
+# A share of bad videos says little before this many were seen (or all of a smaller dataset).
 _MIN_SEEN_FOR_BAD_SHARE = 50
 # So many bad videos in a row mean that none decodes: if half of all were bad, one draw in a million would see this.
 _MAX_CONSECUTIVE_BAD = 20
@@ -82,7 +82,7 @@ class BadVideoTracker:
     """Count the bad videos of one rank, in the training process over all workers.
 
     Attributes:
-        name: of the data set.
+        name: of the dataset.
         max_share: share of bad videos above which the run stops.
         size: number of videos; None if it is not known.
         drawn: videos drawn so far.
@@ -103,7 +103,7 @@ class BadVideoTracker:
     def check_bad_share(self, *, num_drawn: int) -> None:
         """Count the videos drawn for one batch, and raise `DataError` when too many of the videos seen are bad.
 
-        The videos seen are those drawn, up to the size of the data set.
+        The videos seen are those drawn, up to the size of the dataset.
         """
         self.drawn += num_drawn
         seen = max(self.drawn, _MIN_SEEN_FOR_BAD_SHARE)
@@ -231,12 +231,12 @@ class Loader:
     def _check_state(self, state: dict[str, Any]) -> None:
         """Raise `DataError` for a position in other data. Earlier releases saved only the number of videos."""
         if state.get("version") != _STATE_VERSION or state["cursor"].keys() != self._batch_sampler.start.keys():
-            raise DataError("the saved position belongs to another kind of data set or version; start a new run")
+            raise DataError("the saved position belongs to another kind of dataset or version; start a new run")
         if state["size"] != self._bad_videos.size:
             name, size = self._bad_videos.name, self._bad_videos.size
             raise DataError(
                 f"{name} has {size} videos, but had {state['size']} when the position was saved: the run cannot "
-                f"resume exactly; restore the data set, or start a new run from the weights"
+                f"resume exactly; restore the dataset, or start a new run from the weights"
             )
         check_same_dataset(state.get("identity"), self._fingerprint)
 

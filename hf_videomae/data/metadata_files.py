@@ -1,4 +1,4 @@
-"""Read index files below the top of a data set, as in the Hub's `videofolder`, and find splits in the paths' folders.
+"""Read index files below the top of a dataset, as in the Hub's `videofolder`, and find splits in the paths' folders.
 
 `train/metadata.csv` lists videos relative to `train/`. A file applies to the videos in its folder and below; the
 nearest one counts.
@@ -26,7 +26,7 @@ class MetadataFile:
     """A table of the videos under a folder.
 
     Attributes:
-        folder: the folder that its paths are relative to, relative to the data set; "" is the data set itself.
+        folder: the folder that its paths are relative to, relative to the dataset; "" is the dataset itself.
         columns: the columns of the table.
         videos: the videos under the folder, except under folders with tables of their own.
     """
@@ -37,15 +37,15 @@ class MetadataFile:
 
     @property
     def name(self) -> str:
-        """Return the path of the file within the data set."""
+        """Return the path of the file within the dataset."""
         return os.path.join(self.folder, self.columns.table.file.name)
 
 
 def find_metadata(root: Path, files: Sequence[str], videos: Sequence[str]) -> tuple[list[MetadataFile], list[str]]:
-    """Find the tables that list videos of a data set; return notes on files that do not.
+    """Find the tables that list videos of a dataset; return notes on files that do not.
 
     Args:
-        root: the data set.
+        root: the dataset.
         files: index files in it, by `scan_folder`.
         videos: paths of all videos.
 
@@ -84,7 +84,7 @@ def read_metadata(
     """Read what tables say about the videos of one split, or of all.
 
     Args:
-        root: the data set.
+        root: the dataset.
         files: by `find_metadata`.
         videos: the videos of the split, or of all, as read from their folders.
         kind: what the labels mean.
@@ -92,7 +92,7 @@ def read_metadata(
         strict: raise for a row that cannot be used, instead of listing it in the result.
 
     Returns:
-        entries by their paths in the data set. Labels come from the tables, or from the folders if no table has any.
+        entries by their paths in the dataset. Labels come from the tables, or from the folders if no table has any.
 
     Raises:
         DataError: for a row that cannot be used, videos that no table lists, and labels in some tables only.

@@ -1,4 +1,4 @@
-"""Generate the built-in motion data set: short H.264 clips whose label is the motion alone.
+"""Generate the built-in motion dataset: short H.264 clips whose label is the motion alone.
 
 Every clip shows one large glowing ellipse in front of a sky, filmed by a slightly shaking camera. It moves, rotates,
 grows or shrinks, and that is the label. A single frame says nothing about the label, by construction: the position,
@@ -213,7 +213,7 @@ def encode_clip(frames: Field, *, frame_rate: float = FRAME_RATE) -> bytes:
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             failures.append(f"{name}: {first_line(error)}")
     raise VideoBackendError(
-        f"the motion data set needs an H.264 encoder, and none works here ({'; '.join(failures)}); install FFmpeg "
+        f"the motion dataset needs an H.264 encoder, and none works here ({'; '.join(failures)}); install FFmpeg "
         f"with libx264 (apt-get install ffmpeg), or PyAV (pip install av)"
     )
 
@@ -247,11 +247,11 @@ def _encode_with_pyav(frames: Field, frame_rate: float) -> bytes:
 
 
 class MotionSource:
-    """The motion data set as a `Source`. Clip i is made on demand, from (seed, split, i) only.
+    """The motion dataset as a `Source`. Clip i is made on demand, from (seed, split, i) only.
 
     Args:
         split: one of `SPLIT_SIZES`.
-        seed: another seed makes another data set.
+        seed: another seed makes another dataset.
         num_videos: clips in this split; the classes take turns, so they are balanced.
         cache_bytes: maximum bytes of encoded clips kept in memory per process.
 
@@ -265,11 +265,11 @@ class MotionSource:
         self, *, split: str = "train", seed: int = 0, num_videos: int | None = None, cache_bytes: int = 128 * 2**20
     ) -> None:
         if split not in SPLIT_SIZES:
-            raise DataError(f"the motion data set has no split {split!r}; choose one of {', '.join(SPLIT_SIZES)}")
+            raise DataError(f"the motion dataset has no split {split!r}; choose one of {', '.join(SPLIT_SIZES)}")
         self.split, self.seed = split, seed
         self.num_videos = SPLIT_SIZES[split] if num_videos is None else num_videos
         if self.num_videos < 1:
-            raise DataError(f"the motion data set was asked for {self.num_videos} videos; ask for at least one")
+            raise DataError(f"the motion dataset was asked for {self.num_videos} videos; ask for at least one")
         self.class_names: list[str] | None = list(CLASS_NAMES)
         self._cache_limit, self._cache_size = cache_bytes, 0
         self._cache: OrderedDict[int, bytes] = OrderedDict()

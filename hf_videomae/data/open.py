@@ -1,4 +1,4 @@
-"""Open a data set by name: the built-in motion set, a folder, a glob pattern, a file, or a data set of the Hub."""
+"""Open a dataset by name: the built-in motion set, a folder, a glob pattern, a file, or a dataset of the Hub."""
 
 import difflib
 import math
@@ -38,31 +38,31 @@ def open_source(
     cache_dir: str | None = None,
     allow_paths: Sequence[str] = (),
 ) -> AnySource:
-    """Open a data set by the name that the user gave.
+    """Open a dataset by the name that the user gave.
 
-    `motion` is the built-in data set (a folder of that name is `./motion`). Otherwise an existing file or folder comes
+    `motion` is the built-in dataset (a folder of that name is `./motion`). Otherwise an existing file or folder comes
     first, then a pattern, then `org/name` on the Hub.
 
     Args:
         dataset: `motion`, a folder (searched at any depth), a glob pattern, a video file, a list of videos (CSV, JSON
             or text; see `hf_videomae.data.video_lists`), or `org/name` of the Hub. A folder that holds Parquet or
-            WebDataset files and no videos is read like the Hub's data sets.
-        split: `train` is everything if the data set has no splits.
-        require_labels: raise `DataError` for a data set without labels.
-        config: of a Hub data set.
-        revision: of a Hub data set: branch, tag or commit.
+            WebDataset files and no videos is read like the Hub's datasets.
+        split: `train` is everything if the dataset has no splits.
+        require_labels: raise `DataError` for a dataset without labels.
+        config: of a Hub dataset.
+        revision: of a Hub dataset: branch, tag or commit.
         video_column: of Parquet or WebDataset files; found by its type.
         label_column: of Parquet or WebDataset files; found by its type or name.
         label_kind: one class per video, several, or a number.
-        cache_dir: keep the shards of a Hub data set in this folder, or in huggingface_hub's own cache (`hub`).
+        cache_dir: keep the shards of a Hub dataset in this folder, or in huggingface_hub's own cache (`hub`).
         allow_paths: hosts, folders and URL prefixes that the rows of Parquet, JSON or CSV files may name, and folders
-            for an index file inside a data folder; by default they may name only files of the data set.
+            for an index file inside a data folder; by default they may name only files of the dataset.
 
     Returns:
         A `Source` (any order) or a `StreamedSource` (shard by shard).
 
     Raises:
-        DataError: in one line, for anything that prevents using the data set.
+        DataError: in one line, for anything that prevents using the dataset.
     """
     return _open(
         _locate(dataset),
@@ -87,21 +87,21 @@ def open_mixture(
     label_column: str | None = None,
     allow_paths: Sequence[str] = (),
 ) -> AnyData:
-    """Open one data set, or several to draw from by weights.
+    """Open one dataset, or several to draw from by weights.
 
     Args:
-        names: of the data sets, as `open_source` takes them.
+        names: of the datasets, as `open_source` takes them.
         weights: the shares of the draws; they need not add up to 1. None: by the number of videos.
-        split: of every data set.
-        require_labels: raise `DataError` for a data set without labels, and for data sets with different classes.
+        split: of every dataset.
+        require_labels: raise `DataError` for a dataset without labels, and for datasets with different classes.
         label_kind: one class per video, several, or a number.
-        cache_dir: for the shards of Hub data sets, as `open_source` takes it.
+        cache_dir: for the shards of Hub datasets, as `open_source` takes it.
         video_column: for those with columns, as `open_source` takes it.
         label_column: for those with columns, as `open_source` takes it.
         allow_paths: for the rows of all of them, as `open_source` takes it.
 
     Returns:
-        The data set itself if there is only one, else a `Mixture`.
+        The dataset itself if there is only one, else a `Mixture`.
 
     Raises:
         DataError: in one line, for anything that prevents using one of them, for an unknown size if no weights are
@@ -110,7 +110,7 @@ def open_mixture(
     named = [names] if isinstance(names, str) else list(names)
     if weights is not None and len(weights) != len(named):
         raise DataError(
-            f"there are {len(weights)} weights for {len(named)} data sets; give one for each, in their order"
+            f"there are {len(weights)} weights for {len(named)} datasets; give one for each, in their order"
         )
     locations = [_locate(name) for name in named]
     # If none of them has columns, the first one raises the error.
@@ -141,7 +141,7 @@ def _resolve_weights(parts: Sequence[AnySource], requested: Sequence[float] | No
     if requested is not None:
         for weight in requested:
             if not (weight > 0 and math.isfinite(weight)):
-                raise DataError(f"the weight {weight:g} of a data set is not above 0; leave such a data set out")
+                raise DataError(f"the weight {weight:g} of a dataset is not above 0; leave such a dataset out")
         # As written: 0.1 is a tenth.
         return [Fraction(repr(float(weight))) for weight in requested]
     sizes = [num_videos(part) for part in parts]
@@ -149,7 +149,7 @@ def _resolve_weights(parts: Sequence[AnySource], requested: Sequence[float] | No
         if size is None:
             raise DataError(
                 f"{part.name} does not say how many videos it has, so its share is not known; give a weight for each "
-                f"data set with --dataset_weights"
+                f"dataset with --dataset_weights"
             )
     return [Fraction(size or 0) for size in sizes]
 
@@ -171,19 +171,19 @@ def _common_classes(parts: Sequence[AnySource], *, require: bool) -> list[str] |
     differing = sorted(set(first.class_names or ()) ^ set(other.class_names or ()))
     what = f"{differing[0]!r} is a class of one of them alone" if differing else "their classes are in another order"
     raise DataError(
-        f"{first.name} and {other.name} have different classes ({what}); data sets to train on together need the same "
+        f"{first.name} and {other.name} have different classes ({what}); datasets to train on together need the same "
         f"classes, in the same order"
     )
 
 
 def has_columns(dataset: str) -> bool:
-    """Return whether a data set, named as for `open_source`, has columns and is not plain video files."""
+    """Return whether a dataset, named as for `open_source`, has columns and is not plain video files."""
     return _locate(dataset).has_columns
 
 
 @dataclass(frozen=True)
 class _Location:
-    """What the name of a data set stands for.
+    """What the name of a dataset stands for.
 
     Attributes:
         name: as the user gave it.
@@ -203,9 +203,7 @@ class _Location:
 def _locate(dataset: str) -> _Location:
     """Find what a name stands for; a folder is listed here, once."""
     if not dataset.strip():
-        raise DataError(
-            "the name of the data set is empty; give `motion`, a folder, a pattern, or org/name of the Hub"
-        )
+        raise DataError("the name of the dataset is empty; give `motion`, a folder, a pattern, or org/name of the Hub")
     path = os.path.expanduser(dataset)
     if dataset == BUILT_IN:
         return _Location(dataset, "motion")
@@ -237,7 +235,7 @@ def _open(
         )
     if location.kind == "motion":
         if kind != SINGLE_LABEL:
-            raise DataError(f"the motion data set has one class per video, not labels for {kind}")
+            raise DataError(f"the motion dataset has one class per video, not labels for {kind}")
         return MotionSource(split=split)
     allowed = parse_allowed_paths(allow_paths)
     if location.kind == "hub" and (not is_hub_id(location.name) or _looks_like_path(location.name)):
@@ -268,7 +266,7 @@ def _looks_like_path(dataset: str) -> bool:
 
 def _not_found(dataset: str) -> str:
     if difflib.get_close_matches(dataset, [BUILT_IN], cutoff=0.7):
-        return f"there is no data set {dataset!r}; did you mean `{BUILT_IN}`?"
+        return f"there is no dataset {dataset!r}; did you mean `{BUILT_IN}`?"
     return (
         f"there is no file or folder {dataset}; give a folder of videos, a glob pattern in quotes, org/name of the "
         f"Hub, or `{BUILT_IN}`"

@@ -1,6 +1,6 @@
-"""Decide which paths and URLs in the rows of a data set may be opened: its own files, and what a flag allows.
+"""Decide which paths and URLs in the rows of a dataset may be opened: its own files, and what a flag allows.
 
-Anyone can publish a data set whose rows name `/home/you/private.mp4`, `http://127.0.0.1/` or a private repository that
+Anyone can publish a dataset whose rows name `/home/you/private.mp4`, `http://127.0.0.1/` or a private repository that
 your token can read. So a row may name only files of its own repository or folder. `--allow_paths` allows other hosts,
 folders and repositories.
 """
@@ -83,11 +83,11 @@ def redact_allowed_path(value: str) -> str:
 
 
 class RowPathResolver:
-    """Resolve the paths in the rows of a data set, if they may be opened.
+    """Resolve the paths in the rows of a dataset, if they may be opened.
 
     Args:
-        name: of the data set, for errors.
-        root: the folder of the data set, or `hf://datasets/org/name@revision`.
+        name: of the dataset, for errors.
+        root: the folder of the dataset, or `hf://datasets/org/name@revision`.
         allowed: by `parse_allowed_paths`.
     """
 
@@ -107,22 +107,22 @@ class RowPathResolver:
         if "://" in path or "::" in path:
             return self._resolve_url(path)
         if path.startswith("~"):
-            return BlockedVideo(path, "its path names a home folder (~); write it relative to the data set")
+            return BlockedVideo(path, "its path names a home folder (~); write it relative to the dataset")
         if os.path.isabs(path):
             return self._resolve_absolute(path)
         if path.startswith("\\") or re.match(r"[A-Za-z]:[\\/]", path):
-            return BlockedVideo(path, "its path is a Windows path; write it relative to the data set, with /")
+            return BlockedVideo(path, "its path is a Windows path; write it relative to the dataset, with /")
         inner = posixpath.normpath(path)
         if self._is_local:
             return self._resolve_local(
                 os.path.join(self.root, path) if inner.startswith("..") else f"{self.root}/{inner}", path
             )
         if inner in ("..", ".") or inner.startswith("../"):
-            return BlockedVideo(path, "its path leads out of the data set (its repository); use a path inside it")
+            return BlockedVideo(path, "its path leads out of the dataset (its repository); use a path inside it")
         return f"{self.root}/{inner}"
 
     def check_files(self, files: Sequence[str]) -> None:
-        """Raise for data files outside of the data set, which its card may name.
+        """Raise for data files outside of the dataset, which its card may name.
 
         Raises:
             DataError: for the first of them.
@@ -133,7 +133,7 @@ class RowPathResolver:
                 raise DataError(f"{self.name} takes its data from {_truncate(file)}: {resolved.reason}")
 
     def check_rows(self, paths: Sequence[str], *, column: str) -> None:
-        """Raise if none of the first videos of a data set may be opened.
+        """Raise if none of the first videos of a dataset may be opened.
 
         Args:
             paths: the paths in its first rows.
@@ -147,7 +147,7 @@ class RowPathResolver:
             others = {video.reason for video in refused} - {refused[0].reason}
             more = f" (and {len(others)} other places)" if others else ""
             raise DataError(
-                f"{self.name}: the videos of column {column!r} lie outside of the data set, the first is "
+                f"{self.name}: the videos of column {column!r} lie outside of the dataset, the first is "
                 f"{_truncate(paths[0])}: {refused[0].reason}{more}"
             )
 
@@ -157,9 +157,9 @@ class RowPathResolver:
         return path if self._is_in_allowed_folder(path) else self._refuse_outside(path, folder=os.path.dirname(path))
 
     def _resolve_local(self, file: str, path: str) -> str | BlockedVideo:
-        """Return a file if it is in the data set's folder after links are followed, or in an allowed one."""
+        """Return a file if it is in the dataset's folder after links are followed, or in an allowed one."""
         if os.path.normpath(file) == self.root:
-            return BlockedVideo(path, "its path is the data set's folder, not a file in it")
+            return BlockedVideo(path, "its path is the dataset's folder, not a file in it")
         if is_inside_folder(file, self.root) or self._is_in_cache(file) or self._is_in_allowed_folder(file):
             return file
         how = "a link in its path leads" if os.path.normpath(file).startswith(self.root + os.sep) else ""
@@ -179,7 +179,7 @@ class RowPathResolver:
         where = "its repository" if not self._is_local else "its folder"
         named = os.path.normpath(folder) if os.path.isabs(folder) else "FOLDER"
         return BlockedVideo(
-            path, f"{how or 'its path leads'} out of the data set ({where}); {ALLOW_PATHS_FLAG} {named} opens it"
+            path, f"{how or 'its path leads'} out of the dataset ({where}); {ALLOW_PATHS_FLAG} {named} opens it"
         )
 
     def _resolve_url(self, path: str) -> str | BlockedVideo:
@@ -189,7 +189,7 @@ class RowPathResolver:
         if scheme.lower() in _LOCAL_SCHEMES:
             local = url2pathname(urlsplit(path).path) if scheme.lower() == "file" else rest
             if urlsplit(path).netloc not in ("", "localhost") or not os.path.isabs(local):
-                return BlockedVideo(path, f"its path is a {scheme}:// URL; write it relative to the data set")
+                return BlockedVideo(path, f"its path is a {scheme}:// URL; write it relative to the dataset")
             resolved = self._resolve_absolute(local)
             return BlockedVideo(path, resolved.reason) if isinstance(resolved, BlockedVideo) else resolved
         own = self._own_repo_file(path)
@@ -200,7 +200,7 @@ class RowPathResolver:
         return BlockedVideo(path, self._explain_refused_url(path))
 
     def _own_repo_file(self, url: str) -> str | None:
-        """Return the file of the data set's own repository that a URL names, at the revision in use; else None."""
+        """Return the file of the dataset's own repository that a URL names, at the revision in use; else None."""
         root = _HUB_ROOT.fullmatch(self.root)
         if root is None:
             return None
@@ -211,14 +211,14 @@ class RowPathResolver:
         return None
 
     def _resolve_archive_member(self, path: str) -> str | BlockedVideo:
-        """Return a file in a zip archive of the data set, as `datasets` names it; no other chain of file systems."""
+        """Return a file in a zip archive of the dataset, as `datasets` names it; no other chain of file systems."""
         first, _, archive = path.partition("::")
         member = first.removeprefix("zip://")
         if member != first and "::" not in archive and "://" not in member and ".." not in member.split("/"):
             resolved = self.resolve(archive)
             if not isinstance(resolved, (BlockedVideo, AllowedURL)):
                 return f"{first}::{resolved}"
-        return BlockedVideo(path, "its path is a chain of file systems (::) that leads out of the data set")
+        return BlockedVideo(path, "its path is a chain of file systems (::) that leads out of the dataset")
 
     def _explain_refused_url(self, url: str) -> str:
         if not is_plain_url(url):
@@ -240,7 +240,7 @@ def _truncate(text: str) -> str:
 
 
 def check_card_data_files(path: str, info: Any, *, allowed: Sequence[str]) -> None:
-    """Raise if the card of a data set lists data files outside of it, before `datasets` looks for them.
+    """Raise if the card of a dataset lists data files outside of it, before `datasets` looks for them.
 
     Args:
         path: a folder, or `org/name`.
@@ -253,7 +253,7 @@ def check_card_data_files(path: str, info: Any, *, allowed: Sequence[str]) -> No
     root = os.path.realpath(path) if info is None else f"hf://datasets/{path}@{info.sha}"
     paths = RowPathResolver(path, root=root, allowed=allowed)
     for fields in [_read_hub_card(info)] if info is not None else _read_folder_cards(Path(path)):
-        # Patterns within the data set are skipped: what they match is checked when it is known.
+        # Patterns within the dataset are skipped: what they match is checked when it is known.
         paths.check_files(
             [file for file in _list_card_data_files(fields) if "://" in file or "::" in file or _leaves_dataset(file)]
         )

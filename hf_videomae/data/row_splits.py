@@ -1,6 +1,6 @@
 """Raise an error for Parquet and WebDataset files that hold training and test videos together.
 
-The splits of such data sets are files (`train-000.tar`, `test-000.parquet`), so a column `split`, or folders in a tar
+The splits of such datasets are files (`train-000.tar`, `test-000.parquet`), so a column `split`, or folders in a tar
 file, would be overlooked and the test videos would be used for training.
 """
 
@@ -21,10 +21,10 @@ def check_row_splits(features: Any, files: Sequence[str], *, names: Sequence[str
     """Raise for files of one split whose rows belong to several; return a note if their rows are not checked.
 
     Args:
-        features: of the data set, by `datasets`.
+        features: of the dataset, by `datasets`.
         files: paths or URLs of the files of the split.
         names: of the files in the ids of samples.
-        path: of the data set.
+        path: of the dataset.
 
     Raises:
         DataError: with the column or the folders.

@@ -13,7 +13,7 @@ and rank r takes the r-th B of them. Example with n = 5 videos, B = 1, R = 2:
     video      3  0 | 4  1 | 2  1 | 4 ...     (3 0 4 1 2 is the shuffled order of epoch 0)
     rank       0  1 | 0  1 | 0  1 | 0 ...
 
-So an epoch is exactly the data set, ranks never share a sample and always have the same number of them, a resume costs
+So an epoch is exactly the dataset, ranks never share a sample and always have the same number of them, a resume costs
 nothing, and with the same global batch any number of ranks trains on the same batches.
 
 Streamed sources (read shard by shard), and mixes of several sources, use `StreamSampler` in `stream_sampler.py`.
@@ -42,7 +42,7 @@ class SampleRef(NamedTuple):
 
 
 class SampleIndex(NamedTuple):
-    """A sample for the worker to look up: a data set of a mix, and a position in its endless order."""
+    """A sample for the worker to look up: a dataset of a mix, and a position in its endless order."""
 
     part: int
     position: int
@@ -114,7 +114,7 @@ class RankInfo:
         return self.batch_size * self.world_size
 
     def check_size(self, num_samples: int, *, name: str) -> None:
-        """Raise `DataError` for a data set that does not fill one global batch."""
+        """Raise `DataError` for a dataset that does not fill one global batch."""
         if num_samples < self.global_batch:
             processes = f" x {self.world_size} processes" if self.world_size > 1 else ""
             raise DataError(
@@ -196,5 +196,5 @@ class MapStyleSampler:
         return cursor["position"] // self.size
 
     def add_replacements(self, most: int) -> bool:
-        """Return False: any video of the data set can be a replacement already."""
+        """Return False: any video of the dataset can be a replacement already."""
         return False

@@ -11,13 +11,13 @@ _WHOLE_VIDEO: Segment = (None, None)
 
 
 class SegmentColumns:
-    """The columns of a data set that give the part of a video that a row uses.
+    """The columns of a dataset that give the part of a video that a row uses.
 
     A video embedded in its row is used whole: such clips are cut already, and their times refer to the original.
 
     Args:
-        features: of the data set, by `datasets`.
-        name: of the data set, for the note.
+        features: of the dataset, by `datasets`.
+        name: of the dataset, for the note.
     """
 
     def __init__(self, features: Any, *, name: str) -> None:

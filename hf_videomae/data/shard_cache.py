@@ -1,4 +1,4 @@
-"""Cache the shards of a Hub data set on disk: huggingface_hub downloads each once, into its own cache.
+"""Cache the shards of a Hub dataset on disk: huggingface_hub downloads each once, into its own cache.
 
 That cache works with `hf cache`, is shared by runs, processes and other programs, and takes only complete files. Its
 size is not limited: in the end it holds every shard of the split.
@@ -58,7 +58,7 @@ class ShardCache:
         return f"{len(sizes)} of {len(self.paths)} shards ({sum(sizes) / 1e9:.1f} GB) are kept in {self.folder}"
 
     def _cache_card(self) -> None:
-        """Cache the card too, which makes the folder a complete data set for `--dataset` without a network."""
+        """Cache the card too, which makes the folder a complete dataset for `--dataset` without a network."""
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError
 
@@ -92,7 +92,7 @@ class ShardCache:
 
 
 def find_cached_snapshot(repo: str, folder: str) -> Path | None:
-    """Return the newest cached snapshot of a Hub data set, as `--dataset` takes it; None if there is none."""
+    """Return the newest cached snapshot of a Hub dataset, as `--dataset` takes it; None if there is none."""
     snapshots = _repo_folder(_resolve_cache_folder(folder), repo) / "snapshots"
     return max(snapshots.glob("*"), key=lambda path: path.stat().st_mtime, default=None)
 

@@ -1,4 +1,4 @@
-"""Find the shards of a data set in a local folder, and their splits, in cases that `datasets` does not handle.
+"""Find the shards of a dataset in a local folder, and their splits, in cases that `datasets` does not handle.
 
 `datasets` recognizes files and folders called `train`, `validation` and so on only in lower case, and takes all files.
 Here names are compared without case, and in a folder written by `save_to_disk` only the listed files are taken.
@@ -14,7 +14,7 @@ from .split_folders import find_split_folders, split_from_name
 from .split_names import normalize_split
 from .video_files import FolderScan, is_shard
 
-_RESAVE_HINT = "save the data set again with save_to_disk"
+_RESAVE_HINT = "save the dataset again with save_to_disk"
 _STATE_FILE, _DATASET_DICT_FILE = "state.json", "dataset_dict.json"
 
 

@@ -1,4 +1,4 @@
-"""Define samples and sources, the two kinds of data sets that a loader reads, and describe them for the user."""
+"""Define samples and sources, the two kinds of datasets that a loader reads, and describe them for the user."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..video.url_allowlist import BlockedVideo
 _MAX_UNEVEN_SHARDS = 3
 
 Label = int | float | tuple[int, ...]
-"""One class, a number, or several classes (of a multi-label data set)."""
+"""One class, a number, or several classes (of a multi-label dataset)."""
 Segment = tuple[float | None, float | None]
 """Start and end in seconds of the file; None for its beginning and its end."""
 
@@ -20,7 +20,7 @@ Segment = tuple[float | None, float | None]
 def segment_id(path: str, *, start: float | None, end: float | None) -> str:
     """Return a path, followed by `@START-END` in seconds for a segment: `a.mp4@0.5-2`, `a.mp4@3-`.
 
-    Prepared data sets use the same ids.
+    Prepared datasets use the same ids.
     """
     if start is None and end is None:
         return path
@@ -32,7 +32,7 @@ class Sample:
     """One encoded video.
 
     Attributes:
-        id: unique and stable within the data set: the relative path (folder), `file#row` (Parquet), `shard/__key__`
+        id: unique and stable within the dataset: the relative path (folder), `file#row` (Parquet), `shard/__key__`
             (WebDataset), `split/index` (motion); followed by `@START-END` for a segment (`segment_id`).
         video: the file's bytes, or a path or URL.
         label: index (or indices) into the source's `class_names`, or a number; None if unlabeled.
@@ -68,7 +68,7 @@ class Sample:
 
 @runtime_checkable
 class Source(Protocol):
-    """A data set whose samples can be read in any order, so a resume costs nothing.
+    """A dataset whose samples can be read in any order, so a resume costs nothing.
 
     `source[i]` is pure: the same index gives the same sample in every process. Sources travel to worker processes by
     fork or pickle, so they hold no open files.
@@ -84,7 +84,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class StreamedSource(Protocol):
-    """A data set that can only be read shard by shard, from the front.
+    """A dataset that can only be read shard by shard, from the front.
 
     `read_shard` retries for `retry_seconds` seconds while the network fails (None: as long as a run may), then raises
     `hf_videomae.hub.retry.SourceUnavailable`.
@@ -103,12 +103,12 @@ AnySource = Source | StreamedSource
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Several data sets to draw from by weights; opened by `open_mixture`.
+    """Several datasets to draw from by weights; opened by `open_mixture`.
 
-    The ids of its samples are `NAME:ID`, with the name of the data set.
+    The ids of its samples are `NAME:ID`, with the name of the dataset.
 
     Attributes:
-        parts: the data sets, of any kind.
+        parts: the datasets, of any kind.
         weights: whole numbers, one for each part.
         class_names: the classes that all parts share; None if they differ.
     """
@@ -159,11 +159,11 @@ def source_notes(source: AnyData) -> list[str]:
 def describe_epoch(source: AnyData) -> str | None:
     """Return what an epoch is; None if it is simply every video once."""
     if num_videos(source) is None:
-        what = "not every data set of the mix says" if isinstance(source, Mixture) else f"{source.name} does not say"
+        what = "not every dataset of the mix says" if isinstance(source, Mixture) else f"{source.name} does not say"
         return f"an epoch has no known length: {what} how many videos it has"
     if not isinstance(source, Mixture):
         return None
-    return f"an epoch of the mix is {source.num_samples} draws, as many as all its data sets have videos"
+    return f"an epoch of the mix is {source.num_samples} draws, as many as all its datasets have videos"
 
 
 def describe_shards(source: AnyData, *, processes: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Find the folders of train, validation and test videos among the folders of a data set.
+"""Find the folders of train, validation and test videos among the folders of a dataset.
 
 Names are compared without case. Folders are searched level by level from the top, so that `train/`, `UCF101/train/`
 and `run/train/` are all found. If only some folders of a level look like splits, nothing is guessed.
@@ -33,7 +33,7 @@ def split_into_words(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class SplitLevel:
-    """Folders of splits at one depth of a data set.
+    """Folders of splits at one depth of a dataset.
 
     Attributes:
         depth: number of folders above them.
@@ -67,7 +67,7 @@ def find_split_folders(
 
     Args:
         paths: relative paths of all videos.
-        name: of the data set, for errors.
+        name: of the dataset, for errors.
         suggest_pattern: whether errors may suggest a glob pattern.
 
     Raises:
@@ -242,7 +242,7 @@ def select_split_folders(level: SplitLevel, split: str, *, name: str) -> tuple[l
     Args:
         level: by `find_split_folders`.
         split: a split (`validation`), another word for it (`val`), or the exact name of a folder.
-        name: of the data set, for errors.
+        name: of the dataset, for errors.
 
     Returns:
         folder names at that level, and notes.

@@ -2,7 +2,7 @@
 
 | stage | what | where |
 |---|---|---|
-| `read` | shards of a streamed data set, from the network or a disk | one thread of the training process |
+| `read` | shards of a streamed dataset, from the network or a disk | one thread of the training process |
 | `fetch` | single videos: downloaded, or generated (a file on a disk is read while it is decoded) | workers |
 | `decode` | opening and decoding | workers |
 | `transform` | crops, resizing, augmentation, normalization, masks | workers |

@@ -85,14 +85,14 @@ class StreamSampler:
         """Return one cursor with the states of all canonical ranks.
 
         Raises:
-            DataError: when the saved run mixed other data sets, or by other weights.
+            DataError: when the saved run mixed other datasets, or by other weights.
         """
         position, first = require_common_position(cursors), cursors[0]
         if list(first["weights"]) != list(self.weights):
             raise DataError(
-                f"the saved position belongs to a mix of {len(first['weights'])} data sets by the weights "
+                f"the saved position belongs to a mix of {len(first['weights'])} datasets by the weights "
                 f"{_format_weights(first['weights'])}, this is one of {len(self.weights)} by "
-                f"{_format_weights(self.weights)}; give the same data sets and --dataset_weights, or start a new run "
+                f"{_format_weights(self.weights)}; give the same datasets and --dataset_weights, or start a new run "
                 f"from the weights of the model"
             )
         states_of_parts = zip(*(cursor["lanes"] for cursor in cursors), strict=True)
@@ -268,7 +268,7 @@ class StreamSampler:
         return self._with_source_prefix(ref.part, order.at(ref.position))
 
     def _with_source_prefix(self, part: int, sample_ref: SampleRef) -> SampleRef:
-        """Begin the ids of a mix with the name of the data set, because two data sets may have the same ids."""
+        """Begin the ids of a mix with the name of the dataset, because two datasets may have the same ids."""
         if len(self.names) == 1:
             return sample_ref
         return SampleRef(sample_ref.epoch, replace(sample_ref.sample, id=f"{self.names[part]}:{sample_ref.sample.id}"))

@@ -1,6 +1,6 @@
 """Retry a video that a row names by URL while the network fails, but only as long as that makes sense.
 
-Without an answer from the Hub that holds the data set, the run cannot continue: it ends after
+Without an answer from the Hub that holds the dataset, the run cannot continue: it ends after
 `retry.outage_retry_seconds()`. Another host may be down for good while everything else works. Its videos are bad
 videos, after `retry.shard_retry_seconds()` if other hosts answer, and at once if that host was found dead recently.
 """
@@ -51,7 +51,7 @@ def retry_video(sample: Sample, use: Callable[[Sample], _Result], *, name: str |
 
     Raises:
         VideoDecodeError: for a video that cannot be downloaded or decoded.
-        SourceRefused: when the Hub refuses the whole data set.
+        SourceRefused: when the Hub refuses the whole dataset.
         SourceUnavailable: when the Hub kept failing, or the wait was canceled.
     """
     url = sample.video
@@ -114,7 +114,7 @@ class HostRetryPolicy(RetryPolicy):
 
 
 def _check_refused(url: str, error: VideoDecodeError) -> None:
-    """Raise `SourceRefused` if the Hub refuses the whole data set, not only this file."""
+    """Raise `SourceRefused` if the Hub refuses the whole dataset, not only this file."""
     match = _HUB_FILE.fullmatch(url)
     if match is not None and is_access_denied(error):
         raise source_refused_error(error, match[1], match[2]) from error

@@ -29,7 +29,7 @@ IMAGE_EXTENSIONS = frozenset(
 ARCHIVE_EXTENSIONS = frozenset(".7z .bz2 .gz .rar .tgz .xz .zip .zst".split())
 # Audio and shards: counted, but not reported as possible videos.
 _OTHER_EXTENSIONS = frozenset(".aac .aiff .arrow .flac .m4a .mid .mp3 .oga .ogg .opus .parquet .wav .wma".split())
-# Notes, annotations and programs, which most data sets contain.
+# Notes, annotations and programs, which most datasets contain.
 _ANNOTATION_EXTENSIONS = frozenset(
     ".ass .bat .bib .c .cff .cpp .csv .db .doc .docx .gitattributes .gitignore .h .h5 .hdf5 .htm .html .ini "
     ".ipynb .json .jsonl .log .m .mat .md .md5 .npy .npz .pdf .pickle .pkl .pt .pth .py .rst .safetensors "
@@ -56,7 +56,7 @@ def is_video_file(name: str) -> bool:
 
 
 def is_shard(name: str) -> bool:
-    """Return whether a file is a shard of a data set by its name: not hidden, a cache of `datasets` or an index."""
+    """Return whether a file is a shard of a dataset by its name: not hidden, a cache of `datasets` or an index."""
     is_other = name.startswith((".", "cache-")) or name in METADATA_FILES
     return os.path.splitext(name)[1] in SHARD_KINDS and not is_other
 

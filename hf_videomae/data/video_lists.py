@@ -1,4 +1,4 @@
-"""Open lists of videos that the user names: index files, and the annotation files of well-known data sets.
+"""Open lists of videos that the user names: index files, and the annotation files of well-known datasets.
 
 - CSV or text with `path label` in each line and no header (VideoMAE, SlowFast, V-JEPA), or with a header.
 - UCF101: `trainlist01.txt`, with the names of the classes in `classInd.txt` next to it.

@@ -24,7 +24,7 @@ class UndecodedWebDataset(WebDataset):  # type: ignore[misc]
 
 
 def disable_decoders(builder: Any) -> None:
-    """Stop a builder of `datasets` from decoding members, unless the data set's card gives their types."""
+    """Stop a builder of `datasets` from decoding members, unless the dataset's card gives their types."""
     if isinstance(builder, WebDataset) and builder.info.features is None:
         # The decoders are an attribute of the class, and its methods are class methods.
         builder.__class__ = UndecodedWebDataset

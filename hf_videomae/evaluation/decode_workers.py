@@ -1,6 +1,6 @@
-"""Decode every video of a data set once, in worker processes.
+"""Decode every video of a dataset once, in worker processes.
 
-Videos are dealt to the ranks by their position in the data set, so that none is lost or seen twice, whatever the
+Videos are dealt to the ranks by their position in the dataset, so that none is lost or seen twice, whatever the
 number of processes, and two files of one name stay two videos. A streamed source is read in the process that iterates,
 which sends each sample to a worker: one large shard keeps all workers busy.
 """
@@ -33,7 +33,7 @@ class DecodedVideo(Generic[_Content]):
     """What was decoded of a video, or why it could not be.
 
     Attributes:
-        key: the video's position in the data set.
+        key: the video's position in the dataset.
         id: the sample's id.
         path: where the video lies, without credentials.
         label: the sample's label.
@@ -58,10 +58,10 @@ def decode_in_workers(
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[DecodedVideo[_Content], None, None]:
-    """Yield the videos of one rank, decoded, in the order of the data set. Close it like `run_in_workers`.
+    """Yield the videos of one rank, decoded, in the order of the dataset. Close it like `run_in_workers`.
 
     Args:
-        source: the data set; every video needs a label.
+        source: the dataset; every video needs a label.
         decode: opens and decodes a sample; it must be picklable.
         label_encoder: checks the labels.
         num_workers: decoding processes; 0 decodes in this one.

@@ -1,4 +1,4 @@
-"""Extract frozen features of a labeled data set: every video passes the encoder once, and a probe reads the result.
+"""Extract frozen features of a labeled dataset: every video passes the encoder once, and a probe reads the result.
 
 Shapes: S videos, V clips of each, T frames, C channels, H, W pixels, N tokens of a clip, T' slices in time, D width.
 """
@@ -34,7 +34,7 @@ MAX_FEATURE_BYTES = 16 * 2**30
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """The features of a data set.
+    """The features of a dataset.
 
     Attributes:
         features: (S, V, D) pooled, (S, V, T', D) per slice or (S, V, N, D) tokens, on the CPU.
@@ -51,16 +51,16 @@ class FrozenFeatures:
     failed: list[dict[str, Any]]
 
     def relabel(self, class_names: Sequence[str]) -> "FrozenFeatures":
-        """Return the same features with the class indices of another data set.
+        """Return the same features with the class indices of another dataset.
 
         Raises:
-            DataError: for a class that the other data set does not have.
+            DataError: for a class that the other dataset does not have.
         """
         unknown = [name for name in self.class_names if name not in class_names]
         if unknown:
             raise DataError(
                 f"the class {unknown[0]!r} is tested but never trained ({len(unknown)} such classes): give splits of "
-                f"one data set, with the same class names"
+                f"one dataset, with the same class names"
             )
         indices = torch.tensor([class_names.index(name) for name in self.class_names])
         failed = [{**entry, "label": int(indices[entry["label"]])} for entry in self.failed]
@@ -134,7 +134,7 @@ def extract_frozen_features(
     max_bytes: int = MAX_FEATURE_BYTES,
     progress: Callable[[int], None] | None = None,
 ) -> FrozenFeatures:
-    """Encode every video of a data set.
+    """Encode every video of a dataset.
 
     Args:
         model: the encoder; it is in evaluation mode meanwhile.

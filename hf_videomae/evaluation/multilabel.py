@@ -76,7 +76,7 @@ def f1_score(right: Tensor, wrong: Tensor, missed: Tensor) -> Tensor:
 class MultiLabelEvaluation(BaseEvaluation):
     """The result of a model that may give a video several classes.
 
-    A class that the data set does not have counts as absent from every video.
+    A class that the dataset does not have counts as absent from every video.
 
     Attributes:
         labels: (N, K) bool, in the model's order of classes.

@@ -3,7 +3,7 @@
 Every process scores its share of the videos. At the end each sends (position, scores) of its videos, padded to equal
 counts; the padding is dropped, and the rest is sorted by position.
 
-Shapes: B videos, V views, T frames, N videos of the data set, K classes.
+Shapes: B videos, V views, T frames, N videos of the dataset, K classes.
 """
 
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ class _VideoScores:
             self.failed[video.key] = FailedVideo(id=video.id, path=video.path, reason=video.reason)
 
     def sort_by_key(self) -> "_VideoScores":
-        """Return the rows in the order of the data set."""
+        """Return the rows in the order of the dataset."""
         assert len(set(self.keys)) == len(self.keys), "a video was evaluated twice"
         order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
         return _VideoScores(
@@ -90,7 +90,7 @@ def evaluate(
     antialias: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Evaluation | MultiLabelEvaluation | RegressionEvaluation:
-    """Test a model on a labeled data set as the paper does.
+    """Test a model on a labeled dataset as the paper does.
 
     The model's `problem_type` says what is measured, and so what is returned: accuracies of a classifier of one class
     per video, mean average precision if a video may have several classes, errors of a regression.
@@ -105,12 +105,12 @@ def evaluate(
         batch_size: views per forward pass.
         num_workers: decoding processes.
         accelerator: of several processes, which then share the videos and all return the whole result.
-        matching: how the data set's classes are matched to the model's; see `match_classes`. Numbers need none.
+        matching: how the dataset's classes are matched to the model's; see `match_classes`. Numbers need none.
         antialias: resize like the serving processor instead of like the paper's test code.
         progress: called with (videos done by this process, its number of videos or None).
 
     Raises:
-        DataError: for a data set without labels, with a video whose label is missing or of another kind, without any
+        DataError: for a dataset without labels, with a video whose label is missing or of another kind, without any
             video, or of which no video decodes; `ClassMismatchError` if its classes are not the model's.
         ValueError: for a model without a classifier, or whose scores are not finite.
         VideoBackendError: if no decoder works on this machine.
@@ -149,8 +149,8 @@ def _match_labels(model: nn.Module, source: AnySource, *, matching: MatchBy) -> 
     if kind == "regression":
         if source.class_names is not None:
             raise ClassMismatchError(
-                f"{source.name} has {len(source.class_names)} classes, and the model predicts numbers; give a data "
-                f"set whose labels are numbers (label_kind='regression'), or a classifier"
+                f"{source.name} has {len(source.class_names)} classes, and the model predicts numbers; give a dataset "
+                f"whose labels are numbers (label_kind='regression'), or a classifier"
             )
         output_indices = list(range(len(config.id2label)))
     elif source.class_names is None:

@@ -43,7 +43,7 @@ class FailedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseEvaluation(ABC):
-    """What a model answered for every video of a data set, in the data set's order.
+    """What a model answered for every video of a dataset, in the dataset's order.
 
     Attributes:
         sample_ids: N ids.
@@ -53,7 +53,7 @@ class BaseEvaluation(ABC):
         class_names: names of the model's K classes, or of a regression's outputs.
         views: how the views were cut.
         model: what was evaluated.
-        data: the data set it was evaluated on.
+        data: the dataset it was evaluated on.
     """
 
     sample_ids: list[str]
@@ -71,7 +71,7 @@ class BaseEvaluation(ABC):
     @property
     @abstractmethod
     def metrics(self) -> dict[str, float | None]:
-        """Return the numbers for the whole data set; None if one is not defined."""
+        """Return the numbers for the whole dataset; None if one is not defined."""
 
     @abstractmethod
     def details(self) -> dict[str, Any]:

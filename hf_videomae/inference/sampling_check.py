@@ -1,4 +1,4 @@
-"""Check whether a model's processor samples clips in the way its data set is tested."""
+"""Check whether a model's processor samples clips in the way its dataset is tested."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from ..video.sampling_protocols import PROTOCOL_BY_NUM_CLASSES, SamplingProtocol
 
 
 def find_sampling_mismatches(name: str, config: Any, sampler: ClipSampler) -> list[str]:
-    """Return a line of warning if a model's data set is tested with another sampling than its processor's.
+    """Return a line of warning if a model's dataset is tested with another sampling than its processor's.
 
     Args:
         name: the model's Hub id or folder.
@@ -28,6 +28,6 @@ def find_sampling_mismatches(name: str, config: Any, sampler: ClipSampler) -> li
 
 
 def _protocol_by_num_classes(class_names: list[str]) -> SamplingProtocol | None:
-    """Return the protocol of the data set with this many classes, if the classes have no names."""
+    """Return the protocol of the dataset with this many classes, if the classes have no names."""
     nameless = all(re.fullmatch(r"LABEL_\d+", label) for label in class_names)
     return PROTOCOL_BY_NUM_CLASSES.get(len(class_names)) if nameless else None

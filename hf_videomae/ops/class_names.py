@@ -1,4 +1,4 @@
-"""Find the classes of one data set among those of another: by name, never by number."""
+"""Find the classes of one dataset among those of another: by name, never by number."""
 
 import difflib
 import re

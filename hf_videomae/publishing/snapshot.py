@@ -220,7 +220,7 @@ def is_managed_path(path: str) -> bool:
 def build_state_contents(snapshot: Snapshot, *, run_record: FileContent) -> dict[str, FileContent]:
     """Collect the files of the state's branch by path: a complete checkpoint, and the run's files.
 
-    A resumed run needs them unchanged, names of videos and of the data set included. Only tokens are removed, and, in
+    A resumed run needs them unchanged, names of videos and of the dataset included. Only tokens are removed, and, in
     `run.json`, the paths of this machine, because nothing depends on them.
 
     Args:

@@ -27,7 +27,7 @@ _HEAD_MODULES = ["fc_norm", "classifier"]
 
 
 def build_classifier(recipe: FinetuneRecipe, resume: Path | None = None, *, class_names: list[str] | None) -> Any:
-    """Return the classifier of the recipe for the classes of the data set.
+    """Return the classifier of the recipe for the classes of the dataset.
 
     It is a preset with new weights, a pre-trained or fine-tuned checkpoint, or the model of the resumed run. A
     checkpoint that was trained on the same classes keeps its head; otherwise it gets a new one, with a note.
@@ -35,7 +35,7 @@ def build_classifier(recipe: FinetuneRecipe, resume: Path | None = None, *, clas
     Args:
         recipe: settings of the run.
         resume: from `resolve_resume_checkpoint`.
-        class_names: classes of the data set; None for regression.
+        class_names: classes of the dataset; None for regression.
 
     Returns:
         a VideoMAEForVideoClassification, inside a `peft.PeftModel` if the recipe asks for LoRA.
@@ -102,7 +102,7 @@ def _keep_head(recipe: FinetuneRecipe, model: Any, *, trained: list[str] | None,
         if unknown:
             has = "no classifier" if trained is None else f"{len(trained)} classes, {trained[0]!r} and so on"
             raise RunError(
-                f"--head keep: {recipe.model} has {has}, and none is {unknown[0]!r} of the data set "
+                f"--head keep: {recipe.model} has {has}, and none is {unknown[0]!r} of the dataset "
                 f"({len(unknown)} such classes); rename them, or leave --head out for a new head"
             )
         return True
@@ -115,7 +115,7 @@ def _keep_head(recipe: FinetuneRecipe, model: Any, *, trained: list[str] | None,
         return True
     if recipe.head == "auto":
         log_main(
-            f"note: {recipe.model} was trained on {len(trained)} classes, the data set has {len(class_names)} "
+            f"note: {recipe.model} was trained on {len(trained)} classes, the dataset has {len(class_names)} "
             f"(others, or in another order): it gets a new head (--head keep keeps the old one, --head pick keeps the "
             f"rows of these classes)"
         )

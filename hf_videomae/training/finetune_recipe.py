@@ -75,7 +75,7 @@ class FinetuneRecipe(RunRecipe):
     )
 
     test_dataset: str | None = option(
-        None, "data set of --test_split (default: --dataset)", group="evaluation", affects_numerics=False
+        None, "dataset of --test_split (default: --dataset)", group="evaluation", affects_numerics=False
     )
     test_split: str | None = option(
         None, "split to validate on, and to test the saved model on", group="evaluation", affects_numerics=False
@@ -139,7 +139,7 @@ class FinetuneRecipe(RunRecipe):
 
     @property
     def test_dataset_name(self) -> str:
-        """Return the name of the data set of `test_split`."""
+        """Return the name of the dataset of `test_split`."""
         assert self.test_dataset is not None or isinstance(self.dataset, str)
         return self.test_dataset or str(self.dataset)
 

@@ -48,7 +48,7 @@ def build_finetune_clip_config(
         config: configuration of the model.
         class_names: classes of the data.
         stride: from `resolve_frame_stride`.
-        source: the data; needed if the data sets of a mix have different strides.
+        source: the data; needed if the datasets of a mix have different strides.
     """
     return ClipConfig.from_config(
         config,

@@ -83,7 +83,7 @@ def build_lr_schedule(recipe: RunRecipe, *, global_batch: int, steps_per_epoch: 
         if recipe.epochs is None:
             raise RunError("the length of the run is missing; give --max_steps, or --epochs")
         if steps_per_epoch is None:
-            raise RunError("--epochs needs a data set of known size, but this one is streamed; give --max_steps")
+            raise RunError("--epochs needs a dataset of known size, but this one is streamed; give --max_steps")
         total = max(1, round(recipe.epochs * steps_per_epoch))
     if recipe.warmup_steps is not None:
         warmup = recipe.warmup_steps

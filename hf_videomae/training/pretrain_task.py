@@ -39,7 +39,7 @@ def build_pretrain_clip_config(
     Args:
         recipe: settings of the run.
         config: configuration of the model.
-        source: the data; needed if the data sets of a mix have different strides.
+        source: the data; needed if the datasets of a mix have different strides.
     """
     from ..data import ClipConfig
 

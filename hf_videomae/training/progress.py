@@ -23,7 +23,7 @@ _STAGE_NAMES = {
     "collate": "putting batches together",
 }
 _REMEDIES = {
-    "read": "--cache_dir keeps the shards of a Hub data set on a disk here, from the second epoch on",
+    "read": "--cache_dir keeps the shards of a Hub dataset on a disk here, from the second epoch on",
     "fetch": "{workers}; `hf-videomae prepare` makes shards of single files",
     "decode": "{workers}; `hf-videomae prepare` makes videos that decode faster",
     "transform": "{workers}",

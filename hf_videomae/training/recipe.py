@@ -66,20 +66,20 @@ class RunRecipe:
 
     dataset: str | tuple[str, ...] = option(
         "motion",
-        "motion (generated videos), a folder, a glob, a list (CSV), or a Hub data set org/name; or several of these, "
+        "motion (generated videos), a folder, a glob, a list (CSV), or a Hub dataset org/name; or several of these, "
         "to mix them",
         group="data",
     )
     dataset_weights: tuple[float, ...] | None = option(
-        None, "weights of the data sets of a mix, one for each (default: their numbers of videos)", group="data"
+        None, "weights of the datasets of a mix, one for each (default: their numbers of videos)", group="data"
     )
     dataset_strides: tuple[int, ...] | None = option(
         None,
-        "frame strides of the data sets of a mix, one for each, if they differ: Something-Something has half as many "
+        "frame strides of the datasets of a mix, one for each, if they differ: Something-Something has half as many "
         "frames per second (default: --frame_stride)",
         group="data",
     )
-    split: str = option("train", "split of the data set", group="data")
+    split: str = option("train", "split of the dataset", group="data")
     video_column: str | None = option(
         None, "column of the videos in Parquet or WebDataset files (default: detected by its type)", group="data"
     )
@@ -91,13 +91,13 @@ class RunRecipe:
     )
     allow_paths: tuple[str, ...] = option(
         (),
-        "hosts, folders and URL prefixes that the rows of a data set may refer to (default: only its own files)",
+        "hosts, folders and URL prefixes that the rows of a dataset may refer to (default: only its own files)",
         group="data",
         affects_numerics=False,
     )
     cache_dir: str | None = option(
         None,
-        "store the shards of a Hub data set on this disk, in the end all of them: a directory, or `hub` for the cache "
+        "store the shards of a Hub dataset on this disk, in the end all of them: a directory, or `hub` for the cache "
         "of huggingface_hub (default: stream them again in every epoch)",
         group="data",
         affects_numerics=False,
@@ -261,7 +261,7 @@ class RunRecipe:
         for kind, values in (("weight", weights), ("stride", strides)):
             if values is not None and len(values) != count:
                 raise RecipeError(
-                    f"dataset_{kind}s has {len(values)} values and dataset {count}; give a {kind} for each data set"
+                    f"dataset_{kind}s has {len(values)} values and dataset {count}; give a {kind} for each dataset"
                 )
         if not all(0 < weight < math.inf for weight in weights or ()):
             raise RecipeError(f"dataset_weights are {format_value(weights)}; give numbers above 0")
@@ -288,16 +288,16 @@ class RunRecipe:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Return the arguments of `open_source` and `open_mixture` that say how the rows of a data set are read."""
+        """Return the arguments of `open_source` and `open_mixture` that say how the rows of a dataset are read."""
         return {name: getattr(self, name) for name in ("video_column", "label_column", "allow_paths")}
 
     @property
     def dataset_name(self) -> str:
-        """Return the name of the data set, or the names of all of them, for messages."""
+        """Return the name of the dataset, or the names of all of them, for messages."""
         return self.dataset if isinstance(self.dataset, str) else " + ".join(self.dataset)
 
     def strides_by_dataset(self, source: "AnyData | None") -> tuple[tuple[str, int], ...]:
-        """Return (name, stride) of each data set of a mix; empty without `dataset_strides`."""
+        """Return (name, stride) of each dataset of a mix; empty without `dataset_strides`."""
         if self.dataset_strides is None:
             return ()
         names = [part.name for part in getattr(source, "parts", [source]) if part is not None]

@@ -223,7 +223,7 @@ def _request(url: str, **headers: str) -> Any:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects, but not to an address that the URL itself could not have named.
 
-    A URL of a data set stays within what the user allowed. One that the user named may lead to any server, but not
+    A URL of a dataset stays within what the user allowed. One that the user named may lead to any server, but not
     from a public one to this machine or its network.
     """
 

@@ -1,4 +1,4 @@
-"""Find how frames of published data sets are sampled, by a model's name or its classes.
+"""Find how frames of published datasets are sampled, by a model's name or its classes.
 
 Something-Something is trained and tested on frames spread over the whole video, every other published set on dense
 clips. A model that is tested the other way loses one to several points, and no error says so.
@@ -12,10 +12,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SamplingProtocol:
-    """How clips of a data set are sampled.
+    """How clips of a dataset are sampled.
 
     Attributes:
-        name: name of the data set.
+        name: name of the dataset.
         mode: `uniform` over the whole video, or `dense`.
         stride: distance of frames in dense clips.
         views: views in the test, clips x crops.
@@ -40,7 +40,7 @@ PROTOCOL_BY_NUM_CLASSES = {
     101: UCF101,
     51: HMDB51,
 }
-"""Numbers of classes that belong to one published data set alone."""
+"""Numbers of classes that belong to one published dataset alone."""
 
 _NAME_PATTERNS = (
     (SSV2, r"ss-?v-?[12]|sth-?sth(-?v-?[12])?|sth-?v-?[12]|something(-?something)?(-?v-?[12])?"),

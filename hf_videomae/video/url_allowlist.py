@@ -1,6 +1,6 @@
-"""Decide which URLs and paths that a data set names may be read.
+"""Decide which URLs and paths that a dataset names may be read.
 
-A row of a data set may come from anyone. `hf_videomae.data.path_policy` decides what of it may be opened; the two
+A row of a dataset may come from anyone. `hf_videomae.data.path_policy` decides what of it may be opened; the two
 types here carry that decision to the decoder, in any process.
 """
 
@@ -17,10 +17,10 @@ ALLOWED_SCHEMES = frozenset("http https hf s3 s3a gs gcs az abfs abfss adl oss r
 
 
 class BlockedVideo(bytes):
-    """A video that a data set names and that is not opened: no bytes, and the reason.
+    """A video that a dataset names and that is not opened: no bytes, and the reason.
 
     Attributes:
-        path: the path or URL that the data set names.
+        path: the path or URL that the dataset names.
         reason: why it is not opened.
     """
 
@@ -37,7 +37,7 @@ class BlockedVideo(bytes):
 
 
 class AllowedURL(str):
-    """A URL that a data set names and that the user allowed. A redirect to an address that is not allowed is refused.
+    """A URL that a dataset names and that the user allowed. A redirect to an address that is not allowed is refused.
 
     Attributes:
         allowed: hosts and URL prefixes.

@@ -1,4 +1,4 @@
-"""Test the lineage of models and data sets, from folders and from a Hub on loopback, also while it fails."""
+"""Test the lineage of models and datasets, from folders and from a Hub on loopback, also while it fails."""
 
 import json
 from pathlib import Path

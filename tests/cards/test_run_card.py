@@ -230,7 +230,7 @@ PARENT = {"model": "outputs/pre", "hub_id": None, "revision": None, "license": "
 
 
 def test_recorded_lineage_needs_no_folders(fine: Path) -> None:
-    """Render after the folders of parents and data are gone; a data set's id looks like a folder."""
+    """Render after the folders of parents and data are gone; a dataset's id looks like a folder."""
     data = {"dataset": "org/videos", "hub_id": "org/videos", "revision": "b" * 40, "license": "cc-by-4.0"}
     change(fine / "run.json", parents=[PARENT], data={**data, "videos": 16, "split": "train"})
     card = render_run_card(read_run_metadata(fine))

@@ -45,7 +45,7 @@ def test_two_ranks_stay_in_step_with_damaged_files(clips: tuple[Path, set[str]],
     assert {entry["id"] for entry in named} == damaged
     assert all(entry["reason"] and entry["path"] == str(root / entry["id"]) for entry in named)
     assert not damaged & {*used[0], *used[1]}
-    # An epoch of both ranks is the data set, with replacements.
+    # An epoch of both ranks is the dataset, with replacements.
     assert len(set(used[0][:20]) | set(used[1][:20])) >= 40 - 2 * len(damaged)
 
 

@@ -14,7 +14,7 @@ TWO = [f"{name}/{number}.mp4" for name in ("run", "jump") for number in range(2)
 
 
 def write(root: Path, paths: Iterable[str]) -> str:
-    """Write empty files, because opening a data set reads only names."""
+    """Write empty files, because opening a dataset reads only names."""
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Test streaming of data sets from a Hub on loopback, with the real clients."""
+"""Test streaming of datasets from a Hub on loopback, with the real clients."""
 
 import json
 import subprocess

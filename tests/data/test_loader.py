@@ -242,7 +242,7 @@ def test_map_style_resume_reads_no_earlier_sample(motion: MotionSource) -> None:
 
 def test_position_in_other_data_raises(motion: MotionSource, parquet: Any) -> None:
     state = load(motion).state_dict()
-    with pytest.raises(DataError, match="another kind of data set"):
+    with pytest.raises(DataError, match="another kind of dataset"):
         load(parquet).load_state_dict(state)
     with pytest.raises(DataError, match="has 24 videos, but had 20 when the position was saved"):
         load(MotionSource(num_videos=24)).load_state_dict(state)
@@ -453,5 +453,5 @@ def test_position_in_other_hub_data_set_raises(hub: Any) -> None:
         write_parquet(hub.dataset(name), rows=(6,))
     saved = load(open_source("org/one")).state_dict()
     load(open_source("org/one")).load_state_dict(saved)
-    with pytest.raises(DataError, match="saved in org/one, and this is org/two: it is another data set of the Hub"):
+    with pytest.raises(DataError, match="saved in org/one, and this is org/two: it is another dataset of the Hub"):
         load(open_source("org/two")).load_state_dict(saved)

@@ -1,4 +1,4 @@
-"""Test index files below the top of a data set: the Hub's videofolder layout."""
+"""Test index files below the top of a dataset: the Hub's videofolder layout."""
 
 import json
 from collections.abc import Mapping

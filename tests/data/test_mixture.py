@@ -1,4 +1,4 @@
-"""Test mixes of data sets: shares, the order of each source, resume, ranks, and invalid mixes."""
+"""Test mixes of datasets: shares, the order of each source, resume, ranks, and invalid mixes."""
 
 import json
 import random
@@ -229,9 +229,9 @@ def test_impossible_mixes_raise(tmp_path: Path) -> None:
     assert open_mixture([two, three]).class_names is None
     with pytest.raises(DataError, match="two is named twice; name it once, with a larger weight"):
         open_mixture([two, two])
-    with pytest.raises(DataError, match="there are 1 weights for 2 data sets"):
+    with pytest.raises(DataError, match="there are 1 weights for 2 datasets"):
         open_mixture([two, three], weights=[1])
-    with pytest.raises(DataError, match="the weight 0 of a data set is not above 0"):
+    with pytest.raises(DataError, match="the weight 0 of a dataset is not above 0"):
         open_mixture([two, three], weights=[1, 0])
     with pytest.raises(DataError, match=r"two has 6 videos, too few for its 9 of a batch of 12; lower its weight"):
         build_loader(open_mixture([two, three], weights=[3, 1]), clip_config=CLIP_CONFIG, batch_size=12, seed=0)
@@ -246,7 +246,5 @@ def test_impossible_mixes_raise(tmp_path: Path) -> None:
 def test_position_in_other_mix_raises(mixture: Mixture) -> None:
     _, cursors = drawn_by(mixture.parts, steps=1)
     other = StreamSampler(mixture.parts, RankInfo(batch_size=6, seed=0), weights=(1, 1, 1))
-    with pytest.raises(
-        DataError, match="of 3 data sets by the weights 6 : 3 : 1, this is one of 3 by 1 : 1 : 1; give"
-    ):
+    with pytest.raises(DataError, match="of 3 datasets by the weights 6 : 3 : 1, this is one of 3 by 1 : 1 : 1; give"):
         other.merge_cursors(cursors)

@@ -1,4 +1,4 @@
-"""Test the motion data set: a single frame says nothing about the label, the motion says all."""
+"""Test the motion dataset: a single frame says nothing about the label, the motion says all."""
 
 import hashlib
 import pickle

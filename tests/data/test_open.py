@@ -1,4 +1,4 @@
-"""Test opening of data sets by name, and one-line errors with the remedy."""
+"""Test opening of datasets by name, and one-line errors with the remedy."""
 
 import json
 import os
@@ -180,7 +180,7 @@ def test_single_file_is_opened(tmp_path: Path) -> None:
         ("tests/nothing", "there is no file or folder tests/nothing"),
         ("videos", "there is no file or folder videos"),
         ("motoin", "did you mean `motion`"),
-        (" ", "the name of the data set is empty"),
+        (" ", "the name of the dataset is empty"),
     ],
 )
 def test_missing_data_set_raises_at_once(dataset: str, message: str, monkeypatch) -> None:
@@ -200,7 +200,7 @@ def test_folders_without_videos_raise(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
-# Data sets of the Hub, in a folder.
+# Datasets of the Hub, in a folder.
 
 
 def test_parquet_is_streamed_without_decoding(tmp_path: Path) -> None:

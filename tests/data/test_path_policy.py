@@ -1,4 +1,4 @@
-"""Test which paths the rows and the card of a data set may open: its own files, and what the user allows."""
+"""Test which paths the rows and the card of a dataset may open: its own files, and what the user allows."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def video(number: int = 0) -> bytes:
 
 
 def write_rows(root: Path, videos: list[bytes | str | None], *, plain: bool = False) -> Path:
-    """Write a Parquet data set of embedded videos (bytes), paths (str) and empty rows."""
+    """Write a Parquet dataset of embedded videos (bytes), paths (str) and empty rows."""
     values: Any = videos
     if not plain:
         values = [
@@ -240,7 +240,7 @@ def test_published_allow_paths_has_no_folders_or_addresses(tmp_path: Path) -> No
     assert redact_allowed_path("videos.example.org") == "videos.example.org"
 
 
-# Data sets.
+# Datasets.
 
 
 def test_blocked_path_is_bad_video_with_reason(tmp_path: Path) -> None:

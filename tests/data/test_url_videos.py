@@ -55,7 +55,7 @@ def dead() -> Iterator[str]:
 
 
 class Listed:
-    """The motion data set with some videos replaced by URLs."""
+    """The motion dataset with some videos replaced by URLs."""
 
     name, class_names = "org/set", MotionSource().class_names
 

@@ -1,4 +1,4 @@
-"""Test lists of videos that the user names, in the formats of well-known data sets."""
+"""Test lists of videos that the user names, in the formats of well-known datasets."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Test the matching of a data set's classes to a model's by name."""
+"""Test the matching of a dataset's classes to a model's by name."""
 
 import pytest
 
@@ -16,9 +16,9 @@ def test_names_match_in_any_order_and_spelling() -> None:
     ("names", "id2label", "words"),
     [
         (["abseiling", "air drumning"], KINETICS, "nearest to 'air drumning' is 'air drumming'"),
-        (["kick", "punch"], KINETICS, "2 of the 2 classes of the data set are unknown"),
+        (["kick", "punch"], KINETICS, "2 of the 2 classes of the dataset are unknown"),
         (["a", "b"], {0: "LABEL_0", 1: "LABEL_1"}, "--match_labels index"),
-        (["a b", "a_b"], {0: "a b", 1: "c"}, "the data set has .*: 'a b', 'a_b'"),
+        (["a b", "a_b"], {0: "a b", 1: "c"}, "the dataset has .*: 'a b', 'a_b'"),
         (["a"], {0: "a b", 1: "A-B"}, "the model has .*: 'a b', 'A-B'"),
     ],
 )

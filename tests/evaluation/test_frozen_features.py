@@ -1,4 +1,4 @@
-"""Test frozen features: they equal the encoder's, in the data set's order, and bad videos are listed."""
+"""Test frozen features: they equal the encoder's, in the dataset's order, and bad videos are listed."""
 
 from dataclasses import replace
 

@@ -1,1 +1,1 @@
-"""Share what several tests need: data sets, models, videos, a Hub on loopback."""
+"""Share what several tests need: datasets, models, videos, a Hub on loopback."""

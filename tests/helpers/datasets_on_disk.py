@@ -1,4 +1,4 @@
-"""Write small data sets for the tests."""
+"""Write small datasets for the tests."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def sound_only() -> bytes:
 
 
 def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[int, ...] = ()) -> Path:
-    """Write a Hub data set as a folder: one Parquet file per entry of `rows`, with embedded videos and labels."""
+    """Write a Hub dataset as a folder: one Parquet file per entry of `rows`, with embedded videos and labels."""
     import datasets
 
     source = MotionSource(split="validation")
@@ -77,7 +77,7 @@ def write_parquet(root: Path, *, rows: tuple[int, ...] = (7, 5, 6), bad: tuple[i
 
 
 def write_videofolder(root: Path, *, count: int = 6) -> Path:
-    """Write a Hub data set as a folder of video files, with one `metadata.jsonl`."""
+    """Write a Hub dataset as a folder of video files, with one `metadata.jsonl`."""
     source = MotionSource(split="validation")
     (root / "train").mkdir(parents=True)
     lines = []
@@ -89,7 +89,7 @@ def write_videofolder(root: Path, *, count: int = 6) -> Path:
 
 
 def write_webdataset(root: Path, *, rows: tuple[int, ...] = (4, 3), bad: tuple[int, ...] = ()) -> Path:
-    """Write a Hub data set as tar files, one per entry of `rows`, with that many videos."""
+    """Write a Hub dataset as tar files, one per entry of `rows`, with that many videos."""
     source = MotionSource(split="validation")
     root.mkdir(parents=True, exist_ok=True)
     index = 0

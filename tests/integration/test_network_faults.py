@@ -189,7 +189,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def on_hub(hub: LocalHub, finished_run: Path) -> LocalHub:
-    """Return a Hub with what the commands open: a data set, a classifier, and the state of a run."""
+    """Return a Hub with what the commands open: a dataset, a classifier, and the state of a run."""
     write_parquet(hub.dataset("org/set"), rows=(6, 6))
     write_classifier(hub.model("org/model"))
     write_small_model(hub.model("org/model-pt"))

@@ -20,7 +20,7 @@ SECONDS = 180.0
 
 
 class Place:
-    """A data set on the Hub, a small model here, and a run on them."""
+    """A dataset on the Hub, a small model here, and a run on them."""
 
     def __init__(self, hub: LocalHub, tmp_path: Path, *, processes: int) -> None:
         self.hub, self.run, self.log, self.processes = hub, tmp_path / "run", tmp_path / "log", processes

@@ -133,7 +133,7 @@ def test_head_option_keeps_or_replaces_head(tmp_path: Path, capsys: pytest.Captu
 
     fewer = build_classifier(recipe_of(model=str(tmp_path)), class_names=["grow", "shrink"])
     assert fewer.classifier.weight.shape == (2, 128) and fewer.config.id2label == {0: "grow", 1: "shrink"}
-    assert "trained on 8 classes, the data set has 2" in capsys.readouterr().out
+    assert "trained on 8 classes, the dataset has 2" in capsys.readouterr().out
     assert torch.equal(fewer.fc_norm.weight, parent.fc_norm.weight)
 
     kept = build_classifier(recipe_of(model=str(tmp_path), head="keep"), class_names=["shrink", "grow"])

@@ -49,7 +49,7 @@ def test_no_message_without_shards_or_processes_to_share_them(shards: HubDataset
 
 def test_describe_epoch_of_mix_and_stream(shards: HubDataset) -> None:
     two = Mixture(parts=(MotionSource(num_videos=8), MotionSource(num_videos=4, split="test")), weights=(1, 1))
-    assert describe_epoch(two) == "an epoch of the mix is 12 draws, as many as all its data sets have videos"
+    assert describe_epoch(two) == "an epoch of the mix is 12 draws, as many as all its datasets have videos"
     assert describe_epoch(shards) == f"an epoch has no known length: {shards.name} does not say how many videos it has"
 
 

@@ -257,7 +257,7 @@ def test_clip_of_remote_file_downloads_a_part(server: Server, long: Path) -> Non
 
 
 class OneVideo:
-    """A data set of one file."""
+    """A dataset of one file."""
 
     name, class_names = "one", None
 

@@ -1,4 +1,4 @@
-"""Read the endless shuffled samples of one canonical rank of a streamed source, resumable at any sample.
+"""Read the endless shuffled samples of a stream for one canonical rank (a rank that the run began with), resumably.
 
 Each epoch shuffles the shards, then samples within a shuffle buffer that is bounded in bytes. The order
 depends on the seed, the epoch, the canonical rank and their number.

@@ -1,4 +1,4 @@
-"""Read all values of one column of a dataset, without its videos."""
+"""Read all values of one column of shards without their videos, and find out whether a folder holds shards."""
 
 import importlib.util
 import tarfile

@@ -45,7 +45,7 @@ def _list_files(source: Any) -> tuple[list[str], list[str]]:
         root = getattr(source, "root", ".")
         return names, [os.path.join(root, names[index]) for index in _spread_indices(len(names))]
     if hasattr(source, "shard_names"):
-        files = list(source.files)
+        files = list(getattr(source, "files", ()))
         local = [files[index] for index in _spread_indices(len(files)) if "://" not in files[index]]
         return list(source.shard_names), local
     return [source.name], []

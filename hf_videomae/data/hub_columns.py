@@ -1,4 +1,4 @@
-"""Find the columns of the videos and of the labels in a dataset of the Hub, by their types and names."""
+"""Find the columns of the videos and of typed labels (`ClassLabel`, numbers) in shards, by types and names."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Read datasets of the Hub shard by shard with `datasets`: Parquet and WebDataset. Videos stay encoded."""
+"""Read Parquet and WebDataset shards, on the Hub or local, one by one with `datasets`. Videos stay encoded."""
 
 import os
 from collections.abc import Iterator, Sequence

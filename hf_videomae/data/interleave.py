@@ -1,4 +1,4 @@
-"""Schedule the slots of a mix: which dataset, and which canonical rank, each slot of a run belongs to.
+"""Schedule draws: which dataset of a mix, and which of the run's first ranks, each draw belongs to.
 
 A run draws its samples slot by slot. Slots come in rows, with one slot for each canonical rank (a rank that the run
 began with; see `stream_sampler.py`). The schedule is arithmetic on whole numbers, so it is exact at any length.
@@ -29,7 +29,7 @@ DrawnCounts = list[list[int]]
 
 
 class ScheduleSlot(NamedTuple):
-    """Schedule entry: slot `at` of `canonical_rank` takes draw `number` (over all ranks) of dataset `part`."""
+    """Schedule entry: the `at`-th slot of `canonical_rank` takes draw `number` (over all ranks) of dataset `part`."""
 
     canonical_rank: int
     at: int

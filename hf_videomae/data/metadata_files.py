@@ -1,4 +1,4 @@
-"""Read index files below the top of a dataset, as in the Hub's `videofolder`, and find splits in the paths' folders.
+"""Read `metadata` files below the top of a dataset (the Hub's `videofolder`), and choose a split of any index.
 
 `train/metadata.csv` lists videos relative to `train/`. A file applies to the videos in its folder and below; the
 nearest one counts.

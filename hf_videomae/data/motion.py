@@ -57,7 +57,7 @@ Field = np.ndarray
 
 @dataclass(frozen=True)
 class Motion:
-    """Speed per frame: `x` and `y` in pixels, `angle` in radians, the size as a share of its range."""
+    """Describe motion per frame: `x` and `y` in pixels, `angle` in radians, the size as a share of its range."""
 
     x: float = 0.0
     y: float = 0.0

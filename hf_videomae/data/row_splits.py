@@ -1,4 +1,4 @@
-"""Raise an error for Parquet and WebDataset files that hold training and test videos together.
+"""Refuse local Parquet and WebDataset files that mix splits, and note a split column that is not read.
 
 The splits of such datasets are files (`train-000.tar`, `test-000.parquet`), so a column `split`, or folders in a tar
 file, would be overlooked and the test videos would be used for training.

@@ -1,4 +1,4 @@
-"""Define the order in which samples are drawn. It depends on the seed, the epoch and the ranks, and on nothing else.
+"""Define the order in which samples are drawn, whatever the number of workers; that of a map-style source in full.
 
 A `BatchSampler` runs in the training process and yields one `BatchSpec` per batch. Any free worker may build the batch
 (`batch_builder.py`), because the spec holds everything that the batch depends on. So the number of workers changes the

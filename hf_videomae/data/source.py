@@ -95,7 +95,9 @@ class StreamedSource(Protocol):
     num_shards: int
     num_samples: int | None  # if known
 
-    def read_shard(self, shard: int, *, retry_seconds: float | None = None) -> Iterator[Sample]: ...
+    def read_shard(self, shard: int, *, retry_seconds: float | None = None) -> Iterator[Sample]:
+        """Yield the samples of a shard, in order."""
+        ...
 
 
 AnySource = Source | StreamedSource

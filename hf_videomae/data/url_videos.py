@@ -1,4 +1,4 @@
-"""Retry a video that a row names by URL while the network fails, but only as long as that makes sense.
+"""Retry a video that a row names by URL while the network fails: long for the Hub, briefly for another host.
 
 Without an answer from the Hub that holds the dataset, the run cannot continue: it ends after
 `retry.outage_retry_seconds()`. Another host may be down for good while everything else works. Its videos are bad

@@ -1,4 +1,4 @@
-"""Build the Hub client, check write access, list remote files and describe the Hub's errors."""
+"""Build the Hub client: write access, remote files and their checksums, reachability, and the Hub's errors."""
 
 import functools
 import hashlib

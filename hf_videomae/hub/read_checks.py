@@ -1,4 +1,4 @@
-"""Check that files of the Hub arrive whole, and that tar files are read to their end.
+"""Patch `datasets` and huggingface_hub so that files cut short and damaged tar headers raise errors.
 
 huggingface_hub 1.31 returns whatever a response holds: a proxy's page in place of a part of a Parquet file is read as
 that file. And `tarfile` takes a damaged header, or a response that was cut off between two members, for the end of the

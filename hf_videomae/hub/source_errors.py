@@ -1,4 +1,4 @@
-"""Describe a dataset that is refused or damaged in one line: which dataset and shard, why, and what to do."""
+"""Read shards of a dataset with retries, and say in one line which is refused or damaged, why, and what to do."""
 
 import json
 import lzma

@@ -1,4 +1,4 @@
-"""Build the model to fine-tune: its head for the classes of the data, frozen layers, LoRA, its trained weights."""
+"""Build the model to fine-tune: a head for the classes of the data, frozen layers, LoRA; save its trained weights."""
 
 import copy
 import importlib.util
@@ -189,7 +189,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_trainable(folder: Path, **groups: dict[str, Tensor]) -> None:
-    """Write groups of trained parameters, as GROUP/NAME."""
+    """Save the trained parameters for a resume: groups such as current and averaged, as GROUP/NAME."""
     tensors = {
         f"{group}/{name}": value.detach().cpu().contiguous()
         for group, parameters in groups.items()

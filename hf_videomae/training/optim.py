@@ -160,7 +160,7 @@ def clip_grad_norm(parameters: Sequence[Tensor], *, clip: float | None) -> float
 
 
 def layer_decay_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
-    """Return the learning-rate factor of each parameter: layer-wise decay (BEiT; the paper's fine-tuning).
+    """Return a function from parameter name to learning-rate factor: layer-wise decay (LLRD; BEiT, fine-tuning only).
 
     With L layers the cube embedding gets decay^(L + 1), layer i (from 0) decay^(L - i), norm and head 1. For L = 12
     and decay 0.75 the embedding trains at 0.024, the last layer at 0.75 of the scheduled rate.

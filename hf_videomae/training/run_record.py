@@ -135,7 +135,7 @@ def data_loading_times(output_dir: Path) -> tuple[float, dict[str, float]]:
 
 
 def best_validation(output_dir: Path) -> dict[str, Any] | None:
-    """Return step and accuracy of the best validation, the last one of equals; None if there was none."""
+    """Return step and top-1 accuracy of the best validation, the last one of equals; None without a top-1."""
     history = run_files.validation_history(run_files.read_jsonl(output_dir / run_files.METRICS_FILE))
     if not history:
         return None

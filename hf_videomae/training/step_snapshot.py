@@ -1,4 +1,4 @@
-"""Remember the state of a process before a step, so that a step without data can be rolled back.
+"""Remember data position and random state before a step, so that a step without data can be rolled back.
 
 A process that gets no batch, because a signal ended the wait for it or the data failed, must not leave at once: the
 others would wait for it in the middle of their step. All processes learn about it when the losses are gathered, and

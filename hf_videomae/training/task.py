@@ -27,8 +27,14 @@ class TrainLoader(Protocol):
     seconds: Mapping[str, float]
 
     def __iter__(self) -> Iterator[Batch]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_states(self, states: Sequence[dict[str, Any]]) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of this process in the data."""
+        ...
+
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the positions of all processes."""
+        ...
 
 
 class Task(Protocol):

@@ -1,4 +1,4 @@
-"""Evaluate a classifier on a test split while it is trained, and test the final model."""
+"""Measure a fine-tuned model (classes or numbers) on `--test_split`, while it is trained and at the end."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SplitValidator:
-    """Measure the accuracy on `--test_split`.
+    """Measure accuracy, mAP or errors of numbers on `--test_split`.
 
     Validations come every `--eval_every` steps and after the last step, with `--eval_views` (by default one view per
     video); the saved model is tested with `--views`. The processes share the videos, and each video is counted once.

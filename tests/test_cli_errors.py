@@ -75,8 +75,9 @@ def test_closed_pipe_ends_the_command_quietly(tmp_path: Path, command: str) -> N
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(arguments, env=environment, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
-    # argparse passes over what its help meets.
-    assert (done.returncode, done.stderr) == (0 if command == "help" else 141, "")
+    assert done.stderr == ""
+    # argparse of Python 3.11.4 and later ignores that its help cannot be written.
+    assert done.returncode == 141 or (command == "help" and done.returncode == 0)
 
 
 def test_full_disk_is_one_line(tmp_path: Path) -> None:

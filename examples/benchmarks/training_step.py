@@ -45,6 +45,18 @@ def build_model(way: str, folder: Path, config: VideoMAEConfig) -> nn.Module:
     return model.train()
 
 
+def draw_inputs(way: str, config: VideoMAEConfig, arguments: argparse.Namespace) -> dict[str, Tensor]:
+    """Return the clips and masks of a step, the same for both ways; stock has no decoder mask."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (arguments.batch_size, config.num_frames, config.num_channels, *config.image_height_width)
+    options = {"batch_size": arguments.batch_size, "generator": generator}
+    inputs = {"pixel_values": torch.randn(shape, generator=generator)}
+    inputs["bool_masked_pos"] = make_mask("tube", config.grid, 0.9, **options)
+    if arguments.decoder_mask and way == "ours":
+        inputs["bool_decoder_masked_pos"] = make_mask("running_cell", config.grid, arguments.decoder_mask, **options)
+    return inputs
+
+
 def build_step(way: str, folder: Path, config: VideoMAEConfig, arguments: argparse.Namespace, dtype: str) -> Step:
     """Return a function that takes one training step and returns its loss."""
     device = torch.device(arguments.device)
@@ -52,19 +64,11 @@ def build_step(way: str, folder: Path, config: VideoMAEConfig, arguments: argpar
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     parameters = list(model.parameters())
     called: Any = torch.compile(model) if arguments.compile else model
-    generator = torch.Generator().manual_seed(1)
-    height, width = config.image_height_width
-    shape = (arguments.batch_size, config.num_frames, config.num_channels, height, width)
-    clips = torch.randn(shape, generator=generator).to(device)
-    options = {"batch_size": arguments.batch_size, "generator": generator}
-    masks: dict[str, Tensor] = {"bool_masked_pos": make_mask("tube", config.grid, 0.9, **options)}
-    if arguments.decoder_mask and way == "ours":
-        masks["bool_decoder_masked_pos"] = make_mask("running_cell", config.grid, arguments.decoder_mask, **options)
-    masks = {name: mask.to(device) for name, mask in masks.items()}
+    inputs = {name: value.to(device) for name, value in draw_inputs(way, config, arguments).items()}
 
     def step() -> float:
         with torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32"):
-            loss = called(clips, **masks).loss
+            loss = called(**inputs).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1e9)
         optimizer.step()
@@ -138,15 +142,8 @@ def measure(arguments: argparse.Namespace, dtype: str) -> dict[str, Any]:
                 steps[way]()
                 seconds[way].append(time.perf_counter() - start)
         model = build_model("ours", Path(name), config)
-        height, width = config.image_height_width
-        clip = torch.randn(arguments.batch_size, config.num_frames, config.num_channels, height, width)
-        options: dict[str, Any] = {"batch_size": arguments.batch_size}
-        masks = {"bool_masked_pos": make_mask("tube", config.grid, 0.9, **options)}
-        if arguments.decoder_mask:
-            masks["bool_decoder_masked_pos"] = make_mask(
-                "running_cell", config.grid, arguments.decoder_mask, **options
-            )
-        products = count_products(model, lambda: model(clip, **masks))
+        inputs = draw_inputs("ours", config, arguments)
+        products = count_products(model, lambda: model(**inputs))
         bound = time_products(products, dtype=DTYPES[dtype], device=device)
     ratios = sorted(stock / ours for ours, stock in zip(seconds["ours"], seconds["stock"], strict=True))
     middle = statistics.median(seconds["ours"])

@@ -212,7 +212,9 @@ def _find_shards(folder: Path, index: Path) -> list[Path]:
     files = [folder / Path(name).name for name in sorted(set(names.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise ValueError(f"{folder} is a sharded checkpoint of {len(files)} files; missing: {', '.join(missing)}")
+        raise ValueError(
+            f"{index} names {len(files)} shards, which lie beside it; missing: {', '.join(missing)}: download them"
+        )
     return files
 
 

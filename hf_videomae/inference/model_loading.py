@@ -122,28 +122,42 @@ def resolve_device(device: str | torch.device | None) -> torch.device | None:
 def load_processor(model: Model, network: PreTrainedModel, **settings: Any) -> VideoMAEVideoProcessor:
     """Return the processor saved with a model, or one made for the network's configuration.
 
-    It is made for model objects, and for folders and repositories without any processor file.
+    It is made for model objects, and, with a note, for folders and repositories without any processor file.
 
     Args:
         model: the model, or its folder or repository.
         network: the loaded model.
         **settings: settings of the processor to use instead of the saved ones, such as `frame_stride`.
     """
-    if not isinstance(model, PreTrainedModel):
-        try:
-            return VideoMAEVideoProcessor.from_pretrained(model, **settings)
-        except OSError as error:
-            if "preprocessor_config.json" not in str(error):
-                raise
-            file = next((name for name in _PROCESSOR_FILES if Path(model, name).is_file()), None)
-            if file is not None:
-                raise ValueError(f"the {file} of {model} holds no settings: restore it, or remove it") from error
-    processor = VideoMAEVideoProcessor.from_config(as_videomae_config(network.config), **settings)
-    if not isinstance(model, PreTrainedModel):
-        logger.warning_once(
-            f"{model} has no preprocessor_config.json, so clips of {processor.num_frames} frames are assumed, "
-            f"{processor.sampling_mode}, with a stride of {processor.frame_stride}; save its processor there"
-        )
+    config = as_videomae_config(network.config)
+    if isinstance(model, PreTrainedModel):
+        return VideoMAEVideoProcessor.from_config(config, **settings)
+    if (saved := load_saved_processor(model, **settings)) is not None:
+        return saved
+    processor = VideoMAEVideoProcessor.from_config(config, **settings)
+    logger.warning_once(
+        f"{model} has no preprocessor_config.json, so clips of {processor.num_frames} frames are assumed, "
+        f"{processor.sampling_mode}, with a stride of {processor.frame_stride}; save its processor there"
+    )
+    return processor
+
+
+def load_saved_processor(model: str | os.PathLike[str], **settings: Any) -> VideoMAEVideoProcessor | None:
+    """Return the processor saved in a folder or repository; None if there is no processor file.
+
+    Raises:
+        ValueError: for a processor file that holds no settings.
+        OSError: for a folder or repository that cannot be read.
+    """
+    try:
+        processor: VideoMAEVideoProcessor = VideoMAEVideoProcessor.from_pretrained(model, **settings)
+    except OSError as error:
+        if "preprocessor_config.json" not in str(error):
+            raise
+        file = next((name for name in _PROCESSOR_FILES if Path(model, name).is_file()), None)
+        if file is not None:
+            raise ValueError(f"the {file} of {model} holds no settings: restore it, or remove it") from error
+        return None
     return processor
 
 

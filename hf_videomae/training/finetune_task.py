@@ -72,12 +72,11 @@ def resolve_frame_stride(recipe: FinetuneRecipe, resume: Path | None = None) -> 
     """Return the frame stride of the recipe, or the one that the checkpoint was trained with, or 4."""
     if recipe.frame_stride is not None or (resume is None and recipe.model in PRESETS):
         return recipe.frame_stride or 4
-    from ..video_processing_videomae import VideoMAEVideoProcessor
+    from ..inference.model_loading import load_saved_processor
 
     source = str(resume or recipe.model)
-    try:
-        processor = VideoMAEVideoProcessor.from_pretrained(source)
-    except OSError:
+    processor = load_saved_processor(source)
+    if processor is None:
         log_main(f"note: {source} has no processor; clips are taken with a stride of 4 (--frame_stride)")
         return 4
     if recipe.frame_seconds is None and processor.frame_seconds is not None:

@@ -254,7 +254,7 @@ def test_other_time_columns_cut_nothing_with_note(folder: Path, columns: str) ->
 
 
 def test_training_sees_only_segments(tmp_path: Path) -> None:
-    """A batch has only frames between start and end: the same clips as from a file cut to the segment."""
+    """Compare with a file cut to the segment: a batch has only frames between start and end."""
     folder = write_folder(tmp_path, count=4)
     write_index(folder, f"path,start,end\n{A},0.25,0.5\n{A},0.5,\n{B},0.9,9\n{C},0.8,0.9\n{D},5,6\n")
     loader = load(open_source(str(folder)), batch_size=2, max_bad_share=0.9)

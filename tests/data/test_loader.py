@@ -314,7 +314,7 @@ class LiveSource:
 
 
 def test_stream_holds_only_shuffle_buffer_and_pending_batches() -> None:
-    """All live videos are counted, wherever they are held, over three epochs of 20 kB each."""
+    """Count all live videos, wherever they are held, over three epochs of 20 kB each."""
     Live.held = Live.most = 0
     buffer_bytes, batch = 2000, 4
     batch_sampler = StreamSampler(

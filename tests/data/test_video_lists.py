@@ -294,7 +294,7 @@ def test_kinetics_without_videos_raises(tmp_path: Path) -> None:
 
 
 def test_list_with_name_of_index_is_read_as_index(tmp_path: Path) -> None:
-    """An index.csv that the user names may lead out of its folder, as any named list may."""
+    """Name an index.csv that leads out of its folder, as any named list may."""
     secret = write_names(tmp_path / "other", "a.mp4") / "a.mp4"
     write_names(tmp_path / "set", "b.mp4")
     (tmp_path / "set" / "index.csv").write_text(f"path,label\n{secret},run\nb.mp4,jump\n")

@@ -121,7 +121,7 @@ except DataError as error:
 
 
 def test_worker_ends_with_killed_training_process() -> None:
-    """This includes one that waits for the rest of a spec: it holds the other end of its pipe, which never closes."""
+    """Kill the parent of a worker that waits for the rest of an item and holds the other end of its own pipe."""
     code = """
 import multiprocessing, os, time
 from hf_videomae.data import workers

@@ -51,7 +51,7 @@ def test_damaged_index_files_are_read_or_refused(tmp_path: Path) -> None:
 
 
 def test_labels_of_damaged_parquet_files_are_read_or_refused(tmp_path: Path) -> None:
-    """A damaged page is an error of the operating system to pyarrow."""
+    """Damage pages, which pyarrow reports as OSError."""
     inputs.write_shards(tmp_path)
     whole, path, refused = (tmp_path / "snappy.parquet").read_bytes(), tmp_path / "damaged.parquet", 0
     for number in range(80):

@@ -153,7 +153,7 @@ def test_checkpoint_without_processor_file_gets_one(model_dir: Path, video: Path
 
 
 def test_missing_device_is_refused_before_loading(video: Path) -> None:
-    """The check comes before loading: this model does not exist."""
+    """Name a model that does not exist, so that loading it would fail first."""
     with pytest.raises(ValueError, match="there is no device 'gpu'; give cpu"):
         predict("nowhere", video, device="gpu")
     with pytest.raises(ValueError, match="device cuda:99 cannot be used here"):

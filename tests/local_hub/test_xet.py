@@ -61,7 +61,7 @@ def test_commit_of_large_and_small_files(hub: LocalHub, api: HfApi, tmp_path: Pa
 
 
 def test_sender_reads_back_its_folder(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
-    """The sender still has its upload open when it reads."""
+    """Read while the sender still has its upload open."""
     api.create_repo(ID)
     (tmp_path / "set" / "sub").mkdir(parents=True)
     for number in range(3):

@@ -485,3 +485,14 @@ def test_label_in_a_batch_is_checked(kind: Any, label: Any, message: str) -> Non
 def test_several_labels_are_zeros_and_ones() -> None:
     coding = LabelEncoder(kind="multi_label_classification", num_classes=3)
     assert coding.encode([Sample("a", b"", (0, 2)), Sample("b", b"", ())]).tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.fault
+def test_stride_is_assumed_only_without_a_processor_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Damage the processor file: a stride of 4 would be a silent change of the recipe."""
+    recipe = FinetuneRecipe(dataset=("motion",), model=str(tmp_path), output_dir=str(tmp_path / "out"))
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve_frame_stride(recipe) == 4 and "has no processor" in capsys.readouterr().out
+    (tmp_path / "preprocessor_config.json").write_text("")
+    with pytest.raises(ValueError, match="preprocessor_config.json"):
+        resolve_frame_stride(recipe)

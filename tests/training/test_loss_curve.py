@@ -31,7 +31,7 @@ def test_loss_curve_shows_baseline(tmp_path: Path) -> None:
 
 
 def test_loss_curve_shows_flat_line(tmp_path: Path) -> None:
-    """The line of a run that learns nothing is not hidden by the upper edge of the axes."""
+    """Draw a run that learns nothing: the upper edge of the axes must not hide its line."""
     lines = run_files.JsonlWriter(tmp_path / "metrics.jsonl")
     for step in range(1, 30):
         lines.write({"step": step, "loss": 0.6931 + 1e-5 * step, "baseline": 0.6931})

@@ -58,7 +58,7 @@ def test_frame_spacing_with_uniform_sampling_is_refused(
 
 
 def test_resumed_run_may_change_frame_spacing(tmp_path: Path) -> None:
-    """A checkpoint stores both: the one that was given, and the default of the other one."""
+    """Resume a checkpoint that stores both: the value that was given, and the default of the other."""
     toy_train(tmp_path, stop_at_step=2)
     state_file = tmp_path / "checkpoint-2/run_state.json"
     state = read_state(tmp_path / "checkpoint-2")

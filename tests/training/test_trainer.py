@@ -154,7 +154,7 @@ def test_resume_without_complete_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_loss_curve_title_names_no_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image is published."""
+    """Check the title of the image, which is published."""
     titles = []
     monkeypatch.setattr(loss_curve, "plot_loss_curve", lambda folder, *, title, **rest: titles.append(title))
     toy_train(tmp_path / "one", model="/home/jane/secret/base", dataset="/data/clients/acme/videos", save_every=6)

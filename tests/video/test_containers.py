@@ -219,7 +219,7 @@ def test_error_names_the_kind_of_other_files(content: bytes, words: str) -> None
 
 
 def test_phone_photo_with_second_image_is_no_motion_jpeg() -> None:
-    """A photo with a second image for the display (MPF) is a still image."""
+    """Recognize a photo with a second image for the display (MPF) as a still image."""
     file = io.BytesIO()
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(file, "JPEG")
     picture = file.getvalue()

@@ -90,7 +90,7 @@ def test_packed_b_frames_of_real_avi_match_ffmpeg(data_dir: Path, backend: str) 
 
 
 def test_rotated_files_are_upright(clips_dir: Path) -> None:
-    """The three files hold one scene; as coded, one lies on its side and one on its head."""
+    """Compare files of one scene, of which one is coded on its side and one upside down."""
     upright, head, side = (
         decode_clip(clips_dir / f"dec_video_{turn}.mov", lambda total, fps: [0])[0].float() for turn in (0, 180, 90)
     )
